@@ -1,0 +1,95 @@
+//! What time it is, and how a time is written.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use time::format_description::well_known::Rfc3339;
+use time::macros::format_description;
+use time::{OffsetDateTime, UtcOffset};
+
+/// The wall clock in Unix seconds; 0 where it stands before 1970.
+pub fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// `2026-11-23T10:41:00Z`. A time that RFC 3339 cannot write (after the year 9999)
+/// is written as its Unix seconds.
+pub fn utc(unix: u64) -> String {
+    written(unix, UtcOffset::UTC).unwrap_or_else(|| unix.to_string())
+}
+
+/// The same instant as this machine's people read it: `2026-11-23 11:41:00 +01:00`.
+/// In UTC where the local offset is not known.
+pub fn local(unix: u64) -> String {
+    let format = format_description!(
+        "[year]-[month]-[day] [hour]:[minute]:[second] [offset_hour sign:mandatory]:[offset_minute]"
+    );
+    let Some(instant) = instant(unix) else {
+        return unix.to_string();
+    };
+    let offset = UtcOffset::local_offset_at(instant).unwrap_or(UtcOffset::UTC);
+    instant
+        .to_offset(offset)
+        .format(&format)
+        .unwrap_or_else(|_| unix.to_string())
+}
+
+/// RFC 3339 to Unix seconds; None where it is not that, or before 1970.
+pub fn parse_utc(text: &str) -> Option<u64> {
+    let instant = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    u64::try_from(instant.unix_timestamp()).ok()
+}
+
+/// `5 h 12 min`, `12 min 30 s`, `2 d 3 h`: the two largest units.
+pub fn span(duration: Duration) -> String {
+    let total = duration.as_secs();
+    let (days, hours, minutes, seconds) = (
+        total / 86400,
+        total / 3600 % 24,
+        total / 60 % 60,
+        total % 60,
+    );
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {seconds} s"),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        (_, _, _) => format!("{days} d {hours} h"),
+    }
+}
+
+fn instant(unix: u64) -> Option<OffsetDateTime> {
+    OffsetDateTime::from_unix_timestamp(i64::try_from(unix).ok()?).ok()
+}
+
+fn written(unix: u64, offset: UtcOffset) -> Option<String> {
+    instant(unix)?.to_offset(offset).format(&Rfc3339).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_in_rfc_3339_and_read_back() {
+        assert_eq!(utc(1_795_430_460), "2026-11-23T10:41:00Z");
+        assert_eq!(parse_utc("2026-11-23T11:41:00+01:00"), Some(1_795_430_460));
+        assert_eq!(parse_utc("2026-11-23 10:41"), None);
+        assert_eq!(parse_utc("1969-12-31T23:59:59Z"), None);
+        assert_eq!(utc(u64::MAX), u64::MAX.to_string());
+    }
+
+    #[test]
+    fn a_span_shows_its_two_largest_units() {
+        let cases = [
+            (0, "0 s"),
+            (59, "59 s"),
+            (750, "12 min 30 s"),
+            (18720, "5 h 12 min"),
+            (183_600, "2 d 3 h"),
+        ];
+        for (seconds, expected) in cases {
+            assert_eq!(span(Duration::from_secs(seconds)), expected);
+        }
+    }
+}

@@ -1,0 +1,4 @@
+pub mod atomic_file;
+pub mod clock;
+pub mod config;
+pub mod status;

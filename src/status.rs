@@ -1,0 +1,175 @@
+//! The status document: everything that is known about this boot, in one file.
+//!
+//! It is what people and scripts read, and what every consumer under
+//! `report` is told from.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
+
+use crate::atomic_file;
+use crate::config::Action;
+
+/// Raised when a field changes its meaning or goes away; new fields do not raise it.
+pub const SCHEMA: u32 = 1;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub schema: u32,
+    pub version: String,
+    /// The kernel's identifier of this boot. A document of another boot says nothing
+    /// about this one: `/var/run` may survive a reboot.
+    pub boot_id: String,
+    pub outcome: Outcome,
+    pub exit_code: u8,
+    pub error: Option<String>,
+    /// RFC 3339, UTC, as all times that end in `_at` or `_utc`.
+    pub started_at: String,
+    /// When the outcome was known.
+    pub finished_at: String,
+    pub staging: Option<Staging>,
+    pub directories: Vec<Directory>,
+    pub verdicts: Vec<Verdict>,
+    pub warnings: Vec<String>,
+    /// Who this VM is, as far as a metadata source said.
+    #[serde(default)]
+    pub instance: Option<Instance>,
+    #[serde(default)]
+    pub deadline: Option<Deadline>,
+    /// Limits that were given and could not be used, with the reason.
+    #[serde(default)]
+    pub ignored_limits: Vec<IgnoredLimit>,
+    /// What became of asking each metadata source.
+    #[serde(default)]
+    pub sources: Vec<SourceAsked>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    Ready,
+    Failed,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Staging {
+    pub mount_point: PathBuf,
+    pub device: String,
+    pub filesystem: String,
+    pub label: Option<String>,
+    /// As the mount table shows them.
+    pub options: String,
+    pub size_bytes: u64,
+    /// What an unprivileged user may still fill.
+    pub free_bytes: u64,
+    /// Somebody else, or an earlier boot command, had mounted it.
+    pub already_mounted: bool,
+    pub also_mounted_on: Vec<PathBuf>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Directory {
+    pub path: PathBuf,
+    pub owner: String,
+    pub group: String,
+    pub mode: String,
+    pub error: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub spec: String,
+    pub device: Option<String>,
+    /// `accepted`, `absent` or `rejected`.
+    pub verdict: String,
+    pub reason: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: Option<String>,
+    pub name: Option<String>,
+    pub project: Option<String>,
+    pub availability_zone: Option<String>,
+    pub flavor: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Deadline {
+    /// Unix seconds.
+    pub at: u64,
+    pub at_utc: String,
+    /// Which limit it is, as `vmstage_lifetime in the openstack metadata`.
+    pub origin: String,
+    pub grace_seconds: u64,
+    pub action: Action,
+    /// When a source last confirmed it; None where no source is needed to know it.
+    pub confirmed_at: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IgnoredLimit {
+    pub origin: String,
+    pub reason: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceAsked {
+    pub source: String,
+    /// Milliseconds from the first try to the answer or to giving up.
+    pub took_ms: u64,
+    /// None where it answered.
+    pub error: Option<String>,
+}
+
+/// `/run/vmstage`, or `/var/run/vmstage` where there is no `/run` (before 2011).
+pub fn runtime_directory() -> PathBuf {
+    let run = Path::new("/run");
+    let base = if run.is_dir() {
+        run
+    } else {
+        Path::new("/var/run")
+    };
+    base.join("vmstage")
+}
+
+pub fn path() -> PathBuf {
+    runtime_directory().join("status.json")
+}
+
+/// The kernel's identifier of this boot (random(4)); there since Linux 2.4.
+pub fn boot_id() -> Result<String> {
+    let file = "/proc/sys/kernel/random/boot_id";
+    let id = std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    Ok(id.trim().to_string())
+}
+
+impl Status {
+    /// Writes the document to its place, atomically, readable for everybody.
+    pub fn write(&self) -> Result<()> {
+        let path = path();
+        let directory = runtime_directory();
+        std::fs::create_dir_all(&directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+        let mut text =
+            serde_json::to_vec_pretty(self).context("cannot write the status as JSON")?;
+        text.push(b'\n');
+        atomic_file::replace(&path, &text, 0o644)
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// The document of this boot; None where there is none, or only an earlier boot's.
+    pub fn read() -> Result<Option<Status>> {
+        let path = path();
+        let text = match std::fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
+        };
+        let status: Status = serde_json::from_slice(&text)
+            .with_context(|| format!("{} is not a status document", path.display()))?;
+        Ok((status.boot_id == boot_id()?).then_some(status))
+    }
+}
