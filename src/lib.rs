@@ -19,6 +19,7 @@ pub mod disk;
 pub mod lease;
 pub mod metadata;
 pub mod probe;
+pub mod program;
 pub mod report;
 pub mod staging;
 pub mod status;

@@ -14,12 +14,13 @@ pub mod show;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Source};
-use crate::deadline::{self, Limit};
-use crate::{clock, status};
+use crate::deadline::{self, Decision, Limit, When};
+use crate::{clock, lease, status};
 use http::{Cause, Client, Failure};
 use known::Known;
 use machine_features::{Environment, Locations};
@@ -66,6 +67,15 @@ pub struct Asked {
     pub retry_after: Option<Duration>,
 }
 
+/// Whether a source that did not answer is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// Yes, and early in a boot even a 404 may be one for the moment only.
+    Early,
+    Yes,
+    Never,
+}
+
 /// The sources, and what each of them said last.
 pub struct Metadata<'a> {
     config: &'a Config,
@@ -90,10 +100,9 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    /// Asks these sources, and Machine/Job Features where somebody named a place, until
-    /// each has answered or failed for good, at most for `budget`. `early` in a boot a
-    /// 404 may be one for the moment only.
-    pub fn ask(&mut self, sources: &[Source], budget: Duration, early: bool) -> Vec<Asked> {
+    /// Asks these sources, and Machine/Job Features where somebody named a place, each
+    /// until it has answered or failed for good, all of them for at most `budget`.
+    pub fn ask(&mut self, sources: &[Source], budget: Duration, again: Again) -> Vec<Asked> {
         let start = Instant::now();
         let end = start + budget;
         let mut turns: Vec<Turn> = sources
@@ -106,7 +115,7 @@ impl<'a> Metadata<'a> {
             thread::sleep(turns[next].due.saturating_duration_since(Instant::now()));
             let outcome = self.try_once(&turns[next].who, end);
             self.known.note(&turns[next].who, &outcome, clock::now());
-            note(&mut turns, next, outcome, end, early);
+            note(&mut turns, next, outcome, end, again);
         }
         let base = self.config.metadata.url.as_str();
         turns.into_iter().map(|turn| turn.report(base)).collect()
@@ -150,6 +159,28 @@ impl<'a> Metadata<'a> {
     /// Who this instance is; None where nobody said.
     pub fn instance(&self) -> Option<status::Instance> {
         self.known.instance(&self.config.metadata.sources)
+    }
+
+    /// Which of the limits is the deadline, and what was odd about finding out. `held`
+    /// is one from before, `id` the instance's, if anybody knows it.
+    pub fn decide(
+        &self,
+        held: Option<Limit>,
+        id: Option<&str>,
+        now: &lease::Now,
+    ) -> (Decision, Vec<String>) {
+        let limits: Vec<Limit> = self.limits().into_iter().chain(held).collect();
+        let lease = lease::take(Path::new(lease::DIRECTORY), id, now);
+        let lifetimes = |limit: &Limit| matches!(limit.when, When::AfterFirstBoot(_));
+        let decision = deadline::decide(&limits, lease.first_boot, self.grace());
+        let mut warnings = Vec::new();
+        if limits.iter().any(lifetimes) {
+            warnings = lease.warnings;
+        }
+        let ignored = decision.ignored.iter();
+        warnings
+            .extend(ignored.map(|limit| format!("{} is ignored: {}", limit.origin, limit.reason)));
+        (decision, warnings)
     }
 
     /// The configured grace, or a longer one that a source asks for.
@@ -300,17 +331,26 @@ fn note(
     index: usize,
     outcome: Result<Answer, NoAnswer>,
     end: Instant,
-    early: bool,
+    again: Again,
 ) {
     let now = Instant::now();
     let turn = &mut turns[index];
     turn.tries += 1;
     turn.took = now.saturating_duration_since(turn.started);
     turn.outcome = Some(outcome);
-    let wait = turn.cause().and_then(|cause| {
-        let left = end.saturating_duration_since(now);
-        http::wait_before_next_try(cause, turn.tries, http::jitter(), early, left)
-    });
+    let wait = turn
+        .cause()
+        .filter(|_| again != Again::Never)
+        .and_then(|cause| {
+            let left = end.saturating_duration_since(now);
+            http::wait_before_next_try(
+                cause,
+                turn.tries,
+                http::jitter(),
+                again == Again::Early,
+                left,
+            )
+        });
     match wait {
         Some(wait) => turn.due = now + wait,
         None => turn.settled = true,
