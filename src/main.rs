@@ -7,7 +7,7 @@ use nix::sys::stat::{Mode, umask};
 use vmstage::boot::{self, Failure};
 use vmstage::cli::{Cli, Command};
 use vmstage::report::syslog;
-use vmstage::{probe, status};
+use vmstage::{metadata, probe, status};
 
 fn main() -> ExitCode {
     // Whoever called: what is made here is for everybody to read and enter.
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
             format,
             wait,
         } => status::show::run(config.file.as_deref(), format, wait),
+        Command::Metadata { config, format } => metadata::show::run(config.file.as_deref(), format),
     };
     ExitCode::from(done.unwrap_or_else(|failure: Failure| {
         error!("{failure}");
