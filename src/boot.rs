@@ -1,6 +1,7 @@
 //! The boot sequence. This is the only place that knows the order.
 
 use std::fmt;
+use std::fs::{self, File};
 use std::path::Path;
 
 use log::{debug, error, info, warn};
@@ -13,7 +14,7 @@ use crate::report;
 use crate::report::syslog;
 use crate::staging::directories::{self, Created, Ready};
 use crate::staging::mount::{MountError, Staged, find_staged, mount};
-use crate::status::Status;
+use crate::status::{self, Status};
 
 /// Why the machine is not ready.
 #[derive(Debug)]
@@ -79,6 +80,7 @@ pub fn run(config_file: Option<&Path>) -> u8 {
 }
 
 fn make_ready(config: &Config, status: &mut Status) -> Result<Ready, Failure> {
+    let _turn = wait_for_turn();
     let staged = match find_staged(config.staging.mount_point.as_path())? {
         Some(staged) => staged,
         None => {
@@ -91,6 +93,16 @@ fn make_ready(config: &Config, status: &mut Status) -> Result<Ready, Failure> {
     let (created, ready) = directories::create(&staged, &config.directories);
     status.record_directories(&config.directories, &created);
     ready.ok_or_else(|| not_as_asked(&staged, &created))
+}
+
+/// Two at once, one started by init and one by hand, would mount twice. Where there
+/// is no place for the lock there is no turn to wait for either.
+fn wait_for_turn() -> Option<File> {
+    let directory = status::runtime_directory();
+    fs::create_dir_all(&directory).ok()?;
+    let lock = File::create(directory.join("boot.lock")).ok()?;
+    lock.lock().ok()?;
+    Some(lock)
 }
 
 fn find_device(config: &Staging, status: &mut Status) -> Result<Choice, Failure> {

@@ -18,9 +18,9 @@ use crate::staging::mounts::Mount;
 /// comes or goes.
 pub const PARTITIONS: &str = "/proc/partitions";
 
-/// CDROMs of the SCSI driver (devices.txt): some kernels leave removable devices
-/// without partitions out of `/proc/partitions`, and a config drive may be one.
-const SCSI_CDROM_MAJOR: u64 = 11;
+/// RAM disks and floppies (devices.txt). Reading a floppy that is not there takes
+/// seconds, and neither is ever a scratch disk or a config drive.
+const NEVER_READ_MAJORS: [u64; 2] = [1, 2];
 
 /// A block device's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,7 +68,7 @@ impl Inventory {
         let listed =
             fs::read_to_string(PARTITIONS).with_context(|| format!("cannot read {PARTITIONS}"))?;
         let mut devices = parse_partitions(&listed);
-        devices.extend(cdroms_not_in(&devices));
+        devices.extend(unlisted(&devices));
         find_nodes(&mut devices);
 
         let mounted_on = mount_points_by_device(mounts);
@@ -127,16 +127,18 @@ fn parse_partitions(text: &str) -> Vec<BlockDevice> {
         .collect()
 }
 
-fn cdroms_not_in(listed: &[BlockDevice]) -> Vec<BlockDevice> {
+/// The devices that only `/sys/block` has: up to about Linux 5.16 the kernel's list
+/// leaves CD-ROMs out (show_partition in block/genhd.c), and a config drive may be one.
+fn unlisted(listed: &[BlockDevice]) -> Vec<BlockDevice> {
     let names = fs::read_dir("/sys/block").into_iter().flatten().flatten();
     names
         .filter_map(|entry| {
             let name = entry.file_name().into_string().ok()?;
-            let number = parse_number(&fs::read_to_string(entry.path().join("dev")).ok()?)?;
+            let number = parse_number(&attribute(&entry.path().join("dev"))?)?;
             // In units of 512 bytes, whatever the device's own sector size is.
             let sectors: u64 = attribute(&entry.path().join("size"))?.parse().ok()?;
-            let wanted = number.major == SCSI_CDROM_MAJOR
-                && sectors > 0
+            let wanted = sectors > 0
+                && !NEVER_READ_MAJORS.contains(&number.major)
                 && !listed.iter().any(|device| device.number == number);
             wanted.then_some(BlockDevice {
                 number,
@@ -149,7 +151,7 @@ fn cdroms_not_in(listed: &[BlockDevice]) -> Vec<BlockDevice> {
 }
 
 fn parse_number(text: &str) -> Option<Number> {
-    let (major, minor) = text.trim().split_once(':')?;
+    let (major, minor) = text.split_once(':')?;
     Some(Number {
         major: major.parse().ok()?,
         minor: minor.parse().ok()?,

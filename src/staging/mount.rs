@@ -145,11 +145,7 @@ pub fn mount(accepted: &Accepted, config: &Staging) -> Result<Staged, MountError
         .map_err(MountError::MountPoint)?;
     let staged = mount_with_any_driver(accepted, &mount_point, &config.options)
         .and_then(|()| {
-            verify(accepted, &mount_point).inspect_err(|_| {
-                if let Err(e) = sys_mount::unmount(&mount_point, UnmountFlags::empty()) {
-                    warn!("cannot unmount {} again: {e}", mount_point.display());
-                }
-            })
+            verify(accepted, &mount_point).inspect_err(|_| unmount_again(accepted, &mount_point))
         })
         .context(what)
         .map_err(MountError::Device);
@@ -332,6 +328,17 @@ fn verify(accepted: &Accepted, mount_point: &Path) -> Result<Staged> {
         false,
         accepted.mounted_on().to_vec(),
     )
+}
+
+/// Takes back what was mounted, and nothing that somebody else put on top of it.
+fn unmount_again(accepted: &Accepted, mount_point: &Path) {
+    let is_ours = mounts::read().is_ok_and(|mounts| {
+        mounts::on(&mounts, mount_point)
+            .is_some_and(|mount| block_number(&mount.source) == Some(accepted.number()))
+    });
+    if is_ours && let Err(e) = sys_mount::unmount(mount_point, UnmountFlags::empty()) {
+        warn!("cannot unmount {} again: {e}", mount_point.display());
+    }
 }
 
 fn staged(
