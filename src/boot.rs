@@ -10,11 +10,13 @@ use nix::unistd::geteuid;
 use crate::config::{Config, ConfigError, Staging};
 use crate::disk;
 use crate::disk::choose::{Choice, FoundBy, Judgement};
+use crate::metadata::{Again, Asked, Metadata};
 use crate::report;
 use crate::report::syslog;
 use crate::staging::directories::{self, Created, Ready};
 use crate::staging::mount::{MountError, Staged, find_staged, mount};
 use crate::status::{self, Status};
+use crate::{clock, lease};
 
 /// Why the machine is not ready.
 #[derive(Debug)]
@@ -56,7 +58,8 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Makes the machine ready and tells everybody. Returns the exit code.
+/// Makes the machine ready, tells everybody, and then finds out when it must be gone
+/// and tells that. Returns the exit code, which only the first half decides.
 pub fn run(config_file: Option<&Path>) -> u8 {
     if !geteuid().is_root() {
         error!("boot must be run as root");
@@ -75,6 +78,10 @@ pub fn run(config_file: Option<&Path>) -> u8 {
 
     status.conclude(outcome.as_ref().err());
     report::outcome(&mut status, outcome.as_ref().ok(), &config);
+    if outcome.is_ok() {
+        find_deadline(&config, &mut status);
+        report::deadline(&status, &config);
+    }
     report::final_line(&status, &config);
     status.exit_code
 }
@@ -148,4 +155,41 @@ fn not_as_asked(staged: &Staged, created: &[Created]) -> Failure {
         staged.mount_point().display(),
         errors.join("; ")
     ))
+}
+
+/// Asks who this machine is and when it must be gone. That nobody answers is no failure.
+fn find_deadline(config: &Config, status: &mut Status) {
+    let mut metadata = Metadata::new(config);
+    let asked = metadata.ask(
+        &config.metadata.sources,
+        config.metadata.timeout,
+        Again::Early,
+    );
+    let answered = asked.iter().any(|asked| asked.result.is_ok());
+    for asked in &asked {
+        match &asked.result {
+            Ok(_) => info!("{} answered in {} ms", asked.source, asked.took.as_millis()),
+            // One cloud has one source: that others do not answer is nothing to warn of.
+            Err(error) if answered => debug!("{}: {error}", asked.source),
+            Err(error) => warn!("{}: {error}", asked.source),
+        }
+    }
+    status.instance = metadata.instance();
+    status.sources = asked.iter().map(Asked::published).collect();
+
+    let id = status
+        .instance
+        .as_ref()
+        .and_then(|instance| instance.id.clone());
+    let now = lease::Now {
+        unix: clock::now(),
+        uptime: clock::uptime(),
+        boot_id: status.boot_id.clone(),
+    };
+    let (decision, warnings) = metadata.decide(None, id.as_deref(), &now);
+    warnings.iter().for_each(|warning| warn!("{warning}"));
+    let deadline = decision.deadline.as_ref();
+    status.deadline = deadline.map(|deadline| deadline.published(config.deadline.action));
+    status.ignored_limits = decision.ignored;
+    status.warnings = syslog::warnings();
 }

@@ -322,11 +322,14 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// All verdicts in one line.
+/// All verdicts and warnings in one line.
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let verdicts: Vec<_> = self.verdicts.iter().map(Verdict::to_string).collect();
-        write!(f, "{}", verdicts.join(", "))
+        write!(f, "{}", verdicts.join(", "))?;
+        self.warnings
+            .iter()
+            .try_for_each(|warning| write!(f, "; {warning}"))
     }
 }
 
@@ -716,6 +719,40 @@ mod tests {
             for warning in &choice.warnings {
                 assert!(warning.contains(expected), "{warning}");
             }
+        }
+    }
+
+    #[test]
+    fn a_device_that_shows_no_label_for_a_reason_is_told_of_while_a_label_is_not_found() {
+        let broken = || {
+            device(
+                "/dev/vdc",
+                Content::Unreadable {
+                    error: "Input/output error".into(),
+                },
+            )
+        };
+        let labelled = || device("/dev/vdb", ext4(Some("ephemeral0")));
+        let swap = || device("/dev/vdd", other("swap"));
+        let root = || Observation {
+            on_root_disk: true,
+            ..broken()
+        };
+        let cases = [
+            (&DEFAULTS[..], vec![broken()], 1),
+            (
+                &DEFAULTS[..],
+                vec![device("/dev/vdc", Content::Ambivalent { kinds: vec![] })],
+                1,
+            ),
+            (&DEFAULTS[..], vec![broken(), labelled()], 0),
+            (&DEFAULTS[..], vec![swap(), root()], 0),
+            (&["/dev/vdb"][..], vec![broken()], 0),
+        ];
+        for (asked, devices, warnings) in cases {
+            let choice = choose(&specs(asked), &observed(devices));
+            assert_eq!(choice.warnings.len(), warnings, "{:?}", choice.warnings);
+            assert!(choice.warnings.iter().all(|w| w.starts_with("/dev/vdc ")));
         }
     }
 
