@@ -2,6 +2,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use log::{LevelFilter, error};
+use nix::sys::stat::{Mode, umask};
 
 use vmstage::boot::{self, Failure};
 use vmstage::cli::{Cli, Command};
@@ -10,6 +11,8 @@ use vmstage::{probe, status, vdso};
 
 fn main() -> ExitCode {
     vdso::avoid_broken();
+    // Whoever called: what is made here is for everybody to read and enter.
+    umask(Mode::from_bits_truncate(0o022));
     let cli = Cli::parse();
     syslog::start(if cli.verbose {
         LevelFilter::Debug

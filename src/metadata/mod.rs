@@ -4,10 +4,13 @@
 //! failed is due again after a while, and until then the others have theirs: a dead
 //! source costs the next one a single request and not the time for all.
 
+pub mod config_drive;
 pub mod ec2;
 pub mod http;
+mod known;
 pub mod machine_features;
 pub mod openstack;
+pub mod show;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -19,6 +22,7 @@ use crate::config::{Config, Source};
 use crate::deadline::{self, Decision, Limit, When};
 use crate::{clock, lease, status};
 use http::{Cause, Client, Failure};
+use known::Known;
 use machine_features::{Environment, Locations};
 
 /// The name under which Machine/Job Features are reported.
@@ -27,6 +31,8 @@ pub const MACHINE_FEATURES: &str = "machine-features";
 /// What a source said.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Answer {
+    /// The device, where that is known only now.
+    pub place: Option<String>,
     pub instance: status::Instance,
     /// The key and value pairs that whoever launched the instance gave it.
     pub meta: BTreeMap<String, String>,
@@ -101,8 +107,6 @@ impl<'a> Metadata<'a> {
         let end = start + budget;
         let mut turns: Vec<Turn> = sources
             .iter()
-            // It is read from the commit on that can find it.
-            .filter(|source| **source != Source::ConfigDrive)
             .map(|source| Turn::new(Who::Source(*source), start))
             .collect();
         loop {
@@ -207,7 +211,7 @@ impl<'a> Metadata<'a> {
     fn try_once(&mut self, who: &Who, end: Instant) -> Result<Answer, NoAnswer> {
         let base = self.config.metadata.url.as_str();
         match who {
-            Who::Source(Source::ConfigDrive) => unreachable!("it has no turn"),
+            Who::Source(Source::ConfigDrive) => config_drive::ask(),
             Who::Source(Source::Openstack) => openstack::ask(&self.client, base, end),
             Who::Source(Source::Ec2) => self.ec2.ask(&self.client, end),
             Who::Features(locations, passed_over) => locations.ask(passed_over, &self.client, end),
@@ -268,10 +272,16 @@ impl Turn {
     }
 
     fn report(self, base: &str) -> Asked {
-        let (source, place) = match &self.who {
+        let (source, mut place) = match &self.who {
             Who::Source(source) => (source.to_string(), place(*source, base)),
             Who::Features(locations, _) => (MACHINE_FEATURES.into(), locations.place()),
         };
+        if let Some(Ok(Answer {
+            place: Some(found), ..
+        })) = &self.outcome
+        {
+            place.clone_from(found);
+        }
         let retry_after = match self.cause() {
             Some(Cause::Status(_, wait)) => *wait,
             _ => None,
@@ -301,7 +311,7 @@ impl Turn {
 fn place(source: Source, base: &str) -> String {
     let base = http::without_userinfo(base);
     match source {
-        Source::ConfigDrive => "LABEL=config-2".into(),
+        Source::ConfigDrive => config_drive::PLACE.into(),
         Source::Openstack => format!("{base}/{}", openstack::PATH),
         Source::Ec2 => format!("{base}/latest/meta-data/"),
     }
@@ -374,118 +384,16 @@ fn share_fate(turns: &mut [Turn], index: usize) {
     }
 }
 
-/// The last answer of each source.
-#[derive(Debug, Default)]
-struct Known {
-    config_drive: Option<Said>,
-    openstack: Option<Said>,
-    ec2: Option<Said>,
-    features: Option<Said>,
-    /// The service is there, and has no instance's document for OpenStack.
-    openstack_is_absent: bool,
-}
-
-#[derive(Debug, Clone)]
-struct Said {
-    answer: Answer,
-    /// Unix seconds.
-    at: u64,
-}
-
-impl Known {
-    fn note(&mut self, who: &Who, outcome: &Result<Answer, NoAnswer>, at: u64) {
-        match (who, outcome) {
-            (Who::Source(Source::Openstack), Ok(_)) => self.openstack_is_absent = false,
-            (Who::Source(Source::Openstack), Err(NoAnswer::Http(failure))) => {
-                let refused = matches!(failure.cause, Cause::Status(400..=499, _));
-                self.openstack_is_absent |= refused;
-            }
-            // Then nobody knows this instance, and the next to be asked is OpenStack.
-            (Who::Source(Source::Ec2), Err(_)) => self.openstack_is_absent = false,
-            _ => {}
-        }
-        if let Ok(answer) = outcome {
-            let answer = answer.clone();
-            *self.of(who) = Some(Said { answer, at });
-        }
-    }
-
-    fn of(&mut self, who: &Who) -> &mut Option<Said> {
-        match who {
-            Who::Source(Source::ConfigDrive) => &mut self.config_drive,
-            Who::Source(Source::Openstack) => &mut self.openstack,
-            Who::Source(Source::Ec2) => &mut self.ec2,
-            Who::Features(..) => &mut self.features,
-        }
-    }
-
-    fn note_spot_notice(&mut self, limit: Option<Limit>, at: u64) {
-        if let Some(ec2) = &mut self.ec2 {
-            ec2.answer.limits = limit.into_iter().collect();
-            ec2.at = at;
-        }
-    }
-
-    fn forget_features(&mut self) {
-        self.features = None;
-    }
-
-    /// Of OpenStack's two ways to say it the service's: the drive is frozen at launch.
-    fn of_openstack(&self) -> Option<&Said> {
-        self.openstack.as_ref().or(self.config_drive.as_ref())
-    }
-
-    fn meta(&self) -> &BTreeMap<String, String> {
-        static NONE: BTreeMap<String, String> = BTreeMap::new();
-        self.of_openstack().map_or(&NONE, |said| &said.answer.meta)
-    }
-
-    fn limits(&self) -> Vec<Limit> {
-        let said = [
-            self.of_openstack(),
-            self.ec2.as_ref(),
-            self.features.as_ref(),
-        ];
-        let dated = |said: &Said| {
-            let at = said.at;
-            let limits = said.answer.limits.clone().into_iter();
-            limits.map(move |limit| Limit {
-                confirmed_at: Some(at),
-                ..limit
-            })
-        };
-        said.into_iter().flatten().flat_map(dated).collect()
-    }
-
-    fn grace(&self) -> Option<Duration> {
-        self.features.as_ref().and_then(|said| said.answer.grace)
-    }
-
-    /// The id is that of the first source that has one; what it leaves open, others
-    /// may fill.
-    fn instance(&self, order: &[Source]) -> Option<status::Instance> {
-        let said = order.iter().filter_map(|source| match source {
-            Source::ConfigDrive => self.config_drive.as_ref(),
-            Source::Openstack => self.openstack.as_ref(),
-            Source::Ec2 => self.ec2.as_ref(),
-        });
-        said.map(|said| said.answer.instance.clone())
-            .reduce(|first, next| status::Instance {
-                id: first.id.or(next.id),
-                name: first.name.or(next.name),
-                project: first.project.or(next.project),
-                availability_zone: first.availability_zone.or(next.availability_zone),
-                flavor: first.flavor.or(next.flavor),
-            })
-    }
-}
-
 impl Asked {
+    pub fn took_ms(&self) -> u64 {
+        u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// As the status document shows it.
     pub fn published(&self) -> status::SourceAsked {
         status::SourceAsked {
             source: self.source.clone(),
-            took_ms: u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX),
+            took_ms: self.took_ms(),
             error: self.result.as_ref().err().cloned(),
         }
     }

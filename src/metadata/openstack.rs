@@ -74,8 +74,8 @@ pub fn parse(text: &[u8], source: &str) -> Result<Answer, String> {
         limits: deadline::plain_keys(&meta, source),
         instance,
         meta,
-        grace: None,
         warnings,
+        ..Answer::default()
     })
 }
 
