@@ -7,9 +7,10 @@ use nix::sys::stat::{Mode, umask};
 use vmstage::boot::{self, Failure};
 use vmstage::cli::{Cli, Command};
 use vmstage::report::syslog;
-use vmstage::{metadata, probe, status};
+use vmstage::{metadata, probe, status, vdso};
 
 fn main() -> ExitCode {
+    vdso::avoid_broken();
     // Whoever called: what is made here is for everybody to read and enter.
     umask(Mode::from_bits_truncate(0o022));
     let cli = Cli::parse();
