@@ -6,6 +6,7 @@ pub mod machine_features;
 pub mod motd;
 pub mod syslog;
 pub mod systemd;
+pub mod terminals;
 pub mod textfile;
 
 use std::fs::{self, DirBuilder};
