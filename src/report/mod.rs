@@ -1,5 +1,6 @@
 //! Who is told what: one file a consumer.
 
+pub mod callback;
 pub mod condor;
 pub mod console;
 pub mod machine_features;
