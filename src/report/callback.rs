@@ -54,7 +54,7 @@ pub fn post(status: &Status, config: &Config) -> Result<bool, Failure> {
     let body = call.body.as_bytes();
     let answer = match call.method {
         Method::Post => client.post(&call.url, &headers, body, until),
-        Method::Put => client.put(&call.url, &headers, until),
+        Method::Put => client.put(&call.url, &headers, body, until),
     };
     match answer {
         Ok(_) => Ok(true),
@@ -67,7 +67,7 @@ pub fn post(status: &Status, config: &Config) -> Result<bool, Failure> {
 }
 
 fn call(root: &Path, status: &Status, config: &Config) -> Option<Call> {
-    let url = config.callback.url.as_ref()?.as_str();
+    let url = config.callback.url.as_ref()?.as_written();
     let host = Host::of(root, status);
     match config.callback.format {
         CallbackFormat::PhoneHome if status.outcome == Outcome::Failed => None,

@@ -16,8 +16,9 @@ use crate::status::Status;
 pub const MACHINE: &str = "/etc/machinefeatures";
 pub const JOB: &str = "/etc/jobfeatures";
 
-/// Lies in a directory whose keys are this program's.
-const MARK: &str = ".vmstage";
+/// Lies in a directory whose keys are this program's, and not those of whoever provides
+/// the VM.
+pub const MARK: &str = ".vmstage";
 
 const PROFILE: &str =
     "# Written by vmstage(8): where to read when this VM goes away (HSF-TN-2016-02).
@@ -42,7 +43,11 @@ pub fn are_own(directory: &Path) -> bool {
 fn publish_in(root: &Path, status: &Status, config: &Config) -> Result<bool> {
     let processors = processors(root);
     let deadline = status.deadline.as_ref().map(|d| d.at.to_string());
-    let grace = Some(config.deadline.grace.as_secs().to_string());
+    let grace = status.deadline.as_ref().map_or_else(
+        || config.deadline.grace.as_secs(),
+        |deadline| deadline.grace_seconds,
+    );
+    let grace = Some(grace.to_string());
     let machine = [
         ("total_cpu", processors.clone()),
         ("grace_secs", grace.clone()),

@@ -20,7 +20,7 @@ use log::{error, info, warn};
 
 use crate::config::Config;
 use crate::staging::directories::Ready;
-use crate::status::{Deadline, Outcome, Status};
+use crate::status::{Outcome, Status};
 use crate::{atomic_file, clock};
 
 /// Tells everybody inside the machine what became of the boot. A consumer that fails
@@ -118,23 +118,24 @@ fn printable(text: &str) -> String {
     text.replace(|c: char| c.is_control(), " ")
 }
 
-/// When the VM goes away, for its users: `2026-11-23 11:41:00 +01:00 (2026-11-23T10:41:00Z)`.
-fn instant(deadline: &Deadline) -> String {
-    let local = clock::local(deadline.at);
-    if local.ends_with("+00:00") {
-        return deadline.at_utc.clone();
+/// An instant for people: `2026-11-23 11:41:00 +01:00 (2026-11-23T10:41:00Z)`, or in UTC
+/// alone where that is the local time.
+pub fn instant(unix: u64) -> String {
+    let (local, utc) = (clock::local(unix), clock::utc(unix));
+    match local.ends_with("+00:00") {
+        true => utc,
+        false => format!("{local} ({utc})"),
     }
-    format!("{local} ({})", deadline.at_utc)
 }
 
 /// Status documents and directory trees for the consumers' tests.
 #[cfg(test)]
-mod example {
+pub mod example {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
     use crate::config::Action;
-    use crate::status::{Directory, Instance, Staging};
+    use crate::status::{Deadline, Directory, Instance, Staging};
 
     pub const DEADLINE: u64 = 1_795_430_460;
 

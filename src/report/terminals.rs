@@ -26,7 +26,7 @@ pub fn warning(deadline: &Deadline, now: u64) -> String {
     format!(
         "this VM goes away {}, at {}; save your work",
         crate::clock::relative(deadline.at, now),
-        super::instant(deadline)
+        super::instant(deadline.at)
     )
 }
 
@@ -239,7 +239,7 @@ mod tests {
         let deadline = example::with_deadline().deadline.unwrap();
         let expected = format!(
             "this VM goes away in 15 min 0 s, at {}; save your work",
-            crate::report::instant(&deadline)
+            crate::report::instant(deadline.at)
         );
         assert_eq!(warning(&deadline, example::DEADLINE - 900), expected);
     }

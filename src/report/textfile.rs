@@ -120,6 +120,8 @@ fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::process::{Command, Stdio};
+
     use super::*;
     use crate::report::example::{self, Tree};
 
@@ -155,6 +157,33 @@ vmstage_deadline_timestamp_seconds 1795430460
 vmstage_deadline_grace_seconds 600
 ";
         assert_eq!(text(&example::with_deadline()), expected);
+    }
+
+    #[test]
+    #[ignore = "needs promtool: tests/promtool fetches it"]
+    fn promtool_has_nothing_to_say_about_it() {
+        let mut quoted = example::with_deadline();
+        quoted.staging.as_mut().unwrap().mount_point = "/a \"b\"\\c\nd".into();
+        for status in [quoted, example::ready(), example::failed()] {
+            let promtool = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/promtool");
+            let mut check = Command::new(promtool)
+                .args(["check", "metrics"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut input = check.stdin.take().unwrap();
+            std::io::Write::write_all(&mut input, text(&status).as_bytes()).unwrap();
+            drop(input);
+            let said = check.wait_with_output().unwrap();
+            let words = [said.stdout, said.stderr].concat();
+            assert!(
+                said.status.success() && words.is_empty(),
+                "{}",
+                String::from_utf8_lossy(&words)
+            );
+        }
     }
 
     #[test]
