@@ -140,7 +140,10 @@ pub fn deadline_lines(status: &Status, now: u64) -> String {
             .as_deref()
             .and_then(clock::parse_utc)
             .map_or(String::new(), |at| {
-                format!(", confirmed {}", clock::relative(at, now))
+                format!(
+                    ", confirmed {} ago",
+                    clock::span(Duration::from_secs(now.saturating_sub(at)))
+                )
             });
         let action = match deadline.action {
             Action::Report => "report: nobody ends this VM from inside",
