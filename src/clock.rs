@@ -58,6 +58,14 @@ pub fn span(duration: Duration) -> String {
     }
 }
 
+/// How far away an instant is: `in 5 h 12 min`, `12 min 30 s ago`.
+pub fn relative(unix: u64, now: u64) -> String {
+    match unix.checked_sub(now) {
+        Some(left) => format!("in {}", span(Duration::from_secs(left))),
+        None => format!("{} ago", span(Duration::from_secs(now - unix))),
+    }
+}
+
 fn instant(unix: u64) -> Option<OffsetDateTime> {
     OffsetDateTime::from_unix_timestamp(i64::try_from(unix).ok()?).ok()
 }

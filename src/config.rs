@@ -517,7 +517,7 @@ impl fmt::Debug for Secret {
 }
 
 /// What is wrong with a configuration, in one line: file, line, key, and why.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ConfigError(String);
 
 impl fmt::Display for ConfigError {

@@ -1,1 +1,31 @@
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use log::{LevelFilter, error};
+
+use vmstage::boot::{self, Failure};
+use vmstage::cli::{Cli, Command};
+use vmstage::report::syslog;
+use vmstage::{probe, status};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    syslog::start(if cli.verbose {
+        LevelFilter::Debug
+    } else {
+        LevelFilter::Info
+    });
+    let done = match cli.command {
+        Command::Boot(config) => Ok(boot::run(config.file.as_deref())),
+        Command::Probe { config, format } => probe::run(config.file.as_deref(), format).map(|()| 0),
+        Command::Status {
+            config,
+            format,
+            wait,
+        } => status::show::run(config.file.as_deref(), format, wait),
+    };
+    ExitCode::from(done.unwrap_or_else(|failure: Failure| {
+        error!("{failure}");
+        failure.exit_code()
+    }))
+}

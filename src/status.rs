@@ -9,8 +9,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use crate::atomic_file;
-use crate::config::Action;
+use crate::boot::Failure;
+use crate::config::{self, Action};
+use crate::disk::choose::{self, Judgement};
+use crate::staging::directories::Created;
+use crate::staging::mount::Staged;
+use crate::{atomic_file, clock};
+
+pub mod show;
 
 /// Raised when a field changes its meaning or goes away; new fields do not raise it.
 pub const SCHEMA: u32 = 1;
@@ -147,6 +153,56 @@ pub fn boot_id() -> Result<String> {
 }
 
 impl Status {
+    /// A document of this boot in which nothing has been achieved yet. The verdicts of
+    /// an earlier run in this boot are kept: where it staged a disk, they say which.
+    pub fn begin() -> Status {
+        let now = clock::utc(clock::now());
+        let earlier = Status::read().ok().flatten();
+        Status {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION").into(),
+            boot_id: boot_id().unwrap_or_default(),
+            outcome: Outcome::Failed,
+            exit_code: 1,
+            error: None,
+            started_at: now.clone(),
+            finished_at: now,
+            staging: None,
+            directories: Vec::new(),
+            verdicts: earlier.map_or(Vec::new(), |status| status.verdicts),
+            warnings: Vec::new(),
+            instance: None,
+            deadline: None,
+            ignored_limits: Vec::new(),
+            sources: Vec::new(),
+        }
+    }
+
+    pub fn record_directories(&mut self, asked: &[config::Directory], created: &[Created]) {
+        let name = |account: &Option<config::Account>| {
+            account.as_ref().map_or("root".into(), ToString::to_string)
+        };
+        self.directories = asked
+            .iter()
+            .zip(created)
+            .map(|(asked, created)| Directory {
+                path: created.path.clone(),
+                owner: name(&asked.owner),
+                group: name(&asked.group),
+                mode: asked.mode.to_string(),
+                error: created.error.as_ref().map(|error| format!("{error:#}")),
+            })
+            .collect();
+    }
+
+    /// Records how it ended: ready, or why not.
+    pub fn conclude(&mut self, failure: Option<&Failure>) {
+        self.finished_at = clock::utc(clock::now());
+        self.outcome = failure.map_or(Outcome::Ready, |_| Outcome::Failed);
+        self.exit_code = failure.map_or(0, Failure::exit_code);
+        self.error = failure.map(ToString::to_string);
+    }
+
     /// Writes the document to its place, atomically, readable for everybody.
     pub fn write(&self) -> Result<()> {
         let path = path();
@@ -171,5 +227,40 @@ impl Status {
         let status: Status = serde_json::from_slice(&text)
             .with_context(|| format!("{} is not a status document", path.display()))?;
         Ok((status.boot_id == boot_id()?).then_some(status))
+    }
+}
+
+impl From<&Staged> for Staging {
+    fn from(staged: &Staged) -> Staging {
+        Staging {
+            mount_point: staged.mount_point().into(),
+            device: staged.device().into(),
+            filesystem: staged.filesystem().into(),
+            label: staged.label().map(Into::into),
+            options: staged.options().into(),
+            size_bytes: staged.size_bytes(),
+            free_bytes: staged.free_bytes(),
+            already_mounted: staged.already_mounted(),
+            also_mounted_on: staged.also_mounted_on().into(),
+        }
+    }
+}
+
+impl From<&choose::Verdict> for Verdict {
+    fn from(verdict: &choose::Verdict) -> Verdict {
+        let (word, reason) = match &verdict.judgement {
+            Judgement::Accepted(_) => ("accepted", None),
+            Judgement::Absent => ("absent", None),
+            Judgement::Rejected(reason) => ("rejected", Some(reason.to_string())),
+        };
+        Verdict {
+            spec: verdict.spec.to_string(),
+            device: verdict
+                .device
+                .as_ref()
+                .map(|device| device.display().to_string()),
+            verdict: word.into(),
+            reason,
+        }
     }
 }

@@ -1,0 +1,108 @@
+//! The command line. The man page and the completions are made from it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Finds a VM's scratch disk at boot, mounts it, and says when the VM is ready and
+/// when it must be gone.
+#[derive(Debug, Parser)]
+#[command(name = "vmstage", version, arg_required_else_help = true, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// Say what is observed and decided on the way
+    #[arg(short, long, global = true)]
+    pub verbose: bool,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Find the scratch disk, mount it, make its directories, and tell everybody; what
+    /// init calls
+    #[command(after_help = BOOT_HELP)]
+    Boot(ConfigArgs),
+
+    /// Show which disk `boot` would take and why, changing nothing
+    #[command(after_help = PROBE_HELP)]
+    Probe {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
+
+    /// Show what became of this boot
+    #[command(after_help = STATUS_HELP)]
+    Status {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[arg(long, value_enum, default_value_t = StatusFormat::Text)]
+        format: StatusFormat,
+        /// Wait until the machine is ready or has failed; for at most SECONDS, if given
+        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
+        wait: Option<Option<u64>>,
+    },
+}
+
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    /// The configuration [default: /etc/vmstage.toml, which may be missing]
+    #[arg(long = "config", value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Table,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StatusFormat {
+    Text,
+    Json,
+}
+
+pub const EXIT_CODES: &str = "\
+Exit codes:
+  0  ready (also: it already was)
+  1  an error that has no code of its own
+  2  wrong usage
+  3  no usable device
+  4  a chosen device could not be mounted
+  5  staged, but a directory could not be made as asked; the others are made
+  6  the configuration is wrong; nothing was touched";
+
+const BOOT_HELP: &str = "\
+Without a configuration, the first of LABEL=ephemeral0, LABEL=blankpartition0,
+/dev/vdb, /dev/sdb and /dev/xvdb that holds a usable file system is mounted on
+/staging, where the directories condor and tmp are made. Swap, partition tables,
+the root disk, the config drive, and whatever else is no scratch disk are
+rejected, with the reason. `vmstage probe` shows all of that beforehand.
+
+It can be run again: on a staged machine it changes nothing and exits with 0.
+After a failure nothing lies under the mount point.
+
+The last line goes to the console too:
+  vmstage: ready: /dev/vdb (ext2, LABEL=ephemeral0) on /staging, 19.6 GiB free, condor tmp
+  vmstage: FAILED(3): no usable disk: …
+
+Exit codes: 0 ready, 1 other error, 2 usage, 3 no usable device, 4 cannot be
+mounted, 5 a directory could not be made, 6 wrong configuration.";
+
+const PROBE_HELP: &str = "\
+The first table has a line for each spec of staging.devices and each device it
+leads to; the second, one for each block device that was looked at. `boot` takes
+the first accepted one.
+
+Exit codes: 0 there is a usable device, or one is mounted already; 3 there is
+none; 6 wrong configuration.";
+
+const STATUS_HELP: &str = "\
+The status is what `boot` wrote to status.json in /run/vmstage (/var/run/vmstage
+where there is no /run).
+
+Exit codes: that of `boot`; 1 if it has not finished in this boot of the machine,
+or if what it mounted is no longer mounted.";

@@ -1,0 +1,372 @@
+//! Which block devices there are, and what the kernel says of them.
+//!
+//! Everything here works on Linux 2.6.18: there is `/sys/block` but no
+//! `/sys/class/block` and no `/sys/dev`, and no udev is needed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::sys::stat::{major, minor};
+
+use crate::staging::mounts::Mount;
+
+/// Where the kernel lists its block devices. Rewritten by the kernel whenever one
+/// comes or goes.
+pub const PARTITIONS: &str = "/proc/partitions";
+
+/// RAM disks and floppies (devices.txt). Reading a floppy that is not there takes
+/// seconds, and neither is ever a scratch disk or a config drive.
+const NEVER_READ_MAJORS: [u64; 2] = [1, 2];
+
+/// A block device's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Number {
+    pub major: u64,
+    pub minor: u64,
+}
+
+impl Number {
+    pub fn from_raw(rdev: u64) -> Number {
+        Number {
+            major: major(rdev),
+            minor: minor(rdev),
+        }
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+/// A block device that the kernel has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockDevice {
+    pub number: Number,
+    /// The kernel's name for it: `vdb`, `vdb1`, `cciss/c0d0p1`.
+    pub name: String,
+    pub size_bytes: u64,
+    /// What it is called under `/dev`; None while there is no node for it.
+    pub node: Option<PathBuf>,
+}
+
+/// The block devices, and which of them the system runs from.
+#[derive(Debug, Default)]
+pub struct Inventory {
+    pub devices: Vec<BlockDevice>,
+    on_root_disk: BTreeSet<Number>,
+    mounted_on: BTreeMap<Number, Vec<PathBuf>>,
+}
+
+impl Inventory {
+    pub fn read(mounts: &[Mount]) -> Result<Inventory> {
+        let listed =
+            fs::read_to_string(PARTITIONS).with_context(|| format!("cannot read {PARTITIONS}"))?;
+        let mut devices = parse_partitions(&listed);
+        devices.extend(unlisted(&devices));
+        find_nodes(&mut devices);
+
+        let mounted_on = mount_points_by_device(mounts);
+        let root_disks: BTreeSet<String> = root_devices(mounts, &mounted_on)
+            .iter()
+            .filter_map(|number| devices.iter().find(|device| device.number == *number))
+            .flat_map(|device| disks_under(&device.name))
+            .collect();
+        let on_root_disk = devices
+            .iter()
+            .filter(|device| root_disks.contains(&disk_of(&device.name)))
+            .map(|device| device.number)
+            .collect();
+        Ok(Inventory {
+            devices,
+            on_root_disk,
+            mounted_on,
+        })
+    }
+
+    pub fn by_number(&self, number: Number) -> Option<&BlockDevice> {
+        self.devices.iter().find(|device| device.number == number)
+    }
+
+    /// The root file system is on it, or on a partition of it, or of the disk that
+    /// it is a partition of.
+    pub fn is_on_root_disk(&self, device: &BlockDevice) -> bool {
+        self.on_root_disk.contains(&device.number)
+    }
+
+    pub fn mount_points(&self, device: &BlockDevice) -> Vec<PathBuf> {
+        self.mounted_on
+            .get(&device.number)
+            .cloned()
+            .unwrap_or_default()
+    }
+}
+
+/// Reads the lines `major minor #blocks name`; a block is 1 KiB whatever the device.
+fn parse_partitions(text: &str) -> Vec<BlockDevice> {
+    text.lines()
+        .filter_map(|line| {
+            let mut fields = line.split_whitespace();
+            let number = Number {
+                major: fields.next()?.parse().ok()?,
+                minor: fields.next()?.parse().ok()?,
+            };
+            let blocks: u64 = fields.next()?.parse().ok()?;
+            Some(BlockDevice {
+                number,
+                name: fields.next()?.to_string(),
+                size_bytes: blocks * 1024,
+                node: None,
+            })
+        })
+        .collect()
+}
+
+/// The devices that only `/sys/block` has: up to about Linux 5.16 the kernel's list
+/// leaves CD-ROMs out (show_partition in block/genhd.c), and a config drive may be one.
+fn unlisted(listed: &[BlockDevice]) -> Vec<BlockDevice> {
+    let names = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    names
+        .filter_map(|entry| {
+            let name = entry.file_name().into_string().ok()?;
+            let number = parse_number(&attribute(&entry.path().join("dev"))?)?;
+            // In units of 512 bytes, whatever the device's own sector size is.
+            let sectors: u64 = attribute(&entry.path().join("size"))?.parse().ok()?;
+            let wanted = sectors > 0
+                && !NEVER_READ_MAJORS.contains(&number.major)
+                && !listed.iter().any(|device| device.number == number);
+            wanted.then_some(BlockDevice {
+                number,
+                name,
+                size_bytes: sectors * 512,
+                node: None,
+            })
+        })
+        .collect()
+}
+
+fn parse_number(text: &str) -> Option<Number> {
+    let (major, minor) = text.split_once(':')?;
+    Some(Number {
+        major: major.parse().ok()?,
+        minor: minor.parse().ok()?,
+    })
+}
+
+/// Finds each device's node: `/dev/<name>` where its number agrees, else any node
+/// with that number. The whole of `/dev` is read only where a name did not do.
+fn find_nodes(devices: &mut [BlockDevice]) {
+    for device in devices.iter_mut() {
+        let node = Path::new("/dev").join(device.name.replace('!', "/"));
+        device.node = (block_number(&node) == Some(device.number)).then_some(node);
+    }
+    if devices.iter().any(|device| device.node.is_none()) {
+        let mut nodes = BTreeMap::new();
+        collect_nodes(Path::new("/dev"), &mut nodes);
+        for device in devices.iter_mut().filter(|device| device.node.is_none()) {
+            device.node = nodes.get(&device.number).cloned();
+        }
+    }
+}
+
+fn collect_nodes(directory: &Path, nodes: &mut BTreeMap<Number, PathBuf>) {
+    let mut entries: Vec<_> = fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .collect();
+    // The first by name stands for a device with several nodes.
+    entries.sort_by_key(|entry| entry.file_name());
+    for entry in entries {
+        let Ok(kind) = entry.file_type() else {
+            continue;
+        };
+        if kind.is_dir() {
+            collect_nodes(&entry.path(), nodes);
+        } else if kind.is_block_device()
+            && let Ok(metadata) = entry.metadata()
+        {
+            nodes
+                .entry(Number::from_raw(metadata.rdev()))
+                .or_insert_with(|| entry.path());
+        }
+    }
+}
+
+/// The number of the block device that a path leads to; None where it leads to
+/// something else or nowhere.
+pub fn block_number(path: &Path) -> Option<Number> {
+    let metadata = fs::metadata(path).ok()?;
+    metadata
+        .file_type()
+        .is_block_device()
+        .then(|| Number::from_raw(metadata.rdev()))
+}
+
+fn mount_points_by_device(mounts: &[Mount]) -> BTreeMap<Number, Vec<PathBuf>> {
+    let mut by_device: BTreeMap<Number, Vec<PathBuf>> = BTreeMap::new();
+    for mount in mounts {
+        if let Some(number) = device_of(mount) {
+            by_device
+                .entry(number)
+                .or_default()
+                .push(mount.mount_point.clone());
+        }
+    }
+    by_device
+}
+
+/// The block device of a mount. Its source may not exist under that name (`/dev/root`
+/// on old kernels); then the mounted file system is asked, which only a network file
+/// system could make wait.
+fn device_of(mount: &Mount) -> Option<Number> {
+    if !mount.source.starts_with("/dev") {
+        return None;
+    }
+    block_number(&mount.source).or_else(|| {
+        let metadata = fs::metadata(&mount.mount_point).ok()?;
+        Some(Number::from_raw(metadata.dev()))
+    })
+}
+
+/// What the root file system is on: by the device number of `/`, by the mount table
+/// (btrfs has device numbers of its own), and, where the root is an overlay, by what
+/// it lies over.
+fn root_devices(mounts: &[Mount], mounted_on: &BTreeMap<Number, Vec<PathBuf>>) -> BTreeSet<Number> {
+    let root = Path::new("/");
+    let device_under = |path: &Path| fs::metadata(path).ok().map(|m| Number::from_raw(m.dev()));
+    let layers = mounts
+        .iter()
+        .filter(|mount| mount.mount_point == root)
+        .flat_map(|mount| mount.options.split(','))
+        .filter_map(|option| {
+            option
+                .strip_prefix("lowerdir=")
+                .or(option.strip_prefix("upperdir="))
+        })
+        .flat_map(|directories| directories.split(':'))
+        .filter_map(|directory| device_under(Path::new(directory)));
+    let in_table = mounted_on
+        .iter()
+        .filter(|(_, points)| points.iter().any(|point| point == root))
+        .map(|(number, _)| *number);
+    device_under(root)
+        .into_iter()
+        .chain(in_table)
+        .chain(layers)
+        .collect()
+}
+
+fn sysfs_name(name: &str) -> String {
+    name.replace('/', "!")
+}
+
+/// The disk that a device is a partition of; the device itself where it is a disk.
+fn disk_of(name: &str) -> String {
+    let name = sysfs_name(name);
+    if Path::new("/sys/block").join(&name).exists() {
+        return name;
+    }
+    // A partition is a directory in its disk's: /sys/block/vdb/vdb1.
+    let disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    disks
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .find(|disk| {
+            name.starts_with(disk.as_str())
+                && Path::new("/sys/block").join(disk).join(&name).exists()
+        })
+        .unwrap_or(name)
+}
+
+fn sysfs_directory(name: &str) -> PathBuf {
+    let disk = Path::new("/sys/block").join(disk_of(name));
+    match disk.file_name() {
+        Some(file_name) if file_name == sysfs_name(name).as_str() => disk,
+        _ => disk.join(sysfs_name(name)),
+    }
+}
+
+/// The disks that a device lies on: its own, and through device-mapper and md those
+/// of the devices that it is made of.
+fn disks_under(name: &str) -> BTreeSet<String> {
+    let mut disks = BTreeSet::new();
+    let mut left = vec![name.to_string()];
+    while let Some(name) = left.pop() {
+        if disks.insert(disk_of(&name)) {
+            left.extend(entries(&sysfs_directory(&name).join("slaves")));
+        }
+    }
+    disks
+}
+
+/// The device-mapper and md devices that are made of a device or of its disk.
+pub fn holders(device: &BlockDevice) -> Vec<String> {
+    let own = sysfs_directory(&device.name);
+    let disk = Path::new("/sys/block").join(disk_of(&device.name));
+    let mut holders = entries(&own.join("holders"));
+    if disk != own {
+        holders.extend(entries(&disk.join("holders")));
+    }
+    holders
+}
+
+/// The serial number that the hypervisor gave the disk: virtio's own attribute
+/// (Linux 2.6.36), or page 0x80 of a SCSI disk's vital product data (Linux 3.15).
+pub fn serial(device: &BlockDevice) -> Option<String> {
+    let disk = Path::new("/sys/block").join(disk_of(&device.name));
+    attribute(&disk.join("serial")).or_else(|| {
+        let page = fs::read(disk.join("device/vpd_pg80")).ok()?;
+        // Four bytes of header come before the number (SPC-3, 7.6.9).
+        let serial = String::from_utf8_lossy(page.get(4..)?).trim().to_string();
+        (!serial.is_empty()).then_some(serial)
+    })
+}
+
+fn attribute(path: &Path) -> Option<String> {
+    let text = fs::read_to_string(path).ok()?.trim().to_string();
+    (!text.is_empty()).then_some(text)
+}
+
+fn entries(directory: &Path) -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(directory)
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok())
+        .collect();
+    names.sort();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernels_list_is_read_with_its_header_and_odd_names() {
+        let text = "major minor  #blocks  name\n\n 253 0 20971520 vda\n 253 16 1 vdb\n 104 1 7 cciss/c0d0p1\n garbage\n";
+        let devices = parse_partitions(text);
+        let seen: Vec<_> = devices
+            .iter()
+            .map(|d| (d.name.as_str(), d.number.minor, d.size_bytes))
+            .collect();
+        assert_eq!(
+            seen,
+            [
+                ("vda", 0, 20971520 * 1024),
+                ("vdb", 16, 1024),
+                ("cciss/c0d0p1", 1, 7168)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_disk_is_its_own_disk_where_sysfs_does_not_know_it() {
+        assert_eq!(disk_of("no-such-disk7"), "no-such-disk7");
+    }
+}

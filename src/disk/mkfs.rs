@@ -1,0 +1,64 @@
+//! Making a file system on a blank disk, with the guest's own mkfs.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use log::info;
+
+use super::choose::Blank;
+use crate::config::Filesystem;
+
+/// What a disk that was blank is called from then on.
+pub const LABEL: &str = "ephemeral0";
+
+/// Makes a file system labelled [`LABEL`]. Without this `mkfs` in the guest, an error
+/// that says so.
+pub fn make(blank: &Blank, filesystem: Filesystem) -> Result<()> {
+    let name = format!("mkfs.{filesystem}");
+    let Some(program) = find_program(&name) else {
+        bail!(
+            "cannot make {filesystem} on {}: there is no {name} in this system; install it or set staging.format = \"never\"",
+            blank.node().display()
+        );
+    };
+    info!(
+        "{} is blank: making {filesystem} on it",
+        blank.node().display()
+    );
+    let output = Command::new(&program)
+        .args(arguments(filesystem))
+        .arg(blank.node())
+        .stdin(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run {}", program.display()))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!(
+            "{} on {} failed ({}): {}",
+            program.display(),
+            blank.node().display(),
+            output.status,
+            said.split_whitespace().collect::<Vec<_>>().join(" ")
+        );
+    }
+    Ok(())
+}
+
+fn arguments(filesystem: Filesystem) -> &'static [&'static str] {
+    match filesystem {
+        // -F: a whole disk is meant, and there is nobody to confirm that.
+        Filesystem::Ext2 | Filesystem::Ext3 | Filesystem::Ext4 => &["-q", "-F", "-L", LABEL],
+        Filesystem::Xfs | Filesystem::Btrfs => &["-q", "-L", LABEL],
+    }
+}
+
+/// In `$PATH`, and where system programs are: `rc.local` may have a shorter one.
+fn find_program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path)
+        .chain(["/sbin", "/usr/sbin", "/bin", "/usr/bin"].map(PathBuf::from))
+        .map(|directory| directory.join(name))
+        .find(|program| program.is_file())
+}

@@ -1,0 +1,257 @@
+//! What is on a block device, as libblkid judges it.
+//!
+//! The calls into libblkid, and one ioctl for which there is no file in `/sys` before
+//! Linux 2.6.2x, are the unsafe code of the disk side.
+
+use std::ffi::{CStr, CString, c_char};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::ptr;
+
+use blkid_sys as blkid;
+use nix::errno::Errno;
+use nix::libc;
+
+/// What libblkid found on a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// No signature that libblkid knows.
+    Nothing,
+    Filesystem {
+        /// libblkid's name for it, which is the kernel's too: `ext4`, `vfat`.
+        kind: String,
+        label: Option<String>,
+    },
+    /// Swap, LVM, RAID, LUKS and the like, by libblkid's name.
+    Other {
+        kind: String,
+    },
+    /// `dos`, `gpt`, …
+    PartitionTable {
+        kind: String,
+    },
+    /// Several signatures; which of them holds is not for a program to guess.
+    Ambivalent {
+        kinds: Vec<String>,
+    },
+    Unreadable {
+        error: String,
+    },
+}
+
+impl Content {
+    pub fn label(&self) -> Option<&str> {
+        match self {
+            Content::Filesystem { label, .. } => label.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Content {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Content::Nothing => write!(f, "no signature"),
+            Content::Filesystem { kind, label: None } => write!(f, "{kind}"),
+            Content::Filesystem {
+                kind,
+                label: Some(label),
+            } => write!(f, "{kind} LABEL={label}"),
+            Content::Other { kind } => write!(f, "{kind}"),
+            Content::PartitionTable { kind } => write!(f, "{kind} partition table"),
+            Content::Ambivalent { kinds } => write!(f, "{}", kinds.join(" and ")),
+            Content::Unreadable { error } => write!(f, "unreadable: {error}"),
+        }
+    }
+}
+
+/// What reading a device showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    pub content: Content,
+    /// The kernel refuses writes to it.
+    pub read_only: bool,
+}
+
+/// Reads the signatures on a block device, changing nothing on it.
+pub fn read(node: &Path) -> Reading {
+    let judged = open(node).and_then(|device| {
+        let content = match probe(&device)? {
+            // libblkid passes over what it could not read.
+            Content::Nothing => read_both_ends(&device).map(|()| Content::Nothing)?,
+            found => found,
+        };
+        Ok(Reading {
+            content,
+            read_only: is_read_only(&device)?,
+        })
+    });
+    judged.unwrap_or_else(|error| Reading {
+        content: Content::Unreadable {
+            error: error.to_string(),
+        },
+        read_only: false,
+    })
+}
+
+const MIB: u64 = 1 << 20;
+const SAMPLE: u64 = 4096;
+const SAMPLES: u64 = 256;
+
+/// Whether the first and the last MiB and 256 samples of 4 KiB in between are zero.
+pub fn is_zero(node: &Path) -> io::Result<bool> {
+    let mut device = open(node)?;
+    let size = device.seek(SeekFrom::End(0))?;
+    let ends = [
+        (0, MIB.min(size)),
+        (size.saturating_sub(MIB), MIB.min(size)),
+    ];
+    let samples = (0..SAMPLES).map(|n| (size / SAMPLES * n, SAMPLE.min(size / SAMPLES)));
+    for (offset, length) in ends.into_iter().chain(samples) {
+        if read_at(&mut device, offset, length)?
+            .iter()
+            .any(|byte| *byte != 0)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(size > 0)
+}
+
+fn open(node: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        // An empty CD drive is not to be waited for.
+        .custom_flags(libc::O_NONBLOCK)
+        .open(node)
+}
+
+fn read_at(device: &mut File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; length as usize];
+    device.seek(SeekFrom::Start(offset))?;
+    device.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn read_both_ends(device: &File) -> io::Result<()> {
+    let mut device = device.try_clone()?;
+    let size = device.seek(SeekFrom::End(0))?;
+    let length = (SAMPLE * 16).min(size);
+    read_at(&mut device, 0, length)?;
+    read_at(&mut device, size - length, length)?;
+    Ok(())
+}
+
+/// A libblkid probe, freed when dropped.
+struct Probe(blkid::blkid_probe);
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        // SAFETY: the pointer came from blkid_new_probe, is not null, and is freed once.
+        unsafe { blkid::blkid_free_probe(self.0) }
+    }
+}
+
+fn probe(device: &File) -> io::Result<Content> {
+    // SAFETY: takes nothing; a null result is refused in the next line.
+    let raw = unsafe { blkid::blkid_new_probe() };
+    if raw.is_null() {
+        return Err(io::Error::from(io::ErrorKind::OutOfMemory));
+    }
+    let probe = Probe(raw);
+    let wanted = blkid::BLKID_SUBLKS_TYPE | blkid::BLKID_SUBLKS_LABEL | blkid::BLKID_SUBLKS_USAGE;
+    // SAFETY: the probe is valid, and the descriptor stays open for as long as the
+    // probe lives: `device` outlives `probe`. Offset and size 0 mean all of it.
+    unsafe {
+        if blkid::blkid_probe_set_device(probe.0, device.as_raw_fd(), 0, 0) != 0 {
+            return Err(last_error());
+        }
+        blkid::blkid_probe_enable_superblocks(probe.0, 1);
+        blkid::blkid_probe_set_superblocks_flags(probe.0, wanted as i32);
+        blkid::blkid_probe_enable_partitions(probe.0, 1);
+    }
+    Errno::clear();
+    // SAFETY: the probe is valid and has a device.
+    match unsafe { blkid::blkid_do_safeprobe(probe.0) } {
+        0 => Ok(content_found(&probe)),
+        1 => Ok(Content::Nothing),
+        // Ambivalent; every other negative value is an error.
+        -2 => Ok(Content::Ambivalent {
+            kinds: all_kinds(&probe),
+        }),
+        _ => Err(last_error()),
+    }
+}
+
+fn content_found(probe: &Probe) -> Content {
+    match (probe.value(c"TYPE"), probe.value(c"PTTYPE")) {
+        (Some(kind), Some(table)) => Content::Ambivalent {
+            kinds: vec![kind, format!("{table} partition table")],
+        },
+        (Some(kind), None) if probe.value(c"USAGE").as_deref() == Some("filesystem") => {
+            Content::Filesystem {
+                kind,
+                label: probe.value(c"LABEL").filter(|label| !label.is_empty()),
+            }
+        }
+        (Some(kind), None) => Content::Other { kind },
+        (None, Some(kind)) => Content::PartitionTable { kind },
+        (None, None) => Content::Nothing,
+    }
+}
+
+/// The kinds of all signatures, one after the other, for the message.
+fn all_kinds(probe: &Probe) -> Vec<String> {
+    let mut kinds = Vec::new();
+    // SAFETY: the probe is valid; resetting starts the search anew on its device.
+    unsafe { blkid::blkid_reset_probe(probe.0) };
+    // SAFETY: the probe is valid; each call goes on to the next signature.
+    while unsafe { blkid::blkid_do_probe(probe.0) } == 0 {
+        let kind = probe
+            .value(c"TYPE")
+            .or_else(|| Some(format!("{} partition table", probe.value(c"PTTYPE")?)));
+        kinds.extend(kind.filter(|kind| !kinds.contains(kind)));
+    }
+    kinds
+}
+
+impl Probe {
+    fn value(&self, name: &CStr) -> Option<String> {
+        let mut text: *const c_char = ptr::null();
+        // SAFETY: the probe is valid, the name ends in NUL, no length is asked for.
+        let found = unsafe {
+            blkid::blkid_probe_lookup_value(self.0, name.as_ptr(), &mut text, ptr::null_mut())
+        };
+        if found != 0 || text.is_null() {
+            return None;
+        }
+        // SAFETY: libblkid's text values end in NUL and live until the next probing.
+        let text: CString = unsafe { CStr::from_ptr(text) }.to_owned();
+        Some(text.to_string_lossy().into_owned())
+    }
+}
+
+nix::ioctl_read_bad!(
+    /// `_IO(0x12, 94)` of linux/fs.h: whether the kernel refuses writes.
+    blkroget,
+    0x125e,
+    libc::c_int
+);
+
+fn is_read_only(device: &File) -> io::Result<bool> {
+    let mut read_only = 0;
+    // SAFETY: BLKROGET writes one int, which outlives the call, and nothing else.
+    unsafe { blkroget(device.as_raw_fd(), &mut read_only) }?;
+    Ok(read_only != 0)
+}
+
+fn last_error() -> io::Error {
+    match Errno::last() {
+        Errno::UnknownErrno => io::Error::other("libblkid could not read it"),
+        errno => errno.into(),
+    }
+}

@@ -1,0 +1,131 @@
+//! The dry run of the boot sequence's first three steps, for a person.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use log::warn;
+use nix::unistd::geteuid;
+use serde::Serialize;
+
+use crate::boot::Failure;
+use crate::cli::Format;
+use crate::config::{Config, Staging};
+use crate::disk::choose::{Choice, choose};
+use crate::disk::observe::{Observation, observe};
+use crate::staging::mounts;
+use crate::units;
+use crate::{status, table};
+
+/// What `probe --format json` prints.
+#[derive(Serialize)]
+struct Report {
+    mount_point: String,
+    /// What is mounted there already; `boot` would then look no further.
+    already_mounted: Option<String>,
+    /// The device that `boot` would mount.
+    chosen: Option<String>,
+    verdicts: Vec<status::Verdict>,
+    warnings: Vec<String>,
+    /// Every block device that was looked at.
+    devices: Vec<Device>,
+}
+
+#[derive(Serialize)]
+struct Device {
+    device: String,
+    size_bytes: u64,
+    content: String,
+    read_only: bool,
+    root_disk: bool,
+    serial: Option<String>,
+    mounted_on: Vec<String>,
+}
+
+/// Looks, prints, and changes nothing. Fails with [`Failure::NoDevice`] where `boot`
+/// would.
+pub fn run(config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
+    let config = Config::load(config_file).map_err(Failure::Config)?;
+    if !geteuid().is_root() {
+        warn!("not run as root: devices cannot be read, and every verdict may be another one");
+    }
+    let report = look(&config.staging)?;
+    let text = match format {
+        Format::Json => serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)? + "\n",
+        Format::Table => report.table(),
+    };
+    // Whoever closed standard output early has seen enough.
+    let _ = io::stdout().write_all(text.as_bytes());
+    match report.chosen.is_some() || report.already_mounted.is_some() {
+        true => Ok(()),
+        false => Err(Failure::NoDevice("no usable disk".into())),
+    }
+}
+
+fn look(config: &Staging) -> Result<Report, Failure> {
+    let mounts = mounts::read()?;
+    let observed = observe(config)?;
+    let choice: Choice = choose(&config.devices, &observed);
+    Ok(Report {
+        mount_point: config.mount_point.as_path().display().to_string(),
+        already_mounted: mounts::on(&mounts, &mounts::real_path(config.mount_point.as_path()))
+            .map(|mount| mount.source.display().to_string()),
+        chosen: choice
+            .accepted()
+            .next()
+            .map(|accepted| accepted.node().display().to_string()),
+        verdicts: choice.verdicts.iter().map(Into::into).collect(),
+        warnings: choice.warnings.clone(),
+        devices: observed.devices.iter().map(Into::into).collect(),
+    })
+}
+
+impl Report {
+    fn table(&self) -> String {
+        let mut text = status::show::verdicts(&self.verdicts);
+        text += "\n";
+        text += &table::render(
+            &["DEVICE", "SIZE", "CONTENT", "MOUNTED ON"],
+            self.devices.iter().map(|device| {
+                [
+                    device.device.clone(),
+                    units::bytes(device.size_bytes),
+                    device.content.clone(),
+                    device.mounted_on.join(" "),
+                ]
+            }),
+        );
+        for warning in &self.warnings {
+            text += &format!("\nwarning: {warning}");
+        }
+        text + &format!("\n{}\n", self.conclusion())
+    }
+
+    fn conclusion(&self) -> String {
+        match (&self.already_mounted, &self.chosen) {
+            (Some(source), _) => format!("{source} is already mounted on {}", self.mount_point),
+            (None, Some(device)) => format!("boot would mount {device} on {}", self.mount_point),
+            (None, None) => format!(
+                "boot would mount nothing on {}: no usable disk",
+                self.mount_point
+            ),
+        }
+    }
+}
+
+impl From<&Observation> for Device {
+    fn from(observation: &Observation) -> Device {
+        Device {
+            device: observation.node.display().to_string(),
+            size_bytes: observation.size_bytes,
+            content: observation.content.to_string(),
+            read_only: observation.read_only,
+            root_disk: observation.on_root_disk,
+            serial: observation.serial.clone(),
+            mounted_on: observation
+                .mounted_on
+                .iter()
+                .map(|point| point.display().to_string())
+                .collect(),
+        }
+    }
+}

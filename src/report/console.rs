@@ -1,0 +1,68 @@
+//! The final line, in its fixed form, on the console.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+
+use nix::libc;
+use nix::sys::stat::fstat;
+
+use crate::clock;
+use crate::status::{Outcome, Status};
+use crate::units;
+
+const CONSOLE: &str = "/dev/console";
+
+/// The line that says what became of the boot, without the program's name:
+/// `ready: /dev/vdb (ext2, LABEL=ephemeral0) on /staging, 19.6 GiB free, condor tmp`
+/// or `FAILED(3): …`. Its form is stable.
+pub fn line(status: &Status, now: u64) -> String {
+    let (Outcome::Ready, Some(staging)) = (status.outcome, &status.staging) else {
+        let error = status.error.as_deref().unwrap_or("unknown error");
+        return format!("FAILED({}): {error}", status.exit_code);
+    };
+    let label = staging
+        .label
+        .as_ref()
+        .map_or(String::new(), |label| format!(", LABEL={label}"));
+    let directories: Vec<_> = status
+        .directories
+        .iter()
+        .filter_map(|directory| directory.path.strip_prefix(&staging.mount_point).ok())
+        .map(|path| format!(" {}", path.display()))
+        .collect();
+    let mut line = format!(
+        "ready: {} ({}{label}) on {}, {} free,{}",
+        staging.device,
+        staging.filesystem,
+        staging.mount_point.display(),
+        units::bytes(staging.free_bytes),
+        directories.concat(),
+    );
+    if directories.is_empty() {
+        line.pop();
+    }
+    if let Some(deadline) = &status.deadline {
+        line += &format!(
+            "; must be gone by {} ({})",
+            deadline.at_utc,
+            clock::relative(deadline.at, now)
+        );
+    }
+    line
+}
+
+/// Writes a line to the console, which is not waited for. Where standard error is the
+/// console, the log has written the line there already.
+pub fn write(line: &str) -> io::Result<()> {
+    let mut console = File::options()
+        .append(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(CONSOLE)?;
+    let stderr = fstat(io::stderr().as_fd())?;
+    if console.metadata()?.rdev() == stderr.st_rdev && stderr.st_rdev != 0 {
+        return Ok(());
+    }
+    console.write_all(format!("vmstage: {line}\n").as_bytes())
+}

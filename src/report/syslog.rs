@@ -1,0 +1,145 @@
+//! The log: one line per event, to standard error and to syslog, and the warnings
+//! kept for the status file. Nothing waits for it.
+
+use std::env;
+use std::fmt::Display;
+use std::io::{self, Write};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixDatagram;
+use std::sync::Mutex;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use nix::sys::stat::fstat;
+use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
+
+const SOCKET: &str = "/dev/log";
+
+static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+static SYSLOG: Mutex<Option<Logger<LoggerBackend, Untimed>>> = Mutex::new(None);
+
+struct Lines {
+    stderr_is_the_journal: bool,
+}
+
+/// Starts logging to standard error.
+pub fn start(level: LevelFilter) {
+    let lines = Lines {
+        stderr_is_the_journal: stderr_is_the_journal(),
+    };
+    // Fails only where a logger is set already, which logs as well as this one.
+    if log::set_boxed_logger(Box::new(lines)).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
+/// Logs to syslog too from now on, if there is one: at boot there may be none yet.
+pub fn connect() {
+    if let Ok(mut syslog) = SYSLOG.lock() {
+        *syslog = open();
+    }
+}
+
+/// The warnings so far, each once.
+pub fn warnings() -> Vec<String> {
+    WARNINGS.lock().map(|kept| kept.clone()).unwrap_or_default()
+}
+
+impl Log for Lines {
+    fn enabled(&self, metadata: &Metadata) -> bool {
+        // ureq's own lines would be about what is said better here.
+        metadata.target().starts_with("vmstage")
+    }
+
+    fn log(&self, record: &Record) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let text = one_line(&record.args().to_string());
+        if record.level() == Level::Warn
+            && let Ok(mut kept) = WARNINGS.lock()
+            && !kept.contains(&text)
+        {
+            kept.push(text.clone());
+        }
+        // The journal has a syslog socket too, and would show each line twice.
+        if !(to_syslog(record.level(), &text) && self.stderr_is_the_journal) {
+            let prefix = if record.level() == Level::Warn {
+                "warning: "
+            } else {
+                ""
+            };
+            // There is nobody left to tell where standard error cannot be written to.
+            let _ = writeln!(io::stderr(), "vmstage: {prefix}{text}");
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Says whether syslog took the line.
+fn to_syslog(level: Level, text: &str) -> bool {
+    let Ok(mut syslog) = SYSLOG.lock() else {
+        return false;
+    };
+    let Some(logger) = syslog.as_mut() else {
+        return false;
+    };
+    if send(logger, level, text).is_ok() {
+        return true;
+    }
+    // A syslog that was restarted has a new socket behind the old name.
+    if let Some(mut reopened) = open() {
+        let sent = send(&mut reopened, level, text).is_ok();
+        *syslog = Some(reopened);
+        return sent;
+    }
+    false
+}
+
+fn send(
+    logger: &mut Logger<LoggerBackend, Untimed>,
+    level: Level,
+    text: &str,
+) -> syslog::Result<()> {
+    match level {
+        Level::Error => logger.err(text),
+        Level::Warn => logger.warning(text),
+        Level::Info => logger.info(text),
+        Level::Debug | Level::Trace => logger.debug(text),
+    }
+}
+
+/// Connected so that nothing ever waits: a full queue loses a line.
+fn open() -> Option<Logger<LoggerBackend, Untimed>> {
+    let socket = UnixDatagram::unbound().ok()?;
+    socket.connect(SOCKET).ok()?;
+    socket.set_nonblocking(true).ok()?;
+    Some(Logger::new(LoggerBackend::Unix(socket), Untimed))
+}
+
+/// RFC 3164 without its time stamp: the daemon's own clock and zone are those of all
+/// its other lines, and the crate's formatter would write UTC.
+#[derive(Clone)]
+struct Untimed;
+
+impl<T: Display> LogFormat<T> for Untimed {
+    fn format<W: Write>(&self, w: &mut W, severity: Severity, message: T) -> syslog::Result<()> {
+        let priority = Facility::LOG_DAEMON as u8 | severity as u8;
+        write!(w, "<{priority}>vmstage[{}]: {message}", std::process::id())
+            .map_err(syslog::Error::Write)
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
+}
+
+/// `$JOURNAL_STREAM` names the journal's socket as `device:inode` (systemd.exec(5)).
+fn stderr_is_the_journal() -> bool {
+    let stderr = fstat(io::stderr().as_fd());
+    match (env::var("JOURNAL_STREAM"), stderr) {
+        (Ok(stream), Ok(stderr)) => stream == format!("{}:{}", stderr.st_dev, stderr.st_ino),
+        _ => false,
+    }
+}

@@ -1,0 +1,6 @@
+//! From an accepted device to a scratch disk that jobs can use.
+
+pub mod directories;
+pub mod mount;
+pub mod mounts;
+pub mod mtab;

@@ -1,0 +1,153 @@
+//! The mount table.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// `mountinfo` would say more, but came with Linux 2.6.26.
+const TABLE: &str = "/proc/self/mounts";
+
+/// One line of the mount table (fstab(5), proc(5)).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mount {
+    pub source: PathBuf,
+    pub mount_point: PathBuf,
+    pub filesystem: String,
+    pub options: String,
+}
+
+/// The kernel's mount table, as this process sees it.
+pub fn read() -> Result<Vec<Mount>> {
+    let table =
+        fs::read(TABLE).with_context(|| format!("cannot read {TABLE}; is /proc mounted?"))?;
+    Ok(parse(&table))
+}
+
+/// Reads a mount table. A line that is not one of a mount is passed over.
+pub fn parse(table: &[u8]) -> Vec<Mount> {
+    table
+        .split(|byte| *byte == b'\n')
+        .filter_map(parse_line)
+        .collect()
+}
+
+/// What is mounted on a mount point: the last in the table lies on top.
+pub fn on<'a>(mounts: &'a [Mount], mount_point: &Path) -> Option<&'a Mount> {
+    mounts
+        .iter()
+        .rev()
+        .find(|mount| mount.mount_point == mount_point)
+}
+
+/// A mount point as the table has it: without symbolic links on the way. The mount
+/// point itself must not be one.
+pub fn real_path(mount_point: &Path) -> PathBuf {
+    let resolved = mount_point.parent().and_then(|parent| {
+        let parent = fs::canonicalize(parent).ok()?;
+        Some(parent.join(mount_point.file_name()?))
+    });
+    resolved.unwrap_or_else(|| mount_point.to_path_buf())
+}
+
+fn parse_line(line: &[u8]) -> Option<Mount> {
+    let mut fields = line
+        .split(|byte| matches!(byte, b' ' | b'\t'))
+        .filter(|field| !field.is_empty());
+    let text = |field: &[u8]| String::from_utf8_lossy(field).into_owned();
+    Some(Mount {
+        source: unescape(fields.next()?),
+        mount_point: unescape(fields.next()?),
+        filesystem: text(fields.next()?),
+        options: text(fields.next()?),
+    })
+}
+
+/// Undoes the kernel's `\040` for a space and the like (mangle_path in fs/seq_file.c).
+fn unescape(field: &[u8]) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let [first, tail @ ..] = rest {
+        let octal = tail
+            .first_chunk::<3>()
+            .filter(|_| *first == b'\\')
+            .and_then(octal_byte);
+        bytes.push(octal.unwrap_or(*first));
+        rest = if octal.is_some() { &tail[3..] } else { tail };
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+fn octal_byte(digits: &[u8; 3]) -> Option<u8> {
+    let text = std::str::from_utf8(digits).ok()?;
+    digits
+        .iter()
+        .all(u8::is_ascii_digit)
+        .then(|| u8::from_str_radix(text, 8).ok())?
+}
+
+/// A path as a field of the mount table: the reverse of what [`parse`] undoes.
+pub fn escape(path: &Path) -> Vec<u8> {
+    let mut field = Vec::new();
+    for byte in path.as_os_str().as_bytes() {
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\\' => field.extend(format!("\\{byte:03o}").bytes()),
+            other => field.push(*other),
+        }
+    }
+    field
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[u8] = b"rootfs / rootfs rw 0 0\n\
+        /dev/root / ext3 rw,data=ordered 0 0\n\
+        /dev/vdc /mnt/staging ext4 rw 0 0\n\
+        /dev/vdd /staging2 ext4 rw 0 0\n\
+        /dev/staging /data ext4 rw 0 0\n\
+        /dev/vdb /my\\040staging ext2 rw,nosuid 0 0\n\
+        /dev/vde /a\\134b ext2 rw 0 0\n\
+        half a line\n\n";
+
+    fn source_on(mount_point: &str) -> Option<PathBuf> {
+        on(&parse(TABLE), Path::new(mount_point)).map(|mount| mount.source.clone())
+    }
+
+    #[test]
+    fn only_the_very_mount_point_counts() {
+        assert_eq!(source_on("/staging"), None);
+        assert_eq!(source_on("/staging2"), Some("/dev/vdd".into()));
+        assert_eq!(source_on("/mnt/staging"), Some("/dev/vdc".into()));
+    }
+
+    #[test]
+    fn escaped_characters_are_read_and_written() {
+        assert_eq!(source_on("/my staging"), Some("/dev/vdb".into()));
+        assert_eq!(source_on("/a\\b"), Some("/dev/vde".into()));
+        for path in ["/my staging", "/a\\b", "/tab\there", "/new\nline", "/plain"] {
+            let path = PathBuf::from(path);
+            assert_eq!(unescape(&escape(&path)), path);
+        }
+    }
+
+    #[test]
+    fn a_backslash_without_three_octal_digits_stands_for_itself() {
+        for field in ["\\04", "\\999", "\\400", "end\\", "\\04x", "\\+40"] {
+            assert_eq!(unescape(field.as_bytes()), PathBuf::from(field));
+        }
+    }
+
+    #[test]
+    fn the_last_mount_lies_on_top() {
+        assert_eq!(source_on("/"), Some("/dev/root".into()));
+    }
+
+    #[test]
+    fn a_broken_line_is_passed_over() {
+        assert_eq!(parse(TABLE).len(), 7);
+    }
+}
