@@ -35,7 +35,7 @@ claims![
     a_file_system_beside_a_partition_table_is_rejected,
     a_disk_that_cannot_be_read_is_rejected_and_the_search_goes_on,
     a_disk_that_cannot_be_read_does_not_hide_a_label,
-    a_superblock_with_a_wrong_checksum_is_no_file_system,
+    a_disk_with_a_damaged_superblock_does_not_end_the_search_by_names,
     a_node_that_no_driver_owns_is_rejected_and_the_search_goes_on,
     what_is_not_a_block_device_is_rejected_and_the_search_goes_on,
     a_link_to_nowhere_is_absent,
@@ -57,7 +57,9 @@ claims![
     a_named_disk_mounted_elsewhere_is_rejected,
     a_labelled_disk_that_cannot_be_mounted_ends_the_search,
     a_named_disk_that_cannot_be_mounted_does_not_end_the_search,
-    a_labelled_disk_that_breaks_off_ends_the_search,
+    a_disk_that_breaks_off_is_told_of_though_no_spec_names_it,
+    an_ambivalent_disk_is_told_of_though_no_spec_names_it,
+    a_swap_disk_that_only_the_label_leads_to_is_rejected,
 ];
 
 const EPHEMERAL0: &str = "ephemeral0";
@@ -142,11 +144,7 @@ fn a_spec_may_be_a_link_below_dev() {
     machine.configure("[staging]\ndevices = [\"/dev/disk/by-id/virtio-scratch\"]");
     machine.disk("vdc", &Image::ext2(""));
     fs::create_dir(machine.path("/dev/disk/by-id")).unwrap();
-    symlink(
-        "../../vdc",
-        machine.path("/dev/disk/by-id/virtio-scratch"),
-    )
-    .unwrap();
+    symlink("../../vdc", machine.path("/dev/disk/by-id/virtio-scratch")).unwrap();
     let boot = machine.boot();
     assert_eq!(boot.code, 0, "{boot}");
     assert_eq!(boot.staged().len(), 1, "{boot}");
@@ -206,8 +204,8 @@ fn an_iso9660_disk_of_any_label_is_rejected() {
     machine.disk("vdc", &Image::iso9660(EPHEMERAL0));
     let boot = machine.boot();
     boot.failed(3);
-    boot.rejects("/dev/vdb", "ISO 9660");
-    boot.rejects("/dev/vdc", "ISO 9660");
+    boot.rejects("/dev/vdb", "iso9660");
+    boot.rejects("/dev/vdc", "iso9660");
 }
 
 fn a_blank_disk_is_rejected_and_the_search_goes_on() {
@@ -300,9 +298,7 @@ fn a_file_system_beside_a_partition_table_is_rejected() {
 
 fn a_disk_that_cannot_be_read_is_rejected_and_the_search_goes_on() {
     let machine = Machine::new();
-    machine
-        .disk("vdb", &Image::ext4(EPHEMERAL0))
-        .truncate(0);
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0)).truncate(0);
     machine.disk("sdb", &Image::ext4(""));
     let boot = machine.boot();
     boot.ready_on("/dev/sdb")
@@ -316,15 +312,15 @@ fn a_disk_that_cannot_be_read_does_not_hide_a_label() {
     machine.boot().ready_on("/dev/vdz");
 }
 
-fn a_superblock_with_a_wrong_checksum_is_no_file_system() {
-    let machine = Machine::new();
+fn a_disk_with_a_damaged_superblock_does_not_end_the_search_by_names() {
     let inodes_count = 1024;
-    let image = Image::ext("ext4", EPHEMERAL0, &["-O", "metadata_csum"])
-        .with(inodes_count, &[0xde, 0xad]);
-    machine.disk("vdb", &image);
+    let damaged = Image::ext("ext4", "", &["-O", "metadata_csum"]).with(inodes_count, b"damaged");
+    let machine = Machine::new();
+    let disk = machine.disk("vdb", &damaged);
     machine.disk("sdb", &Image::ext4(""));
     let boot = machine.boot();
-    boot.ready_on("/dev/sdb").rejects("/dev/vdb", "");
+    boot.ready_on("/dev/sdb").says("/dev/vdb");
+    assert_eq!(disk.checksum(), damaged.checksum());
 }
 
 fn a_node_that_no_driver_owns_is_rejected_and_the_search_goes_on() {
@@ -400,11 +396,7 @@ fn a_label_link_is_followed_to_the_disk_s_own_name() {
     let mut machine = Machine::new();
     machine.configure("[staging]\ndevices = [\"LABEL=my disk\"]");
     machine.disk("vdc", &Image::ext4("my disk"));
-    symlink(
-        "../../vdc",
-        machine.path("/dev/disk/by-label/my\\x20disk"),
-    )
-    .unwrap();
+    symlink("../../vdc", machine.path("/dev/disk/by-label/my\\x20disk")).unwrap();
     machine.boot().ready_on("/dev/vdc");
 }
 
@@ -493,7 +485,8 @@ fn every_partition_of_the_root_disk_is_rejected() {
     machine.name("vdb2", root.partitions[1]);
     let boot = machine.boot();
     boot.failed(3);
-    boot.rejects("/dev/vdb2", "root").rejects("/dev/vdb", "root");
+    boot.rejects("/dev/vdb2", "root")
+        .rejects("/dev/vdb", "root");
 }
 
 fn a_labelled_disk_mounted_elsewhere_is_mounted_here_too() {
@@ -526,7 +519,10 @@ fn a_labelled_disk_that_cannot_be_mounted_ends_the_search() {
     let other = machine.disk("vdb", &Image::ext4(""));
     let before = other.checksum();
     let boot = machine.boot();
-    boot.failed(4).says("/dev/vdc").says("ext4").says("/staging");
+    boot.failed(4)
+        .says("/dev/vdc")
+        .says("ext4")
+        .says("/staging");
     assert_eq!(other.checksum(), before);
 }
 
@@ -536,13 +532,26 @@ fn a_named_disk_that_cannot_be_mounted_does_not_end_the_search() {
     machine.disk("sdb", &Image::ext4(""));
     let boot = machine.boot();
     boot.ready_on("/dev/sdb");
-    boot.says("/dev/vdb").rejects("/dev/vdb", "mount");
+    boot.warns(&["cannot mount /dev/vdb (ext4) on /staging"]);
 }
 
-fn a_labelled_disk_that_breaks_off_ends_the_search() {
+fn a_disk_that_breaks_off_is_told_of_though_no_spec_names_it() {
     let machine = Machine::new();
     let disk = machine.disk("vdc", &Image::ext4(EPHEMERAL0));
     disk.truncate(64 * 1024);
-    machine.disk("vdb", &Image::ext4(""));
-    machine.boot().failed(4).says("/dev/vdc");
+    let boot = machine.boot();
+    boot.failed(3).says("/dev/vdc");
+}
+
+fn an_ambivalent_disk_is_told_of_though_no_spec_names_it() {
+    let machine = Machine::new();
+    let image = Image::ext("ext4", EPHEMERAL0, &["-b", "4096"]).with_hibernation_signature();
+    machine.disk("vdc", &image);
+    machine.boot().failed(3).says("/dev/vdc").says("ambivalent");
+}
+
+fn a_swap_disk_that_only_the_label_leads_to_is_rejected() {
+    let machine = Machine::new();
+    machine.disk("vdz", &Image::swap(EPHEMERAL0));
+    machine.boot().failed(3).rejects("/dev/vdz", "swap");
 }

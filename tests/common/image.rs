@@ -2,16 +2,19 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{LazyLock, Mutex};
 
+use nix::unistd::{Whence, lseek};
+
 use super::tool;
 
 pub const MIB: u64 = 1 << 20;
-const BLOCK: usize = 4096;
+const BLOCK: u64 = 4096;
 
 /// The content of a disk; blocks that are not kept are zero.
 #[derive(Clone)]
@@ -212,9 +215,9 @@ impl Image {
     pub fn with(mut self, offset: u64, bytes: &[u8]) -> Image {
         let mut at = offset;
         for byte in bytes {
-            let within = (at % BLOCK as u64) as usize;
+            let within = (at % BLOCK) as usize;
             let block = self.blocks.entry(at - within as u64);
-            block.or_insert_with(|| vec![0; BLOCK])[within] = *byte;
+            block.or_insert_with(|| vec![0; BLOCK as usize])[within] = *byte;
             at += 1;
         }
         self.size = self.size.max(at);
@@ -238,18 +241,33 @@ impl Image {
         self.blocks[&0].clone()
     }
 
-    fn read(path: &Path) -> Image {
-        let content = fs::read(path).unwrap();
+    /// The content of a file, which may have holes.
+    pub fn read(path: &Path) -> Image {
+        let file = File::open(path).unwrap();
+        let size = file.metadata().unwrap().len();
         let mut blocks = BTreeMap::new();
-        for (index, block) in content.chunks(BLOCK).enumerate() {
-            if block.iter().any(|byte| *byte != 0) {
-                let mut block = block.to_vec();
-                block.resize(BLOCK, 0);
-                blocks.insert((index * BLOCK) as u64, block);
+        let mut at = 0;
+        // ENXIO: nothing but a hole is left.
+        while let Ok(data) = lseek(&file, at, Whence::SeekData) {
+            let hole = lseek(&file, data, Whence::SeekHole).unwrap();
+            for offset in (data as u64 / BLOCK * BLOCK..hole as u64).step_by(BLOCK as usize) {
+                let mut block = vec![0; BLOCK as usize];
+                let there = (size - offset).min(BLOCK) as usize;
+                file.read_exact_at(&mut block[..there], offset).unwrap();
+                if block.iter().any(|byte| *byte != 0) {
+                    blocks.insert(offset, block);
+                }
             }
+            at = hole;
         }
-        let size = content.len() as u64;
         Image { size, blocks }
+    }
+
+    /// A number that is another when the content is.
+    pub fn checksum(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.size, &self.blocks).hash(&mut hasher);
+        hasher.finish()
     }
 
     fn made(mebibytes: u64, words: &[&str]) -> Image {

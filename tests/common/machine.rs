@@ -12,12 +12,12 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::mount::{MsFlags, mount, umount};
+use nix::mount::{MntFlags, MsFlags, mount, umount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Gid, Uid, chroot, setgid, setgroups, setuid};
 
 use super::loop_device::make_block_node;
-use super::{Attach, Image, LoopDevice, Mount, Outcome, private_mounts, program};
+use super::{Attach, Image, LoopDevice, Mount, Outcome, bind_socket, private_mounts, program};
 
 /// The user and group `condor` in a machine.
 pub const CONDOR: (u32, u32) = (64, 65);
@@ -50,7 +50,7 @@ pub struct Disk {
 impl Disk {
     /// The content of the disk, as a number that changes when it does.
     pub fn checksum(&self) -> u64 {
-        checksum(&fs::read(&self.file).unwrap())
+        Image::read(&self.file).checksum()
     }
 
     /// Cuts the medium off after so many bytes: reading beyond them is an I/O error.
@@ -164,7 +164,13 @@ impl Machine {
         // The host may have one of its own.
         let installed = self.path("usr/sbin/vmstage");
         let _ = fs::remove_file(&installed);
-        fs::copy(program(), installed).expect("the program under test");
+        // By another process: if this one had it open for writing, a child that another
+        // thread is starting would have so too, and running it fail ("text file busy").
+        let copied = Command::new("cp").arg(program()).arg(installed).status();
+        assert!(
+            copied.unwrap().success(),
+            "cannot copy the program under test"
+        );
     }
 
     fn furnish_dev(&self) {
@@ -273,7 +279,9 @@ impl Machine {
 
     /// Attaches a disk that has no name yet.
     pub fn attach(&self, image: &Image, how: Attach) -> Disk {
-        let file = self.base.join(format!("images/{}", self.disks.borrow().len()));
+        let file = self
+            .base
+            .join(format!("images/{}", self.disks.borrow().len()));
         image.write(&file);
         let device = LoopDevice::attach(&file, how, &self.base).expect("attach a loop device");
         let partitions = if how.partitions {
@@ -298,14 +306,7 @@ impl Machine {
 
     /// Hears what goes to `/dev/log`.
     pub fn syslog(&self) -> UnixDatagram {
-        // The path itself may be longer than a socket's may be.
-        let dev = File::open(self.path("dev")).unwrap();
-        let path = format!(
-            "/proc/self/fd/{}/log",
-            std::os::fd::AsRawFd::as_raw_fd(&dev)
-        );
-        let socket = UnixDatagram::bind(path).unwrap();
-        socket.set_nonblocking(true).unwrap();
+        let socket = bind_socket(&self.path("dev"), "log");
         fs::set_permissions(self.path("dev/log"), Permissions::from_mode(0o666)).unwrap();
         socket
     }
@@ -482,10 +483,19 @@ impl Machine {
             let is_made = before.is_none() && after.is_some_and(|entry| entry.starts_with("dir "));
             let leads_to_mount_point = Path::new(mount_point).starts_with(path);
             boot_code.is_some() && (below("run/vmstage") || below("var/run/vmstage"))
-                || staged && path == "etc/mtab" && before.is_some_and(|was| was.starts_with("file "))
+                || staged
+                    && path == "etc/mtab"
+                    && before.is_some_and(|was| was.starts_with("file "))
                 || staged && is_made && leads_to_mount_point
         };
         self.root_tree().changes_since(before, allowed)
+    }
+}
+
+impl Drop for Machine {
+    /// A claim may look at several machines, one after the other.
+    fn drop(&mut self) {
+        let _ = umount2(&self.base, MntFlags::MNT_DETACH);
     }
 }
 

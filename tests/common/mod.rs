@@ -16,6 +16,9 @@ mod machine;
 mod outcome;
 
 use std::cell::RefCell;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixDatagram;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -27,7 +30,7 @@ use nix::sched::{CloneFlags, unshare};
 
 pub use image::Image;
 pub use loop_device::{Attach, LoopDevice};
-pub use machine::{Machine, Running, Tree};
+pub use machine::{CONDOR, Machine, Running, Tree};
 pub use outcome::{Mount, Outcome};
 
 /// The main function of a file of claims.
@@ -105,6 +108,15 @@ pub fn tool(name: &str) -> PathBuf {
         .map(|directory| Path::new(directory).join(name))
         .find(|path| path.exists())
         .unwrap_or_else(|| skip(&format!("{name} is not installed")))
+}
+
+/// Binds a socket in a directory, whose path may be longer than a socket's may be.
+pub fn bind_socket(directory: &Path, name: &str) -> UnixDatagram {
+    let directory = File::open(directory).unwrap();
+    let path = format!("/proc/self/fd/{}/{name}", directory.as_raw_fd());
+    let socket = UnixDatagram::bind(path).unwrap();
+    socket.set_nonblocking(true).unwrap();
+    socket
 }
 
 /// The program under test: `$VMSTAGE_BIN`, such as the static build, else cargo's.
