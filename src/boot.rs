@@ -2,19 +2,25 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use log::{debug, error, info, warn};
 use nix::unistd::geteuid;
 
 use crate::config::{Config, ConfigError, Staging};
 use crate::disk;
 use crate::disk::choose::{Choice, FoundBy, Judgement};
+use crate::metadata::{Again, Asked, Metadata};
 use crate::report;
 use crate::report::syslog;
 use crate::staging::directories::{self, Created, Ready};
 use crate::staging::mount::{MountError, Staged, find_staged, mount};
 use crate::status::{self, Status};
+use crate::{clock, lease};
 
 /// Why the machine is not ready.
 #[derive(Debug)]
@@ -56,7 +62,8 @@ impl From<anyhow::Error> for Failure {
     }
 }
 
-/// Makes the machine ready and tells everybody. Returns the exit code.
+/// Makes the machine ready, tells everybody, and then finds out when it must be gone
+/// and tells that. Returns the exit code, which only the first half decides.
 pub fn run(config_file: Option<&Path>) -> u8 {
     if !geteuid().is_root() {
         error!("boot must be run as root");
@@ -75,12 +82,16 @@ pub fn run(config_file: Option<&Path>) -> u8 {
 
     status.conclude(outcome.as_ref().err());
     report::outcome(&mut status, outcome.as_ref().ok(), &config);
+    if outcome.is_ok() {
+        find_deadline(&config, &mut status);
+        report::deadline(&status, &config);
+    }
     report::final_line(&status, &config);
     status.exit_code
 }
 
 fn make_ready(config: &Config, status: &mut Status) -> Result<Ready, Failure> {
-    let _turn = wait_for_turn();
+    let _turn = wait_for_turn()?;
     let staged = match find_staged(config.staging.mount_point.as_path())? {
         Some(staged) => staged,
         None => {
@@ -95,14 +106,36 @@ fn make_ready(config: &Config, status: &mut Status) -> Result<Ready, Failure> {
     ready.ok_or_else(|| not_as_asked(&staged, &created))
 }
 
+/// How long an earlier boot may take: a disk that hangs must not hang the next one.
+const TURN: Duration = Duration::from_secs(60);
+
 /// Two at once, one started by init and one by hand, would mount twice. Where there
 /// is no place for the lock there is no turn to wait for either.
-fn wait_for_turn() -> Option<File> {
-    let directory = status::runtime_directory();
-    fs::create_dir_all(&directory).ok()?;
-    let lock = File::create(directory.join("boot.lock")).ok()?;
-    lock.lock().ok()?;
-    Some(lock)
+fn wait_for_turn() -> Result<Option<File>, Failure> {
+    let path = status::runtime_directory().join("boot.lock");
+    let made = fs::create_dir_all(status::runtime_directory()).and_then(|()| {
+        File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            // Whoever can open it can hold the lock.
+            .mode(0o600)
+            .open(&path)
+    });
+    let Ok(lock) = made else {
+        return Ok(None);
+    };
+    let start = Instant::now();
+    while lock.try_lock().is_err() {
+        if start.elapsed() >= TURN {
+            return Err(Failure::Other(anyhow!(
+                "another vmstage boot is at it for {TURN:?} already and holds {}",
+                path.display()
+            )));
+        }
+        sleep(Duration::from_millis(100));
+    }
+    Ok(Some(lock))
 }
 
 fn find_device(config: &Staging, status: &mut Status) -> Result<Choice, Failure> {
@@ -148,4 +181,41 @@ fn not_as_asked(staged: &Staged, created: &[Created]) -> Failure {
         staged.mount_point().display(),
         errors.join("; ")
     ))
+}
+
+/// Asks who this machine is and when it must be gone. That nobody answers is no failure.
+fn find_deadline(config: &Config, status: &mut Status) {
+    let mut metadata = Metadata::new(config);
+    let asked = metadata.ask(
+        &config.metadata.sources,
+        config.metadata.timeout,
+        Again::Early,
+    );
+    let answered = asked.iter().any(|asked| asked.result.is_ok());
+    for asked in &asked {
+        match &asked.result {
+            Ok(_) => info!("{} answered in {} ms", asked.source, asked.took.as_millis()),
+            // One cloud has one source: that others do not answer is nothing to warn of.
+            Err(error) if answered => debug!("{}: {error}", asked.source),
+            Err(error) => warn!("{}: {error}", asked.source),
+        }
+    }
+    status.instance = metadata.instance();
+    status.sources = asked.iter().map(Asked::published).collect();
+
+    let id = status
+        .instance
+        .as_ref()
+        .and_then(|instance| instance.id.clone());
+    let now = lease::Now {
+        unix: clock::now(),
+        uptime: clock::uptime(),
+        boot_id: status.boot_id.clone(),
+    };
+    let (decision, warnings) = metadata.decide(None, id.as_deref(), &now);
+    warnings.iter().for_each(|warning| warn!("{warning}"));
+    let deadline = decision.deadline.as_ref();
+    status.deadline = deadline.map(|deadline| deadline.published(config.deadline.action));
+    status.ignored_limits = decision.ignored;
+    status.warnings = syslog::warnings();
 }

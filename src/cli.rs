@@ -44,6 +44,16 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
         wait: Option<Option<u64>>,
     },
+
+    /// Ask the metadata sources who this machine is and when it must be gone, and show
+    /// what each said
+    #[command(after_help = METADATA_HELP)]
+    Metadata {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -106,3 +116,9 @@ where there is no /run).
 
 Exit codes: that of `boot`; 1 if it has not finished in this boot of the machine,
 or if what it mounted is no longer mounted.";
+
+const METADATA_HELP: &str = "\
+Asks what metadata.sources lists, at most for metadata.timeout, and Machine/Job
+Features where somebody names a place for them. Secrets are left out.
+
+Exit codes: 0 at least one answered; 1 none did; 6 wrong configuration.";

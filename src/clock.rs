@@ -4,13 +4,34 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
-use time::{OffsetDateTime, UtcOffset};
+use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
+
+/// 2026-01-01. This program is younger than that, so a clock that stands before it
+/// is wrong, and no VM that it runs in could have had to be gone by then.
+pub const EARLIEST: u64 = 1_767_225_600;
+
+/// The end of the year 9999, after which RFC 3339 has no way to write a time.
+pub const LATEST: u64 = 253_402_300_799;
 
 /// The wall clock in Unix seconds; 0 where it stands before 1970.
 pub fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
+}
+
+/// How long this system has been up, whatever the wall clock did meanwhile; zero
+/// where `/proc/uptime` does not say.
+pub fn uptime() -> Duration {
+    std::fs::read_to_string("/proc/uptime")
+        .ok()
+        .and_then(|text| parse_uptime(&text))
+        .unwrap_or_default()
+}
+
+fn parse_uptime(text: &str) -> Option<Duration> {
+    let seconds = text.split_whitespace().next()?.parse().ok()?;
+    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// `2026-11-23T10:41:00Z`. A time that RFC 3339 cannot write (after the year 9999)
@@ -38,6 +59,15 @@ pub fn local(unix: u64) -> String {
 /// RFC 3339 to Unix seconds; None where it is not that, or before 1970.
 pub fn parse_utc(text: &str) -> Option<u64> {
     let instant = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    u64::try_from(instant.unix_timestamp()).ok()
+}
+
+/// The date of an HTTP header (RFC 9110, IMF-fixdate) to Unix seconds.
+pub fn parse_http_date(text: &str) -> Option<u64> {
+    let format = format_description!(
+        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+    );
+    let instant = PrimitiveDateTime::parse(text, &format).ok()?.assume_utc();
     u64::try_from(instant.unix_timestamp()).ok()
 }
 
@@ -85,6 +115,38 @@ mod tests {
         assert_eq!(parse_utc("2026-11-23 10:41"), None);
         assert_eq!(parse_utc("1969-12-31T23:59:59Z"), None);
         assert_eq!(utc(u64::MAX), u64::MAX.to_string());
+    }
+
+    #[test]
+    fn a_date_of_an_http_header_is_read() {
+        let date = "Mon, 23 Nov 2026 10:41:00 GMT";
+        assert_eq!(parse_http_date(date), Some(1_795_430_460));
+        for wrong in [
+            "",
+            "120",
+            "2026-11-23T10:41:00Z",
+            "Mon, 23 Nov 2026 10:41:00 CET",
+        ] {
+            assert_eq!(parse_http_date(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_uptime_is_the_first_number_and_garbage_is_none() {
+        assert_eq!(
+            parse_uptime("12.50 9.00\n"),
+            Some(Duration::from_millis(12_500))
+        );
+        for wrong in ["", "x", "-1 0", "NaN 0", "1e300 0"] {
+            assert_eq!(parse_uptime(wrong), None, "{wrong:?}");
+        }
+        assert!(uptime() > Duration::ZERO);
+    }
+
+    #[test]
+    fn the_bounds_are_the_dates_they_say() {
+        assert_eq!(utc(EARLIEST), "2026-01-01T00:00:00Z");
+        assert_eq!(utc(LATEST), "9999-12-31T23:59:59Z");
     }
 
     #[test]

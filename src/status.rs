@@ -93,7 +93,7 @@ pub struct Verdict {
     pub reason: Option<String>,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Instance {
     pub id: Option<String>,
     pub name: Option<String>,

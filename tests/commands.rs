@@ -460,8 +460,10 @@ fn status_of_a_broken_file_is_an_error() {
 
 fn status_wait_returns_as_soon_as_the_machine_is_ready() {
     for wait in ["--wait", "--wait=30"] {
-        let machine = with_labelled_disk();
-        fs::create_dir(machine.path("/staging")).unwrap();
+        let mut machine = with_labelled_disk();
+        // It is the boot, meanwhile, that does.
+        machine.may_change("/staging");
+        machine.may_change("/var/lib/vmstage");
         let waiting = machine.start(&["status", wait]);
         sleep(Duration::from_millis(700));
         machine.boot().ready_on("/dev/vdb");

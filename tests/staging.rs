@@ -24,6 +24,7 @@ claims![
     a_part_of_the_root_disk_mounted_there_is_staged_with_a_warning,
     a_file_system_mounted_there_read_only_is_not_ready,
     a_mount_point_with_a_similar_name_is_another,
+    a_mount_below_the_mount_point_is_not_on_it,
     a_device_named_like_the_mount_point_is_not_mistaken_for_it,
     a_mount_point_with_a_space_is_staged_once,
     a_mount_point_behind_a_link_is_staged_once,
@@ -251,6 +252,16 @@ fn a_mount_point_with_a_similar_name_is_another() {
         boot.ready_on("/dev/vdb");
         assert_eq!(boot.the_status()["staging"]["already_mounted"], false);
     }
+}
+
+fn a_mount_below_the_mount_point_is_not_on_it() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("mkdir -p /staging/condor; mount -t tmpfs tmpfs /staging/condor");
+    machine
+        .boot()
+        .ready_on("/dev/vdb")
+        .warns(&["/staging", "1 "]);
 }
 
 fn a_device_named_like_the_mount_point_is_not_mistaken_for_it() {

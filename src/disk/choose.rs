@@ -151,6 +151,32 @@ pub fn choose(specs: &[Spec], observed: &Observed) -> Choice {
             }));
     }
     choice
+        .warnings
+        .extend(labels_unknown(specs, observed, &choice.verdicts));
+    choice
+}
+
+/// While a label that is asked for was not found, a device that shows no label for a
+/// reason of its own may be the one: nobody should have to guess that.
+fn labels_unknown(specs: &[Spec], observed: &Observed, verdicts: &[Verdict]) -> Vec<String> {
+    let is_label = |spec: &Spec| matches!(spec, Spec::Label(_));
+    let found = verdicts.iter().any(|verdict| {
+        is_label(&verdict.spec) && matches!(verdict.judgement, Judgement::Accepted(_))
+    });
+    if found || !specs.iter().any(is_label) {
+        return Vec::new();
+    }
+    observed
+        .devices
+        .iter()
+        .filter_map(|device| match refuse(device) {
+            Some(reason @ (Reason::Unreadable(_) | Reason::Ambivalent(_))) => Some(format!(
+                "{} {reason}; whether it has a label that is asked for is not known",
+                device.node.display()
+            )),
+            _ => None,
+        })
+        .collect()
 }
 
 type Judged = (Option<PathBuf>, Judgement);
@@ -240,7 +266,7 @@ fn refuse(device: &Observation) -> Option<Reason> {
         Content::Nothing if device.read_only => return Some(Reason::ReadOnly),
         Content::Nothing => return Some(Reason::Blank(None)),
         Content::Ambivalent { kinds } => return Some(Reason::Ambivalent(kinds.clone())),
-        Content::Other { kind } => return Some(Reason::NotAFilesystem(kind.clone())),
+        Content::Other { kind, .. } => return Some(Reason::NotAFilesystem(kind.clone())),
         Content::PartitionTable { kind } => return Some(Reason::PartitionTable(kind.clone())),
         Content::Filesystem { kind, .. } => kind,
     };
@@ -322,11 +348,14 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// All verdicts in one line.
+/// All verdicts and warnings in one line.
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let verdicts: Vec<_> = self.verdicts.iter().map(Verdict::to_string).collect();
-        write!(f, "{}", verdicts.join(", "))
+        write!(f, "{}", verdicts.join(", "))?;
+        self.warnings
+            .iter()
+            .try_for_each(|warning| write!(f, "; {warning}"))
     }
 }
 
@@ -436,7 +465,10 @@ mod tests {
     }
 
     fn other(kind: &str) -> Content {
-        Content::Other { kind: kind.into() }
+        Content::Other {
+            kind: kind.into(),
+            label: None,
+        }
     }
 
     /// The observation of these devices, each name leading to the device of that name.
@@ -716,6 +748,40 @@ mod tests {
             for warning in &choice.warnings {
                 assert!(warning.contains(expected), "{warning}");
             }
+        }
+    }
+
+    #[test]
+    fn a_device_that_shows_no_label_for_a_reason_is_told_of_while_a_label_is_not_found() {
+        let broken = || {
+            device(
+                "/dev/vdc",
+                Content::Unreadable {
+                    error: "Input/output error".into(),
+                },
+            )
+        };
+        let labelled = || device("/dev/vdb", ext4(Some("ephemeral0")));
+        let swap = || device("/dev/vdd", other("swap"));
+        let root = || Observation {
+            on_root_disk: true,
+            ..broken()
+        };
+        let cases = [
+            (&DEFAULTS[..], vec![broken()], 1),
+            (
+                &DEFAULTS[..],
+                vec![device("/dev/vdc", Content::Ambivalent { kinds: vec![] })],
+                1,
+            ),
+            (&DEFAULTS[..], vec![broken(), labelled()], 0),
+            (&DEFAULTS[..], vec![swap(), root()], 0),
+            (&["/dev/vdb"][..], vec![broken()], 0),
+        ];
+        for (asked, devices, warnings) in cases {
+            let choice = choose(&specs(asked), &observed(devices));
+            assert_eq!(choice.warnings.len(), warnings, "{:?}", choice.warnings);
+            assert!(choice.warnings.iter().all(|w| w.starts_with("/dev/vdc ")));
         }
     }
 

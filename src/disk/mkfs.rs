@@ -1,7 +1,5 @@
 //! Making a file system on a blank disk, with the guest's own mkfs.
 
-use std::env;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +7,7 @@ use log::info;
 
 use super::choose::Blank;
 use crate::config::Filesystem;
+use crate::program;
 
 /// What a disk that was blank is called from then on.
 pub const LABEL: &str = "ephemeral0";
@@ -17,7 +16,7 @@ pub const LABEL: &str = "ephemeral0";
 /// that says so.
 pub fn make(blank: &Blank, filesystem: Filesystem) -> Result<()> {
     let name = format!("mkfs.{filesystem}");
-    let Some(program) = find_program(&name) else {
+    let Some(program) = program::find(&name) else {
         bail!(
             "cannot make {filesystem} on {}: there is no {name} in this system; install it or set staging.format = \"never\"",
             blank.node().display()
@@ -52,13 +51,4 @@ fn arguments(filesystem: Filesystem) -> &'static [&'static str] {
         Filesystem::Ext2 | Filesystem::Ext3 | Filesystem::Ext4 => &["-q", "-F", "-L", LABEL],
         Filesystem::Xfs | Filesystem::Btrfs => &["-q", "-L", LABEL],
     }
-}
-
-/// In `$PATH`, and where system programs are: `rc.local` may have a shorter one.
-fn find_program(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(["/sbin", "/usr/sbin", "/bin", "/usr/bin"].map(PathBuf::from))
-        .map(|directory| directory.join(name))
-        .find(|program| program.is_file())
 }

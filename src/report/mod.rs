@@ -23,6 +23,17 @@ pub fn outcome(status: &mut Status, ready: Option<&Ready>, config: &Config) {
     }
 }
 
+/// Tells when the machine must be gone, or that nothing limits it.
+pub fn deadline(status: &Status, config: &Config) {
+    note("the status file", status.write());
+    if config.report.systemd {
+        note(
+            "the service manager",
+            systemd::text(&console::line(status, clock::now())),
+        );
+    }
+}
+
 /// The last line of a boot: in the log, and on the console.
 pub fn final_line(status: &Status, config: &Config) {
     let line = console::line(status, clock::now());

@@ -46,18 +46,14 @@ impl Image {
 
     /// Of 16 MiB, with further options of mke2fs.
     pub fn ext(kind: &str, label: &str, options: &[&str]) -> Image {
-        let mut words = vec![
-            "mke2fs",
-            "-q",
-            "-F",
-            "-t",
-            kind,
-            "-E",
-            "lazy_itable_init=0,root_owner=0:0",
-        ];
-        words.extend(["-L", label]);
+        Image::sized_ext(16, kind, label, options)
+    }
+
+    pub fn sized_ext(mebibytes: u64, kind: &str, label: &str, options: &[&str]) -> Image {
+        let lazy = "lazy_itable_init=0,root_owner=0:0";
+        let mut words = vec!["mke2fs", "-q", "-F", "-t", kind, "-E", lazy, "-L", label];
         words.extend(options);
-        Image::made_once(16, &words)
+        Image::made_once(mebibytes, &words)
     }
 
     /// One with a file system id of its own each time: the kernel does not mount two

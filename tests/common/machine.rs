@@ -487,6 +487,8 @@ impl Machine {
                     && path == "etc/mtab"
                     && before.is_some_and(|was| was.starts_with("file "))
                 || staged && is_made && leads_to_mount_point
+                // When the machine was first booted is kept there, and never changed.
+                || boot_code == Some(0) && before.is_none() && below("var/lib/vmstage")
         };
         self.root_tree().changes_since(before, allowed)
     }

@@ -1,0 +1,406 @@
+//! Which of the known limits is the deadline. Pure: no clock, no file, no network.
+//!
+//! A limit that cannot be meant is ignored, with the reason, and never moves the
+//! deadline. One in the past can be meant, and is not ignored: the VM outlived it,
+//! and must be gone. What keeps that safe together with `action = "poweroff"` is
+//! outside of this module: `min_uptime` leaves time to see and correct a mistake, and
+//! the bounds here refuse what mistakes look like (a zero, a lifetime given as a
+//! deadline, milliseconds given as seconds), which would else end every VM at once.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::clock;
+use crate::config::{self, Action};
+use crate::status;
+
+/// One thing that limits how long this VM may live.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limit {
+    /// Who set it, as `vmstage_lifetime in the openstack metadata`.
+    pub origin: String,
+    pub when: When,
+    /// Unix seconds at which a source last said so; None where no source has to.
+    pub confirmed_at: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum When {
+    /// Unix seconds.
+    At(u64),
+    AfterFirstBoot(Duration),
+    /// It was given and cannot be used, for this reason.
+    Unusable(String),
+}
+
+/// The earliest of the limits.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deadline {
+    /// Unix seconds.
+    pub at: u64,
+    pub origin: String,
+    pub grace: Duration,
+    pub confirmed_at: Option<u64>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decision {
+    /// None where nothing limits this VM.
+    pub deadline: Option<Deadline>,
+    pub ignored: Vec<status::IgnoredLimit>,
+}
+
+/// The earliest of `limits`, the first of equals. `first_boot` is the Unix second from
+/// which lifetimes count.
+pub fn decide(limits: &[Limit], first_boot: u64, grace: Duration) -> Decision {
+    let mut decision = Decision {
+        deadline: None,
+        ignored: Vec::new(),
+    };
+    for limit in limits {
+        match instant(&limit.when, first_boot) {
+            Ok(at) if decision.deadline.as_ref().is_none_or(|d| at < d.at) => {
+                decision.deadline = Some(Deadline {
+                    at,
+                    origin: limit.origin.clone(),
+                    grace,
+                    confirmed_at: limit.confirmed_at,
+                });
+            }
+            Ok(_) => {}
+            Err(reason) => decision.ignored.push(status::IgnoredLimit {
+                origin: limit.origin.clone(),
+                reason,
+            }),
+        }
+    }
+    decision
+}
+
+fn instant(when: &When, first_boot: u64) -> Result<u64, String> {
+    match when {
+        When::At(unix) => plausible(*unix),
+        When::AfterFirstBoot(Duration::ZERO) => Err("it is zero".into()),
+        // No lower bound: while the clock stands in 1970 so does the first boot, and
+        // both are right relative to each other.
+        When::AfterFirstBoot(lifetime) => match first_boot.checked_add(lifetime.as_secs()) {
+            Some(at) if at <= clock::LATEST => Ok(at),
+            _ => Err("it ends after the year 9999".into()),
+        },
+        When::Unusable(reason) => Err(reason.clone()),
+    }
+}
+
+/// Refuses what cannot be the time at which a VM has to be gone.
+fn plausible(unix: u64) -> Result<u64, String> {
+    match unix {
+        ..clock::EARLIEST => Err(format!(
+            "{unix} is {}, before any VM of this kind: Unix seconds are wanted, not a duration",
+            clock::utc(unix)
+        )),
+        clock::EARLIEST..=clock::LATEST => Ok(unix),
+        _ => Err(format!(
+            "{unix} is after the year 9999: seconds are wanted, not milliseconds"
+        )),
+    }
+}
+
+impl When {
+    /// Unix seconds or RFC 3339.
+    pub fn from_instant(text: &str) -> When {
+        let text = text.trim();
+        let unix = match whole_number(text) {
+            Some(unix) => unix,
+            None => clock::parse_utc(text)
+                .ok_or_else(|| format!("{text:?} is neither Unix seconds nor a time of RFC 3339")),
+        };
+        unix.and_then(plausible)
+            .map_or_else(When::Unusable, When::At)
+    }
+
+    /// Seconds, or a duration such as `36h`, from the first boot.
+    pub fn from_lifetime(text: &str) -> When {
+        let text = text.trim();
+        let lifetime = match whole_number(text) {
+            Some(seconds) => seconds.map(Duration::from_secs),
+            None => config::parse_duration(text),
+        };
+        match lifetime {
+            Ok(lifetime) if lifetime.as_secs() == 0 => When::Unusable(format!("{text:?} is zero")),
+            Ok(lifetime) => When::AfterFirstBoot(lifetime),
+            Err(reason) => When::Unusable(reason),
+        }
+    }
+}
+
+/// None where the text is not a row of digits at all.
+pub(crate) fn whole_number(text: &str) -> Option<Result<u64, String>> {
+    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| {
+        text.parse()
+            .map_err(|_| format!("{text:.40} is too large for a number of seconds"))
+    })
+}
+
+/// The limits among an instance's `meta`, for clouds without Machine/Job Features.
+pub fn plain_keys(meta: &BTreeMap<String, String>, source: &str) -> Vec<Limit> {
+    let limit = |key: &str, read: fn(&str) -> When| {
+        meta.get(key).map(|value| Limit {
+            origin: format!("{key} in the {source} metadata"),
+            when: read(value),
+            confirmed_at: None,
+        })
+    };
+    let limits = [
+        limit("vmstage_deadline", When::from_instant),
+        limit("vmstage_lifetime", When::from_lifetime),
+    ];
+    limits.into_iter().flatten().collect()
+}
+
+/// The image's own limit; None where the configuration sets none.
+pub fn own_limit(config: &config::Deadline) -> Option<Limit> {
+    (config.max_lifetime > Duration::ZERO).then(|| Limit {
+        origin: "max_lifetime in the configuration".into(),
+        when: When::AfterFirstBoot(config.max_lifetime),
+        confirmed_at: None,
+    })
+}
+
+impl Deadline {
+    /// As the status document shows it.
+    pub fn published(&self, action: Action) -> status::Deadline {
+        status::Deadline {
+            at: self.at,
+            at_utc: clock::utc(self.at),
+            origin: self.origin.clone(),
+            grace_seconds: self.grace.as_secs(),
+            action,
+            confirmed_at: self.confirmed_at.map(clock::utc),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const FIRST_BOOT: u64 = 1_795_000_000;
+
+    fn limit(origin: &str, when: When) -> Limit {
+        Limit {
+            origin: origin.into(),
+            when,
+            confirmed_at: None,
+        }
+    }
+
+    fn at(limits: &[Limit]) -> Option<u64> {
+        decide(limits, FIRST_BOOT, Duration::ZERO)
+            .deadline
+            .map(|d| d.at)
+    }
+
+    #[test]
+    fn the_earliest_limit_is_the_deadline_and_is_named() {
+        let limits = [
+            limit("shutdowntime", When::At(FIRST_BOOT + 7200)),
+            limit("lifetime", When::AfterFirstBoot(Duration::from_secs(3600))),
+            limit("spot", When::At(FIRST_BOOT + 5400)),
+        ];
+        let deadline = decide(&limits, FIRST_BOOT, Duration::from_secs(600))
+            .deadline
+            .unwrap();
+        assert_eq!(deadline.at, FIRST_BOOT + 3600);
+        assert_eq!(deadline.origin, "lifetime");
+        assert_eq!(deadline.grace, Duration::from_secs(600));
+    }
+
+    #[test]
+    fn without_a_limit_there_is_no_deadline() {
+        assert_eq!(at(&[]), None);
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_ignored_and_named_with_the_reason() {
+        let limits = [
+            limit("a", When::from_instant("soon")),
+            limit("b", When::AfterFirstBoot(Duration::ZERO)),
+            limit("c", When::AfterFirstBoot(Duration::MAX)),
+            limit("d", When::At(0)),
+        ];
+        let decision = decide(&limits, FIRST_BOOT, Duration::ZERO);
+        assert_eq!(decision.deadline, None);
+        let said: Vec<String> = decision
+            .ignored
+            .iter()
+            .map(|i| format!("{}: {}", i.origin, i.reason))
+            .collect();
+        assert_eq!(
+            said,
+            [
+                "a: \"soon\" is neither Unix seconds nor a time of RFC 3339",
+                "b: it is zero",
+                "c: it ends after the year 9999",
+                "d: 0 is 1970-01-01T00:00:00Z, before any VM of this kind: Unix seconds are \
+                 wanted, not a duration",
+            ]
+        );
+    }
+
+    #[test]
+    fn an_instant_is_unix_seconds_or_rfc_3339_and_nothing_else() {
+        for good in ["1795430460", " 1795430460\n", "2026-11-23T11:41:00+01:00"] {
+            assert_eq!(
+                When::from_instant(good),
+                When::At(1_795_430_460),
+                "{good:?}"
+            );
+        }
+        let garbage = [
+            "",
+            "0",
+            "-1",
+            "86400",
+            "+1795430460",
+            "1795430460.5",
+            "1795430460000",
+            "1e30",
+            "99999999999999999999",
+            "0x6b000000",
+            "2026-11-23",
+            "2026-11-23T10:41:00",
+            "1969-01-01T00:00:00Z",
+            "tomorrow",
+        ];
+        for text in garbage {
+            let when = When::from_instant(text);
+            assert!(matches!(when, When::Unusable(_)), "{text:?} gave {when:?}");
+        }
+    }
+
+    #[test]
+    fn a_lifetime_is_seconds_or_a_duration() {
+        let cases = [("129600", 129_600), ("36h", 129_600), ("1day 12h", 129_600)];
+        for (text, seconds) in cases {
+            let lifetime = When::AfterFirstBoot(Duration::from_secs(seconds));
+            assert_eq!(When::from_lifetime(text), lifetime, "{text:?}");
+        }
+        for text in [
+            "",
+            "0",
+            "0s",
+            "-5",
+            "1e30",
+            "99999999999999999999",
+            "36 hours ago",
+            "1ms",
+        ] {
+            let when = When::from_lifetime(text);
+            assert!(matches!(when, When::Unusable(_)), "{text:?} gave {when:?}");
+        }
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_holds() {
+        let past = FIRST_BOOT - 3600;
+        assert_eq!(at(&[limit("late", When::At(past))]), Some(past));
+    }
+
+    #[test]
+    fn the_plain_keys_are_read_and_others_are_not_taken_for_them() {
+        let meta = BTreeMap::from(
+            [
+                ("vmstage_lifetime", "36h"),
+                ("lifetime", "3600"),
+                ("vmstage_deadline", "x"),
+            ]
+            .map(|(k, v)| (k.to_string(), v.to_string())),
+        );
+        let limits = plain_keys(&meta, "openstack");
+        let origins: Vec<&str> = limits.iter().map(|l| l.origin.as_str()).collect();
+        assert_eq!(
+            origins,
+            [
+                "vmstage_deadline in the openstack metadata",
+                "vmstage_lifetime in the openstack metadata"
+            ]
+        );
+        assert_eq!(at(&limits), Some(FIRST_BOOT + 129_600));
+    }
+
+    #[test]
+    fn the_image_has_a_limit_of_its_own_only_when_it_is_configured() {
+        let mut config = config::Deadline::default();
+        assert_eq!(own_limit(&config), None);
+        config.max_lifetime = Duration::from_secs(60);
+        assert_eq!(at(&[own_limit(&config).unwrap()]), Some(FIRST_BOOT + 60));
+    }
+
+    fn valid() -> impl Strategy<Value = (Limit, u64)> {
+        let at = (clock::EARLIEST..=clock::LATEST).prop_map(|t| (When::At(t), t));
+        let text =
+            (clock::EARLIEST..=clock::LATEST).prop_map(|t| (When::from_instant(&clock::utc(t)), t));
+        let lifetime = (1u64..1_000_000_000)
+            .prop_map(|s| (When::from_lifetime(&s.to_string()), FIRST_BOOT + s));
+        prop_oneof![at, text, lifetime].prop_map(|(when, t)| (limit("valid", when), t))
+    }
+
+    fn garbage() -> impl Strategy<Value = Limit> {
+        prop_oneof![
+            "[^0-9PT]{0,20}".prop_map(|t| When::from_instant(&t)),
+            "-[0-9]{1,25}".prop_map(|t| When::from_instant(&t)),
+            "-?[0-9]{1,5}\\.[0-9]{1,5}".prop_map(|t| When::from_lifetime(&t)),
+            "[0-9]{21,40}".prop_map(|t| When::from_lifetime(&t)),
+            (0..clock::EARLIEST).prop_map(When::At),
+            (clock::LATEST + 1..).prop_map(When::At),
+            (clock::LATEST..).prop_map(|s| When::AfterFirstBoot(Duration::from_secs(s))),
+        ]
+        .prop_map(|when| limit("garbage", when))
+    }
+
+    proptest! {
+        #[test]
+        fn the_deadline_is_never_later_than_any_valid_limit(
+            limits in prop::collection::vec(valid(), 1..8),
+            noise in prop::collection::vec(garbage(), 0..8),
+        ) {
+            let earliest = limits.iter().map(|(_, t)| *t).min();
+            let mut all: Vec<Limit> = limits.into_iter().map(|(limit, _)| limit).collect();
+            all.extend(noise);
+            prop_assert_eq!(at(&all), earliest);
+        }
+
+        #[test]
+        fn garbage_never_moves_it(
+            limits in prop::collection::vec(valid(), 0..4),
+            noise in garbage(),
+            position in any::<prop::sample::Index>(),
+        ) {
+            let limits: Vec<Limit> = limits.into_iter().map(|(limit, _)| limit).collect();
+            let mut all = limits.clone();
+            all.insert(position.index(limits.len() + 1), noise);
+            prop_assert_eq!(at(&all), at(&limits));
+            prop_assert_eq!(decide(&all, FIRST_BOOT, Duration::ZERO).ignored.len(), 1);
+        }
+
+        #[test]
+        fn adding_a_limit_never_makes_it_later(
+            limits in prop::collection::vec(prop_oneof![valid().prop_map(|(l, _)| l), garbage()], 0..8),
+            another in prop_oneof![valid().prop_map(|(l, _)| l), garbage()],
+        ) {
+            let before = at(&limits).unwrap_or(u64::MAX);
+            let all = [limits, vec![another]].concat();
+            prop_assert!(at(&all).unwrap_or(u64::MAX) <= before);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in ".{0,60}") {
+            let limits = [When::from_instant(&text), When::from_lifetime(&text)];
+            let limits = limits.map(|when| limit("any", when));
+            prop_assert!(at(&limits).is_none_or(|at| at <= clock::LATEST));
+        }
+    }
+}

@@ -1,0 +1,487 @@
+//! When this instance booted for the first time, from which lifetimes count.
+//!
+//! It is kept per instance id, so that a reboot does not renew a lease and an image
+//! that was saved and launched again starts anew. What it says depends on the clock of
+//! that first boot, which nobody vouches for. So:
+//!
+//! - a clock that stands before [`clock::EARLIEST`] is known to be wrong: nothing is
+//!   recorded, and lifetimes count from this boot;
+//! - in the boot that made it, a record follows the clock for [`SETTLING`], within
+//!   which NTP will have set it. Not longer: a VM that was suspended for days looks the
+//!   same, and must not gain them;
+//! - a record that lies in the future is the mistake of one of two clocks. Lifetimes
+//!   count from this boot, it is said, and the record stays, as the other clock may be
+//!   the wrong one;
+//! - a damaged record is replaced by the time at which it was written, which is no
+//!   earlier than the first boot and no later than this one.
+//!
+//! Whenever less is known than a record would say, there is a warning: no lease is
+//! renewed in silence.
+
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{atomic_file, clock, status};
+
+/// Where it is kept. It has to survive reboots.
+pub const DIRECTORY: &str = "/var/lib/vmstage";
+
+/// For so long after booting a step of the clock is taken for a correction.
+pub const SETTLING: Duration = Duration::from_secs(15 * 60);
+
+/// Two readings of one clock that differ by no more than this are the same.
+const SLACK: u64 = 60;
+
+#[derive(Debug, Clone, PartialEq)]
+pub struct Lease {
+    /// Unix seconds.
+    pub first_boot: u64,
+    pub warnings: Vec<String>,
+}
+
+/// What the machine says about the present.
+#[derive(Debug, Clone)]
+pub struct Now {
+    /// Unix seconds.
+    pub unix: u64,
+    pub uptime: Duration,
+    pub boot_id: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Record {
+    first_boot: u64,
+    /// The boot that was the first; None where the record replaces a damaged one.
+    boot_id: Option<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Found {
+    Nothing,
+    Record(Record),
+    /// It cannot be understood, and was written at this Unix second.
+    Damaged(u64),
+}
+
+/// What counts, and what to do about the record.
+#[derive(Debug, PartialEq)]
+struct Settled {
+    first_boot: u64,
+    write: Option<Record>,
+    warning: Option<String>,
+}
+
+impl Now {
+    pub fn read() -> anyhow::Result<Now> {
+        Ok(Now {
+            unix: clock::now(),
+            uptime: clock::uptime(),
+            boot_id: status::boot_id()?,
+        })
+    }
+
+    fn booted_at(&self) -> u64 {
+        self.unix.saturating_sub(self.uptime.as_secs())
+    }
+}
+
+/// Looks up the first boot of this instance, and records it where that is new.
+pub fn take(directory: &Path, instance: Option<&str>, now: &Now) -> Lease {
+    let mut warnings = Vec::new();
+    let file = match instance.map(file_name) {
+        Some(Ok(name)) => directory.join(name),
+        Some(Err(reason)) => {
+            warnings.push(format!("{reason}; lifetimes count from this boot"));
+            directory.join(ANONYMOUS)
+        }
+        None => {
+            warnings.push("no source gave an instance id; lifetimes count from this boot".into());
+            directory.join(ANONYMOUS)
+        }
+    };
+    let found = match find(&file) {
+        Ok(found) => found,
+        Err(e) => {
+            warnings.push(format!(
+                "cannot read {}: {e}; lifetimes count from this boot",
+                file.display()
+            ));
+            return Lease {
+                first_boot: now.booted_at(),
+                warnings,
+            };
+        }
+    };
+    let settled = settle(of_this_boot_only(found, &file, now), now);
+    warnings.extend(settled.warning);
+    if let Some(record) = settled.write
+        && let Err(e) = write(&file, &record)
+    {
+        warnings.push(format!(
+            "cannot write {}: {e}; after a reboot lifetimes may count anew",
+            file.display()
+        ));
+    }
+    Lease {
+        first_boot: settled.first_boot,
+        warnings,
+    }
+}
+
+/// What an instance id has to look like before it becomes part of a file name.
+pub fn usable_id(id: &str) -> Result<&str, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
+    if id.is_empty() || id.len() > 64 || !id.bytes().all(plain) {
+        return Err(format!(
+            "{:?} is not an instance id",
+            id.chars().take(64).collect::<String>()
+        ));
+    }
+    Ok(id)
+}
+
+/// The record of an instance that nobody named: it is good for one boot.
+const ANONYMOUS: &str = "first-boot.json";
+
+fn file_name(id: &str) -> Result<PathBuf, String> {
+    usable_id(id).map(|id| PathBuf::from(format!("first-boot-{id}.json")))
+}
+
+fn of_this_boot_only(found: Found, file: &Path, now: &Now) -> Found {
+    match found {
+        Found::Record(record)
+            if file.ends_with(ANONYMOUS) && record.boot_id.as_ref() != Some(&now.boot_id) =>
+        {
+            Found::Nothing
+        }
+        found => found,
+    }
+}
+
+fn settle(found: Found, now: &Now) -> Settled {
+    let booted_at = now.booted_at();
+    let this_boot = |warning: Option<String>| Settled {
+        first_boot: booted_at,
+        write: None,
+        warning,
+    };
+    let recorded_now = |warning: Option<String>| Settled {
+        first_boot: booted_at,
+        write: Some(Record {
+            first_boot: booted_at,
+            boot_id: Some(now.boot_id.clone()),
+        }),
+        warning,
+    };
+    if now.unix < clock::EARLIEST {
+        return this_boot(Some(format!(
+            "the clock says {} and is not set yet; lifetimes count from this boot",
+            clock::utc(now.unix)
+        )));
+    }
+    match found {
+        Found::Nothing => recorded_now(None),
+        Found::Damaged(written) if (clock::EARLIEST..=booted_at).contains(&written) => Settled {
+            first_boot: written,
+            write: Some(Record {
+                first_boot: written,
+                boot_id: None,
+            }),
+            warning: Some(format!(
+                "the record of the first boot is damaged; lifetimes count from {}, when it was \
+                 written",
+                clock::utc(written)
+            )),
+        },
+        Found::Damaged(_) => recorded_now(Some(
+            "the record of the first boot is damaged; lifetimes count from this boot".into(),
+        )),
+        Found::Record(record) => {
+            let differs = record.first_boot.abs_diff(booted_at) > SLACK;
+            let made_in_this_boot = record.boot_id.as_ref() == Some(&now.boot_id);
+            if differs && made_in_this_boot && now.uptime < SETTLING {
+                recorded_now(Some(format!(
+                    "the clock was set after the first boot was recorded; lifetimes count from {}",
+                    clock::utc(booted_at)
+                )))
+            } else if differs && record.first_boot > booted_at {
+                this_boot(Some(format!(
+                    "the first boot was recorded at {}, which is in the future: the clock is or \
+                     was wrong; lifetimes count from this boot",
+                    clock::utc(record.first_boot)
+                )))
+            } else {
+                Settled {
+                    first_boot: record.first_boot,
+                    write: None,
+                    warning: None,
+                }
+            }
+        }
+    }
+}
+
+fn find(file: &Path) -> std::io::Result<Found> {
+    let text = match fs::read(file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(e) => return Err(e),
+    };
+    let plausible = clock::EARLIEST..=clock::LATEST;
+    match serde_json::from_slice::<Record>(&text) {
+        Ok(record) if plausible.contains(&record.first_boot) => Ok(Found::Record(record)),
+        _ => {
+            let written = fs::metadata(file)?.modified()?;
+            let since = written.duration_since(UNIX_EPOCH).unwrap_or_default();
+            Ok(Found::Damaged(since.as_secs()))
+        }
+    }
+}
+
+fn write(file: &Path, record: &Record) -> std::io::Result<()> {
+    if let Some(directory) = file.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let mut text = serde_json::to_vec(record)?;
+    text.push(b'\n');
+    atomic_file::replace(file, &text, 0o644)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A boot at this second, this long ago.
+    fn boot(id: &str, booted_at: u64, uptime: u64) -> Now {
+        Now {
+            unix: booted_at + uptime,
+            uptime: Duration::from_secs(uptime),
+            boot_id: id.into(),
+        }
+    }
+
+    const MONDAY: u64 = 1_795_000_000;
+    const HOUR: u64 = 3600;
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Scratch {
+            let name = format!("vmstage-lease-{}-{name}", std::process::id());
+            Scratch(std::env::temp_dir().join(name))
+        }
+
+        fn take(&self, instance: Option<&str>, now: &Now) -> Lease {
+            take(&self.0, instance, now)
+        }
+
+        fn file(&self, instance: &str) -> PathBuf {
+            self.0.join(file_name(instance).unwrap())
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn silent(first_boot: u64) -> Lease {
+        Lease {
+            first_boot,
+            warnings: Vec::new(),
+        }
+    }
+
+    fn said(lease: &Lease, what: &str) -> bool {
+        lease.warnings.iter().any(|w| w.contains(what))
+    }
+
+    #[test]
+    fn a_reboot_does_not_renew_a_lease() {
+        let state = Scratch::new("reboot");
+        assert_eq!(
+            state.take(Some("a"), &boot("1", MONDAY, 30)),
+            silent(MONDAY)
+        );
+        let second = boot("2", MONDAY + 5 * HOUR, 30);
+        assert_eq!(state.take(Some("a"), &second), silent(MONDAY));
+    }
+
+    #[test]
+    fn a_new_instance_id_starts_anew_and_the_old_one_is_not_forgotten() {
+        let state = Scratch::new("new-id");
+        state.take(Some("a"), &boot("1", MONDAY, 30));
+        let launched_again = boot("2", MONDAY + 5 * HOUR, 30);
+        assert_eq!(
+            state.take(Some("b"), &launched_again),
+            silent(MONDAY + 5 * HOUR)
+        );
+        assert_eq!(state.take(Some("a"), &launched_again), silent(MONDAY));
+    }
+
+    #[test]
+    fn the_id_may_become_known_late_and_the_boot_still_counts() {
+        let state = Scratch::new("late");
+        let lease = state.take(None, &boot("1", MONDAY, 30));
+        assert_eq!(lease.first_boot, MONDAY);
+        assert!(said(&lease, "no source gave an instance id"));
+        assert_eq!(
+            state.take(Some("a"), &boot("1", MONDAY, 7200)),
+            silent(MONDAY)
+        );
+    }
+
+    #[test]
+    fn without_an_id_each_boot_counts_for_itself() {
+        let state = Scratch::new("anonymous");
+        assert_eq!(state.take(None, &boot("1", MONDAY, 30)).first_boot, MONDAY);
+        // Rounding does not make the deadline move by a second now and then.
+        assert_eq!(
+            state.take(None, &boot("1", MONDAY + 1, 90)).first_boot,
+            MONDAY
+        );
+        let second = state.take(None, &boot("2", MONDAY + HOUR, 30));
+        assert_eq!(second.first_boot, MONDAY + HOUR);
+    }
+
+    #[test]
+    fn an_id_that_is_no_file_name_is_refused_and_said() {
+        let state = Scratch::new("bad-id");
+        for id in [
+            "",
+            "../../etc/passwd",
+            "a/b",
+            "a b",
+            "<html>",
+            "a\n",
+            &"x".repeat(65),
+        ] {
+            let lease = state.take(Some(id), &boot("1", MONDAY, 30));
+            assert_eq!(lease.first_boot, MONDAY);
+            assert!(said(&lease, "is not an instance id"), "{id:?}: {lease:?}");
+        }
+        let names: Vec<_> = fs::read_dir(&state.0).unwrap().flatten().collect();
+        assert_eq!(names.len(), 1, "{names:?}");
+        for id in [
+            "aaaaaaaa-0000-4000-8000-000000000001",
+            "i-0123456789abcdef0",
+        ] {
+            assert_eq!(usable_id(id), Ok(id));
+        }
+    }
+
+    #[test]
+    fn while_the_clock_is_known_to_be_wrong_nothing_is_recorded() {
+        let state = Scratch::new("1970");
+        let unset = boot("1", 0, 30);
+        let lease = state.take(Some("a"), &unset);
+        assert_eq!(lease.first_boot, 0);
+        assert!(said(&lease, "1970-01-01T00:00:30Z and is not set yet"));
+        assert!(!state.0.exists());
+        // NTP has set it; it is still the first boot.
+        assert_eq!(
+            state.take(Some("a"), &boot("1", MONDAY, 60)),
+            silent(MONDAY)
+        );
+    }
+
+    #[test]
+    fn a_recorded_lease_outlives_a_boot_whose_clock_is_not_set() {
+        let state = Scratch::new("unset-later");
+        state.take(Some("a"), &boot("1", MONDAY, 30));
+        assert_eq!(state.take(Some("a"), &boot("2", 100, 30)).first_boot, 100);
+        let set = boot("2", MONDAY + 5 * HOUR, 90);
+        assert_eq!(state.take(Some("a"), &set), silent(MONDAY));
+    }
+
+    #[test]
+    fn in_the_first_boot_the_record_follows_the_clock_until_it_has_settled() {
+        let state = Scratch::new("step");
+        let stale_rtc = MONDAY - 200 * 24 * HOUR;
+        state.take(Some("a"), &boot("1", stale_rtc, 30));
+        let lease = state.take(Some("a"), &boot("1", MONDAY, 90));
+        assert_eq!(lease.first_boot, MONDAY);
+        assert!(said(&lease, "the clock was set after"));
+        // Corrected once, it is not said again.
+        assert_eq!(
+            state.take(Some("a"), &boot("1", MONDAY, 150)),
+            silent(MONDAY)
+        );
+    }
+
+    #[test]
+    fn a_suspended_vm_does_not_gain_the_days_it_slept() {
+        let state = Scratch::new("suspend");
+        state.take(Some("a"), &boot("1", MONDAY, 30));
+        // The clock went on and the uptime did not: it seems to have booted later.
+        let woken = boot("1", MONDAY + 72 * HOUR, 2 * HOUR);
+        assert_eq!(state.take(Some("a"), &woken), silent(MONDAY));
+    }
+
+    #[test]
+    fn a_record_in_the_future_is_said_and_kept() {
+        let state = Scratch::new("future");
+        state.take(Some("a"), &boot("1", MONDAY + 1000 * HOUR, 30));
+        let second = state.take(Some("a"), &boot("2", MONDAY, 30));
+        assert_eq!(second.first_boot, MONDAY);
+        assert!(said(&second, "in the future"));
+        // It was the second boot's clock that was wrong.
+        let corrected = boot("2", MONDAY + 1005 * HOUR, 90);
+        assert_eq!(
+            state.take(Some("a"), &corrected),
+            silent(MONDAY + 1000 * HOUR)
+        );
+    }
+
+    #[test]
+    fn a_damaged_record_counts_from_when_it_was_written() {
+        let state = Scratch::new("damaged");
+        fs::create_dir_all(&state.0).unwrap();
+        let file = state.file("a");
+        for damage in [
+            "",
+            "{",
+            "{\"first_boot\": \"x\"}",
+            "{\"first_boot\": 5}",
+            "\0\0\0\0",
+        ] {
+            fs::write(&file, damage).unwrap();
+            let written = UNIX_EPOCH + Duration::from_secs(MONDAY);
+            fs::File::open(&file)
+                .unwrap()
+                .set_modified(written)
+                .unwrap();
+            let lease = state.take(Some("a"), &boot("2", MONDAY + 5 * HOUR, 30));
+            assert_eq!(lease.first_boot, MONDAY, "{damage:?}");
+            assert!(said(&lease, "damaged"), "{damage:?}");
+            let third = boot("3", MONDAY + 9 * HOUR, 30);
+            assert_eq!(state.take(Some("a"), &third), silent(MONDAY), "{damage:?}");
+        }
+    }
+
+    #[test]
+    fn a_damaged_record_with_an_impossible_time_counts_from_this_boot_and_says_so() {
+        let now = boot("2", MONDAY, 30);
+        for written in [0, clock::EARLIEST - 1, MONDAY + 1, u64::MAX] {
+            let settled = settle(Found::Damaged(written), &now);
+            assert_eq!(settled.first_boot, MONDAY);
+            assert!(settled.warning.unwrap().contains("count from this boot"));
+        }
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_written_is_a_warning_and_this_boot_counts() {
+        let state = Scratch::new("unwritable");
+        // A file where the directory should be fails for root as well.
+        fs::write(&state.0, "").unwrap();
+        let lease = state.take(Some("a"), &boot("1", MONDAY, 30));
+        assert_eq!(lease.first_boot, MONDAY);
+        assert!(said(&lease, "Not a directory"), "{lease:?}");
+        fs::remove_file(&state.0).unwrap();
+    }
+}

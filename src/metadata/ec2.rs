@@ -1,0 +1,249 @@
+//! The EC2 metadata service: identity, and the notice that a spot instance is ended.
+//!
+//! A session token is asked for first (IMDSv2). Where that is refused (Nova answers
+//! 404) everything is asked for without one.
+
+use std::time::Instant;
+
+use serde::Deserialize;
+
+use super::http::{Cause, Client, Failure};
+use super::{Answer, NoAnswer, printable};
+use crate::deadline::{Limit, When};
+use crate::{lease, status};
+
+/// A session lasts as long as it may: six hours.
+const TOKEN_SECONDS: &str = "21600";
+
+pub struct Session<'a> {
+    base: &'a str,
+    token: Token,
+    /// It does not change, so it is asked for once.
+    identity: Option<status::Instance>,
+}
+
+enum Token {
+    NotAskedFor,
+    Refused,
+    Held(String),
+}
+
+impl<'a> Session<'a> {
+    pub fn new(base: &'a str) -> Session<'a> {
+        Session {
+            base,
+            token: Token::NotAskedFor,
+            identity: None,
+        }
+    }
+
+    /// Whether this is EC2 itself, which gives tokens and spot notices, and not Nova.
+    pub fn has_token(&self) -> bool {
+        matches!(self.token, Token::Held(_))
+    }
+
+    pub fn ask(&mut self, client: &Client, until: Instant) -> Result<Answer, NoAnswer> {
+        if matches!(self.token, Token::NotAskedFor) {
+            self.token = self.new_token(client, until)?;
+        }
+        let instance = match self.identity.take() {
+            Some(identity) => identity,
+            None => self.ask_for_identity(client, until)?,
+        };
+        self.identity = Some(instance.clone());
+        Ok(Answer {
+            instance,
+            limits: self.spot_notice(client, until)?.into_iter().collect(),
+            ..Answer::default()
+        })
+    }
+
+    fn ask_for_identity(
+        &mut self,
+        client: &Client,
+        until: Instant,
+    ) -> Result<status::Instance, NoAnswer> {
+        let id = self.required(client, "instance-id", until)?;
+        if let Err(reason) = lease::usable_id(&id) {
+            return Err(self.unusable("instance-id", reason));
+        }
+        Ok(status::Instance {
+            id: Some(id),
+            availability_zone: self.optional(client, "placement/availability-zone", until)?,
+            flavor: self.optional(client, "instance-type", until)?,
+            ..status::Instance::default()
+        })
+    }
+
+    /// The end of a spot instance, announced two minutes ahead; None is the rule.
+    pub fn spot_notice(
+        &mut self,
+        client: &Client,
+        until: Instant,
+    ) -> Result<Option<Limit>, NoAnswer> {
+        let notice = self.value(client, SPOT, until)?;
+        Ok(notice.map(|text| spot_limit(&text)))
+    }
+
+    fn new_token(&self, client: &Client, until: Instant) -> Result<Token, NoAnswer> {
+        let url = format!("{}/latest/api/token", self.base);
+        let lifetime = ("X-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS);
+        let body = match client.put(&url, &[lifetime], until) {
+            Ok(body) => body,
+            Err(Failure {
+                cause: Cause::Status(400..=407 | 409..=428 | 430..=499, _),
+                ..
+            }) => return Ok(Token::Refused),
+            Err(failure) => return Err(NoAnswer::Http(failure)),
+        };
+        // It goes into a header, and never into a message.
+        match String::from_utf8(body) {
+            Ok(token)
+                if (1..=1024).contains(&token.len())
+                    && token.bytes().all(|b| b.is_ascii_graphic()) =>
+            {
+                Ok(Token::Held(token))
+            }
+            _ => Err(NoAnswer::Http(Failure {
+                url,
+                cause: Cause::Unusable("the answer is not a session token".into()),
+            })),
+        }
+    }
+
+    /// None where there is no such value.
+    fn value(
+        &mut self,
+        client: &Client,
+        path: &str,
+        until: Instant,
+    ) -> Result<Option<Vec<u8>>, NoAnswer> {
+        let url = self.url(path);
+        let mut renewed = false;
+        loop {
+            let header = match &self.token {
+                Token::Held(token) => Some(("X-aws-ec2-metadata-token", token.as_str())),
+                Token::NotAskedFor | Token::Refused => None,
+            };
+            match client.get(&url, header.as_slice(), until) {
+                Ok(body) => return Ok(Some(body)),
+                Err(failure) => match failure.cause {
+                    Cause::Status(404, _) => return Ok(None),
+                    // The token has expired.
+                    Cause::Status(401, _) if header.is_some() && !renewed => {
+                        self.token = self.new_token(client, until)?;
+                        renewed = true;
+                    }
+                    _ => return Err(NoAnswer::Http(failure)),
+                },
+            }
+        }
+    }
+
+    fn optional(
+        &mut self,
+        client: &Client,
+        path: &str,
+        until: Instant,
+    ) -> Result<Option<String>, NoAnswer> {
+        match self.value(client, path, until)? {
+            Some(body) => one_line(&body)
+                .map(Some)
+                .ok_or_else(|| self.unusable(path, "the answer is not one line of text".into())),
+            None => Ok(None),
+        }
+    }
+
+    fn required(
+        &mut self,
+        client: &Client,
+        path: &str,
+        until: Instant,
+    ) -> Result<String, NoAnswer> {
+        let value = self.optional(client, path, until)?;
+        value.ok_or_else(|| {
+            NoAnswer::Http(Failure {
+                url: self.url(path),
+                cause: Cause::Status(404, None),
+            })
+        })
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/latest/meta-data/{path}", self.base)
+    }
+
+    fn unusable(&self, path: &str, why: String) -> NoAnswer {
+        NoAnswer::Http(Failure {
+            url: self.url(path),
+            cause: Cause::Unusable(why),
+        })
+    }
+}
+
+const SPOT: &str = "spot/instance-action";
+
+fn one_line(body: &[u8]) -> Option<String> {
+    let text = std::str::from_utf8(body).ok()?.trim();
+    let one = !text.is_empty() && text.len() <= 255 && !text.contains(char::is_control);
+    one.then(|| text.to_string())
+}
+
+/// Reads a spot notice: `{"action": "terminate", "time": "2026-11-23T10:41:00Z"}`.
+pub fn spot_limit(text: &[u8]) -> Limit {
+    #[derive(Deserialize)]
+    struct Notice {
+        action: String,
+        time: String,
+    }
+    let (action, when) = match serde_json::from_slice::<Notice>(text) {
+        Ok(notice) => (
+            format!(" ({})", printable(&notice.action)),
+            When::from_instant(&notice.time),
+        ),
+        Err(e) => (
+            String::new(),
+            When::Unusable(format!("it is not a spot notice: {e}")),
+        ),
+    };
+    Limit {
+        origin: format!("{SPOT}{action} in the ec2 metadata"),
+        when,
+        confirmed_at: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spot_notice_is_a_limit() {
+        let notice = br#"{"action": "terminate", "time": "2026-11-23T10:41:00Z"}"#;
+        let limit = spot_limit(notice);
+        assert_eq!(limit.when, When::At(1_795_430_460));
+        assert_eq!(
+            limit.origin,
+            "spot/instance-action (terminate) in the ec2 metadata"
+        );
+    }
+
+    #[test]
+    fn what_is_not_a_spot_notice_is_no_limit() {
+        for text in ["", "<html>", "{}", r#"{"action": "stop", "time": 5}"#, "[]"] {
+            let limit = spot_limit(text.as_bytes());
+            assert!(
+                matches!(limit.when, When::Unusable(_)),
+                "{text:?} gave {limit:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_value_is_one_line_of_text() {
+        assert_eq!(one_line(b"m1.large\n").as_deref(), Some("m1.large"));
+        for wrong in [&b""[..], b"\n", b"a\nb", b"\xff", &[b'x'; 256]] {
+            assert_eq!(one_line(wrong), None, "{wrong:?}");
+        }
+    }
+}

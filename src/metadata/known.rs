@@ -1,0 +1,225 @@
+//! What the sources said so far, and what holds where they differ.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::http::Cause;
+use super::{Answer, NoAnswer, Who};
+use crate::config::Source;
+use crate::deadline::Limit;
+use crate::status;
+
+/// The last answer of each source.
+#[derive(Debug, Default)]
+pub struct Known {
+    config_drive: Option<Said>,
+    openstack: Option<Said>,
+    ec2: Option<Said>,
+    features: Option<Said>,
+    /// The service is there, and has no instance's document for OpenStack.
+    pub openstack_is_absent: bool,
+}
+
+#[derive(Debug, Clone)]
+struct Said {
+    answer: Answer,
+    /// Unix seconds.
+    at: u64,
+}
+
+impl Known {
+    pub fn note(&mut self, who: &Who, outcome: &Result<Answer, NoAnswer>, at: u64) {
+        match (who, outcome) {
+            (Who::Source(Source::Openstack), Ok(_)) => self.openstack_is_absent = false,
+            (Who::Source(Source::Openstack), Err(NoAnswer::Http(failure))) => {
+                let refused = matches!(failure.cause, Cause::Status(400..=499, _));
+                self.openstack_is_absent |= refused;
+            }
+            // Then nobody knows this instance, and the next to be asked is OpenStack.
+            (Who::Source(Source::Ec2), Err(_)) => self.openstack_is_absent = false,
+            _ => {}
+        }
+        if let Ok(answer) = outcome {
+            let answer = answer.clone();
+            *self.of(who) = Some(Said { answer, at });
+        }
+    }
+
+    fn of(&mut self, who: &Who) -> &mut Option<Said> {
+        match who {
+            Who::Source(Source::ConfigDrive) => &mut self.config_drive,
+            Who::Source(Source::Openstack) => &mut self.openstack,
+            Who::Source(Source::Ec2) => &mut self.ec2,
+            Who::Features(..) => &mut self.features,
+        }
+    }
+
+    pub fn note_spot_notice(&mut self, limit: Option<Limit>, at: u64) {
+        if let Some(ec2) = &mut self.ec2 {
+            ec2.answer.limits = limit.into_iter().collect();
+            ec2.at = at;
+        }
+    }
+
+    pub fn forget_features(&mut self) {
+        self.features = None;
+    }
+
+    /// Of OpenStack's two ways to say it the service's: the drive is frozen at launch.
+    fn of_openstack(&self) -> Option<&Said> {
+        self.openstack.as_ref().or(self.config_drive.as_ref())
+    }
+
+    pub fn meta(&self) -> &BTreeMap<String, String> {
+        static NONE: BTreeMap<String, String> = BTreeMap::new();
+        self.of_openstack().map_or(&NONE, |said| &said.answer.meta)
+    }
+
+    pub fn limits(&self) -> Vec<Limit> {
+        let said = [
+            self.of_openstack(),
+            self.ec2.as_ref(),
+            self.features.as_ref(),
+        ];
+        let dated = |said: &Said| {
+            let at = said.at;
+            let limits = said.answer.limits.clone().into_iter();
+            limits.map(move |limit| Limit {
+                confirmed_at: Some(at),
+                ..limit
+            })
+        };
+        said.into_iter().flatten().flat_map(dated).collect()
+    }
+
+    pub fn grace(&self) -> Option<Duration> {
+        self.features.as_ref().and_then(|said| said.answer.grace)
+    }
+
+    /// The id is that of the first source that has one; what it leaves open, others
+    /// may fill.
+    pub fn instance(&self, order: &[Source]) -> Option<status::Instance> {
+        let said = order.iter().filter_map(|source| match source {
+            Source::ConfigDrive => self.config_drive.as_ref(),
+            Source::Openstack => self.openstack.as_ref(),
+            Source::Ec2 => self.ec2.as_ref(),
+        });
+        said.map(|said| said.answer.instance.clone())
+            .reduce(|first, next| status::Instance {
+                id: first.id.or(next.id),
+                name: first.name.or(next.name),
+                project: first.project.or(next.project),
+                availability_zone: first.availability_zone.or(next.availability_zone),
+                flavor: first.flavor.or(next.flavor),
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deadline::When;
+    use crate::metadata::http::Failure;
+    use crate::metadata::machine_features::Locations;
+
+    const DRIVE: Who = Who::Source(Source::ConfigDrive);
+    const OPENSTACK: Who = Who::Source(Source::Openstack);
+    const EC2: Who = Who::Source(Source::Ec2);
+
+    fn answer(id: &str, limits: &[u64]) -> Answer {
+        Answer {
+            instance: status::Instance {
+                id: Some(id.into()),
+                ..status::Instance::default()
+            },
+            limits: limits.iter().map(|at| limit(*at)).collect(),
+            ..Answer::default()
+        }
+    }
+
+    fn limit(at: u64) -> Limit {
+        Limit {
+            origin: "test".into(),
+            when: When::At(at),
+            confirmed_at: None,
+        }
+    }
+
+    fn refused(code: u16) -> Result<Answer, NoAnswer> {
+        Err(NoAnswer::Http(Failure {
+            url: String::new(),
+            cause: Cause::Status(code, None),
+        }))
+    }
+
+    /// When each known limit is, and when it was confirmed.
+    fn limits(known: &Known) -> Vec<(When, Option<u64>)> {
+        let limits = known.limits().into_iter();
+        limits
+            .map(|limit| (limit.when, limit.confirmed_at))
+            .collect()
+    }
+
+    #[test]
+    fn a_deadline_from_the_service_wins_over_the_frozen_one_of_the_drive() {
+        let mut known = Known::default();
+        known.note(&DRIVE, &Ok(answer("a", &[10])), 1);
+        assert_eq!(limits(&known), [(When::At(10), Some(1))]);
+        known.note(&OPENSTACK, &Ok(answer("a", &[20])), 2);
+        assert_eq!(limits(&known), [(When::At(20), Some(2))]);
+        // Taken back by the operator, it does not come back from the drive.
+        known.note(&OPENSTACK, &Ok(answer("a", &[])), 3);
+        assert_eq!(limits(&known), []);
+    }
+
+    #[test]
+    fn what_a_source_said_holds_when_it_falls_silent() {
+        let mut known = Known::default();
+        known.note(&OPENSTACK, &Ok(answer("a", &[20])), 2);
+        known.note(&OPENSTACK, &refused(503), 3);
+        assert_eq!(limits(&known), [(When::At(20), Some(2))]);
+    }
+
+    #[test]
+    fn limits_of_ec2_and_of_the_features_count_beside_those_of_openstack() {
+        let features = Who::Features(Locations::default(), Vec::new());
+        let mut known = Known::default();
+        known.note(&OPENSTACK, &Ok(answer("a", &[20])), 1);
+        known.note(&EC2, &Ok(answer("i-1", &[30])), 2);
+        known.note(&features, &Ok(answer("", &[40])), 3);
+        let at: Vec<When> = limits(&known).into_iter().map(|(when, _)| when).collect();
+        assert_eq!(at, [20, 30, 40].map(When::At));
+        known.note_spot_notice(Some(limit(25)), 4);
+        assert_eq!(limits(&known)[1], (When::At(25), Some(4)));
+        known.note_spot_notice(None, 5);
+        known.forget_features();
+        assert_eq!(limits(&known).len(), 1);
+    }
+
+    #[test]
+    fn the_first_id_in_order_holds_and_others_fill_what_it_leaves_open() {
+        let mut ec2 = answer("i-1", &[]);
+        ec2.instance.flavor = Some("m1.large".into());
+        let mut known = Known::default();
+        known.note(&EC2, &Ok(ec2), 1);
+        known.note(&OPENSTACK, &Ok(answer("uuid", &[])), 2);
+        let order = [Source::ConfigDrive, Source::Openstack, Source::Ec2];
+        let instance = known.instance(&order).unwrap();
+        assert_eq!(instance.id.as_deref(), Some("uuid"));
+        assert_eq!(instance.flavor.as_deref(), Some("m1.large"));
+        assert_eq!(Known::default().instance(&order), None);
+    }
+
+    #[test]
+    fn openstack_is_absent_after_a_404_until_ec2_fails_too() {
+        let mut known = Known::default();
+        known.note(&OPENSTACK, &refused(503), 1);
+        assert!(!known.openstack_is_absent);
+        known.note(&OPENSTACK, &refused(404), 1);
+        assert!(known.openstack_is_absent);
+        known.note(&EC2, &Ok(answer("i-1", &[])), 1);
+        assert!(known.openstack_is_absent);
+        known.note(&EC2, &refused(404), 1);
+        assert!(!known.openstack_is_absent);
+    }
+}

@@ -1,0 +1,477 @@
+//! Machine/Job Features (HSF-TN-2016-02): one value a file, in a directory or below a
+//! URL, named by the environment, by the instance's `meta` or by the configuration.
+
+use std::collections::BTreeMap;
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::http::{Cause, Client, without_userinfo};
+use super::{Answer, NoAnswer, printable};
+use crate::config::{self, FeaturesLocation};
+use crate::deadline::{Limit, When, whole_number};
+
+const MACHINE_KEYS: [&str; 3] = ["shutdowntime", "grace_secs", "total_cpu"];
+
+const JOB_KEYS: [&str; 6] = [
+    "shutdowntime_job",
+    "grace_secs_job",
+    "jobstart_secs",
+    "wall_limit_secs",
+    "job_id",
+    "allocated_cpu",
+];
+
+/// What this program publishes for others. Read back, an old deadline would confirm
+/// itself and never move.
+const OWN: [&str; 2] = ["/etc/machinefeatures", "/etc/jobfeatures"];
+
+/// A grace longer than this is a mistake: no work would ever start.
+const LONGEST_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// Longer values are not read to their end.
+const VALUE_LIMIT: u64 = 4096;
+
+/// Where the features are, as far as somebody said.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Locations {
+    pub machine: Option<FeaturesLocation>,
+    pub job: Option<FeaturesLocation>,
+}
+
+/// What the environment says.
+#[derive(Debug, Clone, Default)]
+pub struct Environment {
+    pub machine: Option<String>,
+    pub job: Option<String>,
+}
+
+impl Environment {
+    pub fn read() -> Environment {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        Environment {
+            machine: variable("MACHINEFEATURES"),
+            job: variable("JOBFEATURES"),
+        }
+    }
+}
+
+/// The environment before the instance's `meta` before the configuration: what was said
+/// nearest to this process holds. Also says what was passed over, and why.
+pub fn locate(
+    environment: &Environment,
+    meta: &BTreeMap<String, String>,
+    config: &config::Metadata,
+) -> (Locations, Vec<String>) {
+    let mut passed_over = Vec::new();
+    let mut first = |candidates: [(&str, Option<FeaturesLocationText>); 3]| {
+        candidates.into_iter().find_map(|(origin, location)| {
+            match location?.and_then(not_our_own) {
+                Ok(location) => Some(location),
+                Err(reason) => {
+                    passed_over.push(format!("{origin}: {reason}; ignored"));
+                    None
+                }
+            }
+        })
+    };
+    let text = |text: Option<&String>| text.cloned().map(FeaturesLocation::try_from);
+    let locations = Locations {
+        machine: first([
+            ("$MACHINEFEATURES", text(environment.machine.as_ref())),
+            ("machinefeatures in meta", text(meta.get("machinefeatures"))),
+            (
+                "metadata.machinefeatures",
+                config.machinefeatures.clone().map(Ok),
+            ),
+        ]),
+        job: first([
+            ("$JOBFEATURES", text(environment.job.as_ref())),
+            ("jobfeatures in meta", text(meta.get("jobfeatures"))),
+            ("metadata.jobfeatures", config.jobfeatures.clone().map(Ok)),
+        ]),
+    };
+    (locations, passed_over)
+}
+
+type FeaturesLocationText = Result<FeaturesLocation, String>;
+
+fn not_our_own(location: FeaturesLocation) -> Result<FeaturesLocation, String> {
+    if let FeaturesLocation::Directory(directory) = &location {
+        let same = |own: &str| {
+            let own = Path::new(own);
+            directory == own
+                || directory
+                    .canonicalize()
+                    .is_ok_and(|real| own.canonicalize().is_ok_and(|own| own == real))
+        };
+        if OWN.into_iter().any(same) {
+            return Err(format!(
+                "{} is what vmstage itself publishes",
+                directory.display()
+            ));
+        }
+    }
+    Ok(location)
+}
+
+impl Locations {
+    pub fn is_empty(&self) -> bool {
+        *self == Locations::default()
+    }
+
+    /// As it is shown to people.
+    pub fn place(&self) -> String {
+        let places: Vec<String> = [&self.machine, &self.job]
+            .into_iter()
+            .flatten()
+            .map(|location| match location {
+                FeaturesLocation::Url(url) => without_userinfo(url.as_str()),
+                FeaturesLocation::Directory(directory) => directory.display().to_string(),
+            })
+            .collect();
+        places.join(", ")
+    }
+
+    /// Reads what is there. `passed_over` says why other places were not taken.
+    pub fn ask(
+        &self,
+        passed_over: &[String],
+        client: &Client,
+        until: Instant,
+    ) -> Result<Answer, NoAnswer> {
+        if self.is_empty() {
+            return Err(NoAnswer::Local(passed_over.join("; ")));
+        }
+        let mut values = BTreeMap::new();
+        let mut warnings = passed_over.to_vec();
+        let wanted = [
+            (&self.machine, &MACHINE_KEYS[..]),
+            (&self.job, &JOB_KEYS[..]),
+        ];
+        for (location, keys) in wanted {
+            let Some(location) = location else { continue };
+            let before = values.len();
+            for key in keys {
+                if let Some(bytes) = read(location, key, client, until)? {
+                    match String::from_utf8(bytes) {
+                        Ok(text) => drop(values.insert(key.to_string(), text.trim().to_string())),
+                        Err(_) => warnings.push(format!("{key} is not text; ignored")),
+                    }
+                }
+            }
+            if values.len() == before {
+                warnings.push(format!("there is none of {}", keys.join(", ")));
+            }
+        }
+        let understood = understand(&values);
+        warnings.extend(understood.warnings);
+        Ok(Answer {
+            meta: values,
+            limits: understood.limits,
+            grace: understood.grace,
+            warnings,
+            ..Answer::default()
+        })
+    }
+}
+
+/// None where there is no such key, which is the rule for most of them.
+fn read(
+    location: &FeaturesLocation,
+    key: &str,
+    client: &Client,
+    until: Instant,
+) -> Result<Option<Vec<u8>>, NoAnswer> {
+    match location {
+        FeaturesLocation::Url(url) => {
+            match client.get(&format!("{}/{key}", url.as_str()), &[], until) {
+                Ok(body) => Ok(Some(body)),
+                Err(failure) if matches!(failure.cause, Cause::Status(404, _)) => Ok(None),
+                Err(failure) => Err(NoAnswer::Http(failure)),
+            }
+        }
+        FeaturesLocation::Directory(directory) => {
+            let file = directory.join(key);
+            let failed = |path: &Path, e: io::Error| {
+                NoAnswer::Local(format!("cannot read {}: {e}", path.display()))
+            };
+            match read_file(&file) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(e) if e.kind() == ErrorKind::NotFound => match directory.metadata() {
+                    Ok(_) => Ok(None),
+                    Err(e) => Err(failed(directory, e)),
+                },
+                Err(e) => Err(failed(&file, e)),
+            }
+        }
+    }
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    // A named pipe must not hold it.
+    let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)?;
+    let mut bytes = Vec::new();
+    file.take(VALUE_LIMIT).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// What the values of the known keys mean.
+#[derive(Debug, PartialEq, Default)]
+pub struct Understood {
+    pub limits: Vec<Limit>,
+    /// The longer of the two, where there is one.
+    pub grace: Option<Duration>,
+    pub warnings: Vec<String>,
+}
+
+pub fn understand(values: &BTreeMap<String, String>) -> Understood {
+    let mut understood = Understood::default();
+    let value = |key: &str| values.get(key).map(String::as_str);
+
+    for key in ["shutdowntime", "shutdowntime_job"] {
+        if let Some(text) = value(key) {
+            understood.limits.push(limit(key, unix_seconds(text)));
+        }
+    }
+    if let Some(length) = value("wall_limit_secs") {
+        let end = wall_limit(value("jobstart_secs"), length);
+        understood.limits.push(limit("wall_limit_secs", end));
+    }
+    for key in ["grace_secs", "grace_secs_job"] {
+        match value(key).map(seconds) {
+            Some(Ok(grace)) if Duration::from_secs(grace) <= LONGEST_GRACE => {
+                understood.grace = understood.grace.max(Some(Duration::from_secs(grace)));
+            }
+            Some(Ok(grace)) => understood
+                .warnings
+                .push(format!("{key}: {grace} s is more than 30 days; ignored")),
+            Some(Err(reason)) => understood
+                .warnings
+                .push(format!("{key}: {reason}; ignored")),
+            None => {}
+        }
+    }
+    understood
+}
+
+fn limit(key: &str, when: When) -> Limit {
+    Limit {
+        origin: format!("{key} in the machine and job features"),
+        when,
+        confirmed_at: None,
+    }
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    whole_number(text)
+        .unwrap_or_else(|| Err(format!("{:?} is not a whole number", printable(text))))
+}
+
+fn unix_seconds(text: &str) -> When {
+    match seconds(text) {
+        Ok(_) => When::from_instant(text),
+        Err(reason) => When::Unusable(reason),
+    }
+}
+
+fn wall_limit(start: Option<&str>, length: &str) -> When {
+    let end = || {
+        let start = start.ok_or("there is no jobstart_secs to count from")?;
+        let start = match unix_seconds(start) {
+            When::Unusable(reason) => return Err(format!("jobstart_secs: {reason}")),
+            _ => seconds(start)?,
+        };
+        match seconds(length)? {
+            0 => Err("it is zero".into()),
+            length => Ok(start.saturating_add(length)),
+        }
+    };
+    match end() {
+        Ok(end) => When::from_instant(&end.to_string()),
+        Err(reason) => When::Unusable(reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn values<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
+        pairs.map(|(k, v)| (k.into(), v.into())).into()
+    }
+
+    fn directory(path: &str) -> Option<FeaturesLocation> {
+        Some(FeaturesLocation::Directory(PathBuf::from(path)))
+    }
+
+    #[test]
+    fn the_three_limits_are_read() {
+        let understood = understand(&values([
+            ("shutdowntime", "1795430460"),
+            ("shutdowntime_job", "1795430000"),
+            ("jobstart_secs", "1795000000"),
+            ("wall_limit_secs", "3600"),
+            ("total_cpu", "8"),
+        ]));
+        let whens: Vec<&When> = understood.limits.iter().map(|l| &l.when).collect();
+        let expected = [1_795_430_460, 1_795_430_000, 1_795_003_600].map(When::At);
+        assert_eq!(whens, expected.iter().collect::<Vec<_>>());
+        assert_eq!(understood.warnings, [""; 0]);
+    }
+
+    #[test]
+    fn a_value_that_is_no_whole_number_is_no_limit() {
+        let wrong = [
+            "",
+            "-1",
+            "1.5",
+            "soon",
+            "1e10",
+            "0x10",
+            "2026-11-23T10:41:00Z",
+        ];
+        for text in wrong {
+            for key in ["shutdowntime", "shutdowntime_job", "wall_limit_secs"] {
+                let start = ("jobstart_secs", "1795000000");
+                let understood = understand(&values([(key, text), start]));
+                let when = &understood.limits[0].when;
+                assert!(
+                    matches!(when, When::Unusable(_)),
+                    "{key}={text:?}: {when:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_wall_limit_needs_a_start_and_a_length() {
+        let cases = [
+            (None, "3600", "there is no jobstart_secs"),
+            (
+                Some("x"),
+                "3600",
+                "jobstart_secs: \"x\" is not a whole number",
+            ),
+            (Some("0"), "3600", "jobstart_secs: 0 is 1970"),
+            (Some("1795000000"), "0", "it is zero"),
+            (
+                Some("1795000000"),
+                "18446744073709551615",
+                "too large|after the year 9999",
+            ),
+        ];
+        for (start, length, expected) in cases {
+            let When::Unusable(reason) = wall_limit(start, length) else {
+                panic!("{start:?} + {length} is a limit");
+            };
+            let found = expected.split('|').any(|e| reason.contains(e));
+            assert!(found, "{start:?} + {length}: {reason}");
+        }
+        assert_eq!(
+            understand(&values([("jobstart_secs", "5")])),
+            Understood::default()
+        );
+    }
+
+    #[test]
+    fn the_longer_grace_holds_and_nonsense_is_a_warning() {
+        let grace = |machine, job| {
+            let understood =
+                understand(&values([("grace_secs", machine), ("grace_secs_job", job)]));
+            (
+                understood.grace.map(|g| g.as_secs()),
+                understood.warnings.len(),
+            )
+        };
+        assert_eq!(grace("600", "3600"), (Some(3600), 0));
+        assert_eq!(grace("3600", "600"), (Some(3600), 0));
+        assert_eq!(grace("-1", "600"), (Some(600), 1));
+        assert_eq!(grace("99999999999", "x"), (None, 2));
+        assert_eq!(understand(&values([])).grace, None);
+    }
+
+    #[test]
+    fn the_environment_comes_before_meta_before_the_configuration() {
+        let environment = Environment {
+            machine: Some("/env".into()),
+            job: None,
+        };
+        let meta = values([("machinefeatures", "/meta"), ("jobfeatures", "/metajob")]);
+        let config = config::Metadata {
+            machinefeatures: directory("/config"),
+            jobfeatures: directory("/configjob"),
+            ..config::Metadata::default()
+        };
+        let located =
+            |environment: &Environment, meta: &BTreeMap<_, _>| locate(environment, meta, &config).0;
+        let nothing = Environment::default();
+        assert_eq!(located(&environment, &meta).machine, directory("/env"));
+        assert_eq!(located(&environment, &meta).job, directory("/metajob"));
+        assert_eq!(located(&nothing, &meta).machine, directory("/meta"));
+        assert_eq!(located(&nothing, &values([])).machine, directory("/config"));
+        assert_eq!(located(&nothing, &values([])).job, directory("/configjob"));
+    }
+
+    #[test]
+    fn what_vmstage_publishes_is_not_read_back() {
+        let environment = Environment {
+            machine: Some("/etc//machinefeatures/".into()),
+            job: Some("/etc/jobfeatures".into()),
+        };
+        let config = config::Metadata::default();
+        let (locations, passed_over) = locate(&environment, &values([]), &config);
+        assert!(locations.is_empty());
+        assert_eq!(passed_over.len(), 2);
+        assert!(passed_over[0].starts_with("$MACHINEFEATURES: "));
+        assert!(passed_over[0].contains("is what vmstage itself publishes"));
+    }
+
+    #[test]
+    fn a_location_that_is_none_is_said_and_the_next_one_counts() {
+        let meta = values([
+            ("machinefeatures", "https://x/"),
+            ("jobfeatures", "relative"),
+        ]);
+        let config = config::Metadata {
+            machinefeatures: directory("/config"),
+            ..config::Metadata::default()
+        };
+        let (locations, passed_over) = locate(&Environment::default(), &meta, &config);
+        assert_eq!(locations.machine, directory("/config"));
+        assert_eq!(locations.job, None);
+        assert_eq!(passed_over.len(), 2);
+    }
+
+    #[test]
+    fn features_are_read_from_a_directory_and_a_pipe_does_not_hold_it() {
+        let path = std::env::temp_dir().join(format!("vmstage-mjf-{}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        std::fs::write(path.join("shutdowntime"), "1795430460\n").unwrap();
+        std::fs::write(path.join("grace_secs"), "900").unwrap();
+        nix::unistd::mkfifo(&path.join("total_cpu"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let locations = Locations {
+            machine: Some(FeaturesLocation::Directory(path.clone())),
+            job: None,
+        };
+        let client = Client::new(Duration::from_secs(1));
+        let answer = locations.ask(&[], &client, Instant::now()).unwrap();
+        assert_eq!(answer.limits[0].when, When::At(1_795_430_460));
+        assert_eq!(answer.grace, Some(Duration::from_secs(900)));
+        assert_eq!(answer.meta["total_cpu"], "");
+        std::fs::remove_dir_all(&path).unwrap();
+
+        let Err(NoAnswer::Local(why)) = locations.ask(&[], &client, Instant::now()) else {
+            panic!("a missing directory is an answer");
+        };
+        assert!(why.contains("No such file"), "{why}");
+    }
+}

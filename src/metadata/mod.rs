@@ -1,0 +1,415 @@
+//! Asking who this VM is and when it must be gone.
+//!
+//! The sources are asked in turns, one try each, in the configured order. One that
+//! failed is due again after a while, and until then the others have theirs: a dead
+//! source costs the next one a single request and not the time for all.
+
+pub mod config_drive;
+pub mod ec2;
+pub mod http;
+mod known;
+pub mod machine_features;
+pub mod openstack;
+pub mod show;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::config::{Config, Source};
+use crate::deadline::{self, Decision, Limit, When};
+use crate::{clock, lease, status};
+use http::{Cause, Client, Failure};
+use known::Known;
+use machine_features::{Environment, Locations};
+
+/// The name under which Machine/Job Features are reported.
+pub const MACHINE_FEATURES: &str = "machine-features";
+
+/// What a source said.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Answer {
+    /// The device, where that is known only now.
+    pub place: Option<String>,
+    pub instance: status::Instance,
+    /// The key and value pairs that whoever launched the instance gave it.
+    pub meta: BTreeMap<String, String>,
+    pub limits: Vec<Limit>,
+    /// A grace that this source asks for.
+    pub grace: Option<Duration>,
+    pub warnings: Vec<String>,
+}
+
+/// Why there is none.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NoAnswer {
+    Http(Failure),
+    /// Something on this machine; asking again would not help.
+    Local(String),
+}
+
+/// What became of asking one source.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Asked {
+    /// As the configuration calls it, or [`MACHINE_FEATURES`].
+    pub source: String,
+    /// The URL, device or directory.
+    pub place: String,
+    /// From the first try to the answer or to giving up.
+    pub took: Duration,
+    /// None were made where another source found nobody at the same address.
+    pub tries: u32,
+    /// The error says what was asked, the last cause, how often and how long.
+    pub result: Result<Answer, String>,
+    /// The service asks to be left alone for so long.
+    pub retry_after: Option<Duration>,
+}
+
+/// Whether a source that did not answer is asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Again {
+    /// Yes, and early in a boot even a 404 may be one for the moment only.
+    Early,
+    Yes,
+    Never,
+}
+
+/// The sources, and what each of them said last.
+pub struct Metadata<'a> {
+    config: &'a Config,
+    client: Client,
+    ec2: ec2::Session<'a>,
+    environment: Environment,
+    known: Known,
+}
+
+impl<'a> Metadata<'a> {
+    pub fn new(config: &'a Config) -> Metadata<'a> {
+        Metadata::with_environment(config, Environment::read())
+    }
+
+    pub fn with_environment(config: &'a Config, environment: Environment) -> Metadata<'a> {
+        Metadata {
+            config,
+            client: Client::new(config.metadata.request_timeout),
+            ec2: ec2::Session::new(config.metadata.url.as_str()),
+            environment,
+            known: Known::default(),
+        }
+    }
+
+    /// Asks these sources, and Machine/Job Features where somebody named a place, each
+    /// until it has answered or failed for good, all of them for at most `budget`.
+    pub fn ask(&mut self, sources: &[Source], budget: Duration, again: Again) -> Vec<Asked> {
+        let start = Instant::now();
+        let end = start + budget;
+        let mut turns: Vec<Turn> = sources
+            .iter()
+            .map(|source| Turn::new(Who::Source(*source), start))
+            .collect();
+        loop {
+            self.add_features(&mut turns);
+            let Some(next) = next_turn(&turns) else { break };
+            thread::sleep(turns[next].due.saturating_duration_since(Instant::now()));
+            let outcome = self.try_once(&turns[next].who, end);
+            self.known.note(&turns[next].who, &outcome, clock::now());
+            note(&mut turns, next, outcome, end, again);
+        }
+        let base = self.config.metadata.url.as_str();
+        turns.into_iter().map(|turn| turn.report(base)).collect()
+    }
+
+    /// Which sources to ask once a minute: a single one, as a service has thousands of
+    /// instances to bear. The config drive does not change, and EC2 is asked where
+    /// there is no OpenStack.
+    pub fn ask_again(&self) -> Vec<Source> {
+        let preferred = match self.known.openstack_is_absent {
+            true => [Source::Ec2, Source::Openstack],
+            false => [Source::Openstack, Source::Ec2],
+        };
+        let configured = &self.config.metadata.sources;
+        let mut sources = preferred.to_vec();
+        sources.retain(|source| configured.contains(source));
+        sources.truncate(1);
+        sources
+    }
+
+    /// Whether spot notices can be expected: EC2 itself answered, and not Nova.
+    pub fn has_spot_notices(&self) -> bool {
+        self.ec2.has_token()
+    }
+
+    /// Asks for nothing but the notice that this spot instance is ended.
+    pub fn ask_for_spot_notice(&mut self, budget: Duration) -> Result<(), String> {
+        let notice = self.ec2.spot_notice(&self.client, Instant::now() + budget);
+        let limit = notice.map_err(|e| e.to_string())?;
+        self.known.note_spot_notice(limit, clock::now());
+        Ok(())
+    }
+
+    /// All known limits: the image's own, and those of the sources, also of one that
+    /// answered once and fell silent.
+    pub fn limits(&self) -> Vec<Limit> {
+        let own = deadline::own_limit(&self.config.deadline);
+        own.into_iter().chain(self.known.limits()).collect()
+    }
+
+    /// Who this instance is; None where nobody said.
+    pub fn instance(&self) -> Option<status::Instance> {
+        self.known.instance(&self.config.metadata.sources)
+    }
+
+    /// Which of the limits is the deadline, and what was odd about finding out. `held`
+    /// is one from before, `id` the instance's, if anybody knows it.
+    pub fn decide(
+        &self,
+        held: Option<Limit>,
+        id: Option<&str>,
+        now: &lease::Now,
+    ) -> (Decision, Vec<String>) {
+        let limits: Vec<Limit> = self.limits().into_iter().chain(held).collect();
+        let lease = lease::take(Path::new(lease::DIRECTORY), id, now);
+        let lifetimes = |limit: &Limit| matches!(limit.when, When::AfterFirstBoot(_));
+        let decision = deadline::decide(&limits, lease.first_boot, self.grace());
+        let mut warnings = Vec::new();
+        if limits.iter().any(lifetimes) {
+            warnings = lease.warnings;
+        }
+        let ignored = decision.ignored.iter();
+        warnings
+            .extend(ignored.map(|limit| format!("{} is ignored: {}", limit.origin, limit.reason)));
+        (decision, warnings)
+    }
+
+    /// The configured grace, or a longer one that a source asks for.
+    pub fn grace(&self) -> Duration {
+        let configured = self.config.deadline.grace;
+        self.known.grace().map_or(configured, |g| g.max(configured))
+    }
+
+    /// Machine/Job Features have their turn as soon as every source had its say about
+    /// where they are.
+    fn add_features(&mut self, turns: &mut Vec<Turn>) {
+        if turns.iter().any(|turn| turn.outcome.is_none()) {
+            return;
+        }
+        let (locations, passed_over) =
+            machine_features::locate(&self.environment, self.known.meta(), &self.config.metadata);
+        if locations.is_empty() && passed_over.is_empty() {
+            self.known.forget_features();
+            return;
+        }
+        let who = Who::Features(locations, passed_over);
+        if turns.iter().all(|turn| turn.who != who) {
+            turns.retain(|turn| matches!(turn.who, Who::Source(_)));
+            turns.push(Turn::new(who, Instant::now()));
+        }
+    }
+
+    fn try_once(&mut self, who: &Who, end: Instant) -> Result<Answer, NoAnswer> {
+        let base = self.config.metadata.url.as_str();
+        match who {
+            Who::Source(Source::ConfigDrive) => config_drive::ask(),
+            Who::Source(Source::Openstack) => openstack::ask(&self.client, base, end),
+            Who::Source(Source::Ec2) => self.ec2.ask(&self.client, end),
+            Who::Features(locations, passed_over) => locations.ask(passed_over, &self.client, end),
+        }
+    }
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Who {
+    Source(Source),
+    /// Where they are, and which places were passed over, with the reasons.
+    Features(Locations, Vec<String>),
+}
+
+impl Who {
+    /// The sources that one service at one address gives the answers of.
+    fn is_on_the_service(&self) -> bool {
+        matches!(self, Who::Source(Source::Openstack | Source::Ec2))
+    }
+}
+
+/// One source while it is being asked.
+#[derive(Debug)]
+struct Turn {
+    who: Who,
+    started: Instant,
+    took: Duration,
+    tries: u32,
+    due: Instant,
+    /// Of the last try.
+    outcome: Option<Result<Answer, NoAnswer>>,
+    /// There will be no further try.
+    settled: bool,
+}
+
+impl Turn {
+    fn new(who: Who, now: Instant) -> Turn {
+        Turn {
+            who,
+            started: now,
+            took: Duration::ZERO,
+            tries: 0,
+            due: now,
+            outcome: None,
+            settled: false,
+        }
+    }
+
+    fn cause(&self) -> Option<&Cause> {
+        match &self.outcome {
+            Some(Err(NoAnswer::Http(failure))) => Some(&failure.cause),
+            _ => None,
+        }
+    }
+
+    fn has_answered(&self) -> bool {
+        matches!(self.outcome, Some(Ok(_)))
+    }
+
+    fn report(self, base: &str) -> Asked {
+        let (source, mut place) = match &self.who {
+            Who::Source(source) => (source.to_string(), place(*source, base)),
+            Who::Features(locations, _) => (MACHINE_FEATURES.into(), locations.place()),
+        };
+        if let Some(Ok(Answer {
+            place: Some(found), ..
+        })) = &self.outcome
+        {
+            place.clone_from(found);
+        }
+        let retry_after = match self.cause() {
+            Some(Cause::Status(_, wait)) => *wait,
+            _ => None,
+        };
+        let (tries, took) = (self.tries, self.took);
+        let result = match self.outcome {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(NoAnswer::Http(failure))) => Err(match tries {
+                0 => format!("not asked: {failure}"),
+                1 => format!("{failure} (1 try in {took:.1?})"),
+                _ => format!("{failure} ({tries} tries in {took:.1?})"),
+            }),
+            Some(Err(NoAnswer::Local(why))) => Err(why),
+            None => Err("not asked: no time was left".into()),
+        };
+        Asked {
+            source,
+            place,
+            took,
+            tries,
+            result,
+            retry_after,
+        }
+    }
+}
+
+fn place(source: Source, base: &str) -> String {
+    let base = http::without_userinfo(base);
+    match source {
+        Source::ConfigDrive => config_drive::PLACE.into(),
+        Source::Openstack => format!("{base}/{}", openstack::PATH),
+        Source::Ec2 => format!("{base}/latest/meta-data/"),
+    }
+}
+
+/// The one that is due first, in the configured order among equals.
+fn next_turn(turns: &[Turn]) -> Option<usize> {
+    let open = turns.iter().enumerate().filter(|(_, turn)| !turn.settled);
+    open.min_by_key(|(_, turn)| turn.due)
+        .map(|(index, _)| index)
+}
+
+/// Notes what came of a try: whether and when there is another, and what it says about
+/// other sources.
+fn note(
+    turns: &mut [Turn],
+    index: usize,
+    outcome: Result<Answer, NoAnswer>,
+    end: Instant,
+    again: Again,
+) {
+    let now = Instant::now();
+    let turn = &mut turns[index];
+    turn.tries += 1;
+    turn.took = now.saturating_duration_since(turn.started);
+    turn.outcome = Some(outcome);
+    let wait = turn
+        .cause()
+        .filter(|_| again != Again::Never)
+        .and_then(|cause| {
+            let left = end.saturating_duration_since(now);
+            http::wait_before_next_try(
+                cause,
+                turn.tries,
+                http::jitter(),
+                again == Again::Early,
+                left,
+            )
+        });
+    match wait {
+        Some(wait) => turn.due = now + wait,
+        None => turn.settled = true,
+    }
+    if turn.who.is_on_the_service() {
+        share_fate(turns, index);
+    }
+}
+
+/// OpenStack's and EC2's answers come from one address. Where nobody is there for one
+/// of them nobody is for the other. Where one answers and the other is a 404, that one
+/// is not a question of time.
+fn share_fate(turns: &mut [Turn], index: usize) {
+    let nobody_is_there = matches!(turns[index].cause(), Some(Cause::Unreachable(_)));
+    let (due, settled) = (turns[index].due, turns[index].settled);
+    let outcome = turns[index].outcome.clone();
+    let answered = turns
+        .iter()
+        .any(|turn| turn.who.is_on_the_service() && turn.has_answered());
+    for (other, turn) in turns.iter_mut().enumerate() {
+        if turn.settled || !turn.who.is_on_the_service() {
+            continue;
+        }
+        if nobody_is_there && other != index {
+            turn.outcome = outcome.clone();
+            turn.due = due;
+            turn.settled = settled;
+        } else if answered && matches!(turn.cause(), Some(Cause::Status(404, _))) {
+            turn.settled = true;
+        }
+    }
+}
+
+impl Asked {
+    pub fn took_ms(&self) -> u64 {
+        u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// As the status document shows it.
+    pub fn published(&self) -> status::SourceAsked {
+        status::SourceAsked {
+            source: self.source.clone(),
+            took_ms: self.took_ms(),
+            error: self.result.as_ref().err().cloned(),
+        }
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            NoAnswer::Http(failure) => failure.fmt(f),
+            NoAnswer::Local(why) => f.write_str(why),
+        }
+    }
+}
+
+/// A text of somebody else's as it may be written to a terminal or a log.
+fn printable(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
+    text.chars().take(255).map(shown).collect()
+}

@@ -1,0 +1,350 @@
+//! OpenStack's `meta_data.json`, over HTTP; the config drive has the same file.
+//!
+//! Only what is used is read out of it, so that `admin_pass`, `random_seed` and keys
+//! are never in memory that could be printed. A value of a wrong type costs that value
+//! and a warning, not the document.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+use std::time::Instant;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+
+use super::http::{Cause, Client, Failure};
+use super::{Answer, NoAnswer, printable};
+use crate::{deadline, lease, status};
+
+pub const PATH: &str = "openstack/latest/meta_data.json";
+
+pub fn ask(client: &Client, base: &str, until: Instant) -> Result<Answer, NoAnswer> {
+    let url = format!("{base}/{PATH}");
+    let body = client.get(&url, &[], until).map_err(NoAnswer::Http)?;
+    parse(&body, "openstack").map_err(|why| {
+        NoAnswer::Http(Failure {
+            url,
+            cause: Cause::Unusable(why),
+        })
+    })
+}
+
+/// Reads a `meta_data.json`. `source` is whose it is, for the origin of limits.
+pub fn parse(text: &[u8], source: &str) -> Result<Answer, String> {
+    // serde would take an array for a struct.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return Err("the answer is not a JSON object".into());
+    }
+    let document: Document = serde_json::from_slice(text)
+        .map_err(|e| format!("the answer is not the JSON it should be: {e}"))?;
+    if document.is_empty() {
+        return Err("the answer is JSON, but not that of an instance".into());
+    }
+    let mut warnings = Vec::new();
+    let mut string = |name: &str, value: Text| match value {
+        Json::Absent => None,
+        Json::String(text) => Some(printable(&text)),
+        other => {
+            let kind = other.kind();
+            warnings.push(format!("{name} is {kind}, not a string; ignored"));
+            None
+        }
+    };
+    let mut instance = status::Instance {
+        id: string("uuid", document.uuid),
+        name: string("name", document.name),
+        project: string("project_id", document.project_id),
+        availability_zone: string("availability_zone", document.availability_zone),
+        flavor: None,
+    };
+    if let Some(Err(reason)) = instance.id.as_deref().map(lease::usable_id) {
+        warnings.push(format!("uuid: {reason}; ignored"));
+        instance.id = None;
+    }
+    let meta = match document.meta {
+        Json::Absent => BTreeMap::new(),
+        Json::Object(values) => strings_of(values, &mut warnings),
+        other => {
+            let kind = other.kind();
+            warnings.push(format!("meta is {kind}, not an object; ignored"));
+            BTreeMap::new()
+        }
+    };
+    Ok(Answer {
+        limits: deadline::plain_keys(&meta, source),
+        instance,
+        meta,
+        warnings,
+        ..Answer::default()
+    })
+}
+
+/// What is named in a warning before it becomes a list that nobody reads.
+const NAMED: usize = 5;
+
+fn strings_of(values: Vec<(String, Text)>, warnings: &mut Vec<String>) -> BTreeMap<String, String> {
+    let mut strings = BTreeMap::new();
+    let mut others = Vec::new();
+    for (key, value) in values {
+        match value {
+            Json::String(text) => drop(strings.insert(key, text)),
+            other => others.push(format!("{} ({})", printable(&key), other.kind())),
+        }
+    }
+    if !others.is_empty() {
+        let more = others.len().saturating_sub(NAMED);
+        others.truncate(NAMED);
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        warnings.push(format!(
+            "values in meta that are not strings are ignored: {}{more}",
+            others.join(", ")
+        ));
+    }
+    strings
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Document {
+    uuid: Text,
+    name: Text,
+    project_id: Text,
+    availability_zone: Text,
+    meta: Json<Text>,
+}
+
+impl Document {
+    fn is_empty(&self) -> bool {
+        let fields = [
+            &self.uuid,
+            &self.name,
+            &self.project_id,
+            &self.availability_zone,
+        ];
+        fields.iter().all(|field| matches!(field, Json::Absent))
+            && matches!(self.meta, Json::Absent)
+    }
+}
+
+/// What is wanted to be a string.
+type Text = Json<IgnoredAny>;
+
+/// A string, an object of `V`, or the name of what was there in their place. Whatever
+/// is not wanted is passed over without being kept, however deep it is.
+#[derive(Default)]
+enum Json<V> {
+    #[default]
+    Absent,
+    String(String),
+    Object(Vec<(String, V)>),
+    Other(&'static str),
+}
+
+impl<V> Json<V> {
+    fn kind(&self) -> &'static str {
+        match self {
+            Json::Absent => "null",
+            Json::String(_) => "a string",
+            Json::Object(_) => "an object",
+            Json::Other(kind) => kind,
+        }
+    }
+}
+
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for Json<V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(JsonVisitor(PhantomData))
+    }
+}
+
+struct JsonVisitor<V>(PhantomData<V>);
+
+impl<'de, V: Deserialize<'de>> Visitor<'de> for JsonVisitor<V> {
+    type Value = Json<V>;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Json<V>, E> {
+        Ok(Json::Absent)
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Json<V>, E> {
+        Ok(Json::String(text.into()))
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Json<V>, E> {
+        Ok(Json::Other("a boolean"))
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Json<V>, E> {
+        Ok(Json::Other("a number"))
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Json<V>, E> {
+        Ok(Json::Other("a number"))
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Json<V>, E> {
+        Ok(Json::Other("a number"))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json<V>, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Json::Other("an array"))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<V>, A::Error> {
+        let mut entries = Vec::new();
+        while let Some(entry) = map.next_entry()? {
+            entries.push(entry);
+        }
+        Ok(Json::Object(entries))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deadline::When;
+
+    fn parsed(text: &str) -> Answer {
+        parse(text.as_bytes(), "openstack").unwrap()
+    }
+
+    const ID: &str = "aaaaaaaa-0000-4000-8000-000000000001";
+
+    #[test]
+    fn the_identity_and_meta_of_an_instance_are_read() {
+        let answer = parsed(
+            r#"{"uuid": "aaaaaaaa-0000-4000-8000-000000000001", "name": "vm-1",
+                "project_id": "p", "availability_zone": "nova", "launch_index": 0,
+                "meta": {"owner": "\u00e9t\u00e9", "empty": "", "vmstage_lifetime": "36h"}}"#,
+        );
+        assert_eq!(answer.instance.id.as_deref(), Some(ID));
+        assert_eq!(answer.instance.name.as_deref(), Some("vm-1"));
+        assert_eq!(answer.instance.project.as_deref(), Some("p"));
+        assert_eq!(answer.instance.availability_zone.as_deref(), Some("nova"));
+        assert_eq!(answer.meta["owner"], "été");
+        assert_eq!(answer.meta["empty"], "");
+        assert_eq!(answer.limits.len(), 1);
+        assert!(answer.warnings.is_empty());
+    }
+
+    #[test]
+    fn absent_and_null_are_nothing_to_warn_of() {
+        let answer = parsed(r#"{"uuid": "a", "name": null, "meta": null}"#);
+        assert_eq!(answer.instance.id.as_deref(), Some("a"));
+        assert_eq!(answer.instance.name, None);
+        assert!(answer.meta.is_empty() && answer.warnings.is_empty());
+    }
+
+    #[test]
+    fn a_wrong_type_costs_that_value_and_no_other() {
+        let answer = parsed(
+            r#"{"uuid": 7, "name": ["x"], "project_id": {"a": 1}, "availability_zone": "nova",
+                "meta": {"a": 1, "b": {"c": "d"}, "e": null, "vmstage_deadline": "1795430460"}}"#,
+        );
+        assert_eq!(answer.instance.id, None);
+        assert_eq!(answer.instance.availability_zone.as_deref(), Some("nova"));
+        assert_eq!(answer.limits[0].when, When::At(1_795_430_460));
+        assert_eq!(
+            answer.warnings,
+            [
+                "uuid is a number, not a string; ignored",
+                "name is an array, not a string; ignored",
+                "project_id is an object, not a string; ignored",
+                "values in meta that are not strings are ignored: a (a number), b (an object), \
+                 e (null)",
+            ]
+        );
+    }
+
+    #[test]
+    fn meta_that_is_no_object_is_a_warning() {
+        for (value, kind) in [
+            ("3", "a number"),
+            ("[{}]", "an array"),
+            ("\"x\"", "a string"),
+        ] {
+            let answer = parsed(&format!(r#"{{"uuid": "a", "meta": {value}}}"#));
+            assert_eq!(answer.instance.id.as_deref(), Some("a"));
+            let warning = format!("meta is {kind}, not an object; ignored");
+            assert_eq!(answer.warnings, [warning]);
+        }
+    }
+
+    #[test]
+    fn an_id_that_is_none_is_a_warning_and_the_rest_holds() {
+        let answer = parsed(r#"{"uuid": "../../etc/passwd", "name": "vm"}"#);
+        assert_eq!(answer.instance.id, None);
+        assert_eq!(answer.instance.name.as_deref(), Some("vm"));
+        assert!(answer.warnings[0].contains("is not an instance id"));
+    }
+
+    #[test]
+    fn however_deep_the_nesting_the_rest_is_read() {
+        let arrays = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let objects = format!("{}1{}", "{\"a\":".repeat(100_000), "}".repeat(100_000));
+        for place in ["\"x\": DEEP", "\"name\": DEEP", "\"meta\": {\"x\": DEEP}"] {
+            for nesting in [&arrays, &objects] {
+                let place = place.replace("DEEP", nesting);
+                let answer = parsed(&format!(r#"{{{place}, "uuid": "a"}}"#));
+                assert_eq!(answer.instance.id.as_deref(), Some("a"));
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_not_the_document_of_an_instance_is_refused() {
+        let cases = [
+            ("", "not a JSON object"),
+            ("<html><h1>200 OK</h1></html>", "not a JSON object"),
+            (r#"["a", "b", "c", "d", {}]"#, "not a JSON object"),
+            ("null", "not a JSON object"),
+            ("{}", "not that of an instance"),
+            (r#"{"error": "busy"}"#, "not that of an instance"),
+            (r#"{"uuid": "a", "na"#, "EOF"),
+            (r#"{"uuid": "a"} x"#, "trailing characters"),
+        ];
+        for (text, expected) in cases {
+            let why = parse(text.as_bytes(), "openstack").unwrap_err();
+            assert!(why.contains(expected), "{text:?} gave {why:?}");
+        }
+    }
+
+    #[test]
+    fn no_secret_gets_into_an_answer_or_an_error() {
+        let secrets = r#""admin_pass": "hunter2", "random_seed": "hunter2",
+            "public_keys": {"k": "hunter2"}, "keys": [{"data": "hunter2"}]"#;
+        let answer = parsed(&format!(r#"{{"uuid": "a", {secrets}}}"#));
+        assert!(!format!("{answer:?}").contains("hunter2"));
+        for broken in [
+            format!("{{{secrets}"),
+            format!("{{{secrets}, \"uuid\": 1, }}"),
+        ] {
+            let why = parse(broken.as_bytes(), "openstack").unwrap_err();
+            assert!(!why.contains("hunter2"), "{why}");
+        }
+    }
+
+    #[test]
+    fn many_wrong_values_are_one_short_warning() {
+        let values: Vec<String> = (0..1000).map(|n| format!("\"k{n}\": {n}")).collect();
+        let answer = parsed(&format!(r#"{{"meta": {{{}}}}}"#, values.join(",")));
+        assert_eq!(answer.warnings.len(), 1);
+        assert!(answer.warnings[0].ends_with("k4 (a number) and 995 more"));
+    }
+
+    #[test]
+    fn what_is_shown_later_has_no_control_characters() {
+        let answer = parsed(r#"{"uuid": "a", "name": "x\u001b[2J\ny"}"#);
+        let name = answer.instance.name.as_deref();
+        assert_eq!(name, Some("x\u{fffd}[2J\u{fffd}y"));
+    }
+}
