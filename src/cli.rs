@@ -44,6 +44,15 @@ pub enum Command {
         #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
         wait: Option<Option<u64>>,
     },
+
+    /// Ask who this VM is and when it must be gone, and show what each source says
+    #[command(after_help = METADATA_HELP)]
+    Metadata {
+        #[command(flatten)]
+        config: ConfigArgs,
+        #[arg(long, value_enum, default_value_t = Format::Table)]
+        format: Format,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -106,3 +115,10 @@ where there is no /run).
 
 Exit codes: that of `boot`; 1 if it has not finished in this boot of the machine,
 or if what it mounted is no longer mounted.";
+
+const METADATA_HELP: &str = "\
+Asks every source of metadata.sources, and Machine/Job Features where somebody
+named a place. What looks like a secret is not shown. Only root can read a config
+drive that nobody has mounted.
+
+Exit codes: 0 at least one source answered; 1 none did; 6 wrong configuration.";

@@ -6,7 +6,7 @@ use log::{LevelFilter, error};
 use vmstage::boot::{self, Failure};
 use vmstage::cli::{Cli, Command};
 use vmstage::report::syslog;
-use vmstage::{probe, status};
+use vmstage::{metadata, probe, status};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     });
     let done = match cli.command {
         Command::Boot(config) => Ok(boot::run(config.file.as_deref())),
+        Command::Metadata { config, format } => metadata::show::run(config.file.as_deref(), format),
         Command::Probe { config, format } => probe::run(config.file.as_deref(), format).map(|()| 0),
         Command::Status {
             config,

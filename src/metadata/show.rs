@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 
-use super::{Answer, Asked, Metadata, printable};
+use super::{Again, Answer, Asked, Metadata, printable};
 use crate::boot::Failure;
 use crate::cli::Format;
 use crate::config::Config;
@@ -19,7 +19,11 @@ use crate::{clock, status, table};
 pub fn run(config_file: Option<&Path>, format: Format) -> Result<u8, Failure> {
     let config = Config::load(config_file).map_err(Failure::Config)?;
     let mut metadata = Metadata::new(&config);
-    let asked = metadata.ask(&config.metadata.sources, config.metadata.timeout, false);
+    let asked = metadata.ask(
+        &config.metadata.sources,
+        config.metadata.timeout,
+        Again::Yes,
+    );
     let text = match format {
         Format::Table => text(&asked),
         Format::Json => json(&asked)? + "\n",
