@@ -8,10 +8,16 @@ use std::path::{Path, PathBuf};
 /// Replaces `path` by a file of this content and mode: a temporary file beside it
 /// (its name begins with a dot: readers of `*.d` directories skip it), fsync, rename.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    put(path, content, mode, true)
+}
+
+/// `durable` waits until the content is on the disk.
+fn put(path: &Path, content: &[u8], mode: u32, durable: bool) -> io::Result<()> {
     let temporary = temporary_beside(path)?;
     // One that a crash left behind, or a link that somebody laid there.
     remove_if_there(&temporary)?;
-    let written = write_new(&temporary, content, mode).and_then(|()| fs::rename(&temporary, path));
+    let written =
+        write_new(&temporary, content, mode, durable).and_then(|()| fs::rename(&temporary, path));
     if written.is_err() {
         // The error being reported says more than a failure to tidy up would.
         let _ = fs::remove_file(&temporary);
@@ -19,12 +25,22 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     written
 }
 
-/// Like [`replace`], but leaves a file alone that already has this content. Says
-/// whether it wrote.
+/// For what every boot writes anew: leaves a file alone that already has this content,
+/// and does not wait for the disk. Says whether it wrote. What is there and is not a
+/// regular file is somebody else's, and an error.
 pub fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
+    match fs::symlink_metadata(path) {
+        Ok(there) if !there.is_file() => {
+            return Err(io::Error::new(
+                ErrorKind::AlreadyExists,
+                "what is there is not a regular file, and is left alone",
+            ));
+        }
+        _ => {}
+    }
     match fs::read(path) {
         Ok(present) if present == content => Ok(false),
-        _ => replace(path, content, mode).map(|()| true),
+        _ => put(path, content, mode, false).map(|()| true),
     }
 }
 
@@ -45,7 +61,7 @@ fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
     Ok(path.with_file_name(hidden))
 }
 
-fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+fn write_new(path: &Path, content: &[u8], mode: u32, durable: bool) -> io::Result<()> {
     let mut file: File = OpenOptions::new()
         .write(true)
         .create_new(true)
@@ -54,7 +70,7 @@ fn write_new(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     // The mode given to open is cut by the umask.
     file.set_permissions(fs::Permissions::from_mode(mode))?;
     file.write_all(content)?;
-    file.sync_all()
+    if durable { file.sync_all() } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -90,6 +106,26 @@ mod tests {
         std::os::unix::fs::symlink(&victim, directory.join(".f.new")).unwrap();
         replace(&directory.join("f"), b"new", 0o644).unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"mine");
+        fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_link_or_a_directory_in_the_way_is_an_error_and_stays() {
+        let directory = scratch("in-the-way");
+        let (victim, link, folder) = (
+            directory.join("victim"),
+            directory.join("link"),
+            directory.join("folder"),
+        );
+        fs::write(&victim, "mine").unwrap();
+        std::os::unix::fs::symlink(&victim, &link).unwrap();
+        fs::create_dir(&folder).unwrap();
+        for path in [&link, &folder] {
+            replace_if_changed(path, b"new", 0o644).unwrap_err();
+        }
+        assert_eq!(fs::read_link(&link).unwrap(), victim);
+        assert_eq!(fs::read(&victim).unwrap(), b"mine");
+        assert_eq!(fs::read_dir(&directory).unwrap().count(), 3);
         fs::remove_dir_all(directory).unwrap();
     }
 

@@ -2,8 +2,12 @@
 
 use std::fmt;
 use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
 use log::{debug, error, info, warn};
 use nix::unistd::geteuid;
 
@@ -87,7 +91,7 @@ pub fn run(config_file: Option<&Path>) -> u8 {
 }
 
 fn make_ready(config: &Config, status: &mut Status) -> Result<Ready, Failure> {
-    let _turn = wait_for_turn();
+    let _turn = wait_for_turn()?;
     let staged = match find_staged(config.staging.mount_point.as_path())? {
         Some(staged) => staged,
         None => {
@@ -102,14 +106,36 @@ fn make_ready(config: &Config, status: &mut Status) -> Result<Ready, Failure> {
     ready.ok_or_else(|| not_as_asked(&staged, &created))
 }
 
+/// How long an earlier boot may take: a disk that hangs must not hang the next one.
+const TURN: Duration = Duration::from_secs(60);
+
 /// Two at once, one started by init and one by hand, would mount twice. Where there
 /// is no place for the lock there is no turn to wait for either.
-fn wait_for_turn() -> Option<File> {
-    let directory = status::runtime_directory();
-    fs::create_dir_all(&directory).ok()?;
-    let lock = File::create(directory.join("boot.lock")).ok()?;
-    lock.lock().ok()?;
-    Some(lock)
+fn wait_for_turn() -> Result<Option<File>, Failure> {
+    let path = status::runtime_directory().join("boot.lock");
+    let made = fs::create_dir_all(status::runtime_directory()).and_then(|()| {
+        File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            // Whoever can open it can hold the lock.
+            .mode(0o600)
+            .open(&path)
+    });
+    let Ok(lock) = made else {
+        return Ok(None);
+    };
+    let start = Instant::now();
+    while lock.try_lock().is_err() {
+        if start.elapsed() >= TURN {
+            return Err(Failure::Other(anyhow!(
+                "another vmstage boot is at it for {TURN:?} already and holds {}",
+                path.display()
+            )));
+        }
+        sleep(Duration::from_millis(100));
+    }
+    Ok(Some(lock))
 }
 
 fn find_device(config: &Staging, status: &mut Status) -> Result<Choice, Failure> {

@@ -45,7 +45,8 @@ pub enum Command {
         wait: Option<Option<u64>>,
     },
 
-    /// Ask who this VM is and when it must be gone, and show what each source says
+    /// Ask the metadata sources who this machine is and when it must be gone, and show
+    /// what each said
     #[command(after_help = METADATA_HELP)]
     Metadata {
         #[command(flatten)]
@@ -117,8 +118,7 @@ Exit codes: that of `boot`; 1 if it has not finished in this boot of the machine
 or if what it mounted is no longer mounted.";
 
 const METADATA_HELP: &str = "\
-Asks every source of metadata.sources, and Machine/Job Features where somebody
-named a place. What looks like a secret is not shown. Only root can read a config
-drive that nobody has mounted.
+Asks what metadata.sources lists, at most for metadata.timeout, and Machine/Job
+Features where somebody names a place for them. Secrets are left out.
 
-Exit codes: 0 at least one source answered; 1 none did; 6 wrong configuration.";
+Exit codes: 0 at least one answered; 1 none did; 6 wrong configuration.";

@@ -551,31 +551,22 @@ impl Config {
 
     /// Reads the text of a configuration file. The error names line and key.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
-        let line = |error: &toml::de::Error| {
-            error
-                .span()
-                .map_or(1, |span| line_of(text.as_bytes(), span.start))
-        };
         // A byte order mark, as Windows editors leave it, is not worth a refusal.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-        let toml = toml::Deserializer::parse(text).map_err(|error| {
-            ConfigError(format!(
-                "line {}: {}",
-                line(&error),
-                one_line(error.message())
-            ))
-        })?;
-        serde_path_to_error::deserialize(toml).map_err(|error| {
-            let key = match error.path().to_string() {
-                path if path == "." => String::new(),
-                path => format!("{path}: "),
+        toml::from_str(text).map_err(|mut error: toml::de::Error| {
+            let line = error
+                .span()
+                .map_or(1, |span| line_of(text.as_bytes(), span.start));
+            // Without the text it names the key, in a line of its own, instead of
+            // quoting the file.
+            error.set_input(None);
+            let said = error.to_string();
+            let (message, key) = match said.rsplit_once("\nin `") {
+                Some((message, key)) => (message, key.trim_end().trim_end_matches('`')),
+                None => (said.as_str(), ""),
             };
-            let error = error.inner();
-            ConfigError(format!(
-                "line {}: {key}{}",
-                line(error),
-                one_line(error.message())
-            ))
+            let colon = if key.is_empty() { "" } else { ": " };
+            ConfigError(format!("line {line}: {key}{colon}{}", one_line(message)))
         })
     }
 }
@@ -687,9 +678,9 @@ mod tests {
         let cases = [
             (
                 "[staging]\nmountpoint = \"/s\"",
-                "line 2: staging.mountpoint: unknown field `mountpoint`",
+                "line 2: staging: unknown field `mountpoint`",
             ),
-            ("[stagin]\n", "line 1: stagin: unknown field `stagin`"),
+            ("[stagin]\n", "line 1: unknown field `stagin`"),
             (
                 "[staging]\nwait = 5",
                 "line 2: staging.wait: invalid type: integer `5`, expected a string",
@@ -716,11 +707,11 @@ mod tests {
             ),
             (
                 "[staging]\ndevices = [\n\"LABEL=a\",\n\"vdb\"]",
-                "line 2: staging.devices[1]: \"vdb\" is neither LABEL=… nor a path under /dev",
+                "line 2: staging.devices: \"vdb\" is neither LABEL=… nor a path under /dev",
             ),
             (
                 "[staging]\ndevices = [\"LABEL=\"]",
-                "line 2: staging.devices[0]: the label after LABEL= is empty",
+                "line 2: staging.devices: the label after LABEL= is empty",
             ),
             (
                 "[staging]\noptions = [\"ro\"]",
@@ -736,31 +727,31 @@ mod tests {
             ),
             (
                 "[[directory]]\nmode = \"0755\"",
-                "line 1: directory[0]: missing field `path`",
+                "line 1: directory: missing field `path`",
             ),
             (
                 "[[directory]]\npath = \"../x\"",
-                "line 2: directory[0].path: \"../x\" is not a path below the mount point",
+                "line 2: directory.path: \"../x\" is not a path below the mount point",
             ),
             (
                 "[[directory]]\npath = \"/x\"",
-                "line 2: directory[0].path: \"/x\" is not a path below the mount point",
+                "line 2: directory.path: \"/x\" is not a path below the mount point",
             ),
             (
                 "[[directory]]\npath = \"x\"\nmode = \"0999\"",
-                "line 3: directory[0].mode: \"0999\" is not a mode in octal",
+                "line 3: directory.mode: \"0999\" is not a mode in octal",
             ),
             (
                 "[[directory]]\npath = \"x\"\nmode = \"+755\"",
-                "line 3: directory[0].mode: \"+755\" is not a mode in octal",
+                "line 3: directory.mode: \"+755\" is not a mode in octal",
             ),
             (
                 "[[directory]]\npath = \"x\"\nowner = \"\"",
-                "line 3: directory[0].owner: the name is empty",
+                "line 3: directory.owner: the name is empty",
             ),
             (
                 "[[directory]]\npath = \"x\"\nowner = \"4294967295\"",
-                "line 3: directory[0].owner: 4294967295 is too large",
+                "line 3: directory.owner: 4294967295 is too large",
             ),
             (
                 "[[directory]]\npath = \"x\"\n[[directory]]\npath = \"./x/\"",
@@ -772,7 +763,7 @@ mod tests {
             ),
             (
                 "[metadata]\nsources = [\"gce\"]",
-                "line 2: metadata.sources[0]: unknown variant `gce`",
+                "line 2: metadata.sources: unknown variant `gce`",
             ),
             (
                 "[deadline]\naction = \"halt\"",

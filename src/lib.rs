@@ -25,3 +25,4 @@ pub mod staging;
 pub mod status;
 pub mod table;
 pub mod units;
+pub mod vdso;

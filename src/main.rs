@@ -2,13 +2,17 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use log::{LevelFilter, error};
+use nix::sys::stat::{Mode, umask};
 
 use vmstage::boot::{self, Failure};
 use vmstage::cli::{Cli, Command};
 use vmstage::report::syslog;
-use vmstage::{metadata, probe, status};
+use vmstage::{metadata, probe, status, vdso};
 
 fn main() -> ExitCode {
+    vdso::avoid_broken();
+    // Whoever called: what is made here is for everybody to read and enter.
+    umask(Mode::from_bits_truncate(0o022));
     let cli = Cli::parse();
     syslog::start(if cli.verbose {
         LevelFilter::Debug
@@ -17,13 +21,13 @@ fn main() -> ExitCode {
     });
     let done = match cli.command {
         Command::Boot(config) => Ok(boot::run(config.file.as_deref())),
-        Command::Metadata { config, format } => metadata::show::run(config.file.as_deref(), format),
         Command::Probe { config, format } => probe::run(config.file.as_deref(), format).map(|()| 0),
         Command::Status {
             config,
             format,
             wait,
         } => status::show::run(config.file.as_deref(), format, wait),
+        Command::Metadata { config, format } => metadata::show::run(config.file.as_deref(), format),
     };
     ExitCode::from(done.unwrap_or_else(|failure: Failure| {
         error!("{failure}");

@@ -151,6 +151,32 @@ pub fn choose(specs: &[Spec], observed: &Observed) -> Choice {
             }));
     }
     choice
+        .warnings
+        .extend(labels_unknown(specs, observed, &choice.verdicts));
+    choice
+}
+
+/// While a label that is asked for was not found, a device that shows no label for a
+/// reason of its own may be the one: nobody should have to guess that.
+fn labels_unknown(specs: &[Spec], observed: &Observed, verdicts: &[Verdict]) -> Vec<String> {
+    let is_label = |spec: &Spec| matches!(spec, Spec::Label(_));
+    let found = verdicts.iter().any(|verdict| {
+        is_label(&verdict.spec) && matches!(verdict.judgement, Judgement::Accepted(_))
+    });
+    if found || !specs.iter().any(is_label) {
+        return Vec::new();
+    }
+    observed
+        .devices
+        .iter()
+        .filter_map(|device| match refuse(device) {
+            Some(reason @ (Reason::Unreadable(_) | Reason::Ambivalent(_))) => Some(format!(
+                "{} {reason}; whether it has a label that is asked for is not known",
+                device.node.display()
+            )),
+            _ => None,
+        })
+        .collect()
 }
 
 type Judged = (Option<PathBuf>, Judgement);
@@ -240,7 +266,7 @@ fn refuse(device: &Observation) -> Option<Reason> {
         Content::Nothing if device.read_only => return Some(Reason::ReadOnly),
         Content::Nothing => return Some(Reason::Blank(None)),
         Content::Ambivalent { kinds } => return Some(Reason::Ambivalent(kinds.clone())),
-        Content::Other { kind } => return Some(Reason::NotAFilesystem(kind.clone())),
+        Content::Other { kind, .. } => return Some(Reason::NotAFilesystem(kind.clone())),
         Content::PartitionTable { kind } => return Some(Reason::PartitionTable(kind.clone())),
         Content::Filesystem { kind, .. } => kind,
     };
@@ -439,7 +465,10 @@ mod tests {
     }
 
     fn other(kind: &str) -> Content {
-        Content::Other { kind: kind.into() }
+        Content::Other {
+            kind: kind.into(),
+            label: None,
+        }
     }
 
     /// The observation of these devices, each name leading to the device of that name.

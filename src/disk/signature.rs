@@ -29,6 +29,7 @@ pub enum Content {
     /// Swap, LVM, RAID, LUKS and the like, by libblkid's name.
     Other {
         kind: String,
+        label: Option<String>,
     },
     /// `dos`, `gpt`, …
     PartitionTable {
@@ -46,7 +47,7 @@ pub enum Content {
 impl Content {
     pub fn label(&self) -> Option<&str> {
         match self {
-            Content::Filesystem { label, .. } => label.as_deref(),
+            Content::Filesystem { label, .. } | Content::Other { label, .. } => label.as_deref(),
             _ => None,
         }
     }
@@ -61,7 +62,7 @@ impl fmt::Display for Content {
                 kind,
                 label: Some(label),
             } => write!(f, "{kind} LABEL={label}"),
-            Content::Other { kind } => write!(f, "{kind}"),
+            Content::Other { kind, .. } => write!(f, "{kind}"),
             Content::PartitionTable { kind } => write!(f, "{kind} partition table"),
             Content::Ambivalent { kinds } => write!(f, "{}", kinds.join(" and ")),
             Content::Unreadable { error } => write!(f, "unreadable: {error}"),
@@ -192,13 +193,13 @@ fn content_found(probe: &Probe) -> Content {
         (Some(kind), Some(table)) => Content::Ambivalent {
             kinds: vec![kind, format!("{table} partition table")],
         },
-        (Some(kind), None) if probe.value(c"USAGE").as_deref() == Some("filesystem") => {
-            Content::Filesystem {
-                kind,
-                label: probe.value(c"LABEL").filter(|label| !label.is_empty()),
+        (Some(kind), None) => {
+            let label = probe.value(c"LABEL").filter(|label| !label.is_empty());
+            match probe.value(c"USAGE").as_deref() {
+                Some("filesystem") => Content::Filesystem { kind, label },
+                _ => Content::Other { kind, label },
             }
         }
-        (Some(kind), None) => Content::Other { kind },
         (None, Some(kind)) => Content::PartitionTable { kind },
         (None, None) => Content::Nothing,
     }
