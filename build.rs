@@ -26,6 +26,9 @@ fn main() {
     // Rust brings since 1.93.
     println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
 
+    // src/unwind.rs takes the place of functions of libunwind.
+    println!("cargo::rustc-link-arg-bins=-Wl,-z,muldefs");
+
     let script = here.join("packaging/no-unwind-tables.ld");
     println!("cargo::rerun-if-changed={}", script.display());
     println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
