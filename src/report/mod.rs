@@ -133,7 +133,7 @@ pub fn instant(unix: u64) -> String {
 
 /// Status documents and directory trees for the consumers' tests.
 #[cfg(test)]
-pub mod example {
+pub(crate) mod example {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
