@@ -54,6 +54,11 @@ pub enum Command {
         #[arg(long, value_enum, default_value_t = Format::Table)]
         format: Format,
     },
+
+    /// Stay, and follow the deadline: ask again, tell what changed, warn users, drain,
+    /// and end the machine if the configuration says so
+    #[command(after_help = WATCH_HELP)]
+    Watch(ConfigArgs),
 }
 
 #[derive(Debug, Args)]
@@ -122,3 +127,12 @@ Asks what metadata.sources lists, at most for metadata.timeout, and Machine/Job
 Features where somebody names a place for them. Secrets are left out.
 
 Exit codes: 0 at least one answered; 1 none did; 6 wrong configuration.";
+
+const WATCH_HELP: &str = "\
+Stays in the foreground. Asks once a minute whether the deadline has moved. When
+grace begins, deadline.drain is run, once; at the deadline, deadline.action is
+done. What was done is not done again after a restart.
+
+SIGHUP reads the configuration again; SIGTERM ends watching, not the machine.
+
+Exit codes: 0 ended by SIGTERM; 6 wrong configuration.";

@@ -454,13 +454,18 @@ pub enum CallbackFormat {
     Heat,
 }
 
-/// A plain `http://` URL without a trailing slash. There is no TLS in the agent.
+/// A plain `http://` URL. There is no TLS in the agent.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct HttpUrl(String);
 
 impl HttpUrl {
+    /// Without a trailing slash, so that a path can be put behind it.
     pub fn as_str(&self) -> &str {
+        self.0.trim_end_matches('/')
+    }
+
+    pub fn as_written(&self) -> &str {
         &self.0
     }
 }
@@ -475,7 +480,7 @@ impl TryFrom<String> for HttpUrl {
         if host.is_empty() || host.starts_with('/') || text.contains(char::is_whitespace) {
             return Err(format!("{text:?} is not a URL"));
         }
-        Ok(HttpUrl(text.trim_end_matches('/').into()))
+        Ok(HttpUrl(text))
     }
 }
 

@@ -26,3 +26,4 @@ pub mod status;
 pub mod table;
 pub mod units;
 pub mod vdso;
+pub mod watch;

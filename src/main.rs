@@ -7,7 +7,7 @@ use nix::sys::stat::{Mode, umask};
 use vmstage::boot::{self, Failure};
 use vmstage::cli::{Cli, Command};
 use vmstage::report::syslog;
-use vmstage::{metadata, probe, status, vdso};
+use vmstage::{metadata, probe, status, vdso, watch};
 
 fn main() -> ExitCode {
     vdso::avoid_broken();
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
             wait,
         } => status::show::run(config.file.as_deref(), format, wait),
         Command::Metadata { config, format } => metadata::show::run(config.file.as_deref(), format),
+        Command::Watch(config) => watch::run(config.file.as_deref()),
     };
     ExitCode::from(done.unwrap_or_else(|failure: Failure| {
         error!("{failure}");

@@ -141,6 +141,11 @@ fn read_at(device: &mut File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
 fn read_both_ends(device: &File) -> io::Result<()> {
     let mut device = device.try_clone()?;
     let size = device.seek(SeekFrom::End(0))?;
+    if size == 0 {
+        return Err(io::Error::other(
+            "its size is 0, as of a drive without a medium",
+        ));
+    }
     let length = (SAMPLE * 16).min(size);
     read_at(&mut device, 0, length)?;
     read_at(&mut device, size - length, length)?;

@@ -88,7 +88,7 @@ impl<'a> Session<'a> {
     fn new_token(&self, client: &Client, until: Instant) -> Result<Token, NoAnswer> {
         let url = format!("{}/latest/api/token", self.base);
         let lifetime = ("X-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS);
-        let body = match client.put(&url, &[lifetime], until) {
+        let body = match client.put(&url, &[lifetime], b"", until) {
             Ok(body) => body,
             Err(Failure {
                 cause: Cause::Status(400..=407 | 409..=428 | 430..=499, _),

@@ -83,9 +83,10 @@ impl Client {
         &self,
         url: &str,
         headers: &[(&str, &str)],
+        body: &[u8],
         until: Instant,
     ) -> Result<Vec<u8>, Failure> {
-        self.send(Method::PUT, url, headers, Some(b""), until)
+        self.send(Method::PUT, url, headers, Some(body), until)
     }
 
     pub fn post(

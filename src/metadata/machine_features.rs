@@ -12,6 +12,7 @@ use super::http::{Cause, Client, without_userinfo};
 use super::{Answer, NoAnswer, printable};
 use crate::config::{self, FeaturesLocation};
 use crate::deadline::{Limit, When, whole_number};
+use crate::report;
 
 const MACHINE_KEYS: [&str; 3] = ["shutdowntime", "grace_secs", "total_cpu"];
 
@@ -23,10 +24,6 @@ const JOB_KEYS: [&str; 6] = [
     "job_id",
     "allocated_cpu",
 ];
-
-/// What this program publishes for others. Read back, an old deadline would confirm
-/// itself and never move.
-const OWN: [&str; 2] = ["/etc/machinefeatures", "/etc/jobfeatures"];
 
 /// A grace longer than this is a mistake: no work would ever start.
 const LONGEST_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -98,23 +95,17 @@ pub fn locate(
 
 type FeaturesLocationText = Result<FeaturesLocation, String>;
 
+/// Read back, an old deadline would confirm itself and never move.
 fn not_our_own(location: FeaturesLocation) -> Result<FeaturesLocation, String> {
-    if let FeaturesLocation::Directory(directory) = &location {
-        let same = |own: &str| {
-            let own = Path::new(own);
-            directory == own
-                || directory
-                    .canonicalize()
-                    .is_ok_and(|real| own.canonicalize().is_ok_and(|own| own == real))
-        };
-        if OWN.into_iter().any(same) {
-            return Err(format!(
+    match &location {
+        FeaturesLocation::Directory(directory) if report::machine_features::are_own(directory) => {
+            Err(format!(
                 "{} is what vmstage itself publishes",
                 directory.display()
-            ));
+            ))
         }
+        _ => Ok(location),
     }
-    Ok(location)
 }
 
 impl Locations {
@@ -423,16 +414,24 @@ mod tests {
 
     #[test]
     fn what_vmstage_publishes_is_not_read_back() {
+        let path = std::env::temp_dir().join(format!("vmstage-own-{}", std::process::id()));
+        let (own, providers) = (path.join("own"), path.join("providers"));
+        for directory in [&own, &providers] {
+            std::fs::create_dir_all(directory).unwrap();
+        }
+        std::fs::write(own.join(report::machine_features::MARK), "").unwrap();
         let environment = Environment {
-            machine: Some("/etc//machinefeatures/".into()),
-            job: Some("/etc/jobfeatures".into()),
+            machine: Some(format!("{}/", own.display())),
+            job: Some(providers.display().to_string()),
         };
         let config = config::Metadata::default();
         let (locations, passed_over) = locate(&environment, &values([]), &config);
-        assert!(locations.is_empty());
-        assert_eq!(passed_over.len(), 2);
+        assert_eq!(locations.machine, None);
+        assert_eq!(locations.job, Some(FeaturesLocation::Directory(providers)));
+        assert_eq!(passed_over.len(), 1);
         assert!(passed_over[0].starts_with("$MACHINEFEATURES: "));
         assert!(passed_over[0].contains("is what vmstage itself publishes"));
+        std::fs::remove_dir_all(path).unwrap();
     }
 
     #[test]

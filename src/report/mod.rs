@@ -1,21 +1,35 @@
 //! Who is told what: one file a consumer.
 
+pub mod callback;
+pub mod condor;
 pub mod console;
+pub mod machine_features;
+pub mod motd;
 pub mod syslog;
 pub mod systemd;
+pub mod terminals;
+pub mod textfile;
 
+use std::fs::{self, DirBuilder};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
 use log::{error, info, warn};
 
-use crate::clock;
 use crate::config::Config;
 use crate::staging::directories::Ready;
 use crate::status::{Outcome, Status};
+use crate::{atomic_file, clock};
 
 /// Tells everybody inside the machine what became of the boot. A consumer that fails
 /// is a warning, and no more than that.
 pub fn outcome(status: &mut Status, ready: Option<&Ready>, config: &Config) {
     status.warnings = syslog::warnings();
     note("the status file", status.write());
+    // Before the service manager starts those who read it.
+    publish(status, config);
     if let Some(ready) = ready
         && config.report.systemd
     {
@@ -26,11 +40,31 @@ pub fn outcome(status: &mut Status, ready: Option<&Ready>, config: &Config) {
 /// Tells when the machine must be gone, or that nothing limits it.
 pub fn deadline(status: &Status, config: &Config) {
     note("the status file", status.write());
+    publish(status, config);
     if config.report.systemd {
-        note(
-            "the service manager",
-            systemd::text(&console::line(status, clock::now())),
-        );
+        let line = console::line(status, clock::now());
+        note("the service manager", systemd::text(&line));
+    }
+}
+
+/// Tells everybody who reads files, and writes only what changed.
+fn publish(status: &Status, config: &Config) {
+    type Publish = fn(&Status, &Config) -> Result<bool>;
+    let report = &config.report;
+    let consumers: [(&str, bool, Publish); 4] = [
+        ("HTCondor", report.condor, condor::publish),
+        (
+            "the machine and job features",
+            report.machine_features,
+            machine_features::publish,
+        ),
+        ("the message of the day", report.motd, motd::publish),
+        ("node_exporter", report.textfile, textfile::publish),
+    ];
+    for (name, wanted, publish) in consumers {
+        if wanted {
+            note(name, publish(status, config).map(drop));
+        }
     }
 }
 
@@ -46,8 +80,189 @@ pub fn final_line(status: &Status, config: &Config) {
     }
 }
 
-fn note(consumer: &str, told: anyhow::Result<()>) {
+pub fn note(consumer: &str, told: Result<()>) {
     if let Err(e) = told {
         warn!("{consumer} could not be told: {e:#}");
+    }
+}
+
+/// An absolute path as it is found in a tree: `/` itself, or a test's.
+fn below(root: &Path, path: impl AsRef<Path>) -> PathBuf {
+    let path = path.as_ref();
+    root.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// Says whether the file had to be written.
+fn write(path: &Path, content: impl AsRef<[u8]>, mode: u32) -> Result<bool> {
+    atomic_file::replace_if_changed(path, content.as_ref(), mode)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Says whether there was anything to remove.
+fn remove(path: &Path) -> Result<bool> {
+    atomic_file::remove_if_there(path).with_context(|| format!("cannot remove {}", path.display()))
+}
+
+/// A directory that everybody may read, whatever the umask; its parent must be there.
+fn make_directory(path: &Path) -> Result<()> {
+    let made = match DirBuilder::new().mode(0o755).create(path) {
+        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
+        Err(e) if e.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        Err(e) => Err(e),
+    };
+    made.with_context(|| format!("cannot make {}", path.display()))
+}
+
+/// One line of text without anything that a terminal would act on.
+fn printable(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
+}
+
+/// An instant for people: `2026-11-23 11:41:00 +01:00 (2026-11-23T10:41:00Z)`, or in UTC
+/// alone where that is the local time.
+pub fn instant(unix: u64) -> String {
+    let (local, utc) = (clock::local(unix), clock::utc(unix));
+    match local.ends_with("+00:00") {
+        true => utc,
+        false => format!("{local} ({utc})"),
+    }
+}
+
+/// Status documents and directory trees for the consumers' tests.
+#[cfg(test)]
+pub mod example {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::config::Action;
+    use crate::status::{Deadline, Directory, Instance, Staging};
+
+    pub const DEADLINE: u64 = 1_795_430_460;
+
+    pub fn ready() -> Status {
+        let directory = |name: &str, owner: &str, mode: &str| Directory {
+            path: Path::new("/staging").join(name),
+            owner: owner.into(),
+            group: owner.into(),
+            mode: mode.into(),
+            error: None,
+        };
+        Status {
+            schema: 1,
+            version: "0.1.0".into(),
+            boot_id: "1f0c1a52-0a0e-4d53-9c6c-5a8f2d4c1b7e".into(),
+            outcome: Outcome::Ready,
+            exit_code: 0,
+            error: None,
+            started_at: "2026-11-22T22:41:29Z".into(),
+            finished_at: "2026-11-22T22:41:30Z".into(),
+            staging: Some(Staging {
+                mount_point: "/staging".into(),
+                device: "/dev/vdb".into(),
+                filesystem: "ext2".into(),
+                label: Some("ephemeral0".into()),
+                options: "rw,nosuid,nodev".into(),
+                size_bytes: 21_474_836_480,
+                free_bytes: 21_045_339_750,
+                already_mounted: false,
+                also_mounted_on: Vec::new(),
+            }),
+            directories: vec![
+                directory("condor", "condor", "0755"),
+                directory("tmp", "root", "1777"),
+            ],
+            verdicts: Vec::new(),
+            warnings: Vec::new(),
+            instance: Some(Instance {
+                id: Some("83679162-1378-4288-a2d4-70e13ec132aa".into()),
+                name: Some("worker-7".into()),
+                project: None,
+                availability_zone: None,
+                flavor: None,
+            }),
+            deadline: None,
+            ignored_limits: Vec::new(),
+            sources: Vec::new(),
+        }
+    }
+
+    pub fn with_deadline() -> Status {
+        Status {
+            deadline: Some(Deadline {
+                at: DEADLINE,
+                at_utc: clock::utc(DEADLINE),
+                origin: "vmstage_lifetime in the openstack metadata".into(),
+                grace_seconds: 600,
+                action: Action::Poweroff,
+                confirmed_at: Some("2026-11-22T22:41:31Z".into()),
+            }),
+            ..ready()
+        }
+    }
+
+    pub fn failed() -> Status {
+        Status {
+            outcome: Outcome::Failed,
+            exit_code: 3,
+            error: Some("no usable device: /dev/vdb: swap\nand no other".into()),
+            staging: None,
+            directories: Vec::new(),
+            ..ready()
+        }
+    }
+
+    /// A directory tree of a test's own, gone with it.
+    pub struct Tree(PathBuf);
+
+    impl Tree {
+        /// `files` are paths with their content; a path that ends in `/` is a directory.
+        pub fn new(files: &[(&str, &str)]) -> Tree {
+            static COUNT: AtomicUsize = AtomicUsize::new(0);
+            let number = COUNT.fetch_add(1, Ordering::Relaxed);
+            let name = format!("vmstage-report-{}-{number}", std::process::id());
+            let root = std::env::temp_dir().join(name);
+            fs::create_dir(&root).unwrap();
+            for (path, content) in files {
+                let path = root.join(path);
+                if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+                    fs::create_dir_all(&path).unwrap();
+                } else {
+                    fs::create_dir_all(path.parent().unwrap()).unwrap();
+                    fs::write(path, content).unwrap();
+                }
+            }
+            Tree(root)
+        }
+
+        pub fn root(&self) -> &Path {
+            &self.0
+        }
+
+        pub fn text(&self, path: &str) -> String {
+            let path = self.0.join(path);
+            fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+        }
+
+        /// The names of all files below `path`, sorted, those this program hides left out.
+        pub fn names(&self, path: &str) -> Vec<String> {
+            let mut names: Vec<String> = Vec::new();
+            for entry in fs::read_dir(self.0.join(path)).unwrap().flatten() {
+                let name = entry.file_name().into_string().unwrap();
+                if entry.file_type().unwrap().is_dir() {
+                    let below = self.names(&format!("{path}/{name}"));
+                    names.extend(below.into_iter().map(|file| format!("{name}/{file}")));
+                } else if name != ".vmstage" {
+                    names.push(name);
+                }
+            }
+            names.sort();
+            names
+        }
+    }
+
+    impl Drop for Tree {
+        fn drop(&mut self) {
+            fs::remove_dir_all(&self.0).ok();
+        }
     }
 }

@@ -15,6 +15,11 @@ pub fn ready(_: &Ready, status: &Status) -> Result<()> {
         .context("cannot write to $NOTIFY_SOCKET")
 }
 
+/// `READY=1` of `watch`, which is ready when it watches.
+pub fn watching() -> Result<()> {
+    sd_notify::notify(&[NotifyState::Ready]).context("cannot write to $NOTIFY_SOCKET")
+}
+
 /// `STATUS=`: the line that `systemctl status` shows.
 pub fn text(text: &str) -> Result<()> {
     sd_notify::notify(&[NotifyState::Status(text)]).context("cannot write to $NOTIFY_SOCKET")

@@ -11,8 +11,8 @@ use log::warn;
 use super::{Outcome, Status};
 use crate::boot::Failure;
 use crate::cli::StatusFormat;
-use crate::config::Config;
-use crate::report::console;
+use crate::config::{Action, Config};
+use crate::report::{self, console};
 use crate::staging::mounts;
 use crate::{clock, table, units};
 
@@ -114,6 +114,7 @@ fn text(status: &Status, now: u64) -> String {
     if !status.verdicts.is_empty() {
         text += &format!("\n{}", verdicts(&status.verdicts));
     }
+    text += &deadline_lines(status, now);
     if !status.warnings.is_empty() {
         text.push('\n');
     }
@@ -124,6 +125,43 @@ fn text(status: &Status, now: u64) -> String {
         "\nstarted {}, finished {}, vmstage {}\n",
         status.started_at, status.finished_at, status.version
     );
+    text
+}
+
+/// When the VM goes away, who said so, and what then; nothing where nobody said.
+pub fn deadline_lines(status: &Status, now: u64) -> String {
+    if status.deadline.is_none() && status.ignored_limits.is_empty() {
+        return String::new();
+    }
+    let mut text = String::from("\n");
+    if let Some(deadline) = &status.deadline {
+        let confirmed = deadline
+            .confirmed_at
+            .as_deref()
+            .and_then(clock::parse_utc)
+            .map_or(String::new(), |at| {
+                format!(
+                    ", confirmed {} ago",
+                    clock::span(Duration::from_secs(now.saturating_sub(at)))
+                )
+            });
+        let action = match deadline.action {
+            Action::Report => "report: nobody ends this VM from inside",
+            Action::Poweroff => "poweroff: this VM is ended from inside",
+        };
+        let grace = deadline.at.saturating_sub(deadline.grace_seconds);
+        text += &format!(
+            "deadline  {}, {}\norigin    {}{confirmed}\ngrace     no new work from {} on, {}\naction    {action}\n",
+            report::instant(deadline.at),
+            clock::relative(deadline.at, now),
+            deadline.origin,
+            report::instant(grace),
+            clock::relative(grace, now),
+        );
+    }
+    for limit in &status.ignored_limits {
+        text += &format!("ignored   {}: {}\n", limit.origin, limit.reason);
+    }
     text
 }
 
@@ -138,4 +176,44 @@ pub fn verdicts(verdicts: &[super::Verdict]) -> String {
         ]
     });
     table::render(&["SPEC", "DEVICE", "VERDICT", "REASON"], rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example;
+    use crate::status::IgnoredLimit;
+
+    #[test]
+    fn a_deadline_is_shown_with_its_origin_grace_and_action() {
+        let mut status = example::with_deadline();
+        status.ignored_limits = vec![IgnoredLimit {
+            origin: "vmstage_deadline in the openstack metadata".into(),
+            reason: "\"soon\" is not a time".into(),
+        }];
+        let now = example::DEADLINE - 18_720;
+        let expected = format!(
+            "
+deadline  {}, in 5 h 12 min
+origin    vmstage_lifetime in the openstack metadata, confirmed 6 h 47 min ago
+grace     no new work from {} on, in 5 h 2 min
+action    poweroff: this VM is ended from inside
+ignored   vmstage_deadline in the openstack metadata: \"soon\" is not a time
+",
+            report::instant(example::DEADLINE),
+            report::instant(example::DEADLINE - 600),
+        );
+        assert_eq!(deadline_lines(&status, now), expected);
+    }
+
+    #[test]
+    fn without_a_deadline_there_is_nothing_to_show() {
+        assert_eq!(deadline_lines(&example::ready(), 0), "");
+    }
+
+    #[test]
+    fn a_deadline_that_has_passed_is_shown_as_past() {
+        let shown = deadline_lines(&example::with_deadline(), example::DEADLINE + 90);
+        assert!(shown.contains(", 1 min 30 s ago\norigin"), "{shown}");
+    }
 }

@@ -1,0 +1,252 @@
+//! Machine and Job Features (HSF-TN-2016-02): one key a file, for batch jobs and pilots.
+//!
+//! The VM as a whole is the job here, so `job_id` is the instance's and `allocated_cpu`
+//! is all of its processors. Login shells are told where the directories are by a
+//! snippet in `/etc/profile.d`; HTCondor's jobs by its drop-in, and of the machine only,
+//! because a job in a slot is not the whole VM.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Result, bail};
+
+use crate::config::{Config, FeaturesLocation};
+use crate::status::Status;
+
+pub const MACHINE: &str = "/etc/machinefeatures";
+pub const JOB: &str = "/etc/jobfeatures";
+
+/// Lies in a directory whose keys are this program's, and not those of whoever provides
+/// the VM.
+pub const MARK: &str = ".vmstage";
+
+const PROFILE: &str =
+    "# Written by vmstage(8): where to read when this VM goes away (HSF-TN-2016-02).
+: \"${MACHINEFEATURES:=/etc/machinefeatures}\" \"${JOBFEATURES:=/etc/jobfeatures}\"
+export MACHINEFEATURES JOBFEATURES
+";
+
+/// A key and its value; None where the key is to be absent.
+type Key = (&'static str, Option<String>);
+
+/// Says whether anything changed.
+pub fn publish(status: &Status, config: &Config) -> Result<bool> {
+    publish_in(Path::new("/"), status, config)
+}
+
+/// Whether the features in this directory are this program's own: what it says itself
+/// must not come back to it as news.
+pub fn are_own(directory: &Path) -> bool {
+    directory.join(MARK).exists()
+}
+
+fn publish_in(root: &Path, status: &Status, config: &Config) -> Result<bool> {
+    let processors = processors(root);
+    let deadline = status.deadline.as_ref().map(|d| d.at.to_string());
+    let grace = status.deadline.as_ref().map_or_else(
+        || config.deadline.grace.as_secs(),
+        |deadline| deadline.grace_seconds,
+    );
+    let grace = Some(grace.to_string());
+    let machine = [
+        ("total_cpu", processors.clone()),
+        ("grace_secs", grace.clone()),
+        ("shutdowntime", deadline.clone()),
+    ];
+    let job = [
+        ("allocated_cpu", processors),
+        ("job_id", job_id(status)),
+        ("grace_secs_job", grace),
+        ("shutdowntime_job", deadline),
+    ];
+    let done = [
+        directory(root, MACHINE, &config.metadata.machinefeatures, &machine),
+        directory(root, JOB, &config.metadata.jobfeatures, &job),
+        profile(root),
+    ];
+    done.into_iter()
+        .try_fold(false, |changed, one| Ok(one? | changed))
+}
+
+/// Publishes into one directory, unless that is where this program is to read.
+fn directory(
+    root: &Path,
+    path: &str,
+    source: &Option<FeaturesLocation>,
+    keys: &[Key],
+) -> Result<bool> {
+    if *source == Some(FeaturesLocation::Directory(path.into())) {
+        return Ok(false);
+    }
+    let directory = super::below(root, path);
+    let mut changed = claim(&directory, keys)?;
+    for (key, value) in keys {
+        let file = directory.join(key);
+        changed |= match value {
+            Some(value) => super::write(&file, value, 0o644)?,
+            None => super::remove(&file)?,
+        };
+    }
+    Ok(changed)
+}
+
+/// Makes the directory, or takes it over where nobody else has keys of these names in
+/// it: a provider of the VM may have put its own there.
+fn claim(directory: &Path, keys: &[Key]) -> Result<bool> {
+    if are_own(directory) {
+        return Ok(false);
+    }
+    if let Some((key, _)) = keys.iter().find(|(key, _)| directory.join(key).exists()) {
+        bail!(
+            "{} has {key} from somebody else, and is left alone",
+            directory.display()
+        );
+    }
+    super::make_directory(directory)?;
+    let mark = "The features in this directory are vmstage(8)'s.\n";
+    super::write(&directory.join(MARK), mark, 0o644)
+}
+
+fn profile(root: &Path) -> Result<bool> {
+    let directory = super::below(root, "/etc/profile.d");
+    if !directory.is_dir() {
+        return Ok(false);
+    }
+    super::write(&directory.join("vmstage.sh"), PROFILE, 0o644)
+}
+
+/// Counted as the specification does: the "processor" lines of `/proc/cpuinfo`.
+fn processors(root: &Path) -> Option<String> {
+    let text = fs::read_to_string(super::below(root, "/proc/cpuinfo")).ok()?;
+    let count = text
+        .lines()
+        .filter(|line| line.split(':').next().map(str::trim_end) == Some("processor"))
+        .count();
+    (count > 0).then(|| count.to_string())
+}
+
+/// The specification wants "printable non-whitespace ASCII characters".
+fn job_id(status: &Status) -> Option<String> {
+    let id = status.instance.as_ref()?.id.clone()?;
+    (!id.is_empty() && id.bytes().all(|byte| byte.is_ascii_graphic())).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example::{self, Tree};
+
+    const CPUINFO: &str = "processor\t: 0\nmodel name\t: a processor: fast\n\nprocessor\t: 1\n";
+
+    fn tree() -> Tree {
+        Tree::new(&[("proc/cpuinfo", CPUINFO), ("etc/profile.d/", "")])
+    }
+
+    #[test]
+    fn each_key_is_a_file_and_the_deadline_is_in_unix_seconds() {
+        let tree = tree();
+        let config = Config::default();
+        assert!(publish_in(tree.root(), &example::with_deadline(), &config).unwrap());
+        for (file, value) in [
+            ("etc/machinefeatures/total_cpu", "2"),
+            ("etc/machinefeatures/grace_secs", "600"),
+            ("etc/machinefeatures/shutdowntime", "1795430460"),
+            ("etc/jobfeatures/allocated_cpu", "2"),
+            (
+                "etc/jobfeatures/job_id",
+                "83679162-1378-4288-a2d4-70e13ec132aa",
+            ),
+            ("etc/jobfeatures/grace_secs_job", "600"),
+            ("etc/jobfeatures/shutdowntime_job", "1795430460"),
+        ] {
+            assert_eq!(tree.text(file), value, "{file}");
+        }
+        assert!(!publish_in(tree.root(), &example::with_deadline(), &config).unwrap());
+    }
+
+    #[test]
+    fn without_a_deadline_there_is_no_shutdowntime_and_one_that_was_is_removed() {
+        let tree = tree();
+        let config = Config::default();
+        publish_in(tree.root(), &example::ready(), &config).unwrap();
+        let before = tree.names("etc");
+        assert!(!before.iter().any(|name| name.contains("shutdowntime")));
+
+        publish_in(tree.root(), &example::with_deadline(), &config).unwrap();
+        assert!(publish_in(tree.root(), &example::ready(), &config).unwrap());
+        assert_eq!(tree.names("etc"), before);
+    }
+
+    #[test]
+    fn what_somebody_else_published_is_left_alone() {
+        let theirs = [
+            ("proc/cpuinfo", CPUINFO),
+            ("etc/machinefeatures/shutdowntime", "1795000000"),
+        ];
+        let tree = Tree::new(&theirs);
+        let error = publish_in(tree.root(), &example::ready(), &Config::default());
+        let error = error.unwrap_err().to_string();
+        assert!(
+            error.contains("has shutdowntime from somebody else"),
+            "{error}"
+        );
+        assert_eq!(tree.text("etc/machinefeatures/shutdowntime"), "1795000000");
+        assert_eq!(tree.names("etc/machinefeatures"), ["shutdowntime"]);
+        // The other directory is not held up by that.
+        assert_eq!(tree.text("etc/jobfeatures/allocated_cpu"), "2");
+    }
+
+    #[test]
+    fn a_rating_that_the_image_brings_stays_beside_the_keys() {
+        let tree = Tree::new(&[
+            ("proc/cpuinfo", CPUINFO),
+            ("etc/machinefeatures/hs06", "171"),
+        ]);
+        publish_in(tree.root(), &example::ready(), &Config::default()).unwrap();
+        assert_eq!(tree.text("etc/machinefeatures/hs06"), "171");
+        assert_eq!(tree.text("etc/machinefeatures/total_cpu"), "2");
+    }
+
+    #[test]
+    fn the_directory_that_is_read_from_is_not_written_to() {
+        let tree = tree();
+        let config = "[metadata]\nmachinefeatures = \"/etc/machinefeatures\"";
+        let config = Config::parse(config).unwrap();
+        publish_in(tree.root(), &example::ready(), &config).unwrap();
+        assert!(!tree.root().join("etc/machinefeatures").exists());
+        assert!(are_own(&tree.root().join("etc/jobfeatures")));
+    }
+
+    #[test]
+    fn a_job_id_that_the_specification_forbids_is_not_published() {
+        let mut status = example::ready();
+        for (id, published) in [
+            ("i-0042", true),
+            ("two words", false),
+            ("", false),
+            ("é", false),
+        ] {
+            status.instance.as_mut().unwrap().id = Some(id.into());
+            assert_eq!(job_id(&status).is_some(), published, "{id:?}");
+        }
+        status.instance = None;
+        assert_eq!(job_id(&status), None);
+    }
+
+    #[test]
+    fn a_directory_in_the_place_of_a_key_is_an_error() {
+        let tree = Tree::new(&[
+            ("proc/cpuinfo", CPUINFO),
+            ("etc/machinefeatures/.vmstage", ""),
+            ("etc/machinefeatures/shutdowntime/", ""),
+        ]);
+        for status in [example::ready(), example::with_deadline()] {
+            publish_in(tree.root(), &status, &Config::default()).unwrap_err();
+        }
+        assert!(
+            tree.root()
+                .join("etc/machinefeatures/shutdowntime")
+                .is_dir()
+        );
+    }
+}

@@ -1,0 +1,234 @@
+//! The message of the day: two lines for whoever logs in.
+//!
+//! | system | what is written |
+//! | --- | --- |
+//! | pam_motd that reads `/run/motd.d` (Linux-PAM 1.3.1: Debian 10, Ubuntu 20.04, RHEL 8, SLE 15 and later) | `/run/motd.d/vmstage` |
+//! | a pam_motd that runs `/etc/update-motd.d` (Debian 8 and 9, Ubuntu 10.04 to 18.04) | `/etc/update-motd.d/98-vmstage`, a script that prints them |
+//! | any other that has an `/etc/motd` (Scientific Linux and RHEL 5 to 7, busybox) | the lines at the end of that file, each beginning with `vmstage: `; all its other lines stay as they are |
+//!
+//! A system with none of these has no message of the day, and none is made.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+
+use crate::config::Config;
+use crate::status::{Outcome, Status};
+use crate::{atomic_file, units};
+
+/// What our lines in a file of somebody else's begin with.
+const PREFIX: &str = "vmstage: ";
+
+/// Says whether the message changed.
+pub fn publish(status: &Status, _: &Config) -> Result<bool> {
+    publish_in(Path::new("/"), status)
+}
+
+fn publish_in(root: &Path, status: &Status) -> Result<bool> {
+    let text = text(status);
+    let script_directory = super::below(root, "/etc/update-motd.d");
+    let motd = super::below(root, "/etc/motd");
+    if pam_reads_motd_d(root) {
+        let directory = super::below(root, "/run/motd.d");
+        super::make_directory(&directory)?;
+        super::write(&directory.join("vmstage"), &text, 0o644)
+    } else if script_directory.is_dir() {
+        super::write(&script_directory.join("98-vmstage"), script(&text), 0o755)
+    } else if motd.exists() {
+        append(&motd, &text)
+    } else {
+        Ok(false)
+    }
+}
+
+/// Where scratch space is, and when the VM goes away.
+pub fn text(status: &Status) -> String {
+    let scratch = match (status.outcome, &status.staging) {
+        (Outcome::Ready, Some(staging)) => format!(
+            "scratch space is on {} ({}), {} of it free at boot",
+            staging.mount_point.display(),
+            units::bytes(staging.size_bytes),
+            units::bytes(staging.free_bytes),
+        ),
+        _ => format!(
+            "there is no scratch space: {}",
+            status.error.as_deref().unwrap_or("staging it failed")
+        ),
+    };
+    let mut text = format!("{PREFIX}{}\n", super::printable(&scratch));
+    if let Some(deadline) = &status.deadline {
+        text += &format!(
+            "{PREFIX}this VM goes away at {}\n",
+            super::instant(deadline.at)
+        );
+    }
+    text
+}
+
+/// The text ends the script's only document, whose lines all begin with the prefix.
+fn script(text: &str) -> String {
+    format!("#!/bin/sh\n# Written by vmstage(8).\ncat <<'end'\n{text}end\n")
+}
+
+/// Our lines in `/etc/motd` are replaced; what else is there stays, byte for byte.
+fn append(motd: &Path, text: &str) -> Result<bool> {
+    let named = || format!("cannot add to {}", motd.display());
+    let there = fs::symlink_metadata(motd).with_context(named)?;
+    if !there.is_file() {
+        bail!(
+            "{} is not a regular file, and is left alone",
+            motd.display()
+        );
+    }
+    let present = fs::read(motd).with_context(named)?;
+    let theirs = |line: &&[u8]| !line.starts_with(PREFIX.as_bytes());
+    let lines = present.split_inclusive(|byte| *byte == b'\n');
+    let mut wanted = lines.filter(theirs).collect::<Vec<_>>().concat();
+    if wanted.last().is_some_and(|byte| *byte != b'\n') {
+        wanted.push(b'\n');
+    }
+    wanted.extend(text.as_bytes());
+    if wanted == present {
+        return Ok(false);
+    }
+    atomic_file::replace(motd, &wanted, there.permissions().mode() & 0o7777).with_context(named)?;
+    Ok(true)
+}
+
+/// The module names the directories that it reads.
+fn pam_reads_motd_d(root: &Path) -> bool {
+    const DIRECTORY: &[u8] = b"/run/motd.d";
+    let names_it = |module: Vec<u8>| {
+        module
+            .windows(DIRECTORY.len())
+            .any(|part| part == DIRECTORY)
+    };
+    let multiarch = format!("lib/{}-linux-gnu", std::env::consts::ARCH);
+    ["lib", "lib64", &multiarch]
+        .iter()
+        .filter_map(|library| fs::read(root.join(library).join("security/pam_motd.so")).ok())
+        .any(names_it)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::report::example::{self, Tree};
+
+    const NEW_PAM: (&str, &str) = (
+        "lib/x86_64-linux-gnu/security/pam_motd.so",
+        "\u{7f}ELF\0/etc/motd.d:/run/motd.d:/usr/lib/motd.d\0",
+    );
+    const OLD_PAM: (&str, &str) = ("lib/security/pam_motd.so", "\u{7f}ELF\0/etc/motd\0");
+
+    fn two_lines() -> String {
+        format!(
+            "vmstage: scratch space is on /staging (20.0 GiB), 19.6 GiB of it free at boot\n\
+             vmstage: this VM goes away at {}\n",
+            crate::report::instant(example::DEADLINE)
+        )
+    }
+
+    fn both(tree: &Tree, first: &Status, second: &Status) {
+        assert!(publish_in(tree.root(), first).unwrap());
+        assert!(!publish_in(tree.root(), first).unwrap());
+        assert!(publish_in(tree.root(), second).unwrap());
+    }
+
+    #[test]
+    fn a_pam_that_reads_run_motd_d_gets_a_file_there() {
+        let files = [
+            NEW_PAM,
+            ("etc/update-motd.d/", ""),
+            ("etc/motd", "hi\n"),
+            ("run/", ""),
+        ];
+        let tree = Tree::new(&files);
+        both(&tree, &example::ready(), &example::with_deadline());
+        assert_eq!(tree.text("run/motd.d/vmstage"), two_lines());
+        assert_eq!(tree.text("etc/motd"), "hi\n");
+        assert!(tree.names("etc/update-motd.d").is_empty());
+    }
+
+    /// The whole way, on the system at hand: what login(1) shows.
+    #[test]
+    #[ignore = "needs root, util-linux and a pam_motd that reads /run/motd.d"]
+    fn whoever_logs_in_sees_the_lines() {
+        let tree = Tree::new(&[("run/", "")]);
+        for directory in ["lib", "lib64"] {
+            let system = Path::new("/").join(directory);
+            std::os::unix::fs::symlink(system, tree.root().join(directory)).unwrap();
+        }
+        publish_in(tree.root(), &example::with_deadline()).unwrap();
+        let login = "mount --rbind \"$1\" /run && script -qc 'login -f root' /dev/null";
+        let mut session = Command::new("unshare")
+            .args(["--mount", "sh", "-c", login, "sh"])
+            .arg(tree.root().join("run"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        session.stdin.take().unwrap().write_all(b"exit\n").unwrap();
+        let shown = String::from_utf8(session.wait_with_output().unwrap().stdout).unwrap();
+        assert!(
+            shown.replace('\r', "").contains(&two_lines()),
+            "login showed {shown:?}"
+        );
+    }
+
+    #[test]
+    fn an_older_pam_gets_a_script_that_prints_the_lines() {
+        let tree = Tree::new(&[OLD_PAM, ("etc/update-motd.d/", "")]);
+        both(&tree, &example::ready(), &example::with_deadline());
+        let script = tree.root().join("etc/update-motd.d/98-vmstage");
+        assert_eq!(
+            script.metadata().unwrap().permissions().mode() & 0o777,
+            0o755
+        );
+        let printed = Command::new("sh").arg(script).output().unwrap();
+        assert_eq!(String::from_utf8(printed.stdout).unwrap(), two_lines());
+    }
+
+    #[test]
+    fn in_etc_motd_only_our_own_lines_change() {
+        let tree = Tree::new(&[OLD_PAM, ("etc/motd", "")]);
+        let motd = tree.root().join("etc/motd");
+        let theirs = b"Welcome to caf\xe9 7\n\n  no newline at the end";
+        fs::write(&motd, theirs).unwrap();
+        fs::set_permissions(&motd, fs::Permissions::from_mode(0o664)).unwrap();
+        both(&tree, &example::with_deadline(), &example::failed());
+        publish_in(tree.root(), &example::with_deadline()).unwrap();
+        let expected = [&theirs[..], b"\n", two_lines().as_bytes()].concat();
+        assert_eq!(fs::read(&motd).unwrap(), expected);
+        assert_eq!(motd.metadata().unwrap().permissions().mode() & 0o777, 0o664);
+    }
+
+    #[test]
+    fn an_etc_motd_that_is_a_link_is_an_error_and_left_alone() {
+        let tree = Tree::new(&[("etc/real", "theirs\n")]);
+        std::os::unix::fs::symlink("real", tree.root().join("etc/motd")).unwrap();
+        publish_in(tree.root(), &example::ready()).unwrap_err();
+        assert_eq!(tree.text("etc/real"), "theirs\n");
+    }
+
+    #[test]
+    fn where_there_is_no_message_of_the_day_none_is_made() {
+        let tree = Tree::new(&[("etc/", "")]);
+        assert!(!publish_in(tree.root(), &example::ready()).unwrap());
+        assert!(tree.names("etc").is_empty());
+    }
+
+    #[test]
+    fn a_failure_is_said_in_one_line() {
+        let text = text(&example::failed());
+        assert_eq!(
+            text,
+            "vmstage: there is no scratch space: no usable device: /dev/vdb: swap and no other\n"
+        );
+    }
+}

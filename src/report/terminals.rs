@@ -1,0 +1,246 @@
+//! Warnings on the terminals of logged-in users, as `wall` writes them.
+//!
+//! Who is logged in stands in utmp, whose records glibc writes; musl has no way to read
+//! them. A system without that file (newer ones leave it to logind, small ones never
+//! had it) has only the owners of its terminals to go by: a terminal that is not
+//! root's is somebody's login.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
+
+use crate::status::Deadline;
+
+/// A record of utmp(5) on x86: `ut_type` at its start, `ut_line` at 8, 32 bytes long.
+const RECORD: usize = 384;
+const LINE: std::ops::Range<usize> = 8..40;
+const USER_PROCESS: i16 = 7;
+
+/// What users are told at each of the `warn` times.
+pub fn warning(deadline: &Deadline, now: u64) -> String {
+    format!(
+        "this VM goes away {}, at {}; save your work",
+        crate::clock::relative(deadline.at, now),
+        super::instant(deadline.at)
+    )
+}
+
+/// Writes a line to every logged-in terminal, whatever its `mesg` says, and waits for
+/// none of them. Says how many took it.
+pub fn write(text: &str) -> Result<usize> {
+    write_in(Path::new("/"), text)
+}
+
+fn write_in(root: &Path, text: &str) -> Result<usize> {
+    let dev = root.join("dev");
+    // Programs leave terminals in raw mode, where a newline alone does not return.
+    let line = format!("\r\n\x07vmstage: {}\r\n", super::printable(text));
+    let told = logged_in(root)?
+        .iter()
+        .filter(|terminal| say(&dev.join(terminal), line.as_bytes()).is_ok())
+        .count();
+    Ok(told)
+}
+
+/// The terminals, relative to `/dev`, each once.
+fn logged_in(root: &Path) -> Result<BTreeSet<String>> {
+    let utmp = super::below(root, "/var/run/utmp");
+    match fs::read(&utmp) {
+        Ok(records) => Ok(records
+            .chunks_exact(RECORD)
+            .filter_map(terminal)
+            .filter(|name| is_terminal_name(name))
+            .collect()),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(owned_terminals(&root.join("dev"))),
+        Err(e) => Err(e).with_context(|| format!("cannot read {}", utmp.display())),
+    }
+}
+
+fn terminal(record: &[u8]) -> Option<String> {
+    if i16::from_ne_bytes([record[0], record[1]]) != USER_PROCESS {
+        return None;
+    }
+    let line = record[LINE].split(|byte| *byte == 0).next()?;
+    String::from_utf8(line.to_vec()).ok()
+}
+
+/// Programs with the group utmp write such records too, and a name like `../etc/passwd`
+/// or `watchdog` must not be opened.
+fn is_terminal_name(name: &str) -> bool {
+    let digits = |rest: &str| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit());
+    let letters = |rest: &str| rest.bytes().all(|b| b.is_ascii_alphanumeric());
+    match (name.strip_prefix("pts/"), name.strip_prefix("tty")) {
+        (Some(number), _) => digits(number),
+        (_, Some(rest)) => letters(rest),
+        _ => name == "console",
+    }
+}
+
+fn owned_terminals(dev: &Path) -> BTreeSet<String> {
+    let mut terminals = BTreeSet::new();
+    for prefix in ["", "pts/"] {
+        let listing = fs::read_dir(dev.join(prefix))
+            .into_iter()
+            .flatten()
+            .flatten();
+        for entry in listing {
+            let name = format!("{prefix}{}", entry.file_name().to_string_lossy());
+            let owned = entry.metadata().is_ok_and(|it| it.uid() != 0);
+            if owned && is_terminal_name(&name) {
+                terminals.insert(name);
+            }
+        }
+    }
+    terminals
+}
+
+/// A terminal that was stopped with Control-S takes nothing: then it is left out.
+fn say(path: &Path, line: &[u8]) -> std::io::Result<()> {
+    // Before opening: opening is enough to set some other devices going.
+    if !fs::symlink_metadata(path)?.file_type().is_char_device() {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    let mut terminal = File::options()
+        .write(true)
+        .custom_flags(O_NOCTTY | O_NONBLOCK | O_NOFOLLOW)
+        .open(path)?;
+    if !terminal.is_terminal() {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    terminal.write_all(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::os::fd::{AsFd, AsRawFd};
+    use std::os::unix::fs::{chown, symlink};
+
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    use nix::pty::{OpenptyResult, openpty};
+    use nix::sys::termios::{FlowArg, tcflow};
+
+    use super::*;
+    use crate::report::example::{self, Tree};
+
+    /// As glibc on x86_64 writes it.
+    fn record(kind: i16, line: &str) -> Vec<u8> {
+        let mut record = vec![0; RECORD];
+        record[..2].copy_from_slice(&kind.to_ne_bytes());
+        record[8..8 + line.len()].copy_from_slice(line.as_bytes());
+        record[44..48].copy_from_slice(b"anna");
+        record
+    }
+
+    /// A real terminal and its name relative to `/dev`.
+    fn terminal() -> (OpenptyResult, String) {
+        let pty = openpty(None, None).unwrap();
+        let path = fs::read_link(format!("/proc/self/fd/{}", pty.slave.as_raw_fd())).unwrap();
+        let name = path
+            .strip_prefix("/dev")
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .to_string();
+        (pty, name)
+    }
+
+    /// A tree with a utmp of these records and the machine's own `/dev`.
+    fn tree(records: &[Vec<u8>]) -> Tree {
+        let tree = Tree::new(&[("var/run/", "")]);
+        fs::write(tree.root().join("var/run/utmp"), records.concat()).unwrap();
+        symlink("/dev", tree.root().join("dev")).unwrap();
+        tree
+    }
+
+    fn heard(pty: &OpenptyResult) -> String {
+        let mut buffer = [0; 1024];
+        let count = File::from(pty.master.try_clone().unwrap())
+            .read(&mut buffer)
+            .unwrap();
+        String::from_utf8(buffer[..count].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn a_logged_in_terminal_gets_the_line_and_one_that_was_left_does_not() {
+        let ((here, name), (gone, left)) = (terminal(), terminal());
+        let tree = tree(&[record(8, &left), record(7, &name), record(7, &name)]);
+        assert_eq!(write_in(tree.root(), "save\x1b[2J\nyour work").unwrap(), 1);
+        let expected = "\r\n\x07vmstage: save [2J your work\r\n";
+        // The terminal's own output processing makes of "\r\n" what it likes.
+        assert_eq!(heard(&here).replace("\r\r\n", "\r\n"), expected);
+
+        let mut waiting = [PollFd::new(gone.master.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut waiting, PollTimeout::ZERO).unwrap(), 0);
+    }
+
+    #[test]
+    fn a_terminal_that_is_stopped_or_full_is_not_waited_for() {
+        let ((stopped, one), (_full, other)) = (terminal(), terminal());
+        tcflow(stopped.slave.as_fd(), FlowArg::TCOOFF).unwrap();
+        let tree = tree(&[record(7, &one)]);
+        assert_eq!(write_in(tree.root(), "hello").unwrap(), 0);
+
+        fs::write(tree.root().join("var/run/utmp"), record(7, &other)).unwrap();
+        let long = "x".repeat(100_000);
+        assert_eq!(write_in(tree.root(), &long).unwrap(), 0);
+    }
+
+    #[test]
+    fn what_is_no_terminal_is_not_opened() {
+        let names = [
+            "../etc/passwd",
+            "null",
+            "watchdog",
+            "pts/../null",
+            "pts/",
+            "pts/1/2",
+            "",
+        ];
+        let records: Vec<_> = names.iter().map(|name| record(7, name)).collect();
+        assert_eq!(write_in(tree(&records).root(), "hello").unwrap(), 0);
+
+        let tree = Tree::new(&[("var/run/", ""), ("dev/tty9", "mine")]);
+        fs::write(tree.root().join("var/run/utmp"), record(7, "tty9")).unwrap();
+        assert_eq!(write_in(tree.root(), "hello").unwrap(), 0);
+        assert_eq!(tree.text("dev/tty9"), "mine");
+    }
+
+    #[test]
+    fn a_broken_utmp_is_read_as_far_as_it_goes() {
+        let (pty, name) = terminal();
+        let mut records = record(7, &name);
+        records.extend([0xff; 100]);
+        let tree = tree(&[records]);
+        assert_eq!(write_in(tree.root(), "hello").unwrap(), 1);
+        assert!(heard(&pty).contains("hello"));
+    }
+
+    #[test]
+    fn without_a_utmp_the_terminals_of_users_are_told_and_roots_are_not() {
+        let tree = Tree::new(&[("dev/pts/3", ""), ("dev/pts/ptmx", ""), ("dev/tty1", "")]);
+        for terminal in ["dev/pts/3", "dev/pts/ptmx"] {
+            // Without root they are a user's already.
+            chown(tree.root().join(terminal), Some(65534), None).ok();
+        }
+        assert!(logged_in(tree.root()).unwrap().contains("pts/3"));
+        assert!(!logged_in(tree.root()).unwrap().contains("pts/ptmx"));
+        // Which the system has given to root, and nobody logs in on.
+        assert!(!owned_terminals(Path::new("/dev")).contains("tty"));
+    }
+
+    #[test]
+    fn the_warning_says_how_long_is_left_and_until_when() {
+        let deadline = example::with_deadline().deadline.unwrap();
+        let expected = format!(
+            "this VM goes away in 15 min 0 s, at {}; save your work",
+            crate::report::instant(deadline.at)
+        );
+        assert_eq!(warning(&deadline, example::DEADLINE - 900), expected);
+    }
+}

@@ -1,0 +1,234 @@
+//! A file of metrics for node_exporter's textfile collector.
+
+use std::fmt::Write;
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::config::Config;
+use crate::status::{Outcome, Status};
+
+const NAME: &str = "vmstage.prom";
+
+/// Writes the file where the collector's directory exists. Says whether it changed.
+pub fn publish(status: &Status, config: &Config) -> Result<bool> {
+    publish_in(Path::new("/"), status, config)
+}
+
+fn publish_in(root: &Path, status: &Status, config: &Config) -> Result<bool> {
+    let directory = super::below(root, &config.report.textfile_directory);
+    if !directory.is_dir() {
+        return Ok(false);
+    }
+    super::write(&directory.join(NAME), text(status), 0o644)
+}
+
+/// The metrics in the text exposition format, without time stamps: the collector
+/// refuses a file that has any.
+pub fn text(status: &Status) -> String {
+    let mut text = String::new();
+    gauge(
+        &mut text,
+        "vmstage_info",
+        "The agent that wrote this file.",
+        &[("version", &status.version)],
+        1,
+    );
+    gauge(
+        &mut text,
+        "vmstage_ready",
+        "1 when the scratch disk is mounted and its directories are made.",
+        &[],
+        u64::from(status.outcome == Outcome::Ready),
+    );
+    gauge(
+        &mut text,
+        "vmstage_boot_exit_code",
+        "The exit code of vmstage boot.",
+        &[],
+        u64::from(status.exit_code),
+    );
+    gauge(
+        &mut text,
+        "vmstage_boot_warnings",
+        "How many warnings vmstage boot gave.",
+        &[],
+        status.warnings.len() as u64,
+    );
+    if let Some(staging) = &status.staging {
+        let labels = [
+            ("device", staging.device.as_str()),
+            ("fstype", staging.filesystem.as_str()),
+            ("mountpoint", &staging.mount_point.to_string_lossy()),
+        ];
+        gauge(
+            &mut text,
+            "vmstage_staging_size_bytes",
+            "Size of the file system on the scratch disk.",
+            &labels,
+            staging.size_bytes,
+        );
+        gauge(
+            &mut text,
+            "vmstage_staging_free_bytes",
+            "What users could still fill of it when it was staged.",
+            &labels,
+            staging.free_bytes,
+        );
+    }
+    if let Some(deadline) = &status.deadline {
+        gauge(
+            &mut text,
+            "vmstage_deadline_timestamp_seconds",
+            "When this VM must be gone; absent where no deadline is known.",
+            &[],
+            deadline.at,
+        );
+        gauge(
+            &mut text,
+            "vmstage_deadline_grace_seconds",
+            "How long before the deadline no new work should start.",
+            &[],
+            deadline.grace_seconds,
+        );
+    }
+    text
+}
+
+fn gauge(text: &mut String, name: &str, help: &str, labels: &[(&str, &str)], value: u64) {
+    let labels: Vec<String> = labels
+        .iter()
+        .map(|(label, value)| format!("{label}=\"{}\"", escaped(value)))
+        .collect();
+    let labels = match labels.is_empty() {
+        true => String::new(),
+        false => format!("{{{}}}", labels.join(",")),
+    };
+    // Writing to a String does not fail.
+    let _ = write!(
+        text,
+        "# HELP {name} {help}\n# TYPE {name} gauge\n{name}{labels} {value}\n"
+    );
+}
+
+fn escaped(value: &str) -> String {
+    value
+        .replace('\\', "\\\\")
+        .replace('"', "\\\"")
+        .replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+    use crate::report::example::{self, Tree};
+
+    const DIRECTORY: &str = "var/lib/prometheus/node-exporter";
+    const FILE: &str = "var/lib/prometheus/node-exporter/vmstage.prom";
+
+    #[test]
+    fn every_metric_has_its_help_and_type() {
+        let expected = "\
+# HELP vmstage_info The agent that wrote this file.
+# TYPE vmstage_info gauge
+vmstage_info{version=\"0.1.0\"} 1
+# HELP vmstage_ready 1 when the scratch disk is mounted and its directories are made.
+# TYPE vmstage_ready gauge
+vmstage_ready 1
+# HELP vmstage_boot_exit_code The exit code of vmstage boot.
+# TYPE vmstage_boot_exit_code gauge
+vmstage_boot_exit_code 0
+# HELP vmstage_boot_warnings How many warnings vmstage boot gave.
+# TYPE vmstage_boot_warnings gauge
+vmstage_boot_warnings 0
+# HELP vmstage_staging_size_bytes Size of the file system on the scratch disk.
+# TYPE vmstage_staging_size_bytes gauge
+vmstage_staging_size_bytes{device=\"/dev/vdb\",fstype=\"ext2\",mountpoint=\"/staging\"} 21474836480
+# HELP vmstage_staging_free_bytes What users could still fill of it when it was staged.
+# TYPE vmstage_staging_free_bytes gauge
+vmstage_staging_free_bytes{device=\"/dev/vdb\",fstype=\"ext2\",mountpoint=\"/staging\"} 21045339750
+# HELP vmstage_deadline_timestamp_seconds When this VM must be gone; absent where no deadline is known.
+# TYPE vmstage_deadline_timestamp_seconds gauge
+vmstage_deadline_timestamp_seconds 1795430460
+# HELP vmstage_deadline_grace_seconds How long before the deadline no new work should start.
+# TYPE vmstage_deadline_grace_seconds gauge
+vmstage_deadline_grace_seconds 600
+";
+        assert_eq!(text(&example::with_deadline()), expected);
+    }
+
+    #[test]
+    #[ignore = "needs promtool: tests/promtool fetches it"]
+    fn promtool_has_nothing_to_say_about_it() {
+        let mut quoted = example::with_deadline();
+        quoted.staging.as_mut().unwrap().mount_point = "/a \"b\"\\c\nd".into();
+        for status in [quoted, example::ready(), example::failed()] {
+            let promtool = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/promtool");
+            let mut check = Command::new(promtool)
+                .args(["check", "metrics"])
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut input = check.stdin.take().unwrap();
+            std::io::Write::write_all(&mut input, text(&status).as_bytes()).unwrap();
+            drop(input);
+            let said = check.wait_with_output().unwrap();
+            let words = [said.stdout, said.stderr].concat();
+            assert!(
+                said.status.success() && words.is_empty(),
+                "{}",
+                String::from_utf8_lossy(&words)
+            );
+        }
+    }
+
+    #[test]
+    fn a_failed_boot_is_not_ready_and_shows_its_exit_code() {
+        let text = text(&example::failed());
+        assert!(text.contains("\nvmstage_ready 0\n"), "{text}");
+        assert!(text.contains("\nvmstage_boot_exit_code 3\n"), "{text}");
+        assert!(!text.contains("vmstage_staging"), "{text}");
+    }
+
+    #[test]
+    fn what_a_label_cannot_hold_is_escaped() {
+        let mut status = example::ready();
+        status.staging.as_mut().unwrap().mount_point = "/a \"b\"\\c\nd".into();
+        let expected = r#"mountpoint="/a \"b\"\\c\nd"} 21474836480"#;
+        assert!(text(&status).contains(expected), "{}", text(&status));
+    }
+
+    #[test]
+    fn the_file_is_written_once_and_a_deadline_that_goes_away_leaves_it() {
+        let tree = Tree::new(&[(&format!("{DIRECTORY}/"), "")]);
+        let config = Config::default();
+        let publish = |status| publish_in(tree.root(), &status, &config).unwrap();
+        assert!(publish(example::with_deadline()));
+        assert!(!publish(example::with_deadline()));
+        assert!(publish(example::ready()));
+        assert!(!tree.text(FILE).contains("deadline"));
+        assert_eq!(tree.names(DIRECTORY), ["vmstage.prom"]);
+    }
+
+    #[test]
+    fn without_the_collectors_directory_nothing_is_made() {
+        let tree = Tree::new(&[("var/lib/", "")]);
+        assert!(!publish_in(tree.root(), &example::ready(), &Config::default()).unwrap());
+        assert!(tree.names("var/lib").is_empty());
+    }
+
+    #[test]
+    fn a_directory_in_the_place_of_the_file_is_an_error() {
+        let tree = Tree::new(&[(&format!("{FILE}/"), "")]);
+        let error = publish_in(tree.root(), &example::ready(), &Config::default());
+        let error = format!("{:#}", error.unwrap_err());
+        assert!(
+            error.contains("vmstage.prom: what is there is not a regular file"),
+            "{error}"
+        );
+    }
+}

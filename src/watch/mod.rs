@@ -1,0 +1,405 @@
+//! Following the deadline: asking again, telling what changed, and in the end doing
+//! what is configured.
+//!
+//! A loop without threads that paces itself by sleeping: on kernels before 2.6.25
+//! std's timed waits spin.
+
+mod drain;
+mod due;
+mod poweroff;
+mod progress;
+mod schedule;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use log::{info, warn};
+use nix::unistd::geteuid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::boot::Failure;
+use crate::config::{Config, Source};
+use crate::deadline::{Deadline, Limit, When};
+use crate::metadata::http::{jitter, wait_before_next_try};
+use crate::metadata::{Again, Asked, Metadata};
+use crate::report::{self, callback, syslog, systemd, terminals};
+use crate::status::{self, Status};
+use crate::{clock, lease};
+
+use drain::Drain;
+pub use due::Moment;
+use due::{Step, Trust, due};
+use progress::Progress;
+
+/// How often the clocks and the signals are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Follows the deadline until SIGTERM, or until the machine is off.
+pub fn run(config_file: Option<&Path>) -> Result<u8, Failure> {
+    let mut config = Config::load(config_file).map_err(Failure::Config)?;
+    if !geteuid().is_root() {
+        return Err(Failure::Other(anyhow!("watch must be run as root")));
+    }
+    if config.report.syslog {
+        syslog::connect();
+    }
+    let stop = flag(&[SIGTERM, SIGINT])?;
+    let reload = flag(&[SIGHUP])?;
+    report::note("the service manager", systemd::watching());
+    loop {
+        let mut watch = Watch::start(&config, Moment::read());
+        while !stop.load(Ordering::Relaxed) && !reload.load(Ordering::Relaxed) {
+            watch.tick(Moment::read());
+            sleep(TICK);
+        }
+        if stop.load(Ordering::Relaxed) {
+            info!("stopped watching; the machine stays up");
+            return Ok(0);
+        }
+        reload.store(false, Ordering::Relaxed);
+        match Config::load(config_file) {
+            Ok(read) => {
+                info!("the configuration was read again");
+                config = read;
+            }
+            Err(wrong) => warn!("the configuration is wrong, the old one is kept: {wrong}"),
+        }
+    }
+}
+
+fn flag(signals: &[i32]) -> anyhow::Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in signals {
+        signal_hook::flag::register(*signal, flag.clone()).context("cannot catch signals")?;
+    }
+    Ok(flag)
+}
+
+impl Moment {
+    pub fn read() -> Moment {
+        Moment {
+            wall: clock::now(),
+            uptime: clock::uptime(),
+        }
+    }
+}
+
+/// What is known, what was done, and when there is something to do again.
+pub struct Watch<'a> {
+    config: &'a Config,
+    metadata: Metadata<'a>,
+    /// What the status says from before, until a source has spoken.
+    held: Option<Limit>,
+    instance: Option<status::Instance>,
+    deadline: Option<Deadline>,
+    asked: Vec<Asked>,
+    trust: Trust,
+    progress: Progress,
+    drain: Option<Drain>,
+    /// The uptime at which each of these is next.
+    next_ask: Duration,
+    next_spot: Duration,
+    next_callback: Duration,
+    failed_callbacks: u32,
+    ordered_off: Option<Duration>,
+    /// The config drive does not change: it is asked the first time only.
+    has_asked: bool,
+    told: Option<Told>,
+    /// Warnings that were given, so that each is given once.
+    warned: BTreeSet<String>,
+}
+
+/// What consumers were told last.
+type Told = (Option<status::Deadline>, Option<status::Instance>);
+
+impl<'a> Watch<'a> {
+    /// Takes up where `boot`, or a `watch` before this one, left off.
+    pub fn start(config: &'a Config, now: Moment) -> Watch<'a> {
+        let status = Status::read().ok().flatten();
+        let held = status.as_ref().and_then(|status| status.deadline.as_ref());
+        let mut watch = Watch {
+            config,
+            metadata: Metadata::new(config),
+            held: held.map(held_limit),
+            instance: status.and_then(|status| status.instance),
+            deadline: None,
+            asked: Vec::new(),
+            trust: Trust::new(now),
+            progress: Progress::read(),
+            drain: None,
+            next_ask: now.uptime + schedule::first_ask(jitter()),
+            next_spot: now.uptime,
+            next_callback: now.uptime,
+            failed_callbacks: 0,
+            ordered_off: None,
+            has_asked: false,
+            told: None,
+            warned: BTreeSet::new(),
+        };
+        watch.decide(now);
+        watch.publish();
+        watch
+    }
+
+    /// One look at the clocks, and whatever is due by them.
+    pub fn tick(&mut self, now: Moment) {
+        if let Some(step) = self.trust.notice(now) {
+            info!("the clock was set by {step} s");
+            self.next_ask = now.uptime;
+        }
+        let asked = self.ask_if_due(now);
+        let noticed = self.ask_for_spot_notice_if_due(now);
+        if asked || noticed {
+            self.decide(now);
+            self.publish();
+        }
+        self.act(now);
+        self.call_back_if_due(now);
+        if self.drain.as_mut().is_some_and(Drain::has_ended) {
+            self.drain = None;
+        }
+    }
+
+    fn ask_if_due(&mut self, now: Moment) -> bool {
+        if now.uptime < self.next_ask {
+            return false;
+        }
+        let mut sources = self.metadata.ask_again();
+        if !self.has_asked && self.config.metadata.sources.contains(&Source::ConfigDrive) {
+            sources.insert(0, Source::ConfigDrive);
+        }
+        self.has_asked = true;
+        self.asked = self
+            .metadata
+            .ask(&sources, self.config.metadata.timeout, Again::Never);
+        let wait = self
+            .asked
+            .iter()
+            .filter_map(|asked| asked.retry_after)
+            .max();
+        self.next_ask = now.uptime + schedule::next_ask(jitter()).max(wait.unwrap_or_default());
+        for asked in &self.asked {
+            if asked.result.is_ok() && asked.source != Source::ConfigDrive.to_string() {
+                self.held = None;
+            }
+        }
+        self.instance = self.metadata.instance().or(self.instance.take());
+        true
+    }
+
+    fn ask_for_spot_notice_if_due(&mut self, now: Moment) -> bool {
+        if !self.metadata.has_spot_notices() || now.uptime < self.next_spot {
+            return false;
+        }
+        self.next_spot = now.uptime + schedule::SPOT_PERIOD;
+        let budget = self.config.metadata.request_timeout;
+        match self.metadata.ask_for_spot_notice(budget) {
+            Ok(()) => true,
+            Err(e) => {
+                self.warn_once(format!("no spot notice can be had: {e}"));
+                false
+            }
+        }
+    }
+
+    /// Works out the deadline from everything that is known now.
+    fn decide(&mut self, now: Moment) {
+        let id = self
+            .instance
+            .as_ref()
+            .and_then(|instance| instance.id.clone());
+        let now_here = lease::Now {
+            unix: now.wall,
+            uptime: now.uptime,
+            boot_id: self.progress.boot_id().into(),
+        };
+        let (decision, warnings) =
+            self.metadata
+                .decide(self.held.clone(), id.as_deref(), &now_here);
+        warnings
+            .into_iter()
+            .for_each(|warning| self.warn_once(warning));
+        self.say_how_it_moved(decision.deadline.as_ref(), now);
+        self.deadline = decision.deadline;
+    }
+
+    fn say_how_it_moved(&self, new: Option<&Deadline>, now: Moment) {
+        let drained = self.progress.has_drained();
+        match (&self.deadline, new) {
+            (Some(old), Some(new)) if old.at == new.at => {}
+            (old, Some(new)) => {
+                info!(
+                    "the machine must be gone by {} ({}): {}",
+                    clock::utc(new.at),
+                    clock::relative(new.at, now.wall),
+                    new.origin
+                );
+                if drained && old.as_ref().is_some_and(|old| old.at < new.at) {
+                    warn!("the deadline moved later, but drain has begun: that is not undone");
+                }
+            }
+            (Some(_), None) => info!("there is no deadline any more"),
+            (None, None) => {}
+        }
+    }
+
+    /// Brings the status up to date, and tells everybody else what changed, if it did.
+    fn publish(&mut self) {
+        let mut status = match Status::read() {
+            Ok(Some(status)) => status,
+            Ok(None) => return self.warn_once("there is no status of this boot to add to".into()),
+            Err(e) => return self.warn_once(format!("{e:#}")),
+        };
+        let deadline = self.deadline.as_ref();
+        status.deadline = deadline.map(|deadline| deadline.published(self.config.deadline.action));
+        status.instance = self.instance.clone();
+        if !self.asked.is_empty() {
+            status.sources = self.asked.iter().map(Asked::published).collect();
+        }
+        report::note("the status file", status.write());
+
+        // When it was last confirmed is for the status alone.
+        let unconfirmed = |deadline: status::Deadline| status::Deadline {
+            confirmed_at: None,
+            ..deadline
+        };
+        let told = (
+            status.deadline.clone().map(unconfirmed),
+            status.instance.clone(),
+        );
+        if self.told.as_ref() != Some(&told) {
+            report::deadline(&status, self.config);
+            self.told = Some(told);
+        }
+    }
+
+    fn act(&mut self, now: Moment) {
+        let Some(deadline) = &self.deadline else {
+            return;
+        };
+        let (at, origin) = (deadline.at, deadline.origin.clone());
+        let mut done = self.progress.done.clone();
+        let steps = due(
+            at,
+            deadline.grace,
+            &self.config.deadline,
+            &mut done,
+            now,
+            self.trust.lasted(),
+        );
+        // Before it is done: after a crash in between it is better left out than done twice.
+        self.progress.keep(done);
+        for step in steps {
+            match step {
+                Step::Warn => self.warn_users(now),
+                Step::Drain => self.start_drain(at),
+                Step::Report => warn!("the deadline is reached: {} ({origin})", clock::utc(at)),
+                Step::PowerOff => self.power_off(now),
+            }
+        }
+    }
+
+    fn warn_users(&self, now: Moment) {
+        let Some(deadline) = &self.deadline else {
+            return;
+        };
+        let text = terminals::warning(&deadline.published(self.config.deadline.action), now.wall);
+        info!("warning users: {text}");
+        if self.config.report.terminals {
+            report::note("logged-in users", terminals::write(&text).map(drop));
+        }
+    }
+
+    fn start_drain(&mut self, at: u64) {
+        match Drain::start(
+            &self.config.deadline.drain,
+            self.config.deadline.drain_timeout,
+            at,
+        ) {
+            Ok(drain) => self.drain = Some(drain),
+            Err(e) => warn!("drain: {e:#}"),
+        }
+    }
+
+    fn power_off(&mut self, now: Moment) {
+        match self.ordered_off {
+            None => {
+                self.ordered_off = Some(now.uptime);
+                poweroff::ask_init();
+            }
+            Some(at) if now.uptime >= at + poweroff::PATIENCE => {
+                self.ordered_off = Some(now.uptime);
+                poweroff::ask_kernel();
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn call_back_if_due(&mut self, now: Moment) {
+        let wanted = self.config.callback.url.is_some() && !self.progress.done.called_back;
+        if !wanted || now.uptime < self.next_callback {
+            return;
+        }
+        // Nobody is told of a boot that has not ended.
+        let Ok(Some(status)) = Status::read() else {
+            return;
+        };
+        let failure = match callback::post(&status, self.config) {
+            Ok(told) => {
+                if told {
+                    info!("the callback was told what became of the boot");
+                }
+                return self.keep_called_back();
+            }
+            Err(failure) => failure,
+        };
+        self.failed_callbacks += 1;
+        let chance = jitter();
+        match wait_before_next_try(
+            &failure.cause,
+            self.failed_callbacks,
+            chance,
+            false,
+            Duration::MAX,
+        ) {
+            Some(wait) => {
+                let wait = wait.max(schedule::next_callback(self.failed_callbacks - 1, chance));
+                warn!(
+                    "the callback was not told: {failure}; trying again in {}",
+                    clock::span(wait)
+                );
+                self.next_callback = now.uptime + wait;
+            }
+            None => {
+                warn!("the callback was not told: {failure}; it is not tried again");
+                self.keep_called_back();
+            }
+        }
+    }
+
+    fn keep_called_back(&mut self) {
+        let mut done = self.progress.done.clone();
+        done.called_back = true;
+        self.progress.keep(done);
+    }
+
+    fn warn_once(&mut self, warning: String) {
+        if self.warned.insert(warning.clone()) {
+            warn!("{warning}");
+        }
+    }
+}
+
+/// The deadline of the status file as a limit: it holds while nobody can be asked.
+fn held_limit(deadline: &status::Deadline) -> Limit {
+    Limit {
+        origin: deadline.origin.clone(),
+        when: When::At(deadline.at),
+        confirmed_at: deadline.confirmed_at.as_deref().and_then(clock::parse_utc),
+    }
+}

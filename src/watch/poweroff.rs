@@ -1,0 +1,86 @@
+//! Ending the VM: by its init system, and if that does not, by the kernel.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use log::{info, warn};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::unistd::sync;
+
+use crate::program;
+
+/// How long init may take to stop everything before the kernel is asked: systemd alone
+/// gives each service 90 seconds.
+pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long a command may take to say that it cannot.
+const REFUSAL: Duration = Duration::from_secs(10);
+
+/// Asks the init system at hand to power off: one command after the other, until one
+/// takes the order.
+pub fn ask_init() {
+    for words in commands(Path::new("/run/systemd/system").is_dir()) {
+        let Some(program) = program::find(words[0]) else {
+            continue;
+        };
+        let order = Command::new(&program)
+            .args(&words[1..])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        match order.map_err(|e| e.to_string()).and_then(was_taken) {
+            Ok(()) => {
+                info!("asked init to power off: {}", words.join(" "));
+                return;
+            }
+            Err(why) => warn!("{} did not power off: {why}", words.join(" ")),
+        }
+    }
+    warn!("no command of this system's init powers it off");
+}
+
+/// A command that has not come back by [`REFUSAL`] is at it: some return only when the
+/// machine is off.
+fn was_taken(mut order: Child) -> Result<(), String> {
+    let start = Instant::now();
+    loop {
+        match order.try_wait().map_err(|e| e.to_string())? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(status.to_string()),
+            None if start.elapsed() >= REFUSAL => return Ok(()),
+            None => sleep(Duration::from_millis(100)),
+        }
+    }
+}
+
+/// SysV init and upstart both have shutdown(8); busybox has only poweroff.
+fn commands(systemd: bool) -> Vec<&'static [&'static str]> {
+    let mut commands: Vec<&[&str]> = vec![&["shutdown", "-h", "-P", "now"], &["poweroff"]];
+    if systemd {
+        commands.insert(0, &["systemctl", "poweroff"]);
+    }
+    commands
+}
+
+/// What is left where init did not: disks are written out, and the power goes.
+pub fn ask_kernel() {
+    warn!("init has not powered off within {PATIENCE:?}; asking the kernel");
+    sync();
+    let Err(e) = reboot(RebootMode::RB_POWER_OFF);
+    warn!("the kernel does not power off: {e}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn systemd_is_asked_first_where_it_runs_and_not_at_all_where_it_does_not() {
+        assert_eq!(commands(true)[0], ["systemctl", "poweroff"]);
+        assert!(commands(false).iter().all(|words| words[0] != "systemctl"));
+        assert_eq!(commands(false)[0][0], "shutdown");
+    }
+}

@@ -1,0 +1,666 @@
+//! How the chosen disk comes onto the mount point, and what a failure leaves behind.
+//! That the root file system stays clean, every run of the program shows by itself
+//! (see tests/common/machine.rs).
+
+mod common;
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::time::Duration;
+
+use common::{Image, Machine};
+
+claims![
+    each_file_system_that_the_kernel_has_is_staged,
+    a_file_system_that_the_kernel_lacks_is_a_plain_error,
+    the_mounted_file_system_is_the_disk_s_own,
+    the_mount_options_are_the_configured_ones,
+    options_of_the_file_system_reach_it,
+    an_option_that_the_file_system_does_not_know_is_a_failed_mount,
+    a_second_boot_changes_nothing,
+    two_boots_at_once_mount_once,
+    a_file_system_that_was_mounted_there_by_hand_is_staged,
+    a_tmpfs_that_was_mounted_there_is_staged,
+    a_part_of_the_root_disk_mounted_there_is_staged_with_a_warning,
+    a_file_system_mounted_there_read_only_is_not_ready,
+    a_mount_point_with_a_similar_name_is_another,
+    a_mount_below_the_mount_point_is_not_on_it,
+    a_device_named_like_the_mount_point_is_not_mistaken_for_it,
+    a_mount_point_with_a_space_is_staged_once,
+    a_mount_point_behind_a_link_is_staged_once,
+    a_mount_point_is_made_with_its_parents_for_everybody_to_enter,
+    a_mount_point_that_is_a_link_is_an_error,
+    a_mount_point_that_is_a_file_is_an_error,
+    a_mount_point_with_something_in_it_is_mounted_over_with_a_warning,
+    after_a_failed_mount_the_mount_point_and_its_parents_are_gone_again,
+    after_a_failed_mount_an_older_mount_point_is_still_there,
+    without_a_disk_no_mount_point_is_made,
+    a_read_only_root_without_the_mount_point_is_a_plain_error,
+    a_read_only_root_with_the_mount_point_is_no_obstacle,
+    mtab_gets_its_line_once,
+    mtab_gets_the_line_that_df_and_umount_understand,
+    mtab_gets_a_mount_point_with_a_space_escaped,
+    an_mtab_without_a_last_newline_is_not_spoilt,
+    a_stale_lock_of_mtab_is_a_warning_and_soon_over,
+    a_stale_temporary_lock_of_mtab_does_no_harm,
+    a_lock_of_mtab_that_is_let_go_is_waited_for,
+    an_mtab_that_cannot_be_written_is_a_warning,
+    a_blank_disk_is_not_formatted_by_default,
+    a_blank_disk_is_formatted_when_asked_and_found_by_its_label_from_then_on,
+    a_blank_disk_gets_the_file_system_that_is_asked_for,
+    a_disk_that_is_almost_blank_is_not_formatted,
+    a_disk_with_a_damaged_superblock_is_not_formatted,
+    a_disk_that_holds_something_is_not_formatted,
+    a_blank_disk_that_no_spec_names_is_not_formatted,
+    a_blank_disk_is_not_formatted_where_another_can_be_used,
+    a_disk_whose_end_cannot_be_read_is_not_formatted,
+    a_blank_disk_that_is_read_only_is_rejected,
+    a_tiny_blank_disk_is_an_error_and_no_panic,
+    without_mkfs_formatting_is_a_plain_error,
+    a_failing_mkfs_is_quoted,
+    an_environment_without_anything_in_it_suffices,
+];
+
+const EPHEMERAL0: &str = "ephemeral0";
+
+fn each_file_system_that_the_kernel_has_is_staged() {
+    let disks = [
+        ("ext2", Image::ext2(EPHEMERAL0)),
+        ("ext3", Image::ext3(EPHEMERAL0)),
+        ("ext4", Image::ext4(EPHEMERAL0)),
+        ("xfs", Image::xfs(EPHEMERAL0)),
+        ("btrfs", Image::btrfs(EPHEMERAL0)),
+    ];
+    for (filesystem, image) in disks {
+        let machine = Machine::new();
+        machine.disk("vdb", &image);
+        if !machine.kernel_mounts("/dev/vdb") {
+            machine.boot().failed(4).says(filesystem).says("driver");
+            continue;
+        }
+        let boot = machine.boot();
+        boot.ready_on("/dev/vdb").warns_of_nothing();
+        let staging = &boot.the_status()["staging"];
+        assert_eq!(staging["filesystem"], filesystem, "{boot}");
+        assert_eq!(staging["label"], EPHEMERAL0, "{boot}");
+        let second = machine.boot();
+        second.ready_on("/dev/vdb").warns_of_nothing();
+    }
+}
+
+/// On kernels that have it, vfat keeps neither owner nor mode.
+fn a_file_system_that_the_kernel_lacks_is_a_plain_error() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::vfat(EPHEMERAL0));
+    let has_vfat = machine.kernel_mounts("/dev/vdb");
+    let boot = machine.boot();
+    if has_vfat {
+        boot.failed_staged(5).says("/staging/condor");
+    } else {
+        boot.failed(4).says("no driver for vfat").says("/dev/vdb");
+    }
+
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::vfat(""));
+    machine.disk("sdb", &Image::ext4(""));
+    let boot = machine.boot();
+    if !has_vfat {
+        boot.ready_on("/dev/sdb").warns(&["/dev/vdb", "vfat"]);
+    }
+}
+
+fn the_mounted_file_system_is_the_disk_s_own() {
+    let machine = Machine::new();
+    let disk = machine.disk("vdb", &Image::ext2(EPHEMERAL0));
+    machine.prepare("/dev/vdb", "echo mine > proof");
+    let boot = machine.boot();
+    boot.ready_on("/dev/vdb");
+    let staged = fs::metadata(machine.path("/staging")).unwrap();
+    let (major, minor) = disk.number;
+    assert_eq!(staged.dev(), nix::sys::stat::makedev(major, minor));
+    let proof = fs::read_to_string(machine.path("/staging/proof")).unwrap();
+    assert_eq!(proof, "mine\n");
+
+    let df = machine.sh("df -B1 --output=size,avail /staging | tail -1");
+    let df: Vec<u64> = df.split_whitespace().map(|n| n.parse().unwrap()).collect();
+    let staging = &boot.the_status()["staging"];
+    assert_eq!(staging["size_bytes"], df[0], "{boot}");
+    // The directories took their blocks after that was asked.
+    let free = staging["free_bytes"].as_u64().unwrap();
+    assert!((df[1]..df[1] + 20_000).contains(&free), "{df:?} {boot}");
+}
+
+fn the_mount_options_are_the_configured_ones() {
+    let mut machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    let boot = machine.boot();
+    let options = &boot.ready_on("/dev/vdb").staged()[0].options;
+    for option in ["rw", "nosuid", "nodev"] {
+        assert!(options.split(',').any(|one| one == option), "{options}");
+    }
+    assert_eq!(boot.the_status()["staging"]["options"], options.as_str());
+
+    machine.sh("umount /staging");
+    machine.configure("[staging]\noptions = [\"noexec\", \"noatime\"]");
+    let boot = machine.boot();
+    let options = &boot.ready_on("/dev/vdb").staged()[0].options;
+    assert!(options.starts_with("rw,noexec,noatime"), "{options}");
+}
+
+fn options_of_the_file_system_reach_it() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\noptions = [\"nosuid\", \"commit=77\", \"data=writeback\"]");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    let boot = machine.boot();
+    let options = &boot.ready_on("/dev/vdb").staged()[0].options;
+    assert!(options.contains("commit=77"), "{options}");
+    assert!(options.contains("data=writeback"), "{options}");
+}
+
+fn an_option_that_the_file_system_does_not_know_is_a_failed_mount() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\noptions = [\"nonsense=1\"]");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.boot().failed(4).says("/dev/vdb").says("options");
+}
+
+fn a_second_boot_changes_nothing() {
+    for image in [Image::ext2(EPHEMERAL0), Image::ext4("")] {
+        let machine = Machine::new();
+        let disk = machine.disk("vdb", &image);
+        machine.boot().ready_on("/dev/vdb");
+        machine.sh("echo work > /staging/condor/job; echo mine > /staging/tmp/file");
+        machine.sh("sync -f /staging");
+        let before = (disk.checksum(), changed_at(&machine));
+
+        let second = machine.boot();
+        second.ready_on("/dev/vdb").warns_of_nothing();
+        assert_eq!(second.the_status()["staging"]["already_mounted"], true);
+        machine.sh("sync -f /staging");
+        assert_eq!((disk.checksum(), changed_at(&machine)), before);
+    }
+}
+
+/// When owner, mode or content of the directories were last set.
+fn changed_at(machine: &Machine) -> Vec<(i64, i64)> {
+    let changed = ["/staging", "/staging/condor", "/staging/tmp"].map(|directory| {
+        let metadata = fs::metadata(machine.path(directory)).unwrap();
+        (metadata.ctime(), metadata.ctime_nsec())
+    });
+    changed.to_vec()
+}
+
+fn two_boots_at_once_mount_once() {
+    for _ in 0..5 {
+        let machine = Machine::new();
+        machine.disk("vdb", &Image::ext2(EPHEMERAL0));
+        let boots = [machine.start(&["boot"]), machine.start(&["boot"])];
+        for boot in boots {
+            // Each made the mount point, as far as the other can see.
+            let outcome = boot.wait();
+            assert_eq!(outcome.code, 0, "{outcome}");
+        }
+        machine.boot().ready_on("/dev/vdb");
+    }
+}
+
+fn a_file_system_that_was_mounted_there_by_hand_is_staged() {
+    let machine = Machine::new();
+    machine.disk("vdz", &Image::ext4("elsewhere"));
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("mkdir /staging; mount -o noexec /dev/vdz /staging");
+    let boot = machine.boot();
+    boot.ready_on("/dev/vdz");
+    let staging = &boot.the_status()["staging"];
+    assert_eq!(staging["already_mounted"], true, "{boot}");
+    assert_eq!(staging["label"], "elsewhere", "{boot}");
+    machine.sh("test -d /staging/condor -a -d /staging/tmp");
+}
+
+fn a_tmpfs_that_was_mounted_there_is_staged() {
+    let machine = Machine::new();
+    machine.sh("mkdir /staging; mount -t tmpfs scratch /staging");
+    let boot = machine.boot();
+    boot.ready_on("scratch");
+    machine.sh("test -d /staging/condor -a -d /staging/tmp");
+}
+
+fn a_part_of_the_root_disk_mounted_there_is_staged_with_a_warning() {
+    let mut machine = Machine::new();
+    machine.sh("mkdir /staging /home/big; mount --bind /home/big /staging");
+    machine.may_change("/home/big");
+    let boot = machine.boot();
+    assert_eq!(boot.code, 0, "{boot}");
+    boot.warns(&["/staging", "root"]);
+}
+
+fn a_file_system_mounted_there_read_only_is_not_ready() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("mkdir /staging; mount -o ro /dev/vdb /staging");
+    let boot = machine.boot();
+    boot.failed_staged(5).says("read-only");
+}
+
+fn a_mount_point_with_a_similar_name_is_another() {
+    for other in ["/mnt/staging", "/staging2", "/stagin", "/srv/staging/x"] {
+        let machine = Machine::new();
+        machine.disk("vdc", &Image::ext4("data"));
+        machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+        machine.sh(&format!("mkdir -p {other}; mount /dev/vdc {other}"));
+        let boot = machine.boot();
+        boot.ready_on("/dev/vdb");
+        assert_eq!(boot.the_status()["staging"]["already_mounted"], false);
+    }
+}
+
+fn a_mount_below_the_mount_point_is_not_on_it() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("mkdir -p /staging/condor; mount -t tmpfs tmpfs /staging/condor");
+    machine
+        .boot()
+        .ready_on("/dev/vdb")
+        .warns(&["/staging", "1 "]);
+}
+
+fn a_device_named_like_the_mount_point_is_not_mistaken_for_it() {
+    let machine = Machine::new();
+    machine.disk("staging", &Image::ext4("data"));
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("mkdir /staging; mount /dev/staging /mnt; mount -t tmpfs /staging /srv/ || true");
+    machine.boot().ready_on("/dev/vdb");
+}
+
+fn a_mount_point_with_a_space_is_staged_once() {
+    for mount_point in ["/srv/my staging", "/my \\tmp\tdisk"] {
+        let mut machine = Machine::new();
+        machine.configure(&format!("[staging]\nmount_point = '{mount_point}'"));
+        machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+        let boot = machine.boot();
+        boot.ready_on("/dev/vdb");
+        let path = &boot.the_status()["directories"][0]["path"];
+        assert_eq!(*path, format!("{mount_point}/condor"), "{boot}");
+        let second = machine.boot();
+        second.ready_on("/dev/vdb");
+        assert_eq!(second.the_status()["staging"]["already_mounted"], true);
+    }
+}
+
+fn a_mount_point_behind_a_link_is_staged_once() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nmount_point = \"/data/staging\"");
+    symlink("home", machine.path("/data")).unwrap();
+    machine.may_change("/home/staging");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    for _ in 0..2 {
+        let boot = machine.boot();
+        assert_eq!(boot.code, 0, "{boot}");
+        let there = machine.mounts();
+        let there = there.iter().filter(|mount| mount.point == "/home/staging");
+        assert_eq!(there.count(), 1, "{boot}");
+    }
+}
+
+fn a_mount_point_is_made_with_its_parents_for_everybody_to_enter() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nmount_point = \"/srv/a/b\"");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    let mut boot = machine.command("/bin/sh", None);
+    boot.args(["-c", "umask 077; exec vmstage boot"]);
+    machine.start_command(boot).wait().ready_on("/dev/vdb");
+    machine.sh("umount /srv/a/b");
+    for directory in ["/srv", "/srv/a", "/srv/a/b"] {
+        let metadata = fs::metadata(machine.path(directory)).unwrap();
+        assert_eq!(metadata.mode() & 0o7777, 0o755, "{directory}");
+    }
+}
+
+fn a_mount_point_that_is_a_link_is_an_error() {
+    for target in ["home", "/nowhere"] {
+        let machine = Machine::new();
+        machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+        symlink(target, machine.path("/staging")).unwrap();
+        let boot = machine.boot();
+        boot.failed(4).says("/staging").says("symbolic link");
+    }
+}
+
+fn a_mount_point_that_is_a_file_is_an_error() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(""));
+    fs::write(machine.path("/staging"), "notes").unwrap();
+    machine.boot().failed(4).says("/staging").says("a file");
+}
+
+fn a_mount_point_with_something_in_it_is_mounted_over_with_a_warning() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("mkdir -p /staging/condor/execute; cd /staging; touch one .two; ln -s /etc link");
+    let boot = machine.boot();
+    boot.ready_on("/dev/vdb").warns(&["/staging", "4 "]);
+}
+
+fn after_a_failed_mount_the_mount_point_and_its_parents_are_gone_again() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nmount_point = \"/srv/scratch/disk\"");
+    machine.disk("vdb", &Image::that_cannot_be_mounted(EPHEMERAL0));
+    machine.boot().failed(4).says("/srv/scratch/disk");
+    assert!(!machine.path("/srv").exists());
+
+    fs::create_dir(machine.path("/srv")).unwrap();
+    machine.boot().failed(4);
+    assert!(machine.path("/srv").exists());
+    assert!(!machine.path("/srv/scratch").exists());
+}
+
+fn after_a_failed_mount_an_older_mount_point_is_still_there() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::that_cannot_be_mounted(EPHEMERAL0));
+    machine.sh("mkdir -m 700 /staging");
+    machine.boot().failed(4);
+    machine.sh("touch /staging/notes");
+    machine.boot().failed(4);
+    assert!(machine.path("/staging/notes").exists());
+}
+
+fn without_a_disk_no_mount_point_is_made() {
+    let machine = Machine::new();
+    machine.boot().failed(3);
+    assert!(!machine.path("/staging").exists());
+}
+
+fn a_read_only_root_without_the_mount_point_is_a_plain_error() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.make_root_read_only();
+    let boot = machine.boot();
+    boot.failed(4).says("/staging").says("read-only");
+}
+
+fn a_read_only_root_with_the_mount_point_is_no_obstacle() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    fs::create_dir(machine.path("/staging")).unwrap();
+    machine.make_root_read_only();
+    machine.boot().ready_on("/dev/vdb").warns_of_nothing();
+}
+
+const OLD_MTAB: &str = "/dev/vda1 / ext3 rw 0 0\nproc /proc proc rw 0 0\n";
+
+fn with_mtab_file(content: &str) -> Machine {
+    let machine = Machine::new();
+    fs::remove_file(machine.path("/etc/mtab")).unwrap();
+    fs::write(machine.path("/etc/mtab"), content).unwrap();
+    machine
+}
+
+fn mtab(machine: &Machine) -> String {
+    fs::read_to_string(machine.path("/etc/mtab")).unwrap()
+}
+
+fn mtab_gets_its_line_once() {
+    let machine = with_mtab_file(OLD_MTAB);
+    machine.disk("vdb", &Image::ext2(EPHEMERAL0));
+    machine.boot().ready_on("/dev/vdb").warns_of_nothing();
+    let expected = format!("{OLD_MTAB}/dev/vdb /staging ext2 rw,nosuid,nodev");
+    assert!(mtab(&machine).starts_with(&expected), "{}", mtab(&machine));
+    let lines = mtab(&machine).lines().count();
+    assert_eq!(lines, 3);
+    let left = machine.sh("ls /etc");
+    assert!(!left.contains('~'), "a lock is left behind: {left}");
+
+    machine.boot().ready_on("/dev/vdb");
+    assert_eq!(mtab(&machine).lines().count(), lines);
+
+    // As after a crash: the line is there, the mount is not.
+    machine.sh("umount --no-mtab /staging");
+    machine.boot().ready_on("/dev/vdb");
+    assert_eq!(mtab(&machine).lines().count(), lines);
+}
+
+fn mtab_gets_the_line_that_df_and_umount_understand() {
+    let machine = with_mtab_file("");
+    machine.disk("vdb", &Image::ext2(EPHEMERAL0));
+    machine.boot().ready_on("/dev/vdb");
+    let table = mtab(&machine);
+    let fields: Vec<&str> = table.trim_end().split(' ').collect();
+    assert_eq!(fields.len(), 6, "{table}");
+    assert_eq!(fields[..3], ["/dev/vdb", "/staging", "ext2"]);
+    assert_eq!(fields[4..], ["0", "0"]);
+}
+
+fn mtab_gets_a_mount_point_with_a_space_escaped() {
+    let mut machine = with_mtab_file(OLD_MTAB);
+    machine.configure("[staging]\nmount_point = \"/srv/my staging\"");
+    machine.disk("vdb", &Image::ext2(EPHEMERAL0));
+    machine.boot().ready_on("/dev/vdb");
+    let expected = format!("{OLD_MTAB}/dev/vdb /srv/my\\040staging ext2 rw,nosuid,nodev");
+    assert!(mtab(&machine).starts_with(&expected), "{}", mtab(&machine));
+}
+
+fn an_mtab_without_a_last_newline_is_not_spoilt() {
+    let machine = with_mtab_file(OLD_MTAB.trim_end());
+    machine.disk("vdb", &Image::ext2(EPHEMERAL0));
+    machine.boot().ready_on("/dev/vdb");
+    let expected = format!("{OLD_MTAB}/dev/vdb /staging ext2 ");
+    assert!(mtab(&machine).starts_with(&expected), "{}", mtab(&machine));
+}
+
+fn a_stale_lock_of_mtab_is_a_warning_and_soon_over() {
+    let mut machine = with_mtab_file(OLD_MTAB);
+    machine.may_change("/etc/mtab~");
+    fs::write(machine.path("/etc/mtab~"), "").unwrap();
+    machine.disk("vdb", &Image::ext2(EPHEMERAL0));
+    let boot = machine.boot();
+    boot.ready_on("/dev/vdb").warns(&["/etc/mtab~"]);
+    assert!(boot.took < Duration::from_secs(10), "{boot}");
+}
+
+fn a_stale_temporary_lock_of_mtab_does_no_harm() {
+    let mut machine = with_mtab_file(OLD_MTAB);
+    machine.may_change("/etc");
+    machine.disk("vdb", &Image::ext2(EPHEMERAL0));
+    machine.sh("echo victim > /etc/victim; chmod 644 /etc/victim");
+    // One of them is what the program will call its own.
+    machine.sh("for n in $(seq 1 40000); do echo /etc/mtab~$n; done | xargs -n 5000 ln -s /etc/victim 2>/dev/null || true");
+    let boot = machine.boot();
+    assert_eq!(boot.code, 0, "{boot}");
+    assert_eq!(
+        machine.sh("cat /etc/victim; stat -c %a /etc/victim"),
+        "victim\n644\n"
+    );
+}
+
+fn a_lock_of_mtab_that_is_let_go_is_waited_for() {
+    let mut machine = with_mtab_file(OLD_MTAB);
+    machine.may_change("/etc/mtab~");
+    fs::write(machine.path("/etc/mtab~"), "").unwrap();
+    machine.disk("vdb", &Image::ext2(EPHEMERAL0));
+    let boot = machine.start(&["boot"]);
+    std::thread::sleep(Duration::from_millis(700));
+    fs::remove_file(machine.path("/etc/mtab~")).unwrap();
+    boot.wait().ready_on("/dev/vdb").warns_of_nothing();
+    assert_eq!(mtab(&machine).lines().count(), 3);
+}
+
+fn an_mtab_that_cannot_be_written_is_a_warning() {
+    let machine = with_mtab_file(OLD_MTAB);
+    machine.disk("vdb", &Image::ext2(EPHEMERAL0));
+    fs::create_dir(machine.path("/staging")).unwrap();
+    machine.make_root_read_only();
+    machine.boot().ready_on("/dev/vdb").warns(&["/etc/mtab"]);
+}
+
+const FORMAT: &str = "[staging]\nformat = \"blank\"\n";
+
+fn a_blank_disk_is_not_formatted_by_default() {
+    let machine = Machine::new();
+    let blank = machine.disk("vdb", &Image::blank(64));
+    let boot = machine.boot();
+    boot.failed(3).rejects("/dev/vdb", "blank");
+    assert_eq!(blank.checksum(), Image::blank(64).checksum());
+}
+
+fn a_blank_disk_is_formatted_when_asked_and_found_by_its_label_from_then_on() {
+    let mut machine = Machine::new();
+    machine.configure(FORMAT);
+    machine.disk("vdb", &Image::blank(64));
+    let boot = machine.boot();
+    boot.ready_on("/dev/vdb");
+    assert_eq!(boot.the_status()["staging"]["label"], EPHEMERAL0);
+    assert_eq!(boot.the_status()["staging"]["filesystem"], "ext4");
+
+    machine.sh("echo keep > /staging/tmp/file; umount /staging");
+    machine.configure("[staging]\ndevices = [\"LABEL=ephemeral0\"]\nformat = \"blank\"");
+    machine.boot().ready_on("/dev/vdb");
+    assert_eq!(machine.sh("cat /staging/tmp/file"), "keep\n");
+}
+
+fn a_blank_disk_gets_the_file_system_that_is_asked_for() {
+    for filesystem in ["ext2", "ext3", "ext4", "xfs", "btrfs"] {
+        common::tool(&format!("mkfs.{filesystem}"));
+        let mut machine = Machine::new();
+        machine.configure(&format!("{FORMAT}filesystem = \"{filesystem}\""));
+        machine.disk("vdb", &Image::blank(400));
+        let boot = machine.boot();
+        boot.ready_on("/dev/vdb");
+        assert_eq!(boot.the_status()["staging"]["filesystem"], filesystem);
+        assert_eq!(boot.the_status()["staging"]["label"], EPHEMERAL0);
+    }
+}
+
+fn a_disk_that_is_almost_blank_is_not_formatted() {
+    let mib = 1 << 20;
+    let size = 64 * mib;
+    // The first and last byte, inside the first and last MiB, and a file's worth
+    // anywhere in between.
+    let traces: [(u64, &[u8]); 6] = [
+        (0, b"x"),
+        (mib - 1, b"x"),
+        (size - 1, b"x"),
+        (size - mib, b"x"),
+        (size / 2, b"x"),
+        (size / 3, &[0x55; 300 * 1024]),
+    ];
+    for (offset, bytes) in traces {
+        let mut machine = Machine::new();
+        machine.configure(FORMAT);
+        let image = Image::blank(64).with(offset, bytes);
+        let disk = machine.disk("vdb", &image);
+        machine.boot().failed(3).rejects("/dev/vdb", "");
+        assert_eq!(disk.checksum(), image.checksum(), "at {offset}");
+    }
+}
+
+fn a_disk_with_a_damaged_superblock_is_not_formatted() {
+    let mut machine = Machine::new();
+    machine.configure(FORMAT);
+    let magic = 1024 + 56;
+    let image = Image::ext4(EPHEMERAL0).with(magic, &[0, 0]);
+    let disk = machine.disk("vdb", &image);
+    machine.boot().failed(3).rejects("/dev/vdb", "damaged");
+    assert_eq!(disk.checksum(), image.checksum());
+}
+
+fn a_disk_that_holds_something_is_not_formatted() {
+    let disks = [
+        Image::swap(""),
+        Image::lvm(),
+        Image::luks(),
+        Image::raid(),
+        Image::iso9660("CDROM"),
+        Image::vfat("config-2"),
+        Image::blank(16).with_dos_table(),
+        Image::partitioned("gpt", &[Image::blank(16)]),
+        Image::ext("ext4", "", &["-b", "4096"]).with_hibernation_signature(),
+        Image::that_cannot_be_mounted(EPHEMERAL0),
+    ];
+    for image in disks {
+        let mut machine = Machine::new();
+        machine.configure(FORMAT);
+        let disk = machine.disk("vdb", &image);
+        let boot = machine.boot();
+        assert!(boot.code == 3 || boot.code == 4, "{boot}");
+        assert_eq!(disk.checksum(), image.checksum(), "{boot}");
+    }
+}
+
+fn a_blank_disk_that_no_spec_names_is_not_formatted() {
+    let mut machine = Machine::new();
+    machine.configure(FORMAT);
+    let blank = machine.disk("vdz", &Image::blank(64));
+    machine.boot().failed(3);
+    assert_eq!(blank.checksum(), Image::blank(64).checksum());
+}
+
+fn a_blank_disk_is_not_formatted_where_another_can_be_used() {
+    let mut machine = Machine::new();
+    machine.configure(FORMAT);
+    let blank = machine.disk("vdb", &Image::blank(64));
+    machine.disk("sdb", &Image::ext4(""));
+    machine.boot().ready_on("/dev/sdb");
+    assert_eq!(blank.checksum(), Image::blank(64).checksum());
+}
+
+fn a_disk_whose_end_cannot_be_read_is_not_formatted() {
+    let mut machine = Machine::new();
+    machine.configure(FORMAT);
+    let disk = machine.disk("vdb", &Image::blank(64));
+    disk.truncate(32 << 20);
+    machine
+        .boot()
+        .failed(3)
+        .rejects("/dev/vdb", "cannot be read");
+    assert_eq!(disk.checksum(), Image::blank(32).checksum());
+}
+
+fn a_blank_disk_that_is_read_only_is_rejected() {
+    let mut machine = Machine::new();
+    machine.configure(FORMAT);
+    machine.read_only_disk("vdb", &Image::blank(64));
+    machine.boot().failed(3).rejects("/dev/vdb", "read-only");
+}
+
+fn a_tiny_blank_disk_is_an_error_and_no_panic() {
+    let mut machine = Machine::new();
+    machine.configure(FORMAT);
+    let tiny = Image::blank(0).with(4095, &[0]);
+    machine.disk("vdb", &tiny);
+    let boot = machine.boot();
+    assert!((1..=4).contains(&boot.code), "{boot}");
+    boot.failed(boot.code).does_not_say("panicked");
+}
+
+fn without_mkfs_formatting_is_a_plain_error() {
+    let mut machine = Machine::new();
+    machine.configure(FORMAT);
+    machine.sh("rm -f /usr/sbin/mkfs.ext4 /usr/bin/mkfs.ext4 /sbin/mkfs.ext4");
+    let blank = machine.disk("vdb", &Image::blank(64));
+    let boot = machine.boot();
+    boot.failed(1).says("mkfs.ext4").says("/dev/vdb");
+    assert_eq!(blank.checksum(), Image::blank(64).checksum());
+}
+
+fn a_failing_mkfs_is_quoted() {
+    let mut machine = Machine::new();
+    machine.configure(FORMAT);
+    machine.sh("rm -f /usr/sbin/mkfs.ext4
+        printf '#!/bin/sh\\necho out of luck >&2\\nexit 7\\n' > /usr/sbin/mkfs.ext4
+        chmod 755 /usr/sbin/mkfs.ext4");
+    machine.disk("vdb", &Image::blank(64));
+    machine
+        .boot()
+        .failed(1)
+        .says("out of luck")
+        .says("/dev/vdb");
+}
+
+fn an_environment_without_anything_in_it_suffices() {
+    let mut machine = Machine::new();
+    machine.configure(FORMAT);
+    machine.disk("vdb", &Image::blank(64));
+    let mut boot = machine.command("/usr/sbin/vmstage", None);
+    boot.arg("boot").env_clear();
+    machine.start_command(boot).wait().ready_on("/dev/vdb");
+}
