@@ -12,7 +12,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{need_root, tool};
+use crate::common::{need_root, program, tool};
 
 /// What kind of machine the guest is, and with it the shell that runs its scripts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -115,6 +115,11 @@ impl Guest {
         let guest = Guest::new(system);
         guest.write_program("/etc/init.d/vmstage", &shipped("sysvinit/vmstage"));
         guest
+    }
+
+    /// The program under test instead of the fake.
+    pub fn put_program_itself(&self) {
+        fs::copy(program(), self.path("/usr/sbin/vmstage")).unwrap();
     }
 
     /// What the fake's `boot` and `status` exit with, and what its `watch` does:

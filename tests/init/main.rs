@@ -32,6 +32,8 @@ claims!(
     a_missing_program_is_exit_code_5_and_stop_still_works,
     on_a_systemd_machine_the_units_are_asked,
     systemd_itself_can_run_the_script,
+    the_program_itself_starts_reloads_and_stops,
+    a_failed_boot_of_the_program_itself_is_understood,
     insserv_orders_it_before_condor,
     chkconfig_orders_it_between_sshd_and_condor,
     the_scripts_pass_shellcheck,

@@ -463,3 +463,62 @@ pub fn the_scripts_pass_shellcheck() {
     let faults = String::from_utf8_lossy(&checked.stdout);
     assert!(checked.status.success(), "{faults}");
 }
+
+/// Everything above is with a fake; this is with the program itself.
+pub fn the_program_itself_starts_reloads_and_stops() {
+    for system in EVERY_SYSTEM {
+        eprintln!("on {system:?}");
+        let guest = Guest::with_init_script(system);
+        guest.put_program_itself();
+        guest.write("/etc/passwd", "condor:x:64:65::/:/bin/sh\n");
+        guest.write("/etc/group", "condor:x:65:\n");
+        guest.write("/etc/vmstage.toml", "[metadata]\nsources = []\n");
+        let mounted = guest.shell(&["-c", "mkdir /staging && mount -t tmpfs scratch /staging"]);
+        assert_eq!(mounted.code, Some(0), "{}", mounted.stderr);
+
+        let start = guest.service(&["start"]);
+        assert_eq!(start.code, Some(0), "{}{}", start.stdout, start.stderr);
+        assert!(guest.exists("/staging/condor") && guest.exists("/staging/tmp"));
+        let watches = guest.watches();
+        assert_eq!(watches.len(), 1, "{watches:?}");
+        let status = guest.service(&["status"]);
+        assert_eq!(status.code, Some(0), "{}{}", status.stdout, status.stderr);
+
+        assert_eq!(guest.service(&["reload"]).code, Some(0));
+        let restart = guest.service(&["restart"]);
+        assert_eq!(
+            restart.code,
+            Some(0),
+            "{}{}",
+            restart.stdout,
+            restart.stderr
+        );
+        assert_eq!(guest.watches().len(), 1);
+        assert_ne!(guest.watches(), watches);
+
+        assert_eq!(guest.service(&["stop"]).code, Some(0));
+        assert!(guest.watches().is_empty());
+        assert!(guest.read("/proc/1/mounts").contains("scratch /staging "));
+        assert_eq!(guest.service(&["status"]).code, Some(3));
+    }
+}
+
+pub fn a_failed_boot_of_the_program_itself_is_understood() {
+    let without_a_disk = "[staging]\ndevices = [\"LABEL=no such disk\"]\nwait = \"0s\"\n";
+    for system in EVERY_SYSTEM {
+        eprintln!("on {system:?}");
+        let guest = Guest::with_init_script(system);
+        guest.put_program_itself();
+        guest.write("/etc/vmstage.toml", without_a_disk);
+        let start = guest.service(&["start"]);
+        assert_eq!(start.code, Some(1), "{}{}", start.stdout, start.stderr);
+        assert_eq!(start.stdout, "vmstage: boot failed (exit code 3)\n");
+        assert!(start.stderr.contains("FAILED(3)"), "{}", start.stderr);
+        assert!(guest.watches().is_empty());
+        assert_eq!(guest.service(&["status"]).code, Some(3));
+        assert!(!guest.exists("/staging"));
+
+        guest.write("/etc/vmstage.toml", "[staging]\ndisk = \"vdb\"\n");
+        assert_eq!(guest.service(&["start"]).code, Some(6));
+    }
+}

@@ -182,6 +182,8 @@ pub fn condor_requires_staging_and_stops_before_it_is_unmounted() {
     );
     let after = units.all("condor.service", "After");
     assert!(after.contains("vmstage.service"), "{after:?}");
+    // The drop-in holds also under another unit's name, which ours does not know.
+    assert!(shipped("systemd/condor.service.d/vmstage.conf").contains("\nAfter=vmstage.service\n"));
     // systemd stops in the reverse order.
     assert!(after.contains("staging.mount"), "{after:?}");
     // A fstab line for /staging that fails is no reason against a disk that is mounted.
