@@ -1,6 +1,7 @@
 # make          builds the static binary; says what to do if something is missing
 # make deps     installs what building needs (Debian 12; a Rust toolchain comes first)
 # make test     runs every test; `make deps-test` installs what they need
+# make bench    measures a boot beside what it replaces
 # make install  DESTDIR= PREFIX=/usr
 # make dist     tarball, .deb and .rpm in target/dist
 
@@ -21,7 +22,7 @@ export BINDGEN_EXTRA_CLANG_ARGS_x86_64_unknown_linux_musl := \
 	-nostdinc -isystem /usr/include/x86_64-linux-musl -I"$(CURDIR)/target/libblkid/include"
 CARGO_STATIC := cargo build --locked --release --target $(TARGET)
 
-.PHONY: all deps deps-test man install dist lint test test-rules test-packaging test-host clean
+.PHONY: all deps deps-test man install dist lint test test-rules test-packaging test-host bench clean
 
 all: $(BINARY)
 
@@ -96,6 +97,10 @@ test-packaging: $(BINARY) $(GENERATED)
 # The static binary on this machine: block devices, init scripts, metadata. As root.
 test-host: $(BINARY)
 	VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo test --locked $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
+
+# Ratios: beside the old shell script, mount(2) alone, and blkid -L. As root.
+bench: $(BINARY)
+	VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo bench --locked --profile dev --bench host
 
 clean:
 	rm -rf target
