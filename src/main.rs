@@ -1,3 +1,6 @@
+#[cfg(target_env = "musl")]
+mod unwind;
+
 use std::process::ExitCode;
 
 use clap::Parser;
