@@ -15,6 +15,7 @@ use server::{BlackHole, Server, respond};
 
 claims!(
     the_deadline_is_asked_for_where_every_cloud_has_it,
+    no_thread_is_needed_to_ask,
     without_a_network_boot_is_as_ready_and_ends_in_time,
     dropped_packets_delay_neither_readiness_nor_the_end,
 );
@@ -69,6 +70,32 @@ fn the_deadline_is_asked_for_where_every_cloud_has_it() {
     assert!(!service.seen().is_empty());
     assert!(boot.took < Duration::from_secs(5), "{boot}");
 }
+
+/// On kernels before 2.6.25 waiting for another thread spins.
+fn no_thread_is_needed_to_ask() {
+    // A name, as looking it up is what HTTP clients like to start a thread for.
+    let machine =
+        machine("[metadata]\nsources = [\"openstack\"]\nurl = \"http://metadata.test\"\n");
+    bring_up();
+    fs::write(machine.path("etc/hosts"), "169.254.169.254 metadata.test\n").unwrap();
+    let _service = Server::start_at(SERVICE, |_, stream| {
+        respond(stream, 200, "", br#"{"uuid": "aaaa"}"#)
+    });
+    let mut limited = machine.command("prlimit", Some(NOBODY));
+    // One process of this user, which is the program itself.
+    limited.args(["--nproc=1", "vmstage", "metadata"]);
+    let asked = machine.start_command(limited).wait();
+    assert_eq!(asked.code, 0, "{asked}");
+    assert!(asked.stdout.contains("aaaa"), "{asked}");
+
+    let mut forking = machine.command("prlimit", Some(NOBODY));
+    forking.args(["--nproc=1", "sh", "-c", "/bin/true; :"]);
+    let forked = machine.start_command(forking).wait();
+    assert_ne!(forked.code, 0, "nothing was limited: {forked}");
+}
+
+/// Who has no other process here.
+const NOBODY: u32 = 65533;
 
 /// The moment at which a boot said that it is ready, and the one at which it ended.
 fn timed(machine: &Machine) -> (Duration, Duration) {
