@@ -189,12 +189,17 @@ fn find_deadline(config: &Config, status: &mut Status) {
     let asked = metadata.ask(
         &config.metadata.sources,
         config.metadata.timeout,
-        Again::Early,
+        Again::by_uptime(clock::uptime()),
     );
     let answered = asked.iter().any(|asked| asked.result.is_ok());
     for asked in &asked {
         match &asked.result {
-            Ok(_) => info!("{} answered in {} ms", asked.source, asked.took.as_millis()),
+            Ok(answer) => {
+                info!("{} answered in {} ms", asked.source, asked.took.as_millis());
+                for warning in &answer.warnings {
+                    warn!("{}: {warning}", asked.source);
+                }
+            }
             // One cloud has one source: that others do not answer is nothing to warn of.
             Err(error) if answered => debug!("{}: {error}", asked.source),
             Err(error) => warn!("{}: {error}", asked.source),

@@ -9,6 +9,9 @@ use vmstage::cli::{Cli, Command};
 use vmstage::report::syslog;
 use vmstage::{metadata, probe, status, vdso, watch};
 
+#[cfg(all(target_env = "musl", panic = "abort"))]
+mod no_backtrace;
+
 fn main() -> ExitCode {
     vdso::avoid_broken();
     // Whoever called: what is made here is for everybody to read and enter.

@@ -153,11 +153,19 @@ pub fn boot_id() -> Result<String> {
 }
 
 impl Status {
-    /// A document of this boot in which nothing has been achieved yet. The verdicts of
-    /// an earlier run in this boot are kept: where it staged a disk, they say which.
+    /// A document of this boot in which nothing has been achieved yet. What an earlier
+    /// run in this boot found out holds until it is found out anew: on which disk it
+    /// decided and why, who this VM is and when it must be gone. Else a second boot
+    /// would tell HTCondor for a while that there is no deadline.
     pub fn begin() -> Status {
+        Status::begin_after(Status::read().ok().flatten())
+    }
+
+    fn begin_after(earlier: Option<Status>) -> Status {
         let now = clock::utc(clock::now());
-        let earlier = Status::read().ok().flatten();
+        let (verdicts, instance, deadline) = earlier
+            .map(|earlier| (earlier.verdicts, earlier.instance, earlier.deadline))
+            .unwrap_or_default();
         Status {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").into(),
@@ -169,10 +177,10 @@ impl Status {
             finished_at: now,
             staging: None,
             directories: Vec::new(),
-            verdicts: earlier.map_or(Vec::new(), |status| status.verdicts),
+            verdicts,
             warnings: Vec::new(),
-            instance: None,
-            deadline: None,
+            instance,
+            deadline,
             ignored_limits: Vec::new(),
             sources: Vec::new(),
         }
@@ -262,5 +270,21 @@ impl From<&choose::Verdict> for Verdict {
             verdict: word.into(),
             reason,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example;
+
+    #[test]
+    fn a_second_boot_begins_with_the_deadline_and_with_nothing_achieved() {
+        let earlier = example::with_deadline();
+        let status = Status::begin_after(Some(earlier.clone()));
+        assert_eq!(status.deadline, earlier.deadline);
+        assert_eq!(status.instance, earlier.instance);
+        assert_eq!(status.outcome, Outcome::Failed);
+        assert_eq!(status.staging, None);
     }
 }

@@ -5,7 +5,7 @@
 //! call and makes system calls where there is none, so the entry has to be gone
 //! before that call.
 //!
-//! The second and last file with unsafe code: only a walk past the end of the
+//! Unsafe code for lack of another way: only a walk past the end of the
 //! environment leads to the auxiliary vector.
 
 use nix::libc::{AT_IGNORE, AT_NULL, AT_SYSINFO_EHDR, c_ulong};

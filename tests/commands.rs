@@ -462,8 +462,14 @@ fn status_wait_returns_as_soon_as_the_machine_is_ready() {
     for wait in ["--wait", "--wait=30"] {
         let mut machine = with_labelled_disk();
         // It is the boot, meanwhile, that does.
-        machine.may_change("/staging");
-        machine.may_change("/var/lib/vmstage");
+        for place in [
+            "/staging",
+            "/var/lib/vmstage",
+            "/etc/machinefeatures",
+            "/etc/jobfeatures",
+        ] {
+            machine.may_change(place);
+        }
         let waiting = machine.start(&["status", wait]);
         sleep(Duration::from_millis(700));
         machine.boot().ready_on("/dev/vdb");
@@ -478,6 +484,8 @@ fn status_wait_returns_as_soon_as_the_machine_is_ready() {
 fn status_wait_returns_when_the_boot_has_failed() {
     let mut machine = Machine::new();
     machine.configure("[staging]\nwait = \"1s\"");
+    machine.may_change("/etc/machinefeatures");
+    machine.may_change("/etc/jobfeatures");
     let waiting = machine.start(&["status", "--wait=30"]);
     machine.boot().failed(3);
     let status = waiting.wait();

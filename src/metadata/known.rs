@@ -32,7 +32,10 @@ impl Known {
         match (who, outcome) {
             (Who::Source(Source::Openstack), Ok(_)) => self.openstack_is_absent = false,
             (Who::Source(Source::Openstack), Err(NoAnswer::Http(failure))) => {
-                let refused = matches!(failure.cause, Cause::Status(400..=499, _));
+                let refused = matches!(
+                    failure.cause,
+                    Cause::Status(400..=407 | 409..=428 | 430..=499, _)
+                );
                 self.openstack_is_absent |= refused;
             }
             // Then nobody knows this instance, and the next to be asked is OpenStack.

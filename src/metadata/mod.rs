@@ -76,6 +76,19 @@ pub enum Again {
     Never,
 }
 
+/// For so long after the kernel's start the service may not know an instance yet.
+const EARLY: Duration = Duration::from_secs(5 * 60);
+
+impl Again {
+    /// Early, or not, by how long this system is up.
+    pub fn by_uptime(uptime: Duration) -> Again {
+        match uptime < EARLY {
+            true => Again::Early,
+            false => Again::Yes,
+        }
+    }
+}
+
 /// The sources, and what each of them said last.
 pub struct Metadata<'a> {
     config: &'a Config,

@@ -81,8 +81,11 @@ pub fn final_line(status: &Status, config: &Config) {
 }
 
 pub fn note(consumer: &str, told: Result<()>) {
-    if let Err(e) = told {
-        warn!("{consumer} could not be told: {e:#}");
+    let Err(e) = told else { return };
+    let text = format!("{consumer} could not be told: {e:#}");
+    // What is told in several steps fails in each.
+    if !syslog::warnings().contains(&text) {
+        warn!("{text}");
     }
 }
 
@@ -130,7 +133,7 @@ pub fn instant(unix: u64) -> String {
 
 /// Status documents and directory trees for the consumers' tests.
 #[cfg(test)]
-pub mod example {
+pub(crate) mod example {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;

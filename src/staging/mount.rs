@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::fs;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
 use log::{debug, info, warn};
@@ -21,6 +24,9 @@ use crate::disk::choose::Accepted;
 use crate::disk::inventory::{Number, block_number};
 use crate::disk::observe::kind_in_words;
 use crate::disk::signature::{self, Content};
+
+/// How often a device that is busy is tried.
+const RETRY: Duration = Duration::from_millis(100);
 
 /// A file system that is mounted on the mount point, which has been verified. It
 /// holds the open directory, so that nothing done through it can end up on the file
@@ -143,7 +149,7 @@ pub fn mount(accepted: &Accepted, config: &Staging) -> Result<Staged, MountError
     let made = prepare(&mount_point)
         .with_context(|| what.clone())
         .map_err(MountError::MountPoint)?;
-    let staged = mount_with_any_driver(accepted, &mount_point, &config.options)
+    let staged = mount_with_any_driver(accepted, &mount_point, config)
         .and_then(|()| {
             verify(accepted, &mount_point).inspect_err(|_| unmount_again(accepted, &mount_point))
         })
@@ -217,20 +223,23 @@ fn make_all(mount_point: &Path) -> Result<Made> {
     Ok(made)
 }
 
-fn mount_with_any_driver(
-    accepted: &Accepted,
-    mount_point: &Path,
-    options: &[String],
-) -> Result<()> {
-    let (flags, data) = flags_and_data(options);
+fn mount_with_any_driver(accepted: &Accepted, mount_point: &Path, config: &Staging) -> Result<()> {
+    let (flags, data) = flags_and_data(&config.options);
     for filesystem in drivers(accepted.filesystem()) {
-        let mounted = MountedBySys::builder()
-            .fstype(filesystem)
-            .flags(flags)
-            .data(&data)
-            .mount(accepted.node(), mount_point);
-        match mounted {
-            Ok(_) => {
+        let mount = || {
+            let mounted = MountedBySys::builder()
+                .fstype(filesystem)
+                .flags(flags)
+                .data(&data)
+                .mount(accepted.node(), mount_point);
+            match mounted {
+                // Somebody was quicker: a line in fstab for the same mount point.
+                Err(e) if is_busy(&e) && is_mounted(accepted, mount_point) => Ok(()),
+                mounted => mounted.map(drop),
+            }
+        };
+        match when_free(mount, config.wait) {
+            Ok(()) => {
                 debug!(
                     "mounted {} with the {filesystem} driver",
                     accepted.node().display()
@@ -250,6 +259,29 @@ fn mount_with_any_driver(
         "this kernel has no driver for {} (see /proc/filesystems)",
         accepted.filesystem()
     )
+}
+
+/// Tries again while the device is busy. systemd checks the disk of a line in fstab, and
+/// cloud-init makes a file system on it, while this runs, and both open it exclusively.
+fn when_free(mount: impl Fn() -> io::Result<()>, patience: Duration) -> io::Result<()> {
+    let start = Instant::now();
+    loop {
+        match mount() {
+            Err(e) if is_busy(&e) && start.elapsed() < patience => sleep(RETRY),
+            tried => return tried,
+        }
+    }
+}
+
+fn is_mounted(accepted: &Accepted, mount_point: &Path) -> bool {
+    mounts::read().is_ok_and(|mounts| {
+        mounts::on(&mounts, mount_point)
+            .is_some_and(|mount| block_number(&mount.source) == Some(accepted.number()))
+    })
+}
+
+fn is_busy(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::EBUSY as i32)
 }
 
 /// ext2 and ext3 are mounted by the ext4 driver where the kernel has none of their own

@@ -1,5 +1,6 @@
 //! Loop devices that nobody need detach.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
@@ -58,6 +59,26 @@ impl LoopDevice {
         }
     }
 
+    /// The loop devices that the kernel has, attached or not.
+    pub fn all() -> BTreeSet<u64> {
+        let names = fs::read_dir("/sys/block").unwrap();
+        names
+            .filter_map(|entry| {
+                let name = entry.unwrap().file_name().into_string().ok()?;
+                name.strip_prefix("loop")?.parse().ok()
+            })
+            .collect()
+    }
+
+    /// Takes away the devices that the kernel has made since; it keeps those in use.
+    pub fn remove_unused_but(kept: &BTreeSet<u64>) {
+        let control = File::open("/dev/loop-control").unwrap();
+        for number in LoopDevice::all().difference(kept) {
+            // SAFETY: this ioctl takes a number.
+            let _ = unsafe { ioctl::remove(control.as_raw_fd(), *number as i32) };
+        }
+    }
+
     /// The numbers of the partitions' devices, in their order. They are given to the
     /// kernel by partx: kernels are built without support for one table or another.
     pub fn partitions(&self, nodes: &Path) -> Vec<(u64, u64)> {
@@ -113,6 +134,7 @@ mod ioctl {
     pub const AUTOCLEAR: u32 = 4;
     pub const PARTSCAN: u32 = 8;
 
+    nix::ioctl_write_int_bad!(remove, 0x4C81);
     nix::ioctl_none_bad!(get_free, 0x4C82);
     nix::ioctl_write_ptr_bad!(configure, 0x4C0A, LoopConfig);
 

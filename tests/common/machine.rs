@@ -487,6 +487,9 @@ impl Machine {
                     && path == "etc/mtab"
                     && before.is_some_and(|was| was.starts_with("file "))
                 || staged && is_made && leads_to_mount_point
+                // What batch jobs are told, whatever became of the boot.
+                || boot_code.is_some()
+                    && ["etc/machinefeatures", "etc/jobfeatures", "run/motd.d"].into_iter().any(below)
                 // When the machine was first booted is kept there, and never changed.
                 || boot_code == Some(0) && before.is_none() && below("var/lib/vmstage")
         };
