@@ -4,9 +4,14 @@
 
 mod common;
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
+use std::thread::sleep;
 use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use common::{Image, Machine};
 
@@ -19,6 +24,9 @@ claims![
     an_option_that_the_file_system_does_not_know_is_a_failed_mount,
     a_second_boot_changes_nothing,
     two_boots_at_once_mount_once,
+    a_disk_that_fsck_holds_is_waited_for,
+    a_disk_that_stays_busy_is_an_error,
+    a_disk_that_somebody_else_mounts_there_meanwhile_is_staged,
     a_file_system_that_was_mounted_there_by_hand_is_staged,
     a_tmpfs_that_was_mounted_there_is_staged,
     a_part_of_the_root_disk_mounted_there_is_staged_with_a_warning,
@@ -202,6 +210,53 @@ fn two_boots_at_once_mount_once() {
         }
         machine.boot().ready_on("/dev/vdb");
     }
+}
+
+/// As fsck and mkfs open it.
+fn open_exclusively(machine: &Machine, device: &str) -> File {
+    let mut options = File::options();
+    options.read(true).custom_flags(OFlag::O_EXCL.bits());
+    options.open(machine.path(device)).unwrap()
+}
+
+fn a_disk_that_fsck_holds_is_waited_for() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nwait = \"10s\"");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    let fsck = open_exclusively(&machine, "/dev/vdb");
+    let boot = machine.start(&["boot"]);
+    sleep(Duration::from_millis(500));
+    drop(fsck);
+    let boot = boot.wait();
+    boot.ready_on("/dev/vdb").warns_of_nothing();
+    assert!(boot.took >= Duration::from_millis(500), "{boot}");
+}
+
+fn a_disk_that_stays_busy_is_an_error() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nwait = \"300ms\"");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    let _holder = open_exclusively(&machine, "/dev/vdb");
+    let boot = machine.boot();
+    boot.failed(4).says("/dev/vdb").says("busy");
+    assert!(boot.took >= Duration::from_millis(300), "{boot}");
+}
+
+fn a_disk_that_somebody_else_mounts_there_meanwhile_is_staged() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nwait = \"10s\"");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("mkdir /staging");
+    let holder = open_exclusively(&machine, "/dev/vdb");
+    let mut boot = machine.start(&["boot"]);
+    let process = Pid::from_raw(boot.process().id() as i32);
+    // By now it has looked, found nothing mounted, and tries to mount.
+    sleep(Duration::from_millis(500));
+    kill(process, Signal::SIGSTOP).unwrap();
+    drop(holder);
+    machine.sh("mount /dev/vdb /staging");
+    kill(process, Signal::SIGCONT).unwrap();
+    boot.wait().ready_on("/dev/vdb");
 }
 
 fn a_file_system_that_was_mounted_there_by_hand_is_staged() {

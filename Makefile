@@ -1,0 +1,108 @@
+# make          builds the static binary; says what to do if something is missing
+# make deps     installs what building needs (Debian 12; a Rust toolchain comes first)
+# make test     runs every test; `make deps-test` installs what they need
+# make bench    measures a boot beside what it replaces
+# make install  DESTDIR= PREFIX=/usr
+# make dist     tarball, .deb and .rpm in target/dist
+
+PREFIX  ?= /usr
+DESTDIR ?=
+
+TARGET  := x86_64-unknown-linux-musl
+BINARY  := target/$(TARGET)/release/vmstage
+LIBBLKID := target/libblkid/lib/libblkid.a
+# Made from the command line's definition: man page and completions.
+GENERATED := $(addprefix target/generated/,vmstage.8 vmstage.bash _vmstage vmstage.fish)
+SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -type f)
+
+# Everything is built in target/, whatever the environment says.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+# blkid-sys for musl: musl's headers and the ones of our libblkid, none of the host's.
+export BINDGEN_EXTRA_CLANG_ARGS_x86_64_unknown_linux_musl := \
+	-nostdinc -isystem /usr/include/x86_64-linux-musl -I"$(CURDIR)/target/libblkid/include"
+CARGO_STATIC := cargo build --locked --release --target $(TARGET)
+
+.PHONY: all deps deps-test man install dist lint test test-rules test-packaging test-host bench clean
+
+all: $(BINARY)
+
+$(BINARY): $(SOURCES) $(LIBBLKID)
+	@packaging/deps.sh --check
+	$(CARGO_STATIC)
+	@touch $@
+	@echo "$@: $$(($$(stat -c %s $@) / 1024)) KiB"
+
+$(LIBBLKID): $(wildcard packaging/libblkid/* packaging/libblkid/patches/*)
+	@packaging/deps.sh --check
+	packaging/libblkid/build.sh
+	@touch $@
+
+man: $(GENERATED)
+
+$(GENERATED) &: examples/generate.rs $(BINARY)
+	$(CARGO_STATIC) --example generate
+	@mkdir -p target/generated
+	target/$(TARGET)/release/examples/generate target/generated
+
+deps:
+	packaging/deps.sh lint
+
+deps-test:
+	packaging/deps.sh lint test guest
+
+# What is up to date is not built again, so that this runs where there is no Rust (sudo).
+install: $(BINARY) $(GENERATED)
+	$(call put,755,$(BINARY),$(PREFIX)/sbin/vmstage)
+	@if [ -e "$(DESTDIR)/etc/vmstage.toml" ]; then \
+		echo "$(DESTDIR)/etc/vmstage.toml is there already, and stays as it is"; \
+	else \
+		install -D -m 644 packaging/vmstage.toml "$(DESTDIR)/etc/vmstage.toml"; \
+	fi
+	$(call put-script,644,systemd/vmstage.service,$(PREFIX)/lib/systemd/system/vmstage.service)
+	$(call put-script,644,systemd/vmstage-watch.service,$(PREFIX)/lib/systemd/system/vmstage-watch.service)
+	$(call put,644,systemd/condor.service.d/vmstage.conf,$(PREFIX)/lib/systemd/system/condor.service.d/vmstage.conf)
+	$(call put-script,755,sysvinit/vmstage,/etc/init.d/vmstage)
+	$(call put-script,644,sysvinit/rc.local.sl,$(PREFIX)/share/doc/vmstage/rc.local.sl)
+	$(call put-script,644,sysvinit/rc.local.ubuntu,$(PREFIX)/share/doc/vmstage/rc.local.ubuntu)
+	$(call put,644,target/generated/vmstage.8,$(PREFIX)/share/man/man8/vmstage.8)
+	$(call put,644,target/generated/vmstage.bash,$(PREFIX)/share/bash-completion/completions/vmstage)
+	$(call put,644,target/generated/_vmstage,$(PREFIX)/share/zsh/site-functions/_vmstage)
+	$(call put,644,target/generated/vmstage.fish,$(PREFIX)/share/fish/vendor_completions.d/vmstage.fish)
+
+# $(call put,MODE,FILE,PLACE)
+put = install -D -m $1 $2 "$(DESTDIR)$3"
+# Likewise what names the program by its path, which depends on PREFIX.
+put-script = $(put) && sed -i 's|/usr/sbin/vmstage|$(PREFIX)/sbin/vmstage|g' "$(DESTDIR)$3"
+
+dist: $(BINARY) $(GENERATED)
+	packaging/dist.sh
+
+# The rc.local snippets say nothing of their shell, for they are pasted.
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	shellcheck -x $$(find . \( -name target -o -name .git \) -prune -o -type f -exec \
+		awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh/ { print FILENAME } { nextfile }' {} +)
+	shellcheck -s sh sysvinit/rc.local.*
+
+test: lint test-rules test-packaging test-host
+
+# The rules alone: seconds, no root, the host's libblkid.
+test-rules:
+	cargo test --locked --lib
+
+test-packaging: $(BINARY) $(GENERATED)
+	tests/packaging.sh
+
+# The static binary on this machine: block devices, init scripts, metadata. As root.
+test-host: $(BINARY)
+	VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo test --locked $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
+
+# Ratios: beside the old shell script, mount(2) alone, and blkid -L. As root.
+bench: $(BINARY)
+	VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo bench --locked --profile dev --bench host
+
+clean:
+	rm -rf target
+
+include $(wildcard tests/*/*.mk)
