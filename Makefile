@@ -22,7 +22,8 @@ export BINDGEN_EXTRA_CLANG_ARGS_x86_64_unknown_linux_musl := \
 	-nostdinc -isystem /usr/include/x86_64-linux-musl -I"$(CURDIR)/target/libblkid/include"
 CARGO_STATIC := cargo build --locked --release --target $(TARGET)
 
-.PHONY: all deps deps-test man install dist lint test test-rules test-packaging test-host bench clean
+.PHONY: all deps deps-test man install dist lint test test-rules test-consumers test-packaging
+.PHONY: test-host test-condor fuzz bench clean
 
 all: $(BINARY)
 
@@ -85,18 +86,34 @@ lint:
 		awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh/ { print FILENAME } { nextfile }' {} +)
 	shellcheck -s sh sysvinit/rc.local.*
 
-test: lint test-rules test-packaging test-host
+test: lint test-rules test-consumers test-packaging test-host test-condor test-guest
+	fuzz/run.sh 10
 
 # The rules alone: seconds, no root, the host's libblkid.
 test-rules:
 	cargo test --locked --lib
 
+# What is written for other programs, as they take it: pam_motd, promtool.
+test-consumers:
+	cargo test --locked --lib -- --ignored
+
 test-packaging: $(BINARY) $(GENERATED)
 	tests/packaging.sh
 
-# The static binary on this machine: block devices, init scripts, metadata. As root.
+# The static binary on this machine: block devices, metadata, init scripts, and the
+# oldest kernel. As root.
 test-host: $(BINARY)
-	VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo test --locked $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
+	VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo test --locked --test '*'
+
+# A real HTCondor, in a Debian of its own.
+test-condor:
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=tests/condor/run \
+		cargo test --locked --test condor -- --ignored --test-threads=1
+
+# make fuzz SECONDS=60: for so long each target
+SECONDS ?= 60
+fuzz:
+	fuzz/run.sh $(SECONDS)
 
 # Ratios: beside the old shell script, mount(2) alone, and blkid -L. As root.
 bench: $(BINARY)

@@ -14,7 +14,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use common::{Image, Machine};
-use nix::fcntl::OFlag;
 
 claims![
     each_file_system_that_the_kernel_has_is_staged,
@@ -44,8 +43,6 @@ claims![
     after_a_failed_mount_the_mount_point_and_its_parents_are_gone_again,
     after_a_failed_mount_an_older_mount_point_is_still_there,
     without_a_disk_no_mount_point_is_made,
-    a_disk_that_somebody_has_opened_exclusively_is_waited_for,
-    a_disk_that_stays_busy_is_a_plain_error,
     a_boot_that_is_killed_while_it_waits_leaves_nothing,
     a_label_with_control_characters_breaks_no_line,
     a_read_only_root_without_the_mount_point_is_a_plain_error,
@@ -428,36 +425,6 @@ fn without_a_disk_no_mount_point_is_made() {
     let machine = Machine::new();
     machine.boot().failed(3);
     assert!(!machine.path("/staging").exists());
-}
-
-/// As fsck and mkfs open it.
-fn opened_exclusively(machine: &Machine, device: &str) -> File {
-    let mut options = File::options();
-    options.read(true).custom_flags(OFlag::O_EXCL.bits());
-    options.open(machine.path(device)).unwrap()
-}
-
-fn a_disk_that_somebody_has_opened_exclusively_is_waited_for() {
-    let mut machine = Machine::new();
-    machine.configure("[staging]\nwait = \"20s\"");
-    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
-    let checked = opened_exclusively(&machine, "/dev/vdb");
-    let boot = machine.start(&["boot"]);
-    sleep(Duration::from_secs(1));
-    drop(checked);
-    let boot = boot.wait();
-    boot.ready_on("/dev/vdb");
-    assert!(boot.took < Duration::from_secs(4), "{boot}");
-}
-
-fn a_disk_that_stays_busy_is_a_plain_error() {
-    let mut machine = Machine::new();
-    machine.configure("[staging]\nwait = \"1s\"");
-    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
-    let _held = opened_exclusively(&machine, "/dev/vdb");
-    let boot = machine.boot();
-    boot.failed(4).says("/dev/vdb").says("busy");
-    assert!(boot.took < Duration::from_secs(5), "{boot}");
 }
 
 fn a_boot_that_is_killed_while_it_waits_leaves_nothing() {
