@@ -22,7 +22,8 @@ export BINDGEN_EXTRA_CLANG_ARGS_x86_64_unknown_linux_musl := \
 	-nostdinc -isystem /usr/include/x86_64-linux-musl -I"$(CURDIR)/target/libblkid/include"
 CARGO_STATIC := cargo build --locked --release --target $(TARGET)
 
-.PHONY: all deps deps-test man install dist lint test test-rules test-consumers test-packaging test-host bench clean
+.PHONY: all deps deps-test man install dist lint test test-rules test-consumers test-packaging
+.PHONY: test-host test-condor test-old-kernel fuzz bench clean
 
 all: $(BINARY)
 
