@@ -3,7 +3,6 @@
 
 mod common;
 #[path = "metadata/server.rs"]
-#[allow(dead_code)]
 mod server;
 
 use std::fs;
