@@ -19,7 +19,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use server::{Server, Then};
+use server::{Refusing, Server, Then};
 
 use common::{CONDOR, Disk, Image, Machine, Outcome, Running, need_root, program, skip, tool};
 
@@ -47,6 +47,7 @@ claims_of_each_kernel![
     boot_publishes_the_deadline_that_a_service_gives,
     metadata_prints_what_a_service_says,
     a_silent_service_is_waited_for_without_spinning,
+    a_service_that_refuses_is_asked_again_without_spinning,
     watch_drains_and_says_that_the_deadline_is_reached_without_spinning,
 ];
 
@@ -204,7 +205,7 @@ fn status_tells_of_the_boot_and_waits_for_it_without_spinning(guest: &mut OldGue
 
 fn boot_publishes_the_deadline_that_a_service_gives(guest: &mut OldGuest) {
     guest.disks([("vdb", &Image::ext2("ephemeral0"))]);
-    guest.ask(&leasing(), "");
+    guest.ask(&leasing().url(), "");
 
     let outcome = guest.run(&["boot"]);
 
@@ -222,7 +223,7 @@ fn boot_publishes_the_deadline_that_a_service_gives(guest: &mut OldGuest) {
 }
 
 fn metadata_prints_what_a_service_says(guest: &mut OldGuest) {
-    guest.ask(&leasing(), "");
+    guest.ask(&leasing().url(), "");
     let outcome = guest.run(&["metadata"]);
     assert_eq!(outcome.code, 0, "{outcome}");
     for word in ["an-instance", "vmstage_lifetime", "36h"] {
@@ -238,7 +239,7 @@ fn a_silent_service_is_waited_for_without_spinning(guest: &mut OldGuest) {
         thread::sleep(Duration::from_secs(60));
         Then::Close
     });
-    guest.ask(&silent, "request_timeout = \"1s\"\ntimeout = \"3s\"");
+    guest.ask(&silent.url(), "request_timeout = \"1s\"\ntimeout = \"3s\"");
     let outcome = guest.run_waiting(&["metadata"], Duration::from_secs(2));
     assert_eq!(outcome.code, 1, "{outcome}");
     assert!(outcome.took < Duration::from_secs(5), "{outcome}");
@@ -248,6 +249,15 @@ fn a_silent_service_is_waited_for_without_spinning(guest: &mut OldGuest) {
     );
 }
 
+fn a_service_that_refuses_is_asked_again_without_spinning(guest: &mut OldGuest) {
+    let refusing = Refusing::new();
+    guest.ask(&refusing.url(), "timeout = \"3s\"");
+    let outcome = guest.run_waiting(&["metadata"], Duration::from_secs(1));
+    assert_eq!(outcome.code, 1, "{outcome}");
+    assert!(outcome.stdout.contains("Connection refused"), "{outcome}");
+    assert!(outcome.stdout.contains(" tries in "), "{outcome}");
+}
+
 fn watch_drains_and_says_that_the_deadline_is_reached_without_spinning(guest: &mut OldGuest) {
     guest.disks([("vdb", &Image::ext2("ephemeral0"))]);
     install(&guest.machine, "drain", syscalls());
@@ -255,7 +265,7 @@ fn watch_drains_and_says_that_the_deadline_is_reached_without_spinning(guest: &m
     let at = at.duration_since(UNIX_EPOCH).unwrap().as_secs();
     let document = format!(r#"{{"uuid": "an-instance", "meta": {{"vmstage_deadline": "{at}"}}}}"#);
     guest.ask(
-        &Server::saying(200, "", document.as_bytes()),
+        &Server::saying(200, "", document.as_bytes()).url(),
         "[deadline]\ngrace = \"3s\"\ndrain = [\"/drain\"]\nmin_uptime = \"0s\"",
     );
     guest.run(&["boot"]).ready_on("/dev/vdb");
@@ -345,8 +355,7 @@ impl OldGuest {
     }
 
     /// Configures it to ask this service, and nobody else.
-    fn ask(&mut self, service: &Server, lines: &str) {
-        let url = service.url();
+    fn ask(&mut self, url: &str, lines: &str) {
         self.machine.configure(&format!(
             "[metadata]\nsources = [\"openstack\"]\nurl = \"{url}\"\n{lines}\n"
         ));
