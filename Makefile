@@ -1,6 +1,6 @@
 # make          builds the static binary; says what to do if something is missing
 # make deps     installs what building needs (Debian 12; a Rust toolchain comes first)
-# make test     runs every test; `make deps-test` installs what they need
+# make test     runs every test, as root; installs what they need
 # make bench    measures a boot beside what it replaces
 # make install  DESTDIR= PREFIX=/usr
 # make dist     tarball, .deb and .rpm in target/dist
@@ -22,7 +22,8 @@ export BINDGEN_EXTRA_CLANG_ARGS_x86_64_unknown_linux_musl := \
 	-nostdinc -isystem /usr/include/x86_64-linux-musl -I"$(CURDIR)/target/libblkid/include"
 CARGO_STATIC := cargo build --locked --release --target $(TARGET)
 
-.PHONY: all deps deps-test man install dist lint test test-rules test-packaging test-host bench clean
+.PHONY: all deps deps-test man install dist lint test test-rules test-consumers test-packaging
+.PHONY: test-host test-condor test-old-kernel fuzz bench clean
 
 all: $(BINARY)
 
@@ -39,7 +40,7 @@ $(LIBBLKID): $(wildcard packaging/libblkid/* packaging/libblkid/patches/*)
 
 man: $(GENERATED)
 
-$(GENERATED) &: examples/generate.rs $(BINARY)
+$(GENERATED) &: examples/generate.rs src/cli.rs Cargo.toml Cargo.lock $(LIBBLKID)
 	$(CARGO_STATIC) --example generate
 	@mkdir -p target/generated
 	target/$(TARGET)/release/examples/generate target/generated
@@ -85,18 +86,44 @@ lint:
 		awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh/ { print FILENAME } { nextfile }' {} +)
 	shellcheck -s sh sysvinit/rc.local.*
 
-test: lint test-rules test-packaging test-host
+# Everything, the quick things first; installs what it needs.
+test: deps-test lint test-rules test-consumers test-packaging test-host test-condor test-guest fuzz
 
 # The rules alone: seconds, no root, the host's libblkid.
 test-rules:
 	cargo test --locked --lib
 
+# What is written for other programs, as they take it: pam_motd, promtool.
+test-consumers:
+	cargo test --locked --lib -- --ignored
+
 test-packaging: $(BINARY) $(GENERATED)
 	tests/packaging.sh
 
 # The static binary on this machine: block devices, init scripts, metadata. As root.
+TESTS := $(patsubst tests/%,%,$(patsubst %/main.rs,%,$(basename $(wildcard tests/*.rs)) $(wildcard tests/*/main.rs)))
 test-host: $(BINARY)
-	VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo test --locked $(patsubst tests/%.rs,--test %,$(wildcard tests/*.rs))
+	$(call run-tests,$(filter-out condor old_kernel,$(TESTS)))
+
+run-tests = VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo test --locked $(addprefix --test ,$1)
+
+# In a Debian of its own with a real HTCondor.
+test-condor:
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=tests/condor/run \
+		cargo test --locked --test condor -- --ignored --test-threads=1
+
+ifneq ($(wildcard tests/old_kernel.rs),)
+# As on the kernels of 2006 to 2011.
+test: test-old-kernel
+test-old-kernel: $(BINARY)
+	$(call run-tests,old_kernel)
+endif
+
+# make fuzz FUZZ_SECONDS=600: so long for each target
+FUZZ_SECONDS ?= 60
+test: FUZZ_SECONDS := 15
+fuzz:
+	env -u CARGO_TARGET_DIR fuzz/run.sh $(FUZZ_SECONDS)
 
 # Ratios: beside the old shell script, mount(2) alone, and blkid -L. As root.
 bench: $(BINARY)
@@ -105,4 +132,7 @@ bench: $(BINARY)
 clean:
 	rm -rf target
 
-include $(wildcard tests/*/*.mk)
+include $(wildcard tests/*/*.mk benches/*.mk)
+
+# Tests would get in each other's way; cargo uses all processors by itself.
+.NOTPARALLEL:

@@ -30,10 +30,11 @@ debootstrap debootstrap
 dosfstools mkfs.vfat
 e2fsprogs mkfs.ext4
 fdisk sfdisk
+g++ g++
 genisoimage genisoimage
 groff-base groff
 insserv insserv
-prometheus promtool
+iproute2 ip
 rpm rpmbuild
 systemd systemd-analyze
 xfsprogs mkfs.xfs'

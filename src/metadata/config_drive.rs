@@ -77,8 +77,12 @@ fn find(inventory: &Inventory) -> Result<(PathBuf, String, Vec<PathBuf>)> {
         let names: Vec<String> = found.iter().map(|f| f.1.display().to_string()).collect();
         names.join(" and ")
     };
+    found.sort_by_key(|(_, node, _)| *node);
     if found.len() > 1 {
-        warn!("{} are labelled {LABEL}; the first is taken", names(&found));
+        warn!(
+            "{} are labelled {LABEL}; the first by name is taken",
+            names(&found)
+        );
     }
     match found.into_iter().next() {
         Some((device, node, kind)) => Ok((node.clone(), kind, inventory.mount_points(device))),

@@ -226,8 +226,13 @@ done
 """
 
 
-@case("systemd ubuntu", disks=SCRATCH, files={"/setup": FILL})
-def on_a_full_root_the_disk_is_staged(guest):
+@case("ubuntu", disks=SCRATCH, files={"/setup": FILL})
+def a_full_root_without_mount_point_is_an_error_that_says_so(guest):
+    has_failed(guest, 4, r"/staging.*No space left on device")
+
+
+@case("systemd ubuntu", disks=SCRATCH, files={"/setup": "mkdir /staging\n" + FILL})
+def on_a_full_root_with_a_mount_point_the_disk_is_staged(guest):
     guest.wait_booted()
     check("what is free on the root disk", guest.sh("df --output=avail / | tail -n 1").output.strip(), "0")
     is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
@@ -285,18 +290,15 @@ def the_lifetime_in_the_metadata_becomes_the_deadline(guest):
 
 
 def ready_before_the_answer(guest):
-    """vmstage was ready and condor started long before it gave up asking for the deadline."""
+    """vmstage was ready, so that condor could start, long before it gave up asking for the deadline."""
     status = is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
     check("the deadline", status["deadline"], None)
     assert any(source["error"] for source in status["sources"]), status["sources"]
-    times = guest.sh(
-        "systemctl show vmstage.service -p InactiveExitTimestampMonotonic -p ActiveEnterTimestampMonotonic"
-        " -p ExecMainExitTimestampMonotonic; systemctl show condor.service -p ActiveEnterTimestampMonotonic"
-    ).output
-    started, ready, ended, condor = (int(time) / 1e6 for time in re.findall(r"=(\d+)", times))
-    assert ended - started < 25, f"boot took {ended - started} s to give up"
-    assert ready - started < 5, f"ready after {ready - started} s"
-    assert condor < ended, f"condor started at {condor} s, boot ended at {ended} s"
+    ready, ended = (
+        int(guest.sh(f"systemctl show vmstage.service -p {time}TimestampMonotonic --value").output) / 1e6
+        for time in ("ActiveEnter", "ExecMainExit")
+    )
+    assert 10 < ended - ready < 30, f"boot ended {ended - ready} s after it was ready"
 
 
 @case("systemd", disks=SCRATCH, config="", network=True)

@@ -139,8 +139,8 @@ class VM:
 
     def sh(self, command, timeout=60):
         """Runs a shell command in the guest."""
-        self._shell.sendall(f"sh -c {shlex.quote(command)} </dev/null 2>&1; echo \"$? :end\"\n".encode())
-        answer = self._receive_until(rb"(\d+) :end\n", timeout)
+        self._shell.sendall(f"sh -c {shlex.quote(command)} </dev/null 2>&1; printf '\\n%d :end\\n' $?\n".encode())
+        answer = self._receive_until(rb"\n(\d+) :end\n", timeout)
         return Answer(answer.string[: answer.start()].decode(errors="replace").rstrip("\n"), int(answer[1]))
 
     def _receive_until(self, pattern, timeout):

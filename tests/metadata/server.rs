@@ -1,4 +1,7 @@
-//! HTTP servers on 127.0.0.1 that answer as a test wants, or misbehave.
+//! HTTP servers that answer as a test wants, or misbehave.
+
+// Each test binary uses its part of this.
+#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
@@ -35,11 +38,18 @@ pub enum Then {
 }
 
 impl Server {
-    /// Each connection has a thread. It ends with the process.
     pub fn start(
         answer: impl Fn(&Request, &mut TcpStream) -> Then + Send + Sync + 'static,
     ) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Server::start_at("127.0.0.1:0", answer)
+    }
+
+    /// Each connection has a thread. It ends with the process.
+    pub fn start_at(
+        address: &str,
+        answer: impl Fn(&Request, &mut TcpStream) -> Then + Send + Sync + 'static,
+    ) -> Server {
+        let listener = TcpListener::bind(address).unwrap();
         let server = Server {
             address: listener.local_addr().unwrap(),
             seen: Arc::default(),
@@ -183,7 +193,11 @@ pub struct BlackHole {
 
 impl BlackHole {
     pub fn new() -> BlackHole {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        BlackHole::at("127.0.0.1:0")
+    }
+
+    pub fn at(address: &str) -> BlackHole {
+        let listener = TcpListener::bind(address).unwrap();
         // std asks for a queue of 128 (4096 in later versions); listen(2) again.
         socket::listen(&listener, Backlog::new(0).unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
