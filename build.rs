@@ -22,11 +22,7 @@ fn main() {
     }
     println!("cargo::rustc-link-search=native={}", directory.display());
 
-    // Relocations in a twentieth of the space; musl applies them since 1.2.4, which
-    // Rust brings since 1.93.
-    println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
-
-    // src/unwind.rs takes the place of functions of libunwind.
+    // The first definition of a symbol counts: src/no_backtrace.rs before libunwind.
     println!("cargo::rustc-link-arg-bins=-Wl,-z,muldefs");
 
     let script = here.join("packaging/no-unwind-tables.ld");

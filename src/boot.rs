@@ -12,6 +12,7 @@ use log::{debug, error, info, warn};
 use nix::unistd::geteuid;
 
 use crate::config::{Config, ConfigError, Staging};
+use crate::deadline::Limit;
 use crate::disk;
 use crate::disk::choose::{Choice, FoundBy, Judgement};
 use crate::metadata::{Again, Asked, Metadata};
@@ -205,7 +206,7 @@ fn find_deadline(config: &Config, status: &mut Status) {
             Err(error) => warn!("{}: {error}", asked.source),
         }
     }
-    status.instance = metadata.instance();
+    status.instance = metadata.instance().or(status.instance.take());
     status.sources = asked.iter().map(Asked::published).collect();
 
     let id = status
@@ -217,7 +218,9 @@ fn find_deadline(config: &Config, status: &mut Status) {
         uptime: clock::uptime(),
         boot_id: status.boot_id.clone(),
     };
-    let (decision, warnings) = metadata.decide(None, id.as_deref(), &now);
+    // An earlier run of this boot may have found one; a source that answers knows better.
+    let held = status.deadline.as_ref().filter(|_| !answered);
+    let (decision, warnings) = metadata.decide(held.map(Limit::held), id.as_deref(), &now);
     warnings.iter().for_each(|warning| warn!("{warning}"));
     let deadline = decision.deadline.as_ref();
     status.deadline = deadline.map(|deadline| deadline.published(config.deadline.action));

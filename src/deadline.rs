@@ -105,6 +105,17 @@ fn plausible(unix: u64) -> Result<u64, String> {
     }
 }
 
+impl Limit {
+    /// A deadline that was found before, which holds while nobody can be asked.
+    pub fn held(deadline: &status::Deadline) -> Limit {
+        Limit {
+            origin: deadline.origin.clone(),
+            when: When::At(deadline.at),
+            confirmed_at: deadline.confirmed_at.as_deref().and_then(clock::parse_utc),
+        }
+    }
+}
+
 impl When {
     /// Unix seconds or RFC 3339.
     pub fn from_instant(text: &str) -> When {

@@ -1,6 +1,3 @@
-#[cfg(target_env = "musl")]
-mod unwind;
-
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -11,6 +8,9 @@ use vmstage::boot::{self, Failure};
 use vmstage::cli::{Cli, Command};
 use vmstage::report::syslog;
 use vmstage::{metadata, probe, status, vdso, watch};
+
+#[cfg(all(target_env = "musl", panic = "abort"))]
+mod no_backtrace;
 
 fn main() -> ExitCode {
     vdso::avoid_broken();

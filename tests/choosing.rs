@@ -301,8 +301,7 @@ fn a_disk_that_cannot_be_read_is_rejected_and_the_search_goes_on() {
     machine.disk("vdb", &Image::ext4(EPHEMERAL0)).truncate(0);
     machine.disk("sdb", &Image::ext4(""));
     let boot = machine.boot();
-    boot.ready_on("/dev/sdb")
-        .rejects("/dev/vdb", "input/output error");
+    boot.ready_on("/dev/sdb").rejects("/dev/vdb", "os error 5");
 }
 
 fn a_disk_that_cannot_be_read_does_not_hide_a_label() {

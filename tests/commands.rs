@@ -60,6 +60,7 @@ claims![
     a_terminal_that_is_stopped_is_not_waited_for,
     without_a_console_nothing_is_lost_but_the_line,
     syslog_gets_every_event_of_the_daemon_facility,
+    syslog_gets_a_failure_as_an_error,
     a_syslog_that_does_not_read_is_not_waited_for,
     a_syslog_socket_that_nobody_listens_on_does_no_harm,
     the_service_manager_is_told_when_the_machine_is_ready,
@@ -659,6 +660,16 @@ fn syslog_gets_every_event_of_the_daemon_facility() {
         lines.last().unwrap().contains("ready: /dev/vdb (ext2"),
         "{lines:#?}"
     );
+}
+
+fn syslog_gets_a_failure_as_an_error() {
+    let machine = Machine::new();
+    let syslog = machine.syslog();
+    machine.boot().failed(3);
+    let lines = received(&syslog);
+    let last = lines.last().unwrap();
+    assert!(last.starts_with("<27>vmstage["), "{lines:#?}");
+    assert!(last.contains("FAILED(3): no usable disk"), "{lines:#?}");
 }
 
 fn a_syslog_that_does_not_read_is_not_waited_for() {

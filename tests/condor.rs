@@ -198,7 +198,7 @@ fn publish_first(status: &Status) {
 #[test]
 #[ignore = "needs a real HTCondor: tests/condor/run"]
 fn a_job_runs_on_the_scratch_disk_until_grace_begins() {
-    let deadline = now() + 600 + 22;
+    let deadline = now() + 600 + 30;
     publish_first(&staged("/staging", Some(deadline)));
     let _pool = Pool::start();
 

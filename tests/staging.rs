@@ -4,9 +4,14 @@
 
 mod common;
 
-use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
+use std::thread::sleep;
 use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use common::{Image, Machine};
 
@@ -19,6 +24,9 @@ claims![
     an_option_that_the_file_system_does_not_know_is_a_failed_mount,
     a_second_boot_changes_nothing,
     two_boots_at_once_mount_once,
+    a_disk_that_fsck_holds_is_waited_for,
+    a_disk_that_stays_busy_is_an_error,
+    a_disk_that_somebody_else_mounts_there_meanwhile_is_staged,
     a_file_system_that_was_mounted_there_by_hand_is_staged,
     a_tmpfs_that_was_mounted_there_is_staged,
     a_part_of_the_root_disk_mounted_there_is_staged_with_a_warning,
@@ -35,6 +43,8 @@ claims![
     after_a_failed_mount_the_mount_point_and_its_parents_are_gone_again,
     after_a_failed_mount_an_older_mount_point_is_still_there,
     without_a_disk_no_mount_point_is_made,
+    a_boot_that_is_killed_while_it_waits_leaves_nothing,
+    a_label_with_control_characters_breaks_no_line,
     a_read_only_root_without_the_mount_point_is_a_plain_error,
     a_read_only_root_with_the_mount_point_is_no_obstacle,
     mtab_gets_its_line_once,
@@ -204,6 +214,53 @@ fn two_boots_at_once_mount_once() {
     }
 }
 
+/// As fsck and mkfs open it.
+fn open_exclusively(machine: &Machine, device: &str) -> File {
+    let mut options = File::options();
+    options.read(true).custom_flags(OFlag::O_EXCL.bits());
+    options.open(machine.path(device)).unwrap()
+}
+
+fn a_disk_that_fsck_holds_is_waited_for() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nwait = \"10s\"");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    let fsck = open_exclusively(&machine, "/dev/vdb");
+    let boot = machine.start(&["boot"]);
+    sleep(Duration::from_millis(500));
+    drop(fsck);
+    let boot = boot.wait();
+    boot.ready_on("/dev/vdb").warns_of_nothing();
+    assert!(boot.took >= Duration::from_millis(500), "{boot}");
+}
+
+fn a_disk_that_stays_busy_is_an_error() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nwait = \"300ms\"");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    let _holder = open_exclusively(&machine, "/dev/vdb");
+    let boot = machine.boot();
+    boot.failed(4).says("/dev/vdb").says("busy");
+    assert!(boot.took >= Duration::from_millis(300), "{boot}");
+}
+
+fn a_disk_that_somebody_else_mounts_there_meanwhile_is_staged() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nwait = \"10s\"");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("mkdir /staging");
+    let holder = open_exclusively(&machine, "/dev/vdb");
+    let mut boot = machine.start(&["boot"]);
+    let process = Pid::from_raw(boot.process().id() as i32);
+    // By now it has looked, found nothing mounted, and tries to mount.
+    sleep(Duration::from_millis(500));
+    kill(process, Signal::SIGSTOP).unwrap();
+    drop(holder);
+    machine.sh("mount /dev/vdb /staging");
+    kill(process, Signal::SIGCONT).unwrap();
+    boot.wait().ready_on("/dev/vdb");
+}
+
 fn a_file_system_that_was_mounted_there_by_hand_is_staged() {
     let machine = Machine::new();
     machine.disk("vdz", &Image::ext4("elsewhere"));
@@ -370,6 +427,41 @@ fn without_a_disk_no_mount_point_is_made() {
     assert!(!machine.path("/staging").exists());
 }
 
+fn a_boot_that_is_killed_while_it_waits_leaves_nothing() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nwait = \"20s\"");
+    let before = machine.root_tree();
+    let mut boot = machine.start(&["boot"]);
+    sleep(Duration::from_millis(500));
+    boot.process().kill().unwrap();
+    drop(boot);
+    assert_eq!(machine.root_tree(), before);
+    // Nor does it keep the next one from its turn.
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.boot().ready_on("/dev/vdb");
+}
+
+fn a_label_with_control_characters_breaks_no_line() {
+    let volume_name = 1024 + 120;
+    let image = Image::ext2("x").with(volume_name, b"a\nREADY=1\n\x1b[2J\0");
+    let machine = Machine::new();
+    machine.disk("vdb", &image);
+    let manager = common::bind_socket(&machine.path("/run"), "notify");
+    let boot = machine.run_with(&["boot"], &[("NOTIFY_SOCKET", "/run/notify")]);
+    boot.ready_on("/dev/vdb");
+    let mut told = [0; 4096];
+    let length = manager.recv(&mut told).unwrap();
+    let told = String::from_utf8_lossy(&told[..length]).into_owned();
+    assert_eq!(told.matches("READY=1\n").count(), 1, "{told:?}");
+    let status = machine.run(&["status"]);
+    let probe = machine.run(&["probe"]);
+    for said in [&boot.console, &boot.stderr, &status.stdout, &probe.stdout] {
+        assert!(!said.contains("\nREADY=1"), "{said:?}");
+        assert!(!said.contains('\x1b'), "{said:?}");
+    }
+    assert_eq!(boot.console.lines().count(), 1, "{boot}");
+}
+
 fn a_read_only_root_without_the_mount_point_is_a_plain_error() {
     let machine = Machine::new();
     machine.disk("vdb", &Image::ext4(EPHEMERAL0));
@@ -480,7 +572,7 @@ fn a_lock_of_mtab_that_is_let_go_is_waited_for() {
     fs::write(machine.path("/etc/mtab~"), "").unwrap();
     machine.disk("vdb", &Image::ext2(EPHEMERAL0));
     let boot = machine.start(&["boot"]);
-    std::thread::sleep(Duration::from_millis(700));
+    sleep(Duration::from_millis(700));
     fs::remove_file(machine.path("/etc/mtab~")).unwrap();
     boot.wait().ready_on("/dev/vdb").warns_of_nothing();
     assert_eq!(mtab(&machine).lines().count(), 3);

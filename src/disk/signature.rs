@@ -237,7 +237,11 @@ impl Probe {
         }
         // SAFETY: libblkid's text values end in NUL and live until the next probing.
         let text: CString = unsafe { CStr::from_ptr(text) }.to_owned();
-        Some(text.to_string_lossy().into_owned())
+        // What is on a disk may end up on a terminal.
+        Some(
+            text.to_string_lossy()
+                .replace(|c: char| c.is_control(), "\u{fffd}"),
+        )
     }
 }
 

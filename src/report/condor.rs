@@ -33,7 +33,7 @@ pub fn publish(status: &Status, _: &Config) -> Result<bool> {
     publish_in(Path::new("/"), status)
 }
 
-fn publish_in(root: &Path, status: &Status) -> Result<bool> {
+pub(super) fn publish_in(root: &Path, status: &Status) -> Result<bool> {
     let directory = super::below(root, DIRECTORY);
     if !directory.is_dir() {
         return Ok(false);
@@ -162,6 +162,8 @@ fn mentioned_elsewhere(root: &Path, name: &str) -> Result<bool> {
     };
     Ok(files
         .iter()
+        // A named pipe must not hold it.
+        .filter(|file| file.is_file())
         .filter_map(|file| fs::read(file).ok())
         .any(sets))
 }
@@ -202,7 +204,8 @@ fn signal(process: &Process, signal: Signal) -> Result<()> {
     }
 }
 
-/// Running processes of this name, as `/proc/<pid>/status` has it.
+/// Running processes of this name that root started, as `/proc/<pid>/status` has it: a
+/// pilot job may bring an HTCondor of its own, which reads another configuration.
 fn processes(proc: &Path, name: &'static str) -> Vec<Process> {
     let listing = fs::read_dir(proc).into_iter().flatten().flatten();
     listing
@@ -216,7 +219,9 @@ fn processes(proc: &Path, name: &'static str) -> Vec<Process> {
             // SIGHUP is the lowest bit.
             let caught = u64::from_str_radix(field("SigCgt:")?, 16).ok()?;
             let ended = field("State:")?.starts_with('Z');
-            (field("Name:")? == name && !ended).then_some(Process {
+            // The first is the real one: the daemons go to and fro between the others.
+            let of_root = field("Uid:")?.split_whitespace().next()? == "0";
+            (field("Name:")? == name && of_root && !ended).then_some(Process {
                 pid: Pid::from_raw(pid),
                 name,
                 catches_hangup: caught & 1 == 1,
@@ -373,30 +378,35 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
     }
 
     #[test]
-    fn a_process_is_found_by_its_name_and_known_to_catch_the_signal() {
-        let status = |name: &str, state: &str, caught: &str| {
-            format!(
-                "Name:\t{name}\nState:\t{state}\nSigIgn:\t0000000000001002\nSigCgt:\t{caught}\n"
-            )
+    fn a_process_of_root_is_found_by_its_name_and_known_to_catch_the_signal() {
+        let status = |name: &str, state: &str, uid: u32, caught: &str| {
+            format!("Name:\t{name}\nState:\t{state}\nUid:\t{uid}\t100\t0\t100\nSigCgt:\t{caught}\n")
         };
         let (caught, not) = ("0000000000014eed", "0000000000000002");
         let files = [
             (
                 "proc/41/status",
-                status("condor_master", "S (sleeping)", caught),
+                status("condor_master", "S (sleeping)", 0, caught),
             ),
             (
                 "proc/42/status",
-                status("condor_master", "R (running)", not),
+                status("condor_master", "R (running)", 0, not),
             ),
             (
                 "proc/43/status",
-                status("condor_startd", "S (sleeping)", caught),
+                status("condor_startd", "S (sleeping)", 0, caught),
             ),
-            ("proc/44/status", status("condor_master", "Z (zombie)", not)),
+            (
+                "proc/44/status",
+                status("condor_master", "Z (zombie)", 0, not),
+            ),
+            (
+                "proc/45/status",
+                status("condor_master", "S (sleeping)", 1000, caught),
+            ),
             (
                 "proc/self/status",
-                status("condor_master", "S (sleeping)", caught),
+                status("condor_master", "S (sleeping)", 0, caught),
             ),
         ];
         let files: Vec<_> = files

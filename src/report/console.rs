@@ -20,7 +20,8 @@ const CONSOLE: &str = "/dev/console";
 pub fn line(status: &Status, now: u64) -> String {
     let (Outcome::Ready, Some(staging)) = (status.outcome, &status.staging) else {
         let error = status.error.as_deref().unwrap_or("unknown error");
-        return format!("FAILED({}): {error}", status.exit_code);
+        let line = format!("FAILED({}): {error}", status.exit_code);
+        return line.replace(|c: char| c.is_control(), " ");
     };
     let label = staging
         .label
@@ -50,7 +51,8 @@ pub fn line(status: &Status, now: u64) -> String {
             clock::relative(deadline.at, now)
         );
     }
-    line
+    // A label or an error may hold anything; the line is one line.
+    line.replace(|c: char| c.is_control(), " ")
 }
 
 /// Writes a line to the console, which is not waited for. Where standard error is the

@@ -40,7 +40,7 @@ pub fn are_own(directory: &Path) -> bool {
     directory.join(MARK).exists()
 }
 
-fn publish_in(root: &Path, status: &Status, config: &Config) -> Result<bool> {
+pub(super) fn publish_in(root: &Path, status: &Status, config: &Config) -> Result<bool> {
     let processors = processors(root);
     let deadline = status.deadline.as_ref().map(|d| d.at.to_string());
     let grace = status.deadline.as_ref().map_or_else(

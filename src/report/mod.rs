@@ -269,3 +269,41 @@ pub(crate) mod example {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_in_which_nothing_can_be_written_is_an_error_for_each_consumer() {
+        let pam = ("lib/security/pam_motd.so", "/run/motd.d");
+        let tree = example::Tree::new(&[pam, ("etc/condor/", ""), ("run/", "")]);
+        // Not even root makes a file there.
+        for link in ["etc/condor/config.d", "etc/machinefeatures", "run/motd.d"] {
+            symlink("/proc/tty", tree.root().join(link)).unwrap();
+        }
+        let config = "[report]\ntextfile_directory = \"/etc/condor/config.d\"";
+        let config = Config::parse(config).unwrap();
+        let (root, status) = (tree.root(), example::with_deadline());
+        for (told, path) in [
+            (
+                condor::publish_in(root, &status),
+                "config.d/99-vmstage.config",
+            ),
+            (
+                machine_features::publish_in(root, &status, &config),
+                "etc/machinefeatures/.vmstage",
+            ),
+            (motd::publish_in(root, &status), "run/motd.d/vmstage"),
+            (
+                textfile::publish_in(root, &status, &config),
+                "config.d/vmstage.prom",
+            ),
+        ] {
+            let error = format!("{:#}", told.unwrap_err());
+            assert!(error.contains(&format!("{path}: ")), "{error}");
+        }
+    }
+}

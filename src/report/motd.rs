@@ -26,7 +26,7 @@ pub fn publish(status: &Status, _: &Config) -> Result<bool> {
     publish_in(Path::new("/"), status)
 }
 
-fn publish_in(root: &Path, status: &Status) -> Result<bool> {
+pub(super) fn publish_in(root: &Path, status: &Status) -> Result<bool> {
     let text = text(status);
     let script_directory = super::below(root, "/etc/update-motd.d");
     let motd = super::below(root, "/etc/motd");

@@ -15,7 +15,7 @@ pub fn publish(status: &Status, config: &Config) -> Result<bool> {
     publish_in(Path::new("/"), status, config)
 }
 
-fn publish_in(root: &Path, status: &Status, config: &Config) -> Result<bool> {
+pub(super) fn publish_in(root: &Path, status: &Status, config: &Config) -> Result<bool> {
     let directory = super::below(root, &config.report.textfile_directory);
     if !directory.is_dir() {
         return Ok(false);

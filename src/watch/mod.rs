@@ -11,6 +11,8 @@ mod progress;
 mod schedule;
 
 use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,7 +26,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::boot::Failure;
 use crate::config::{Config, Source};
-use crate::deadline::{Deadline, Limit, When};
+use crate::deadline::{Deadline, Limit};
 use crate::metadata::http::{jitter, wait_before_next_try};
 use crate::metadata::{Again, Asked, Metadata};
 use crate::report::{self, callback, syslog, systemd, terminals};
@@ -48,6 +50,7 @@ pub fn run(config_file: Option<&Path>) -> Result<u8, Failure> {
     if config.report.syslog {
         syslog::connect();
     }
+    let _alone = be_the_only_one()?;
     let stop = flag(&[SIGTERM, SIGINT])?;
     let reload = flag(&[SIGHUP])?;
     report::note("the service manager", systemd::watching());
@@ -69,6 +72,28 @@ pub fn run(config_file: Option<&Path>) -> Result<u8, Failure> {
             }
             Err(wrong) => warn!("the configuration is wrong, the old one is kept: {wrong}"),
         }
+    }
+}
+
+/// Two would ask twice as often, and both end the machine. Where there is no place for
+/// the lock, nothing is lost by not holding it.
+fn be_the_only_one() -> Result<Option<File>, Failure> {
+    let path = status::runtime_directory().join("watch.lock");
+    let opened = fs::create_dir_all(status::runtime_directory()).and_then(|()| {
+        File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            // Whoever can open it can hold the lock.
+            .mode(0o600)
+            .open(&path)
+    });
+    match opened {
+        Ok(lock) if lock.try_lock().is_err() => Err(Failure::Other(anyhow!(
+            "another vmstage watch is running and holds {}",
+            path.display()
+        ))),
+        opened => Ok(opened.ok()),
     }
 }
 
@@ -125,7 +150,7 @@ impl<'a> Watch<'a> {
         let mut watch = Watch {
             config,
             metadata: Metadata::new(config),
-            held: held.map(held_limit),
+            held: held.map(Limit::held),
             instance: status.and_then(|status| status.instance),
             deadline: None,
             asked: Vec::new(),
@@ -392,14 +417,5 @@ impl<'a> Watch<'a> {
         if self.warned.insert(warning.clone()) {
             warn!("{warning}");
         }
-    }
-}
-
-/// The deadline of the status file as a limit: it holds while nobody can be asked.
-fn held_limit(deadline: &status::Deadline) -> Limit {
-    Limit {
-        origin: deadline.origin.clone(),
-        when: When::At(deadline.at),
-        confirmed_at: deadline.confirmed_at.as_deref().and_then(clock::parse_utc),
     }
 }

@@ -30,7 +30,7 @@ use nix::sched::{CloneFlags, unshare};
 
 pub use image::Image;
 pub use loop_device::{Attach, LoopDevice};
-pub use machine::{CONDOR, Machine, Running, Tree};
+pub use machine::{CONDOR, Disk, Machine, Running, Tree};
 pub use outcome::{Mount, Outcome};
 
 /// The main function of a file of claims.

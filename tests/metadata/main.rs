@@ -776,14 +776,19 @@ fn features_are_found_by_the_environment_although_nobody_else_answers() {
 
 #[test]
 fn the_directory_that_vmstage_publishes_is_not_read() {
+    let own = std::env::temp_dir().join(format!("vmstage-own-features-{}", std::process::id()));
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::write(own.join(".vmstage"), "").unwrap();
+    std::fs::write(own.join("shutdowntime"), "1900000000").unwrap();
     let environment = Environment {
-        machine: Some("/etc/machinefeatures".into()),
+        machine: Some(own.display().to_string()),
         job: None,
     };
     let refusing = Refusing::new();
     let config = config(&refusing.url(), "");
     let mut metadata = Metadata::with_environment(&config, environment);
     let asked = metadata.ask(&[], seconds(1), Again::Yes);
+    std::fs::remove_dir_all(&own).unwrap();
     let error = error_of(&asked, MACHINE_FEATURES);
     assert!(
         error.contains("is what vmstage itself publishes"),

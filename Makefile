@@ -1,0 +1,138 @@
+# make          builds the static binary; says what to do if something is missing
+# make deps     installs what building needs (Debian 12; a Rust toolchain comes first)
+# make test     runs every test, as root; installs what they need
+# make bench    measures a boot beside what it replaces
+# make install  DESTDIR= PREFIX=/usr
+# make dist     tarball, .deb and .rpm in target/dist
+
+PREFIX  ?= /usr
+DESTDIR ?=
+
+TARGET  := x86_64-unknown-linux-musl
+BINARY  := target/$(TARGET)/release/vmstage
+LIBBLKID := target/libblkid/lib/libblkid.a
+# Made from the command line's definition: man page and completions.
+GENERATED := $(addprefix target/generated/,vmstage.8 vmstage.bash _vmstage vmstage.fish)
+SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -type f)
+
+# Everything is built in target/, whatever the environment says.
+export CARGO_TARGET_DIR := $(CURDIR)/target
+# blkid-sys for musl: musl's headers and the ones of our libblkid, none of the host's.
+export BINDGEN_EXTRA_CLANG_ARGS_x86_64_unknown_linux_musl := \
+	-nostdinc -isystem /usr/include/x86_64-linux-musl -I"$(CURDIR)/target/libblkid/include"
+CARGO_STATIC := cargo build --locked --release --target $(TARGET)
+
+.PHONY: all deps deps-test man install dist lint test test-rules test-consumers test-packaging
+.PHONY: test-host test-condor test-old-kernel fuzz bench clean
+
+all: $(BINARY)
+
+$(BINARY): $(SOURCES) $(LIBBLKID)
+	@packaging/deps.sh --check
+	$(CARGO_STATIC)
+	@touch $@
+	@echo "$@: $$(($$(stat -c %s $@) / 1024)) KiB"
+
+$(LIBBLKID): $(wildcard packaging/libblkid/* packaging/libblkid/patches/*)
+	@packaging/deps.sh --check
+	packaging/libblkid/build.sh
+	@touch $@
+
+man: $(GENERATED)
+
+$(GENERATED) &: examples/generate.rs src/cli.rs Cargo.toml Cargo.lock $(LIBBLKID)
+	$(CARGO_STATIC) --example generate
+	@mkdir -p target/generated
+	target/$(TARGET)/release/examples/generate target/generated
+
+deps:
+	packaging/deps.sh lint
+
+deps-test:
+	packaging/deps.sh lint test guest
+
+# What is up to date is not built again, so that this runs where there is no Rust (sudo).
+install: $(BINARY) $(GENERATED)
+	$(call put,755,$(BINARY),$(PREFIX)/sbin/vmstage)
+	@if [ -e "$(DESTDIR)/etc/vmstage.toml" ]; then \
+		echo "$(DESTDIR)/etc/vmstage.toml is there already, and stays as it is"; \
+	else \
+		install -D -m 644 packaging/vmstage.toml "$(DESTDIR)/etc/vmstage.toml"; \
+	fi
+	$(call put-script,644,systemd/vmstage.service,$(PREFIX)/lib/systemd/system/vmstage.service)
+	$(call put-script,644,systemd/vmstage-watch.service,$(PREFIX)/lib/systemd/system/vmstage-watch.service)
+	$(call put,644,systemd/condor.service.d/vmstage.conf,$(PREFIX)/lib/systemd/system/condor.service.d/vmstage.conf)
+	$(call put-script,755,sysvinit/vmstage,/etc/init.d/vmstage)
+	$(call put-script,644,sysvinit/rc.local.sl,$(PREFIX)/share/doc/vmstage/rc.local.sl)
+	$(call put-script,644,sysvinit/rc.local.ubuntu,$(PREFIX)/share/doc/vmstage/rc.local.ubuntu)
+	$(call put,644,target/generated/vmstage.8,$(PREFIX)/share/man/man8/vmstage.8)
+	$(call put,644,target/generated/vmstage.bash,$(PREFIX)/share/bash-completion/completions/vmstage)
+	$(call put,644,target/generated/_vmstage,$(PREFIX)/share/zsh/site-functions/_vmstage)
+	$(call put,644,target/generated/vmstage.fish,$(PREFIX)/share/fish/vendor_completions.d/vmstage.fish)
+
+# $(call put,MODE,FILE,PLACE)
+put = install -D -m $1 $2 "$(DESTDIR)$3"
+# Likewise what names the program by its path, which depends on PREFIX.
+put-script = $(put) && sed -i 's|/usr/sbin/vmstage|$(PREFIX)/sbin/vmstage|g' "$(DESTDIR)$3"
+
+dist: $(BINARY) $(GENERATED)
+	packaging/dist.sh
+
+# The rc.local snippets say nothing of their shell, for they are pasted.
+lint:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	shellcheck -x $$(find . \( -name target -o -name .git \) -prune -o -type f -exec \
+		awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh/ { print FILENAME } { nextfile }' {} +)
+	shellcheck -s sh sysvinit/rc.local.*
+
+# Everything, the quick things first; installs what it needs.
+test: deps-test lint test-rules test-consumers test-packaging test-host test-condor test-guest fuzz
+
+# The rules alone: seconds, no root, the host's libblkid.
+test-rules:
+	cargo test --locked --lib
+
+# What is written for other programs, as they take it: pam_motd, promtool.
+test-consumers:
+	cargo test --locked --lib -- --ignored
+
+test-packaging: $(BINARY) $(GENERATED)
+	tests/packaging.sh
+
+# The static binary on this machine: block devices, init scripts, metadata. As root.
+TESTS := $(patsubst tests/%,%,$(patsubst %/main.rs,%,$(basename $(wildcard tests/*.rs)) $(wildcard tests/*/main.rs)))
+test-host: $(BINARY)
+	$(call run-tests,$(filter-out condor old_kernel,$(TESTS)))
+
+run-tests = VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo test --locked $(addprefix --test ,$1)
+
+# In a Debian of its own with a real HTCondor.
+test-condor:
+	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=tests/condor/run \
+		cargo test --locked --test condor -- --ignored --test-threads=1
+
+ifneq ($(wildcard tests/old_kernel.rs),)
+# As on the kernels of 2006 to 2011.
+test: test-old-kernel
+test-old-kernel: $(BINARY)
+	$(call run-tests,old_kernel)
+endif
+
+# make fuzz FUZZ_SECONDS=600: so long for each target
+FUZZ_SECONDS ?= 60
+test: FUZZ_SECONDS := 15
+fuzz:
+	env -u CARGO_TARGET_DIR fuzz/run.sh $(FUZZ_SECONDS)
+
+# Ratios: beside the old shell script, mount(2) alone, and blkid -L. As root.
+bench: $(BINARY)
+	VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo bench --locked --profile dev --bench host
+
+clean:
+	rm -rf target
+
+include $(wildcard tests/*/*.mk benches/*.mk)
+
+# Tests would get in each other's way; cargo uses all processors by itself.
+.NOTPARALLEL:

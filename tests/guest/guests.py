@@ -1,0 +1,99 @@
+"""The systems that vmstage is booted in, and one such guest as a case sees it."""
+
+import json
+from typing import NamedTuple
+
+import images
+from vm import VM, Drive
+
+COMMON = images.tree(images.INSIDE / "common")
+MOUNTED = "findmnt -rno SOURCE,FSTYPE,OPTIONS {0} 2>/dev/null || awk '$2 == \"{0}\" {{ print $1, $3, $4 }}' /proc/mounts"
+
+
+class System(NamedTuple):
+    root: str  # name of the root disk
+    own: str  # the folder under inside/ with what makes it a guest
+    rc_local: str = ""  # the snippet in /etc/rc.local; the path of it in what `make install` puts there
+    setup: str = ""  # run in the guest's root before its init is started
+
+
+SL, UBUNTU = "/usr/share/doc/vmstage/rc.local.sl", "/usr/share/doc/vmstage/rc.local.ubuntu"
+ENABLE = "systemctl --quiet enable vmstage.service vmstage-watch.service\n"
+SYSTEMS = {
+    # busybox, no udev, /etc/mtab a file
+    "minimal": System("minimal", "minimal", rc_local=UBUNTU),
+    # Debian with systemd and udev
+    "systemd": System("systemd", "systemd", setup=ENABLE),
+    # Debian with SysV init, as Scientific Linux 5 and Ubuntu 12.04 did it, and with the init script
+    "sl": System("sysvinit", "sysvinit", rc_local=SL),
+    "ubuntu": System("sysvinit", "sysvinit", rc_local=UBUNTU),
+    "sysvinit": System("sysvinit", "sysvinit", setup="update-rc.d vmstage defaults\nupdate-rc.d condor defaults\n"),
+    # Debian with systemd and cloud-init, which mounts ephemeral0 on /mnt
+    "cloud-init": System("cloud-init", "systemd", setup=ENABLE),
+}
+
+
+class Disk(NamedTuple):
+    """A disk of a case, next to the root disk."""
+
+    write: callable  # one of those in images
+    bus: str = ""  # "virtio" or "scsi"; empty: the bus of the case
+    serial: str = ""
+    late: bool = False
+
+
+class Guest(VM):
+    """A guest of a case: its root disk is disk0, the case's disks are disk1 and so on."""
+
+    def __init__(self, directory, system, bus, disks, config, files=None, cmdline="", **options):
+        self.system = system
+        # The root disk is on the same bus, so this is what the first of the case's disks is called.
+        self.scratch = {"virtio": "/dev/vdb", "scsi": "/dev/sdb", "xvdb": "/dev/xvdb"}[bus]
+        recipe = SYSTEMS[system]
+        installed = images.installed()
+        own = COMMON | images.tree(images.INSIDE / recipe.own) | installed | {"/etc/vmstage.toml": config}
+        if recipe.rc_local:
+            own["/etc/rc.local"] = f"#!/bin/sh -e\n{installed[recipe.rc_local].read_text()}exit 0\n"
+        files = own | (files or {})
+        files["/setup"] = recipe.setup + files.get("/setup", "")
+        root_bus = "scsi" if bus == "scsi" else "virtio"
+        drives = [Drive(images.root_disk(recipe.root), root_bus, throw_away=True)]
+        for number, disk in enumerate(disks, 1):
+            path = directory / f"disk{number}"
+            disk.write(path)
+            drives.append(Drive(path, disk.bus or root_bus, disk.serial, late=disk.late))
+        super().__init__(
+            directory, images.kernel()[0], images.initramfs(directory, files), drives,
+            f"root=/dev/{'sda' if bus == 'scsi' else 'vda'} {'guest.xvdb' * (bus == 'xvdb')} {cmdline}",
+            **options,
+        )  # fmt: skip
+
+    def wait_booted(self):
+        """Waits until the guest's init has nothing left to start."""
+        self.sh("until [ -e /run/guest-booted ]; do sleep 0.2; done", timeout=400)
+
+    def status(self):
+        """What `vmstage status` has to say, as its JSON."""
+        return json.loads(self.sh("vmstage status --format json").output)
+
+    def mounted(self, path="/staging"):
+        """The device, file system type and options that are mounted on a path; empty if nothing is."""
+        return self.sh(MOUNTED.format(path)).output.split()
+
+    def below(self, path="/staging"):
+        """What is under a path on the root disk, below anything mounted there; None if it does not exist."""
+        self.sh("mkdir -p /run/below && mount --bind / /run/below")
+        answer = self.sh(f"ls -A /run/below{path}")
+        self.sh("umount /run/below")
+        return answer.output.split() if answer.code == 0 else None
+
+    def now(self):
+        """The guest's clock, in Unix seconds."""
+        return int(self.sh("date +%s").output)
+
+    def owner_and_mode(self, path):
+        return self.sh(f"stat -c '%U:%G %a %F' {path}").output
+
+    def condor_runs(self):
+        """Whether the stand-in for HTCondor was started: it writes a file where its jobs would."""
+        return self.sh("test -e /staging/condor/job").code == 0

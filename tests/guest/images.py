@@ -1,0 +1,304 @@
+"""What guests are made of: a kernel, an initramfs, root disks and scratch disks, all under target/guest."""
+
+import functools
+import gzip
+import hashlib
+import json
+import os
+import re
+import shutil
+import struct
+import subprocess
+import tempfile
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+INSIDE = Path(__file__).with_name("inside")
+WORK = REPOSITORY / "target" / "guest"
+# Drivers that Debian's cloud kernel has as modules.
+MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "virtio_net", "isofs", "vfat", "nls_ascii"]
+MODULES += ["nls_cp437", "loop"]
+MIB = 1 << 20
+
+
+def say(text):
+    print(f"guest: {text}", flush=True)
+
+
+def run(*command, **options):
+    """Runs a command of the host; what it printed is in the error if it fails."""
+    done = subprocess.run(
+        [str(word) for word in command], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, **options,
+    )  # fmt: skip
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(map(str, command))} ended with {done.returncode}:\n{done.stdout}")
+    return done.stdout
+
+
+# The kernel and the initramfs
+
+
+def kernel():
+    """Debian's cloud kernel, downloaded but not installed: the image and the folder of its modules."""
+    folder = WORK / "kernel"
+    if not folder.exists():
+        say("downloading Debian's cloud kernel")
+        unpacked = fresh(folder.with_suffix(".new"))
+        (package,) = re.findall(r"Depends: (linux-image-\S+)", run("apt-cache", "depends", "linux-image-cloud-amd64"))
+        run("apt-get", "download", package, cwd=unpacked)
+        (file,) = unpacked.glob("*.deb")
+        run("dpkg-deb", "--extract", file, unpacked)
+        file.unlink()
+        unpacked.rename(folder)
+    (image,) = folder.glob("boot/vmlinuz-*")
+    (modules,) = folder.glob("lib/modules/*")
+    return image, modules
+
+
+def initramfs(directory, files):
+    """An initramfs that puts `files` (path in the guest → content, or a file of the host) on the guest's root disk,
+    runs /setup there if that is one of them, and starts the guest's init."""
+    image = directory / "initramfs"
+    with open(image, "wb") as out:
+        out.write(base_initramfs().read_bytes())
+        out.write(bytes(-out.tell() % 4))  # the kernel looks for the next archive at multiples of four
+        out.write(cpio({f"payload{path}": content for path, content in files.items()}))
+    return image
+
+
+def base_initramfs():
+    """The part that every guest has: busybox, the drivers, /init and the shell on the second serial port."""
+    _, modules = kernel()
+    image = WORK / "initramfs.gz"
+    init, shell = INSIDE / "init", INSIDE / "guest-shell"
+    newest_source = max(file.stat().st_mtime for file in (init, shell, Path(__file__)))
+    if image.exists() and image.stat().st_mtime > newest_source:
+        return image
+    files = {file.stem: file for file in modules.rglob("*.ko")}
+    order = []
+    for name in MODULES:
+        load_order(name, files, order)
+    entries = {"init": init, "bin/busybox": Path("/bin/busybox"), "payload/usr/sbin/guest-shell": shell}
+    entries |= {f"modules/{name}.ko": files[name] for name in order}
+    entries["modules/order"] = "".join(f"{name}\n" for name in order)
+    written = image.with_suffix(f".{os.getpid()}")
+    written.write_bytes(gzip.compress(cpio(entries), 1))
+    written.rename(image)
+    return image
+
+
+def load_order(name, files, order):
+    """Appends a module to `order` behind those it depends on, as its .modinfo section names them."""
+    _, _, rest = files[name].read_bytes().partition(b"\0depends=")
+    for dependency in rest.partition(b"\0")[0].decode().split(","):
+        if dependency and dependency.replace("-", "_") not in order:
+            load_order(dependency if dependency in files else dependency.replace("_", "-"), files, order)
+    if name not in order:
+        order.append(name)
+
+
+def cpio(entries):
+    """A cpio archive in the kernel's "newc" form."""
+    out = bytearray()
+
+    def add(name, mode, content=b""):
+        numbers = (0, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name) + 1, 0)
+        out.extend(b"070701" + b"".join(b"%08X" % number for number in numbers) + name.encode() + b"\0")
+        out.extend(b"\0" * (-len(out) % 4))
+        out.extend(content)
+        out.extend(b"\0" * (-len(out) % 4))
+
+    folders = set()
+    for name, content in entries.items():
+        for folder in reversed(Path(name).parents[:-1]):
+            if folder not in folders:
+                folders.add(folder)
+                add(str(folder), 0o040755)
+        if isinstance(content, Path) and content.is_symlink():
+            add(name, 0o120777, os.readlink(content).encode())
+        elif isinstance(content, Path):
+            add(name, 0o100000 | content.stat().st_mode & 0o7777, content.read_bytes())
+        else:
+            # A text that starts as a script does is one.
+            add(name, 0o100755 if content.startswith("#!") else 0o100644, content.encode())
+    add("TRAILER!!!", 0)
+    return bytes(out)
+
+
+def tree(folder):
+    """The files under a folder of the host, as `initramfs` takes them."""
+    return {f"/{file.relative_to(folder)}": file for file in sorted(folder.rglob("*")) if not file.is_dir() or file.is_symlink()}
+
+
+# Root disks
+
+
+def root_disk(name):
+    return minimal() if name == "minimal" else debian(name)
+
+
+def minimal():
+    """The root disk of a guest that is busybox and nothing else."""
+    image = WORK / "minimal.img"
+    if not image.exists():
+        with tempfile.TemporaryDirectory(dir=WORK) as folder:
+            root = Path(folder) / "root"
+            for name in ("bin", "sbin", "usr/bin", "usr/sbin", "etc", "dev", "proc", "sys", "run", "tmp", "mnt", "var/log"):
+                (root / name).mkdir(parents=True)
+            (root / "var/run").symlink_to("/run")
+            shutil.copy("/bin/busybox", root / "bin")
+            run("chroot", root, "/bin/busybox", "--install", "-s")
+            written = Path(folder) / "image"
+            filesystem("ext4", label="guest-root", size=64, contents=root)(written)
+            written.rename(image)
+    return image
+
+
+DEBIAN = {
+    "systemd": "systemd-sysv udev dbus kmod",
+    "sysvinit": "sysvinit-core initscripts sysv-rc udev kmod procps inetutils-syslogd",
+    "cloud-init": "systemd-sysv udev dbus kmod iproute2 cloud-init",
+}
+# Nobody waits for these in a throw-away guest, and they take the processor from what is measured.
+MASKED = "apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service"
+MASKED += " fstrim.timer systemd-tmpfiles-clean.timer getty@tty1.service serial-getty@ttyS0.service"
+CUSTOMIZE = f"""\
+useradd --system --user-group --home-dir /nonexistent --shell /usr/sbin/nologin condor
+passwd -d root
+echo guest >/etc/hostname
+echo 'LABEL=guest-root / ext4 defaults 0 0' >/etc/fstab
+for unit in {MASKED}; do ln -sf /dev/null /etc/systemd/system/$unit; done
+[ ! -e /lib/systemd/systemd ] || systemd-machine-id-setup
+"""
+
+
+def debian(name):
+    """The root disk of a Debian guest, made once from the mirror that apt is configured with."""
+    suite = os_release()["VERSION_CODENAME"]
+    recipe = json.dumps([suite, DEBIAN[name], CUSTOMIZE])
+    image = WORK / f"debian-{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.img"
+    if image.exists():
+        return image
+    say(f"making the root disk of {image.stem} ({DEBIAN[name]})")
+    with tempfile.TemporaryDirectory(dir=WORK) as folder:
+        root = Path(folder) / "root"
+        run(
+            "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", f"--include={DEBIAN[name].replace(' ', ',')}",
+            *(f"--dpkgopt=path-exclude=/usr/share/{docs}/*" for docs in ("doc", "man", "locale")),
+            f"--customize-hook=chroot \"$1\" sh -ec '{CUSTOMIZE.replace(chr(39), chr(34))}'",
+            suite, root, *apt_sources(suite),
+        )  # fmt: skip
+        written = Path(folder) / "image"
+        filesystem("ext4", label="guest-root", size=1024, contents=root)(written)
+        written.rename(image)
+    return image
+
+
+def os_release():
+    lines = Path("/etc/os-release").read_text().splitlines()
+    return {key: value.strip('"') for key, _, value in (line.partition("=") for line in lines)}
+
+
+def apt_sources(suite):
+    """The lines of a sources.list for the Debian that this host's apt is configured with."""
+    index = run(
+        "apt-get", "indextargets", "--format", "deb $(REPO_URI) $(RELEASE) $(COMPONENT)",
+        "Created-By: Packages", "Origin: Debian", f"Codename: {suite}",
+    )  # fmt: skip
+    lines = sorted({line for line in index.splitlines() if line.endswith(" main")})
+    if not lines:
+        raise RuntimeError(f"apt has no source for Debian {suite}; run apt-get update")
+    return lines
+
+
+@functools.cache
+def installed():
+    """What `make install` puts into a guest."""
+    folder = fresh(WORK / "installed")
+    run("make", "install", f"DESTDIR={folder}", "PREFIX=/usr", cwd=REPOSITORY)
+    return tree(folder)
+
+
+def prepare(names):
+    """Makes what guests with these root disks need, so that none of them waits for another."""
+    WORK.mkdir(parents=True, exist_ok=True)
+    installed()
+    base_initramfs()
+    for name in sorted(names):
+        root_disk(name)
+
+
+# Scratch disks: each of these returns a function that writes the image to a path
+
+
+def filesystem(kind, label="", size=256, contents=None):
+    """A file system of the given kind on the whole disk."""
+
+    def write(path):
+        blank(size)(path)
+        options = {
+            "vfat": ["-n", label] if label else [],
+            "xfs": ["-q", *(["-L", label] if label else [])],
+        }.get(kind, ["-q", *(["-L", label] if label else []), *(["-m0", "-d", str(contents)] if contents else [])])
+        run(f"mkfs.{kind}", *options, path)
+
+    return write
+
+
+def swap(size=64):
+    def write(path):
+        blank(size)(path)
+        run("mkswap", path)
+
+    return write
+
+
+def blank(size=64):
+    def write(path):
+        with open(path, "wb") as disk:
+            disk.truncate(size * MIB)
+
+    return write
+
+
+def corrupt(label=""):
+    """An ext4 file system whose superblock is whole and whose group descriptors are not."""
+
+    def write(path):
+        filesystem("ext4", label)(path)
+        with open(path, "r+b") as disk:
+            disk.seek(1024)
+            (log_block_size,) = struct.unpack_from("<I", disk.read(1024), 24)
+            block = 1024 << log_block_size
+            disk.seek(2 * block if block == 1024 else block)
+            disk.write(b"\xff" * block)
+
+    return write
+
+
+def config_drive(meta_data):
+    """A config drive as Nova makes it: ISO 9660 with the label config-2."""
+
+    def write(path):
+        with tempfile.TemporaryDirectory(dir=WORK) as folder:
+            tree = Path(folder) / "openstack" / "latest"
+            tree.mkdir(parents=True)
+            (tree / "meta_data.json").write_text(json.dumps(meta_data))
+            run("genisoimage", "-quiet", "-R", "-J", "-V", "config-2", "-o", path, folder)
+
+    return write
+
+
+def debugfs(image, command):
+    """What debugfs says about a file system that is not mounted."""
+    return subprocess.run(
+        ["debugfs", "-R", command, image], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True
+    ).stdout
+
+
+def fresh(folder):
+    """An empty folder, whatever was there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder

@@ -1,0 +1,205 @@
+"""One virtual machine under QEMU: started, read on its console, talked to over a second serial line, ended."""
+
+import functools
+import json
+import os
+import re
+import select
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+METADATA_PROGRAM = Path(__file__).with_name("metadata.py")
+# The guest's only network: a link-local one in which QEMU itself answers, and that leads nowhere else.
+NETWORK = "user,id=net,restrict=on,net=169.254.0.0/16,host=169.254.0.2,dns=169.254.0.3,dhcpstart=169.254.0.15"
+SHELL_IS_UP = b"guest-shell: ready\n"
+
+
+class Answer(NamedTuple):
+    """What a command in the guest printed, on both of its outputs, and its exit code."""
+
+    output: str
+    code: int
+
+
+class Drive(NamedTuple):
+    """A disk image and how the guest gets to see it."""
+
+    path: Path
+    bus: str = "virtio"  # or "scsi"
+    serial: str = ""
+    throw_away: bool = False  # what the guest writes is forgotten, the image stays as it was
+    late: bool = False  # not there at boot: plugged in by VM.plug
+
+
+class VM:
+    """A machine that exists for the length of a `with` block. Its logs stay in `directory`.
+
+    `metadata` answers at 169.254.169.254; with `network` alone there is a network in which nobody does."""
+
+    def __init__(self, directory, kernel, initramfs, drives=(), cmdline="", metadata=None, network=False, memory=384, reboots=False):
+        self.directory = Path(directory)
+        self.drives = {f"disk{number}": drive for number, drive in enumerate(drives)}
+        self.console_log = self.directory / "console.log"
+        self.metadata = metadata
+        self._received = b""
+        self._arguments = [
+            # QEMU dies with us, however we die.
+            "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64",
+            *accelerator(), "-machine", "pc", "-cpu", "Nehalem", "-smp", "1", "-m", str(memory),
+            "-nodefaults", "-display", "none", "-rtc", "base=utc",
+            "-action", f"reboot={'reset' if reboots else 'shutdown'}",
+            # cloud-init knows an OpenStack instance by this.
+            "-smbios", "type=1,product=OpenStack Nova",
+            "-kernel", str(kernel), "-initrd", str(initramfs),
+            "-append", f"console=ttyS0 loglevel=4 mitigations=off net.ifnames=0 panic=-1 {cmdline}",
+            "-chardev", f"file,id=console,path={escaped(self.console_log)}", "-serial", "chardev:console",
+            "-device", "virtio-scsi-pci,id=scsi",
+        ]  # fmt: skip
+        for name, drive in self.drives.items():
+            snapshot = "on" if drive.throw_away else "off"
+            self._arguments += [
+                "-drive",
+                f"if=none,id={name}-image,format=raw,discard=unmap,snapshot={snapshot},file={escaped(drive.path)}",
+            ]
+            if not drive.late:
+                self._arguments += ["-device", json.dumps(self._device(name))]
+        if metadata:
+            answer = f"{sys.executable} -IS {METADATA_PROGRAM} {metadata.directory}"
+            service = f",guestfwd=tcp:169.254.169.254:80-cmd:{escaped(answer)}"
+        if metadata or network:
+            self._arguments += ["-netdev", NETWORK + (service if metadata else "")]
+            self._arguments += ["-device", "virtio-net-pci,netdev=net,romfile="]
+
+    def _device(self, name):
+        drive = self.drives[name]
+        device = {"driver": "virtio-blk-pci", "id": name, "drive": f"{name}-image"}
+        if drive.bus == "scsi":
+            device |= {"driver": "scsi-hd", "bus": "scsi.0"}
+        if drive.serial:
+            device["serial"] = drive.serial
+        return device
+
+    def __enter__(self):
+        self._shell, shell = socket.socketpair()
+        self._monitor, monitor = socket.socketpair()
+        with shell, monitor, open(self.directory / "qemu.log", "wb") as log:
+            self._qemu = subprocess.Popen(
+                [
+                    *self._arguments,
+                    "-chardev", f"socket,id=shell,fd={shell.fileno()}", "-serial", "chardev:shell",
+                    "-chardev", f"socket,id=monitor,fd={monitor.fileno()}", "-mon", "chardev=monitor,mode=control",
+                ],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(shell.fileno(), monitor.fileno()),
+                env=os.environ | {"TMPDIR": str(self.directory)},  # for what the guest writes on throw-away drives
+            )  # fmt: skip
+        self._monitor_lines = self._monitor.makefile("r", encoding="utf-8")
+        json.loads(self._monitor_lines.readline() or "null")  # the greeting
+        self.qmp("qmp_capabilities")
+        return self
+
+    def __exit__(self, *_):
+        self._qemu.kill()
+        self._qemu.wait()
+        self._monitor_lines.close()
+        self._monitor.close()
+        self._shell.close()
+
+    def qmp(self, command, **arguments):
+        """A command for QEMU itself."""
+        self._monitor.sendall(json.dumps({"execute": command, "arguments": arguments}).encode() + b"\n")
+        for line in self._monitor_lines:
+            reply = json.loads(line)
+            if "return" in reply:
+                return reply["return"]
+            if "error" in reply:
+                raise RuntimeError(f"QEMU refused {command}: {reply['error']['desc']}")
+        raise RuntimeError(f"QEMU is gone: {(self.directory / 'qemu.log').read_text()}")
+
+    def plug(self, name):
+        """Puts a late drive into the running machine."""
+        self.qmp("device_add", **self._device(name))
+
+    def unplug(self, name):
+        """Pulls a drive out of the running machine."""
+        self.qmp("device_del", id=name)
+
+    def tell(self, command):
+        """Runs a shell command in the guest that nobody waits for: poweroff, reboot."""
+        self._shell.sendall(f"{command}\n".encode())
+
+    def wait_shell(self, timeout=400):
+        """Waits until the guest takes commands."""
+        self._receive_until(SHELL_IS_UP, timeout)
+
+    def sh(self, command, timeout=60):
+        """Runs a shell command in the guest."""
+        self._shell.sendall(f"sh -c {shlex.quote(command)} </dev/null 2>&1; printf '\\n%d :end\\n' $?\n".encode())
+        answer = self._receive_until(rb"\n(\d+) :end\n", timeout)
+        return Answer(answer.string[: answer.start()].decode(errors="replace").rstrip("\n"), int(answer[1]))
+
+    def _receive_until(self, pattern, timeout):
+        end = time.monotonic() + timeout
+        while not (found := re.search(pattern, self._received)):
+            readable, _, _ = select.select([self._shell], [], [], max(0, end - time.monotonic()))
+            more = self._shell.recv(65536) if readable else b""
+            if not more:
+                what = "did not answer within {timeout} s" if not readable else "went off"
+                raise TimeoutError(f"the guest {what.format(timeout=timeout)}; it last said {self._received[-500:]!r}")
+            with open(self.directory / "shell.log", "ab") as log:
+                log.write(more)
+            self._received += more
+        self._received = self._received[found.end() :]
+        return found
+
+    def console(self):
+        """Everything the guest has written on its console so far."""
+        return self.console_log.read_bytes().decode(errors="replace").replace("\r", "")
+
+    def wait_console(self, pattern, timeout=120):
+        """Waits for a line on the console."""
+        end = time.monotonic() + timeout
+        while not (found := re.search(pattern, self.console(), re.MULTILINE)):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{pattern!r} was not on the console within {timeout} s")
+            time.sleep(0.1)
+        return found
+
+    def wait_off(self, timeout=120):
+        """Waits until the guest has switched its machine off."""
+        try:
+            self._qemu.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise TimeoutError(f"the guest was still running after {timeout} s") from None
+
+
+def escaped(value):
+    """A comma ends a value on QEMU's command line, two are one."""
+    return str(value).replace(",", ",,")
+
+
+@functools.cache
+def accelerator():
+    """KVM if a virtual machine really runs under it, and runs fast: a /dev/kvm alone says neither."""
+    # A boot sector that writes 0x10 to QEMU's exit port, which ends QEMU with code 0x21.
+    sector = bytes.fromhex("b010e6f4f4").ljust(510, b"\0") + b"\x55\xaa"
+    with tempfile.NamedTemporaryFile() as disk:
+        disk.write(sector)
+        disk.flush()
+        try:
+            trial = subprocess.run(
+                [
+                    "qemu-system-x86_64", "-accel", "kvm", "-machine", "pc", "-cpu", "Nehalem", "-nodefaults",
+                    "-display", "none", "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
+                    "-drive", f"format=raw,file={disk.name},snapshot=on",
+                ],
+                stdin=subprocess.DEVNULL, capture_output=True, timeout=2,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired:
+            return ("-accel", "tcg")
+    return ("-accel", "kvm" if trial.returncode == 0x21 else "tcg")

@@ -1,0 +1,192 @@
+#!/bin/bash
+# What `make`, `make install` and `make dist` make, and how they refuse. Without
+# arguments every claim below, else those that are named.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit
+
+binary=target/x86_64-unknown-linux-musl/release/vmstage
+man_page=target/generated/vmstage.8
+
+fail() {
+    echo "    $*"
+    exit 1
+}
+
+# A claim that this machine cannot look at ends with 77, and in CI that is a failure.
+need() {
+    local tool
+    for tool in "$@"; do
+        command -v "$tool" >/dev/null || {
+            echo "    there is no $tool here (packaging/deps.sh test)"
+            exit 77
+        }
+    done
+}
+
+equal() {
+    [ "$1" = "$2" ] || fail "expected and found:" "$(diff <(echo "$1") <(echo "$2"))"
+}
+
+files_in() { (cd "$1" && find . -type f -printf '%m %P\n' | LC_ALL=C sort -k 2); }
+
+the_binary_is_static_stripped_and_at_most_1_5_mib() {
+    need readelf
+    ! readelf --wide --program-headers --dynamic $binary | grep -E 'INTERP|NEEDED' ||
+        fail "it asks for an interpreter or a library"
+    ! readelf --wide --sections $binary | grep -E '\.symtab|\.debug' || fail "it is not stripped"
+    local size
+    size=$(stat -c %s $binary)
+    [ "$size" -le $((3 * 512 * 1024)) ] || fail "it has $size bytes"
+}
+
+the_binary_runs_where_there_is_nothing_else() {
+    [ "$(id -u)" = 0 ] || { echo "    chroot needs root"; exit 77; }
+    cp $binary "$tmp/vmstage"
+    equal "vmstage $version" "$(chroot "$tmp" /vmstage --version)"
+}
+
+the_binary_has_the_libblkid_that_is_pinned() {
+    local pinned
+    pinned=$(sed -n 's/^version=//p' packaging/libblkid/pin)
+    grep -aqF "$pinned" $binary || fail "there is no $pinned in it"
+    grep -q "BLKID_VERSION *\"$pinned" target/libblkid/include/blkid/blkid.h || fail "other headers"
+}
+
+install_puts_every_file_in_its_place() {
+    make -s install DESTDIR="$tmp" PREFIX=/usr || fail "make install failed"
+    equal "755 etc/init.d/vmstage
+644 etc/vmstage.toml
+644 usr/lib/systemd/system/condor.service.d/vmstage.conf
+644 usr/lib/systemd/system/vmstage-watch.service
+644 usr/lib/systemd/system/vmstage.service
+755 usr/sbin/vmstage
+644 usr/share/bash-completion/completions/vmstage
+644 usr/share/doc/vmstage/rc.local.sl
+644 usr/share/doc/vmstage/rc.local.ubuntu
+644 usr/share/fish/vendor_completions.d/vmstage.fish
+644 usr/share/man/man8/vmstage.8
+644 usr/share/zsh/site-functions/_vmstage" "$(files_in "$tmp")"
+    cmp $binary "$tmp/usr/sbin/vmstage" || fail "another binary"
+}
+
+install_leaves_an_existing_configuration_alone() {
+    mkdir "$tmp/etc"
+    echo mine >"$tmp/etc/vmstage.toml"
+    make -s install DESTDIR="$tmp" | grep -q "vmstage.toml is there already" || fail "it says nothing of it"
+    equal mine "$(cat "$tmp/etc/vmstage.toml")"
+}
+
+another_prefix_is_in_all_that_names_the_program() {
+    make -s install DESTDIR="$tmp" PREFIX=/opt/vm >/dev/null || fail "make install failed"
+    ! grep -rI /usr/sbin/vmstage "$tmp" || fail "these name another program than the installed one"
+    local file
+    for file in opt/vm/lib/systemd/system/vmstage.service opt/vm/lib/systemd/system/vmstage-watch.service \
+        etc/init.d/vmstage opt/vm/share/doc/vmstage/rc.local.sl opt/vm/share/doc/vmstage/rc.local.ubuntu; do
+        grep -q /opt/vm/sbin/vmstage "$tmp/$file" || fail "$file does not name /opt/vm/sbin/vmstage"
+    done
+    [ -x "$tmp/opt/vm/sbin/vmstage" ] || fail "no program there"
+}
+
+the_man_page_has_every_command_and_exit_code_and_no_mistake() {
+    need groff
+    equal "" "$(groff -man -Tutf8 -ww -z $man_page 2>&1)"
+    local text command code
+    text=$(groff -man -Tutf8 $man_page | sed 's/.\x08//g; s/\x1b\[[0-9;]*m//g')
+    for command in $($binary --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p'); do
+        [ "$command" = help ] || grep -q "vmstage $command$" <<<"$text" || fail "nothing on vmstage $command"
+    done
+    for code in 0 1 2 3 4 5 6; do
+        sed -n '/^EXIT STATUS/,/^FILES/p' <<<"$text" | grep -q "^ *$code  " || fail "nothing on exit code $code"
+    done
+}
+
+bash_completes_commands_and_options() {
+    equal "probe --format" "$(
+        # shellcheck source=/dev/null
+        source target/generated/vmstage.bash
+        complete_word() {
+            COMP_WORDS=("$@") COMP_CWORD=$(($# - 1))
+            _vmstage vmstage "${*: -1}" "${*: -2:1}"
+            echo "${COMPREPLY[*]}"
+        }
+        echo "$(complete_word vmstage pr)" "$(complete_word vmstage probe --fo)"
+    )"
+}
+
+a_source_of_libblkid_with_another_sum_stops_the_build() {
+    mkdir "$tmp/packaging"
+    cp -r packaging/libblkid "$tmp/packaging/"
+    echo "not util-linux" >"$tmp/util-linux.tar.xz"
+    local said
+    if said=$(LIBBLKID_TARBALL=$tmp/util-linux.tar.xz "$tmp/packaging/libblkid/build.sh" 2>&1); then
+        fail "it went on: $said"
+    fi
+    grep -q "$(sha256sum <"$tmp/util-linux.tar.xz" | cut -d' ' -f1)" <<<"$said" || fail "the found sum is not named: $said"
+    grep -q "$(sed -n 's/^sha256=//p' packaging/libblkid/pin)" <<<"$said" || fail "the pinned sum is not named: $said"
+    [ ! -e "$tmp/target/libblkid/lib" ] || fail "there is a library"
+}
+
+a_missing_tool_is_named_with_the_way_to_install_it() {
+    local tool said
+    mkdir "$tmp/bin"
+    for tool in cc make patch xz cargo rustc; do
+        ln -s "$(command -v $tool)" "$tmp/bin/$tool"
+    done
+    if said=$(PATH=$tmp/bin packaging/deps.sh --check 2>&1); then
+        fail "nothing is missing without musl-gcc"
+    fi
+    equal "deps: missing: musl-tools; run 'make deps' (or packaging/deps.sh), which installs what is missing" "$said"
+}
+
+the_packages_have_what_install_puts_and_the_licences() {
+    need dpkg-deb rpm rpmbuild
+    make -s dist >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
+    make -s install DESTDIR="$tmp/installed" PREFIX=/usr
+    mkdir "$tmp/tar" "$tmp/deb"
+    tar -xzf target/dist/vmstage-"$version"-x86_64.tar.gz -C "$tmp/tar"
+    dpkg-deb -x target/dist/vmstage_"$version"_amd64.deb "$tmp/deb"
+    local expected rpm=target/dist/vmstage-$version-1.x86_64.rpm
+    expected=$({
+        files_in "$tmp/installed"
+        printf '644 usr/share/doc/vmstage/%s\n' CHANGELOG.md COPYING.LGPL-2.1-or-later LICENSE-APACHE LICENSE-MIT copyright
+    } | LC_ALL=C sort -k 2)
+    equal "$expected" "$(files_in "$tmp/tar")"
+    equal "$expected" "$(files_in "$tmp/deb")"
+    equal "$expected" "$(rpm -qp --qf '[%{FILEMODES:octal} %{FILENAMES}\n]' "$rpm" |
+        sed -n 's/^100\([0-7]*\) \//\1 /p' | LC_ALL=C sort -k 2)"
+    equal "/etc/vmstage.toml" "$(rpm -qp --configfiles "$rpm")"
+}
+
+the_same_sources_give_the_same_packages() {
+    make -s dist >/dev/null 2>&1 || fail "make dist failed"
+    local before
+    before=$(sha256sum target/dist/*.tar.gz target/dist/*.deb)
+    sleep 1.1
+    make -s dist >/dev/null 2>&1 || fail "make dist failed"
+    equal "$before" "$(sha256sum target/dist/*.tar.gz target/dist/*.deb)"
+}
+
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+[ $# != 0 ] || mapfile -t claims < <(sed -n 's/^\([a-z0-9]*_[a-z0-9]*_[a-z_0-9]*\)() {$/\1/p' "$0" )
+[ $# = 0 ] || claims=("$@")
+failed=0 skipped=0
+for claim in "${claims[@]}"; do
+    tmp=$(mktemp -d)
+    said=$($claim 2>&1)
+    case $? in
+    0) echo "test $claim ... ok" ;;
+    77)
+        echo "test $claim ... skipped"
+        echo "$said"
+        skipped=$((skipped + 1))
+        ;;
+    *)
+        echo "test $claim ... FAILED"
+        echo "$said"
+        failed=$((failed + 1))
+        ;;
+    esac
+    rm -rf "$tmp"
+done
+echo "${#claims[@]} claims, $failed failed, $skipped skipped"
+[ $failed = 0 ] && { [ $skipped = 0 ] || [ -z "${CI:-}" ]; }
