@@ -312,10 +312,11 @@ impl Turn {
         };
         Asked {
             source,
-            place,
+            place: without_control(&place),
             took,
             tries,
-            result,
+            // A URL or a directory in it may be what `meta` names.
+            result: result.map_err(|why| without_control(&why)),
             retry_after,
         }
     }
@@ -423,6 +424,23 @@ impl fmt::Display for NoAnswer {
 
 /// A text of somebody else's as it may be written to a terminal or a log.
 fn printable(text: &str) -> String {
-    let shown = |c: char| if c.is_control() { '\u{fffd}' } else { c };
-    text.chars().take(255).map(shown).collect()
+    without_control(&text.chars().take(255).collect::<String>())
+}
+
+fn without_control(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_in_the_first_minutes_is_a_404_one_for_the_moment() {
+        let at = |minutes: u64| Again::by_uptime(Duration::from_secs(minutes * 60));
+        assert_eq!(
+            [at(0), at(4), at(5)],
+            [Again::Early, Again::Early, Again::Yes]
+        );
+    }
 }

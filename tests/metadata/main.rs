@@ -734,6 +734,26 @@ fn features_that_meta_names_are_read_over_http() {
 }
 
 #[test]
+fn a_place_that_meta_names_writes_no_escape_sequence_and_shows_no_password() {
+    for place in [
+        "http://me:hunter2@192.0.2.1/\\u001b[2J",
+        "/nonexistent/\\u001b[2J",
+        "gopher://\\u001b[2J",
+    ] {
+        let meta = format!(r#""machinefeatures": "{place}""#);
+        let server = Server::saying(200, "", &document(&meta));
+        let asked = ask(&server.url(), OPENSTACK, Again::Never);
+        let features = of(&asked, MACHINE_FEATURES);
+        let said = format!("{} {}", features.place, error_of(&asked, MACHINE_FEATURES));
+        assert!(
+            said.len() > 20 && !said.contains(char::is_control),
+            "{said:?}"
+        );
+        assert!(!said.contains("hunter2"), "{said:?}");
+    }
+}
+
+#[test]
 fn features_that_meta_no_longer_names_are_forgotten() {
     let features = Server::saying(200, "", b"1795430460");
     let meta = format!(r#""machinefeatures": "{}""#, features.url());
