@@ -30,7 +30,7 @@ fn resident_kib() -> u64 {
 }
 
 fn a_day_of_ticks_asks_at_most_1_2_times_a_minute_and_needs_no_more_memory_than_an_hour() {
-    // What is written there is for this thread's mount namespace only.
+    common::private_mounts();
     for place in ["/run", "/var/lib", "/etc"] {
         let none = None::<&str>;
         mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), none).unwrap();

@@ -135,6 +135,10 @@ impl Cloud {
 
 fn stop(mut watch: Running) -> common::Outcome {
     signal(&mut watch, Signal::SIGTERM);
+    let start = Instant::now();
+    while start.elapsed() < SECONDS(5) && watch.process().try_wait().unwrap().is_none() {
+        sleep(Duration::from_millis(20));
+    }
     watch.wait()
 }
 

@@ -100,7 +100,7 @@ if [ -e "$out/lib/libblkid.a" ] && [ "$(cat "$out/recipe" 2>/dev/null)" = "$reci
     exit 0
 fi
 mkdir -p "$out"
-rm -rf "$out/recipe" "$out/lib" "$out/include"
+rm -rf "$out/recipe" "${out:?}/lib" "${out:?}/include"
 
 tarball=${LIBBLKID_TARBALL:-$out/util-linux-$version.tar.xz}
 if [ ! -e "$tarball" ]; then

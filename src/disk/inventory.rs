@@ -130,17 +130,19 @@ fn parse_partitions(text: &str) -> Vec<BlockDevice> {
 /// The devices that only `/sys/block` has: up to about Linux 5.16 the kernel's list
 /// leaves CD-ROMs out (show_partition in block/genhd.c), and a config drive may be one.
 fn unlisted(listed: &[BlockDevice]) -> Vec<BlockDevice> {
-    let names = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    names
-        .filter_map(|entry| {
-            let name = entry.file_name().into_string().ok()?;
-            let number = parse_number(&attribute(&entry.path().join("dev"))?)?;
+    let is_listed = |name: &str| listed.iter().any(|device| sysfs_name(&device.name) == name);
+    entries(Path::new("/sys/block"))
+        .into_iter()
+        .filter(|name| !is_listed(name))
+        .filter_map(|name| {
+            let directory = Path::new("/sys/block").join(&name);
             // In units of 512 bytes, whatever the device's own sector size is.
-            let sectors: u64 = attribute(&entry.path().join("size"))?.parse().ok()?;
-            let wanted = sectors > 0
-                && !NEVER_READ_MAJORS.contains(&number.major)
-                && !listed.iter().any(|device| device.number == number);
-            wanted.then_some(BlockDevice {
+            let sectors: u64 = attribute(&directory.join("size"))?.parse().ok()?;
+            if sectors == 0 {
+                return None;
+            }
+            let number = parse_number(&attribute(&directory.join("dev"))?)?;
+            (!NEVER_READ_MAJORS.contains(&number.major)).then_some(BlockDevice {
                 number,
                 name,
                 size_bytes: sectors * 512,
