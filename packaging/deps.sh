@@ -39,12 +39,11 @@ rpm rpmbuild
 systemd systemd-analyze
 xfsprogs mkfs.xfs'
 needs[guest]='
-debootstrap debootstrap
 e2fsprogs debugfs
 genisoimage genisoimage
+mmdebstrap mmdebstrap
 python3 python3
-qemu-system-x86 qemu-system-x86_64
-qemu-utils qemu-img'
+qemu-system-x86 qemu-system-x86_64'
 
 # Where some of these are, and users do not look.
 PATH=$PATH:/usr/sbin:/sbin

@@ -1,18 +1,19 @@
-# Whole guests under QEMU. What they need besides the build: packaging/deps.sh guest
+# Whole guests under QEMU.
 
-.PHONY: demo test-guest bench-guest
+.PHONY: demo test-guest bench-guest guest-needs
 
 # make demo DISK=swap-first; DISK=help lists the others
-DISK ?= labelled
-demo: $(BINARY) $(GENERATED)
-	@packaging/deps.sh guest
+demo: guest-needs
 	@tests/guest/demo.py $(DISK)
 
 # make test-guest CASE=swap: only the cases with that in their name
-test-guest: $(BINARY) $(GENERATED)
-	@packaging/deps.sh guest
+test-guest: guest-needs
 	@tests/guest/run.py $(CASE)
 
-bench-guest: $(BINARY) $(GENERATED)
-	@packaging/deps.sh guest
+bench-guest: guest-needs
 	@tests/guest/bench.py
+
+# From a fresh checkout on, whatever is missing.
+guest-needs:
+	@packaging/deps.sh guest
+	@$(MAKE) --no-print-directory $(BINARY) $(GENERATED)

@@ -39,21 +39,33 @@ def run(*command, **options):
 # The kernel and the initramfs
 
 
+@functools.cache
 def kernel():
-    """Debian's cloud kernel, downloaded but not installed: the image and the folder of its modules."""
-    folder = WORK / "kernel"
+    """Debian's cloud kernel: the image and the folder of its modules."""
+    (package,) = re.findall(r"Depends: (linux-image-\S+)", run("apt-cache", "depends", "linux-image-cloud-amd64"))
+    folder = downloaded(package)
+    (image,) = folder.glob("boot/vmlinuz-*")
+    (modules,) = folder.glob("lib/modules/*")
+    return image, modules
+
+
+def busybox():
+    return downloaded("busybox-static") / "bin" / "busybox"
+
+
+@functools.cache
+def downloaded(package):
+    """The contents of a Debian package, which is not installed for it."""
+    folder = WORK / package
     if not folder.exists():
-        say("downloading Debian's cloud kernel")
+        say(f"downloading {package}")
         unpacked = fresh(folder.with_suffix(".new"))
-        (package,) = re.findall(r"Depends: (linux-image-\S+)", run("apt-cache", "depends", "linux-image-cloud-amd64"))
         run("apt-get", "download", package, cwd=unpacked)
         (file,) = unpacked.glob("*.deb")
         run("dpkg-deb", "--extract", file, unpacked)
         file.unlink()
         unpacked.rename(folder)
-    (image,) = folder.glob("boot/vmlinuz-*")
-    (modules,) = folder.glob("lib/modules/*")
-    return image, modules
+    return folder
 
 
 def initramfs(directory, files):
@@ -79,7 +91,7 @@ def base_initramfs():
     order = []
     for name in MODULES:
         load_order(name, files, order)
-    entries = {"init": init, "bin/busybox": Path("/bin/busybox"), "payload/usr/sbin/guest-shell": shell}
+    entries = {"init": init, "bin/busybox": busybox(), "payload/usr/sbin/guest-shell": shell}
     entries |= {f"modules/{name}.ko": files[name] for name in order}
     entries["modules/order"] = "".join(f"{name}\n" for name in order)
     written = image.with_suffix(f".{os.getpid()}")
@@ -147,7 +159,7 @@ def minimal():
             for name in ("bin", "sbin", "usr/bin", "usr/sbin", "etc", "dev", "proc", "sys", "run", "tmp", "mnt", "var/log"):
                 (root / name).mkdir(parents=True)
             (root / "var/run").symlink_to("/run")
-            shutil.copy("/bin/busybox", root / "bin")
+            shutil.copy(busybox(), root / "bin")
             run("chroot", root, "/bin/busybox", "--install", "-s")
             written = Path(folder) / "image"
             filesystem("ext4", label="guest-root", size=64, contents=root)(written)
@@ -233,15 +245,11 @@ def prepare(names):
 
 
 def filesystem(kind, label="", size=256, contents=None):
-    """A file system of the given kind on the whole disk."""
+    """An ext2, ext3 or ext4 file system on the whole disk, with a copy of the folder `contents` in it."""
 
     def write(path):
         blank(size)(path)
-        options = {
-            "vfat": ["-n", label] if label else [],
-            "xfs": ["-q", *(["-L", label] if label else [])],
-        }.get(kind, ["-q", *(["-L", label] if label else []), *(["-m0", "-d", str(contents)] if contents else [])])
-        run(f"mkfs.{kind}", *options, path)
+        run(f"mkfs.{kind}", "-q", "-L", label, *(["-m0", "-d", contents] if contents else []), path)
 
     return write
 

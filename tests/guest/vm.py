@@ -57,7 +57,7 @@ class VM:
             # cloud-init knows an OpenStack instance by this.
             "-smbios", "type=1,product=OpenStack Nova",
             "-kernel", str(kernel), "-initrd", str(initramfs),
-            "-append", f"console=ttyS0 loglevel=4 mitigations=off net.ifnames=0 panic=-1 {cmdline}",
+            "-append", f"console=ttyS0 loglevel=4 mitigations=off no_timer_check net.ifnames=0 panic=-1 {cmdline}",
             "-chardev", f"file,id=console,path={escaped(self.console_log)}", "-serial", "chardev:console",
             "-device", "virtio-scsi-pci,id=scsi",
         ]  # fmt: skip
