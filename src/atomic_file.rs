@@ -57,7 +57,8 @@ fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
     let mut hidden = std::ffi::OsString::from(".");
     hidden.push(name);
-    hidden.push(".new");
+    // Two processes may write the same file at once.
+    hidden.push(format!(".{}.new", std::process::id()));
     Ok(path.with_file_name(hidden))
 }
 
@@ -103,7 +104,8 @@ mod tests {
         let directory = scratch("link");
         let victim = directory.join("victim");
         fs::write(&victim, "mine").unwrap();
-        std::os::unix::fs::symlink(&victim, directory.join(".f.new")).unwrap();
+        std::os::unix::fs::symlink(&victim, temporary_beside(&directory.join("f")).unwrap())
+            .unwrap();
         replace(&directory.join("f"), b"new", 0o644).unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"mine");
         fs::remove_dir_all(directory).unwrap();

@@ -1,7 +1,7 @@
 //! The boot sequence. This is the only place that knows the order.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::thread::sleep;
@@ -70,6 +70,14 @@ pub fn run(config_file: Option<&Path>) -> u8 {
         error!("boot must be run as root");
         return 1;
     }
+    // Held until the status is written: an earlier boot's has to be there whole.
+    let _turn = match wait_for_turn() {
+        Ok(turn) => turn,
+        Err(failure) => {
+            error!("{failure}");
+            return failure.exit_code();
+        }
+    };
     let mut status = Status::begin();
     let config = Config::load(config_file);
     if config.as_ref().map_or(true, |config| config.report.syslog) {
@@ -79,7 +87,7 @@ pub fn run(config_file: Option<&Path>) -> u8 {
         Ok(config) => make_ready(config, &mut status),
         Err(error) => Err(Failure::Config(error.clone())),
     };
-    let config = config.unwrap_or_default();
+    let config = config.unwrap_or_else(|_| Config::without_consumers());
 
     status.conclude(outcome.as_ref().err());
     report::outcome(&mut status, outcome.as_ref().ok(), &config);
@@ -92,10 +100,10 @@ pub fn run(config_file: Option<&Path>) -> u8 {
 }
 
 fn make_ready(config: &Config, status: &mut Status) -> Result<Ready, Failure> {
-    let _turn = wait_for_turn()?;
-    let staged = match find_staged(config.staging.mount_point.as_path())? {
-        Some(staged) => staged,
-        None => {
+    let staged = match find_staged(config.staging.mount_point.as_path()) {
+        Err(error) => return Err(Failure::Mount(format!("{error:#}"))),
+        Ok(Some(staged)) => staged,
+        Ok(None) => {
             let choice = find_device(&config.staging, status)?;
             mount_first_accepted(&choice, &config.staging)?
         }
@@ -127,7 +135,7 @@ fn wait_for_turn() -> Result<Option<File>, Failure> {
         return Ok(None);
     };
     let start = Instant::now();
-    while lock.try_lock().is_err() {
+    while let Err(TryLockError::WouldBlock) = lock.try_lock() {
         if start.elapsed() >= TURN {
             return Err(Failure::Other(anyhow!(
                 "another vmstage boot is at it for {TURN:?} already and holds {}",
@@ -218,8 +226,9 @@ fn find_deadline(config: &Config, status: &mut Status) {
         uptime: clock::uptime(),
         boot_id: status.boot_id.clone(),
     };
-    // An earlier run of this boot may have found one; a source that answers knows better.
-    let held = status.deadline.as_ref().filter(|_| !answered);
+    // An earlier run of this boot may have found one, and its source be silent now.
+    let earlier = status.deadline.as_ref();
+    let held = earlier.filter(|deadline| !metadata.has_heard_of(&deadline.origin));
     let (decision, warnings) = metadata.decide(held.map(Limit::held), id.as_deref(), &now);
     warnings.iter().for_each(|warning| warn!("{warning}"));
     let deadline = decision.deadline.as_ref();

@@ -51,7 +51,8 @@ pub fn local(unix: u64) -> String {
     };
     let offset = UtcOffset::local_offset_at(instant).unwrap_or(UtcOffset::UTC);
     instant
-        .to_offset(offset)
+        .checked_to_offset(offset)
+        .unwrap_or(instant)
         .format(&format)
         .unwrap_or_else(|_| unix.to_string())
 }
@@ -101,7 +102,10 @@ fn instant(unix: u64) -> Option<OffsetDateTime> {
 }
 
 fn written(unix: u64, offset: UtcOffset) -> Option<String> {
-    instant(unix)?.to_offset(offset).format(&Rfc3339).ok()
+    instant(unix)?
+        .checked_to_offset(offset)?
+        .format(&Rfc3339)
+        .ok()
 }
 
 #[cfg(test)]

@@ -534,6 +534,22 @@ impl fmt::Display for ConfigError {
 impl std::error::Error for ConfigError {}
 
 impl Config {
+    /// What holds while the file is wrong: nobody is told by files that it may have
+    /// turned off.
+    pub fn without_consumers() -> Config {
+        Config {
+            report: Report {
+                machine_features: false,
+                condor: false,
+                motd: false,
+                terminals: false,
+                textfile: false,
+                ..Report::default()
+            },
+            ..Config::default()
+        }
+    }
+
     /// Reads `path`, or [`DEFAULT_PATH`] where none is given. Only the latter may be
     /// missing: then the defaults hold.
     pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
@@ -600,13 +616,35 @@ fn durations<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Duration>
 
 /// A duration as people write it: `5s`, `10m`, `36h`, `1h 30m`.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|e| format!("{text:?} is not a duration such as \"90s\", \"10m\" or \"36h\": {e}"))
+    let wrong = |why: String| {
+        format!("{text:?} is not a duration such as \"90s\", \"10m\" or \"36h\": {why}")
+    };
+    match humantime::parse_duration(text) {
+        Ok(duration) if duration > LONGEST => Err(wrong("it is more than 100 years".into())),
+        Ok(duration) => Ok(duration),
+        Err(e) => Err(wrong(e.to_string())),
+    }
 }
 
+/// More than any machine will see; the clocks' arithmetic can bear it.
+const LONGEST: Duration = Duration::from_secs(100 * 31_557_600);
+
 /// Options that would make it another mount than the one that is verified.
-const REFUSED_OPTIONS: [&str; 9] = [
-    "ro", "bind", "rbind", "move", "remount", "loop", "shared", "slave", "private",
+const REFUSED_OPTIONS: [&str; 14] = [
+    "ro",
+    "bind",
+    "rbind",
+    "move",
+    "remount",
+    "loop",
+    "shared",
+    "slave",
+    "private",
+    "unbindable",
+    "rshared",
+    "rslave",
+    "rprivate",
+    "runbindable",
 ];
 
 fn mount_options<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {

@@ -122,8 +122,12 @@ impl When {
         let text = text.trim();
         let unix = match whole_number(text) {
             Some(unix) => unix,
-            None => clock::parse_utc(text)
-                .ok_or_else(|| format!("{text:?} is neither Unix seconds nor a time of RFC 3339")),
+            None => clock::parse_utc(text).ok_or_else(|| {
+                format!(
+                    "{:?} is neither Unix seconds nor a time of RFC 3339",
+                    cut(text)
+                )
+            }),
         };
         unix.and_then(plausible)
             .map_or_else(When::Unusable, When::At)
@@ -134,14 +138,25 @@ impl When {
         let text = text.trim();
         let lifetime = match whole_number(text) {
             Some(seconds) => seconds.map(Duration::from_secs),
-            None => config::parse_duration(text),
+            None => config::parse_duration(text).map_err(|why| cut(&why).to_string()),
         };
         match lifetime {
-            Ok(lifetime) if lifetime.as_secs() == 0 => When::Unusable(format!("{text:?} is zero")),
+            Ok(lifetime) if lifetime.as_secs() == 0 => {
+                When::Unusable(format!("{:?} is zero", cut(text)))
+            }
             Ok(lifetime) => When::AfterFirstBoot(lifetime),
             Err(reason) => When::Unusable(reason),
         }
     }
+}
+
+/// As much of somebody's text as a message bears.
+fn cut(text: &str) -> &str {
+    let end = text
+        .char_indices()
+        .nth(160)
+        .map_or(text.len(), |(end, _)| end);
+    &text[..end]
 }
 
 /// None where the text is not a row of digits at all.

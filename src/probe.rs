@@ -24,6 +24,8 @@ struct Report {
     already_mounted: Option<String>,
     /// The device that `boot` would mount.
     chosen: Option<String>,
+    /// The blank disk on which `boot` would make a file system first.
+    formatted: Option<String>,
     verdicts: Vec<status::Verdict>,
     warnings: Vec<String>,
     /// Every block device that was looked at.
@@ -55,7 +57,8 @@ pub fn run(config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
     };
     // Whoever closed standard output early has seen enough.
     let _ = io::stdout().write_all(text.as_bytes());
-    match report.chosen.is_some() || report.already_mounted.is_some() {
+    let usable = [&report.chosen, &report.formatted, &report.already_mounted];
+    match usable.into_iter().any(Option::is_some) {
         true => Ok(()),
         false => Err(Failure::NoDevice("no usable disk".into())),
     }
@@ -73,6 +76,10 @@ fn look(config: &Staging) -> Result<Report, Failure> {
             .accepted()
             .next()
             .map(|accepted| accepted.node().display().to_string()),
+        formatted: choice
+            .blank()
+            .filter(|_| choice.accepted().next().is_none())
+            .map(|blank| blank.node().display().to_string()),
         verdicts: choice.verdicts.iter().map(Into::into).collect(),
         warnings: choice.warnings.clone(),
         devices: observed.devices.iter().map(Into::into).collect(),
@@ -104,10 +111,16 @@ impl Report {
         match (&self.already_mounted, &self.chosen) {
             (Some(source), _) => format!("{source} is already mounted on {}", self.mount_point),
             (None, Some(device)) => format!("boot would mount {device} on {}", self.mount_point),
-            (None, None) => format!(
-                "boot would mount nothing on {}: no usable disk",
-                self.mount_point
-            ),
+            (None, None) => match &self.formatted {
+                Some(device) => format!(
+                    "boot would make a file system on {device}, which is blank, and mount it on {}",
+                    self.mount_point
+                ),
+                None => format!(
+                    "boot would mount nothing on {}: no usable disk",
+                    self.mount_point
+                ),
+            },
         }
     }
 }

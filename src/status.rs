@@ -52,6 +52,11 @@ pub struct Status {
     pub sources: Vec<SourceAsked>,
 }
 
+#[derive(Deserialize)]
+struct OfBoot {
+    boot_id: Option<String>,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -232,9 +237,18 @@ impl Status {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
         };
-        let status: Status = serde_json::from_slice(&text)
-            .with_context(|| format!("{} is not a status document", path.display()))?;
-        Ok((status.boot_id == boot_id()?).then_some(status))
+        let not_one = || format!("{} is not a status document", path.display());
+        // Another boot's may be of another version, and have other fields.
+        let of: OfBoot = serde_json::from_slice(&text).with_context(not_one)?;
+        if of
+            .boot_id
+            .is_some_and(|id| boot_id().is_ok_and(|this| id != this))
+        {
+            return Ok(None);
+        }
+        serde_json::from_slice(&text)
+            .map(Some)
+            .with_context(not_one)
     }
 }
 

@@ -26,6 +26,10 @@ claims![
     two_boots_at_once_mount_once,
     a_disk_that_fsck_holds_is_waited_for,
     a_disk_that_stays_busy_is_an_error,
+    a_mount_point_whose_parents_are_made_behind_a_link_is_staged,
+    a_mount_that_something_else_lies_over_is_not_taken_for_staged,
+    a_wrong_configuration_tells_no_consumer_but_the_status,
+    probe_says_that_boot_would_format_a_blank_disk,
     a_disk_that_somebody_else_mounts_there_meanwhile_is_staged,
     a_file_system_that_was_mounted_there_by_hand_is_staged,
     a_tmpfs_that_was_mounted_there_is_staged,
@@ -296,7 +300,59 @@ fn a_file_system_mounted_there_read_only_is_not_ready() {
     machine.disk("vdb", &Image::ext4(EPHEMERAL0));
     machine.sh("mkdir /staging; mount -o ro /dev/vdb /staging");
     let boot = machine.boot();
-    boot.failed_staged(5).says("read-only");
+    assert_eq!(boot.code, 4, "{boot}");
+    boot.says("read-only");
+}
+
+fn a_mount_point_whose_parents_are_made_behind_a_link_is_staged() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nmount_point = \"/home/link/y/staging\"");
+    machine.may_change("/home");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("mkdir /home/real; ln -s real /home/link");
+    let boot = machine.boot();
+    assert_eq!(boot.code, 0, "{boot}");
+    let mounts = machine.mounts();
+    let points: Vec<_> = mounts.iter().map(|mount| mount.point.as_str()).collect();
+    assert!(points.contains(&"/home/real/y/staging"), "{points:?}");
+}
+
+fn a_mount_that_something_else_lies_over_is_not_taken_for_staged() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nmount_point = \"/mnt/staging\"");
+    machine.may_change("/mnt");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.disk("vdc", &Image::ext4("other"));
+    machine.sh("mkdir /mnt/staging; mount /dev/vdb /mnt/staging
+         mount /dev/vdc /mnt; mkdir /mnt/staging");
+    let boot = machine.boot();
+    assert_eq!(boot.code, 4, "{boot}");
+    boot.says("something else lies over it");
+    assert_eq!(machine.sh("ls /mnt/staging"), "");
+}
+
+fn a_wrong_configuration_tells_no_consumer_but_the_status() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nmountpoint = \"/x\"");
+    machine.sh("mkdir -p /etc/condor/config.d");
+    let boot = machine.boot();
+    assert_eq!(boot.code, 6, "{boot}");
+    assert_eq!(machine.sh("ls /etc/condor/config.d"), "");
+    assert!(!machine.path("/etc/machinefeatures").exists());
+}
+
+fn probe_says_that_boot_would_format_a_blank_disk() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nformat = \"blank\"");
+    machine.disk("vdb", &Image::blank(16));
+    let probe = machine.run(&["probe"]);
+    assert_eq!(probe.code, 0, "{probe}");
+    assert!(
+        probe
+            .stdout
+            .contains("would make a file system on /dev/vdb"),
+        "{probe}"
+    );
 }
 
 fn a_mount_point_with_a_similar_name_is_another() {
@@ -732,7 +788,7 @@ fn without_mkfs_formatting_is_a_plain_error() {
     machine.sh("rm -f /usr/sbin/mkfs.ext4 /usr/bin/mkfs.ext4 /sbin/mkfs.ext4");
     let blank = machine.disk("vdb", &Image::blank(64));
     let boot = machine.boot();
-    boot.failed(1).says("mkfs.ext4").says("/dev/vdb");
+    boot.failed(3).says("mkfs.ext4").says("/dev/vdb");
     assert_eq!(blank.checksum(), Image::blank(64).checksum());
 }
 
@@ -745,7 +801,7 @@ fn a_failing_mkfs_is_quoted() {
     machine.disk("vdb", &Image::blank(64));
     machine
         .boot()
-        .failed(1)
+        .failed(3)
         .says("out of luck")
         .says("/dev/vdb");
 }

@@ -31,8 +31,13 @@ pub fn search(config: &Staging) -> Result<Choice> {
     let Some(blank) = choice.blank() else {
         return Ok(choice);
     };
-    mkfs::make(blank, config.filesystem)?;
-    look(config)
+    let made = mkfs::make(blank, config.filesystem);
+    // Whatever became of it: somebody else may have been at the same.
+    let mut choice = look(config)?;
+    choice
+        .warnings
+        .extend(made.err().map(|error| format!("{error:#}")));
+    Ok(choice)
 }
 
 /// Judges what there is now.

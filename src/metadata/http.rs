@@ -177,13 +177,20 @@ fn cause(error: ureq::Error, timeout: Duration) -> Cause {
 fn retry_after(headers: &HeaderMap, now: u64) -> Option<Duration> {
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let wanted = text(RETRY_AFTER)?.trim();
-    if let Ok(seconds) = wanted.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let until = clock::parse_http_date(wanted)?;
-    let now = text(DATE).and_then(clock::parse_http_date).unwrap_or(now);
-    Some(Duration::from_secs(until.saturating_sub(now)))
+    let seconds = match wanted.parse() {
+        Ok(seconds) => seconds,
+        Err(_) => {
+            let until = clock::parse_http_date(wanted)?;
+            let now = text(DATE).and_then(clock::parse_http_date).unwrap_or(now);
+            until.saturating_sub(now)
+        }
+    };
+    Some(Duration::from_secs(seconds).min(LONGEST_RETRY_AFTER))
 }
+
+/// A service that wants to be left alone for longer is asked all the same: the deadline
+/// may have moved.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(600);
 
 /// How long to wait before the next try, or None where this failure is final, or no
 /// time is left for another.

@@ -18,6 +18,8 @@ pub struct Known {
     features: Option<Said>,
     /// The service is there, and has no instance's document for OpenStack.
     pub openstack_is_absent: bool,
+    /// Every source had its say, and nobody named a place for Machine/Job Features.
+    no_features: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -48,6 +50,20 @@ impl Known {
         }
     }
 
+    pub fn has_heard_of(&self, origin: &str) -> bool {
+        let openstack = self.openstack.is_some();
+        match origin.rsplit_once(" in the ").map(|(_, place)| place) {
+            Some("openstack metadata") => openstack,
+            Some("config drive metadata") => openstack || self.config_drive.is_some(),
+            Some("ec2 metadata") => self.ec2.is_some(),
+            Some("machine and job features") => {
+                self.features.is_some() || self.no_features && openstack
+            }
+            // The image's own is worked out anew each time.
+            _ => true,
+        }
+    }
+
     fn of(&mut self, who: &Who) -> &mut Option<Said> {
         match who {
             Who::Source(Source::ConfigDrive) => &mut self.config_drive,
@@ -66,6 +82,7 @@ impl Known {
 
     pub fn forget_features(&mut self) {
         self.features = None;
+        self.no_features = true;
     }
 
     /// Of OpenStack's two ways to say it the service's: the drive is frozen at launch.

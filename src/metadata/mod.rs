@@ -162,6 +162,12 @@ impl<'a> Metadata<'a> {
         Ok(())
     }
 
+    /// Whether the source that a limit of this origin is from has answered: then what it
+    /// said before no longer counts. The config drive is frozen, and takes nothing back.
+    pub fn has_heard_of(&self, origin: &str) -> bool {
+        self.known.has_heard_of(origin)
+    }
+
     /// All known limits: the image's own, and those of the sources, also of one that
     /// answered once and fell silent.
     pub fn limits(&self) -> Vec<Limit> {

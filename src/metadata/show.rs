@@ -165,7 +165,17 @@ fn shown_limit(limit: &Limit) -> ShownLimit<'_> {
 }
 
 /// What a key's name has in it where its value is nobody else's business.
-const SECRET: [&str; 6] = ["pass", "secret", "token", "key", "cred", "private"];
+const SECRET: [&str; 9] = [
+    "pass",
+    "pwd",
+    "secret",
+    "token",
+    "key",
+    "cred",
+    "private",
+    "seed",
+    "user_data",
+];
 
 /// `meta` as it may be shown: what looks like a secret is not.
 fn shown(meta: &BTreeMap<String, String>) -> BTreeMap<String, String> {

@@ -116,13 +116,29 @@ pub fn find_staged(mount_point: &Path) -> Result<Option<Staged>> {
         return Ok(None);
     };
     let directory = open_directory(&mount_point)?;
-    if device_number(&directory)? == Number::from_raw(fs::metadata("/")?.dev()) {
+    let device = block_number(&mount.source);
+    let number = device_number(&directory)?;
+    // btrfs gives each subvolume a device number of its own.
+    if device.is_some_and(|device| device != number) && mount.filesystem != "btrfs" {
+        bail!(
+            "{} is mounted on {}, but something else lies over it",
+            mount.source.display(),
+            mount_point.display()
+        );
+    }
+    if is_read_only(mount) {
+        bail!(
+            "{} is mounted read-only on {}: see dmesg, run fsck on it, or mount it writable",
+            mount.source.display(),
+            mount_point.display()
+        );
+    }
+    if number == Number::from_raw(fs::metadata("/")?.dev()) {
         warn!(
             "{} is a part of the root file system, mounted there once more: jobs will fill the root disk",
             mount_point.display()
         );
     }
-    let device = block_number(&mount.source);
     let also_mounted_on = mounts
         .iter()
         .filter(|other| other.mount_point != mount_point)
@@ -150,8 +166,11 @@ pub fn mount(accepted: &Accepted, config: &Staging) -> Result<Staged, MountError
         .with_context(|| what.clone())
         .map_err(MountError::MountPoint)?;
     let staged = mount_with_any_driver(accepted, &mount_point, config)
-        .and_then(|()| {
-            verify(accepted, &mount_point).inspect_err(|_| unmount_again(accepted, &mount_point))
+        .and_then(|mounted| {
+            verify(accepted, &mount_point).inspect_err(|_| match mounted {
+                By::Us => unmount_again(&mount_point),
+                By::SomebodyElse => {}
+            })
         })
         .context(what)
         .map_err(MountError::Device);
@@ -223,7 +242,13 @@ fn make_all(mount_point: &Path) -> Result<Made> {
     Ok(made)
 }
 
-fn mount_with_any_driver(accepted: &Accepted, mount_point: &Path, config: &Staging) -> Result<()> {
+/// Who mounted the device on the mount point.
+enum By {
+    Us,
+    SomebodyElse,
+}
+
+fn mount_with_any_driver(accepted: &Accepted, mount_point: &Path, config: &Staging) -> Result<By> {
     let (flags, data) = flags_and_data(&config.options);
     for filesystem in drivers(accepted.filesystem()) {
         let mount = || {
@@ -234,17 +259,17 @@ fn mount_with_any_driver(accepted: &Accepted, mount_point: &Path, config: &Stagi
                 .mount(accepted.node(), mount_point);
             match mounted {
                 // Somebody was quicker: a line in fstab for the same mount point.
-                Err(e) if is_busy(&e) && is_mounted(accepted, mount_point) => Ok(()),
-                mounted => mounted.map(drop),
+                Err(e) if is_busy(&e) && is_mounted(accepted, mount_point) => Ok(By::SomebodyElse),
+                mounted => mounted.map(|_| By::Us),
             }
         };
         match when_free(mount, config.wait) {
-            Ok(()) => {
+            Ok(by) => {
                 debug!(
                     "mounted {} with the {filesystem} driver",
                     accepted.node().display()
                 );
-                return Ok(());
+                return Ok(by);
             }
             Err(e) if e.raw_os_error() == Some(Errno::ENODEV as i32) => continue,
             Err(e) => {
@@ -263,7 +288,7 @@ fn mount_with_any_driver(accepted: &Accepted, mount_point: &Path, config: &Stagi
 
 /// Tries again while the device is busy. systemd checks the disk of a line in fstab, and
 /// cloud-init makes a file system on it, while this runs, and both open it exclusively.
-fn when_free(mount: impl Fn() -> io::Result<()>, patience: Duration) -> io::Result<()> {
+fn when_free(mount: impl Fn() -> io::Result<By>, patience: Duration) -> io::Result<By> {
     let start = Instant::now();
     loop {
         match mount() {
@@ -323,8 +348,10 @@ fn flags_and_data(options: &[String]) -> (MountFlags, String) {
             "nodiratime" => flags |= MountFlags::NODIRATIME,
             "relatime" => flags |= MountFlags::RELATIME,
             "strictatime" => flags |= MountFlags::STRICTATIME,
-            "defaults" | "rw" | "suid" | "dev" | "exec" | "async" | "atime" | "auto" | "noauto"
-            | "nofail" | "_netdev" => {}
+            "norelatime" | "nostrictatime" | "diratime" | "nomand" | "nolazytime" | "user"
+            | "nouser" | "users" | "nousers" | "owner" | "noowner" | "group" | "nogroup"
+            | "defaults" | "rw" | "suid" | "dev" | "exec" | "async" | "atime" | "auto"
+            | "noauto" | "nofail" | "_netdev" => {}
             other if other.starts_with("x-") || other.starts_with("comment=") => {}
             other => data.push(other),
         }
@@ -349,7 +376,7 @@ fn verify(accepted: &Accepted, mount_point: &Path) -> Result<Staged> {
     if device_number(&directory)? != accepted.number() && mount.filesystem != "btrfs" {
         bail!("mounted, but something else lies on top of it");
     }
-    if mount.options.split(',').any(|option| option == "ro") {
+    if is_read_only(mount) {
         bail!("it could only be mounted read-only: see dmesg, run fsck on it");
     }
     let label = accepted.label().map(String::from);
@@ -362,13 +389,13 @@ fn verify(accepted: &Accepted, mount_point: &Path) -> Result<Staged> {
     )
 }
 
-/// Takes back what was mounted, and nothing that somebody else put on top of it.
-fn unmount_again(accepted: &Accepted, mount_point: &Path) {
-    let is_ours = mounts::read().is_ok_and(|mounts| {
-        mounts::on(&mounts, mount_point)
-            .is_some_and(|mount| block_number(&mount.source) == Some(accepted.number()))
-    });
-    if is_ours && let Err(e) = sys_mount::unmount(mount_point, UnmountFlags::empty()) {
+fn is_read_only(mount: &Mount) -> bool {
+    mount.options.split(',').any(|option| option == "ro")
+}
+
+/// Takes back what this run mounted.
+fn unmount_again(mount_point: &Path) {
+    if let Err(e) = sys_mount::unmount(mount_point, UnmountFlags::empty()) {
         warn!("cannot unmount {} again: {e}", mount_point.display());
     }
 }

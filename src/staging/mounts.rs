@@ -42,14 +42,18 @@ pub fn on<'a>(mounts: &'a [Mount], mount_point: &Path) -> Option<&'a Mount> {
         .find(|mount| mount.mount_point == mount_point)
 }
 
-/// A mount point as the table has it: without symbolic links on the way. The mount
-/// point itself must not be one.
+/// A mount point as the table has it: without symbolic links on the way, as far as the
+/// way exists. The mount point itself must not be one.
 pub fn real_path(mount_point: &Path) -> PathBuf {
-    let resolved = mount_point.parent().and_then(|parent| {
-        let parent = fs::canonicalize(parent).ok()?;
-        Some(parent.join(mount_point.file_name()?))
+    let above = mount_point.ancestors().skip(1);
+    let resolved = above.filter_map(|directory| {
+        let real = fs::canonicalize(directory).ok()?;
+        Some(real.join(mount_point.strip_prefix(directory).ok()?))
     });
-    resolved.unwrap_or_else(|| mount_point.to_path_buf())
+    resolved
+        .into_iter()
+        .next()
+        .unwrap_or_else(|| mount_point.to_path_buf())
 }
 
 fn parse_line(line: &[u8]) -> Option<Mount> {

@@ -44,7 +44,8 @@ pub fn run(
 fn find(wait: Option<Option<u64>>) -> Result<Status, Failure> {
     let start = Instant::now();
     loop {
-        if let Some(status) = Status::read()? {
+        let read = Status::read();
+        if let Ok(Some(status)) = read {
             return Ok(status);
         }
         let over = match wait {
@@ -53,6 +54,7 @@ fn find(wait: Option<Option<u64>>) -> Result<Status, Failure> {
             Some(Some(seconds)) => start.elapsed() >= Duration::from_secs(seconds),
         };
         if over {
+            read?;
             return Err(Failure::Other(anyhow!(
                 "there is no status of this boot in {}: vmstage boot has not run, or has not finished",
                 super::path().display()

@@ -15,6 +15,9 @@ use nix::unistd::Pid;
 /// A line without an end is cut here, so that no output fills the memory.
 const LONGEST_LINE: usize = 4096;
 
+/// How often its output is read at a time.
+const READS: u32 = 16;
+
 /// A drain command that is running.
 pub struct Drain {
     child: Child,
@@ -22,6 +25,7 @@ pub struct Drain {
     partial: Vec<u8>,
     started: Instant,
     limit: Duration,
+    killed: bool,
 }
 
 impl Drain {
@@ -48,6 +52,7 @@ impl Drain {
             partial: Vec::new(),
             started: Instant::now(),
             limit,
+            killed: false,
         })
     }
 
@@ -67,8 +72,12 @@ impl Drain {
             }
             Ok(None) if self.started.elapsed() >= self.limit => {
                 self.kill();
-                warn!("drain: killed, it was not done within {:?}", self.limit);
-                true
+                if !self.killed {
+                    warn!("drain: killed, it was not done within {:?}", self.limit);
+                    self.killed = true;
+                }
+                // It may be in a system call that does not end.
+                matches!(self.child.try_wait(), Ok(Some(_)))
             }
             Ok(None) => false,
             Err(e) => {
@@ -82,12 +91,12 @@ impl Drain {
         let group = Pid::from_raw(self.child.id() as i32);
         // It may have ended just now.
         let _ = killpg(group, Signal::SIGKILL);
-        let _ = self.child.wait();
     }
 
     fn log_output(&mut self) {
         let mut buffer = [0; 4096];
-        loop {
+        // A command that writes faster than the log takes it waits for the next time.
+        for _ in 0..READS {
             match self.output.read(&mut buffer) {
                 Ok(0) => return,
                 Ok(count) => self.log_lines(&buffer[..count]),

@@ -25,6 +25,9 @@ pub struct Done {
     /// The deadline of which it was said that it is reached.
     pub reported: Option<u64>,
     pub called_back: bool,
+    /// The uptime, in seconds, at which the clock was last seen to be set.
+    #[serde(default)]
+    pub clock_set_at: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -95,11 +98,12 @@ pub struct Trust {
 const STEP: Duration = Duration::from_secs(30);
 
 impl Trust {
-    /// Where watching starts: what happened to the clock since boot is not known.
-    pub fn new(now: Moment) -> Trust {
+    /// Where watching starts. What happened to the clock since boot is known only as far
+    /// as a `watch` before this one saw it set, at this uptime.
+    pub fn new(now: Moment, clock_set_at: u64) -> Trust {
         Trust {
             last: now,
-            since: Duration::ZERO,
+            since: Duration::from_secs(clock_set_at),
         }
     }
 
@@ -229,7 +233,7 @@ mod tests {
             wall,
             uptime: Duration::from_secs(uptime),
         };
-        let mut trust = Trust::new(moment(1_000, 5));
+        let mut trust = Trust::new(moment(1_000, 5), 0);
         assert_eq!(trust.notice(moment(1_060, 65)), None);
         assert_eq!(trust.lasted(), Duration::from_secs(65));
         // Half a minute is a machine that was busy.

@@ -54,8 +54,10 @@ pub fn run(config_file: Option<&Path>) -> Result<u8, Failure> {
     let stop = flag(&[SIGTERM, SIGINT])?;
     let reload = flag(&[SIGHUP])?;
     report::note("the service manager", systemd::watching());
+    let mut carried = None;
     loop {
         let mut watch = Watch::start(&config, Moment::read());
+        watch.carry_on(carried.take());
         while !stop.load(Ordering::Relaxed) && !reload.load(Ordering::Relaxed) {
             watch.tick(Moment::read());
             sleep(TICK);
@@ -65,6 +67,7 @@ pub fn run(config_file: Option<&Path>) -> Result<u8, Failure> {
             return Ok(0);
         }
         reload.store(false, Ordering::Relaxed);
+        carried = Some((watch.trust, watch.drain.take()));
         match Config::load(config_file) {
             Ok(read) => {
                 info!("the configuration was read again");
@@ -118,8 +121,9 @@ impl Moment {
 pub struct Watch<'a> {
     config: &'a Config,
     metadata: Metadata<'a>,
-    /// What the status says from before, until a source has spoken.
+    /// The deadline of the status file, until the source that it is from has spoken.
     held: Option<Limit>,
+    ignored: Vec<status::IgnoredLimit>,
     instance: Option<status::Instance>,
     deadline: Option<Deadline>,
     asked: Vec<Asked>,
@@ -146,16 +150,17 @@ impl<'a> Watch<'a> {
     /// Takes up where `boot`, or a `watch` before this one, left off.
     pub fn start(config: &'a Config, now: Moment) -> Watch<'a> {
         let status = Status::read().ok().flatten();
-        let held = status.as_ref().and_then(|status| status.deadline.as_ref());
+        let progress = Progress::read();
         let mut watch = Watch {
             config,
             metadata: Metadata::new(config),
-            held: held.map(Limit::held),
+            held: None,
+            ignored: Vec::new(),
             instance: status.and_then(|status| status.instance),
             deadline: None,
             asked: Vec::new(),
-            trust: Trust::new(now),
-            progress: Progress::read(),
+            trust: Trust::new(now, progress.done.clock_set_at),
+            progress,
             drain: None,
             next_ask: now.uptime + schedule::first_ask(jitter()),
             next_spot: now.uptime,
@@ -171,15 +176,24 @@ impl<'a> Watch<'a> {
         watch
     }
 
+    /// What a `watch` with an older configuration was at goes on.
+    fn carry_on(&mut self, carried: Option<(Trust, Option<Drain>)>) {
+        if let Some((trust, drain)) = carried {
+            self.trust = trust;
+            self.drain = drain;
+        }
+    }
+
     /// One look at the clocks, and whatever is due by them.
     pub fn tick(&mut self, now: Moment) {
-        if let Some(step) = self.trust.notice(now) {
+        let stepped = self.trust.notice(now);
+        if let Some(step) = stepped {
             info!("the clock was set by {step} s");
-            self.next_ask = now.uptime;
+            self.keep_trust(now);
         }
         let asked = self.ask_if_due(now);
         let noticed = self.ask_for_spot_notice_if_due(now);
-        if asked || noticed {
+        if asked || noticed || stepped.is_some() {
             self.decide(now);
             self.publish();
         }
@@ -208,12 +222,11 @@ impl<'a> Watch<'a> {
             .filter_map(|asked| asked.retry_after)
             .max();
         self.next_ask = now.uptime + schedule::next_ask(jitter()).max(wait.unwrap_or_default());
-        for asked in &self.asked {
-            if asked.result.is_ok() && asked.source != Source::ConfigDrive.to_string() {
-                self.held = None;
-            }
-        }
-        self.instance = self.metadata.instance().or(self.instance.take());
+        // An answer that does not say who this is does not make it somebody else.
+        self.instance = match self.metadata.instance() {
+            Some(said) if said.id.is_some() || self.instance.is_none() => Some(said),
+            _ => self.instance.take(),
+        };
         true
     }
 
@@ -234,6 +247,7 @@ impl<'a> Watch<'a> {
 
     /// Works out the deadline from everything that is known now.
     fn decide(&mut self, now: Moment) {
+        self.hold();
         let id = self
             .instance
             .as_ref()
@@ -249,8 +263,36 @@ impl<'a> Watch<'a> {
         warnings
             .into_iter()
             .for_each(|warning| self.warn_once(warning));
+        self.ignored = decision.ignored;
         self.say_how_it_moved(decision.deadline.as_ref(), now);
         self.deadline = decision.deadline;
+    }
+
+    /// Holds on to what the status says, which `boot` may write after this has started,
+    /// for as long as the source that said so is silent. What the image or a lifetime
+    /// says is worked out anew, by a clock that may have been set since.
+    fn hold(&mut self) {
+        let Ok(Some(status)) = Status::read() else {
+            return;
+        };
+        if self.instance.is_none() {
+            self.instance = status.instance;
+        }
+        let held = status.deadline.filter(|deadline| {
+            // By a clock that has been set since, a lifetime ends at another time.
+            let is_stale = deadline.origin.starts_with("vmstage_lifetime")
+                && self.progress.done.clock_set_at > 0;
+            deadline.confirmed_at.is_some()
+                && !is_stale
+                && !self.metadata.has_heard_of(&deadline.origin)
+        });
+        self.held = held.as_ref().map(Limit::held);
+    }
+
+    fn keep_trust(&mut self, now: Moment) {
+        let mut done = self.progress.done.clone();
+        done.clock_set_at = now.uptime.as_secs();
+        self.progress.keep(done);
     }
 
     fn say_how_it_moved(&self, new: Option<&Deadline>, now: Moment) {
@@ -281,6 +323,8 @@ impl<'a> Watch<'a> {
             Err(e) => return self.warn_once(format!("{e:#}")),
         };
         let deadline = self.deadline.as_ref();
+        let written = status.deadline.take();
+        status.ignored_limits = self.ignored.clone();
         status.deadline = deadline.map(|deadline| deadline.published(self.config.deadline.action));
         status.instance = self.instance.clone();
         if !self.asked.is_empty() {
@@ -293,11 +337,12 @@ impl<'a> Watch<'a> {
             confirmed_at: None,
             ..deadline
         };
+        let by_others = written.map(unconfirmed) != status.deadline.clone().map(unconfirmed);
         let told = (
             status.deadline.clone().map(unconfirmed),
             status.instance.clone(),
         );
-        if self.told.as_ref() != Some(&told) {
+        if by_others || self.told.as_ref() != Some(&told) {
             report::deadline(&status, self.config);
             self.told = Some(told);
         }
@@ -305,6 +350,7 @@ impl<'a> Watch<'a> {
 
     fn act(&mut self, now: Moment) {
         let Some(deadline) = &self.deadline else {
+            self.ordered_off = None;
             return;
         };
         let (at, origin) = (deadline.at, deadline.origin.clone());
@@ -319,6 +365,9 @@ impl<'a> Watch<'a> {
         );
         // Before it is done: after a crash in between it is better left out than done twice.
         self.progress.keep(done);
+        if !steps.contains(&Step::PowerOff) {
+            self.ordered_off = None;
+        }
         for step in steps {
             match step {
                 Step::Warn => self.warn_users(now),
@@ -367,7 +416,8 @@ impl<'a> Watch<'a> {
 
     fn call_back_if_due(&mut self, now: Moment) {
         let wanted = self.config.callback.url.is_some() && !self.progress.done.called_back;
-        if !wanted || now.uptime < self.next_callback {
+        let knows_who = self.instance.is_some() || self.has_asked;
+        if !wanted || !knows_who || now.uptime < self.next_callback {
             return;
         }
         // Nobody is told of a boot that has not ended.
@@ -375,11 +425,14 @@ impl<'a> Watch<'a> {
             return;
         };
         let failure = match callback::post(&status, self.config) {
-            Ok(told) => {
-                if told {
-                    info!("the callback was told what became of the boot");
-                }
+            Ok(true) => {
+                info!("the callback was told what became of the boot");
                 return self.keep_called_back();
+            }
+            // Of a failed boot there is nothing to say; another one may follow.
+            Ok(false) => {
+                self.next_callback = now.uptime + schedule::PERIOD;
+                return;
             }
             Err(failure) => failure,
         };
