@@ -244,7 +244,7 @@ fn a_silent_service_is_waited_for_without_spinning(guest: &mut OldGuest) {
     assert_eq!(outcome.code, 1, "{outcome}");
     assert!(outcome.took < Duration::from_secs(5), "{outcome}");
     assert!(
-        outcome.stdout.contains("no whole answer within 1.0s"),
+        outcome.stdout.contains("no whole answer within "),
         "{outcome}"
     );
 }
