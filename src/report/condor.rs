@@ -45,12 +45,7 @@ pub(super) fn publish_in(root: &Path, status: &Status) -> Result<bool> {
     let text = text(status, &execute, environment_is_taken);
     let changed = super::write(&file, &text, 0o644)?;
     if changed {
-        // A drop-in without it is one of a machine that was not ready: nothing ran then
-        // that would have to move.
-        let new = execute_line(&text);
-        let moved = new.is_some()
-            && new != execute_line(&before)
-            && (before.is_empty() || execute_line(&before).is_some());
+        let moved = execute_line(&text).is_some() && execute_line(&before) != execute_line(&text);
         take_effect(&super::below(root, "/proc"), moved)?;
     }
     match execute {
