@@ -92,8 +92,11 @@ pub fn run(config_file: Option<&Path>) -> u8 {
     status.conclude(outcome.as_ref().err());
     report::outcome(&mut status, outcome.as_ref().ok(), &config);
     if outcome.is_ok() {
+        let told = status.clone();
         find_deadline(&config, &mut status);
-        report::deadline(&status, &config);
+        if status != told {
+            report::deadline(&status, &config);
+        }
     }
     report::final_line(&status, &config);
     status.exit_code

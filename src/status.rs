@@ -14,7 +14,7 @@ use crate::config::{self, Action};
 use crate::disk::choose::{self, Judgement};
 use crate::staging::directories::Created;
 use crate::staging::mount::Staged;
-use crate::{atomic_file, clock};
+use crate::{atomic_file, clock, kernel_file};
 
 pub mod show;
 
@@ -153,7 +153,7 @@ pub fn path() -> PathBuf {
 /// The kernel's identifier of this boot (random(4)); there since Linux 2.4.
 pub fn boot_id() -> Result<String> {
     let file = "/proc/sys/kernel/random/boot_id";
-    let id = std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    let id = kernel_file::read_text(file).with_context(|| format!("cannot read {file}"))?;
     Ok(id.trim().to_string())
 }
 

@@ -5,12 +5,12 @@
 //! snippet in `/etc/profile.d`; HTCondor's jobs by its drop-in, and of the machine only,
 //! because a job in a slot is not the whole VM.
 
-use std::fs;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
 use crate::config::{Config, FeaturesLocation};
+use crate::kernel_file;
 use crate::status::Status;
 
 pub const MACHINE: &str = "/etc/machinefeatures";
@@ -117,7 +117,7 @@ fn profile(root: &Path) -> Result<bool> {
 
 /// Counted as the specification does: the "processor" lines of `/proc/cpuinfo`.
 fn processors(root: &Path) -> Option<String> {
-    let text = fs::read_to_string(super::below(root, "/proc/cpuinfo")).ok()?;
+    let text = kernel_file::read_text(super::below(root, "/proc/cpuinfo")).ok()?;
     let count = text
         .lines()
         .filter(|line| line.split(':').next().map(str::trim_end) == Some("processor"))
