@@ -191,6 +191,17 @@ impl Status {
         }
     }
 
+    /// Takes back what was accepted by its looks.
+    pub fn reject(&mut self, device: &Path, reason: &str) {
+        let device = device.display().to_string();
+        for verdict in &mut self.verdicts {
+            if verdict.verdict == "accepted" && verdict.device.as_ref() == Some(&device) {
+                verdict.verdict = "rejected".into();
+                verdict.reason = Some(reason.into());
+            }
+        }
+    }
+
     pub fn record_directories(&mut self, asked: &[config::Directory], created: &[Created]) {
         let name = |account: &Option<config::Account>| {
             account.as_ref().map_or("root".into(), ToString::to_string)

@@ -547,6 +547,7 @@ fn a_named_disk_that_cannot_be_mounted_does_not_end_the_search() {
     let boot = machine.boot();
     boot.ready_on("/dev/sdb");
     boot.warns(&["cannot mount /dev/vdb (ext4) on /staging"]);
+    boot.rejects("/dev/vdb", "cannot mount");
 }
 
 fn a_disk_that_breaks_off_is_told_of_though_no_spec_names_it() {

@@ -1,6 +1,5 @@
 //! From an accepted device to a staged one: mount, and verify that it is mounted.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -52,13 +51,6 @@ pub enum MountError {
     MountPoint(anyhow::Error),
     /// The device is.
     Device(anyhow::Error),
-}
-
-impl fmt::Display for MountError {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let (MountError::MountPoint(error) | MountError::Device(error)) = self;
-        write!(f, "{error:#}")
-    }
 }
 
 impl Staged {
