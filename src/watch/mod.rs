@@ -4,7 +4,7 @@
 //! A loop without threads that paces itself by sleeping: on kernels before 2.6.25
 //! std's timed waits spin.
 
-mod drain;
+pub mod drain;
 mod due;
 mod poweroff;
 mod progress;
@@ -390,11 +390,7 @@ impl<'a> Watch<'a> {
     }
 
     fn start_drain(&mut self, at: u64) {
-        match Drain::start(
-            &self.config.deadline.drain,
-            self.config.deadline.drain_timeout,
-            at,
-        ) {
+        match Drain::start(self.config, at) {
             Ok(drain) => self.drain = Some(drain),
             Err(e) => warn!("drain: {e:#}"),
         }
