@@ -116,6 +116,14 @@ impl Known {
         self.features.as_ref().and_then(|said| said.answer.grace)
     }
 
+    /// Each source has its own for one and the same instance.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        let said = [&self.config_drive, &self.openstack, &self.ec2];
+        said.into_iter()
+            .flatten()
+            .filter_map(|said| said.answer.instance.id.as_deref())
+    }
+
     /// The id is that of the first source that has one; what it leaves open, others
     /// may fill.
     pub fn instance(&self, order: &[Source]) -> Option<status::Instance> {

@@ -181,7 +181,7 @@ impl<'a> Metadata<'a> {
     }
 
     /// Which of the limits is the deadline, and what was odd about finding out. `held`
-    /// is one from before, `id` the instance's, if anybody knows it.
+    /// is one from before, `id` the instance's, if anybody said it before.
     pub fn decide(
         &self,
         held: Option<Limit>,
@@ -189,7 +189,8 @@ impl<'a> Metadata<'a> {
         now: &lease::Now,
     ) -> (Decision, Vec<String>) {
         let limits: Vec<Limit> = self.limits().into_iter().chain(held).collect();
-        let lease = lease::take(Path::new(lease::DIRECTORY), id, now);
+        let ids: Vec<&str> = self.known.ids().chain(id).collect();
+        let lease = lease::take(Path::new(lease::DIRECTORY), &ids, now);
         let lifetimes = |limit: &Limit| matches!(limit.when, When::AfterFirstBoot(_));
         let decision = deadline::decide(&limits, lease.first_boot, self.grace());
         let mut warnings = Vec::new();
