@@ -23,7 +23,7 @@ use crate::deadline::{self, Decision, Limit, When};
 use crate::{clock, lease, status};
 use http::{Cause, Client, Failure};
 use known::Known;
-use machine_features::{Environment, Locations};
+use machine_features::{Environment, Locations, Session};
 
 /// The name under which Machine/Job Features are reported.
 pub const MACHINE_FEATURES: &str = "machine-features";
@@ -95,6 +95,7 @@ pub struct Metadata<'a> {
     client: Client,
     ec2: ec2::Session<'a>,
     environment: Environment,
+    features: Session,
     known: Known,
 }
 
@@ -109,6 +110,7 @@ impl<'a> Metadata<'a> {
             client: Client::new(config.metadata.request_timeout),
             ec2: ec2::Session::new(config.metadata.url.as_str()),
             environment,
+            features: Session::default(),
             known: Known::default(),
         }
     }
@@ -127,7 +129,9 @@ impl<'a> Metadata<'a> {
             let Some(next) = next_turn(&turns) else { break };
             thread::sleep(turns[next].due.saturating_duration_since(Instant::now()));
             let outcome = self.try_once(&turns[next].who, end);
-            self.known.note(&turns[next].who, &outcome, clock::now());
+            if let Who::Source(source) = turns[next].who {
+                self.known.note(source, &outcome, clock::now());
+            }
             note(&mut turns, next, outcome, end, again);
         }
         let base = self.config.metadata.url.as_str();
@@ -165,14 +169,18 @@ impl<'a> Metadata<'a> {
     /// Whether the source that a limit of this origin is from has answered: then what it
     /// said before no longer counts. The config drive is frozen, and takes nothing back.
     pub fn has_heard_of(&self, origin: &str) -> bool {
-        self.known.has_heard_of(origin)
+        self.known.has_heard_of(origin) || self.features.has_heard_of(origin)
     }
 
     /// All known limits: the image's own, and those of the sources, also of one that
     /// answered once and fell silent.
     pub fn limits(&self) -> Vec<Limit> {
         let own = deadline::own_limit(&self.config.deadline);
-        own.into_iter().chain(self.known.limits()).collect()
+        let of_sources = self.known.limits().into_iter();
+        own.into_iter()
+            .chain(of_sources)
+            .chain(self.features.limits())
+            .collect()
     }
 
     /// Who this instance is; None where nobody said.
@@ -206,7 +214,9 @@ impl<'a> Metadata<'a> {
     /// The configured grace, or a longer one that a source asks for.
     pub fn grace(&self) -> Duration {
         let configured = self.config.deadline.grace;
-        self.known.grace().map_or(configured, |g| g.max(configured))
+        self.features
+            .grace()
+            .map_or(configured, |g| g.max(configured))
     }
 
     /// Machine/Job Features have their turn as soon as every source had its say about
@@ -217,8 +227,9 @@ impl<'a> Metadata<'a> {
         }
         let (locations, passed_over) =
             machine_features::locate(&self.environment, self.known.meta(), &self.config.metadata);
-        if locations.is_empty() && passed_over.is_empty() {
-            self.known.forget_features();
+        self.known.no_features = locations.is_empty() && passed_over.is_empty();
+        if self.known.no_features {
+            self.features = Session::default();
             return;
         }
         let who = Who::Features(locations, passed_over);
@@ -234,7 +245,9 @@ impl<'a> Metadata<'a> {
             Who::Source(Source::ConfigDrive) => config_drive::ask(),
             Who::Source(Source::Openstack) => openstack::ask(&self.client, base, end),
             Who::Source(Source::Ec2) => self.ec2.ask(&self.client, end),
-            Who::Features(locations, passed_over) => locations.ask(passed_over, &self.client, end),
+            Who::Features(locations, passed_over) => {
+                self.features.ask(locations, passed_over, &self.client, end)
+            }
         }
     }
 }

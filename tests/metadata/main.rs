@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -731,6 +732,101 @@ fn features_that_meta_names_are_read_over_http() {
             .reason
             .contains("\"soon\" is not a whole number")
     );
+}
+
+/// Features whose answers change: path, status and body. All others are 404.
+type Answers = Arc<Mutex<Vec<(&'static str, u16, &'static str)>>>;
+
+/// Asks for features once, and then again after they have changed.
+struct Features {
+    answers: Answers,
+    server: Server,
+}
+
+impl Features {
+    fn saying(answers: &[(&'static str, u16, &'static str)]) -> Features {
+        let answers: Answers = Arc::new(Mutex::new(answers.to_vec()));
+        let current = answers.clone();
+        let server = Server::start(move |request, stream| {
+            let current = current.lock().unwrap();
+            let found = current.iter().find(|(path, ..)| *path == request.path);
+            let (_, status, body) = found.unwrap_or(&("", 404, "<html>404</html>"));
+            respond(stream, *status, "", body.as_bytes())
+        });
+        Features { answers, server }
+    }
+
+    fn now_say(&self, answers: &[(&'static str, u16, &'static str)]) {
+        *self.answers.lock().unwrap() = answers.to_vec();
+    }
+
+    fn config(&self) -> Config {
+        let place = format!("machinefeatures = \"{}/mf/\"", self.server.url());
+        config("http://192.0.2.1", &place)
+    }
+}
+
+const END: &str = "/mf/shutdowntime";
+const ORIGIN: &str = "shutdowntime in the machine and job features";
+
+#[test]
+fn what_is_no_value_replaces_none_that_is_known() {
+    let known = [(END, 200, "1795430460"), ("/mf/grace_secs", 200, "900")];
+    let html = "<html>starting up</html>";
+    let cases: [&[(&str, u16, &str)]; 8] = [
+        &[(END, 200, html), ("/mf/grace_secs", 200, html)],
+        &[(END, 200, html), ("/mf/grace_secs", 200, "900")],
+        &[(END, 200, "")],
+        &[(END, 200, "0"), ("/mf/grace_secs", 200, "-1")],
+        &[(END, 200, "1795430460000")],
+        &[(END, 500, html), ("/mf/grace_secs", 200, "900")],
+        // A server without its content has neither keys nor a base.
+        &[],
+        &[("/mf/grace_secs", 200, html), ("/mf/total_cpu", 200, html)],
+    ];
+    for case in cases {
+        let features = Features::saying(&known);
+        let config = features.config();
+        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        metadata.ask(&[], seconds(3), Again::Never);
+        assert_eq!(metadata.limits()[0].when, When::At(1_795_430_460));
+        features.now_say(case);
+        for _ in 0..3 {
+            metadata.ask(&[], seconds(3), Again::Never);
+        }
+        let limits = metadata.limits();
+        assert_eq!(limits.len(), 1, "{case:?}: {limits:?}");
+        assert_eq!(limits[0].when, When::At(1_795_430_460), "{case:?}");
+        assert_eq!(metadata.grace(), seconds(900), "{case:?}");
+        // Nor, after a restart, what another process found out.
+        let mut later = Metadata::with_environment(&config, Environment::default());
+        later.ask(&[], seconds(3), Again::Never);
+        assert!(!later.has_heard_of(ORIGIN), "{case:?}");
+    }
+}
+
+#[test]
+fn a_404_takes_a_limit_back_where_the_service_vouches_for_it() {
+    let cases: [&[(&str, u16, &str)]; 3] = [
+        &[("/mf/grace_secs", 200, "900")],
+        &[("/mf/total_cpu", 200, "8")],
+        &[("/mf/", 200, "<html>Index of /mf</html>")],
+    ];
+    for case in cases {
+        let features = Features::saying(&[(END, 200, "1795430460")]);
+        let config = features.config();
+        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        metadata.ask(&[], seconds(3), Again::Never);
+        assert_eq!(metadata.limits().len(), 1);
+        features.now_say(case);
+        metadata.ask(&[], seconds(3), Again::Never);
+        assert_eq!(metadata.limits(), [], "{case:?}");
+        assert!(metadata.has_heard_of(ORIGIN), "{case:?}");
+        // And it can come again, at another time.
+        features.now_say(&[(END, 200, "1795430999")]);
+        metadata.ask(&[], seconds(3), Again::Never);
+        assert_eq!(metadata.limits()[0].when, When::At(1_795_430_999));
+    }
 }
 
 #[test]
