@@ -136,6 +136,14 @@ impl Locations {
             (self.job.as_ref(), &JOB_KEYS),
         ]
     }
+
+    fn at_urls(&self) -> impl Iterator<Item = (&FeaturesLocation, &'static [&'static str])> {
+        let places = self.with_keys().into_iter();
+        places.filter_map(|(location, keys)| match location? {
+            url @ FeaturesLocation::Url(_) => Some((url, keys)),
+            FeaturesLocation::Directory(_) => None,
+        })
+    }
 }
 
 /// None where there is no such key, which is the rule for most of them. Without a name
@@ -155,6 +163,9 @@ fn read(
             }
         }
         FeaturesLocation::Directory(directory) => {
+            if key.is_empty() {
+                return Ok(directory.is_dir().then(Vec::new));
+            }
             let file = directory.join(key);
             let failed = |path: &Path, e: io::Error| {
                 NoAnswer::Local(format!("cannot read {}: {e}", path.display()))

@@ -97,6 +97,23 @@ pub struct Metadata<'a> {
     environment: Environment,
     features: Session,
     known: Known,
+    /// How often it was asked again.
+    rounds: u32,
+}
+
+/// How much of the features is asked for in a round.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Features {
+    Whole,
+    /// One of those at a URL, and whatever is in directories.
+    OneKey,
+    /// Nothing, unless they are at another place than last time, or in directories.
+    IfElsewhere,
+}
+
+/// Whether a round is for features and not for the service.
+pub fn is_turn_of_features(round: u32, at_a_url: bool, there_is_a_service: bool) -> bool {
+    at_a_url && (round % 2 == 1 || !there_is_a_service)
 }
 
 impl<'a> Metadata<'a> {
@@ -112,12 +129,46 @@ impl<'a> Metadata<'a> {
             environment,
             features: Session::default(),
             known: Known::default(),
+            rounds: 0,
         }
     }
 
     /// Asks these sources, and Machine/Job Features where somebody named a place, each
     /// until it has answered or failed for good, all of them for at most `budget`.
     pub fn ask(&mut self, sources: &[Source], budget: Duration, again: Again) -> Vec<Asked> {
+        self.ask_in_turns(sources, Features::Whole, budget, again)
+    }
+
+    /// Asks what can have changed, as is due once a minute: the service and wherever the
+    /// features are have thousands of instances to bear, so all of them together get one
+    /// request. Features at a URL have every other round, and a request there is for one
+    /// key. The first round, of a process that knows nothing, asks for all of them, and
+    /// the config drive, which does not change, as well. Each source is tried once.
+    pub fn ask_again(&mut self, budget: Duration) -> Vec<Asked> {
+        let mut sources = self.to_ask_again();
+        let round = self.rounds;
+        self.rounds += 1;
+        let features = if round == 0 {
+            let drive = Source::ConfigDrive;
+            let configured = self.config.metadata.sources.contains(&drive);
+            sources.splice(0..0, configured.then_some(drive));
+            Features::Whole
+        } else if is_turn_of_features(round, self.features.are_at_a_url(), !sources.is_empty()) {
+            sources.clear();
+            Features::OneKey
+        } else {
+            Features::IfElsewhere
+        };
+        self.ask_in_turns(&sources, features, budget, Again::Never)
+    }
+
+    fn ask_in_turns(
+        &mut self,
+        sources: &[Source],
+        features: Features,
+        budget: Duration,
+        again: Again,
+    ) -> Vec<Asked> {
         let start = Instant::now();
         let end = start + budget;
         let mut turns: Vec<Turn> = sources
@@ -125,10 +176,10 @@ impl<'a> Metadata<'a> {
             .map(|source| Turn::new(Who::Source(*source), start))
             .collect();
         loop {
-            self.add_features(&mut turns);
+            self.add_features(&mut turns, features);
             let Some(next) = next_turn(&turns) else { break };
             thread::sleep(turns[next].due.saturating_duration_since(Instant::now()));
-            let outcome = self.try_once(&turns[next].who, end);
+            let outcome = self.try_once(&turns[next].who, features, end);
             if let Who::Source(source) = turns[next].who {
                 self.known.note(source, &outcome, clock::now());
             }
@@ -138,10 +189,8 @@ impl<'a> Metadata<'a> {
         turns.into_iter().map(|turn| turn.report(base)).collect()
     }
 
-    /// Which sources to ask once a minute: a single one, as a service has thousands of
-    /// instances to bear. The config drive does not change, and EC2 is asked where
-    /// there is no OpenStack.
-    pub fn ask_again(&self) -> Vec<Source> {
+    /// Which of the service's two sources is asked again: EC2 where there is no OpenStack.
+    fn to_ask_again(&self) -> Vec<Source> {
         let preferred = match self.known.openstack_is_absent {
             true => [Source::Ec2, Source::Openstack],
             false => [Source::Openstack, Source::Ec2],
@@ -221,7 +270,7 @@ impl<'a> Metadata<'a> {
 
     /// Machine/Job Features have their turn as soon as every source had its say about
     /// where they are.
-    fn add_features(&mut self, turns: &mut Vec<Turn>) {
+    fn add_features(&mut self, turns: &mut Vec<Turn>, wanted: Features) {
         if turns.iter().any(|turn| turn.outcome.is_none()) {
             return;
         }
@@ -232,6 +281,10 @@ impl<'a> Metadata<'a> {
             self.features = Session::default();
             return;
         }
+        let is_known = self.features.are_at(&locations) && self.features.are_at_a_url();
+        if wanted == Features::IfElsewhere && is_known {
+            return;
+        }
         let who = Who::Features(locations, passed_over);
         if turns.iter().all(|turn| turn.who != who) {
             turns.retain(|turn| matches!(turn.who, Who::Source(_)));
@@ -239,12 +292,17 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    fn try_once(&mut self, who: &Who, end: Instant) -> Result<Answer, NoAnswer> {
+    fn try_once(&mut self, who: &Who, wanted: Features, end: Instant) -> Result<Answer, NoAnswer> {
         let base = self.config.metadata.url.as_str();
         match who {
             Who::Source(Source::ConfigDrive) => config_drive::ask(),
             Who::Source(Source::Openstack) => openstack::ask(&self.client, base, end),
             Who::Source(Source::Ec2) => self.ec2.ask(&self.client, end),
+            Who::Features(locations, passed_over)
+                if wanted == Features::OneKey && self.features.are_at(locations) =>
+            {
+                self.features.ask_again(passed_over, &self.client, end)
+            }
             Who::Features(locations, passed_over) => {
                 self.features.ask(locations, passed_over, &self.client, end)
             }

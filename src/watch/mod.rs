@@ -25,10 +25,10 @@ use nix::unistd::geteuid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::boot::Failure;
-use crate::config::{Config, Source};
+use crate::config::Config;
 use crate::deadline::{Deadline, Limit};
 use crate::metadata::http::{jitter, wait_before_next_try};
-use crate::metadata::{Again, Asked, Metadata};
+use crate::metadata::{Asked, Metadata};
 use crate::report::{self, callback, syslog, systemd, terminals};
 use crate::status::{self, Status};
 use crate::{clock, lease};
@@ -136,7 +136,6 @@ pub struct Watch<'a> {
     next_callback: Duration,
     failed_callbacks: u32,
     ordered_off: Option<Duration>,
-    /// The config drive does not change: it is asked the first time only.
     has_asked: bool,
     told: Option<Told>,
     /// Warnings that were given, so that each is given once.
@@ -208,19 +207,13 @@ impl<'a> Watch<'a> {
         if now.uptime < self.next_ask {
             return false;
         }
-        let mut sources = self.metadata.ask_again();
-        if !self.has_asked && self.config.metadata.sources.contains(&Source::ConfigDrive) {
-            sources.insert(0, Source::ConfigDrive);
-        }
         self.has_asked = true;
-        self.asked = self
-            .metadata
-            .ask(&sources, self.config.metadata.timeout, Again::Never);
-        let wait = self
-            .asked
-            .iter()
-            .filter_map(|asked| asked.retry_after)
-            .max();
+        let asked = self.metadata.ask_again(self.config.metadata.timeout);
+        let wait = asked.iter().filter_map(|asked| asked.retry_after).max();
+        // Of sources that had no turn in this round the last one counts.
+        self.asked
+            .retain(|old| asked.iter().all(|new| new.source != old.source));
+        self.asked.extend(asked);
         self.next_ask = now.uptime + schedule::next_ask(jitter()).max(wait.unwrap_or_default());
         // An answer that does not say who this is does not make it somebody else.
         self.instance = match self.metadata.instance() {

@@ -30,6 +30,7 @@ pub fn next_callback(failed: u32, chance: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::is_turn_of_features;
 
     const INSTANCES: usize = 10_000;
     const MINUTES: usize = 60;
@@ -45,26 +46,67 @@ mod tests {
         }
     }
 
-    #[test]
-    fn ten_thousand_instances_booted_together_do_not_ask_in_lock_step() {
-        let mut per_second = vec![0usize; MINUTES * 60];
+    /// Requests to the service and to Machine/Job Features at a URL, in each second.
+    struct Load {
+        service: Vec<usize>,
+        features: Vec<usize>,
+    }
+
+    fn load(features: bool) -> Load {
+        let nothing = vec![0; MINUTES * 60];
+        let mut load = Load {
+            service: nothing.clone(),
+            features: nothing,
+        };
         for instance in 0..INSTANCES {
             let mut chance = chances(instance as u64);
             let mut at = first_ask(chance());
-            while let Some(asked) = per_second.get_mut(at.as_secs() as usize) {
-                *asked += 1;
+            for round in 0.. {
+                let second = at.as_secs() as usize;
+                if second >= load.service.len() {
+                    break;
+                }
+                // In the first round everybody is asked, for all nine keys.
+                match is_turn_of_features(round, features, true) {
+                    false => load.service[second] += 1,
+                    true => load.features[second] += 1,
+                }
+                if round == 0 && features {
+                    load.features[second] += 9;
+                }
                 at += next_ask(chance());
             }
         }
-        let peak = per_second.iter().copied().max().unwrap();
-        let total: usize = per_second.iter().sum();
-        let per_minute = total as f64 / (INSTANCES * MINUTES) as f64;
-        println!(
-            "{INSTANCES} instances over {MINUTES} min: at most {peak} requests in a second \
-             (in lock-step: {INSTANCES}), {per_minute:.2} a minute each"
-        );
-        // A perfectly even load would be 167 a second.
-        assert!(peak < 250, "{peak} in one second");
-        assert!((0.9..=1.2).contains(&per_minute), "{per_minute} a minute");
+        load
+    }
+
+    fn peak(per_second: &[usize]) -> usize {
+        per_second.iter().copied().max().unwrap_or_default()
+    }
+
+    #[test]
+    fn ten_thousand_instances_booted_together_do_not_ask_in_lock_step() {
+        for features in [false, true] {
+            let load = load(features);
+            let (first, later) = load.features.split_at(120);
+            let total: usize = load.service.iter().chain(&load.features).sum();
+            let per_minute = total as f64 / (INSTANCES * MINUTES) as f64;
+            println!(
+                "{INSTANCES} instances over {MINUTES} min, features at a URL: {features}: at most \
+                 {} requests in a second to the service (in lock-step: {INSTANCES}), {} to the \
+                 features at first and {} later, {per_minute:.2} a minute each",
+                peak(&load.service),
+                peak(first),
+                peak(later)
+            );
+            // A perfectly even load would be 167 a second, nine times that at first.
+            assert!(peak(&load.service) < 250, "{}", peak(&load.service));
+            assert!(
+                peak(later) < 250 && peak(first) < 9 * 250,
+                "{}",
+                peak(first)
+            );
+            assert!((0.9..=1.2).contains(&per_minute), "{per_minute} a minute");
+        }
     }
 }

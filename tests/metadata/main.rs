@@ -132,8 +132,7 @@ fn once_it_is_known_nova_is_asked_one_question_a_round() {
     metadata.ask(BOTH, seconds(3), Again::Early);
     let before = nova.seen().len();
     for round in 1..=5 {
-        let sources = metadata.ask_again();
-        let asked = metadata.ask(&sources, seconds(1), Again::Never);
+        let asked = metadata.ask_again(seconds(1));
         answer_of(&asked, "openstack");
         assert_eq!(nova.seen().len(), before + round);
     }
@@ -626,11 +625,10 @@ fn a_spot_notice_alone_is_one_request_and_can_be_taken_back() {
     let mut metadata = Metadata::with_environment(&config, Environment::default());
     metadata.ask(BOTH, seconds(3), Again::Yes);
     assert!(metadata.has_spot_notices());
-    assert_eq!(metadata.ask_again(), EC2);
     let before = server.seen().len();
     metadata.ask_for_spot_notice(seconds(1)).unwrap();
     assert_eq!(metadata.limits(), []);
-    metadata.ask(EC2, seconds(1), Again::Never);
+    answer_of(&metadata.ask_again(seconds(1)), "ec2");
     assert_eq!(server.seen().len(), before + 2);
 }
 
@@ -762,7 +760,7 @@ impl Features {
 
     fn config(&self) -> Config {
         let place = format!("machinefeatures = \"{}/mf/\"", self.server.url());
-        config("http://192.0.2.1", &place)
+        config(&self.server.url(), &format!("sources = []\n{place}"))
     }
 }
 
@@ -826,6 +824,61 @@ fn a_404_takes_a_limit_back_where_the_service_vouches_for_it() {
         features.now_say(&[(END, 200, "1795430999")]);
         metadata.ask(&[], seconds(3), Again::Never);
         assert_eq!(metadata.limits()[0].when, When::At(1_795_430_999));
+    }
+}
+
+#[test]
+fn the_service_and_features_at_a_url_share_one_request_a_round() {
+    let both = Server::start(|request, stream| match request.path.as_str() {
+        META_DATA => respond(stream, 200, "", &document("")),
+        "/mf/shutdowntime" | "/jf/shutdowntime_job" => respond(stream, 200, "", b"1795430460"),
+        "/mf/grace_secs" => respond(stream, 200, "", b"900"),
+        _ => respond(stream, 404, "", b""),
+    });
+    let places = format!(
+        "machinefeatures = \"{0}/mf\"\njobfeatures = \"{0}/jf\"\nsources = [\"openstack\"]",
+        both.url()
+    );
+    let config = config(&both.url(), &places);
+    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    metadata.ask_again(seconds(3));
+    let first = both.seen().len();
+    assert_eq!(first, 10, "{:?}", both.asked_for());
+    for round in 1..=36 {
+        metadata.ask_again(seconds(3));
+        assert_eq!(both.seen().len(), first + round, "{:?}", both.asked_for());
+    }
+    let asked = both.asked_for().split_off(first);
+    let times = |path: &str| asked.iter().filter(|line| line.ends_with(path)).count();
+    assert_eq!(times(META_DATA), 18);
+    assert_eq!(times("/shutdowntime"), 6);
+    assert_eq!(times("/shutdowntime_job"), 6);
+    assert!(times("/grace_secs") > 0 && times("/wall_limit_secs") > 0);
+    assert_eq!(times("/total_cpu") + times("/job_id"), 0);
+    assert_eq!(metadata.limits().len(), 2);
+}
+
+#[test]
+fn what_changes_at_a_url_is_heard_of_within_four_requests() {
+    let start = [(END, 200, "1795430460"), ("/mf/grace_secs", 200, "900")];
+    let changes: [(&[(&str, u16, &str)], Option<u64>); 4] = [
+        (&[(END, 200, "1795430999")], Some(1_795_430_999)),
+        (&[("/mf/grace_secs", 200, "900")], None),
+        (&[("/mf/", 200, "<html>Index of /mf</html>")], None),
+        (&[], Some(1_795_430_460)),
+    ];
+    for (change, expected) in changes {
+        let features = Features::saying(&start);
+        let config = features.config();
+        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        metadata.ask_again(seconds(3));
+        features.now_say(change);
+        let before = features.server.seen().len();
+        (0..4).for_each(|_| drop(metadata.ask_again(seconds(3))));
+        assert_eq!(features.server.seen().len(), before + 4);
+        let found: Vec<When> = metadata.limits().into_iter().map(|l| l.when).collect();
+        let expected: Vec<When> = expected.into_iter().map(When::At).collect();
+        assert_eq!(found, expected, "{change:?}");
     }
 }
 

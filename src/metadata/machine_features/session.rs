@@ -21,7 +21,28 @@ use crate::metadata::{Answer, NoAnswer};
 pub struct Session {
     locations: Locations,
     keys: BTreeMap<&'static str, Kept>,
+    /// How often one key was asked for.
+    turns: usize,
 }
+
+/// The keys of one place.
+type Keys = &'static [&'static str];
+
+/// One request: for this key, or for the base URL.
+#[derive(Clone, Copy)]
+struct Turn<'a> {
+    location: &'a FeaturesLocation,
+    keys: Keys,
+    key: Option<&'static str>,
+}
+
+const ENDS: [&str; 2] = ["shutdowntime", "shutdowntime_job"];
+const OTHERS: [&str; 4] = [
+    "grace_secs",
+    "grace_secs_job",
+    "wall_limit_secs",
+    "jobstart_secs",
+];
 
 /// What is known of one key.
 #[derive(Debug, Default)]
@@ -51,17 +72,101 @@ impl Session {
         self.locations = locations.clone();
         let mut warnings = passed_over.to_vec();
         for (location, keys) in locations.with_keys() {
-            let Some(location) = location else {
-                self.keys.retain(|key, _| !keys.contains(key));
-                continue;
-            };
-            let given = self.ask_for(keys, location, &mut warnings, client, until)?;
-            self.believe(keys, location, given, client, until);
-            if keys.iter().all(|key| self.text(key).is_none()) {
-                warnings.push(format!("there is none of {}", keys.join(", ")));
+            match location {
+                Some(location) => self.ask_place(location, keys, &mut warnings, client, until)?,
+                None => self.keys.retain(|key, _| !keys.contains(key)),
             }
         }
         Ok(self.answer(warnings))
+    }
+
+    /// Asks again, for a single key where that costs somebody a request.
+    pub fn ask_again(
+        &mut self,
+        passed_over: &[String],
+        client: &Client,
+        until: Instant,
+    ) -> Result<Answer, NoAnswer> {
+        let locations = self.locations.clone();
+        let mut warnings = passed_over.to_vec();
+        for (location, keys) in locations.with_keys() {
+            if let Some(directory @ FeaturesLocation::Directory(_)) = location {
+                self.ask_place(directory, keys, &mut warnings, client, until)?;
+            }
+        }
+        if let Some(turn) = self.next_turn(&locations) {
+            self.turns += 1;
+            let given = match turn.key {
+                Some(key) => self.ask_for(&[key], turn.location, &mut warnings, client, until)?,
+                None => is_there(turn.location, client, until),
+            };
+            if given {
+                self.believe(turn.keys);
+            }
+        }
+        Ok(self.answer(warnings))
+    }
+
+    fn ask_place(
+        &mut self,
+        location: &FeaturesLocation,
+        keys: Keys,
+        warnings: &mut Vec<String>,
+        client: &Client,
+        until: Instant,
+    ) -> Result<(), NoAnswer> {
+        let given = self.ask_for(keys, location, warnings, client, until)?;
+        if given || self.is_any_missing(keys) && is_there(location, client, until) {
+            self.believe(keys);
+        }
+        if keys.iter().all(|key| self.text(key).is_none()) {
+            warnings.push(format!("there is none of {}", keys.join(", ")));
+        }
+        Ok(())
+    }
+
+    /// Whether these are the places that were asked last.
+    pub fn are_at(&self, locations: &Locations) -> bool {
+        self.locations == *locations
+    }
+
+    /// Whether asking costs somebody a request.
+    pub fn are_at_a_url(&self) -> bool {
+        self.locations.at_urls().next().is_some()
+    }
+
+    /// Two turns in three are for the ends, the third for what else can change. A 404 that
+    /// nothing has vouched for yet has every other turn for somebody who might. None where
+    /// no place is a URL.
+    fn next_turn<'a>(&self, locations: &'a Locations) -> Option<Turn<'a>> {
+        let doubtful = |(_, keys): &(_, Keys)| self.is_any_missing(keys);
+        if self.turns % 2 == 1
+            && let Some((location, keys)) = locations.at_urls().find(doubtful)
+        {
+            let mut given = keys.iter().filter(|key| self.is_given(key));
+            return Some(Turn {
+                location,
+                keys,
+                key: given.next().copied(),
+            });
+        }
+        let (wanted, number) = match self.turns % 3 {
+            2 => (&OTHERS[..], self.turns / 3),
+            _ => (&ENDS[..], self.turns - self.turns / 3),
+        };
+        let turns: Vec<Turn> = locations
+            .at_urls()
+            .flat_map(|(location, keys)| {
+                let among_them = wanted.iter().filter(|key| keys.contains(key));
+                among_them.map(move |key| Turn {
+                    location,
+                    keys,
+                    key: Some(*key),
+                })
+            })
+            .collect();
+        let next = number.checked_rem(turns.len())?;
+        Some(turns[next])
     }
 
     /// Says whether a valid value was given.
@@ -77,7 +182,7 @@ impl Session {
         for key in keys {
             let answer = read(location, key, client, until)?;
             let kept = self.keys.entry(key).or_default();
-            kept.is_missing = answer.is_none();
+            kept.is_missing = answer.is_none() && !kept.is_absent;
             let Some(bytes) = answer else { continue };
             let Ok(text) = String::from_utf8(bytes) else {
                 warnings.push(format!("{key} is not text; ignored"));
@@ -101,27 +206,20 @@ impl Session {
         Ok(given)
     }
 
-    /// Takes for absent what is missing among these keys, if that is vouched for.
-    fn believe(
-        &mut self,
-        keys: &[&'static str],
-        location: &FeaturesLocation,
-        given: bool,
-        client: &Client,
-        until: Instant,
-    ) {
-        let is_missing = |kept: &Kept| kept.is_missing;
-        if !keys
-            .iter()
-            .any(|key| self.keys.get(key).is_some_and(is_missing))
-        {
-            return;
-        }
-        let is_directory = matches!(location, FeaturesLocation::Directory(_));
-        let vouched =
-            given || is_directory || matches!(read(location, "", client, until), Ok(Some(_)));
+    fn is_any_missing(&self, keys: Keys) -> bool {
+        let missing = |key: &&str| self.keys.get(key).is_some_and(|kept| kept.is_missing);
+        keys.iter().any(missing)
+    }
+
+    fn is_given(&self, key: &str) -> bool {
+        let kept = self.keys.get(key);
+        kept.is_some_and(|kept| kept.value.is_some() && !kept.is_missing)
+    }
+
+    /// What is missing among these keys is vouched for.
+    fn believe(&mut self, keys: Keys) {
         for (key, kept) in &mut self.keys {
-            if vouched && keys.contains(key) && kept.is_missing {
+            if keys.contains(key) && kept.is_missing {
                 *kept = Kept {
                     is_absent: true,
                     ..Kept::default()
@@ -181,6 +279,11 @@ impl Session {
             key => heard(key),
         }
     }
+}
+
+/// Whether the place answers for itself. One that lists nothing may refuse to.
+fn is_there(location: &FeaturesLocation, client: &Client, until: Instant) -> bool {
+    matches!(read(location, "", client, until), Ok(Some(_)))
 }
 
 /// An origin begins with the name of its key.
