@@ -5,8 +5,8 @@ mod common;
 mod server;
 
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
@@ -15,7 +15,10 @@ use vmstage::config::Config;
 use vmstage::status::Status;
 use vmstage::watch::{Moment, Watch};
 
-claims!(another_source_with_another_id_does_not_renew_a_lease);
+claims!(
+    another_source_with_another_id_does_not_renew_a_lease,
+    an_ec2_that_wants_to_be_left_alone_is,
+);
 
 const HOUR: u64 = 3600;
 const START: u64 = 1_800_000_000;
@@ -81,4 +84,43 @@ fn another_source_with_another_id_does_not_renew_a_lease() {
     assert!(asked.contains(&ec2), "EC2 was not asked: {asked:?}");
     let instance = Status::read().unwrap().unwrap().instance;
     assert_eq!(instance.unwrap().id.as_deref(), Some("i-1"));
+}
+
+fn an_ec2_that_wants_to_be_left_alone_is() {
+    machine();
+    let busy = Arc::new(Mutex::new(None::<(u16, &str)>));
+    let answer = busy.clone();
+    let service = Server::start(move |request, stream| {
+        match (*answer.lock().unwrap(), request.path.as_str()) {
+            (Some((status, headers)), _) => respond(stream, status, headers, b"busy"),
+            (None, "/latest/api/token") => respond(stream, 200, "", b"TOKEN"),
+            (None, "/latest/meta-data/instance-id") => respond(stream, 200, "", b"i-1"),
+            (None, _) => respond(stream, 404, "", b""),
+        }
+    });
+    let text = format!("[metadata]\nurl = {:?}\n", service.url());
+    let config = Config::parse(&text).unwrap();
+    let mut watch = Watch::start(&config, moment(HOUR, 0));
+    let mut second = 0;
+    let mut asked_in = |minutes: u64, answer: Option<(u16, &'static str)>| {
+        *busy.lock().unwrap() = answer;
+        let before = service.seen().len();
+        for _ in 0..minutes * 60 {
+            second += 1;
+            watch.tick(moment(HOUR, second));
+        }
+        service.seen().len() - before
+    };
+    asked_in(2, None);
+    let usual = asked_in(10, None);
+    assert!((115..=125).contains(&usual), "{usual}");
+    // By the spot notices and by what is asked once a minute.
+    let alone = asked_in(10, Some((429, "Retry-After: 120\r\n")));
+    assert!((1..=10).contains(&alone), "{alone}");
+    asked_in(2, None);
+    let failing = asked_in(10, Some((503, "")));
+    assert!((10..=35).contains(&failing), "{failing}");
+    asked_in(2, None);
+    let again = asked_in(10, None);
+    assert!((115..=125).contains(&again), "{again}");
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::http::Cause;
 use super::{Answer, NoAnswer};
 use crate::config::Source;
-use crate::deadline::Limit;
+use crate::deadline::{Limit, When};
 use crate::status;
 
 /// The last answer of each source.
@@ -43,7 +43,10 @@ impl Known {
             _ => {}
         }
         if let Ok(answer) = outcome {
-            let answer = answer.clone();
+            let mut answer = answer.clone();
+            if source == Source::Ec2 {
+                answer.limits = self.spot_limits(answer.limits);
+            }
             *self.of(source) = Some(Said { answer, at });
         }
     }
@@ -53,7 +56,10 @@ impl Known {
         match origin.rsplit_once(" in the ").map(|(_, place)| place) {
             Some("openstack metadata") => openstack,
             Some("config drive metadata") => openstack || self.config_drive.is_some(),
-            Some("ec2 metadata") => self.ec2.is_some(),
+            Some("ec2 metadata") => self.ec2.as_ref().is_some_and(|said| {
+                let limits = &said.answer.limits;
+                limits.is_empty() || is_any_usable(limits)
+            }),
             Some("machine and job features") => self.no_features && openstack,
             // The image's own is worked out anew each time.
             _ => true,
@@ -68,9 +74,21 @@ impl Known {
         }
     }
 
+    /// HTML in the place of a notice does not take back the one before.
+    fn spot_limits(&self, new: Vec<Limit>) -> Vec<Limit> {
+        match &self.ec2 {
+            Some(said) if !new.is_empty() && !is_any_usable(&new) => match said.answer.limits {
+                ref known if is_any_usable(known) => known.clone(),
+                _ => new,
+            },
+            _ => new,
+        }
+    }
+
     pub fn note_spot_notice(&mut self, limit: Option<Limit>, at: u64) {
+        let limits = self.spot_limits(limit.into_iter().collect());
         if let Some(ec2) = &mut self.ec2 {
-            ec2.answer.limits = limit.into_iter().collect();
+            ec2.answer.limits = limits;
             ec2.at = at;
         }
     }
@@ -125,10 +143,14 @@ impl Known {
     }
 }
 
+fn is_any_usable(limits: &[Limit]) -> bool {
+    let unusable = |limit: &Limit| matches!(limit.when, When::Unusable(_));
+    !limits.iter().all(unusable)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deadline::When;
     use crate::metadata::http::Failure;
 
     const DRIVE: Source = Source::ConfigDrive;
@@ -200,6 +222,29 @@ mod tests {
         assert_eq!(limits(&known)[1], (When::At(25), Some(4)));
         known.note_spot_notice(None, 5);
         assert_eq!(limits(&known).len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_spot_notice_takes_none_back() {
+        let html = Limit {
+            when: When::Unusable("it is not a spot notice".into()),
+            ..limit(0)
+        };
+        let origin = "spot/instance-action (terminate) in the ec2 metadata";
+        let mut known = Known::default();
+        known.note(EC2, &Ok(answer("i-1", &[])), 1);
+        known.note_spot_notice(Some(html.clone()), 2);
+        assert!(!known.has_heard_of(origin));
+        known.note_spot_notice(Some(limit(25)), 3);
+        assert!(known.has_heard_of(origin));
+        known.note_spot_notice(Some(html.clone()), 4);
+        assert_eq!(known.limits()[0].when, When::At(25));
+        let mut garbled = answer("i-1", &[]);
+        garbled.limits.push(html);
+        known.note(EC2, &Ok(garbled), 5);
+        assert_eq!(known.limits()[0].when, When::At(25));
+        known.note_spot_notice(None, 6);
+        assert_eq!(known.limits(), []);
     }
 
     #[test]

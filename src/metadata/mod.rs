@@ -208,10 +208,11 @@ impl<'a> Metadata<'a> {
     }
 
     /// Asks for nothing but the notice that this spot instance is ended.
-    pub fn ask_for_spot_notice(&mut self, budget: Duration) -> Result<(), String> {
-        let notice = self.ec2.spot_notice(&self.client, Instant::now() + budget);
-        let limit = notice.map_err(|e| e.to_string())?;
-        self.known.note_spot_notice(limit, clock::now());
+    pub fn ask_for_spot_notice(&mut self, budget: Duration) -> Result<(), NoAnswer> {
+        let notice = self
+            .ec2
+            .spot_notice(&self.client, Instant::now() + budget)?;
+        self.known.note_spot_notice(notice, clock::now());
         Ok(())
     }
 
@@ -373,10 +374,11 @@ impl Turn {
         {
             place.clone_from(found);
         }
-        let retry_after = match self.cause() {
-            Some(Cause::Status(_, wait)) => *wait,
-            _ => None,
-        };
+        let failure = self
+            .outcome
+            .as_ref()
+            .and_then(|outcome| outcome.as_ref().err());
+        let retry_after = failure.and_then(NoAnswer::retry_after);
         let (tries, took) = (self.tries, self.took);
         let result = match self.outcome {
             Some(Ok(answer)) => Ok(answer),
@@ -487,6 +489,19 @@ impl Asked {
             source: self.source.clone(),
             took_ms: self.took_ms(),
             error: self.result.as_ref().err().cloned(),
+        }
+    }
+}
+
+impl NoAnswer {
+    /// For how long the service asks to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            NoAnswer::Http(Failure {
+                cause: Cause::Status(_, wait),
+                ..
+            }) => *wait,
+            _ => None,
         }
     }
 }

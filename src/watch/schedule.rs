@@ -20,6 +20,20 @@ pub fn next_ask(chance: f64) -> Duration {
     PERIOD.mul_f64(0.9 + 0.2 * chance.clamp(0.0, 1.0))
 }
 
+/// Until the next time of asking for a spot notice: five seconds, and after so many
+/// failures in a row 10 s, 20 s, … 80 s, each cut by up to a half. Not sooner than the
+/// service asks.
+pub fn next_spot(failed: u32, chance: f64, retry_after: Option<Duration>) -> Duration {
+    let backoff = match failed {
+        0 => SPOT_PERIOD,
+        failed => {
+            let ceiling = SPOT_PERIOD * (1 << failed.min(4));
+            ceiling.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 2.0)
+        }
+    };
+    backoff.max(retry_after.unwrap_or_default())
+}
+
 /// Until a callback that failed so often is tried again: 10 s, 20 s, … 10 min, each cut
 /// by up to a half.
 pub fn next_callback(failed: u32, chance: f64) -> Duration {
@@ -82,6 +96,19 @@ mod tests {
 
     fn peak(per_second: &[usize]) -> usize {
         per_second.iter().copied().max().unwrap_or_default()
+    }
+
+    #[test]
+    fn spot_notices_are_asked_for_less_often_the_more_often_that_fails() {
+        let seconds = |failed, chance| next_spot(failed, chance, None).as_secs_f64();
+        assert_eq!((seconds(0, 0.0), seconds(0, 1.0)), (5.0, 5.0));
+        for (failed, longest) in [(1, 10.0), (2, 20.0), (3, 40.0), (4, 80.0), (99, 80.0)] {
+            assert_eq!(seconds(failed, 0.0), longest);
+            assert_eq!(seconds(failed, 1.0), longest / 2.0);
+        }
+        let wait = Duration::from_secs(300);
+        assert_eq!(next_spot(1, 0.5, Some(wait)), wait);
+        assert_eq!(next_spot(4, 0.0, Some(SPOT_PERIOD)).as_secs(), 80);
     }
 
     #[test]
