@@ -1,8 +1,11 @@
 //! When this instance booted for the first time, from which lifetimes count.
 //!
 //! It is kept per instance id, so that a reboot does not renew a lease and an image
-//! that was saved and launched again starts anew. What it says depends on the clock of
-//! that first boot, which nobody vouches for. So:
+//! that was saved and launched again starts anew. All ids that were given in one boot
+//! are names of one instance (OpenStack and EC2 have different ones for it): the
+//! earliest first boot of theirs counts, and no other id renews the lease because
+//! another source gives it. What a record says depends on the clock of that first boot,
+//! which nobody vouches for. So:
 //!
 //! - a clock that stands before [`clock::EARLIEST`] is known to be wrong: nothing is
 //!   recorded, and lifetimes count from this boot;
@@ -18,6 +21,7 @@
 //! Whenever less is known than a record would say, there is a warning: no lease is
 //! renewed in silence.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -71,8 +75,18 @@ enum Found {
 #[derive(Debug, PartialEq)]
 struct Settled {
     first_boot: u64,
-    write: Option<Record>,
+    /// What the record says from now on; None where the clock or the record is wrong.
+    record: Option<Record>,
+    /// That is not what it says now.
+    is_new: bool,
     warning: Option<String>,
+}
+
+/// The ids that were given in one boot.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+struct Names {
+    boot_id: String,
+    ids: BTreeSet<String>,
 }
 
 impl Now {
@@ -89,46 +103,111 @@ impl Now {
     }
 }
 
-/// Looks up the first boot of this instance, and records it where that is new.
-pub fn take(directory: &Path, instance: Option<&str>, now: &Now) -> Lease {
-    let mut warnings = Vec::new();
-    let file = match instance.map(file_name) {
-        Some(Ok(name)) => directory.join(name),
-        Some(Err(reason)) => {
-            warnings.push(format!("{reason}; lifetimes count from this boot"));
-            directory.join(ANONYMOUS)
-        }
-        None => {
-            warnings.push("no source gave an instance id; lifetimes count from this boot".into());
-            directory.join(ANONYMOUS)
-        }
+/// Looks up the first boot of the instance that has these ids, and records it where
+/// that is new.
+pub fn take(directory: &Path, ids: &[&str], now: &Now) -> Lease {
+    let mut state = State {
+        directory,
+        warnings: Vec::new(),
     };
-    let found = match find(&file) {
-        Ok(found) => found,
-        Err(e) => {
-            warnings.push(format!(
-                "cannot read {}: {e}; lifetimes count from this boot",
+    let names = state.names(ids, now);
+    if names.is_empty() {
+        state.warn("no source gave an instance id; lifetimes count from this boot".into());
+    }
+    let records: Vec<PathBuf> = names
+        .iter()
+        .map(|id| directory.join(file_name(id)))
+        .collect();
+    let (mut settled, mut missing) = state.settle(&records, now);
+    if settled.is_empty() {
+        // What counted while nobody had said who this is.
+        let nobody = state.settle(&[directory.join(ANONYMOUS)], now);
+        settled = nobody.0;
+        if names.is_empty() {
+            missing = nobody.1;
+        }
+    }
+    let earliest = settled.into_iter().min_by_key(|settled| settled.first_boot);
+    let first = earliest.unwrap_or_else(|| settle(Found::Nothing, now));
+    if let Some(record) = &first.record {
+        missing.iter().for_each(|file| state.write(file, record));
+    }
+    first
+        .warning
+        .into_iter()
+        .for_each(|warning| state.warn(warning));
+    Lease {
+        first_boot: first.first_boot,
+        warnings: state.warnings,
+    }
+}
+
+/// Where records are, and what was odd about them.
+struct State<'a> {
+    directory: &'a Path,
+    warnings: Vec<String>,
+}
+
+impl State<'_> {
+    fn warn(&mut self, warning: String) {
+        if !self.warnings.contains(&warning) {
+            self.warnings.push(warning);
+        }
+    }
+
+    /// Of this boot, these and those given earlier.
+    fn names(&mut self, ids: &[&str], now: &Now) -> BTreeSet<String> {
+        let file = self.directory.join(NAMES);
+        let kept: Option<Names> = fs::read(&file)
+            .ok()
+            .and_then(|text| serde_json::from_slice(&text).ok())
+            .filter(|kept: &Names| kept.boot_id == now.boot_id);
+        let mut names = kept.clone().unwrap_or_default();
+        names.boot_id.clone_from(&now.boot_id);
+        for id in ids {
+            match usable_id(id) {
+                Ok(id) if names.ids.len() < MOST_NAMES => drop(names.ids.insert(id.into())),
+                // Whoever gives another one each time does not fill the disk.
+                Ok(_) => {}
+                Err(reason) => self.warn(format!("{reason}; ignored")),
+            }
+        }
+        if !names.ids.is_empty() && kept.as_ref() != Some(&names) {
+            self.write(&file, &names);
+        }
+        names.ids
+    }
+
+    /// What each record comes to, and which ones there are not.
+    fn settle(&mut self, files: &[PathBuf], now: &Now) -> (Vec<Settled>, Vec<PathBuf>) {
+        let (mut all, mut missing) = (Vec::new(), Vec::new());
+        for file in files {
+            match find(file).map(|found| of_this_boot_only(found, file, now)) {
+                Ok(Found::Nothing) => missing.push(file.clone()),
+                Ok(found) => {
+                    let settled = settle(found, now);
+                    if let (true, Some(record)) = (settled.is_new, &settled.record) {
+                        self.write(file, record);
+                    }
+                    settled.warning.iter().for_each(|w| self.warn(w.clone()));
+                    all.push(settled);
+                }
+                Err(e) => self.warn(format!(
+                    "cannot read {}: {e}; lifetimes may count from this boot",
+                    file.display()
+                )),
+            }
+        }
+        (all, missing)
+    }
+
+    fn write(&mut self, file: &Path, content: &impl Serialize) {
+        if let Err(e) = write(file, content) {
+            self.warn(format!(
+                "cannot write {}: {e}; after a reboot lifetimes may count anew",
                 file.display()
             ));
-            return Lease {
-                first_boot: now.booted_at(),
-                warnings,
-            };
         }
-    };
-    let settled = settle(of_this_boot_only(found, &file, now), now);
-    warnings.extend(settled.warning);
-    if let Some(record) = settled.write
-        && let Err(e) = write(&file, &record)
-    {
-        warnings.push(format!(
-            "cannot write {}: {e}; after a reboot lifetimes may count anew",
-            file.display()
-        ));
-    }
-    Lease {
-        first_boot: settled.first_boot,
-        warnings,
     }
 }
 
@@ -147,17 +226,22 @@ pub fn usable_id(id: &str) -> Result<&str, String> {
 /// The record of an instance that nobody named: it is good for one boot.
 const ANONYMOUS: &str = "first-boot.json";
 
-fn file_name(id: &str) -> Result<PathBuf, String> {
-    usable_id(id).map(|id| PathBuf::from(format!("first-boot-{id}.json")))
+const NAMES: &str = "names.json";
+
+/// More than sources have for an instance.
+const MOST_NAMES: usize = 8;
+
+fn file_name(usable_id: &str) -> String {
+    format!("first-boot-{usable_id}.json")
 }
 
+/// Of the record without a name nothing but this boot's own counts.
 fn of_this_boot_only(found: Found, file: &Path, now: &Now) -> Found {
     match found {
-        Found::Record(record)
-            if file.ends_with(ANONYMOUS) && record.boot_id.as_ref() != Some(&now.boot_id) =>
-        {
-            Found::Nothing
+        Found::Record(record) if record.boot_id.as_ref() == Some(&now.boot_id) => {
+            Found::Record(record)
         }
+        _ if file.ends_with(ANONYMOUS) => Found::Nothing,
         found => found,
     }
 }
@@ -166,15 +250,17 @@ fn settle(found: Found, now: &Now) -> Settled {
     let booted_at = now.booted_at();
     let this_boot = |warning: Option<String>| Settled {
         first_boot: booted_at,
-        write: None,
+        record: None,
+        is_new: false,
         warning,
     };
     let recorded_now = |warning: Option<String>| Settled {
         first_boot: booted_at,
-        write: Some(Record {
+        record: Some(Record {
             first_boot: booted_at,
             boot_id: Some(now.boot_id.clone()),
         }),
+        is_new: true,
         warning,
     };
     if now.unix < clock::EARLIEST {
@@ -186,10 +272,11 @@ fn settle(found: Found, now: &Now) -> Settled {
         Found::Nothing => recorded_now(None),
         Found::Damaged(written) if (clock::EARLIEST..=booted_at).contains(&written) => Settled {
             first_boot: written,
-            write: Some(Record {
+            record: Some(Record {
                 first_boot: written,
                 boot_id: None,
             }),
+            is_new: true,
             warning: Some(format!(
                 "the record of the first boot is damaged; lifetimes count from {}, when it was \
                  written",
@@ -216,7 +303,8 @@ fn settle(found: Found, now: &Now) -> Settled {
             } else {
                 Settled {
                     first_boot: record.first_boot,
-                    write: None,
+                    record: Some(record),
+                    is_new: false,
                     warning: None,
                 }
             }
@@ -241,11 +329,11 @@ fn find(file: &Path) -> std::io::Result<Found> {
     }
 }
 
-fn write(file: &Path, record: &Record) -> std::io::Result<()> {
+fn write(file: &Path, content: &impl Serialize) -> std::io::Result<()> {
     if let Some(directory) = file.parent() {
         fs::create_dir_all(directory)?;
     }
-    let mut text = serde_json::to_vec(record)?;
+    let mut text = serde_json::to_vec(content)?;
     text.push(b'\n');
     atomic_file::replace(file, &text, 0o644)
 }
@@ -274,12 +362,12 @@ mod tests {
             Scratch(std::env::temp_dir().join(name))
         }
 
-        fn take(&self, instance: Option<&str>, now: &Now) -> Lease {
-            take(&self.0, instance, now)
+        fn take(&self, id: Option<&str>, now: &Now) -> Lease {
+            take(&self.0, id.as_slice(), now)
         }
 
         fn file(&self, instance: &str) -> PathBuf {
-            self.0.join(file_name(instance).unwrap())
+            self.0.join(file_name(instance))
         }
     }
 
@@ -320,7 +408,50 @@ mod tests {
             state.take(Some("b"), &launched_again),
             silent(MONDAY + 5 * HOUR)
         );
-        assert_eq!(state.take(Some("a"), &launched_again), silent(MONDAY));
+        let the_old_one = boot("3", MONDAY + 9 * HOUR, 30);
+        assert_eq!(state.take(Some("a"), &the_old_one), silent(MONDAY));
+    }
+
+    #[test]
+    fn another_source_with_another_id_does_not_renew_a_lease() {
+        let state = Scratch::new("names");
+        state.take(Some("uuid"), &boot("1", MONDAY, 30));
+        let second = boot("2", MONDAY + 5 * HOUR, 30);
+        assert_eq!(state.take(Some("uuid"), &second), silent(MONDAY));
+        // OpenStack falls silent, or forgets who this is, and EC2 answers.
+        assert_eq!(state.take(Some("i-1"), &second), silent(MONDAY));
+        assert_eq!(state.take(None, &second), silent(MONDAY));
+        // From then on either name will do.
+        let third = boot("3", MONDAY + 9 * HOUR, 30);
+        assert_eq!(state.take(Some("i-1"), &third), silent(MONDAY));
+        // Saved and launched again, it has two new ones.
+        let launched_again = boot("4", MONDAY + 12 * HOUR, 30);
+        let lease = take(&state.0, &["i-2", "uuid-2"], &launched_again);
+        assert_eq!(lease, silent(MONDAY + 12 * HOUR));
+    }
+
+    #[test]
+    fn a_name_that_is_learnt_while_the_clock_is_wrong_is_known_when_it_is_right() {
+        let state = Scratch::new("names-unset");
+        state.take(Some("uuid"), &boot("1", MONDAY, 30));
+        for unset in [boot("2", 0, 30), boot("2", MONDAY - 200 * 24 * HOUR, 60)] {
+            take(&state.0, &["uuid", "i-1"], &unset);
+        }
+        let late = boot("2", MONDAY + 5 * HOUR, 2 * HOUR);
+        assert_eq!(state.take(Some("i-1"), &late), silent(MONDAY));
+    }
+
+    #[test]
+    fn a_source_that_gives_another_id_each_time_neither_renews_nor_fills_the_disk() {
+        let state = Scratch::new("many");
+        for number in 0..100 {
+            let now = boot("1", MONDAY, 30 + 60 * number);
+            assert_eq!(
+                state.take(Some(&format!("i-{number}")), &now),
+                silent(MONDAY)
+            );
+        }
+        assert_eq!(fs::read_dir(&state.0).unwrap().count(), MOST_NAMES + 1);
     }
 
     #[test]
@@ -381,7 +512,7 @@ mod tests {
         let lease = state.take(Some("a"), &unset);
         assert_eq!(lease.first_boot, 0);
         assert!(said(&lease, "the clock is not set yet"));
-        assert!(!state.0.exists());
+        assert!(!state.file("a").exists());
         // NTP has set it; it is still the first boot.
         assert_eq!(
             state.take(Some("a"), &boot("1", MONDAY, 60)),

@@ -1,3 +1,4 @@
+use std::env;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -7,6 +8,7 @@ use nix::sys::stat::{Mode, umask};
 use vmstage::boot::{self, Failure};
 use vmstage::cli::{Cli, Command};
 use vmstage::report::syslog;
+use vmstage::watch::drain;
 use vmstage::{metadata, probe, status, vdso, watch};
 
 #[cfg(all(target_env = "musl", panic = "abort"))]
@@ -19,6 +21,13 @@ fn main() -> ExitCode {
     vdso::avoid_broken();
     // Whoever called: what is made here is for everybody to read and enter.
     umask(Mode::from_bits_truncate(0o022));
+    if env::args_os()
+        .next()
+        .is_some_and(|name| name == drain::NAME)
+    {
+        syslog::start(LevelFilter::Info);
+        return ExitCode::from(drain::run(env::args().skip(1)));
+    }
     let cli = Cli::parse();
     syslog::start(if cli.verbose {
         LevelFilter::Debug

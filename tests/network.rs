@@ -18,6 +18,7 @@ claims!(
     no_thread_is_needed_to_ask,
     without_a_network_boot_is_as_ready_and_ends_in_time,
     dropped_packets_delay_neither_readiness_nor_the_end,
+    an_htcondor_that_is_just_starting_does_not_delay_readiness,
 );
 
 const SERVICE: &str = "169.254.169.254:80";
@@ -166,4 +167,37 @@ fn dropped_packets_delay_neither_readiness_nor_the_end() {
     bring_up();
     let _hole = BlackHole::at(SERVICE);
     ends_in_time_and_is_as_ready("dropped packets", usual, &machine);
+}
+
+/// It can be told only when it has a handler for the signal, which this one never has.
+fn an_htcondor_that_is_just_starting_does_not_delay_readiness() {
+    let usual = usual_readiness();
+    let mut machine = machine("[metadata]\nsources = []\n");
+    machine.may_change("/etc/condor/config.d");
+    machine.sh("mkdir -p /etc/condor/config.d && cp /bin/sleep /tmp/condor_master");
+    let mut starting = machine.command("/tmp/condor_master", None);
+    let mut starting = starting.arg("60").spawn().unwrap();
+    let manager = bind_socket(&machine.path("run"), "notify");
+    manager.set_nonblocking(false).unwrap();
+    let started = Instant::now();
+    let mut boot = machine.command("/usr/sbin/vmstage", None);
+    boot.arg("boot").env("NOTIFY_SOCKET", "/run/notify");
+    let running = machine.start_command(boot);
+    let ready = when_ready(&manager, started);
+    let drop_in = fs::read_to_string(machine.path("etc/condor/config.d/99-vmstage.config"));
+    let ended = running.wait().took;
+    starting.kill().unwrap();
+    starting.wait().unwrap();
+    println!("ready after {ready:.1?}, ended after {ended:.1?}");
+    assert!(ready < usual + NOISE, "ready after {ready:?}");
+    assert!(
+        ended > Duration::from_secs(5),
+        "nobody was waited for: {ended:?}"
+    );
+    // It is there before the service manager starts who reads it.
+    let drop_in = drop_in.unwrap();
+    assert!(
+        drop_in.contains("\nEXECUTE = /staging/condor\n"),
+        "{drop_in}"
+    );
 }

@@ -23,6 +23,8 @@ claims!(
     the_action_report_ends_nothing,
     a_machine_that_is_younger_than_min_uptime_is_neither_drained_nor_ended,
     after_a_crash_drain_does_not_run_again,
+    a_drain_goes_on_with_its_output_whatever_becomes_of_watch,
+    the_time_limit_of_a_drain_holds_without_watch,
     a_drain_that_hangs_is_killed_and_does_not_keep_the_machine_from_its_end,
     sigterm_ends_watching_and_not_the_machine,
     sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing,
@@ -225,6 +227,67 @@ fn after_a_crash_drain_does_not_run_again() {
     let said = stop(watch).stderr;
     assert_eq!(drained(), "x\n", "{said}");
     assert!(said.contains("must be gone by"), "{said}");
+}
+
+/// A drain that runs a shell script from the start, grace being longer than what is left.
+fn draining(script: &str, limit: &str) -> String {
+    format!(
+        "[deadline]\ngrace = \"20m\"\nmin_uptime = \"0s\"\ndrain_timeout = {limit:?}\n\
+         drain = [\"/bin/sh\", \"-c\", {script:?}]\n"
+    )
+}
+
+fn a_drain_goes_on_with_its_output_whatever_becomes_of_watch() {
+    let script = "echo x >> /tmp/drained; \
+        for step in 1 2 3 4 5 6 7 8 9; do echo step $step; sleep 0.5; done; touch /tmp/done";
+    let cloud = Cloud::with_deadline_in(600, &draining(script, "1h"));
+    let log = cloud.machine.syslog();
+    let said = std::cell::RefCell::new(String::new());
+    let has_said = |words: &str| {
+        let mut datagram = [0; 4096];
+        while let Ok(length) = log.recv(&mut datagram) {
+            let line = String::from_utf8_lossy(&datagram[..length]);
+            said.borrow_mut().push_str(&(line.into_owned() + "\n"));
+        }
+        said.borrow().contains(words)
+    };
+    let watch = cloud.watch();
+    assert!(comes_to_be(SECONDS(10), || has_said("drain: step 2")));
+    stop(watch);
+    let mut watch = cloud.watch();
+    assert!(comes_to_be(SECONDS(10), || has_said("drain: step 4")));
+    watch.process().kill().unwrap();
+    drop(watch);
+    assert!(comes_to_be(SECONDS(10), || has_said("drain: step 6")));
+    let watch = cloud.watch();
+    assert!(comes_to_be(SECONDS(10), || has_said("drain: done after ")));
+    stop(watch);
+    assert!(cloud.machine.path("/tmp/done").exists());
+    let drained = fs::read_to_string(cloud.machine.path("/tmp/drained"));
+    assert_eq!(drained.unwrap(), "x\n");
+    for step in 1..=9 {
+        assert!(
+            has_said(&format!("drain: step {step}")),
+            "{}",
+            said.borrow()
+        );
+    }
+}
+
+fn the_time_limit_of_a_drain_holds_without_watch() {
+    let script = "for beat in $(seq 100); do echo x >> /tmp/beats; sleep 0.2; done";
+    let cloud = Cloud::with_deadline_in(600, &draining(script, "4s"));
+    let beats = || fs::read(cloud.machine.path("/tmp/beats")).map_or(0, |text| text.len());
+    let mut watch = cloud.watch();
+    assert!(comes_to_be(SECONDS(10), || beats() > 0));
+    watch.process().kill().unwrap();
+    drop(watch);
+    let at_the_crash = beats();
+    sleep(SECONDS(6));
+    let at_the_limit = beats();
+    assert!(at_the_limit > at_the_crash + 4, "it ended with watch");
+    sleep(SECONDS(1));
+    assert_eq!(beats(), at_the_limit, "it goes on");
 }
 
 fn a_drain_that_hangs_is_killed_and_does_not_keep_the_machine_from_its_end() {

@@ -1,12 +1,11 @@
 //! What the sources said so far, and what holds where they differ.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use super::http::Cause;
-use super::{Answer, NoAnswer, Who};
+use super::{Answer, NoAnswer};
 use crate::config::Source;
-use crate::deadline::Limit;
+use crate::deadline::{Limit, When};
 use crate::status;
 
 /// The last answer of each source.
@@ -15,11 +14,10 @@ pub struct Known {
     config_drive: Option<Said>,
     openstack: Option<Said>,
     ec2: Option<Said>,
-    features: Option<Said>,
     /// The service is there, and has no instance's document for OpenStack.
     pub openstack_is_absent: bool,
     /// Every source had its say, and nobody named a place for Machine/Job Features.
-    no_features: bool,
+    pub no_features: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -30,10 +28,10 @@ struct Said {
 }
 
 impl Known {
-    pub fn note(&mut self, who: &Who, outcome: &Result<Answer, NoAnswer>, at: u64) {
-        match (who, outcome) {
-            (Who::Source(Source::Openstack), Ok(_)) => self.openstack_is_absent = false,
-            (Who::Source(Source::Openstack), Err(NoAnswer::Http(failure))) => {
+    pub fn note(&mut self, source: Source, outcome: &Result<Answer, NoAnswer>, at: u64) {
+        match (source, outcome) {
+            (Source::Openstack, Ok(_)) => self.openstack_is_absent = false,
+            (Source::Openstack, Err(NoAnswer::Http(failure))) => {
                 let refused = matches!(
                     failure.cause,
                     Cause::Status(400..=407 | 409..=428 | 430..=499, _)
@@ -41,12 +39,15 @@ impl Known {
                 self.openstack_is_absent |= refused;
             }
             // Then nobody knows this instance, and the next to be asked is OpenStack.
-            (Who::Source(Source::Ec2), Err(_)) => self.openstack_is_absent = false,
+            (Source::Ec2, Err(_)) => self.openstack_is_absent = false,
             _ => {}
         }
         if let Ok(answer) = outcome {
-            let answer = answer.clone();
-            *self.of(who) = Some(Said { answer, at });
+            let mut answer = answer.clone();
+            if source == Source::Ec2 {
+                answer.limits = self.spot_limits(answer.limits);
+            }
+            *self.of(source) = Some(Said { answer, at });
         }
     }
 
@@ -55,34 +56,41 @@ impl Known {
         match origin.rsplit_once(" in the ").map(|(_, place)| place) {
             Some("openstack metadata") => openstack,
             Some("config drive metadata") => openstack || self.config_drive.is_some(),
-            Some("ec2 metadata") => self.ec2.is_some(),
-            Some("machine and job features") => {
-                self.features.is_some() || self.no_features && openstack
-            }
+            Some("ec2 metadata") => self.ec2.as_ref().is_some_and(|said| {
+                let limits = &said.answer.limits;
+                limits.is_empty() || is_any_usable(limits)
+            }),
+            Some("machine and job features") => self.no_features && openstack,
             // The image's own is worked out anew each time.
             _ => true,
         }
     }
 
-    fn of(&mut self, who: &Who) -> &mut Option<Said> {
-        match who {
-            Who::Source(Source::ConfigDrive) => &mut self.config_drive,
-            Who::Source(Source::Openstack) => &mut self.openstack,
-            Who::Source(Source::Ec2) => &mut self.ec2,
-            Who::Features(..) => &mut self.features,
+    fn of(&mut self, source: Source) -> &mut Option<Said> {
+        match source {
+            Source::ConfigDrive => &mut self.config_drive,
+            Source::Openstack => &mut self.openstack,
+            Source::Ec2 => &mut self.ec2,
+        }
+    }
+
+    /// HTML in the place of a notice does not take back the one before.
+    fn spot_limits(&self, new: Vec<Limit>) -> Vec<Limit> {
+        match &self.ec2 {
+            Some(said) if !new.is_empty() && !is_any_usable(&new) => match said.answer.limits {
+                ref known if is_any_usable(known) => known.clone(),
+                _ => new,
+            },
+            _ => new,
         }
     }
 
     pub fn note_spot_notice(&mut self, limit: Option<Limit>, at: u64) {
+        let limits = self.spot_limits(limit.into_iter().collect());
         if let Some(ec2) = &mut self.ec2 {
-            ec2.answer.limits = limit.into_iter().collect();
+            ec2.answer.limits = limits;
             ec2.at = at;
         }
-    }
-
-    pub fn forget_features(&mut self) {
-        self.features = None;
-        self.no_features = true;
     }
 
     /// Of OpenStack's two ways to say it the service's: the drive is frozen at launch.
@@ -96,11 +104,7 @@ impl Known {
     }
 
     pub fn limits(&self) -> Vec<Limit> {
-        let said = [
-            self.of_openstack(),
-            self.ec2.as_ref(),
-            self.features.as_ref(),
-        ];
+        let said = [self.of_openstack(), self.ec2.as_ref()];
         let dated = |said: &Said| {
             let at = said.at;
             let limits = said.answer.limits.clone().into_iter();
@@ -112,8 +116,12 @@ impl Known {
         said.into_iter().flatten().flat_map(dated).collect()
     }
 
-    pub fn grace(&self) -> Option<Duration> {
-        self.features.as_ref().and_then(|said| said.answer.grace)
+    /// Each source has its own for one and the same instance.
+    pub fn ids(&self) -> impl Iterator<Item = &str> {
+        let said = [&self.config_drive, &self.openstack, &self.ec2];
+        said.into_iter()
+            .flatten()
+            .filter_map(|said| said.answer.instance.id.as_deref())
     }
 
     /// The id is that of the first source that has one; what it leaves open, others
@@ -135,16 +143,19 @@ impl Known {
     }
 }
 
+fn is_any_usable(limits: &[Limit]) -> bool {
+    let unusable = |limit: &Limit| matches!(limit.when, When::Unusable(_));
+    !limits.iter().all(unusable)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deadline::When;
     use crate::metadata::http::Failure;
-    use crate::metadata::machine_features::Locations;
 
-    const DRIVE: Who = Who::Source(Source::ConfigDrive);
-    const OPENSTACK: Who = Who::Source(Source::Openstack);
-    const EC2: Who = Who::Source(Source::Ec2);
+    const DRIVE: Source = Source::ConfigDrive;
+    const OPENSTACK: Source = Source::Openstack;
+    const EC2: Source = Source::Ec2;
 
     fn answer(id: &str, limits: &[u64]) -> Answer {
         Answer {
@@ -183,37 +194,57 @@ mod tests {
     #[test]
     fn a_deadline_from_the_service_wins_over_the_frozen_one_of_the_drive() {
         let mut known = Known::default();
-        known.note(&DRIVE, &Ok(answer("a", &[10])), 1);
+        known.note(DRIVE, &Ok(answer("a", &[10])), 1);
         assert_eq!(limits(&known), [(When::At(10), Some(1))]);
-        known.note(&OPENSTACK, &Ok(answer("a", &[20])), 2);
+        known.note(OPENSTACK, &Ok(answer("a", &[20])), 2);
         assert_eq!(limits(&known), [(When::At(20), Some(2))]);
         // Taken back by the operator, it does not come back from the drive.
-        known.note(&OPENSTACK, &Ok(answer("a", &[])), 3);
+        known.note(OPENSTACK, &Ok(answer("a", &[])), 3);
         assert_eq!(limits(&known), []);
     }
 
     #[test]
     fn what_a_source_said_holds_when_it_falls_silent() {
         let mut known = Known::default();
-        known.note(&OPENSTACK, &Ok(answer("a", &[20])), 2);
-        known.note(&OPENSTACK, &refused(503), 3);
+        known.note(OPENSTACK, &Ok(answer("a", &[20])), 2);
+        known.note(OPENSTACK, &refused(503), 3);
         assert_eq!(limits(&known), [(When::At(20), Some(2))]);
     }
 
     #[test]
-    fn limits_of_ec2_and_of_the_features_count_beside_those_of_openstack() {
-        let features = Who::Features(Locations::default(), Vec::new());
+    fn limits_of_ec2_count_beside_those_of_openstack() {
         let mut known = Known::default();
-        known.note(&OPENSTACK, &Ok(answer("a", &[20])), 1);
-        known.note(&EC2, &Ok(answer("i-1", &[30])), 2);
-        known.note(&features, &Ok(answer("", &[40])), 3);
+        known.note(OPENSTACK, &Ok(answer("a", &[20])), 1);
+        known.note(EC2, &Ok(answer("i-1", &[30])), 2);
         let at: Vec<When> = limits(&known).into_iter().map(|(when, _)| when).collect();
-        assert_eq!(at, [20, 30, 40].map(When::At));
+        assert_eq!(at, [20, 30].map(When::At));
         known.note_spot_notice(Some(limit(25)), 4);
         assert_eq!(limits(&known)[1], (When::At(25), Some(4)));
         known.note_spot_notice(None, 5);
-        known.forget_features();
         assert_eq!(limits(&known).len(), 1);
+    }
+
+    #[test]
+    fn what_is_no_spot_notice_takes_none_back() {
+        let html = Limit {
+            when: When::Unusable("it is not a spot notice".into()),
+            ..limit(0)
+        };
+        let origin = "spot/instance-action (terminate) in the ec2 metadata";
+        let mut known = Known::default();
+        known.note(EC2, &Ok(answer("i-1", &[])), 1);
+        known.note_spot_notice(Some(html.clone()), 2);
+        assert!(!known.has_heard_of(origin));
+        known.note_spot_notice(Some(limit(25)), 3);
+        assert!(known.has_heard_of(origin));
+        known.note_spot_notice(Some(html.clone()), 4);
+        assert_eq!(known.limits()[0].when, When::At(25));
+        let mut garbled = answer("i-1", &[]);
+        garbled.limits.push(html);
+        known.note(EC2, &Ok(garbled), 5);
+        assert_eq!(known.limits()[0].when, When::At(25));
+        known.note_spot_notice(None, 6);
+        assert_eq!(known.limits(), []);
     }
 
     #[test]
@@ -221,8 +252,8 @@ mod tests {
         let mut ec2 = answer("i-1", &[]);
         ec2.instance.flavor = Some("m1.large".into());
         let mut known = Known::default();
-        known.note(&EC2, &Ok(ec2), 1);
-        known.note(&OPENSTACK, &Ok(answer("uuid", &[])), 2);
+        known.note(EC2, &Ok(ec2), 1);
+        known.note(OPENSTACK, &Ok(answer("uuid", &[])), 2);
         let order = [Source::ConfigDrive, Source::Openstack, Source::Ec2];
         let instance = known.instance(&order).unwrap();
         assert_eq!(instance.id.as_deref(), Some("uuid"));
@@ -233,13 +264,13 @@ mod tests {
     #[test]
     fn openstack_is_absent_after_a_404_until_ec2_fails_too() {
         let mut known = Known::default();
-        known.note(&OPENSTACK, &refused(503), 1);
+        known.note(OPENSTACK, &refused(503), 1);
         assert!(!known.openstack_is_absent);
-        known.note(&OPENSTACK, &refused(404), 1);
+        known.note(OPENSTACK, &refused(404), 1);
         assert!(known.openstack_is_absent);
-        known.note(&EC2, &Ok(answer("i-1", &[])), 1);
+        known.note(EC2, &Ok(answer("i-1", &[])), 1);
         assert!(known.openstack_is_absent);
-        known.note(&EC2, &refused(404), 1);
+        known.note(EC2, &refused(404), 1);
         assert!(!known.openstack_is_absent);
     }
 }

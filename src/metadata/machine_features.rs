@@ -1,6 +1,8 @@
 //! Machine/Job Features (HSF-TN-2016-02): one value a file, in a directory or below a
 //! URL, named by the environment, by the instance's `meta` or by the configuration.
 
+mod session;
+
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
 use std::io::{self, ErrorKind, Read};
@@ -9,10 +11,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::http::{Cause, Client, without_userinfo};
-use super::{Answer, NoAnswer, printable};
+use super::{NoAnswer, printable};
 use crate::config::{self, FeaturesLocation};
 use crate::deadline::{Limit, When, whole_number};
 use crate::report;
+
+pub use session::Session;
 
 const MACHINE_KEYS: [&str; 3] = ["shutdowntime", "grace_secs", "total_cpu"];
 
@@ -126,50 +130,24 @@ impl Locations {
         places.join(", ")
     }
 
-    /// Reads what is there. `passed_over` says why other places were not taken.
-    pub fn ask(
-        &self,
-        passed_over: &[String],
-        client: &Client,
-        until: Instant,
-    ) -> Result<Answer, NoAnswer> {
-        if self.is_empty() {
-            return Err(NoAnswer::Local(passed_over.join("; ")));
-        }
-        let mut values = BTreeMap::new();
-        let mut warnings = passed_over.to_vec();
-        let wanted = [
-            (&self.machine, &MACHINE_KEYS[..]),
-            (&self.job, &JOB_KEYS[..]),
-        ];
-        for (location, keys) in wanted {
-            let Some(location) = location else { continue };
-            let before = values.len();
-            for key in keys {
-                if let Some(bytes) = read(location, key, client, until)? {
-                    match String::from_utf8(bytes) {
-                        Ok(text) => drop(values.insert(key.to_string(), text.trim().to_string())),
-                        Err(_) => warnings.push(format!("{key} is not text; ignored")),
-                    }
-                }
-            }
-            if values.len() == before {
-                warnings.push(format!("there is none of {}", keys.join(", ")));
-            }
-        }
-        let understood = understand(&values);
-        warnings.extend(understood.warnings);
-        Ok(Answer {
-            meta: values,
-            limits: understood.limits,
-            grace: understood.grace,
-            warnings,
-            ..Answer::default()
+    fn with_keys(&self) -> [(Option<&FeaturesLocation>, &'static [&'static str]); 2] {
+        [
+            (self.machine.as_ref(), &MACHINE_KEYS),
+            (self.job.as_ref(), &JOB_KEYS),
+        ]
+    }
+
+    fn at_urls(&self) -> impl Iterator<Item = (&FeaturesLocation, &'static [&'static str])> {
+        let places = self.with_keys().into_iter();
+        places.filter_map(|(location, keys)| match location? {
+            url @ FeaturesLocation::Url(_) => Some((url, keys)),
+            FeaturesLocation::Directory(_) => None,
         })
     }
 }
 
-/// None where there is no such key, which is the rule for most of them.
+/// None where there is no such key, which is the rule for most of them. Without a name
+/// of one it is the place itself.
 fn read(
     location: &FeaturesLocation,
     key: &str,
@@ -185,6 +163,9 @@ fn read(
             }
         }
         FeaturesLocation::Directory(directory) => {
+            if key.is_empty() {
+                return Ok(directory.is_dir().then(Vec::new));
+            }
             let file = directory.join(key);
             let failed = |path: &Path, e: io::Error| {
                 NoAnswer::Local(format!("cannot read {}: {e}", path.display()))
@@ -236,13 +217,8 @@ pub fn understand(values: &BTreeMap<String, String>) -> Understood {
         understood.limits.push(limit("wall_limit_secs", end));
     }
     for key in ["grace_secs", "grace_secs_job"] {
-        match value(key).map(seconds) {
-            Some(Ok(grace)) if Duration::from_secs(grace) <= LONGEST_GRACE => {
-                understood.grace = understood.grace.max(Some(Duration::from_secs(grace)));
-            }
-            Some(Ok(grace)) => understood
-                .warnings
-                .push(format!("{key}: {grace} s is more than 30 days; ignored")),
+        match value(key).map(grace) {
+            Some(Ok(grace)) => understood.grace = understood.grace.max(Some(grace)),
             Some(Err(reason)) => understood
                 .warnings
                 .push(format!("{key}: {reason}; ignored")),
@@ -250,6 +226,30 @@ pub fn understand(values: &BTreeMap<String, String>) -> Understood {
         }
     }
     understood
+}
+
+/// Whether this can be the value of that key, or why not.
+fn check(key: &str, text: &str) -> Result<(), String> {
+    match key {
+        "shutdowntime" | "shutdowntime_job" | "jobstart_secs" => match unix_seconds(text) {
+            When::Unusable(reason) => Err(reason),
+            _ => Ok(()),
+        },
+        "wall_limit_secs" if seconds(text)? == 0 => Err("it is zero".into()),
+        "grace_secs" | "grace_secs_job" => grace(text).map(drop),
+        "job_id" => match text.bytes().all(|b| b.is_ascii_graphic() && b != b'<') {
+            true if !text.is_empty() => Ok(()),
+            _ => Err(format!("{:?} is not an identifier", printable(text))),
+        },
+        _ => seconds(text).map(drop),
+    }
+}
+
+fn grace(text: &str) -> Result<Duration, String> {
+    match Duration::from_secs(seconds(text)?) {
+        grace if grace <= LONGEST_GRACE => Ok(grace),
+        grace => Err(format!("{} s is more than 30 days", grace.as_secs())),
+    }
 }
 
 fn limit(key: &str, when: When) -> Limit {
@@ -462,15 +462,20 @@ mod tests {
             job: None,
         };
         let client = Client::new(Duration::from_secs(1));
-        let answer = locations.ask(&[], &client, Instant::now()).unwrap();
+        let mut session = Session::default();
+        let answer = session
+            .ask(&locations, &[], &client, Instant::now())
+            .unwrap();
         assert_eq!(answer.limits[0].when, When::At(1_795_430_460));
         assert_eq!(answer.grace, Some(Duration::from_secs(900)));
         assert_eq!(answer.meta["total_cpu"], "");
         std::fs::remove_dir_all(&path).unwrap();
 
-        let Err(NoAnswer::Local(why)) = locations.ask(&[], &client, Instant::now()) else {
+        let gone = session.ask(&locations, &[], &client, Instant::now());
+        let Err(NoAnswer::Local(why)) = gone else {
             panic!("a missing directory is an answer");
         };
         assert!(why.contains("No such file"), "{why}");
+        assert_eq!(session.limits(), answer.limits);
     }
 }

@@ -23,7 +23,7 @@ use crate::deadline::{self, Decision, Limit, When};
 use crate::{clock, lease, status};
 use http::{Cause, Client, Failure};
 use known::Known;
-use machine_features::{Environment, Locations};
+use machine_features::{Environment, Locations, Session};
 
 /// The name under which Machine/Job Features are reported.
 pub const MACHINE_FEATURES: &str = "machine-features";
@@ -95,7 +95,25 @@ pub struct Metadata<'a> {
     client: Client,
     ec2: ec2::Session<'a>,
     environment: Environment,
+    features: Session,
     known: Known,
+    /// How often it was asked again.
+    rounds: u32,
+}
+
+/// How much of the features is asked for in a round.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Features {
+    Whole,
+    /// One of those at a URL, and whatever is in directories.
+    OneKey,
+    /// Nothing, unless they are at another place than last time, or in directories.
+    IfElsewhere,
+}
+
+/// Whether a round is for features and not for the service.
+pub fn is_turn_of_features(round: u32, at_a_url: bool, there_is_a_service: bool) -> bool {
+    at_a_url && (round % 2 == 1 || !there_is_a_service)
 }
 
 impl<'a> Metadata<'a> {
@@ -109,13 +127,48 @@ impl<'a> Metadata<'a> {
             client: Client::new(config.metadata.request_timeout),
             ec2: ec2::Session::new(config.metadata.url.as_str()),
             environment,
+            features: Session::default(),
             known: Known::default(),
+            rounds: 0,
         }
     }
 
     /// Asks these sources, and Machine/Job Features where somebody named a place, each
     /// until it has answered or failed for good, all of them for at most `budget`.
     pub fn ask(&mut self, sources: &[Source], budget: Duration, again: Again) -> Vec<Asked> {
+        self.ask_in_turns(sources, Features::Whole, budget, again)
+    }
+
+    /// Asks what can have changed, as is due once a minute: the service and wherever the
+    /// features are have thousands of instances to bear, so all of them together get one
+    /// request. Features at a URL have every other round, and a request there is for one
+    /// key. The first round, of a process that knows nothing, asks for all of them, and
+    /// the config drive, which does not change, as well. Each source is tried once.
+    pub fn ask_again(&mut self, budget: Duration) -> Vec<Asked> {
+        let mut sources = self.to_ask_again();
+        let round = self.rounds;
+        self.rounds += 1;
+        let features = if round == 0 {
+            let drive = Source::ConfigDrive;
+            let configured = self.config.metadata.sources.contains(&drive);
+            sources.splice(0..0, configured.then_some(drive));
+            Features::Whole
+        } else if is_turn_of_features(round, self.features.are_at_a_url(), !sources.is_empty()) {
+            sources.clear();
+            Features::OneKey
+        } else {
+            Features::IfElsewhere
+        };
+        self.ask_in_turns(&sources, features, budget, Again::Never)
+    }
+
+    fn ask_in_turns(
+        &mut self,
+        sources: &[Source],
+        features: Features,
+        budget: Duration,
+        again: Again,
+    ) -> Vec<Asked> {
         let start = Instant::now();
         let end = start + budget;
         let mut turns: Vec<Turn> = sources
@@ -123,21 +176,21 @@ impl<'a> Metadata<'a> {
             .map(|source| Turn::new(Who::Source(*source), start))
             .collect();
         loop {
-            self.add_features(&mut turns);
+            self.add_features(&mut turns, features);
             let Some(next) = next_turn(&turns) else { break };
             thread::sleep(turns[next].due.saturating_duration_since(Instant::now()));
-            let outcome = self.try_once(&turns[next].who, end);
-            self.known.note(&turns[next].who, &outcome, clock::now());
+            let outcome = self.try_once(&turns[next].who, features, end);
+            if let Who::Source(source) = turns[next].who {
+                self.known.note(source, &outcome, clock::now());
+            }
             note(&mut turns, next, outcome, end, again);
         }
         let base = self.config.metadata.url.as_str();
         turns.into_iter().map(|turn| turn.report(base)).collect()
     }
 
-    /// Which sources to ask once a minute: a single one, as a service has thousands of
-    /// instances to bear. The config drive does not change, and EC2 is asked where
-    /// there is no OpenStack.
-    pub fn ask_again(&self) -> Vec<Source> {
+    /// Which of the service's two sources is asked again: EC2 where there is no OpenStack.
+    fn to_ask_again(&self) -> Vec<Source> {
         let preferred = match self.known.openstack_is_absent {
             true => [Source::Ec2, Source::Openstack],
             false => [Source::Openstack, Source::Ec2],
@@ -155,24 +208,29 @@ impl<'a> Metadata<'a> {
     }
 
     /// Asks for nothing but the notice that this spot instance is ended.
-    pub fn ask_for_spot_notice(&mut self, budget: Duration) -> Result<(), String> {
-        let notice = self.ec2.spot_notice(&self.client, Instant::now() + budget);
-        let limit = notice.map_err(|e| e.to_string())?;
-        self.known.note_spot_notice(limit, clock::now());
+    pub fn ask_for_spot_notice(&mut self, budget: Duration) -> Result<(), NoAnswer> {
+        let notice = self
+            .ec2
+            .spot_notice(&self.client, Instant::now() + budget)?;
+        self.known.note_spot_notice(notice, clock::now());
         Ok(())
     }
 
     /// Whether the source that a limit of this origin is from has answered: then what it
     /// said before no longer counts. The config drive is frozen, and takes nothing back.
     pub fn has_heard_of(&self, origin: &str) -> bool {
-        self.known.has_heard_of(origin)
+        self.known.has_heard_of(origin) || self.features.has_heard_of(origin)
     }
 
     /// All known limits: the image's own, and those of the sources, also of one that
     /// answered once and fell silent.
     pub fn limits(&self) -> Vec<Limit> {
         let own = deadline::own_limit(&self.config.deadline);
-        own.into_iter().chain(self.known.limits()).collect()
+        let of_sources = self.known.limits().into_iter();
+        own.into_iter()
+            .chain(of_sources)
+            .chain(self.features.limits())
+            .collect()
     }
 
     /// Who this instance is; None where nobody said.
@@ -181,7 +239,7 @@ impl<'a> Metadata<'a> {
     }
 
     /// Which of the limits is the deadline, and what was odd about finding out. `held`
-    /// is one from before, `id` the instance's, if anybody knows it.
+    /// is one from before, `id` the instance's, if anybody said it before.
     pub fn decide(
         &self,
         held: Option<Limit>,
@@ -189,7 +247,8 @@ impl<'a> Metadata<'a> {
         now: &lease::Now,
     ) -> (Decision, Vec<String>) {
         let limits: Vec<Limit> = self.limits().into_iter().chain(held).collect();
-        let lease = lease::take(Path::new(lease::DIRECTORY), id, now);
+        let ids: Vec<&str> = self.known.ids().chain(id).collect();
+        let lease = lease::take(Path::new(lease::DIRECTORY), &ids, now);
         let lifetimes = |limit: &Limit| matches!(limit.when, When::AfterFirstBoot(_));
         let decision = deadline::decide(&limits, lease.first_boot, self.grace());
         let mut warnings = Vec::new();
@@ -205,19 +264,26 @@ impl<'a> Metadata<'a> {
     /// The configured grace, or a longer one that a source asks for.
     pub fn grace(&self) -> Duration {
         let configured = self.config.deadline.grace;
-        self.known.grace().map_or(configured, |g| g.max(configured))
+        self.features
+            .grace()
+            .map_or(configured, |g| g.max(configured))
     }
 
     /// Machine/Job Features have their turn as soon as every source had its say about
     /// where they are.
-    fn add_features(&mut self, turns: &mut Vec<Turn>) {
+    fn add_features(&mut self, turns: &mut Vec<Turn>, wanted: Features) {
         if turns.iter().any(|turn| turn.outcome.is_none()) {
             return;
         }
         let (locations, passed_over) =
             machine_features::locate(&self.environment, self.known.meta(), &self.config.metadata);
-        if locations.is_empty() && passed_over.is_empty() {
-            self.known.forget_features();
+        self.known.no_features = locations.is_empty() && passed_over.is_empty();
+        if self.known.no_features {
+            self.features = Session::default();
+            return;
+        }
+        let is_known = self.features.are_at(&locations) && self.features.are_at_a_url();
+        if wanted == Features::IfElsewhere && is_known {
             return;
         }
         let who = Who::Features(locations, passed_over);
@@ -227,13 +293,20 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    fn try_once(&mut self, who: &Who, end: Instant) -> Result<Answer, NoAnswer> {
+    fn try_once(&mut self, who: &Who, wanted: Features, end: Instant) -> Result<Answer, NoAnswer> {
         let base = self.config.metadata.url.as_str();
         match who {
             Who::Source(Source::ConfigDrive) => config_drive::ask(),
             Who::Source(Source::Openstack) => openstack::ask(&self.client, base, end),
             Who::Source(Source::Ec2) => self.ec2.ask(&self.client, end),
-            Who::Features(locations, passed_over) => locations.ask(passed_over, &self.client, end),
+            Who::Features(locations, passed_over)
+                if wanted == Features::OneKey && self.features.are_at(locations) =>
+            {
+                self.features.ask_again(passed_over, &self.client, end)
+            }
+            Who::Features(locations, passed_over) => {
+                self.features.ask(locations, passed_over, &self.client, end)
+            }
         }
     }
 }
@@ -301,10 +374,11 @@ impl Turn {
         {
             place.clone_from(found);
         }
-        let retry_after = match self.cause() {
-            Some(Cause::Status(_, wait)) => *wait,
-            _ => None,
-        };
+        let failure = self
+            .outcome
+            .as_ref()
+            .and_then(|outcome| outcome.as_ref().err());
+        let retry_after = failure.and_then(NoAnswer::retry_after);
         let (tries, took) = (self.tries, self.took);
         let result = match self.outcome {
             Some(Ok(answer)) => Ok(answer),
@@ -415,6 +489,19 @@ impl Asked {
             source: self.source.clone(),
             took_ms: self.took_ms(),
             error: self.result.as_ref().err().cloned(),
+        }
+    }
+}
+
+impl NoAnswer {
+    /// For how long the service asks to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            NoAnswer::Http(Failure {
+                cause: Cause::Status(_, wait),
+                ..
+            }) => *wait,
+            _ => None,
         }
     }
 }

@@ -30,31 +30,67 @@ const MASTER_STARTS: Duration = Duration::from_secs(5);
 /// Writes the drop-in where its directory exists, and has a running HTCondor read it.
 /// Says whether it changed.
 pub fn publish(status: &Status, _: &Config) -> Result<bool> {
-    publish_in(Path::new("/"), status)
+    write(status)?.tell()
 }
 
-pub(super) fn publish_in(root: &Path, status: &Status) -> Result<bool> {
+/// Writes the drop-in only, which takes no time.
+pub fn write(status: &Status) -> Result<Written> {
+    write_in(Path::new("/"), status)
+}
+
+/// A drop-in that is in its place, and of which a running HTCondor knows nothing yet.
+pub struct Written {
+    proc: PathBuf,
+    changed: bool,
+    /// EXECUTE is another one.
+    moved: bool,
+    unspeakable: Option<PathBuf>,
+}
+
+impl Written {
+    /// Has a running HTCondor read it, and waits for one that is just starting. Says
+    /// whether there was anything new.
+    pub fn tell(self) -> Result<bool> {
+        if self.changed {
+            take_effect(&self.proc, self.moved)?;
+        }
+        match self.unspeakable {
+            Some(path) => bail!(
+                "HTCondor's configuration cannot name {}, so that no job is started",
+                path.display()
+            ),
+            None => Ok(self.changed),
+        }
+    }
+}
+
+fn write_in(root: &Path, status: &Status) -> Result<Written> {
+    let mut written = Written {
+        proc: super::below(root, "/proc"),
+        changed: false,
+        moved: false,
+        unspeakable: None,
+    };
     let directory = super::below(root, DIRECTORY);
     if !directory.is_dir() {
-        return Ok(false);
+        return Ok(written);
     }
     let file = directory.join(NAME);
     let before = fs::read_to_string(&file).unwrap_or_default();
     let execute = execute(status);
     let environment_is_taken = mentioned_elsewhere(root, "STARTER_JOB_ENVIRONMENT")?;
     let text = text(status, &execute, environment_is_taken);
-    let changed = super::write(&file, &text, 0o644)?;
-    if changed {
-        let moved = execute_line(&text).is_some() && execute_line(&before) != execute_line(&text);
-        take_effect(&super::below(root, "/proc"), moved)?;
+    written.changed = super::write(&file, &text, 0o644)?;
+    written.moved = execute_line(&text).is_some() && execute_line(&before) != execute_line(&text);
+    if let Execute::Unspeakable(path) = execute {
+        written.unspeakable = Some(path);
     }
-    match execute {
-        Execute::Unspeakable(path) => bail!(
-            "HTCondor's configuration cannot name {}, so that no job is started",
-            path.display()
-        ),
-        _ => Ok(changed),
-    }
+    Ok(written)
+}
+
+#[cfg(test)]
+pub(super) fn publish_in(root: &Path, status: &Status) -> Result<bool> {
+    write_in(root, status)?.tell()
 }
 
 /// Where HTCondor's jobs run.

@@ -5,19 +5,22 @@
 //! snippet in `/etc/profile.d`; HTCondor's jobs by its drop-in, and of the machine only,
 //! because a job in a slot is not the whole VM.
 
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
 use crate::config::{Config, FeaturesLocation};
-use crate::kernel_file;
-use crate::status::Status;
+use crate::status::{Status, runtime_directory};
 
 pub const MACHINE: &str = "/etc/machinefeatures";
 pub const JOB: &str = "/etc/jobfeatures";
 
-/// Lies in a directory whose keys are this program's, and not those of whoever provides
-/// the VM.
+/// Lies in a directory that this program publishes in, and says which values are its own:
+/// whoever provides the VM may put others there at any time, which are left alone.
 pub const MARK: &str = ".vmstage";
 
 const PROFILE: &str =
@@ -28,6 +31,9 @@ export MACHINEFEATURES JOBFEATURES
 
 /// A key and its value; None where the key is to be absent.
 type Key = (&'static str, Option<String>);
+
+/// A key and the content of its file.
+type Value = (String, String);
 
 /// Says whether anything changed.
 pub fn publish(status: &Status, config: &Config) -> Result<bool> {
@@ -59,6 +65,7 @@ pub(super) fn publish_in(root: &Path, status: &Status, config: &Config) -> Resul
         ("grace_secs_job", grace),
         ("shutdowntime_job", deadline),
     ];
+    let _turn = wait_for_turn(root);
     let done = [
         directory(root, MACHINE, &config.metadata.machinefeatures, &machine),
         directory(root, JOB, &config.metadata.jobfeatures, &job),
@@ -66,6 +73,18 @@ pub(super) fn publish_in(root: &Path, status: &Status, config: &Config) -> Resul
     ];
     done.into_iter()
         .try_fold(false, |changed, one| Ok(one? | changed))
+}
+
+/// `boot` and `watch` may publish at the same time, and each would take what the other
+/// has just written for a stranger's. Where there is no place for the lock there is no
+/// status either that another could publish.
+fn wait_for_turn(root: &Path) -> Option<File> {
+    let path = runtime_directory().join("features.lock");
+    let mut options = File::options();
+    let options = options.write(true).create(true).truncate(false);
+    // Whoever can open it can hold the lock.
+    let lock = options.mode(0o600).open(super::below(root, path)).ok()?;
+    lock.lock().ok().map(|()| lock)
 }
 
 /// Publishes into one directory, unless that is where this program is to read.
@@ -79,7 +98,48 @@ fn directory(
         return Ok(false);
     }
     let directory = super::below(root, path);
-    let mut changed = claim(&directory, keys)?;
+    let own = own_values(&directory);
+    let is_foreign = |key: &str| {
+        let present = fs::read_to_string(directory.join(key));
+        match present {
+            Ok(present) => !own.contains(&(key.to_string(), present)),
+            Err(e) => e.kind() != ErrorKind::NotFound,
+        }
+    };
+    let foreign: Vec<&str> = keys
+        .iter()
+        .map(|(key, _)| *key)
+        .filter(|key| is_foreign(key))
+        .collect();
+    // A provider of the VM may have put its own there before.
+    if foreign.is_empty() || are_own(&directory) {
+        let ours: Vec<&Key> = keys
+            .iter()
+            .filter(|(key, _)| !foreign.contains(key))
+            .collect();
+        let changed = write_values(&directory, &ours, own)?;
+        if foreign.is_empty() {
+            return Ok(changed);
+        }
+    }
+    bail!(
+        "{} has {} from somebody else, which is left alone",
+        directory.display(),
+        foreign.join(" and ")
+    );
+}
+
+/// After a crash in between, each file is still known for this program's own: the old
+/// values are listed until the new ones are in their place.
+fn write_values(directory: &Path, keys: &[&Key], mut values: BTreeSet<Value>) -> Result<bool> {
+    super::make_directory(directory)?;
+    let mark = directory.join(MARK);
+    let present: BTreeSet<Value> = keys
+        .iter()
+        .filter_map(|(key, value)| Some((key.to_string(), value.clone()?)))
+        .collect();
+    values.extend(present.iter().cloned());
+    let mut changed = super::write(&mark, marked(&values), 0o644)?;
     for (key, value) in keys {
         let file = directory.join(key);
         changed |= match value {
@@ -87,24 +147,23 @@ fn directory(
             None => super::remove(&file)?,
         };
     }
-    Ok(changed)
+    Ok(super::write(&mark, marked(&present), 0o644)? || changed)
 }
 
-/// Makes the directory, or takes it over where nobody else has keys of these names in
-/// it: a provider of the VM may have put its own there.
-fn claim(directory: &Path, keys: &[Key]) -> Result<bool> {
-    if are_own(directory) {
-        return Ok(false);
-    }
-    if let Some((key, _)) = keys.iter().find(|(key, _)| directory.join(key).exists()) {
-        bail!(
-            "{} has {key} from somebody else, and is left alone",
-            directory.display()
-        );
-    }
-    super::make_directory(directory)?;
-    let mark = "The features in this directory are vmstage(8)'s.\n";
-    super::write(&directory.join(MARK), mark, 0o644)
+/// A line for each value that this program wrote.
+fn marked(values: &BTreeSet<Value>) -> String {
+    let head = "# What vmstage(8) published in this directory. Other files are not its own.\n";
+    let lines = values.iter().map(|(key, value)| format!("{key} {value}\n"));
+    head.to_string() + &lines.collect::<String>()
+}
+
+fn own_values(directory: &Path) -> BTreeSet<Value> {
+    let text = fs::read_to_string(directory.join(MARK)).unwrap_or_default();
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(' '))
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect()
 }
 
 fn profile(root: &Path) -> Result<bool> {
@@ -194,6 +253,52 @@ mod tests {
         assert_eq!(tree.names("etc/machinefeatures"), ["shutdowntime"]);
         // The other directory is not held up by that.
         assert_eq!(tree.text("etc/jobfeatures/allocated_cpu"), "2");
+    }
+
+    #[test]
+    fn what_somebody_else_published_later_is_left_alone_and_the_rest_goes_on() {
+        let tree = tree();
+        let config = Config::default();
+        publish_in(tree.root(), &example::ready(), &config).unwrap();
+        let theirs = tree.root().join("etc/machinefeatures/shutdowntime");
+        fs::write(&theirs, "1795000000\n").unwrap();
+        fs::write(tree.root().join("etc/jobfeatures/job_id"), "theirs").unwrap();
+        for status in [example::with_deadline(), example::ready()] {
+            let error = publish_in(tree.root(), &status, &config).unwrap_err();
+            let error = error.to_string();
+            assert!(
+                error.contains("has shutdowntime from somebody else"),
+                "{error}"
+            );
+            assert_eq!(fs::read_to_string(&theirs).unwrap(), "1795000000\n");
+            assert_eq!(tree.text("etc/jobfeatures/job_id"), "theirs");
+            let job_end = tree.root().join("etc/jobfeatures/shutdowntime_job");
+            assert_eq!(job_end.exists(), status.deadline.is_some());
+        }
+        // Once theirs is gone, the key is this program's again.
+        fs::remove_file(&theirs).unwrap();
+        fs::remove_file(tree.root().join("etc/jobfeatures/job_id")).unwrap();
+        publish_in(tree.root(), &example::with_deadline(), &config).unwrap();
+        assert_eq!(tree.text("etc/machinefeatures/shutdowntime"), "1795430460");
+        assert!(publish_in(tree.root(), &example::ready(), &config).unwrap());
+        assert!(!theirs.exists());
+    }
+
+    #[test]
+    fn after_a_crash_between_mark_and_file_both_values_are_its_own() {
+        let tree = tree();
+        let config = Config::default();
+        publish_in(tree.root(), &example::with_deadline(), &config).unwrap();
+        let directory = tree.root().join("etc/machinefeatures");
+        let mut values = own_values(&directory);
+        values.insert(("shutdowntime".into(), "1800000000".into()));
+        fs::write(directory.join(MARK), marked(&values)).unwrap();
+        for at_the_crash in ["1795430460", "1800000000"] {
+            fs::write(directory.join("shutdowntime"), at_the_crash).unwrap();
+            fs::write(directory.join(MARK), marked(&values)).unwrap();
+            assert!(publish_in(tree.root(), &example::ready(), &config).unwrap());
+            assert!(!directory.join("shutdowntime").exists());
+        }
     }
 
     #[test]

@@ -28,31 +28,39 @@ use crate::{atomic_file, clock};
 pub fn outcome(status: &mut Status, ready: Option<&Ready>, config: &Config) {
     status.warnings = syslog::warnings();
     note("the status file", status.write());
-    // Before the service manager starts those who read it.
-    publish(status, config);
+    // The service manager starts HTCondor then, which reads its drop-in once.
+    let drop_in = config.report.condor.then(|| condor::write(status));
     if let Some(ready) = ready
         && config.report.systemd
     {
         note("the service manager", systemd::ready(ready, status));
     }
+    // No other consumer delays readiness, nor does an HTCondor that is just starting.
+    if let Some(drop_in) = drop_in {
+        let told = drop_in.and_then(condor::Written::tell);
+        note("HTCondor", told.map(drop));
+    }
+    publish_files(status, config);
 }
 
 /// Tells when the machine must be gone, or that nothing limits it.
 pub fn deadline(status: &Status, config: &Config) {
     note("the status file", status.write());
-    publish(status, config);
+    if config.report.condor {
+        note("HTCondor", condor::publish(status, config).map(drop));
+    }
+    publish_files(status, config);
     if config.report.systemd {
         let line = console::line(status, clock::now());
         note("the service manager", systemd::text(&line));
     }
 }
 
-/// Tells everybody who reads files, and writes only what changed.
-fn publish(status: &Status, config: &Config) {
+/// Tells those who read files whenever they like, and writes only what changed.
+fn publish_files(status: &Status, config: &Config) {
     type Publish = fn(&Status, &Config) -> Result<bool>;
     let report = &config.report;
-    let consumers: [(&str, bool, Publish); 4] = [
-        ("HTCondor", report.condor, condor::publish),
+    let consumers: [(&str, bool, Publish); 3] = [
         (
             "the machine and job features",
             report.machine_features,

@@ -1,9 +1,14 @@
-//! The drain command: run beside the loop, its output to the log, within a time limit.
+//! The drain command, its output to the log, within a time limit.
+//!
+//! `watch` may be restarted or crash while it runs. So it has a process of its own to
+//! look after it, this program again under another name, which outlives `watch`: the
+//! output has a reader and the time limit holds, whatever becomes of `watch`.
 
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -12,14 +17,84 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
+use crate::config::Config;
+use crate::report::syslog;
+
+/// The name under which this program looks after a drain command. Not a command of the
+/// command line, as nobody is to type it.
+pub const NAME: &str = "vmstage-drain";
+
 /// A line without an end is cut here, so that no output fills the memory.
 const LONGEST_LINE: usize = 4096;
 
-/// How often its output is read at a time.
+/// How often its output is read at a time, and how often there is such a time.
 const READS: u32 = 16;
+const TICK: Duration = Duration::from_millis(100);
 
-/// A drain command that is running.
-pub struct Drain {
+/// A drain command that is running, as `watch` knows it.
+pub struct Drain(Child);
+
+impl Drain {
+    /// Starts the configured command and who looks after it. The environment says when
+    /// the deadline is.
+    pub fn start(config: &Config, deadline: u64) -> Result<Drain> {
+        let limit = config.deadline.drain_timeout.as_millis();
+        // Not by its name: the file may have been replaced since.
+        let mut keeper = Command::new("/proc/self/exe");
+        keeper
+            .arg0(NAME)
+            .args([limit.to_string(), config.report.syslog.to_string()])
+            .args(&config.deadline.drain)
+            .env("VMSTAGE_DEADLINE", deadline.to_string())
+            .stdin(Stdio::null())
+            .process_group(0);
+        let keeper = keeper.spawn().context("cannot run this program again")?;
+        Ok(Drain(keeper))
+    }
+
+    /// Whether there is nothing left to wait for. What became of the command it has
+    /// said itself.
+    pub fn has_ended(&mut self) -> bool {
+        match self.0.try_wait() {
+            Ok(None) => false,
+            Ok(Some(status)) => {
+                if status.code().is_none() {
+                    warn!("drain: who looked after it was killed, {status}");
+                }
+                true
+            }
+            Err(e) => {
+                warn!("drain: cannot wait for it: {e}");
+                true
+            }
+        }
+    }
+}
+
+/// What this program does under that name: runs the command to its end. The arguments
+/// are its time limit in milliseconds, whether there is to be a log in syslog, and the
+/// command's words.
+pub fn run(mut arguments: impl Iterator<Item = String>) -> u8 {
+    let limit = arguments.next().and_then(|limit| limit.parse().ok());
+    if arguments.next().as_deref() == Some("true") {
+        syslog::connect();
+    }
+    let words: Vec<String> = arguments.collect();
+    let done = limit
+        .context("there is no time limit")
+        .and_then(|limit| Running::start(&words, Duration::from_millis(limit)))
+        .and_then(Running::wait_for_its_end);
+    match done {
+        Ok(status) => u8::from(!status.success()),
+        Err(e) => {
+            warn!("drain: {e:#}");
+            1
+        }
+    }
+}
+
+/// The command itself.
+struct Running {
     child: Child,
     output: std::io::PipeReader,
     partial: Vec<u8>,
@@ -28,17 +103,15 @@ pub struct Drain {
     killed: bool,
 }
 
-impl Drain {
-    /// Starts the command, as words, in a process group of its own. The environment
-    /// says when the deadline is.
-    pub fn start(words: &[String], limit: Duration, deadline: u64) -> Result<Drain> {
+impl Running {
+    /// Starts the command, as words, in a process group of its own.
+    fn start(words: &[String], limit: Duration) -> Result<Running> {
         let (program, arguments) = words.split_first().context("the command is empty")?;
         let (output, input) = std::io::pipe().context("cannot make a pipe")?;
         fcntl(output.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .context("cannot set up a pipe")?;
         let child = Command::new(program)
             .args(arguments)
-            .env("VMSTAGE_DEADLINE", deadline.to_string())
             .stdin(Stdio::null())
             .stdout(input.try_clone().context("cannot copy a pipe")?)
             .stderr(input)
@@ -46,7 +119,7 @@ impl Drain {
             .spawn()
             .with_context(|| format!("cannot run {program}"))?;
         info!("drain: {} has started", words.join(" "));
-        Ok(Drain {
+        Ok(Running {
             child,
             output,
             partial: Vec::new(),
@@ -56,34 +129,24 @@ impl Drain {
         })
     }
 
-    /// Logs what it wrote since last time. Says whether it has ended, by itself or
-    /// because its time was over.
-    pub fn has_ended(&mut self) -> bool {
-        self.log_output();
-        match self.child.try_wait() {
-            Ok(Some(status)) => {
+    /// Logs what it writes until it ends, by itself or because its time is over.
+    fn wait_for_its_end(mut self) -> Result<ExitStatus> {
+        loop {
+            self.log_output();
+            if let Some(status) = self.child.try_wait().context("cannot wait for it")? {
                 self.log_output();
                 self.log_partial_line();
                 match status.success() {
                     true => info!("drain: done after {:.0?}", self.started.elapsed()),
                     false => warn!("drain: failed, {status}"),
                 }
-                true
+                return Ok(status);
             }
-            Ok(None) if self.started.elapsed() >= self.limit => {
+            // One in a system call that does not end outlives this.
+            if self.started.elapsed() >= self.limit {
                 self.kill();
-                if !self.killed {
-                    warn!("drain: killed, it was not done within {:?}", self.limit);
-                    self.killed = true;
-                }
-                // It may be in a system call that does not end.
-                matches!(self.child.try_wait(), Ok(Some(_)))
             }
-            Ok(None) => false,
-            Err(e) => {
-                warn!("drain: cannot wait for it: {e}");
-                true
-            }
+            sleep(TICK);
         }
     }
 
@@ -91,6 +154,10 @@ impl Drain {
         let group = Pid::from_raw(self.child.id() as i32);
         // It may have ended just now.
         let _ = killpg(group, Signal::SIGKILL);
+        if !self.killed {
+            warn!("drain: killed, it was not done within {:?}", self.limit);
+            self.killed = true;
+        }
     }
 
     fn log_output(&mut self) {
@@ -128,17 +195,13 @@ impl Drain {
 
 #[cfg(test)]
 mod tests {
-    use std::thread::sleep;
-
     use super::*;
 
     fn run(script: &str, limit: Duration) -> Duration {
         let words = ["/bin/sh", "-c", script].map(String::from);
         let start = Instant::now();
-        let mut drain = Drain::start(&words, limit, 1_800_000_000).unwrap();
-        while !drain.has_ended() {
-            sleep(Duration::from_millis(10));
-        }
+        let running = Running::start(&words, limit).unwrap();
+        running.wait_for_its_end().unwrap();
         start.elapsed()
     }
 
@@ -160,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_command_that_is_not_there_is_an_error_that_names_it() {
-        let error = Drain::start(&["/no/such".into()], Duration::ZERO, 0)
+        let error = Running::start(&["/no/such".into()], Duration::ZERO)
             .err()
             .unwrap();
         assert!(error.to_string().contains("/no/such"), "{error:#}");

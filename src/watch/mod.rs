@@ -4,7 +4,7 @@
 //! A loop without threads that paces itself by sleeping: on kernels before 2.6.25
 //! std's timed waits spin.
 
-mod drain;
+pub mod drain;
 mod due;
 mod poweroff;
 mod progress;
@@ -25,10 +25,10 @@ use nix::unistd::geteuid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::boot::Failure;
-use crate::config::{Config, Source};
+use crate::config::Config;
 use crate::deadline::{Deadline, Limit};
 use crate::metadata::http::{jitter, wait_before_next_try};
-use crate::metadata::{Again, Asked, Metadata};
+use crate::metadata::{Asked, MACHINE_FEATURES, Metadata, NoAnswer};
 use crate::report::{self, callback, syslog, systemd, terminals};
 use crate::status::{self, Status};
 use crate::{clock, lease};
@@ -108,6 +108,12 @@ fn flag(signals: &[i32]) -> anyhow::Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
+/// For how long one of these wants to be left alone.
+fn longest_wait<'a>(asked: impl Iterator<Item = &'a Asked>) -> Duration {
+    let waits = asked.filter_map(|asked| asked.retry_after);
+    waits.max().unwrap_or_default()
+}
+
 impl Moment {
     pub fn read() -> Moment {
         Moment {
@@ -133,10 +139,10 @@ pub struct Watch<'a> {
     /// The uptime at which each of these is next.
     next_ask: Duration,
     next_spot: Duration,
+    failed_spots: u32,
     next_callback: Duration,
     failed_callbacks: u32,
     ordered_off: Option<Duration>,
-    /// The config drive does not change: it is asked the first time only.
     has_asked: bool,
     told: Option<Told>,
     /// Warnings that were given, so that each is given once.
@@ -164,6 +170,7 @@ impl<'a> Watch<'a> {
             drain: None,
             next_ask: now.uptime + schedule::first_ask(jitter()),
             next_spot: now.uptime,
+            failed_spots: 0,
             next_callback: now.uptime,
             failed_callbacks: 0,
             ordered_off: None,
@@ -208,20 +215,22 @@ impl<'a> Watch<'a> {
         if now.uptime < self.next_ask {
             return false;
         }
-        let mut sources = self.metadata.ask_again();
-        if !self.has_asked && self.config.metadata.sources.contains(&Source::ConfigDrive) {
-            sources.insert(0, Source::ConfigDrive);
-        }
         self.has_asked = true;
-        self.asked = self
-            .metadata
-            .ask(&sources, self.config.metadata.timeout, Again::Never);
-        let wait = self
-            .asked
+        let asked = self.metadata.ask_again(self.config.metadata.timeout);
+        let wait = longest_wait(asked.iter());
+        self.next_ask = now.uptime + schedule::next_ask(jitter()).max(wait);
+        let of_service = asked
             .iter()
-            .filter_map(|asked| asked.retry_after)
-            .max();
-        self.next_ask = now.uptime + schedule::next_ask(jitter()).max(wait.unwrap_or_default());
+            .filter(|asked| asked.source != MACHINE_FEATURES);
+        if of_service.clone().next().is_some() {
+            // It was asked for a notice as well, or wants to be left alone.
+            let wait = longest_wait(of_service).max(schedule::SPOT_PERIOD);
+            self.next_spot = self.next_spot.max(now.uptime + wait);
+        }
+        // Of sources that had no turn in this round the last one counts.
+        self.asked
+            .retain(|old| asked.iter().all(|new| new.source != old.source));
+        self.asked.extend(asked);
         // An answer that does not say who this is does not make it somebody else.
         self.instance = match self.metadata.instance() {
             Some(said) if said.id.is_some() || self.instance.is_none() => Some(said),
@@ -234,15 +243,22 @@ impl<'a> Watch<'a> {
         if !self.metadata.has_spot_notices() || now.uptime < self.next_spot {
             return false;
         }
-        self.next_spot = now.uptime + schedule::SPOT_PERIOD;
         let budget = self.config.metadata.request_timeout;
-        match self.metadata.ask_for_spot_notice(budget) {
-            Ok(()) => true,
-            Err(e) => {
-                self.warn_once(format!("no spot notice can be had: {e}"));
-                false
-            }
+        let noticed = self.metadata.ask_for_spot_notice(budget);
+        let retry_after = noticed.as_ref().err().and_then(NoAnswer::retry_after);
+        self.failed_spots = match noticed {
+            Ok(()) => 0,
+            Err(_) => self.failed_spots.saturating_add(1),
+        };
+        let wait = schedule::next_spot(self.failed_spots, jitter(), retry_after);
+        self.next_spot = now.uptime + wait;
+        if let Err(e) = &noticed {
+            // It is the same service.
+            let left_alone = now.uptime + retry_after.unwrap_or_default();
+            self.next_ask = self.next_ask.max(left_alone);
+            self.warn_once(format!("no spot notice can be had: {e}"));
         }
+        noticed.is_ok()
     }
 
     /// Works out the deadline from everything that is known now.
@@ -390,11 +406,7 @@ impl<'a> Watch<'a> {
     }
 
     fn start_drain(&mut self, at: u64) {
-        match Drain::start(
-            &self.config.deadline.drain,
-            self.config.deadline.drain_timeout,
-            at,
-        ) {
+        match Drain::start(self.config, at) {
             Ok(drain) => self.drain = Some(drain),
             Err(e) => warn!("drain: {e:#}"),
         }

@@ -20,6 +20,20 @@ pub fn next_ask(chance: f64) -> Duration {
     PERIOD.mul_f64(0.9 + 0.2 * chance.clamp(0.0, 1.0))
 }
 
+/// Until the next time of asking for a spot notice: five seconds, and after so many
+/// failures in a row 10 s, 20 s, … 80 s, each cut by up to a half. Not sooner than the
+/// service asks.
+pub fn next_spot(failed: u32, chance: f64, retry_after: Option<Duration>) -> Duration {
+    let backoff = match failed {
+        0 => SPOT_PERIOD,
+        failed => {
+            let ceiling = SPOT_PERIOD * (1 << failed.min(4));
+            ceiling.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 2.0)
+        }
+    };
+    backoff.max(retry_after.unwrap_or_default())
+}
+
 /// Until a callback that failed so often is tried again: 10 s, 20 s, … 10 min, each cut
 /// by up to a half.
 pub fn next_callback(failed: u32, chance: f64) -> Duration {
@@ -30,6 +44,7 @@ pub fn next_callback(failed: u32, chance: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metadata::is_turn_of_features;
 
     const INSTANCES: usize = 10_000;
     const MINUTES: usize = 60;
@@ -45,26 +60,80 @@ mod tests {
         }
     }
 
-    #[test]
-    fn ten_thousand_instances_booted_together_do_not_ask_in_lock_step() {
-        let mut per_second = vec![0usize; MINUTES * 60];
+    /// Requests to the service and to Machine/Job Features at a URL, in each second.
+    struct Load {
+        service: Vec<usize>,
+        features: Vec<usize>,
+    }
+
+    fn load(features: bool) -> Load {
+        let nothing = vec![0; MINUTES * 60];
+        let mut load = Load {
+            service: nothing.clone(),
+            features: nothing,
+        };
         for instance in 0..INSTANCES {
             let mut chance = chances(instance as u64);
             let mut at = first_ask(chance());
-            while let Some(asked) = per_second.get_mut(at.as_secs() as usize) {
-                *asked += 1;
+            for round in 0.. {
+                let second = at.as_secs() as usize;
+                if second >= load.service.len() {
+                    break;
+                }
+                // In the first round everybody is asked, for all nine keys.
+                match is_turn_of_features(round, features, true) {
+                    false => load.service[second] += 1,
+                    true => load.features[second] += 1,
+                }
+                if round == 0 && features {
+                    load.features[second] += 9;
+                }
                 at += next_ask(chance());
             }
         }
-        let peak = per_second.iter().copied().max().unwrap();
-        let total: usize = per_second.iter().sum();
-        let per_minute = total as f64 / (INSTANCES * MINUTES) as f64;
-        println!(
-            "{INSTANCES} instances over {MINUTES} min: at most {peak} requests in a second \
-             (in lock-step: {INSTANCES}), {per_minute:.2} a minute each"
-        );
-        // A perfectly even load would be 167 a second.
-        assert!(peak < 250, "{peak} in one second");
-        assert!((0.9..=1.2).contains(&per_minute), "{per_minute} a minute");
+        load
+    }
+
+    fn peak(per_second: &[usize]) -> usize {
+        per_second.iter().copied().max().unwrap_or_default()
+    }
+
+    #[test]
+    fn spot_notices_are_asked_for_less_often_the_more_often_that_fails() {
+        let seconds = |failed, chance| next_spot(failed, chance, None).as_secs_f64();
+        assert_eq!((seconds(0, 0.0), seconds(0, 1.0)), (5.0, 5.0));
+        for (failed, longest) in [(1, 10.0), (2, 20.0), (3, 40.0), (4, 80.0), (99, 80.0)] {
+            assert_eq!(seconds(failed, 0.0), longest);
+            assert_eq!(seconds(failed, 1.0), longest / 2.0);
+        }
+        let wait = Duration::from_secs(300);
+        assert_eq!(next_spot(1, 0.5, Some(wait)), wait);
+        assert_eq!(next_spot(4, 0.0, Some(SPOT_PERIOD)).as_secs(), 80);
+    }
+
+    #[test]
+    fn ten_thousand_instances_booted_together_do_not_ask_in_lock_step() {
+        for features in [false, true] {
+            let load = load(features);
+            let (first, later) = load.features.split_at(120);
+            let total: usize = load.service.iter().chain(&load.features).sum();
+            let per_minute = total as f64 / (INSTANCES * MINUTES) as f64;
+            println!(
+                "{INSTANCES} instances over {MINUTES} min, features at a URL: {features}: at most \
+                 {} requests in a second to the service (in lock-step: {INSTANCES}), {} to the \
+                 features at first and {} later, {per_minute:.2} a minute each",
+                peak(&load.service),
+                peak(first),
+                peak(later)
+            );
+            // A perfectly even load would be 167 a second, nine times that at first.
+            assert!(peak(&load.service) < 250, "{}", peak(&load.service));
+            assert!(
+                peak(later) < 250 && peak(first) < 9 * 250,
+                "{}",
+                peak(first)
+            );
+            assert!((0.9..=1.2).contains(&per_minute), "{per_minute} a minute");
+        }
     }
 }

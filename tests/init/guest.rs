@@ -119,7 +119,11 @@ impl Guest {
 
     /// The program under test instead of the fake.
     pub fn put_program_itself(&self) {
-        fs::copy(program(), self.path("/usr/sbin/vmstage")).unwrap();
+        // By another process: if this one had it open for writing, a child that another
+        // thread is starting would have so too, and running it fail ("text file busy").
+        let to = self.path("/usr/sbin/vmstage");
+        let copied = Command::new("cp").arg(program()).arg(to).status();
+        assert!(copied.unwrap().success(), "cannot copy the program");
     }
 
     /// What the fake's `boot` and `status` exit with, and what its `watch` does:

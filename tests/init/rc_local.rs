@@ -74,25 +74,33 @@ pub fn rc_local_starts_watch_and_condor_when_ready() {
     }
 }
 
-pub fn rc_local_goes_on_without_condor_and_directories_when_boot_failed() {
+pub fn rc_local_starts_watch_without_condor_when_boot_failed() {
+    for rc_local in EVERY_RC_LOCAL {
+        for code in [1, 3, 4, 5, 137] {
+            let guest = rc_local.guest();
+            fails(&rc_local, &guest, code);
+            guest.wait_until("watch is running", |guest| guest.watches().len() == 1);
+            assert_eq!(guest.calls(), ["boot", "watch"]);
+        }
+    }
+}
+
+pub fn rc_local_goes_on_without_watch_and_directories_when_the_configuration_is_wrong() {
     for rc_local in EVERY_RC_LOCAL {
         let guest = rc_local.guest();
         let before = guest.tree();
-        for code in [1, 3, 4, 5, 6, 137] {
-            guest.answers("boot", &code.to_string());
-            let outcome = rc_local.run(&guest);
-            assert_eq!(
-                outcome.stderr,
-                format!(
-                    "boot's own line\n\
-                     vmstage: boot failed (exit code {code}); condor is not started\n"
-                )
-            );
-        }
-        assert_eq!(guest.calls(), ["boot"; 6]);
-        assert_eq!(guest.read("/fake/service"), "");
+        fails(&rc_local, &guest, 6);
+        assert_eq!(guest.calls(), ["boot"]);
         guest.assert_tree(&before);
     }
+}
+
+fn fails(rc_local: &RcLocal, guest: &Guest, code: i32) {
+    guest.answers("boot", &code.to_string());
+    let outcome = rc_local.run(guest);
+    let said = format!("vmstage: boot failed (exit code {code}); condor is not started\n");
+    assert_eq!(outcome.stderr, format!("boot's own line\n{said}"));
+    assert_eq!(guest.read("/fake/service"), "");
 }
 
 pub fn rc_local_goes_on_when_condor_does_not_start() {

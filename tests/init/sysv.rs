@@ -63,18 +63,37 @@ pub fn watch_is_detached_from_whoever_started_it() {
     });
 }
 
-pub fn a_failed_boot_fails_the_start_and_leaves_no_watch_and_no_directory() {
+pub fn a_failed_boot_fails_the_start_and_watch_follows_the_deadline_all_the_same() {
     in_every_system(|guest| {
-        let before = guest.tree();
-        for (boot, start) in [(1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 6), (137, 1)] {
+        for boot in [1, 2, 3, 4, 5, 137] {
             guest.answers("boot", &boot.to_string());
             let outcome = guest.service(&["start"]);
-            assert_eq!(outcome.code, Some(start), "boot exits with {boot}");
-            assert!(outcome.stdout.contains("boot failed"), "{}", outcome.stdout);
-            let code = format!("(exit code {boot})");
-            assert!(outcome.stdout.contains(&code), "{}", outcome.stdout);
+            assert_eq!(outcome.code, Some(1), "boot exits with {boot}");
+            let [pid] = guest.watches()[..] else {
+                panic!("{:?}", guest.watches());
+            };
+            let expected = format!(
+                "vmstage: boot failed (exit code {boot})\n\
+                 vmstage: watch is running (pid {pid})\n"
+            );
+            assert_eq!(outcome.stdout, expected);
+            guest.service(&["stop"]);
         }
-        assert_eq!(guest.calls(), ["boot"; 7]);
+        assert_eq!(guest.calls(), ["boot", "watch"].repeat(6));
+    });
+}
+
+pub fn a_wrong_configuration_fails_the_start_and_leaves_no_watch_and_no_directory() {
+    in_every_system(|guest| {
+        let before = guest.tree();
+        guest.answers("boot", "6");
+        let outcome = guest.service(&["start"]);
+        assert_eq!(outcome.code, Some(6));
+        assert_eq!(
+            outcome.stdout,
+            "vmstage: boot failed: the configuration is wrong (exit code 6)\n"
+        );
+        assert_eq!(guest.calls(), ["boot"]);
         assert!(guest.watches().is_empty());
         guest.assert_tree(&before);
     });
@@ -512,13 +531,16 @@ pub fn a_failed_boot_of_the_program_itself_is_understood() {
         guest.write("/etc/vmstage.toml", without_a_disk);
         let start = guest.service(&["start"]);
         assert_eq!(start.code, Some(1), "{}{}", start.stdout, start.stderr);
-        assert_eq!(start.stdout, "vmstage: boot failed (exit code 3)\n");
+        let failed = "vmstage: boot failed (exit code 3)\nvmstage: watch is running (pid ";
+        assert!(start.stdout.starts_with(failed), "{}", start.stdout);
         assert!(start.stderr.contains("FAILED(3)"), "{}", start.stderr);
-        assert!(guest.watches().is_empty());
+        assert_eq!(guest.watches().len(), 1);
         assert_eq!(guest.service(&["status"]).code, Some(3));
+        assert_eq!(guest.service(&["stop"]).code, Some(0));
         assert!(!guest.exists("/staging"));
 
         guest.write("/etc/vmstage.toml", "[staging]\ndisk = \"vdb\"\n");
         assert_eq!(guest.service(&["start"]).code, Some(6));
+        assert!(guest.watches().is_empty());
     }
 }

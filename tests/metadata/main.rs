@@ -7,6 +7,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -131,8 +132,7 @@ fn once_it_is_known_nova_is_asked_one_question_a_round() {
     metadata.ask(BOTH, seconds(3), Again::Early);
     let before = nova.seen().len();
     for round in 1..=5 {
-        let sources = metadata.ask_again();
-        let asked = metadata.ask(&sources, seconds(1), Again::Never);
+        let asked = metadata.ask_again(seconds(1));
         answer_of(&asked, "openstack");
         assert_eq!(nova.seen().len(), before + round);
     }
@@ -625,11 +625,10 @@ fn a_spot_notice_alone_is_one_request_and_can_be_taken_back() {
     let mut metadata = Metadata::with_environment(&config, Environment::default());
     metadata.ask(BOTH, seconds(3), Again::Yes);
     assert!(metadata.has_spot_notices());
-    assert_eq!(metadata.ask_again(), EC2);
     let before = server.seen().len();
     metadata.ask_for_spot_notice(seconds(1)).unwrap();
     assert_eq!(metadata.limits(), []);
-    metadata.ask(EC2, seconds(1), Again::Never);
+    answer_of(&metadata.ask_again(seconds(1)), "ec2");
     assert_eq!(server.seen().len(), before + 2);
 }
 
@@ -731,6 +730,156 @@ fn features_that_meta_names_are_read_over_http() {
             .reason
             .contains("\"soon\" is not a whole number")
     );
+}
+
+/// Features whose answers change: path, status and body. All others are 404.
+type Answers = Arc<Mutex<Vec<(&'static str, u16, &'static str)>>>;
+
+/// Asks for features once, and then again after they have changed.
+struct Features {
+    answers: Answers,
+    server: Server,
+}
+
+impl Features {
+    fn saying(answers: &[(&'static str, u16, &'static str)]) -> Features {
+        let answers: Answers = Arc::new(Mutex::new(answers.to_vec()));
+        let current = answers.clone();
+        let server = Server::start(move |request, stream| {
+            let current = current.lock().unwrap();
+            let found = current.iter().find(|(path, ..)| *path == request.path);
+            let (_, status, body) = found.unwrap_or(&("", 404, "<html>404</html>"));
+            respond(stream, *status, "", body.as_bytes())
+        });
+        Features { answers, server }
+    }
+
+    fn now_say(&self, answers: &[(&'static str, u16, &'static str)]) {
+        *self.answers.lock().unwrap() = answers.to_vec();
+    }
+
+    fn config(&self) -> Config {
+        let place = format!("machinefeatures = \"{}/mf/\"", self.server.url());
+        config(&self.server.url(), &format!("sources = []\n{place}"))
+    }
+}
+
+const END: &str = "/mf/shutdowntime";
+const ORIGIN: &str = "shutdowntime in the machine and job features";
+
+#[test]
+fn what_is_no_value_replaces_none_that_is_known() {
+    let known = [(END, 200, "1795430460"), ("/mf/grace_secs", 200, "900")];
+    let html = "<html>starting up</html>";
+    let cases: [&[(&str, u16, &str)]; 8] = [
+        &[(END, 200, html), ("/mf/grace_secs", 200, html)],
+        &[(END, 200, html), ("/mf/grace_secs", 200, "900")],
+        &[(END, 200, "")],
+        &[(END, 200, "0"), ("/mf/grace_secs", 200, "-1")],
+        &[(END, 200, "1795430460000")],
+        &[(END, 500, html), ("/mf/grace_secs", 200, "900")],
+        // A server without its content has neither keys nor a base.
+        &[],
+        &[("/mf/grace_secs", 200, html), ("/mf/total_cpu", 200, html)],
+    ];
+    for case in cases {
+        let features = Features::saying(&known);
+        let config = features.config();
+        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        metadata.ask(&[], seconds(3), Again::Never);
+        assert_eq!(metadata.limits()[0].when, When::At(1_795_430_460));
+        features.now_say(case);
+        for _ in 0..3 {
+            metadata.ask(&[], seconds(3), Again::Never);
+        }
+        let limits = metadata.limits();
+        assert_eq!(limits.len(), 1, "{case:?}: {limits:?}");
+        assert_eq!(limits[0].when, When::At(1_795_430_460), "{case:?}");
+        assert_eq!(metadata.grace(), seconds(900), "{case:?}");
+        // Nor, after a restart, what another process found out.
+        let mut later = Metadata::with_environment(&config, Environment::default());
+        later.ask(&[], seconds(3), Again::Never);
+        assert!(!later.has_heard_of(ORIGIN), "{case:?}");
+    }
+}
+
+#[test]
+fn a_404_takes_a_limit_back_where_the_service_vouches_for_it() {
+    let cases: [&[(&str, u16, &str)]; 3] = [
+        &[("/mf/grace_secs", 200, "900")],
+        &[("/mf/total_cpu", 200, "8")],
+        &[("/mf/", 200, "<html>Index of /mf</html>")],
+    ];
+    for case in cases {
+        let features = Features::saying(&[(END, 200, "1795430460")]);
+        let config = features.config();
+        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        metadata.ask(&[], seconds(3), Again::Never);
+        assert_eq!(metadata.limits().len(), 1);
+        features.now_say(case);
+        metadata.ask(&[], seconds(3), Again::Never);
+        assert_eq!(metadata.limits(), [], "{case:?}");
+        assert!(metadata.has_heard_of(ORIGIN), "{case:?}");
+        // And it can come again, at another time.
+        features.now_say(&[(END, 200, "1795430999")]);
+        metadata.ask(&[], seconds(3), Again::Never);
+        assert_eq!(metadata.limits()[0].when, When::At(1_795_430_999));
+    }
+}
+
+#[test]
+fn the_service_and_features_at_a_url_share_one_request_a_round() {
+    let both = Server::start(|request, stream| match request.path.as_str() {
+        META_DATA => respond(stream, 200, "", &document("")),
+        "/mf/shutdowntime" | "/jf/shutdowntime_job" => respond(stream, 200, "", b"1795430460"),
+        "/mf/grace_secs" => respond(stream, 200, "", b"900"),
+        _ => respond(stream, 404, "", b""),
+    });
+    let places = format!(
+        "machinefeatures = \"{0}/mf\"\njobfeatures = \"{0}/jf\"\nsources = [\"openstack\"]",
+        both.url()
+    );
+    let config = config(&both.url(), &places);
+    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    metadata.ask_again(seconds(3));
+    let first = both.seen().len();
+    assert_eq!(first, 10, "{:?}", both.asked_for());
+    for round in 1..=36 {
+        metadata.ask_again(seconds(3));
+        assert_eq!(both.seen().len(), first + round, "{:?}", both.asked_for());
+    }
+    let asked = both.asked_for().split_off(first);
+    let times = |path: &str| asked.iter().filter(|line| line.ends_with(path)).count();
+    assert_eq!(times(META_DATA), 18);
+    assert_eq!(times("/shutdowntime"), 6);
+    assert_eq!(times("/shutdowntime_job"), 6);
+    assert!(times("/grace_secs") > 0 && times("/wall_limit_secs") > 0);
+    assert_eq!(times("/total_cpu") + times("/job_id"), 0);
+    assert_eq!(metadata.limits().len(), 2);
+}
+
+#[test]
+fn what_changes_at_a_url_is_heard_of_within_four_requests() {
+    let start = [(END, 200, "1795430460"), ("/mf/grace_secs", 200, "900")];
+    let changes: [(&[(&str, u16, &str)], Option<u64>); 4] = [
+        (&[(END, 200, "1795430999")], Some(1_795_430_999)),
+        (&[("/mf/grace_secs", 200, "900")], None),
+        (&[("/mf/", 200, "<html>Index of /mf</html>")], None),
+        (&[], Some(1_795_430_460)),
+    ];
+    for (change, expected) in changes {
+        let features = Features::saying(&start);
+        let config = features.config();
+        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        metadata.ask_again(seconds(3));
+        features.now_say(change);
+        let before = features.server.seen().len();
+        (0..4).for_each(|_| drop(metadata.ask_again(seconds(3))));
+        assert_eq!(features.server.seen().len(), before + 4);
+        let found: Vec<When> = metadata.limits().into_iter().map(|l| l.when).collect();
+        let expected: Vec<When> = expected.into_iter().map(When::At).collect();
+        assert_eq!(found, expected, "{change:?}");
+    }
 }
 
 #[test]
