@@ -14,6 +14,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::config::{Config, FeaturesLocation};
+use crate::kernel_file;
 use crate::status::{Status, runtime_directory};
 
 pub const MACHINE: &str = "/etc/machinefeatures";
