@@ -11,7 +11,7 @@ use anyhow::anyhow;
 use log::{debug, error, info, warn};
 use nix::unistd::geteuid;
 
-use crate::config::{Config, ConfigError, Staging};
+use crate::config::{Config, ConfigError, Format, Staging};
 use crate::deadline::Limit;
 use crate::disk;
 use crate::disk::choose::{Choice, FoundBy, Judgement};
@@ -19,7 +19,7 @@ use crate::metadata::{Again, Asked, Metadata};
 use crate::report;
 use crate::report::syslog;
 use crate::staging::directories::{self, Created, Ready};
-use crate::staging::mount::{MountError, Staged, find_staged, mount};
+use crate::staging::mount::{MountError, Staged, check_mount_point, find_staged, mount};
 use crate::status::{self, Status};
 use crate::{clock, lease};
 
@@ -29,6 +29,8 @@ pub enum Failure {
     Config(ConfigError),
     NoDevice(String),
     Mount(String),
+    /// A disk was not any more what it had been accepted for.
+    Changed(String),
     Directories(String),
     Other(anyhow::Error),
 }
@@ -38,7 +40,7 @@ impl Failure {
         match self {
             Failure::Other(_) => 1,
             Failure::NoDevice(_) => 3,
-            Failure::Mount(_) => 4,
+            Failure::Mount(_) | Failure::Changed(_) => 4,
             Failure::Directories(_) => 5,
             Failure::Config(_) => 6,
         }
@@ -49,9 +51,10 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Failure::Config(error) => write!(f, "the configuration is wrong: {error}"),
-            Failure::NoDevice(text) | Failure::Mount(text) | Failure::Directories(text) => {
-                write!(f, "{text}")
-            }
+            Failure::NoDevice(text)
+            | Failure::Mount(text)
+            | Failure::Changed(text)
+            | Failure::Directories(text) => write!(f, "{text}"),
             Failure::Other(error) => write!(f, "{error:#}"),
         }
     }
@@ -70,8 +73,12 @@ pub fn run(config_file: Option<&Path>) -> u8 {
         error!("boot must be run as root");
         return 1;
     }
+    let config = Config::load(config_file);
+    let asking = config
+        .as_ref()
+        .map_or(Duration::ZERO, |c| c.metadata.timeout);
     // Held until the status is written: an earlier boot's has to be there whole.
-    let _turn = match wait_for_turn() {
+    let _turn = match wait_for_turn(TURN + asking) {
         Ok(turn) => turn,
         Err(failure) => {
             error!("{failure}");
@@ -79,7 +86,6 @@ pub fn run(config_file: Option<&Path>) -> u8 {
         }
     };
     let mut status = Status::begin();
-    let config = Config::load(config_file);
     if config.as_ref().map_or(true, |config| config.report.syslog) {
         syslog::connect();
     }
@@ -106,10 +112,7 @@ fn make_ready(config: &Config, status: &mut Status) -> Result<Ready, Failure> {
     let staged = match find_staged(config.staging.mount_point.as_path()) {
         Err(error) => return Err(Failure::Mount(format!("{error:#}"))),
         Ok(Some(staged)) => staged,
-        Ok(None) => {
-            let choice = find_device(&config.staging, status)?;
-            mount_first_accepted(&choice, &config.staging, status)?
-        }
+        Ok(None) => find_and_mount(&config.staging, status)?,
     };
     status.staging = Some((&staged).into());
 
@@ -118,12 +121,13 @@ fn make_ready(config: &Config, status: &mut Status) -> Result<Ready, Failure> {
     ready.ok_or_else(|| not_as_asked(&staged, &created))
 }
 
-/// How long an earlier boot may take: a disk that hangs must not hang the next one.
+/// How long an earlier boot may take before it asks for the deadline: a disk that hangs
+/// must not hang the next one.
 const TURN: Duration = Duration::from_secs(60);
 
 /// Two at once, one started by init and one by hand, would mount twice. Where there
 /// is no place for the lock there is no turn to wait for either.
-fn wait_for_turn() -> Result<Option<File>, Failure> {
+fn wait_for_turn(patience: Duration) -> Result<Option<File>, Failure> {
     let path = status::runtime_directory().join("boot.lock");
     let made = fs::create_dir_all(status::runtime_directory()).and_then(|()| {
         File::options()
@@ -139,15 +143,35 @@ fn wait_for_turn() -> Result<Option<File>, Failure> {
     };
     let start = Instant::now();
     while let Err(TryLockError::WouldBlock) = lock.try_lock() {
-        if start.elapsed() >= TURN {
+        if start.elapsed() >= patience {
             return Err(Failure::Other(anyhow!(
-                "another vmstage boot is at it for {TURN:?} already and holds {}",
+                "another vmstage boot is at it for {patience:?} already and holds {}",
                 path.display()
             )));
         }
         sleep(Duration::from_millis(100));
     }
     Ok(Some(lock))
+}
+
+/// How often the disks are looked at where one changes before it can be mounted.
+const LOOKS: usize = 3;
+
+fn find_and_mount(config: &Staging, status: &mut Status) -> Result<Staged, Failure> {
+    if config.format != Format::Never {
+        // Nothing is made on a disk that could not be mounted then.
+        check_mount_point(config.mount_point.as_path())
+            .map_err(|error| Failure::Mount(format!("{error:#}")))?;
+    }
+    for _ in 1..LOOKS {
+        let choice = find_device(config, status)?;
+        match mount_first_accepted(&choice, config, status) {
+            Err(Failure::Changed(text)) => warn!("{text}; looking at the disks again"),
+            done => return done,
+        }
+    }
+    let choice = find_device(config, status)?;
+    mount_first_accepted(&choice, config, status)
 }
 
 fn find_device(config: &Staging, status: &mut Status) -> Result<Choice, Failure> {
@@ -175,6 +199,9 @@ fn mount_first_accepted(
             Ok(staged) => return Ok(staged),
             Err(MountError::MountPoint(error)) => {
                 return Err(Failure::Mount(format!("{error:#}")));
+            }
+            Err(MountError::Changed(error)) => {
+                return Err(Failure::Changed(format!("{error:#}")));
             }
             Err(MountError::Device(error)) => format!("{error:#}"),
         };

@@ -47,6 +47,7 @@ claims![
     a_label_link_is_followed_to_the_disk_s_own_name,
     a_disk_two_seconds_late_is_waited_for,
     a_node_two_seconds_late_is_waited_for,
+    a_link_that_comes_late_is_not_waited_for_any_longer,
     a_rejected_disk_does_not_end_the_wait_for_a_late_one,
     a_disk_that_never_comes_is_waited_for_as_long_as_configured,
     a_disk_that_never_comes_is_waited_for_five_seconds_by_default,
@@ -435,6 +436,19 @@ fn a_node_two_seconds_late_is_waited_for() {
     let boot = boot.wait();
     boot.ready_on("/dev/vdb");
     assert!(boot.took < Duration::from_secs(4), "{boot}");
+}
+
+fn a_link_that_comes_late_is_not_waited_for_any_longer() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nwait = \"20s\"\ndevices = [\"/dev/disk/by-id/scratch\"]");
+    machine.disk("vdb", &Image::ext4(""));
+    machine.sh("mkdir /dev/disk/by-id");
+    let boot = machine.start(&["boot"]);
+    sleep(Duration::from_millis(500));
+    machine.sh("ln -s ../../vdb /dev/disk/by-id/scratch");
+    let boot = boot.wait();
+    boot.ready_on("/dev/vdb");
+    assert!(boot.took < Duration::from_secs(5), "{boot}");
 }
 
 fn a_rejected_disk_does_not_end_the_wait_for_a_late_one() {

@@ -25,6 +25,8 @@ claims![
     a_missing_group_is_named,
     a_missing_account_database_is_an_error_that_names_the_owner,
     a_full_disk_is_an_error_that_says_so,
+    a_disk_that_condor_cannot_enter_is_an_error,
+    a_part_of_the_root_disk_mounted_in_the_place_of_a_directory_is_an_error,
     each_failed_directory_is_in_the_status,
     a_second_boot_repairs_what_was_changed_in_between,
 ];
@@ -199,6 +201,27 @@ fn anything_else_in_the_way_is_an_error_and_left_alone() {
     let before = machine.sh(what);
     machine.boot().failed_staged(5).says("/staging/condor");
     assert_eq!(machine.sh(what), before);
+}
+
+fn a_disk_that_condor_cannot_enter_is_an_error() {
+    let machine = with_used_disk("chmod 700 .; chown 1234 .");
+    let boot = machine.boot();
+    boot.failed_staged(5)
+        .says("cannot enter /staging")
+        .says("0700");
+    assert!(!machine.path("/staging/condor").exists());
+    machine.sh("chmod 711 /staging");
+    machine.boot().ready_on("/dev/vdb");
+}
+
+fn a_part_of_the_root_disk_mounted_in_the_place_of_a_directory_is_an_error() {
+    let machine = with_used_disk("mkdir condor");
+    machine.sh("mkdir /home/spool /staging
+        mount /dev/vdb /staging; mount --bind /home/spool /staging/condor");
+    let boot = machine.boot();
+    boot.failed_staged(5).says("a part of the root file system");
+    let spool = fs::metadata(machine.path("/home/spool")).unwrap();
+    assert_eq!((spool.uid(), spool.gid()), (0, 0));
 }
 
 fn a_missing_owner_is_named_and_the_others_are_made() {

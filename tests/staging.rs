@@ -26,6 +26,10 @@ claims![
     two_boots_at_once_mount_once,
     a_disk_that_fsck_holds_is_waited_for,
     a_disk_that_stays_busy_is_an_error,
+    a_disk_that_becomes_another_while_it_is_busy_is_judged_anew,
+    a_disk_that_is_mounted_in_another_namespace_is_left_alone,
+    without_sys_nothing_is_mounted,
+    a_mount_behind_another_mount_is_not_taken_for_staged,
     a_mount_point_whose_parents_are_made_behind_a_link_is_staged,
     a_mount_that_something_else_lies_over_is_not_taken_for_staged,
     a_wrong_configuration_tells_no_consumer_but_the_status,
@@ -52,6 +56,7 @@ claims![
     a_read_only_root_without_the_mount_point_is_a_plain_error,
     a_read_only_root_with_the_mount_point_is_no_obstacle,
     mtab_gets_its_line_once,
+    mtab_gets_the_line_that_an_earlier_boot_could_not_write,
     mtab_gets_the_line_that_df_and_umount_understand,
     mtab_gets_a_mount_point_with_a_space_escaped,
     an_mtab_without_a_last_newline_is_not_spoilt,
@@ -70,6 +75,9 @@ claims![
     a_disk_whose_end_cannot_be_read_is_not_formatted,
     a_blank_disk_that_is_read_only_is_rejected,
     a_tiny_blank_disk_is_an_error_and_no_panic,
+    a_disk_that_somebody_has_open_is_not_formatted,
+    mkfs_is_given_the_disk_and_not_the_link_that_led_to_it,
+    a_disk_is_not_formatted_for_a_mount_point_that_is_a_file,
     without_mkfs_formatting_is_a_plain_error,
     a_failing_mkfs_is_quoted,
     an_environment_without_anything_in_it_suffices,
@@ -246,6 +254,81 @@ fn a_disk_that_stays_busy_is_an_error() {
     let boot = machine.boot();
     boot.failed(4).says("/dev/vdb").says("busy");
     assert!(boot.took >= Duration::from_millis(300), "{boot}");
+}
+
+fn a_disk_that_becomes_another_while_it_is_busy_is_judged_anew() {
+    let named = "\"LABEL=ephemeral0\", \"/dev/vdb\"";
+    let labelled = "\"LABEL=ephemeral0\"";
+    // What it was, what it becomes, and what is decided then.
+    let changes = [
+        (EPHEMERAL0, Image::ext4("userdata"), labelled, 3),
+        ("", Image::iso9660("config-2"), named, 3),
+        (EPHEMERAL0, Image::ext2(EPHEMERAL0), labelled, 0),
+    ];
+    for (label, after, devices, code) in changes {
+        let mut machine = Machine::new();
+        machine.configure(&format!("[staging]\nwait = \"3s\"\ndevices = [{devices}]"));
+        machine.disk("vdb", &Image::ext4(label));
+        after.write(&machine.path("/tmp/after"));
+        let mkfs = open_exclusively(&machine, "/dev/vdb");
+        let boot = machine.start(&["boot"]);
+        sleep(Duration::from_millis(500));
+        machine.sh(
+            "dd if=/dev/zero of=/dev/vdb bs=1M count=8 conv=fsync 2>/dev/null
+            dd if=/tmp/after of=/dev/vdb bs=1M conv=fsync 2>/dev/null",
+        );
+        drop(mkfs);
+        let boot = boot.wait();
+        boot.warns(&["while it was in use by something else it became"]);
+        match code {
+            0 => boot.ready_on("/dev/vdb"),
+            code => boot.failed(code),
+        };
+    }
+}
+
+fn a_disk_that_is_mounted_in_another_namespace_is_left_alone() {
+    for label in [EPHEMERAL0, ""] {
+        let mut machine = Machine::new();
+        machine.configure("[staging]\nwait = \"200ms\"");
+        machine.disk("vdb", &Image::ext4(label));
+        machine.sh("mkdir /elsewhere");
+        machine.may_change("/elsewhere");
+        let mut other = machine.command("/usr/bin/unshare", None);
+        other.args([
+            "-m",
+            "sh",
+            "-c",
+            "mount /dev/vdb /elsewhere && exec sleep 60",
+        ]);
+        let mut other = other.spawn().unwrap();
+        sleep(Duration::from_millis(500));
+        let boot = machine.boot();
+        other.kill().unwrap();
+        other.wait().unwrap();
+        boot.failed(4)
+            .says("/dev/vdb")
+            .says("something else has it in use");
+    }
+}
+
+fn without_sys_nothing_is_mounted() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("umount -l /sys");
+    machine.boot().failed(1).says("is /sys mounted?");
+}
+
+fn a_mount_behind_another_mount_is_not_taken_for_staged() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nmount_point = \"/mnt/a/staging\"");
+    machine.sh("mkdir -p /mnt/a/staging /home/b/staging
+        mount -t tmpfs scratch /mnt/a/staging
+        mount --bind /home/b /mnt/a");
+    let boot = machine.boot();
+    assert_eq!(boot.code, 4, "{boot}");
+    boot.says("something else lies over it");
+    assert_eq!(machine.sh("ls /home/b/staging"), "");
 }
 
 fn a_disk_that_somebody_else_mounts_there_meanwhile_is_staged() {
@@ -549,6 +632,17 @@ fn mtab(machine: &Machine) -> String {
     fs::read_to_string(machine.path("/etc/mtab")).unwrap()
 }
 
+fn mtab_gets_the_line_that_an_earlier_boot_could_not_write() {
+    let machine = with_mtab_file("");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("mkdir /staging; mount -n /dev/vdb /staging");
+    for _ in 0..2 {
+        machine.boot().ready_on("/dev/vdb");
+        let lines = machine.sh("grep -c '^/dev/vdb /staging ' /etc/mtab");
+        assert_eq!(lines, "1\n");
+    }
+}
+
 fn mtab_gets_its_line_once() {
     let machine = with_mtab_file(OLD_MTAB);
     machine.disk("vdb", &Image::ext2(EPHEMERAL0));
@@ -780,6 +874,41 @@ fn a_tiny_blank_disk_is_an_error_and_no_panic() {
     let boot = machine.boot();
     assert!((1..=4).contains(&boot.code), "{boot}");
     boot.failed(boot.code).does_not_say("panicked");
+}
+
+fn a_disk_that_somebody_has_open_is_not_formatted() {
+    let mut machine = Machine::new();
+    machine.configure(FORMAT);
+    let disk = machine.disk("vdb", &Image::blank(16));
+    let before = disk.checksum();
+    let _holder = open_exclusively(&machine, "/dev/vdb");
+    let boot = machine.boot();
+    boot.failed(3).says("cannot have /dev/vdb alone");
+    assert_eq!(disk.checksum(), before);
+}
+
+fn mkfs_is_given_the_disk_and_not_the_link_that_led_to_it() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nformat = \"blank\"\ndevices = [\"/dev/disk/by-id/scratch\"]");
+    machine.disk("vdb", &Image::blank(16));
+    machine.sh("mkdir /dev/disk/by-id; ln -s ../../vdb /dev/disk/by-id/scratch");
+    machine.sh("rm -f /usr/sbin/mkfs.ext4
+        printf '#!/bin/sh\\necho \"$@\" >&2\\nexit 7\\n' > /usr/sbin/mkfs.ext4
+        chmod 755 /usr/sbin/mkfs.ext4");
+    // The machine's own name for it sorts first.
+    let said = machine.boot().stderr;
+    assert!(said.contains("-L ephemeral0 /dev/vdb"), "{said}");
+}
+
+fn a_disk_is_not_formatted_for_a_mount_point_that_is_a_file() {
+    let mut machine = Machine::new();
+    machine.configure(FORMAT);
+    let disk = machine.disk("vdb", &Image::blank(16));
+    let before = disk.checksum();
+    machine.sh("touch /staging");
+    let boot = machine.boot();
+    boot.failed(4).says("the mount point is a file");
+    assert_eq!(disk.checksum(), before);
 }
 
 fn without_mkfs_formatting_is_a_plain_error() {

@@ -37,6 +37,14 @@ impl Accepted {
         self.number
     }
 
+    /// What was on it when it was accepted.
+    pub fn content(&self) -> Content {
+        Content::Filesystem {
+            kind: self.filesystem.clone(),
+            label: self.label.clone(),
+        }
+    }
+
     /// libblkid's name for the file system.
     pub fn filesystem(&self) -> &str {
         &self.filesystem
@@ -61,11 +69,16 @@ impl Accepted {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Blank {
     node: PathBuf,
+    number: Number,
 }
 
 impl Blank {
     pub fn node(&self) -> &Path {
         &self.node
+    }
+
+    pub fn number(&self) -> Number {
+        self.number
     }
 }
 
@@ -241,8 +254,10 @@ fn judge_name(path: &Path, observed: &Observed) -> Judged {
     // A name says less than a label does: that a device has it may be chance.
     let judgement = match refuse(found).or_else(|| refuse_for_a_name(found)) {
         Some(Reason::Blank(_)) if refuse_for_a_name(found).is_none() => {
+            // Not the path of the spec: where a link leads to may change.
             let blank = found.is_zero.then(|| Blank {
-                node: path.to_path_buf(),
+                node: found.node.clone(),
+                number: found.number,
             });
             Judgement::Rejected(Reason::Blank(blank))
         }

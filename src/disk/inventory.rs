@@ -67,17 +67,19 @@ pub struct Inventory {
 impl Inventory {
     /// What the kernel lists.
     pub fn read(mounts: &[Mount]) -> Result<Inventory> {
-        Ok(Inventory::of(listed()?, mounts))
+        Inventory::of(listed()?, mounts)
     }
 
     /// Also what may hold a config drive, but never the scratch disk.
     pub fn with_cdroms(mounts: &[Mount]) -> Result<Inventory> {
         let mut devices = listed()?;
         devices.extend(unlisted(&devices));
-        Ok(Inventory::of(devices, mounts))
+        Inventory::of(devices, mounts)
     }
 
-    fn of(mut devices: Vec<BlockDevice>, mounts: &[Mount]) -> Inventory {
+    fn of(mut devices: Vec<BlockDevice>, mounts: &[Mount]) -> Result<Inventory> {
+        // Without it nobody knows which disk a partition is of, nor whose disks are in use.
+        fs::read_dir("/sys/block").context("cannot read /sys/block; is /sys mounted?")?;
         find_nodes(&mut devices);
 
         let mounted_on = mount_points_by_device(mounts);
@@ -91,11 +93,11 @@ impl Inventory {
             .filter(|device| root_disks.contains(&disk_of(&device.name)))
             .map(|device| device.number)
             .collect();
-        Inventory {
+        Ok(Inventory {
             devices,
             on_root_disk,
             mounted_on,
-        }
+        })
     }
 
     pub fn by_number(&self, number: Number) -> Option<&BlockDevice> {

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, bail};
 use log::info;
 
 use super::choose::Blank;
+use super::signature::{self, Content};
 use crate::config::Filesystem;
 use crate::program;
 
@@ -13,7 +14,7 @@ use crate::program;
 pub const LABEL: &str = "ephemeral0";
 
 /// Makes a file system labelled [`LABEL`]. Without this `mkfs` in the guest, an error
-/// that says so.
+/// that says so; and one where the disk is not blank any more.
 pub fn make(blank: &Blank, filesystem: Filesystem) -> Result<()> {
     let name = format!("mkfs.{filesystem}");
     let Some(program) = program::find(&name) else {
@@ -26,6 +27,7 @@ pub fn make(blank: &Blank, filesystem: Filesystem) -> Result<()> {
         "{} is blank: making {filesystem} on it",
         blank.node().display()
     );
+    see_that_it_is_blank(blank)?;
     let output = Command::new(&program)
         .args(arguments(filesystem))
         .arg(blank.node())
@@ -41,6 +43,21 @@ pub fn make(blank: &Blank, filesystem: Filesystem) -> Result<()> {
             output.status,
             said.split_whitespace().collect::<Vec<_>>().join(" ")
         );
+    }
+    Ok(())
+}
+
+/// Once more, and right before: all disks were looked at since, and that can take long.
+fn see_that_it_is_blank(blank: &Blank) -> Result<()> {
+    let node = blank.node();
+    let _claimed = signature::claim(node, blank.number())
+        .with_context(|| format!("cannot have {} alone", node.display()))?;
+    let content = signature::read(node).content;
+    if content != Content::Nothing {
+        bail!("{} was blank and now has {content} on it", node.display());
+    }
+    if !signature::is_zero(node)? {
+        bail!("{} was blank and is not any more", node.display());
     }
     Ok(())
 }

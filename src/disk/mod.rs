@@ -14,9 +14,10 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Result;
 use log::{info, warn};
 
-use crate::config::{Format, Staging};
+use crate::config::{Format, Spec, Staging};
 use crate::kernel_file;
 use choose::{Choice, choose};
+use inventory::{Number, block_number};
 
 /// How often the kernel's list is looked at while a disk is waited for.
 const POLL: Duration = Duration::from_millis(100);
@@ -50,7 +51,7 @@ fn wait_for_acceptable(config: &Staging) -> Result<Choice> {
     let start = Instant::now();
     let mut waited = false;
     loop {
-        let before = snapshot();
+        let before = snapshot(config);
         let choice = look(config)?;
         if choice.accepted().next().is_some() || start.elapsed() >= config.wait {
             for warning in &choice.warnings {
@@ -65,16 +66,29 @@ fn wait_for_acceptable(config: &Staging) -> Result<Choice> {
             );
             waited = true;
         }
-        while snapshot() == before && start.elapsed() < config.wait {
+        while snapshot(config) == before && start.elapsed() < config.wait {
             sleep(POLL.min(config.wait.saturating_sub(start.elapsed())));
         }
     }
 }
 
 /// What changes when a device comes or goes: the kernel's list, and, where udev makes
-/// the nodes later, the directory that they are in.
-fn snapshot() -> (Option<Vec<u8>>, Option<SystemTime>) {
-    let list = kernel_file::read(inventory::PARTITIONS).ok();
-    let nodes = fs::metadata("/dev").and_then(|dev| dev.modified()).ok();
-    (list, nodes)
+/// the nodes later, the directory that they are in and the links that are asked for.
+#[derive(PartialEq)]
+struct Snapshot {
+    list: Option<Vec<u8>>,
+    nodes: Option<SystemTime>,
+    named: Vec<Option<Number>>,
+}
+
+fn snapshot(config: &Staging) -> Snapshot {
+    let named = config.devices.iter().filter_map(|spec| match spec {
+        Spec::Name(path) => Some(block_number(path)),
+        Spec::Label(_) => None,
+    });
+    Snapshot {
+        list: kernel_file::read(inventory::PARTITIONS).ok(),
+        nodes: fs::metadata("/dev").and_then(|dev| dev.modified()).ok(),
+        named: named.collect(),
+    }
 }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::ptr;
 
@@ -16,6 +16,8 @@ use blkid_sys as blkid;
 use nix::errno::Errno;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc;
+
+use super::inventory::Number;
 
 /// What libblkid found on a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -125,11 +127,25 @@ pub fn is_zero(node: &Path) -> io::Result<bool> {
     Ok(size > 0)
 }
 
+/// Has a device for oneself until the file is closed. Fails with EBUSY while it is mounted
+/// in whatever mount namespace, a part of something, or being checked or formatted.
+pub fn claim(node: &Path, number: Number) -> io::Result<File> {
+    let device = open_with(node, libc::O_EXCL)?;
+    match Number::from_raw(device.metadata()?.rdev()) == number {
+        true => Ok(device),
+        false => Err(io::Error::other("it is another device now")),
+    }
+}
+
 fn open(node: &Path) -> io::Result<File> {
+    open_with(node, 0)
+}
+
+fn open_with(node: &Path, flags: libc::c_int) -> io::Result<File> {
     File::options()
         .read(true)
         // An empty CD drive is not to be waited for.
-        .custom_flags(libc::O_NONBLOCK)
+        .custom_flags(flags | libc::O_NONBLOCK)
         .open(node)
 }
 

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow, bail};
 use log::{info, warn};
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
-use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
+use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, mkdirat, stat};
 use nix::unistd::{Gid, Group, Uid, User, fchown};
 
 use super::mount::Staged;
@@ -58,6 +58,7 @@ fn create_one(staged: &Staged, directory: &Directory) -> Result<()> {
         .as_ref()
         .map_or(Ok(Gid::from_raw(0)), self::group)?;
 
+    see_that_one_can_enter(staged, owner, group)?;
     let mut open: Option<OwnedFd> = None;
     for name in directory.path.as_path() {
         open = Some(match &open {
@@ -74,6 +75,28 @@ fn create_one(staged: &Staged, directory: &Directory) -> Result<()> {
     )
 }
 
+/// A used disk's root directory may be somebody's own. Its owner and mode are not this
+/// program's to change.
+fn see_that_one_can_enter(staged: &Staged, owner: Uid, group: Gid) -> Result<()> {
+    let root = fstat(staged.directory())?;
+    let execute = if owner.as_raw() == root.st_uid {
+        0o100
+    } else if group.as_raw() == root.st_gid {
+        0o010
+    } else {
+        0o001
+    };
+    if !owner.is_root() && root.st_mode & execute == 0 {
+        bail!(
+            "its owner cannot enter {}, which is the user {}'s with mode {:04o}; chmod it",
+            staged.mount_point().display(),
+            root.st_uid,
+            root.st_mode & 0o7777
+        );
+    }
+    Ok(())
+}
+
 /// Opens a directory, making it if it is not there, and following no link.
 fn open_or_make(parent: &impl std::os::fd::AsFd, name: &OsStr) -> Result<OwnedFd> {
     // Nobody gets in before owner and mode are set.
@@ -85,6 +108,13 @@ fn open_or_make(parent: &impl std::os::fd::AsFd, name: &OsStr) -> Result<OwnedFd
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let open = openat(parent, name, flags, Mode::empty())
         .map_err(|error| in_the_way(parent, name, error))?;
+    let device = fstat(&open)?.st_dev;
+    if device != fstat(parent)?.st_dev && device == stat("/")?.st_dev {
+        bail!(
+            "a part of the root file system is mounted on {}; it is left alone, unmount it",
+            Path::new(name).display()
+        );
+    }
     if made {
         fchmod(&open, Mode::from_bits_truncate(0o755))?;
     }

@@ -19,7 +19,7 @@ use sys_mount::{Mount as MountedBySys, MountFlags, UnmountFlags};
 use super::mounts::{self, Mount};
 use super::mtab;
 use crate::config::Staging;
-use crate::disk::choose::Accepted;
+use crate::disk::choose::{Accepted, FoundBy};
 use crate::disk::inventory::{Number, block_number};
 use crate::disk::observe::kind_in_words;
 use crate::disk::signature::{self, Content};
@@ -51,6 +51,8 @@ pub enum MountError {
     MountPoint(anyhow::Error),
     /// The device is.
     Device(anyhow::Error),
+    /// It is not any more what was accepted.
+    Changed(anyhow::Error),
 }
 
 impl Staged {
@@ -111,7 +113,8 @@ pub fn find_staged(mount_point: &Path) -> Result<Option<Staged>> {
     let device = block_number(&mount.source);
     let number = device_number(&directory)?;
     // btrfs gives each subvolume a device number of its own.
-    if device.is_some_and(|device| device != number) && mount.filesystem != "btrfs" {
+    let is_another = device.is_some_and(|device| device != number) && mount.filesystem != "btrfs";
+    if is_another || mounts::is_mount_on(&directory, &mount_point) == Some(false) {
         bail!(
             "{} is mounted on {}, but something else lies over it",
             mount.source.display(),
@@ -141,7 +144,11 @@ pub fn find_staged(mount_point: &Path) -> Result<Option<Staged>> {
         Content::Filesystem { label, .. } => label,
         _ => None,
     });
-    staged(directory, mount, label, true, also_mounted_on).map(Some)
+    let staged = staged(directory, mount, label, true, also_mounted_on)?;
+    if device.is_some() {
+        mtab::record(&staged);
+    }
+    Ok(Some(staged))
 }
 
 /// Mounts an accepted device on the mount point. After an error nothing is mounted,
@@ -157,15 +164,19 @@ pub fn mount(accepted: &Accepted, config: &Staging) -> Result<Staged, MountError
     let made = prepare(&mount_point)
         .with_context(|| what.clone())
         .map_err(MountError::MountPoint)?;
-    let staged = mount_with_any_driver(accepted, &mount_point, config)
-        .and_then(|mounted| {
-            verify(accepted, &mount_point).inspect_err(|_| match mounted {
+    let staged = match mount_with_any_driver(accepted, &mount_point, config) {
+        Ok(mounted) => verify(accepted, &mount_point)
+            .inspect_err(|_| match mounted {
                 By::Us => unmount_again(&mount_point),
                 By::SomebodyElse => {}
             })
-        })
-        .context(what)
-        .map_err(MountError::Device);
+            .context(what)
+            .map_err(MountError::Device),
+        Err(Refused::Device(error)) => Err(MountError::Device(error.context(what))),
+        Err(Refused::Changed(content)) => Err(MountError::Changed(anyhow!(
+            "{what}: while it was in use by something else it became {content}"
+        ))),
+    };
     match &staged {
         Ok(staged) => {
             mtab::record(staged);
@@ -196,10 +207,25 @@ impl Made {
     }
 }
 
+/// Whether something is in the way where the mount point is to be.
+pub fn check_mount_point(mount_point: &Path) -> Result<()> {
+    match fs::symlink_metadata(mounts::real_path(mount_point)) {
+        Ok(metadata) if !metadata.is_dir() => bail!(
+            "the mount point is {}, not a directory; remove it or set staging.mount_point",
+            kind_in_words(metadata.file_type())
+        ),
+        Err(e) if e.kind() != io::ErrorKind::NotFound => {
+            Err(e).context("the mount point cannot be looked at")
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Sees to it that the mount point is a directory.
 fn prepare(mount_point: &Path) -> Result<Made> {
+    check_mount_point(mount_point)?;
     match fs::symlink_metadata(mount_point) {
-        Ok(metadata) if metadata.is_dir() => {
+        Ok(_) => {
             let hidden = fs::read_dir(mount_point)?.count();
             if hidden > 0 {
                 warn!(
@@ -209,12 +235,7 @@ fn prepare(mount_point: &Path) -> Result<Made> {
             }
             Ok(Made(Vec::new()))
         }
-        Ok(metadata) => bail!(
-            "the mount point is {}, not a directory; remove it or set staging.mount_point",
-            kind_in_words(metadata.file_type())
-        ),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => make_all(mount_point),
-        Err(e) => Err(e).context("the mount point cannot be looked at"),
+        Err(_) => make_all(mount_point),
     }
 }
 
@@ -240,22 +261,35 @@ enum By {
     SomebodyElse,
 }
 
-fn mount_with_any_driver(accepted: &Accepted, mount_point: &Path, config: &Staging) -> Result<By> {
+/// Why there is no mount.
+enum Refused {
+    Device(anyhow::Error),
+    Changed(Content),
+}
+
+fn mount_with_any_driver(
+    accepted: &Accepted,
+    mount_point: &Path,
+    config: &Staging,
+) -> Result<By, Refused> {
     let (flags, data) = flags_and_data(&config.options);
     for filesystem in drivers(accepted.filesystem()) {
         let mount = || {
-            let mounted = MountedBySys::builder()
-                .fstype(filesystem)
-                .flags(flags)
-                .data(&data)
-                .mount(accepted.node(), mount_point);
+            let mounted = see_that_it_is_free(accepted).and_then(|()| {
+                MountedBySys::builder()
+                    .fstype(filesystem)
+                    .flags(flags)
+                    .data(&data)
+                    .mount(accepted.node(), mount_point)
+            });
             match mounted {
                 // Somebody was quicker: a line in fstab for the same mount point.
                 Err(e) if is_busy(&e) && is_mounted(accepted, mount_point) => Ok(By::SomebodyElse),
                 mounted => mounted.map(|_| By::Us),
             }
         };
-        match when_free(mount, config.wait) {
+        match when_free(accepted, mount, config.wait) {
+            Err(Tried::Changed(content)) => return Err(Refused::Changed(content)),
             Ok(by) => {
                 debug!(
                     "mounted {} with the {filesystem} driver",
@@ -263,32 +297,65 @@ fn mount_with_any_driver(accepted: &Accepted, mount_point: &Path, config: &Stagi
                 );
                 return Ok(by);
             }
-            Err(e) if e.raw_os_error() == Some(Errno::ENODEV as i32) => continue,
-            Err(e) => {
+            Err(Tried::Failed(e)) if e.raw_os_error() == Some(Errno::ENODEV as i32) => continue,
+            Err(Tried::Failed(e)) => {
                 let said = in_words(&e);
-                return Err(match hint(&e) {
+                return Err(Refused::Device(match hint(&e) {
                     Some(hint) => anyhow!("{said}; {hint}"),
                     None => anyhow!("{said}"),
-                });
+                }));
             }
         }
     }
-    bail!(
+    Err(Refused::Device(anyhow!(
         "this kernel has no driver for {} (see /proc/filesystems)",
         accepted.filesystem()
-    )
+    )))
+}
+
+enum Tried {
+    Failed(io::Error),
+    Changed(Content),
 }
 
 /// Tries again while the device is busy. systemd checks the disk of a line in fstab, and
 /// cloud-init makes a file system on it, while this runs, and both open it exclusively.
-fn when_free(mount: impl Fn() -> io::Result<By>, patience: Duration) -> io::Result<By> {
+/// What either made of it has to be judged anew.
+fn when_free(
+    accepted: &Accepted,
+    mount: impl Fn() -> io::Result<By>,
+    patience: Duration,
+) -> Result<By, Tried> {
     let start = Instant::now();
     loop {
         match mount() {
             Err(e) if is_busy(&e) && start.elapsed() < patience => sleep(RETRY),
-            tried => return tried,
+            tried => return tried.map_err(Tried::Failed),
+        }
+        let content = signature::read(accepted.node()).content;
+        if content != accepted.content() {
+            return Err(Tried::Changed(content));
         }
     }
+}
+
+/// Nobody has it but, where a label says that it is the one, a mount that is in the
+/// mount table. One in another mount namespace, or below an overlay, is not.
+fn see_that_it_is_free(accepted: &Accepted) -> io::Result<()> {
+    match signature::claim(accepted.node(), accepted.number()) {
+        Err(e) if is_busy(&e) && accepted.found_by() == FoundBy::Label && is_in_table(accepted) => {
+            Ok(())
+        }
+        claimed => claimed.map(drop),
+    }
+}
+
+fn is_in_table(accepted: &Accepted) -> bool {
+    mounts::read().is_ok_and(|mounts| {
+        mounts
+            .iter()
+            .any(|mount| block_number(&mount.source) == Some(accepted.number()))
+    })
 }
 
 fn is_mounted(accepted: &Accepted, mount_point: &Path) -> bool {
@@ -338,11 +405,19 @@ fn hint(error: &std::io::Error) -> Option<&'static str> {
 fn flags_and_data(options: &[String]) -> (MountFlags, String) {
     let mut flags = MountFlags::empty();
     let mut data = Vec::new();
+    // What an option that only mount(8) knows stands for (mount(8), "user").
+    let for_a_user = MountFlags::NOSUID | MountFlags::NODEV;
     for option in options {
         match option.as_str() {
             "nosuid" => flags |= MountFlags::NOSUID,
             "nodev" => flags |= MountFlags::NODEV,
             "noexec" => flags |= MountFlags::NOEXEC,
+            "suid" => flags -= MountFlags::NOSUID,
+            "dev" => flags -= MountFlags::NODEV,
+            "exec" => flags -= MountFlags::NOEXEC,
+            "user" | "users" => flags |= for_a_user | MountFlags::NOEXEC,
+            "owner" | "group" => flags |= for_a_user,
+            "silent" => flags |= MountFlags::SILENT,
             "sync" => flags |= MountFlags::SYNCHRONOUS,
             "dirsync" => flags |= MountFlags::DIRSYNC,
             "mand" => flags |= MountFlags::MANDLOCK,
@@ -350,11 +425,13 @@ fn flags_and_data(options: &[String]) -> (MountFlags, String) {
             "nodiratime" => flags |= MountFlags::NODIRATIME,
             "relatime" => flags |= MountFlags::RELATIME,
             "strictatime" => flags |= MountFlags::STRICTATIME,
-            "norelatime" | "nostrictatime" | "diratime" | "nomand" | "nolazytime" | "user"
-            | "nouser" | "users" | "nousers" | "owner" | "noowner" | "group" | "nogroup"
-            | "defaults" | "rw" | "suid" | "dev" | "exec" | "async" | "atime" | "auto"
-            | "noauto" | "nofail" | "_netdev" => {}
-            other if other.starts_with("x-") || other.starts_with("comment=") => {}
+            "norelatime" | "nostrictatime" | "diratime" | "nomand" | "nolazytime" | "nouser"
+            | "nousers" | "noowner" | "nogroup" | "defaults" | "rw" | "async" | "atime"
+            | "loud" | "auto" | "noauto" | "nofail" | "_netdev" => {}
+            other
+                if ["x-", "X-", "comment="]
+                    .iter()
+                    .any(|own| other.starts_with(own)) => {}
             other => data.push(other),
         }
     }
@@ -375,7 +452,8 @@ fn verify(accepted: &Accepted, mount_point: &Path) -> Result<Staged> {
     }
     let directory = open_directory(mount_point)?;
     // btrfs gives each subvolume a device number of its own.
-    if device_number(&directory)? != accepted.number() && mount.filesystem != "btrfs" {
+    let is_another = device_number(&directory)? != accepted.number() && mount.filesystem != "btrfs";
+    if is_another || mounts::is_mount_on(&directory, mount_point) == Some(false) {
         bail!("mounted, but something else lies on top of it");
     }
     if is_read_only(mount) {
@@ -466,5 +544,21 @@ mod tests {
             MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME
         );
         assert_eq!(data, "data=writeback,nobarrier");
+    }
+
+    #[test]
+    fn the_last_of_two_options_holds_and_those_for_users_imply_others() {
+        let flags = |options: &[&str]| {
+            let options: Vec<String> = options.iter().map(ToString::to_string).collect();
+            let (flags, data) = flags_and_data(&options);
+            assert_eq!(data, "");
+            flags
+        };
+        let (nosuid, nodev) = (MountFlags::NOSUID, MountFlags::NODEV);
+        assert_eq!(flags(&["nosuid", "nodev", "suid"]), nodev);
+        assert_eq!(flags(&["user"]), nosuid | nodev | MountFlags::NOEXEC);
+        assert_eq!(flags(&["user", "exec"]), nosuid | nodev);
+        assert_eq!(flags(&["owner", "X-mount.mkdir"]), nosuid | nodev);
+        assert_eq!(flags(&["silent"]), MountFlags::SILENT);
     }
 }

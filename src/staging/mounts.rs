@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -42,6 +43,22 @@ pub fn on<'a>(mounts: &'a [Mount], mount_point: &Path) -> Option<&'a Mount> {
         .iter()
         .rev()
         .find(|mount| mount.mount_point == mount_point)
+}
+
+/// Whether an open directory is that of the mount on a mount point, and not of a mount
+/// that hides it or a directory above it. None where the kernel does not say: the number
+/// of a descriptor's mount is in `/proc/self/fdinfo` since Linux 3.15.
+pub fn is_mount_on(directory: &impl AsFd, mount_point: &Path) -> Option<bool> {
+    let descriptor = directory.as_fd().as_raw_fd();
+    let info = kernel_file::read_text(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
+    let number = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
+    let table = kernel_file::read("/proc/self/mountinfo").ok()?;
+    let mut lines = table.split(|byte| *byte == b'\n').map(|line| {
+        let mut fields = line.split(|byte| *byte == b' ');
+        (fields.next(), fields.nth(3))
+    });
+    let (_, on) = lines.find(|(of, _)| *of == Some(number.trim().as_bytes()))?;
+    Some(unescape(on?) == mount_point)
 }
 
 /// A mount point as the table has it: without symbolic links on the way, as far as the

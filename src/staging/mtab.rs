@@ -15,6 +15,7 @@ use nix::libc;
 
 use super::mount::Staged;
 use super::mounts;
+use crate::disk::inventory::block_number;
 
 const MTAB: &str = "/etc/mtab";
 /// mount(8)'s lock file (lock_mtab in util-linux up to 2.18, glibc's MOUNTED_LOCK).
@@ -42,7 +43,9 @@ fn add_line(staged: &Staged) -> Result<()> {
     let present = fs::read(MTAB).with_context(|| format!("cannot read {MTAB}"))?;
     let device = Path::new(staged.device());
     let lines = mounts::parse(&present);
-    if mounts::on(&lines, staged.mount_point()).is_some_and(|line| line.source == device) {
+    // It may have been mounted under another of its names.
+    let is_it = |source: &Path| source == device || block_number(source) == block_number(device);
+    if mounts::on(&lines, staged.mount_point()).is_some_and(|line| is_it(&line.source)) {
         return Ok(());
     }
     let mut line = Vec::new();
