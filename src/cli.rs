@@ -1,7 +1,9 @@
 //! The command line. The man page and the completions are made from it.
 
+use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 
+use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Finds a VM's scratch disk at boot, mounts it, and says when the VM is ready and
@@ -15,6 +17,20 @@ pub struct Cli {
 
     #[command(subcommand)]
     pub command: Command,
+}
+
+/// Writes to standard output. Whoever closed it early has seen enough.
+pub fn print(text: &str) -> Result<()> {
+    let mut stdout = io::stdout();
+    match stdout
+        .write_all(text.as_bytes())
+        .and_then(|()| stdout.flush())
+    {
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
+            Err(e).context("cannot write to standard output")
+        }
+        _ => Ok(()),
+    }
 }
 
 #[derive(Debug, Subcommand)]

@@ -4,6 +4,7 @@
 //! that cannot hold a bad one, so that the code which uses it need not check again.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
@@ -30,6 +31,7 @@ pub struct Config {
 pub struct Staging {
     pub mount_point: MountPoint,
     /// Where to look, in this order.
+    #[serde(deserialize_with = "specs")]
     pub devices: Vec<Spec>,
     /// Options as `mount -o` takes them, one each.
     #[serde(deserialize_with = "mount_options")]
@@ -253,7 +255,13 @@ impl fmt::Display for Spec {
     }
 }
 
-/// An absolute path without `..`, and not the root directory.
+/// What a system does not run without (Filesystem Hierarchy Standard 3.0).
+const SYSTEM_DIRECTORIES: [&str; 12] = [
+    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr",
+    "/var",
+];
+
+/// An absolute path without `..`, and not that of a directory of the system's own.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct MountPoint(PathBuf);
@@ -277,8 +285,14 @@ impl TryFrom<String> for MountPoint {
         if path.components().any(|part| part == Component::ParentDir) {
             return Err(format!("{text:?} contains \"..\""));
         }
-        if path == Path::new("/") {
-            return Err("the scratch disk cannot be mounted on /".into());
+        if text.contains('\0') {
+            return Err(format!("{text:?} contains a NUL"));
+        }
+        if path == Path::new("/") || SYSTEM_DIRECTORIES.iter().any(|own| path == Path::new(own)) {
+            return Err(format!(
+                "the scratch disk cannot be mounted on {}",
+                path.display()
+            ));
         }
         Ok(MountPoint(path))
     }
@@ -305,7 +319,8 @@ impl TryFrom<String> for RelativePath {
             .filter(|part| *part != Component::CurDir)
             .collect();
         let plain = |part: Component| matches!(part, Component::Normal(_));
-        if parts.as_os_str().is_empty() || !parts.components().all(plain) {
+        let is_one = !parts.as_os_str().is_empty() && !text.contains('\0');
+        if !is_one || !parts.components().all(plain) {
             return Err(format!(
                 "{text:?} is not a path below the mount point (relative, without \"..\")"
             ));
@@ -523,11 +538,28 @@ impl fmt::Debug for Secret {
 
 /// What is wrong with a configuration, in one line: file, line, key, and why.
 #[derive(Debug, Clone)]
-pub struct ConfigError(String);
+pub struct ConfigError {
+    text: String,
+    permission: bool,
+}
+
+impl ConfigError {
+    fn new(text: String) -> ConfigError {
+        ConfigError {
+            text,
+            permission: false,
+        }
+    }
+
+    /// Whoever asks may not read the file.
+    pub fn is_about_permission(&self) -> bool {
+        self.permission
+    }
+}
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.text)
     }
 }
 
@@ -558,15 +590,19 @@ impl Config {
             Ok(bytes) => {
                 let text = String::from_utf8(bytes).map_err(|e| {
                     let line = line_of(e.as_bytes(), e.utf8_error().valid_up_to());
-                    ConfigError(format!("{}, line {line}: not UTF-8", file.display()))
+                    ConfigError::new(format!("{}, line {line}: not UTF-8", file.display()))
                 })?;
                 Config::parse(&text)
-                    .map_err(|wrong| ConfigError(format!("{}, {wrong}", file.display())))
+                    .map_err(|wrong| ConfigError::new(format!("{}, {wrong}", file.display())))
             }
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && path.is_none() => {
+            // A link to nowhere was meant to lead somewhere.
+            Err(e) if e.kind() == ErrorKind::NotFound && path.is_none() && !file.is_symlink() => {
                 Ok(Config::default())
             }
-            Err(e) => Err(ConfigError(format!("cannot read {}: {e}", file.display()))),
+            Err(e) => Err(ConfigError {
+                text: format!("cannot read {}: {e}", file.display()),
+                permission: e.kind() == ErrorKind::PermissionDenied,
+            }),
         }
     }
 
@@ -587,7 +623,7 @@ impl Config {
                 None => (said.as_str(), ""),
             };
             let colon = if key.is_empty() { "" } else { ": " };
-            ConfigError(format!("line {line}: {key}{colon}{}", one_line(message)))
+            ConfigError::new(format!("line {line}: {key}{colon}{}", one_line(message)))
         })
     }
 }
@@ -646,6 +682,14 @@ const REFUSED_OPTIONS: [&str; 14] = [
     "rprivate",
     "runbindable",
 ];
+
+fn specs<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Spec>, D::Error> {
+    let specs = Vec::<Spec>::deserialize(deserializer)?;
+    match specs.is_empty() {
+        true => Err(de::Error::custom("there is nowhere to look for a disk")),
+        false => Ok(specs),
+    }
+}
 
 fn mount_options<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     let options = Vec::<String>::deserialize(deserializer)?;
@@ -747,6 +791,22 @@ mod tests {
             (
                 "[staging]\nmount_point = \"//\"",
                 "line 2: staging.mount_point: the scratch disk cannot be mounted on /",
+            ),
+            (
+                "[staging]\nmount_point = \"/run/\"",
+                "line 2: staging.mount_point: the scratch disk cannot be mounted on /run",
+            ),
+            (
+                "[staging]\nmount_point = \"/a\\u0000b\"",
+                "line 2: staging.mount_point: \"/a\\0b\" contains a NUL",
+            ),
+            (
+                "[[directory]]\npath = \"a\\u0000b\"",
+                "line 2: directory.path: \"a\\0b\" is not a path below the mount point (relative, without \"..\")",
+            ),
+            (
+                "[staging]\ndevices = []",
+                "line 2: staging.devices: there is nowhere to look for a disk",
             ),
             (
                 "[staging]\ndevices = [\n\"LABEL=a\",\n\"vdb\"]",

@@ -1,6 +1,5 @@
 //! The dry run of the boot sequence's first three steps, for a person.
 
-use std::io::{self, Write};
 use std::path::Path;
 
 use log::warn;
@@ -8,7 +7,7 @@ use nix::unistd::geteuid;
 use serde::Serialize;
 
 use crate::boot::Failure;
-use crate::cli::Format;
+use crate::cli::{self, Format};
 use crate::config::{Config, Staging};
 use crate::disk::choose::{Choice, choose};
 use crate::disk::observe::{Observation, observe};
@@ -55,8 +54,7 @@ pub fn run(config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
         Format::Json => serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)? + "\n",
         Format::Table => report.table(),
     };
-    // Whoever closed standard output early has seen enough.
-    let _ = io::stdout().write_all(text.as_bytes());
+    cli::print(&text)?;
     let usable = [&report.chosen, &report.formatted, &report.already_mounted];
     match usable.into_iter().any(Option::is_some) {
         true => Ok(()),

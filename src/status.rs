@@ -163,7 +163,15 @@ impl Status {
     /// decided and why, who this VM is and when it must be gone. Else a second boot
     /// would tell HTCondor for a while that there is no deadline.
     pub fn begin() -> Status {
-        Status::begin_after(Status::read().ok().flatten())
+        let earlier = Status::read().ok().flatten();
+        if earlier
+            .as_ref()
+            .is_none_or(|earlier| earlier.outcome == Outcome::Failed)
+        {
+            // Who waits for this boot is not to be told of the failure of that one.
+            let _ = std::fs::remove_file(path());
+        }
+        Status::begin_after(earlier)
     }
 
     fn begin_after(earlier: Option<Status>) -> Status {
@@ -237,6 +245,10 @@ impl Status {
             serde_json::to_vec_pretty(self).context("cannot write the status as JSON")?;
         text.push(b'\n');
         atomic_file::replace(&path, &text, 0o644)
+            .inspect_err(|_| {
+                // What is there is not true any more.
+                let _ = std::fs::remove_file(&path);
+            })
             .with_context(|| format!("cannot write {}", path.display()))
     }
 

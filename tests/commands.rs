@@ -46,6 +46,12 @@ claims![
     status_as_json_is_the_file,
     status_of_a_failed_boot_has_its_exit_code,
     status_after_the_disk_was_unmounted_is_not_ready,
+    a_status_that_cannot_be_written_leaves_no_older_one,
+    whoever_waits_is_not_told_of_the_failure_of_an_earlier_boot,
+    a_configuration_that_only_root_may_read_is_not_called_wrong,
+    a_configuration_that_is_a_link_to_nowhere_is_an_error,
+    standard_error_that_nobody_reads_holds_nothing_up,
+    what_cannot_be_printed_is_an_error,
     status_needs_no_root,
     status_of_a_broken_file_is_an_error,
     status_wait_returns_as_soon_as_the_machine_is_ready,
@@ -432,10 +438,87 @@ fn status_of_a_failed_boot_has_its_exit_code() {
 fn status_after_the_disk_was_unmounted_is_not_ready() {
     let machine = with_labelled_disk();
     machine.boot().ready_on("/dev/vdb");
-    machine.sh("umount /staging");
+    for (meanwhile, words) in [
+        ("umount /staging", "nothing is mounted on /staging any more"),
+        (
+            "mount -t tmpfs other /staging",
+            "other is mounted on /staging",
+        ),
+    ] {
+        machine.sh(meanwhile);
+        let status = machine.run(&["status"]);
+        assert_eq!(status.code, 1, "{status}");
+        assert!(status.stdout.contains("FAILED(1)"), "{status}");
+        assert!(status.stdout.contains(words), "{status}");
+        let json = machine.run(&["status", "--format", "json"]);
+        assert_eq!(json.code, 1, "{json}");
+        assert!(json.stdout.contains("\"outcome\": \"failed\""), "{json}");
+    }
+}
+
+fn a_status_that_cannot_be_written_leaves_no_older_one() {
+    let machine = with_labelled_disk();
+    machine.sh("mkdir /run/vmstage; mount -t tmpfs -o size=64k,nr_inodes=8 small /run/vmstage");
+    machine.boot().ready_on("/dev/vdb");
+    machine.sh("rm -r /staging/condor; ln -s / /staging/condor");
+    machine.try_sh("dd if=/dev/zero of=/run/vmstage/full");
+    let boot = machine.boot();
+    assert_eq!(boot.code, 5, "{boot}");
     let status = machine.run(&["status"]);
     assert_eq!(status.code, 1, "{status}");
-    status.says("/staging");
+    assert!(!status.stdout.contains("ready"), "{status}");
+}
+
+fn whoever_waits_is_not_told_of_the_failure_of_an_earlier_boot() {
+    let mut machine = Machine::new();
+    machine.boot().failed(3);
+    machine.configure("[staging]\nwait = \"20s\"");
+    // While the one is watched, the other changes what it may change.
+    machine.may_change("/staging");
+    machine.may_change("/var/lib/vmstage");
+    let boot = machine.start(&["boot"]);
+    sleep(Duration::from_millis(500));
+    let waiting = machine.start(&["status", "--wait=20"]);
+    sleep(Duration::from_millis(500));
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    boot.wait().ready_on("/dev/vdb");
+    let told = waiting.wait();
+    assert_eq!(told.code, 0, "{told}");
+}
+
+fn a_configuration_that_only_root_may_read_is_not_called_wrong() {
+    let machine = with_labelled_disk();
+    machine.boot().ready_on("/dev/vdb");
+    machine.sh("chmod 600 /etc/vmstage.toml");
+    let status = machine.run_as_nobody(&["status"]);
+    assert_eq!(status.code, 0, "{status}");
+    status.does_not_say("configuration");
+}
+
+fn a_configuration_that_is_a_link_to_nowhere_is_an_error() {
+    let machine = with_labelled_disk();
+    machine.sh("rm /etc/vmstage.toml; ln -s /srv/vmstage.toml /etc/vmstage.toml");
+    machine.boot().failed(6).says("/etc/vmstage.toml");
+}
+
+fn standard_error_that_nobody_reads_holds_nothing_up() {
+    let machine = with_labelled_disk();
+    // Full from the start, and open for as long as the boot takes.
+    let took = machine.sh("mkfifo /tmp/stuck
+        exec 3<>/tmp/stuck
+        timeout 1 dd if=/dev/zero bs=4096 of=/tmp/stuck 2>/dev/null || true
+        timeout 20 vmstage boot 2>/tmp/stuck; echo $?");
+    assert_eq!(took.trim(), "0");
+    assert_eq!(machine.sh("vmstage status | head -c 5"), "ready");
+}
+
+fn what_cannot_be_printed_is_an_error() {
+    let machine = with_labelled_disk();
+    machine.boot().ready_on("/dev/vdb");
+    for command in ["probe", "status --format json", "status"] {
+        let printed = machine.try_sh(&format!("vmstage {command} >/dev/full"));
+        assert_eq!(printed.status.code(), Some(1), "{command}: {printed:?}");
+    }
 }
 
 fn status_needs_no_root() {

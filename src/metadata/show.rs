@@ -1,7 +1,6 @@
 //! `vmstage metadata`: asks each source and prints what it said.
 
 use std::collections::BTreeMap;
-use std::io::{self, Write};
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use serde::Serialize;
 
 use super::{Again, Answer, Asked, Metadata, printable};
 use crate::boot::Failure;
-use crate::cli::Format;
+use crate::cli::{self, Format};
 use crate::config::Config;
 use crate::deadline::{Limit, When};
 use crate::{clock, status, table};
@@ -28,8 +27,7 @@ pub fn run(config_file: Option<&Path>, format: Format) -> Result<u8, Failure> {
         Format::Table => text(&asked),
         Format::Json => json(&asked)? + "\n",
     };
-    // Whoever closed standard output early has seen enough.
-    let _ = io::stdout().write_all(text.as_bytes());
+    cli::print(&text)?;
     Ok(u8::from(!asked.iter().any(|asked| asked.result.is_ok())))
 }
 

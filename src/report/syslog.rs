@@ -7,12 +7,17 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::fstat;
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 
 const SOCKET: &str = "/dev/log";
+
+/// How long a line may wait for a reader that is only slow.
+const STDERR_PATIENCE_MS: u8 = 200;
 
 static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
@@ -20,12 +25,34 @@ static SYSLOG: Mutex<Option<Logger<LoggerBackend, Untimed>>> = Mutex::new(None);
 
 struct Lines {
     stderr_is_the_journal: bool,
+    /// Nobody reads what is written there.
+    stderr_is_stuck: AtomicBool,
+}
+
+impl Lines {
+    /// A pipe that is full and a terminal that was stopped lose a line: they must not
+    /// keep a machine from its disk.
+    fn to_stderr(&self, line: &str) {
+        let patience = match self.stderr_is_stuck.load(Ordering::Relaxed) {
+            true => 0,
+            false => STDERR_PATIENCE_MS,
+        };
+        let stderr = io::stderr();
+        let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+        let is_ready = poll(&mut ready, patience) == Ok(1);
+        self.stderr_is_stuck.store(!is_ready, Ordering::Relaxed);
+        if is_ready {
+            // There is nobody left to tell where standard error cannot be written to.
+            let _ = (&stderr).write_all(line.as_bytes());
+        }
+    }
 }
 
 /// Starts logging to standard error.
 pub fn start(level: LevelFilter) {
     let lines = Lines {
         stderr_is_the_journal: stderr_is_the_journal(),
+        stderr_is_stuck: AtomicBool::new(false),
     };
     // Fails only where a logger is set already, which logs as well as this one.
     if log::set_boxed_logger(Box::new(lines)).is_ok() {
@@ -69,9 +96,7 @@ impl Log for Lines {
             } else {
                 ""
             };
-            // There is nobody left to tell where standard error cannot be written to.
-            let line = format!("vmstage: {prefix}{text}\n");
-            let _ = io::stderr().write_all(line.as_bytes());
+            self.to_stderr(&format!("vmstage: {prefix}{text}\n"));
         }
     }
 

@@ -1,6 +1,5 @@
 //! `vmstage status`: the status document for people and scripts.
 
-use std::io::{self, Write};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,7 +9,7 @@ use log::warn;
 
 use super::{Outcome, Status};
 use crate::boot::Failure;
-use crate::cli::StatusFormat;
+use crate::cli::{self, StatusFormat};
 use crate::config::{Action, Config};
 use crate::report::{self, console};
 use crate::staging::mounts;
@@ -25,19 +24,26 @@ pub fn run(
     format: StatusFormat,
     wait: Option<Option<u64>>,
 ) -> Result<u8, Failure> {
-    if let Err(wrong) = Config::load(config_file) {
-        warn!("the configuration is wrong, the next boot will fail: {wrong}");
+    match Config::load(config_file) {
+        // That only root may read it says nothing about what is in it.
+        Err(wrong) if !wrong.is_about_permission() => {
+            warn!("the configuration is wrong, the next boot will fail: {wrong}");
+        }
+        _ => {}
     }
-    let status = find(wait)?;
+    let mut status = find(wait)?;
+    if let Err(gone) = still_mounted(&status) {
+        status.outcome = Outcome::Failed;
+        status.exit_code = gone.exit_code();
+        status.error = Some(gone.to_string());
+    }
     let text = match format {
         StatusFormat::Text => text(&status, clock::now()),
         StatusFormat::Json => {
             serde_json::to_string_pretty(&status).context("cannot write JSON")? + "\n"
         }
     };
-    // Whoever closed standard output early has seen enough.
-    let _ = io::stdout().write_all(text.as_bytes());
-    still_mounted(&status)?;
+    cli::print(&text)?;
     Ok(status.exit_code)
 }
 
@@ -69,11 +75,16 @@ fn still_mounted(status: &Status) -> Result<(), Failure> {
     let (Outcome::Ready, Some(staging)) = (status.outcome, &status.staging) else {
         return Ok(());
     };
+    let mount_point = staging.mount_point.display();
     match mounts::on(&mounts::read()?, &staging.mount_point) {
-        Some(_) => Ok(()),
+        Some(mount) if mount.source == Path::new(&staging.device) => Ok(()),
+        Some(mount) => Err(Failure::Other(anyhow!(
+            "{} is mounted on {mount_point}, and not {} any more",
+            mount.source.display(),
+            staging.device
+        ))),
         None => Err(Failure::Other(anyhow!(
-            "nothing is mounted on {} any more",
-            staging.mount_point.display()
+            "nothing is mounted on {mount_point} any more"
         ))),
     }
 }
