@@ -403,7 +403,7 @@ impl Turn {
 }
 
 fn place(source: Source, base: &str) -> String {
-    let base = http::without_userinfo(base);
+    let base = http::shown(base);
     match source {
         Source::ConfigDrive => config_drive::PLACE.into(),
         Source::Openstack => format!("{base}/{}", openstack::PATH),

@@ -144,7 +144,8 @@ fn no_secret_of_an_instance_is_printed_or_logged() {
     let nova = nova("full");
     let file = std::env::temp_dir().join(format!("vmstage-secrets-{}.toml", std::process::id()));
     let settings = format!(
-        "[metadata]\nsources = [\"openstack\", \"ec2\"]\nurl = \"{}\"",
+        "[metadata]\nsources = [\"openstack\", \"ec2\"]\nurl = \"{}\"\n\
+         machinefeatures = \"http://me:x+y@127.0.0.1:1/mf?sig=x+y\"",
         nova.url()
     );
     fs::write(&file, settings).unwrap();
@@ -162,7 +163,7 @@ fn no_secret_of_an_instance_is_printed_or_logged() {
         );
         assert!(said.contains("survey-ops"), "{said}");
         // Of public_keys and keys, of random_seed, and the value of a key named "key".
-        for secret in ["ssh-rsa", "iwgwyFi4G23T", "x y"] {
+        for secret in ["ssh-rsa", "iwgwyFi4G23T", "x y", "x+y"] {
             assert!(!said.contains(secret), "{secret} in {said}");
         }
     }
@@ -885,6 +886,8 @@ fn what_changes_at_a_url_is_heard_of_within_four_requests() {
 #[test]
 fn a_place_that_meta_names_writes_no_escape_sequence_and_shows_no_password() {
     for place in [
+        "http://me:hunter2@127.0.0.1:1/mf?sig=hunter2",
+        "https://me:hunter2@127.0.0.1:1/mf?sig=hunter2",
         "http://me:hunter2@192.0.2.1/\\u001b[2J",
         "/nonexistent/\\u001b[2J",
         "gopher://\\u001b[2J",
