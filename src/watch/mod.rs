@@ -10,7 +10,6 @@ mod poweroff;
 mod progress;
 mod schedule;
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -145,8 +144,6 @@ pub struct Watch<'a> {
     ordered_off: Option<Duration>,
     has_asked: bool,
     told: Option<Told>,
-    /// Warnings that were given, so that each is given once.
-    warned: BTreeSet<String>,
 }
 
 /// What consumers were told last.
@@ -176,7 +173,6 @@ impl<'a> Watch<'a> {
             ordered_off: None,
             has_asked: false,
             told: None,
-            warned: BTreeSet::new(),
         };
         watch.decide(now);
         watch.publish();
@@ -256,7 +252,7 @@ impl<'a> Watch<'a> {
             // It is the same service.
             let left_alone = now.uptime + retry_after.unwrap_or_default();
             self.next_ask = self.next_ask.max(left_alone);
-            self.warn_once(format!("no spot notice can be had: {e}"));
+            syslog::warn_once(&format!("no spot notice can be had: {e}"));
         }
         noticed.is_ok()
     }
@@ -277,8 +273,8 @@ impl<'a> Watch<'a> {
             self.metadata
                 .decide(self.held.clone(), id.as_deref(), &now_here);
         warnings
-            .into_iter()
-            .for_each(|warning| self.warn_once(warning));
+            .iter()
+            .for_each(|warning| syslog::warn_once(warning));
         self.ignored = decision.ignored;
         self.say_how_it_moved(decision.deadline.as_ref(), now);
         self.deadline = decision.deadline;
@@ -335,8 +331,8 @@ impl<'a> Watch<'a> {
     fn publish(&mut self) {
         let mut status = match Status::read() {
             Ok(Some(status)) => status,
-            Ok(None) => return self.warn_once("there is no status of this boot to add to".into()),
-            Err(e) => return self.warn_once(format!("{e:#}")),
+            Ok(None) => return syslog::warn_once("there is no status of this boot to add to"),
+            Err(e) => return syslog::warn_once(&format!("{e:#}")),
         };
         let deadline = self.deadline.as_ref();
         let written = status.deadline.take();
@@ -476,11 +472,5 @@ impl<'a> Watch<'a> {
         let mut done = self.progress.done.clone();
         done.called_back = true;
         self.progress.keep(done);
-    }
-
-    fn warn_once(&mut self, warning: String) {
-        if self.warned.insert(warning.clone()) {
-            warn!("{warning}");
-        }
     }
 }
