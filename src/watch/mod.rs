@@ -108,8 +108,8 @@ fn flag(signals: &[i32]) -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 /// For how long one of these wants to be left alone.
-fn longest_wait<'a>(asked: impl Iterator<Item = &'a Asked>) -> Duration {
-    let waits = asked.filter_map(|asked| asked.retry_after);
+fn longest_wait(asked: &[Asked]) -> Duration {
+    let waits = asked.iter().filter_map(|asked| asked.retry_after);
     waits.max().unwrap_or_default()
 }
 
@@ -213,26 +213,30 @@ impl<'a> Watch<'a> {
         }
         self.has_asked = true;
         let asked = self.metadata.ask_again(self.config.metadata.timeout);
-        let wait = longest_wait(asked.iter());
-        self.next_ask = now.uptime + schedule::next_ask(jitter()).max(wait);
-        let of_service = asked
-            .iter()
-            .filter(|asked| asked.source != MACHINE_FEATURES);
-        if of_service.clone().next().is_some() {
-            // It was asked for a notice as well, or wants to be left alone.
-            let wait = longest_wait(of_service).max(schedule::SPOT_PERIOD);
-            self.next_spot = self.next_spot.max(now.uptime + wait);
-        }
+        self.plan_to_ask_again(&asked, now);
         // Of sources that had no turn in this round the last one counts.
         self.asked
             .retain(|old| asked.iter().all(|new| new.source != old.source));
         self.asked.extend(asked);
+        if !self.metadata.names_features() {
+            self.asked.retain(|asked| asked.source != MACHINE_FEATURES);
+        }
         // An answer that does not say who this is does not make it somebody else.
         self.instance = match self.metadata.instance() {
             Some(said) if said.id.is_some() || self.instance.is_none() => Some(said),
             _ => self.instance.take(),
         };
         true
+    }
+
+    fn plan_to_ask_again(&mut self, asked: &[Asked], now: Moment) {
+        let wait = longest_wait(asked);
+        self.next_ask = now.uptime + schedule::next_ask(jitter()).max(wait);
+        // The service was asked for a notice as well, or wants to be left alone.
+        if asked.iter().any(|asked| asked.source != MACHINE_FEATURES) {
+            let wait = wait.max(schedule::SPOT_PERIOD);
+            self.next_spot = self.next_spot.max(now.uptime + wait);
+        }
     }
 
     fn ask_for_spot_notice_if_due(&mut self, now: Moment) -> bool {
