@@ -92,8 +92,11 @@ pub fn run(config_file: Option<&Path>) -> u8 {
     status.conclude(outcome.as_ref().err());
     report::outcome(&mut status, outcome.as_ref().ok(), &config);
     if outcome.is_ok() {
+        let told = status.clone();
         find_deadline(&config, &mut status);
-        report::deadline(&status, &config);
+        if status != told {
+            report::deadline(&status, &config);
+        }
     }
     report::final_line(&status, &config);
     status.exit_code
@@ -105,7 +108,7 @@ fn make_ready(config: &Config, status: &mut Status) -> Result<Ready, Failure> {
         Ok(Some(staged)) => staged,
         Ok(None) => {
             let choice = find_device(&config.staging, status)?;
-            mount_first_accepted(&choice, &config.staging)?
+            mount_first_accepted(&choice, &config.staging, status)?
         }
     };
     status.staging = Some((&staged).into());
@@ -161,17 +164,26 @@ fn find_device(config: &Staging, status: &mut Status) -> Result<Choice, Failure>
 
 /// A device that a label found and that cannot be mounted ends the search: falling
 /// back to a bare name after that could take somebody's volume.
-fn mount_first_accepted(choice: &Choice, config: &Staging) -> Result<Staged, Failure> {
+fn mount_first_accepted(
+    choice: &Choice,
+    config: &Staging,
+    status: &mut Status,
+) -> Result<Staged, Failure> {
     let mut failed = Vec::new();
     for accepted in choice.accepted() {
-        match mount(accepted, config) {
+        let error = match mount(accepted, config) {
             Ok(staged) => return Ok(staged),
-            Err(MountError::Device(error)) if accepted.found_by() == FoundBy::Name => {
-                warn!("{error:#}; the search goes on");
-                failed.push(format!("{error:#}"));
+            Err(MountError::MountPoint(error)) => {
+                return Err(Failure::Mount(format!("{error:#}")));
             }
-            Err(error) => return Err(Failure::Mount(error.to_string())),
+            Err(MountError::Device(error)) => format!("{error:#}"),
+        };
+        status.reject(accepted.node(), &error);
+        if accepted.found_by() == FoundBy::Label {
+            return Err(Failure::Mount(error));
         }
+        warn!("{error}; the search goes on");
+        failed.push(error);
     }
     match failed.is_empty() {
         true => Err(Failure::NoDevice(format!("no usable disk: {choice}"))),

@@ -6,6 +6,8 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
 
+use crate::kernel_file;
+
 /// 2026-01-01. This program is younger than that, so a clock that stands before it
 /// is wrong, and no VM that it runs in could have had to be gone by then.
 pub const EARLIEST: u64 = 1_767_225_600;
@@ -23,7 +25,7 @@ pub fn now() -> u64 {
 /// How long this system has been up, whatever the wall clock did meanwhile; zero
 /// where `/proc/uptime` does not say.
 pub fn uptime() -> Duration {
-    std::fs::read_to_string("/proc/uptime")
+    kernel_file::read_text("/proc/uptime")
         .ok()
         .and_then(|text| parse_uptime(&text))
         .unwrap_or_default()

@@ -16,6 +16,7 @@ pub mod clock;
 pub mod config;
 pub mod deadline;
 pub mod disk;
+pub mod kernel_file;
 pub mod lease;
 pub mod metadata;
 pub mod probe;

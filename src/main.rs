@@ -14,6 +14,9 @@ use vmstage::{metadata, probe, status, vdso, watch};
 #[cfg(all(target_env = "musl", panic = "abort"))]
 mod no_backtrace;
 
+#[global_allocator]
+static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+
 fn main() -> ExitCode {
     vdso::avoid_broken();
     // Whoever called: what is made here is for everybody to read and enter.

@@ -14,7 +14,7 @@ use crate::config::{self, Action};
 use crate::disk::choose::{self, Judgement};
 use crate::staging::directories::Created;
 use crate::staging::mount::Staged;
-use crate::{atomic_file, clock};
+use crate::{atomic_file, clock, kernel_file};
 
 pub mod show;
 
@@ -153,7 +153,7 @@ pub fn path() -> PathBuf {
 /// The kernel's identifier of this boot (random(4)); there since Linux 2.4.
 pub fn boot_id() -> Result<String> {
     let file = "/proc/sys/kernel/random/boot_id";
-    let id = std::fs::read_to_string(file).with_context(|| format!("cannot read {file}"))?;
+    let id = kernel_file::read_text(file).with_context(|| format!("cannot read {file}"))?;
     Ok(id.trim().to_string())
 }
 
@@ -188,6 +188,17 @@ impl Status {
             deadline,
             ignored_limits: Vec::new(),
             sources: Vec::new(),
+        }
+    }
+
+    /// Takes back what was accepted by its looks.
+    pub fn reject(&mut self, device: &Path, reason: &str) {
+        let device = device.display().to_string();
+        for verdict in &mut self.verdicts {
+            if verdict.verdict == "accepted" && verdict.device.as_ref() == Some(&device) {
+                verdict.verdict = "rejected".into();
+                verdict.reason = Some(reason.into());
+            }
         }
     }
 

@@ -27,6 +27,7 @@ claims![
     an_iso9660_disk_of_any_label_is_rejected,
     a_blank_disk_is_rejected_and_the_search_goes_on,
     lvm_raid_and_luks_are_rejected,
+    what_shows_only_in_a_large_area_is_rejected,
     a_partitioned_disk_is_rejected_by_its_name,
     a_label_is_found_on_a_partition,
     a_partition_is_found_by_its_name,
@@ -223,6 +224,20 @@ fn lvm_raid_and_luks_are_rejected() {
         (Image::lvm(), "LVM"),
         (Image::raid(), "RAID"),
         (Image::luks(), "LUKS"),
+    ];
+    for (image, word) in disks {
+        let machine = Machine::new();
+        machine.disk("vdb", &image);
+        machine.disk("sdb", &Image::ext4(""));
+        let boot = machine.boot();
+        boot.ready_on("/dev/sdb").rejects("/dev/vdb", word);
+    }
+}
+
+fn what_shows_only_in_a_large_area_is_rejected() {
+    let disks = [
+        (Image::blank(80).with_zfs_labels(), "ZFS pool"),
+        (Image::xfs_journal(), "xfs_external_log"),
     ];
     for (image, word) in disks {
         let machine = Machine::new();
@@ -532,6 +547,7 @@ fn a_named_disk_that_cannot_be_mounted_does_not_end_the_search() {
     let boot = machine.boot();
     boot.ready_on("/dev/sdb");
     boot.warns(&["cannot mount /dev/vdb (ext4) on /staging"]);
+    boot.rejects("/dev/vdb", "cannot mount");
 }
 
 fn a_disk_that_breaks_off_is_told_of_though_no_spec_names_it() {

@@ -422,6 +422,7 @@ fn in_words(kind: &str) -> String {
         "swap" | "swsuspend" => "swap space".into(),
         "LVM2_member" | "LVM1_member" => "an LVM physical volume".into(),
         "linux_raid_member" => "a Linux RAID member".into(),
+        "zfs_member" => "a part of a ZFS pool".into(),
         "crypto_LUKS" => "a LUKS encrypted volume".into(),
         other => format!("{other}, which is not a file system"),
     }

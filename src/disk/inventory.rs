@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::sys::stat::{major, minor};
 
+use crate::kernel_file;
 use crate::staging::mounts::Mount;
 
 /// Where the kernel lists its block devices. Rewritten by the kernel whenever one
@@ -64,11 +65,19 @@ pub struct Inventory {
 }
 
 impl Inventory {
+    /// What the kernel lists.
     pub fn read(mounts: &[Mount]) -> Result<Inventory> {
-        let listed =
-            fs::read_to_string(PARTITIONS).with_context(|| format!("cannot read {PARTITIONS}"))?;
-        let mut devices = parse_partitions(&listed);
+        Ok(Inventory::of(listed()?, mounts))
+    }
+
+    /// Also what may hold a config drive, but never the scratch disk.
+    pub fn with_cdroms(mounts: &[Mount]) -> Result<Inventory> {
+        let mut devices = listed()?;
         devices.extend(unlisted(&devices));
+        Ok(Inventory::of(devices, mounts))
+    }
+
+    fn of(mut devices: Vec<BlockDevice>, mounts: &[Mount]) -> Inventory {
         find_nodes(&mut devices);
 
         let mounted_on = mount_points_by_device(mounts);
@@ -82,11 +91,11 @@ impl Inventory {
             .filter(|device| root_disks.contains(&disk_of(&device.name)))
             .map(|device| device.number)
             .collect();
-        Ok(Inventory {
+        Inventory {
             devices,
             on_root_disk,
             mounted_on,
-        })
+        }
     }
 
     pub fn by_number(&self, number: Number) -> Option<&BlockDevice> {
@@ -105,6 +114,12 @@ impl Inventory {
             .cloned()
             .unwrap_or_default()
     }
+}
+
+fn listed() -> Result<Vec<BlockDevice>> {
+    let list = kernel_file::read_text(PARTITIONS);
+    let list = list.with_context(|| format!("cannot read {PARTITIONS}"))?;
+    Ok(parse_partitions(&list))
 }
 
 /// Reads the lines `major minor #blocks name`; a block is 1 KiB whatever the device.
@@ -330,7 +345,7 @@ pub fn serial(device: &BlockDevice) -> Option<String> {
 }
 
 fn attribute(path: &Path) -> Option<String> {
-    let text = fs::read_to_string(path).ok()?.trim().to_string();
+    let text = kernel_file::read_text(path).ok()?.trim().to_string();
     (!text.is_empty()).then_some(text)
 }
 

@@ -15,6 +15,7 @@ use anyhow::Result;
 use log::{info, warn};
 
 use crate::config::{Format, Staging};
+use crate::kernel_file;
 use choose::{Choice, choose};
 
 /// How often the kernel's list is looked at while a disk is waited for.
@@ -72,8 +73,8 @@ fn wait_for_acceptable(config: &Staging) -> Result<Choice> {
 
 /// What changes when a device comes or goes: the kernel's list, and, where udev makes
 /// the nodes later, the directory that they are in.
-fn snapshot() -> (Option<String>, Option<SystemTime>) {
-    let list = fs::read_to_string(inventory::PARTITIONS).ok();
+fn snapshot() -> (Option<Vec<u8>>, Option<SystemTime>) {
+    let list = kernel_file::read(inventory::PARTITIONS).ok();
     let nodes = fs::metadata("/dev").and_then(|dev| dev.modified()).ok();
     (list, nodes)
 }

@@ -14,6 +14,7 @@ use std::ptr;
 
 use blkid_sys as blkid;
 use nix::errno::Errno;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc;
 
 /// What libblkid found on a device.
@@ -80,7 +81,8 @@ pub struct Reading {
 
 /// Reads the signatures on a block device, changing nothing on it.
 pub fn read(node: &Path) -> Reading {
-    let judged = open(node).and_then(|device| {
+    let judged = open(node).and_then(|mut device| {
+        read_ahead(&mut device)?;
         let content = match probe(&device)? {
             // libblkid passes over what it could not read.
             Content::Nothing => read_both_ends(&device).map(|()| Content::Nothing)?,
@@ -129,6 +131,33 @@ fn open(node: &Path) -> io::Result<File> {
         // An empty CD drive is not to be waited for.
         .custom_flags(libc::O_NONBLOCK)
         .open(node)
+}
+
+/// Asks the kernel for both ends of the device before libblkid does. It goes to some fifty
+/// places there, one after the other, and each would be a request that is waited for, with
+/// a network behind some virtual disks. What it looks at first is asked for first.
+fn read_ahead(device: &mut File) -> io::Result<()> {
+    const NEAR: i64 = 128 << 10;
+    // Where the labels of ZFS end.
+    const FAR: i64 = 512 << 10;
+    const ONE: i64 = 4 << 10;
+    let size = device.seek(SeekFrom::End(0))? as i64;
+    let parts = [
+        (0, NEAR),
+        (size - NEAR, NEAR),
+        (size - (1544 << 10), ONE), // Promise RAID
+        (1 << 20, ONE),             // second headers of LUKS2
+        (2 << 20, ONE),
+        (4 << 20, ONE),
+        (NEAR, FAR - NEAR),
+        (size - FAR, FAR - NEAR),
+    ];
+    for (offset, length) in parts {
+        // No more than advice: what cannot be read says so when it is needed.
+        let advice = PosixFadviseAdvice::POSIX_FADV_WILLNEED;
+        let _ = posix_fadvise(&*device, offset.max(0), length, advice);
+    }
+    Ok(())
 }
 
 fn read_at(device: &mut File, offset: u64, length: u64) -> io::Result<Vec<u8>> {
@@ -201,7 +230,10 @@ fn content_found(probe: &Probe) -> Content {
         (Some(kind), None) => {
             let label = probe.value(c"LABEL").filter(|label| !label.is_empty());
             match probe.value(c"USAGE").as_deref() {
-                Some("filesystem") => Content::Filesystem { kind, label },
+                // libblkid calls a part of a ZFS pool a file system too.
+                Some("filesystem") if !kind.ends_with("_member") => {
+                    Content::Filesystem { kind, label }
+                }
                 _ => Content::Other { kind, label },
             }
         }

@@ -37,7 +37,7 @@ pub fn ask() -> Result<Answer, NoAnswer> {
 }
 
 fn read() -> Result<Answer> {
-    let inventory = Inventory::read(&mounts::read()?)?;
+    let inventory = Inventory::with_cdroms(&mounts::read()?)?;
     let (node, filesystem, mounted_on) = find(&inventory)?;
     let root = match mounted_on.first() {
         Some(place) => open_directory(place)

@@ -14,6 +14,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::config::{Config, FeaturesLocation};
+use crate::kernel_file;
 use crate::status::{Status, runtime_directory};
 
 pub const MACHINE: &str = "/etc/machinefeatures";
@@ -176,7 +177,7 @@ fn profile(root: &Path) -> Result<bool> {
 
 /// Counted as the specification does: the "processor" lines of `/proc/cpuinfo`.
 fn processors(root: &Path) -> Option<String> {
-    let text = fs::read_to_string(super::below(root, "/proc/cpuinfo")).ok()?;
+    let text = kernel_file::read_text(super::below(root, "/proc/cpuinfo")).ok()?;
     let count = text
         .lines()
         .filter(|line| line.split(':').next().map(str::trim_end) == Some("processor"))

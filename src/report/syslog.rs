@@ -96,7 +96,8 @@ impl Log for Lines {
                 ""
             };
             // There is nobody left to tell where standard error cannot be written to.
-            let _ = writeln!(io::stderr(), "vmstage: {prefix}{text}");
+            let line = format!("vmstage: {prefix}{text}\n");
+            let _ = io::stderr().write_all(line.as_bytes());
         }
     }
 

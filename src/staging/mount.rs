@@ -1,6 +1,5 @@
 //! From an accepted device to a staged one: mount, and verify that it is mounted.
 
-use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -52,13 +51,6 @@ pub enum MountError {
     MountPoint(anyhow::Error),
     /// The device is.
     Device(anyhow::Error),
-}
-
-impl fmt::Display for MountError {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let (MountError::MountPoint(error) | MountError::Device(error)) = self;
-        write!(f, "{error:#}")
-    }
 }
 
 impl Staged {
@@ -273,9 +265,10 @@ fn mount_with_any_driver(accepted: &Accepted, mount_point: &Path, config: &Stagi
             }
             Err(e) if e.raw_os_error() == Some(Errno::ENODEV as i32) => continue,
             Err(e) => {
+                let said = in_words(&e);
                 return Err(match hint(&e) {
-                    Some(hint) => anyhow!("{e}; {hint}"),
-                    None => anyhow!("{e}"),
+                    Some(hint) => anyhow!("{said}; {hint}"),
+                    None => anyhow!("{said}"),
                 });
             }
         }
@@ -315,6 +308,15 @@ fn drivers(filesystem: &str) -> Vec<&str> {
     match filesystem {
         "ext2" | "ext3" => vec![filesystem, "ext4"],
         other => vec![other],
+    }
+}
+
+/// musl has no words for EUCLEAN, which is what the kernel says of a damaged file system.
+fn in_words(error: &io::Error) -> String {
+    const EUCLEAN: i32 = Errno::EUCLEAN as i32;
+    match error.raw_os_error() {
+        Some(EUCLEAN) => format!("{} (os error {EUCLEAN})", Errno::EUCLEAN.desc()),
+        _ => error.to_string(),
     }
 }
 

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
+use crate::kernel_file;
+
 /// `mountinfo` would say more, but came with Linux 2.6.26.
 const TABLE: &str = "/proc/self/mounts";
 
@@ -21,8 +23,8 @@ pub struct Mount {
 
 /// The kernel's mount table, as this process sees it.
 pub fn read() -> Result<Vec<Mount>> {
-    let table =
-        fs::read(TABLE).with_context(|| format!("cannot read {TABLE}; is /proc mounted?"))?;
+    let table = kernel_file::read(TABLE)
+        .with_context(|| format!("cannot read {TABLE}; is /proc mounted?"))?;
     Ok(parse(&table))
 }
 

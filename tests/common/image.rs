@@ -144,6 +144,32 @@ impl Image {
         self.with(offset, &superblock)
     }
 
+    /// Lays one uberblock into each of the four labels of a member of a ZFS pool, as a
+    /// new pool has them (OpenZFS, include/sys/vdev_impl.h). In the second half of each.
+    pub fn with_zfs_labels(self) -> Image {
+        const LABEL: u64 = 256 << 10;
+        let end = self.size - self.size % LABEL;
+        let uberblock: Vec<u8> = [0x00ba_b10c_u64, 5000, 4]
+            .iter()
+            .flat_map(|field| field.to_le_bytes())
+            .collect();
+        [0, LABEL, end - 2 * LABEL, end - LABEL]
+            .into_iter()
+            .fold(self, |image, label| {
+                image.with(label + LABEL / 2 + (4 << 10), &uberblock)
+            })
+    }
+
+    /// A journal of its own of an XFS file system (xfs_log_format.h), whose first record
+    /// is far from its begin.
+    pub fn xfs_journal() -> Image {
+        let mut header = [0; 320];
+        for (offset, field) in [(0, 0xfeed_babe_u32), (8, 2), (12, 512), (300, 1)] {
+            header[offset..offset + 4].copy_from_slice(&field.to_be_bytes());
+        }
+        Image::blank(16).with(200 << 10, &header)
+    }
+
     /// Lays the header of a swap area over what is there.
     pub fn with_swap_header(self) -> Image {
         let header = Image::swap("").first_block();

@@ -19,7 +19,7 @@ DISKS = {
     "labelled": ("a file system labelled ephemeral0 on /dev/vdb", [Disk(LABELLED)]),
     "swap-first": ("swap on /dev/vdb, the scratch disk behind it", [Disk(swap()), Disk(LABELLED)]),
     "blank": ("nothing at all on /dev/vdb", [Disk(blank())]),
-    "late": ("the disk is plugged in while vmstage is waiting for it", [Disk(LABELLED, late=True)]),
+    "late": ("a disk that is plugged in while vmstage is waiting for it", [Disk(LABELLED, late=True)]),
     "two-with-one-label": ("two disks labelled ephemeral0", [Disk(LABELLED), Disk(LABELLED)]),
     "config-drive-on-vdb": (
         "a config drive on /dev/vdb, the scratch disk behind it",
@@ -32,8 +32,8 @@ DISKS = {
 
 def main(name="labelled"):
     if name not in DISKS:
-        print(__doc__, *(f"    {disk:22}{what}" for disk, (what, _) in DISKS.items()), sep="\n", file=sys.stderr)
-        return 2
+        print(__doc__, *(f"    {disk:22}{what}" for disk, (what, _) in DISKS.items()), sep="\n")
+        return 0 if name == "help" else 2
     what, disks = DISKS[name]
     images.prepare({"minimal"})
     directory = images.fresh(images.WORK / "demo")

@@ -1,5 +1,6 @@
 """What guests are made of: a kernel, an initramfs, root disks and scratch disks, all under target/guest."""
 
+import atexit
 import functools
 import gzip
 import hashlib
@@ -160,7 +161,10 @@ def minimal():
                 (root / name).mkdir(parents=True)
             (root / "var/run").symlink_to("/run")
             shutil.copy(busybox(), root / "bin")
-            run("chroot", root, "/bin/busybox", "--install", "-s")
+            # Not by its --install, for which one must be root.
+            for applet in run(busybox(), "--list-full").split():
+                if applet != "bin/busybox":
+                    (root / applet).symlink_to("/bin/busybox")
             written = Path(folder) / "image"
             filesystem("ext4", label="guest-root", size=64, contents=root)(written)
             written.rename(image)
@@ -226,8 +230,9 @@ def apt_sources(suite):
 
 @functools.cache
 def installed():
-    """What `make install` puts into a guest."""
-    folder = fresh(WORK / "installed")
+    """What `make install` puts into a guest. In a folder of this run's own: another run may be reading its."""
+    folder = Path(tempfile.mkdtemp(dir=WORK, prefix="installed-"))
+    atexit.register(shutil.rmtree, folder)
     run("make", "install", f"DESTDIR={folder}", "PREFIX=/usr", cwd=REPOSITORY)
     return tree(folder)
 
