@@ -145,7 +145,7 @@ fn no_secret_of_an_instance_is_printed_or_logged() {
     let file = std::env::temp_dir().join(format!("vmstage-secrets-{}.toml", std::process::id()));
     let settings = format!(
         "[metadata]\nsources = [\"openstack\", \"ec2\"]\nurl = \"{}\"\n\
-         machinefeatures = \"http://me:x+y@127.0.0.1:1/mf?sig=x+y\"",
+         timeout = \"1s\"\nmachinefeatures = \"http://me:x+y@127.0.0.1:1/mf?sig=x+y\"",
         nova.url()
     );
     fs::write(&file, settings).unwrap();
