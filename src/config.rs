@@ -11,6 +11,8 @@ use std::time::Duration;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
+use crate::metadata::http::shown;
+
 /// Where `vmstage` looks when no `--config` is given.
 pub const DEFAULT_PATH: &str = "/etc/vmstage.toml";
 
@@ -490,10 +492,11 @@ impl TryFrom<String> for HttpUrl {
 
     fn try_from(text: String) -> Result<Self, String> {
         let host = text.strip_prefix("http://").ok_or_else(|| {
-            format!("{text:?} does not begin with http:// (there is no TLS here)")
+            let shown = shown(&text);
+            format!("{shown:?} does not begin with http:// (there is no TLS here)")
         })?;
         if host.is_empty() || host.starts_with('/') || text.contains(char::is_whitespace) {
-            return Err(format!("{text:?} is not a URL"));
+            return Err(format!("{:?} is not a URL", shown(&text)));
         }
         Ok(HttpUrl(text))
     }
@@ -516,7 +519,10 @@ impl TryFrom<String> for FeaturesLocation {
         }
         HttpUrl::try_from(text.clone())
             .map(FeaturesLocation::Url)
-            .map_err(|_| format!("{text:?} is neither an http:// URL nor an absolute path"))
+            .map_err(|_| {
+                let shown = shown(&text);
+                format!("{shown:?} is neither an http:// URL nor an absolute path")
+            })
     }
 }
 

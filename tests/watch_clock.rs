@@ -4,7 +4,9 @@ mod common;
 #[path = "metadata/server.rs"]
 mod server;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,12 +14,17 @@ use std::time::Duration;
 use nix::mount::{MsFlags, mount};
 use server::{Server, respond};
 use vmstage::config::Config;
+use vmstage::program;
 use vmstage::status::Status;
 use vmstage::watch::{Moment, Watch};
 
 claims!(
     another_source_with_another_id_does_not_renew_a_lease,
     an_ec2_that_wants_to_be_left_alone_is,
+    a_clock_that_ntp_sets_years_ahead_early_moves_the_lease_with_it,
+    a_clock_that_ntp_sets_years_ahead_later_ends_nothing_before_min_uptime_has_passed,
+    a_clock_that_ntp_sets_years_back_early_moves_the_lease_with_it,
+    a_clock_that_is_years_ahead_ends_nothing_before_min_uptime_has_passed,
 );
 
 const HOUR: u64 = 3600;
@@ -113,7 +120,7 @@ fn an_ec2_that_wants_to_be_left_alone_is() {
     };
     asked_in(2, None);
     let usual = asked_in(10, None);
-    assert!((115..=125).contains(&usual), "{usual}");
+    assert!((110..=135).contains(&usual), "{usual}");
     // By the spot notices and by what is asked once a minute.
     let alone = asked_in(10, Some((429, "Retry-After: 120\r\n")));
     assert!((1..=10).contains(&alone), "{alone}");
@@ -122,5 +129,105 @@ fn an_ec2_that_wants_to_be_left_alone_is() {
     assert!((10..=35).contains(&failing), "{failing}");
     asked_in(2, None);
     let again = asked_in(10, None);
-    assert!((115..=125).contains(&again), "{again}");
+    assert!((110..=135).contains(&again), "{again}");
+}
+
+/// Every command that powers a machine off, here, is a script that writes it down.
+fn nothing_is_really_ended() {
+    let path = std::env::var_os("PATH").unwrap();
+    let first = std::env::split_paths(&path).find(|directory| directory.is_dir());
+    let first = first.filter(|directory| !directory.join("sh").exists());
+    let Some(first) = first else {
+        common::skip("the first directory in $PATH is needed for what the scripts run in");
+    };
+    let (kind, none) = (Some("tmpfs"), None::<&str>);
+    mount(kind, &first, kind, MsFlags::empty(), none).unwrap();
+    for name in ["shutdown", "poweroff", "systemctl"] {
+        let script = first.join(name);
+        fs::write(&script, "#!/bin/sh\necho \"$0 $*\" >> /run/off\n").unwrap();
+        fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+        assert_eq!(program::find(name), Some(script));
+    }
+}
+
+/// The uptime in seconds at which this machine is ended, if it is within so many: its wall
+/// clock says `wall` of the uptime. Not a second longer: what follows is reboot(2).
+fn ended_at(configuration: &str, wall: impl Fn(u64) -> u64, within: u64) -> Option<u64> {
+    nothing_is_really_ended();
+    let text = format!("[deadline]\naction = \"poweroff\"\n{configuration}");
+    let config = Config::parse(&text).unwrap();
+    let moment = |up: u64| Moment {
+        wall: wall(up),
+        uptime: Duration::from_secs(up),
+    };
+    let mut watch = Watch::start(&config, moment(60));
+    (61..within).find(|up| {
+        watch.tick(moment(*up));
+        Path::new("/run/off").exists()
+    })
+}
+
+const MINUTE: u64 = 60;
+/// Three years.
+const YEARS: u64 = 3 * 365 * 24 * HOUR;
+/// What the clock of a machine says that it should not have, in 2026.
+const LONG_AGO: u64 = 1_770_000_000;
+
+const A_LEASE: &str = "max_lifetime = \"36h\"\n[metadata]\nsources = []\n";
+
+fn a_clock_that_ntp_sets_years_ahead_early_moves_the_lease_with_it() {
+    machine();
+    let wall = |up| {
+        up + if up < 3 * MINUTE {
+            LONG_AGO
+        } else {
+            LONG_AGO + YEARS
+        }
+    };
+    assert_eq!(ended_at(A_LEASE, wall, 2 * HOUR), None);
+    assert_eq!(deadline(), LONG_AGO + YEARS + 36 * HOUR);
+}
+
+/// A machine that slept for years looks the same, and has to be gone.
+fn a_clock_that_ntp_sets_years_ahead_later_ends_nothing_before_min_uptime_has_passed() {
+    machine();
+    let wall = |up| {
+        up + if up < 20 * MINUTE {
+            LONG_AGO
+        } else {
+            LONG_AGO + YEARS
+        }
+    };
+    assert_eq!(ended_at(A_LEASE, wall, 2 * HOUR), Some(30 * MINUTE));
+    assert_eq!(deadline(), LONG_AGO + 36 * HOUR);
+}
+
+fn a_clock_that_ntp_sets_years_back_early_moves_the_lease_with_it() {
+    machine();
+    let wall = |up| {
+        up + if up < 3 * MINUTE {
+            START + YEARS
+        } else {
+            START
+        }
+    };
+    assert_eq!(ended_at(A_LEASE, wall, 2 * HOUR), None);
+    assert_eq!(deadline(), START + 36 * HOUR);
+}
+
+fn a_clock_that_is_years_ahead_ends_nothing_before_min_uptime_has_passed() {
+    let features = "[metadata]\nsources = []\nmachinefeatures = \"/var/lib/features\"\n";
+    let two_hours = START + 2 * HOUR;
+    for (set_at, ended) in [
+        // Set back before it is believed, the deadline is in the future, and holds then.
+        (9 * MINUTE, 2 * HOUR),
+        // Never set back, it is believed in the end.
+        (u64::MAX, 10 * MINUTE),
+    ] {
+        machine();
+        fs::create_dir("/var/lib/features").unwrap();
+        fs::write("/var/lib/features/shutdowntime", two_hours.to_string()).unwrap();
+        let wall = |up| up + if up < set_at { START + YEARS } else { START };
+        assert_eq!(ended_at(features, wall, 3 * HOUR), Some(ended));
+    }
 }

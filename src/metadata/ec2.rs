@@ -104,10 +104,10 @@ impl<'a> Session<'a> {
             {
                 Ok(Token::Held(token))
             }
-            _ => Err(NoAnswer::Http(Failure {
-                url,
-                cause: Cause::Unusable("the answer is not a session token".into()),
-            })),
+            _ => Err(NoAnswer::Http(Failure::new(
+                &url,
+                Cause::Unusable("the answer is not a session token".into()),
+            ))),
         }
     }
 
@@ -161,12 +161,7 @@ impl<'a> Session<'a> {
         until: Instant,
     ) -> Result<String, NoAnswer> {
         let value = self.optional(client, path, until)?;
-        value.ok_or_else(|| {
-            NoAnswer::Http(Failure {
-                url: self.url(path),
-                cause: Cause::Status(404, None),
-            })
-        })
+        value.ok_or_else(|| NoAnswer::Http(Failure::new(&self.url(path), Cause::Status(404, None))))
     }
 
     fn url(&self, path: &str) -> String {
@@ -174,10 +169,7 @@ impl<'a> Session<'a> {
     }
 
     fn unusable(&self, path: &str, why: String) -> NoAnswer {
-        NoAnswer::Http(Failure {
-            url: self.url(path),
-            cause: Cause::Unusable(why),
-        })
+        NoAnswer::Http(Failure::new(&self.url(path), Cause::Unusable(why)))
     }
 }
 

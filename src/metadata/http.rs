@@ -31,8 +31,18 @@ pub struct Client {
 /// A request that brought nothing to use.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
-    pub url: String,
+    /// As it may be shown.
+    url: String,
     pub cause: Cause,
+}
+
+impl Failure {
+    pub fn new(url: &str, cause: Cause) -> Failure {
+        Failure {
+            url: shown(url),
+            cause,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -117,10 +127,7 @@ impl Client {
             Some(body) => self.run(request.body(body), timeout),
             None => self.run(request.body(()), timeout),
         };
-        sent.map_err(|cause| Failure {
-            url: without_userinfo(url),
-            cause,
-        })
+        sent.map_err(|cause| Failure::new(url, cause))
     }
 
     fn run<B: ureq::AsSendBody>(
@@ -167,7 +174,9 @@ fn cause(error: ureq::Error, timeout: Duration) -> Cause {
         Error::BodyExceedsLimit(limit) => {
             Cause::Unusable(format!("the answer is larger than {limit} bytes"))
         }
-        Error::BadUri(_) | Error::Http(_) => Cause::Impossible(error.to_string()),
+        // It would quote the URL, with whatever is secret in it.
+        Error::BadUri(_) => Cause::Impossible("it is not a URL".into()),
+        Error::Http(_) => Cause::Impossible(error.to_string()),
         _ => Cause::Broken(error.to_string()),
     }
 }
@@ -236,16 +245,19 @@ pub fn jitter() -> f64 {
     f64::from(number) / f64::from(u32::MAX)
 }
 
-/// A URL as it may be shown: a password in it is not.
-pub fn without_userinfo(url: &str) -> String {
+/// A URL as it may be shown: without a password, and without its query, which may be a
+/// signature.
+pub fn shown(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.into();
     };
+    let (rest, query) = match rest.find(['?', '#']) {
+        Some(at) => (&rest[..at], "?…"),
+        None => (rest, ""),
+    };
     let authority = rest.split('/').next().unwrap_or_default();
-    match authority.rfind('@') {
-        Some(at) => format!("{scheme}://{}", &rest[at + 1..]),
-        None => url.into(),
-    }
+    let rest = authority.rfind('@').map_or(rest, |at| &rest[at + 1..]);
+    format!("{scheme}://{rest}{query}")
 }
 
 impl fmt::Display for Failure {
@@ -424,15 +436,21 @@ mod tests {
     }
 
     #[test]
-    fn a_password_in_a_url_is_not_shown() {
+    fn a_password_and_a_signature_in_a_url_are_not_shown() {
         let cases = [
             ("http://169.254.169.254/x@y", "http://169.254.169.254/x@y"),
             ("http://me:pa@ss@host:8/x", "http://host:8/x"),
             ("http://me@host", "http://host"),
+            ("http://host/mf?sig=a/b@c&x=1", "http://host/mf?…"),
+            ("http://me:hunter2@host?sig=hunter2#x", "http://host?…"),
+            ("http://host/#access=hunter2", "http://host/?…"),
             ("no url", "no url"),
         ];
-        for (url, shown) in cases {
-            assert_eq!(without_userinfo(url), shown);
+        for (url, expected) in cases {
+            assert_eq!(shown(url), expected);
+            let failure = Failure::new(url, Cause::Status(403, None));
+            assert_eq!(failure.to_string(), format!("{expected}: 403 Forbidden"));
+            assert!(!format!("{failure:?}").contains("hunter2"));
         }
     }
 

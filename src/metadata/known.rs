@@ -177,10 +177,7 @@ mod tests {
     }
 
     fn refused(code: u16) -> Result<Answer, NoAnswer> {
-        Err(NoAnswer::Http(Failure {
-            url: String::new(),
-            cause: Cause::Status(code, None),
-        }))
+        Err(NoAnswer::Http(Failure::new("", Cause::Status(code, None))))
     }
 
     /// When each known limit is, and when it was confirmed.

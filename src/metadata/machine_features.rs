@@ -10,7 +10,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::http::{Cause, Client, without_userinfo};
+use super::http::{Cause, Client, shown};
 use super::{NoAnswer, printable};
 use crate::config::{self, FeaturesLocation};
 use crate::deadline::{Limit, When, whole_number};
@@ -123,7 +123,7 @@ impl Locations {
             .into_iter()
             .flatten()
             .map(|location| match location {
-                FeaturesLocation::Url(url) => without_userinfo(url.as_str()),
+                FeaturesLocation::Url(url) => shown(url.as_written()),
                 FeaturesLocation::Directory(directory) => directory.display().to_string(),
             })
             .collect();
@@ -156,7 +156,7 @@ fn read(
 ) -> Result<Option<Vec<u8>>, NoAnswer> {
     match location {
         FeaturesLocation::Url(url) => {
-            match client.get(&format!("{}/{key}", url.as_str()), &[], until) {
+            match client.get(&url_of(url.as_written(), key), &[], until) {
                 Ok(body) => Ok(Some(body)),
                 Err(failure) if matches!(failure.cause, Cause::Status(404, _)) => Ok(None),
                 Err(failure) => Err(NoAnswer::Http(failure)),
@@ -180,6 +180,15 @@ fn read(
             }
         }
     }
+}
+
+/// A query, which may be a signature, stays at the end.
+fn url_of(place: &str, key: &str) -> String {
+    let (path, query) = match place.find('?') {
+        Some(at) => place.split_at(at),
+        None => (place, ""),
+    };
+    format!("{}/{key}{query}", path.trim_end_matches('/'))
 }
 
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
@@ -410,6 +419,17 @@ mod tests {
         assert_eq!(located(&nothing, &meta).machine, directory("/meta"));
         assert_eq!(located(&nothing, &values([])).machine, directory("/config"));
         assert_eq!(located(&nothing, &values([])).job, directory("/configjob"));
+    }
+
+    #[test]
+    fn a_key_is_put_before_the_query_of_its_place() {
+        for (place, url) in [
+            ("http://host", "http://host/key"),
+            ("http://host/mf//", "http://host/mf/key"),
+            ("http://host/mf/?sig=a/", "http://host/mf/key?sig=a/"),
+        ] {
+            assert_eq!(url_of(place, "key"), url);
+        }
     }
 
     #[test]

@@ -202,6 +202,11 @@ impl<'a> Metadata<'a> {
         sources
     }
 
+    /// Whether anybody names a place for Machine/Job Features.
+    pub fn names_features(&self) -> bool {
+        !self.known.no_features
+    }
+
     /// Whether spot notices can be expected: EC2 itself answered, and not Nova.
     pub fn has_spot_notices(&self) -> bool {
         self.ec2.has_token()
@@ -403,7 +408,7 @@ impl Turn {
 }
 
 fn place(source: Source, base: &str) -> String {
-    let base = http::without_userinfo(base);
+    let base = http::shown(base);
     match source {
         Source::ConfigDrive => config_drive::PLACE.into(),
         Source::Openstack => format!("{base}/{}", openstack::PATH),

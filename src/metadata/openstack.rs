@@ -21,12 +21,8 @@ pub const PATH: &str = "openstack/latest/meta_data.json";
 pub fn ask(client: &Client, base: &str, until: Instant) -> Result<Answer, NoAnswer> {
     let url = format!("{base}/{PATH}");
     let body = client.get(&url, &[], until).map_err(NoAnswer::Http)?;
-    parse(&body, "openstack").map_err(|why| {
-        NoAnswer::Http(Failure {
-            url,
-            cause: Cause::Unusable(why),
-        })
-    })
+    parse(&body, "openstack")
+        .map_err(|why| NoAnswer::Http(Failure::new(&url, Cause::Unusable(why))))
 }
 
 /// Reads a `meta_data.json`. `source` is whose it is, for the origin of limits.

@@ -181,7 +181,7 @@ fn shown(meta: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let lower = key.to_lowercase();
         let value = match SECRET.iter().any(|word| lower.contains(word)) {
             true => "(hidden)".to_string(),
-            false => super::http::without_userinfo(value),
+            false => super::http::shown(value),
         };
         (key.clone(), value)
     };
@@ -197,7 +197,7 @@ mod tests {
         let document = br#"{"uuid": "aaaa", "name": "vm-1", "project_id": "p",
             "availability_zone": "nova", "random_seed": "hunter2", "admin_pass": "hunter2",
             "meta": {"owner": "me\u001b[2J", "db_Password": "hunter2", "API-TOKEN": "hunter2",
-                     "ssh_key": "hunter2", "machinefeatures": "http://me:hunter2@192.0.2.1/mf",
+                     "ssh_key": "hunter2", "machinefeatures": "http://me:hunter2@192.0.2.1/mf?sig=hunter2",
                      "vmstage_lifetime": "36h", "vmstage_deadline": "soon", "n": 1}}"#;
         let answered = Asked {
             source: "openstack".into(),
@@ -234,7 +234,7 @@ openstack
   availability zone  nova
   meta               API-TOKEN = (hidden)
   meta               db_Password = (hidden)
-  meta               machinefeatures = http://192.0.2.1/mf
+  meta               machinefeatures = http://192.0.2.1/mf?…
   meta               owner = me\u{fffd}[2J
   meta               ssh_key = (hidden)
   meta               vmstage_deadline = soon

@@ -16,7 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use log::{error, info, warn};
+use log::{error, info};
 
 use crate::config::Config;
 use crate::staging::directories::Ready;
@@ -89,11 +89,9 @@ pub fn final_line(status: &Status, config: &Config) {
 }
 
 pub fn note(consumer: &str, told: Result<()>) {
-    let Err(e) = told else { return };
-    let text = format!("{consumer} could not be told: {e:#}");
-    // What is told in several steps fails in each.
-    if !syslog::warnings().contains(&text) {
-        warn!("{text}");
+    if let Err(e) = told {
+        // What is told in several steps fails in each.
+        syslog::warn_once(&format!("{consumer} could not be told: {e:#}"));
     }
 }
 

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixDatagram;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use log::{Level, LevelFilter, Log, Metadata, Record};
+use log::{Level, LevelFilter, Log, Metadata, Record, warn};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::fstat;
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
@@ -19,7 +19,24 @@ const SOCKET: &str = "/dev/log";
 /// How long a line may wait for a reader that is only slow.
 const STDERR_PATIENCE_MS: u8 = 200;
 
-static WARNINGS: Mutex<Vec<String>> = Mutex::new(Vec::new());
+static WARNINGS: Mutex<Latest> = Mutex::new(Latest(Vec::new()));
+
+/// The last texts of many, each once. `watch` may live for years.
+struct Latest(Vec<String>);
+
+const MOST_KEPT: usize = 100;
+
+impl Latest {
+    fn keep(&mut self, text: &str) {
+        if self.0.iter().any(|kept| kept == text) {
+            return;
+        }
+        if self.0.len() >= MOST_KEPT {
+            self.0.remove(0);
+        }
+        self.0.push(text.into());
+    }
+}
 
 static SYSLOG: Mutex<Option<Logger<LoggerBackend, Untimed>>> = Mutex::new(None);
 
@@ -67,9 +84,19 @@ pub fn connect() {
     }
 }
 
-/// The warnings so far, each once.
+/// The warnings so far, each once, or the last hundred of them.
 pub fn warnings() -> Vec<String> {
-    WARNINGS.lock().map(|kept| kept.clone()).unwrap_or_default()
+    WARNINGS
+        .lock()
+        .map(|kept| kept.0.clone())
+        .unwrap_or_default()
+}
+
+/// A warning, unless it was given already.
+pub fn warn_once(text: &str) {
+    if !warnings().contains(&one_line(text)) {
+        warn!("{text}");
+    }
 }
 
 impl Log for Lines {
@@ -85,9 +112,8 @@ impl Log for Lines {
         let text = one_line(&record.args().to_string());
         if record.level() == Level::Warn
             && let Ok(mut kept) = WARNINGS.lock()
-            && !kept.contains(&text)
         {
-            kept.push(text.clone());
+            kept.keep(&text);
         }
         // The journal has a syslog socket too, and would show each line twice.
         if !(to_syslog(record.level(), &text) && self.stderr_is_the_journal) {
@@ -167,5 +193,21 @@ fn stderr_is_the_journal() -> bool {
     match (env::var("JOURNAL_STREAM"), stderr) {
         (Ok(stream), Ok(stderr)) => stream == format!("{}:{}", stderr.st_dev, stderr.st_ino),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn however_many_warnings_there_are_the_last_hundred_are_kept_each_once() {
+        let mut latest = Latest(Vec::new());
+        for number in 0..10_000 {
+            latest.keep(&format!("{} failed", number / 2));
+        }
+        assert_eq!(latest.0.len(), MOST_KEPT);
+        assert_eq!(latest.0[0], "4900 failed");
+        assert_eq!(latest.0[99], "4999 failed");
     }
 }

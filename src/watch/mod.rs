@@ -10,7 +10,6 @@ mod poweroff;
 mod progress;
 mod schedule;
 
-use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -109,8 +108,8 @@ fn flag(signals: &[i32]) -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 /// For how long one of these wants to be left alone.
-fn longest_wait<'a>(asked: impl Iterator<Item = &'a Asked>) -> Duration {
-    let waits = asked.filter_map(|asked| asked.retry_after);
+fn longest_wait(asked: &[Asked]) -> Duration {
+    let waits = asked.iter().filter_map(|asked| asked.retry_after);
     waits.max().unwrap_or_default()
 }
 
@@ -145,8 +144,6 @@ pub struct Watch<'a> {
     ordered_off: Option<Duration>,
     has_asked: bool,
     told: Option<Told>,
-    /// Warnings that were given, so that each is given once.
-    warned: BTreeSet<String>,
 }
 
 /// What consumers were told last.
@@ -176,7 +173,6 @@ impl<'a> Watch<'a> {
             ordered_off: None,
             has_asked: false,
             told: None,
-            warned: BTreeSet::new(),
         };
         watch.decide(now);
         watch.publish();
@@ -217,26 +213,30 @@ impl<'a> Watch<'a> {
         }
         self.has_asked = true;
         let asked = self.metadata.ask_again(self.config.metadata.timeout);
-        let wait = longest_wait(asked.iter());
-        self.next_ask = now.uptime + schedule::next_ask(jitter()).max(wait);
-        let of_service = asked
-            .iter()
-            .filter(|asked| asked.source != MACHINE_FEATURES);
-        if of_service.clone().next().is_some() {
-            // It was asked for a notice as well, or wants to be left alone.
-            let wait = longest_wait(of_service).max(schedule::SPOT_PERIOD);
-            self.next_spot = self.next_spot.max(now.uptime + wait);
-        }
+        self.plan_to_ask_again(&asked, now);
         // Of sources that had no turn in this round the last one counts.
         self.asked
             .retain(|old| asked.iter().all(|new| new.source != old.source));
         self.asked.extend(asked);
+        if !self.metadata.names_features() {
+            self.asked.retain(|asked| asked.source != MACHINE_FEATURES);
+        }
         // An answer that does not say who this is does not make it somebody else.
         self.instance = match self.metadata.instance() {
             Some(said) if said.id.is_some() || self.instance.is_none() => Some(said),
             _ => self.instance.take(),
         };
         true
+    }
+
+    fn plan_to_ask_again(&mut self, asked: &[Asked], now: Moment) {
+        let wait = longest_wait(asked);
+        self.next_ask = now.uptime + schedule::next_ask(jitter()).max(wait);
+        // The service was asked for a notice as well, or wants to be left alone.
+        if asked.iter().any(|asked| asked.source != MACHINE_FEATURES) {
+            let wait = wait.max(schedule::SPOT_PERIOD);
+            self.next_spot = self.next_spot.max(now.uptime + wait);
+        }
     }
 
     fn ask_for_spot_notice_if_due(&mut self, now: Moment) -> bool {
@@ -256,7 +256,7 @@ impl<'a> Watch<'a> {
             // It is the same service.
             let left_alone = now.uptime + retry_after.unwrap_or_default();
             self.next_ask = self.next_ask.max(left_alone);
-            self.warn_once(format!("no spot notice can be had: {e}"));
+            syslog::warn_once(&format!("no spot notice can be had: {e}"));
         }
         noticed.is_ok()
     }
@@ -277,8 +277,8 @@ impl<'a> Watch<'a> {
             self.metadata
                 .decide(self.held.clone(), id.as_deref(), &now_here);
         warnings
-            .into_iter()
-            .for_each(|warning| self.warn_once(warning));
+            .iter()
+            .for_each(|warning| syslog::warn_once(warning));
         self.ignored = decision.ignored;
         self.say_how_it_moved(decision.deadline.as_ref(), now);
         self.deadline = decision.deadline;
@@ -335,8 +335,8 @@ impl<'a> Watch<'a> {
     fn publish(&mut self) {
         let mut status = match Status::read() {
             Ok(Some(status)) => status,
-            Ok(None) => return self.warn_once("there is no status of this boot to add to".into()),
-            Err(e) => return self.warn_once(format!("{e:#}")),
+            Ok(None) => return syslog::warn_once("there is no status of this boot to add to"),
+            Err(e) => return syslog::warn_once(&format!("{e:#}")),
         };
         let deadline = self.deadline.as_ref();
         let written = status.deadline.take();
@@ -476,11 +476,5 @@ impl<'a> Watch<'a> {
         let mut done = self.progress.done.clone();
         done.called_back = true;
         self.progress.keep(done);
-    }
-
-    fn warn_once(&mut self, warning: String) {
-        if self.warned.insert(warning.clone()) {
-            warn!("{warning}");
-        }
     }
 }

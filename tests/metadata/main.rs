@@ -144,7 +144,8 @@ fn no_secret_of_an_instance_is_printed_or_logged() {
     let nova = nova("full");
     let file = std::env::temp_dir().join(format!("vmstage-secrets-{}.toml", std::process::id()));
     let settings = format!(
-        "[metadata]\nsources = [\"openstack\", \"ec2\"]\nurl = \"{}\"",
+        "[metadata]\nsources = [\"openstack\", \"ec2\"]\nurl = \"{}\"\n\
+         timeout = \"1s\"\nmachinefeatures = \"http://me:x+y@127.0.0.1:1/mf?sig=x+y\"",
         nova.url()
     );
     fs::write(&file, settings).unwrap();
@@ -162,7 +163,7 @@ fn no_secret_of_an_instance_is_printed_or_logged() {
         );
         assert!(said.contains("survey-ops"), "{said}");
         // Of public_keys and keys, of random_seed, and the value of a key named "key".
-        for secret in ["ssh-rsa", "iwgwyFi4G23T", "x y"] {
+        for secret in ["ssh-rsa", "iwgwyFi4G23T", "x y", "x+y"] {
             assert!(!said.contains(secret), "{secret} in {said}");
         }
     }
@@ -732,18 +733,18 @@ fn features_that_meta_names_are_read_over_http() {
     );
 }
 
-/// Features whose answers change: path, status and body. All others are 404.
-type Answers = Arc<Mutex<Vec<(&'static str, u16, &'static str)>>>;
+/// Path, status and body. All other paths are 404.
+type Said = (&'static str, u16, &'static str);
 
 /// Asks for features once, and then again after they have changed.
 struct Features {
-    answers: Answers,
+    answers: Arc<Mutex<Vec<Said>>>,
     server: Server,
 }
 
 impl Features {
-    fn saying(answers: &[(&'static str, u16, &'static str)]) -> Features {
-        let answers: Answers = Arc::new(Mutex::new(answers.to_vec()));
+    fn saying(answers: &[Said]) -> Features {
+        let answers = Arc::new(Mutex::new(answers.to_vec()));
         let current = answers.clone();
         let server = Server::start(move |request, stream| {
             let current = current.lock().unwrap();
@@ -754,7 +755,7 @@ impl Features {
         Features { answers, server }
     }
 
-    fn now_say(&self, answers: &[(&'static str, u16, &'static str)]) {
+    fn now_say(&self, answers: &[Said]) {
         *self.answers.lock().unwrap() = answers.to_vec();
     }
 
@@ -771,7 +772,7 @@ const ORIGIN: &str = "shutdowntime in the machine and job features";
 fn what_is_no_value_replaces_none_that_is_known() {
     let known = [(END, 200, "1795430460"), ("/mf/grace_secs", 200, "900")];
     let html = "<html>starting up</html>";
-    let cases: [&[(&str, u16, &str)]; 8] = [
+    let cases: [&[Said]; 8] = [
         &[(END, 200, html), ("/mf/grace_secs", 200, html)],
         &[(END, 200, html), ("/mf/grace_secs", 200, "900")],
         &[(END, 200, "")],
@@ -805,7 +806,7 @@ fn what_is_no_value_replaces_none_that_is_known() {
 
 #[test]
 fn a_404_takes_a_limit_back_where_the_service_vouches_for_it() {
-    let cases: [&[(&str, u16, &str)]; 3] = [
+    let cases: [&[Said]; 3] = [
         &[("/mf/grace_secs", 200, "900")],
         &[("/mf/total_cpu", 200, "8")],
         &[("/mf/", 200, "<html>Index of /mf</html>")],
@@ -861,7 +862,7 @@ fn the_service_and_features_at_a_url_share_one_request_a_round() {
 #[test]
 fn what_changes_at_a_url_is_heard_of_within_four_requests() {
     let start = [(END, 200, "1795430460"), ("/mf/grace_secs", 200, "900")];
-    let changes: [(&[(&str, u16, &str)], Option<u64>); 4] = [
+    let changes: [(&[Said], Option<u64>); 4] = [
         (&[(END, 200, "1795430999")], Some(1_795_430_999)),
         (&[("/mf/grace_secs", 200, "900")], None),
         (&[("/mf/", 200, "<html>Index of /mf</html>")], None),
@@ -885,6 +886,8 @@ fn what_changes_at_a_url_is_heard_of_within_four_requests() {
 #[test]
 fn a_place_that_meta_names_writes_no_escape_sequence_and_shows_no_password() {
     for place in [
+        "http://me:hunter2@127.0.0.1:1/mf?sig=hunter2",
+        "https://me:hunter2@127.0.0.1:1/mf?sig=hunter2",
         "http://me:hunter2@192.0.2.1/\\u001b[2J",
         "/nonexistent/\\u001b[2J",
         "gopher://\\u001b[2J",
