@@ -1,5 +1,6 @@
 """What vmstage promises, looked at in whole guests. Each case is a claim; `on` names the systems it is looked at on."""
 
+import json
 import re
 import time
 from datetime import datetime
@@ -16,6 +17,7 @@ class Case(NamedTuple):
     name: str
     system: str
     run: callable
+    waits: bool  # more than it computes
 
 
 # What most cases have in common
@@ -24,7 +26,7 @@ LEASE = {"meta": {"vmstage_lifetime": "36h"}}
 SCRATCH = [Disk(filesystem("ext2", label="ephemeral0"))]
 
 
-def case(on, disks=(), config=NOBODY_ASKED, metadata=None, **options):
+def case(on, disks=(), config=NOBODY_ASKED, metadata=None, waits=False, **options):
     """Makes cases of a function: one for each system of `on`, with `+scsi` or `+xvdb` for how the disks are attached.
     `metadata` is what the service at 169.254.169.254 starts with; None: nothing answers there."""
 
@@ -37,7 +39,7 @@ def case(on, disks=(), config=NOBODY_ASKED, metadata=None, **options):
                 guest.wait_shell()
                 function(guest)
 
-        return Case(f"{where}/{function.__name__}", system, run)
+        return Case(f"{where}/{function.__name__}", system, run, waits)
 
     def register(function):
         CASES.extend(make(function, where) for where in on.split())
@@ -64,6 +66,7 @@ def is_staged(guest, device, kind, label=None):
     check("the mounted device", source, device)
     check("the mounted file system", mounted_kind, kind)
     assert {"rw", "nosuid", "nodev"} <= set(options.split(",")), f"mount options are {options}"
+    check("what /etc/mtab says", guest.in_mtab(), [device, kind])
     check("/staging/condor", guest.owner_and_mode("/staging/condor"), "condor:condor 755 directory")
     check("/staging/tmp", guest.owner_and_mode("/staging/tmp"), "root:root 1777 directory")
 
@@ -91,7 +94,10 @@ def has_failed(guest, code, why):
     check("the exit code of vmstage status", guest.sh("vmstage status").code, code)
 
     check("what is mounted on /staging", guest.mounted(), [])
+    check("what /etc/mtab says", guest.in_mtab(), [])
     check("/staging on the root disk", guest.below(), None)
+    # One SysV script cannot require another: there condor is started, and finds no place for its jobs.
+    check("condor was started", guest.condor_was_started(), guest.system == "sysvinit")
     check("condor runs", guest.condor_runs(), False)
     return status
 
@@ -148,7 +154,7 @@ def without_a_disk_nothing_is_made_and_condor_does_not_start(guest):
 
 @case("minimal systemd sl", disks=[Disk(corrupt(label="ephemeral0")), Disk(filesystem("ext4"), bus="scsi")])
 def a_corrupt_labelled_disk_ends_the_search(guest):
-    has_failed(guest, 4, r"cannot mount /dev/vdb \(ext4\) on /staging: .*(fsck|cleaning)")
+    has_failed(guest, 4, r"cannot mount /dev/vdb \(ext4\) on /staging: Structure needs cleaning \(os error 117\); run fsck on it")
 
 
 LATE = NOBODY_ASKED + '[staging]\nwait = "300s"\n'
@@ -162,12 +168,16 @@ def a_disk_that_is_plugged_in_late_is_waited_for(guest):
     is_staged(guest, "/dev/vdb", "ext4", "ephemeral0")
 
 
-INSTANCE = {"uuid": "0b1e0a3c-6a1b-4c57-8f5e-5d2d7d1d4e10", "meta": {"owner": "survey"}}
+INSTANCE = {"uuid": "0b1e0a3c-6a1b-4c57-8f5e-5d2d7d1d4e10"} | LEASE
+BEHIND = [Disk(config_drive(INSTANCE)), Disk(filesystem("ext4", label="ephemeral0"))]
 
 
-@case("minimal systemd", disks=[Disk(config_drive(INSTANCE)), Disk(filesystem("ext4", label="ephemeral0"))])
-def a_config_drive_in_front_is_passed_over(guest):
-    is_staged(guest, "/dev/vdc", "ext4", "ephemeral0")
+@case("minimal systemd", disks=BEHIND, config="")
+def a_config_drive_in_front_is_passed_over_and_says_when_the_vm_must_be_gone(guest):
+    status = is_staged(guest, "/dev/vdc", "ext4", "ephemeral0")
+    assert "config" in reasons(status, "/dev/vdb"), status["verdicts"]
+    check("the instance", status["instance"]["id"], INSTANCE["uuid"])
+    deadline_is_known(guest, status, 36 * 3600)
 
 
 @case("minimal", disks=[Disk(config_drive(INSTANCE))])
@@ -193,10 +203,13 @@ def a_blank_disk_gets_a_file_system_where_that_is_configured(guest):
 # Guests with something in the way
 
 
-FSTAB = "LABEL=guest-root / ext4 defaults 0 0\nLABEL=ephemeral0 /staging ext4 defaults,nosuid,nodev 0 0\n"
+FSTAB = {
+    "/etc/fstab": "LABEL=guest-root / ext4 defaults 0 0\nLABEL=ephemeral0 /staging ext4 defaults,nosuid,nodev 0 0\n",
+    "/setup": "mkdir /staging\n",
+}
 
 
-@case("systemd sysvinit", disks=[Disk(filesystem("ext4", label="ephemeral0"))], files={"/etc/fstab": FSTAB})
+@case("systemd sysvinit", disks=[Disk(filesystem("ext4", label="ephemeral0"))], files=FSTAB)
 def a_disk_that_fstab_has_mounted_is_ready_all_the_same(guest):
     status = is_staged(guest, "/dev/vdb", "ext4", "ephemeral0")
     check("already mounted", status["staging"]["already_mounted"], True)
@@ -239,14 +252,17 @@ def on_a_full_root_with_a_mount_point_the_disk_is_staged(guest):
 
 
 @case("systemd", disks=SCRATCH)
-def a_scratch_disk_that_is_pulled_out_is_noticed_and_its_loss_fills_no_root_disk(guest):
+def a_scratch_disk_that_is_pulled_out_is_noticed_by_the_next_boot_and_fills_no_root_disk(guest):
     is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
     guest.unplug("disk1")
     guest.sh("until [ ! -e /dev/vdb ]; do sleep 0.1; done")
 
+    # The dead file system stays mounted, so that what jobs write fails instead of ending up below it.
     again = guest.sh("vmstage boot")
-    assert again.code not in (0, 2), f"vmstage boot without the disk: {again}"
-    check("the outcome", guest.status()["outcome"], "failed")
+    check("the exit code of vmstage boot", again.code, 5)
+    assert "I/O error" in again.output, again.output
+    check("the outcome", (guest.status()["outcome"], guest.status()["exit_code"]), ("failed", 5))
+    check("a job that writes", guest.sh("touch /staging/condor/more").code, 1)
     check("what is below /staging on the root disk", guest.below(), [])
 
 
@@ -257,6 +273,9 @@ def a_scratch_disk_that_is_pulled_out_is_noticed_and_its_loss_fills_no_root_disk
 def a_disk_that_cloud_init_mounts_afterwards_stays_staged(guest):
     is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
     check("what cloud-init mounted on /mnt", guest.mounted("/mnt")[:2], ["/dev/vdb", "ext2"])
+    cloud_init = json.loads(guest.sh("cat /run/cloud-init/status.json").output)["v1"]
+    assert "OpenStack" in cloud_init["datasource"], cloud_init
+    check("the errors of cloud-init", cloud_init["init"]["errors"], [])
 
 
 AFTER = {"/etc/systemd/system/vmstage.service.d/order.conf": "[Unit]\nAfter=cloud-init.service\n"}
@@ -311,7 +330,7 @@ def a_slow_metadata_service_delays_nothing(guest):
     ready_before_the_answer(guest)
 
 
-@case("systemd ubuntu", disks=SCRATCH, config="", metadata={"status": 503})
+@case("systemd ubuntu", disks=SCRATCH, config="", metadata={"status": 503}, waits=True)
 def a_metadata_service_that_comes_up_after_a_minute_is_heard(guest):
     status = is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
     check("the deadline", status["deadline"], None)
@@ -345,12 +364,17 @@ drain = ["/bin/sh", "-c", "date +%s >/staging/tmp/drained"]
 """
 
 
-@case("systemd ubuntu minimal", disks=SCRATCH, config=END, metadata={"meta": {"vmstage_lifetime": "120s"}})
+@case("systemd ubuntu minimal", disks=SCRATCH, config=END, metadata={"meta": {"vmstage_lifetime": "120s"}}, waits=True)
 def at_the_deadline_the_vm_drains_and_goes_off(guest):
     line = guest.wait_console(r"vmstage: ready: .*; must be gone by (\S+) ", timeout=400)
     deadline = datetime.fromisoformat(line[1]).timestamp()
     guest.wait_off(timeout=600)
     off = time.time()
-    drained = int(debugfs(guest.directory / "disk1", "cat /tmp/drained"))
-    assert deadline - 31 <= drained <= off, f"drained {deadline - drained:.0f} s before the deadline"
+    scratch = guest.directory / "disk1"
+    drained = debugfs(scratch, "cat /tmp/drained")
+    assert drained, "drain has not run"
+    drained = int(drained)
+    assert 0 < deadline - drained <= 31, f"drained {deadline - drained:.0f} s before the deadline"
     assert deadline <= off, f"off {deadline - off:.0f} s before the deadline"
+    # Not the power cut that follows when init does not come to an end.
+    assert re.search(r"^Filesystem state: +clean$", debugfs(scratch, "stats -h"), re.MULTILINE), "the disk was not unmounted"

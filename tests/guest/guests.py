@@ -80,6 +80,10 @@ class Guest(VM):
         """The device, file system type and options that are mounted on a path; empty if nothing is."""
         return self.sh(MOUNTED.format(path)).output.split()
 
+    def in_mtab(self, path="/staging"):
+        """The device and file system type that /etc/mtab names for a path, be it a file or a link to the kernel's table."""
+        return self.sh(f"awk '$2 == \"{path}\" {{ print $1, $3 }}' /etc/mtab").output.split()
+
     def below(self, path="/staging"):
         """What is under a path on the root disk, below anything mounted there; None if it does not exist."""
         self.sh("mkdir -p /run/below && mount --bind / /run/below")
@@ -94,6 +98,10 @@ class Guest(VM):
     def owner_and_mode(self, path):
         return self.sh(f"stat -c '%U:%G %a %F' {path}").output
 
+    def condor_was_started(self):
+        """Whether init has started the stand-in for HTCondor."""
+        return self.sh("test -e /run/condor-started").code == 0
+
     def condor_runs(self):
-        """Whether the stand-in for HTCondor was started: it writes a file where its jobs would."""
+        """Whether it also could write where its jobs would."""
         return self.sh("test -e /staging/condor/job").code == 0

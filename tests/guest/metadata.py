@@ -5,8 +5,8 @@ that the guest makes to 169.254.169.254. What it answers is in a folder that a t
 """
 
 import json
+import select
 import sys
-import time
 from pathlib import Path
 
 INSTANCE = "6f2c9a54-0f5d-4f0e-8a35-1c51a6b0d9d3"
@@ -72,7 +72,8 @@ def main(directory):
     with open(directory / "requests.log", "a", encoding="utf-8") as log:
         log.write(" ".join(request[:2]) + "\n")
     answer = json.loads((directory / "answer.json").read_text())
-    time.sleep(answer["delay"])
+    # Or until nobody waits any more.
+    select.select([sys.stdin], [], [], answer["delay"])
     status, body = answer["status"], "not now\n"
     if status == 200:
         tree = openstack_tree(answer["meta"])

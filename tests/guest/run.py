@@ -1,5 +1,5 @@
 #!/usr/bin/env -S python3 -B
-"""Boots the guests of cases.py, two at a time, and says what passed.
+"""Boots the guests of cases.py, two at a time and beside them one that mostly waits, and says what passed.
 
     tests/guest/run.py [PATTERN...]     the cases whose name contains one of the patterns; all without any
     tests/guest/run.py --list           their names
@@ -15,7 +15,7 @@ import images
 from cases import CASES
 from guests import SYSTEMS
 
-AT_ONCE = 2
+AT_ONCE, WAITING = 2, 1
 
 
 def run(case):
@@ -47,8 +47,14 @@ def main(patterns):
         return 2
     images.prepare({SYSTEMS[case.system].root for case in chosen})
     start = time.monotonic()
-    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        passed = list(pool.map(run, chosen))
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as busy, concurrent.futures.ThreadPoolExecutor(WAITING) as waiting:
+        done = [(waiting if case.waits else busy).submit(run, case) for case in chosen]
+        try:
+            passed = [case.result() for case in done]
+        except KeyboardInterrupt:  # the guests that run get it as well
+            for case in done:
+                case.cancel()
+            raise
     print(f"{sum(passed)} passed, {len(passed) - sum(passed)} failed, in {time.monotonic() - start:.0f} s")
     return 0 if all(passed) else 1
 

@@ -98,6 +98,7 @@ class VM:
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(shell.fileno(), monitor.fileno()),
                 env=os.environ | {"TMPDIR": str(self.directory)},  # for what the guest writes on throw-away drives
             )  # fmt: skip
+        self._monitor.settimeout(60)
         self._monitor_lines = self._monitor.makefile("r", encoding="utf-8")
         json.loads(self._monitor_lines.readline() or "null")  # the greeting
         self.qmp("qmp_capabilities")
