@@ -1,18 +1,23 @@
 //! The final line, in its fixed form, on the console.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::sys::stat::fstat;
 
+use super::syslog;
 use crate::clock;
 use crate::status::{Outcome, Status};
 use crate::units;
 
 const CONSOLE: &str = "/dev/console";
+/// How often a console that takes nothing is tried.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// The line that says what became of the boot, without the program's name:
 /// `ready: /dev/vdb (ext2, LABEL=ephemeral0) on /staging, 19.6 GiB free, condor tmp`
@@ -55,16 +60,38 @@ pub fn line(status: &Status, now: u64) -> String {
     line.replace(|c: char| c.is_control(), " ")
 }
 
-/// Writes a line to the console, which is not waited for. Where standard error is the
-/// console, the log has written the line there already.
+/// How long a line may take: a serial console is slow (4 KiB at 9600 baud are 4 s), and
+/// at boot others write to it as well. One that was stopped keeps nobody longer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Writes a line to the console. Where standard error is the console, the log has
+/// written the line there already.
+///
+/// # Errors
+///
+/// Those of open(2) and write(2), and that the console took no more for five seconds.
 pub fn write(line: &str) -> io::Result<()> {
     let mut console = File::options()
         .append(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(CONSOLE)?;
     let stderr = fstat(io::stderr().as_fd())?;
-    if console.metadata()?.rdev() == stderr.st_rdev && stderr.st_rdev != 0 {
+    let is_the_same = console.metadata()?.rdev() == stderr.st_rdev && stderr.st_rdev != 0;
+    if is_the_same && !syslog::stderr_is_stuck() {
         return Ok(());
     }
-    console.write_all(format!("vmstage: {line}\n").as_bytes())
+    let line = format!("vmstage: {line}\n");
+    let mut rest = line.as_bytes();
+    let start = Instant::now();
+    while !rest.is_empty() {
+        match console.write(rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(e) if e.kind() == ErrorKind::Interrupted => {}
+            Err(e) if e.kind() == ErrorKind::WouldBlock && start.elapsed() < PATIENCE => {
+                sleep(RETRY);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }

@@ -19,6 +19,8 @@ const SOCKET: &str = "/dev/log";
 /// How long a line may wait for a reader that is only slow.
 const STDERR_PATIENCE_MS: u8 = 200;
 
+static STDERR_IS_STUCK: AtomicBool = AtomicBool::new(false);
+
 static WARNINGS: Mutex<Latest> = Mutex::new(Latest(Vec::new()));
 
 /// The last texts of many, each once. `watch` may live for years.
@@ -42,26 +44,27 @@ static SYSLOG: Mutex<Option<Logger<LoggerBackend, Untimed>>> = Mutex::new(None);
 
 struct Lines {
     stderr_is_the_journal: bool,
-    /// Nobody reads what is written there.
-    stderr_is_stuck: AtomicBool,
 }
 
-impl Lines {
-    /// A pipe that is full and a terminal that was stopped lose a line: they must not
-    /// keep a machine from its disk.
-    fn to_stderr(&self, line: &str) {
-        let patience = match self.stderr_is_stuck.load(Ordering::Relaxed) {
-            true => 0,
-            false => STDERR_PATIENCE_MS,
-        };
-        let stderr = io::stderr();
-        let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-        let is_ready = poll(&mut ready, patience) == Ok(1);
-        self.stderr_is_stuck.store(!is_ready, Ordering::Relaxed);
-        if is_ready {
-            // There is nobody left to tell where standard error cannot be written to.
-            let _ = (&stderr).write_all(line.as_bytes());
-        }
+/// Nobody takes what is written to standard error: it had no room for the last line.
+pub fn stderr_is_stuck() -> bool {
+    STDERR_IS_STUCK.load(Ordering::Relaxed)
+}
+
+/// A pipe that is full and a terminal that was stopped lose a line: they must not keep a
+/// machine from its disk.
+fn to_stderr(line: &str) {
+    let patience = match stderr_is_stuck() {
+        true => 0,
+        false => STDERR_PATIENCE_MS,
+    };
+    let stderr = io::stderr();
+    let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    let is_ready = poll(&mut ready, patience) == Ok(1);
+    STDERR_IS_STUCK.store(!is_ready, Ordering::Relaxed);
+    if is_ready {
+        // There is nobody left to tell where standard error cannot be written to.
+        let _ = (&stderr).write_all(line.as_bytes());
     }
 }
 
@@ -69,7 +72,6 @@ impl Lines {
 pub fn start(level: LevelFilter) {
     let lines = Lines {
         stderr_is_the_journal: stderr_is_the_journal(),
-        stderr_is_stuck: AtomicBool::new(false),
     };
     // Fails only where a logger is set already, which logs as well as this one.
     if log::set_boxed_logger(Box::new(lines)).is_ok() {
@@ -122,7 +124,7 @@ impl Log for Lines {
             } else {
                 ""
             };
-            self.to_stderr(&format!("vmstage: {prefix}{text}\n"));
+            to_stderr(&format!("vmstage: {prefix}{text}\n"));
         }
     }
 
