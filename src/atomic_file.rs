@@ -44,6 +44,20 @@ pub fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<
     }
 }
 
+/// A file to hold a lock on, made with its directory. Only for root: whoever can open it
+/// can hold the lock.
+pub fn lock_file(path: &Path) -> io::Result<File> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+}
+
 /// Removes a file that may not be there. Says whether it was.
 pub fn remove_if_there(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {

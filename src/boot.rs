@@ -1,8 +1,7 @@
 //! The boot sequence. This is the only place that knows the order.
 
 use std::fmt;
-use std::fs::{self, File, TryLockError};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{File, TryLockError};
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -21,7 +20,7 @@ use crate::report::syslog;
 use crate::staging::directories::{self, Created, Ready};
 use crate::staging::mount::{MountError, Staged, check_mount_point, find_staged, mount};
 use crate::status::{self, Status};
-use crate::{clock, lease};
+use crate::{atomic_file, clock, lease};
 
 /// Why the machine is not ready.
 #[derive(Debug)]
@@ -129,16 +128,7 @@ const TURN: Duration = Duration::from_secs(60);
 /// is no place for the lock there is no turn to wait for either.
 fn wait_for_turn(patience: Duration) -> Result<Option<File>, Failure> {
     let path = status::runtime_directory().join("boot.lock");
-    let made = fs::create_dir_all(status::runtime_directory()).and_then(|()| {
-        File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            // Whoever can open it can hold the lock.
-            .mode(0o600)
-            .open(&path)
-    });
-    let Ok(lock) = made else {
+    let Ok(lock) = atomic_file::lock_file(&path) else {
         return Ok(None);
     };
     let start = Instant::now();

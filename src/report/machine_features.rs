@@ -8,14 +8,13 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
 use crate::config::{Config, FeaturesLocation};
-use crate::kernel_file;
 use crate::status::{Status, runtime_directory};
+use crate::{atomic_file, kernel_file};
 
 pub const MACHINE: &str = "/etc/machinefeatures";
 pub const JOB: &str = "/etc/jobfeatures";
@@ -81,10 +80,7 @@ pub(super) fn publish_in(root: &Path, status: &Status, config: &Config) -> Resul
 /// status either that another could publish.
 fn wait_for_turn(root: &Path) -> Option<File> {
     let path = runtime_directory().join("features.lock");
-    let mut options = File::options();
-    let options = options.write(true).create(true).truncate(false);
-    // Whoever can open it can hold the lock.
-    let lock = options.mode(0o600).open(super::below(root, path)).ok()?;
+    let lock = atomic_file::lock_file(&super::below(root, path)).ok()?;
     lock.lock().ok().map(|()| lock)
 }
 

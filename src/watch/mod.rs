@@ -10,8 +10,7 @@ mod poweroff;
 mod progress;
 mod schedule;
 
-use std::fs::{self, File};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,7 +29,7 @@ use crate::metadata::http::{jitter, wait_before_next_try};
 use crate::metadata::{Asked, MACHINE_FEATURES, Metadata, NoAnswer};
 use crate::report::{self, callback, syslog, systemd, terminals};
 use crate::status::{self, Status};
-use crate::{clock, lease};
+use crate::{atomic_file, clock, lease};
 
 use drain::Drain;
 pub use due::Moment;
@@ -81,16 +80,7 @@ pub fn run(config_file: Option<&Path>) -> Result<u8, Failure> {
 /// the lock, nothing is lost by not holding it.
 fn be_the_only_one() -> Result<Option<File>, Failure> {
     let path = status::runtime_directory().join("watch.lock");
-    let opened = fs::create_dir_all(status::runtime_directory()).and_then(|()| {
-        File::options()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            // Whoever can open it can hold the lock.
-            .mode(0o600)
-            .open(&path)
-    });
-    match opened {
+    match atomic_file::lock_file(&path) {
         Ok(lock) if lock.try_lock().is_err() => Err(Failure::Other(anyhow!(
             "another vmstage watch is running and holds {}",
             path.display()
