@@ -25,9 +25,6 @@ debian | sl5)
     # What the guest has here is ours alone: no start-stop-daemon, no service.
     mount --bind "$root/sbin.own" "$root/usr/sbin"
     for directory in /bin /lib /lib64; do as_on_the_host "$directory"; done
-    # systemd looks there for the cgroup it is in.
-    mkdir sys
-    mount --rbind /sys sys
     ;;
 busybox)
     # No command but busybox's. The libraries are for the fake's bash.
@@ -51,6 +48,9 @@ touch dev/null fake/bash
 mount --bind /dev/null dev/null
 mount --bind "$bash" fake/bash
 mount -t proc proc proc
+# The program looks there for disks, systemd for the cgroup it is in.
+mkdir sys
+mount --rbind /sys sys
 
 # Where the host finds this process: /proc is still the host's here.
 read -r pid _ </proc/self/stat
