@@ -1,9 +1,11 @@
 //! The final line, in its fixed form, on the console.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::libc;
 use nix::sys::stat::fstat;
@@ -13,6 +15,9 @@ use crate::status::{Outcome, Status};
 use crate::units;
 
 const CONSOLE: &str = "/dev/console";
+/// How long others, who write there during a boot, may keep it busy. A console that is
+/// stopped must not stop the boot.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The line that says what became of the boot, without the program's name:
 /// `ready: /dev/vdb (ext2, LABEL=ephemeral0) on /staging, 19.6 GiB free, condor tmp`
@@ -55,7 +60,7 @@ pub fn line(status: &Status, now: u64) -> String {
     line.replace(|c: char| c.is_control(), " ")
 }
 
-/// Writes a line to the console, which is not waited for. Where standard error is the
+/// Writes a line to the console, which is not waited for longer than that. Where standard error is the
 /// console, the log has written the line there already.
 pub fn write(line: &str) -> io::Result<()> {
     let mut console = File::options()
@@ -66,5 +71,17 @@ pub fn write(line: &str) -> io::Result<()> {
     if console.metadata()?.rdev() == stderr.st_rdev && stderr.st_rdev != 0 {
         return Ok(());
     }
-    console.write_all(format!("vmstage: {line}\n").as_bytes())
+    let start = Instant::now();
+    let text = format!("vmstage: {line}\n");
+    let mut rest = text.as_bytes();
+    while !rest.is_empty() {
+        match console.write(rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(e) if e.kind() == ErrorKind::WouldBlock && start.elapsed() < PATIENCE => {
+                sleep(Duration::from_millis(10));
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
 }
