@@ -266,6 +266,18 @@ def a_scratch_disk_that_is_pulled_out_is_noticed_by_the_next_boot_and_fills_no_r
     check("what is below /staging on the root disk", guest.below(), [])
 
 
+# As init and the kernel may be at it when the line is due.
+FLOOD = "(for n in $(seq 600); do head -c 3000 /dev/zero | tr '\\0' x; echo; done) >/dev/console 2>&1 &"
+
+
+@case("minimal", disks=SCRATCH)
+def a_console_that_others_write_to_gets_every_line(guest):
+    is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
+    guest.sh(FLOOD)
+    check("warnings of the console", guest.sh("for n in $(seq 10); do vmstage boot; done 2>&1 | grep 'the console'", timeout=120).output, "")
+    check("lines on the console", guest.console().count("vmstage: ready:"), 11)
+
+
 # cloud-init mounts the same disk on /mnt, before or after
 
 
