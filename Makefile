@@ -86,7 +86,7 @@ lint:
 		awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh/ { print FILENAME } { nextfile }' {} +)
 	shellcheck -s sh sysvinit/rc.local.*
 
-# Everything but whole guests, the quick things first; installs what it needs.
+# Everything, the quick things first; installs what it needs.
 test: deps-test lint test-rules test-consumers test-packaging test-host test-condor fuzz
 
 # The rules alone: seconds, no root, the host's libblkid.

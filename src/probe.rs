@@ -65,10 +65,16 @@ pub fn run(config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
 fn look(config: &Staging) -> Result<Report, Failure> {
     let mounts = mounts::read()?;
     let observed = observe(config)?;
-    let choice: Choice = choose(&config.devices, &observed);
+    let mount_point = mounts::real_path(config.mount_point.as_path());
+    let mut without_it = observed.clone();
+    for device in &mut without_it.devices {
+        // Mounted somewhere else would speak against it.
+        device.mounted_on.retain(|place| *place != mount_point);
+    }
+    let choice: Choice = choose(&config.devices, &without_it);
     Ok(Report {
         mount_point: config.mount_point.as_path().display().to_string(),
-        already_mounted: mounts::on(&mounts, &mounts::real_path(config.mount_point.as_path()))
+        already_mounted: mounts::on(&mounts, &mount_point)
             .map(|mount| mount.source.display().to_string()),
         chosen: choice
             .accepted()

@@ -231,6 +231,8 @@ fn probe_on_a_staged_machine_says_so() {
     assert_eq!(probe.code, 0, "{probe}");
     let said = "/dev/vdb is already mounted on /staging";
     assert!(probe.stdout.contains(said), "{probe}");
+    // That it is mounted there speaks against nothing.
+    assert!(!probe.stdout.contains("rejected"), "{probe}");
 }
 
 fn verbose_shows_what_is_observed() {

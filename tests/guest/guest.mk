@@ -7,6 +7,7 @@ demo:
 	@tests/guest/demo.py $(DISK)
 
 # make test-guest CASE=swap: only the cases with that in their name
+test: test-guest
 test-guest:
 	@tests/guest/run.py $(CASE)
 
