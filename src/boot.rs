@@ -73,11 +73,8 @@ pub fn run(config_file: Option<&Path>) -> u8 {
         return 1;
     }
     let config = Config::load(config_file);
-    let asking = config
-        .as_ref()
-        .map_or(Duration::ZERO, |c| c.metadata.timeout);
     // Held until the status is written: an earlier boot's has to be there whole.
-    let _turn = match wait_for_turn(TURN + asking) {
+    let turn = match wait_for_turn() {
         Ok(turn) => turn,
         Err(failure) => {
             error!("{failure}");
@@ -97,9 +94,11 @@ pub fn run(config_file: Option<&Path>) -> u8 {
     status.conclude(outcome.as_ref().err());
     report::outcome(&mut status, outcome.as_ref().ok(), &config);
     if outcome.is_ok() {
+        // Another boot does not wait for the network.
+        drop(turn);
         let told = status.clone();
         find_deadline(&config, &mut status);
-        if status != told {
+        if status != told && !report::is_outdated(&told) {
             report::deadline(&status, &config);
         }
     }
@@ -120,22 +119,21 @@ fn make_ready(config: &Config, status: &mut Status) -> Result<Ready, Failure> {
     ready.ok_or_else(|| not_as_asked(&staged, &created))
 }
 
-/// How long an earlier boot may take before it asks for the deadline: a disk that hangs
-/// must not hang the next one.
+/// How long an earlier boot may take: a disk that hangs must not hang the next one.
 const TURN: Duration = Duration::from_secs(60);
 
 /// Two at once, one started by init and one by hand, would mount twice. Where there
 /// is no place for the lock there is no turn to wait for either.
-fn wait_for_turn(patience: Duration) -> Result<Option<File>, Failure> {
+fn wait_for_turn() -> Result<Option<File>, Failure> {
     let path = status::runtime_directory().join("boot.lock");
     let Ok(lock) = atomic_file::lock_file(&path) else {
         return Ok(None);
     };
     let start = Instant::now();
     while let Err(TryLockError::WouldBlock) = lock.try_lock() {
-        if start.elapsed() >= patience {
+        if start.elapsed() >= TURN {
             return Err(Failure::Other(anyhow!(
-                "another vmstage boot is at it for {patience:?} already and holds {}",
+                "another vmstage boot is at it for {TURN:?} already and holds {}",
                 path.display()
             )));
         }

@@ -528,7 +528,23 @@ impl TryFrom<String> for FeaturesLocation {
 
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "toml::Value")]
 pub struct Secret(String);
+
+impl TryFrom<toml::Value> for Secret {
+    type Error = String;
+
+    /// The error does not show the value, which serde's would.
+    fn try_from(value: toml::Value) -> Result<Self, String> {
+        match value {
+            toml::Value::String(text) => Ok(Secret(text)),
+            other => Err(format!(
+                "it is of the type {}, not a text",
+                other.type_str()
+            )),
+        }
+    }
+}
 
 impl Secret {
     pub fn expose(&self) -> &str {
@@ -774,6 +790,10 @@ mod tests {
                 "line 2: staging: unknown field `mountpoint`",
             ),
             ("[stagin]\n", "line 1: unknown field `stagin`"),
+            (
+                "[callback]\ntoken = 31337424242",
+                "line 2: callback.token: it is of the type integer, not a text",
+            ),
             (
                 "[staging]\nwait = 5",
                 "line 2: staging.wait: invalid type: integer `5`, expected a string",

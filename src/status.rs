@@ -3,6 +3,7 @@
 //! It is what people and scripts read, and what every consumer under
 //! `report` is told from.
 
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -157,6 +158,13 @@ pub fn boot_id() -> Result<String> {
     Ok(id.trim().to_string())
 }
 
+/// Held from reading the document to writing it, for `boot` and `watch` both write it.
+/// Where there is no place for the lock there is none for the document either.
+pub fn lock() -> Option<File> {
+    let lock = atomic_file::lock_file(&runtime_directory().join("status.lock")).ok()?;
+    lock.lock().ok().map(|()| lock)
+}
+
 impl Status {
     /// A document of this boot in which nothing has been achieved yet. What an earlier
     /// run in this boot found out holds until it is found out anew: on which disk it
@@ -235,8 +243,15 @@ impl Status {
         self.error = failure.map(ToString::to_string);
     }
 
-    /// Writes the document to its place, atomically, readable for everybody.
+    /// Writes the document to its place when nobody else is changing what is there.
     pub fn write(&self) -> Result<()> {
+        let _turn = lock();
+        self.put()
+    }
+
+    /// Writes the document to its place, atomically, readable for everybody. For whoever
+    /// has the [`lock`].
+    pub fn put(&self) -> Result<()> {
         let path = path();
         let directory = runtime_directory();
         std::fs::create_dir_all(&directory)

@@ -51,6 +51,7 @@ claims![
     a_configuration_that_only_root_may_read_is_not_called_wrong,
     a_configuration_that_is_a_link_to_nowhere_is_an_error,
     standard_error_that_nobody_reads_holds_nothing_up,
+    a_service_manager_that_does_not_read_is_not_waited_for_for_long,
     what_cannot_be_printed_is_an_error,
     status_needs_no_root,
     status_of_a_broken_file_is_an_error,
@@ -512,6 +513,17 @@ fn standard_error_that_nobody_reads_holds_nothing_up() {
         timeout 20 vmstage boot 2>/tmp/stuck; echo $?");
     assert_eq!(took.trim(), "0");
     assert_eq!(machine.sh("vmstage status | head -c 5"), "ready");
+}
+
+fn a_service_manager_that_does_not_read_is_not_waited_for_for_long() {
+    let machine = with_labelled_disk();
+    let _manager = bind_socket(&machine.path("/run"), "notify");
+    let socket = UnixDatagram::unbound().unwrap();
+    socket.set_nonblocking(true).unwrap();
+    while socket.send_to(b"X=1", machine.path("/run/notify")).is_ok() {}
+    let boot = machine.run_with(&["boot"], &[("NOTIFY_SOCKET", "/run/notify")]);
+    boot.says("cannot write to $NOTIFY_SOCKET");
+    assert_not_held_for_long(&boot);
 }
 
 fn what_cannot_be_printed_is_an_error() {

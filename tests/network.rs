@@ -18,6 +18,7 @@ claims!(
     no_thread_is_needed_to_ask,
     without_a_network_boot_is_as_ready_and_ends_in_time,
     dropped_packets_delay_neither_readiness_nor_the_end,
+    another_boot_does_not_wait_for_the_network_of_the_first,
     an_htcondor_that_is_just_starting_does_not_delay_readiness,
 );
 
@@ -167,6 +168,20 @@ fn dropped_packets_delay_neither_readiness_nor_the_end() {
     bring_up();
     let _hole = BlackHole::at(SERVICE);
     ends_in_time_and_is_as_ready("dropped packets", usual, &machine);
+}
+
+fn another_boot_does_not_wait_for_the_network_of_the_first() {
+    let mut machine = machine("[metadata]\ntimeout = \"8s\"\n");
+    for changed in ["/staging", "/var/lib/vmstage"] {
+        machine.may_change(changed);
+    }
+    bring_up();
+    let _hole = BlackHole::at(SERVICE);
+    let first = machine.start(&["boot"]);
+    std::thread::sleep(Duration::from_secs(1));
+    let (ready, _) = timed(&machine);
+    assert!(ready < Duration::from_secs(2), "ready after {ready:?}");
+    first.wait().ready_on("/dev/vdb");
 }
 
 /// It can be told only when it has a handler for the signal, which this one never has.

@@ -24,6 +24,9 @@ use crate::disk::signature::{self, Content};
 use crate::staging::mounts;
 use crate::status;
 
+/// How the origin of a limit that it gave ends.
+pub const ORIGIN: &str = " in the config drive metadata";
+
 /// vfat has labels in capitals.
 const LABEL: &str = "config-2";
 

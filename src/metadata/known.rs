@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::http::Cause;
+use super::openstack::META_ORIGIN;
 use super::{Answer, NoAnswer};
 use crate::config::Source;
 use crate::deadline::{Limit, When};
@@ -36,7 +37,8 @@ impl Known {
                     failure.cause,
                     Cause::Status(400..=407 | 409..=428 | 430..=499, _)
                 );
-                self.openstack_is_absent |= refused;
+                // One 404 of a service that has had it before is a slip.
+                self.openstack_is_absent |= refused && self.openstack.is_none();
             }
             // Then nobody knows this instance, and the next to be asked is OpenStack.
             (Source::Ec2, Err(_)) => self.openstack_is_absent = false,
@@ -47,12 +49,21 @@ impl Known {
             if source == Source::Ec2 {
                 answer.limits = self.spot_limits(answer.limits);
             }
+            if let (Source::Openstack, Some(before)) = (source, &self.openstack) {
+                before.outlast_garbage_in(&mut answer);
+            }
             *self.of(source) = Some(Said { answer, at });
         }
     }
 
     pub fn has_heard_of(&self, origin: &str) -> bool {
-        let openstack = self.openstack.is_some();
+        let openstack = self.openstack.as_ref().is_some_and(|said| {
+            let garbage = |limit: &Limit| {
+                matches!(limit.when, When::Unusable(_))
+                    && (limit.origin == origin || is_of_meta(limit))
+            };
+            !said.answer.limits.iter().any(garbage)
+        });
         match origin.rsplit_once(" in the ").map(|(_, place)| place) {
             Some("openstack metadata") => openstack,
             Some("config drive metadata") => openstack || self.config_drive.is_some(),
@@ -109,11 +120,15 @@ impl Known {
             let at = said.at;
             let limits = said.answer.limits.clone().into_iter();
             limits.map(move |limit| Limit {
-                confirmed_at: Some(at),
+                confirmed_at: limit.confirmed_at.or(Some(at)),
                 ..limit
             })
         };
         said.into_iter().flatten().flat_map(dated).collect()
+    }
+
+    pub fn has_openstack(&self) -> bool {
+        self.openstack.is_some()
     }
 
     /// Each source has its own for one and the same instance.
@@ -141,6 +156,33 @@ impl Known {
                 flavor: first.flavor.or(next.flavor),
             })
     }
+}
+
+impl Said {
+    /// A limit that this gave holds where its key, or all of `meta`, has become something
+    /// that says nothing. What that is stays beside it, to be told as ignored.
+    fn outlast_garbage_in(&self, new: &mut Answer) {
+        let is_usable = |limit: &&Limit| !matches!(limit.when, When::Unusable(_));
+        let is_meta_lost = new.limits.iter().any(is_of_meta);
+        if is_meta_lost {
+            new.meta.clone_from(&self.answer.meta);
+        }
+        for known in self.answer.limits.iter().filter(is_usable) {
+            let mut same = new.limits.iter().filter(|new| new.origin == known.origin);
+            if same.clone().next().is_none() && !is_meta_lost || same.any(|new| is_usable(&new)) {
+                continue;
+            }
+            new.limits.push(Limit {
+                confirmed_at: known.confirmed_at.or(Some(self.at)),
+                ..known.clone()
+            });
+        }
+    }
+}
+
+/// It stands for whatever `meta` may have said.
+fn is_of_meta(limit: &Limit) -> bool {
+    limit.origin.starts_with(META_ORIGIN)
 }
 
 fn is_any_usable(limits: &[Limit]) -> bool {
@@ -198,6 +240,54 @@ mod tests {
         // Taken back by the operator, it does not come back from the drive.
         known.note(OPENSTACK, &Ok(answer("a", &[])), 3);
         assert_eq!(limits(&known), []);
+    }
+
+    #[test]
+    fn garbage_in_the_place_of_a_limit_does_not_take_it_back() {
+        let parsed = |meta: &str| {
+            let document = format!(r#"{{"uuid": "a", "meta": {meta}}}"#);
+            super::super::openstack::parse(document.as_bytes(), "openstack")
+        };
+        let origin = "vmstage_deadline in the openstack metadata";
+        let at = |known: &Known| {
+            known
+                .limits()
+                .into_iter()
+                .find_map(|limit| match limit.when {
+                    When::At(at) => Some((at, limit.confirmed_at)),
+                    _ => None,
+                })
+        };
+        for garbage in [
+            r#""x""#,
+            "[]",
+            r#"{"vmstage_deadline": "<html>busy"}"#,
+            r#"{"vmstage_deadline": 1800000001}"#,
+            r#"{"vmstage_deadline": ["1800000001"]}"#,
+        ] {
+            let mut known = Known::default();
+            let good = parsed(r#"{"vmstage_deadline": "1800000000"}"#).unwrap();
+            known.note(OPENSTACK, &Ok(good), 1);
+            let garbled = parsed(garbage).unwrap();
+            known.note(OPENSTACK, &Ok(garbled.clone()), 2);
+            known.note(OPENSTACK, &Ok(garbled.clone()), 3);
+            assert_eq!(at(&known), Some((1_800_000_000, Some(1))), "{garbage}");
+            assert!(known.limits().len() > 1, "{garbage}: nothing is told");
+            // Nor of one that is only held.
+            let mut fresh = Known::default();
+            fresh.note(OPENSTACK, &Ok(garbled), 2);
+            assert!(!fresh.has_heard_of(origin), "{garbage}");
+            known.note(OPENSTACK, &Ok(parsed("{}").unwrap()), 4);
+            assert_eq!(at(&known), None, "{garbage}");
+        }
+    }
+
+    #[test]
+    fn a_service_that_has_had_the_document_is_not_without_it_after_one_404() {
+        let mut known = Known::default();
+        known.note(OPENSTACK, &Ok(answer("a", &[])), 1);
+        known.note(OPENSTACK, &refused(404), 2);
+        assert!(!known.openstack_is_absent);
     }
 
     #[test]

@@ -14,13 +14,13 @@ pub mod show;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::config::{Config, Source};
 use crate::deadline::{self, Decision, Limit, When};
-use crate::{clock, lease, status};
+use crate::{atomic_file, clock, lease, status};
 use http::{Cause, Client, Failure};
 use known::Known;
 use machine_features::{Environment, Locations, Session};
@@ -97,8 +97,38 @@ pub struct Metadata<'a> {
     environment: Environment,
     features: Session,
     known: Known,
+    spoken: Spoken,
     /// How often it was asked again.
     rounds: u32,
+}
+
+/// That OpenStack's service has answered in this boot, for those that are started later
+/// and find it silent. A file that has the boot's id in it.
+struct Spoken {
+    file: PathBuf,
+    in_boot: Option<String>,
+}
+
+impl Spoken {
+    fn read(directory: PathBuf) -> Spoken {
+        let file = directory.join("openstack-answered");
+        let in_boot = std::fs::read_to_string(&file).ok();
+        Spoken { file, in_boot }
+    }
+
+    fn is_noted(&self) -> bool {
+        self.in_boot.is_some() && self.in_boot == status::boot_id().ok()
+    }
+
+    fn note(&mut self) {
+        if self.is_noted() {
+            return;
+        }
+        self.in_boot = status::boot_id().ok();
+        let boot = self.in_boot.as_deref().unwrap_or_default();
+        // Where it cannot be kept, a deadline that is held says the same of most.
+        let _ = atomic_file::replace(&self.file, boot.as_bytes(), 0o644);
+    }
 }
 
 /// How much of the features is asked for in a round.
@@ -129,6 +159,7 @@ impl<'a> Metadata<'a> {
             environment,
             features: Session::default(),
             known: Known::default(),
+            spoken: Spoken::read(status::runtime_directory()),
             rounds: 0,
         }
     }
@@ -182,6 +213,9 @@ impl<'a> Metadata<'a> {
             let outcome = self.try_once(&turns[next].who, features, end);
             if let Who::Source(source) = turns[next].who {
                 self.known.note(source, &outcome, clock::now());
+                if source == Source::Openstack && outcome.is_ok() {
+                    self.spoken.note();
+                }
             }
             note(&mut turns, next, outcome, end, again);
         }
@@ -191,7 +225,9 @@ impl<'a> Metadata<'a> {
 
     /// Which of the service's two sources is asked again: EC2 where there is no OpenStack.
     fn to_ask_again(&self) -> Vec<Source> {
-        let preferred = match self.known.openstack_is_absent {
+        // It may only have been late.
+        let once_more = self.rounds % 10 == 9;
+        let preferred = match self.known.openstack_is_absent && !once_more {
             true => [Source::Ec2, Source::Openstack],
             false => [Source::Openstack, Source::Ec2],
         };
@@ -235,6 +271,7 @@ impl<'a> Metadata<'a> {
         own.into_iter()
             .chain(of_sources)
             .chain(self.features.limits())
+            .filter(|limit| !self.is_outdated(limit))
             .collect()
     }
 
@@ -251,6 +288,7 @@ impl<'a> Metadata<'a> {
         id: Option<&str>,
         now: &lease::Now,
     ) -> (Decision, Vec<String>) {
+        let held = held.filter(|limit| !self.is_outdated(limit));
         let limits: Vec<Limit> = self.limits().into_iter().chain(held).collect();
         let ids: Vec<&str> = self.known.ids().chain(id).collect();
         let lease = lease::take(Path::new(lease::DIRECTORY), &ids, now);
@@ -264,6 +302,13 @@ impl<'a> Metadata<'a> {
         warnings
             .extend(ignored.map(|limit| format!("{} is ignored: {}", limit.origin, limit.reason)));
         (decision, warnings)
+    }
+
+    /// The config drive is frozen at launch. What the service said in this boot, to this
+    /// process or another, is newer: also that there is no limit any more.
+    fn is_outdated(&self, limit: &Limit) -> bool {
+        limit.origin.ends_with(config_drive::ORIGIN)
+            && (self.known.has_openstack() || self.spoken.is_noted())
     }
 
     /// The configured grace, or a longer one that a source asks for.
@@ -532,6 +577,31 @@ fn without_control(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_frozen_limit_of_the_drive_does_not_come_back_when_the_service_falls_silent() {
+        let config = Config::default();
+        let directory = std::env::temp_dir().join(format!("vmstage-spoken-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let fresh = || {
+            let mut metadata = Metadata::new(&config);
+            metadata.spoken = Spoken::read(directory.clone());
+            let drive = br#"{"uuid": "a", "meta": {"vmstage_deadline": "1800000000"}}"#;
+            let drive = openstack::parse(drive, "config drive").unwrap();
+            metadata.known.note(Source::ConfigDrive, &Ok(drive), 1);
+            metadata
+        };
+        let mut first = fresh();
+        assert_eq!(first.limits().len(), 1);
+        first.spoken.note();
+        // As after a restart.
+        let second = fresh();
+        assert_eq!(second.limits(), []);
+        // Of another boot it says nothing.
+        std::fs::write(directory.join("openstack-answered"), "another").unwrap();
+        assert_eq!(fresh().limits().len(), 1);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
 
     #[test]
     fn only_in_the_first_minutes_is_a_404_one_for_the_moment() {

@@ -14,7 +14,11 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::http::{Cause, Client, Failure};
 use super::{Answer, NoAnswer, printable};
+use crate::deadline::{Limit, When};
 use crate::{deadline, lease, status};
+
+/// What a limit's origin begins with where all of `meta` is of no use.
+pub const META_ORIGIN: &str = "meta in the ";
 
 pub const PATH: &str = "openstack/latest/meta_data.json";
 
@@ -33,7 +37,7 @@ pub fn parse(text: &[u8], source: &str) -> Result<Answer, String> {
     }
     let document: Document = serde_json::from_slice(text)
         .map_err(|e| format!("the answer is not the JSON it should be: {e}"))?;
-    if document.is_empty() {
+    if !document.has_uuid() {
         return Err("the answer is JSON, but not that of an instance".into());
     }
     let mut warnings = Vec::new();
@@ -57,17 +61,24 @@ pub fn parse(text: &[u8], source: &str) -> Result<Answer, String> {
         warnings.push(format!("uuid: {reason}; ignored"));
         instance.id = None;
     }
+    let mut lost = None;
     let meta = match document.meta {
         Json::Absent => BTreeMap::new(),
         Json::Object(values) => strings_of(values, &mut warnings),
         other => {
             let kind = other.kind();
             warnings.push(format!("meta is {kind}, not an object; ignored"));
+            lost = Some(Limit {
+                origin: format!("{META_ORIGIN}{source} metadata"),
+                when: When::Unusable(format!("it is {kind}, not an object")),
+                confirmed_at: None,
+            });
             BTreeMap::new()
         }
     };
+    let limits = deadline::plain_keys(&meta, source);
     Ok(Answer {
-        limits: deadline::plain_keys(&meta, source),
+        limits: limits.into_iter().chain(lost).collect(),
         instance,
         meta,
         warnings,
@@ -84,6 +95,10 @@ fn strings_of(values: Vec<(String, Text)>, warnings: &mut Vec<String>) -> BTreeM
     for (key, value) in values {
         match value {
             Json::String(text) => drop(strings.insert(key, text)),
+            // Somebody meant a limit: it is told of as one that cannot be used.
+            other if key.starts_with("vmstage_") => {
+                drop(strings.insert(key, format!("({}, not a string)", other.kind())));
+            }
             other => others.push(format!("{} ({})", printable(&key), other.kind())),
         }
     }
@@ -114,15 +129,9 @@ struct Document {
 }
 
 impl Document {
-    fn is_empty(&self) -> bool {
-        let fields = [
-            &self.uuid,
-            &self.name,
-            &self.project_id,
-            &self.availability_zone,
-        ];
-        fields.iter().all(|field| matches!(field, Json::Absent))
-            && matches!(self.meta, Json::Absent)
+    /// Every instance has one, and an error in the form of JSON has none.
+    fn has_uuid(&self) -> bool {
+        !matches!(self.uuid, Json::Absent)
     }
 }
 
@@ -305,6 +314,10 @@ mod tests {
             ("null", "not a JSON object"),
             ("{}", "not that of an instance"),
             (r#"{"error": "busy"}"#, "not that of an instance"),
+            (
+                r#"{"name": "ServiceUnavailable"}"#,
+                "not that of an instance",
+            ),
             (r#"{"uuid": "a", "na"#, "EOF"),
             (r#"{"uuid": "a"} x"#, "trailing characters"),
         ];
@@ -332,7 +345,10 @@ mod tests {
     #[test]
     fn many_wrong_values_are_one_short_warning() {
         let values: Vec<String> = (0..1000).map(|n| format!("\"k{n}\": {n}")).collect();
-        let answer = parsed(&format!(r#"{{"meta": {{{}}}}}"#, values.join(",")));
+        let answer = parsed(&format!(
+            r#"{{"uuid": "a", "meta": {{{}}}}}"#,
+            values.join(",")
+        ));
         assert_eq!(answer.warnings.len(), 1);
         assert!(answer.warnings[0].ends_with("k4 (a number) and 995 more"));
     }

@@ -163,9 +163,11 @@ fn shown_limit(limit: &Limit) -> ShownLimit<'_> {
 }
 
 /// What a key's name has in it where its value is nobody else's business.
-const SECRET: [&str; 9] = [
+const SECRET: [&str; 11] = [
     "pass",
-    "pwd",
+    "auth",
+    "pw",
+    "sig",
     "secret",
     "token",
     "key",

@@ -43,6 +43,16 @@ pub fn outcome(status: &mut Status, ready: Option<&Ready>, config: &Config) {
     publish_files(status, config);
 }
 
+/// Whether another boot has said since what became of it. `watch` may have as well: of
+/// the deadline, which it knows no worse.
+pub fn is_outdated(told: &Status) -> bool {
+    let boot = |status: &Status| (status.started_at.clone(), status.staging.clone());
+    match Status::read() {
+        Ok(Some(written)) => boot(&written) != boot(told),
+        _ => false,
+    }
+}
+
 /// Tells when the machine must be gone, or that nothing limits it.
 pub fn deadline(status: &Status, config: &Config) {
     note("the status file", status.write());

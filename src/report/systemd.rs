@@ -1,26 +1,61 @@
 //! The service manager, where it asks to be told (`$NOTIFY_SOCKET`, sd_notify(3)).
 
+use std::env;
+use std::io::ErrorKind;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
-use sd_notify::NotifyState;
 
 use super::console;
 use crate::clock;
 use crate::staging::directories::Ready;
 use crate::status::Status;
 
+/// How long a service manager may leave its queue full. sd_notify(3) itself would wait
+/// for ever, and the machine with it.
+const PATIENCE: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_millis(20);
+
 /// `READY=1`, which takes a [`Ready`] to say.
 pub fn ready(_: &Ready, status: &Status) -> Result<()> {
-    let text = console::line(status, clock::now());
-    sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(&text)])
-        .context("cannot write to $NOTIFY_SOCKET")
+    let line = console::line(status, clock::now());
+    notify(&format!("READY=1\nSTATUS={line}\n"), PATIENCE)
 }
 
 /// `READY=1` of `watch`, which is ready when it watches.
 pub fn watching() -> Result<()> {
-    sd_notify::notify(&[NotifyState::Ready]).context("cannot write to $NOTIFY_SOCKET")
+    notify("READY=1\n", PATIENCE)
 }
 
 /// `STATUS=`: the line that `systemctl status` shows.
 pub fn text(text: &str) -> Result<()> {
-    sd_notify::notify(&[NotifyState::Status(text)]).context("cannot write to $NOTIFY_SOCKET")
+    notify(&format!("STATUS={text}\n"), Duration::ZERO)
+}
+
+fn notify(message: &str, patience: Duration) -> Result<()> {
+    let Some(name) = env::var_os("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
+        return Ok(());
+    };
+    let told = match name.as_bytes().strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name),
+        None => SocketAddr::from_pathname(&name),
+    }
+    .and_then(|address| {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        let start = Instant::now();
+        loop {
+            match socket.send_to_addr(message.as_bytes(), &address) {
+                Err(e) if e.kind() == ErrorKind::WouldBlock && start.elapsed() < patience => {
+                    sleep(RETRY);
+                }
+                sent => return sent,
+            }
+        }
+    });
+    told.map(drop).context("cannot write to $NOTIFY_SOCKET")
 }

@@ -134,6 +134,7 @@ pub struct Watch<'a> {
     ordered_off: Option<Duration>,
     has_asked: bool,
     told: Option<Told>,
+    last_status: Option<Status>,
 }
 
 /// What consumers were told last.
@@ -163,6 +164,7 @@ impl<'a> Watch<'a> {
             ordered_off: None,
             has_asked: false,
             told: None,
+            last_status: None,
         };
         watch.decide(now);
         watch.publish();
@@ -253,7 +255,7 @@ impl<'a> Watch<'a> {
 
     /// Works out the deadline from everything that is known now.
     fn decide(&mut self, now: Moment) {
-        self.hold();
+        self.hold(now);
         let id = self
             .instance
             .as_ref()
@@ -277,7 +279,7 @@ impl<'a> Watch<'a> {
     /// Holds on to what the status says, which `boot` may write after this has started,
     /// for as long as the source that said so is silent. What the image or a lifetime
     /// says is worked out anew, by a clock that may have been set since.
-    fn hold(&mut self) {
+    fn hold(&mut self, now: Moment) {
         let Ok(Some(status)) = Status::read() else {
             return;
         };
@@ -285,14 +287,22 @@ impl<'a> Watch<'a> {
             self.instance = status.instance;
         }
         let held = status.deadline.filter(|deadline| {
+            let confirmed_at = deadline.confirmed_at.as_deref().and_then(clock::parse_utc);
             // By a clock that has been set since, a lifetime ends at another time.
             let is_stale = deadline.origin.starts_with("vmstage_lifetime")
-                && self.progress.done.clock_set_at > 0;
-            deadline.confirmed_at.is_some()
-                && !is_stale
-                && !self.metadata.has_heard_of(&deadline.origin)
+                && confirmed_at < self.clock_set_at(now);
+            confirmed_at.is_some() && !is_stale && !self.metadata.has_heard_of(&deadline.origin)
         });
         self.held = held.as_ref().map(Limit::held);
+    }
+
+    /// In Unix seconds by the clock as it is now; None where it has not been set.
+    fn clock_set_at(&self, now: Moment) -> Option<u64> {
+        let since_then = now
+            .uptime
+            .as_secs()
+            .checked_sub(self.progress.done.clock_set_at)?;
+        (self.progress.done.clock_set_at > 0).then(|| now.wall.saturating_sub(since_then))
     }
 
     fn keep_trust(&mut self, now: Moment) {
@@ -323,10 +333,15 @@ impl<'a> Watch<'a> {
 
     /// Brings the status up to date, and tells everybody else what changed, if it did.
     fn publish(&mut self) {
-        let mut status = match Status::read() {
-            Ok(Some(status)) => status,
-            Ok(None) => return syslog::warn_once("there is no status of this boot to add to"),
+        // `boot` may be about to write what became of another one.
+        let turn = status::lock();
+        let read = match Status::read() {
+            // It could not be written the last time: /run was full, say.
+            Ok(read) => read.or(self.last_status.take()),
             Err(e) => return syslog::warn_once(&format!("{e:#}")),
+        };
+        let Some(mut status) = read else {
+            return syslog::warn_once("there is no status of this boot to add to");
         };
         let deadline = self.deadline.as_ref();
         let written = status.deadline.take();
@@ -336,7 +351,9 @@ impl<'a> Watch<'a> {
         if !self.asked.is_empty() {
             status.sources = self.asked.iter().map(Asked::published).collect();
         }
-        report::note("the status file", status.write());
+        report::note("the status file", status.put());
+        drop(turn);
+        self.last_status = Some(status.clone());
 
         // When it was last confirmed is for the status alone.
         let unconfirmed = |deadline: status::Deadline| status::Deadline {
