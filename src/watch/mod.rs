@@ -152,7 +152,7 @@ impl<'a> Watch<'a> {
             instance: status.and_then(|status| status.instance),
             deadline: None,
             asked: Vec::new(),
-            trust: Trust::new(now, progress.done.clock_set_at),
+            trust: progress.trust.unwrap_or_else(|| Trust::new(now)),
             progress,
             drain: None,
             next_ask: now.uptime + schedule::first_ask(jitter()),
@@ -164,6 +164,7 @@ impl<'a> Watch<'a> {
             has_asked: false,
             told: None,
         };
+        watch.follow_the_clocks(now);
         watch.decide(now);
         watch.publish();
         watch
@@ -179,14 +180,10 @@ impl<'a> Watch<'a> {
 
     /// One look at the clocks, and whatever is due by them.
     pub fn tick(&mut self, now: Moment) {
-        let stepped = self.trust.notice(now);
-        if let Some(step) = stepped {
-            info!("the clock was set by {step} s");
-            self.keep_trust(now);
-        }
+        let stepped = self.follow_the_clocks(now);
         let asked = self.ask_if_due(now);
         let noticed = self.ask_for_spot_notice_if_due(now);
-        if asked || noticed || stepped.is_some() {
+        if asked || noticed || stepped {
             self.decide(now);
             self.publish();
         }
@@ -295,10 +292,16 @@ impl<'a> Watch<'a> {
         self.held = held.as_ref().map(Limit::held);
     }
 
-    fn keep_trust(&mut self, now: Moment) {
+    /// Says whether the wall clock was set, also while no `watch` was running.
+    fn follow_the_clocks(&mut self, now: Moment) -> bool {
+        let stepped = self.trust.notice(now);
         let mut done = self.progress.done.clone();
-        done.clock_set_at = now.uptime.as_secs();
-        self.progress.keep(done);
+        if let Some(step) = stepped {
+            info!("the clock was set by {step} s");
+            done.clock_set_at = now.uptime.as_secs();
+        }
+        self.progress.keep(done, self.trust);
+        stepped.is_some()
     }
 
     fn say_how_it_moved(&self, new: Option<&Deadline>, now: Moment) {
@@ -370,7 +373,7 @@ impl<'a> Watch<'a> {
             self.trust.lasted(),
         );
         // Before it is done: after a crash in between it is better left out than done twice.
-        self.progress.keep(done);
+        self.progress.keep(done, self.trust);
         if !steps.contains(&Step::PowerOff) {
             self.ordered_off = None;
         }
@@ -465,6 +468,6 @@ impl<'a> Watch<'a> {
     fn keep_called_back(&mut self) {
         let mut done = self.progress.done.clone();
         done.called_back = true;
-        self.progress.keep(done);
+        self.progress.keep(done, self.trust);
     }
 }
