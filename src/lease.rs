@@ -4,8 +4,12 @@
 //! that was saved and launched again starts anew. All ids that were given in one boot
 //! are names of one instance (OpenStack and EC2 have different ones for it): the
 //! earliest first boot of theirs counts, and no other id renews the lease because
-//! another source gives it. What a record says depends on the clock of that first boot,
-//! which nobody vouches for. So:
+//! another source gives it. But an EC2 id may be a small counter, as Nova's are, and come
+//! again in another cloud: its record says which uuid it belonged to, and where another
+//! one is known now, it is another instance's, does not count and is replaced.
+//!
+//! What a record says depends on the clock of that first boot, which nobody vouches for.
+//! So:
 //!
 //! - a clock that stands before [`clock::EARLIEST`] is known to be wrong: nothing is
 //!   recorded, and lifetimes count from this boot;
@@ -61,6 +65,18 @@ struct Record {
     first_boot: u64,
     /// The boot that was the first; None where the record replaces a damaged one.
     boot_id: Option<String>,
+    /// Under an EC2 id: the uuid of the instance, where one was known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    uuid: Option<String>,
+}
+
+/// Where the record under an id is.
+#[derive(Debug)]
+struct Place {
+    file: PathBuf,
+    /// The instance's, as far as they are known; none where the id alone says whose record
+    /// it is.
+    uuids: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -77,8 +93,6 @@ struct Settled {
     first_boot: u64,
     /// What the record says from now on; None where the clock or the record is wrong.
     record: Option<Record>,
-    /// That is not what it says now.
-    is_new: bool,
     warning: Option<String>,
 }
 
@@ -114,14 +128,10 @@ pub fn take(directory: &Path, ids: &[&str], now: &Now) -> Lease {
     if names.is_empty() {
         state.warn("no source gave an instance id; lifetimes count from this boot".into());
     }
-    let records: Vec<PathBuf> = names
-        .iter()
-        .map(|id| directory.join(file_name(id)))
-        .collect();
-    let (mut settled, mut missing) = state.settle(&records, now);
+    let (mut settled, mut missing) = state.settle(places(directory, &names), now);
     if settled.is_empty() {
         // What counted while nobody had said who this is.
-        let nobody = state.settle(&[directory.join(ANONYMOUS)], now);
+        let nobody = state.settle(vec![Place::of_its_own(directory.join(ANONYMOUS))], now);
         settled = nobody.0;
         if names.is_empty() {
             missing = nobody.1;
@@ -130,7 +140,9 @@ pub fn take(directory: &Path, ids: &[&str], now: &Now) -> Lease {
     let earliest = settled.into_iter().min_by_key(|settled| settled.first_boot);
     let first = earliest.unwrap_or_else(|| settle(Found::Nothing, now));
     if let Some(record) = &first.record {
-        missing.iter().for_each(|file| state.write(file, record));
+        for place in &missing {
+            state.write(&place.file, &place.claimed(record.clone()));
+        }
     }
     first
         .warning
@@ -139,6 +151,41 @@ pub fn take(directory: &Path, ids: &[&str], now: &Now) -> Lease {
     Lease {
         first_boot: first.first_boot,
         warnings: state.warnings,
+    }
+}
+
+fn places(directory: &Path, names: &BTreeSet<String>) -> Vec<Place> {
+    let (ec2, uuids): (Vec<&String>, Vec<&String>) =
+        names.iter().partition(|id| id.starts_with(EC2));
+    let file = |id: &String| directory.join(file_name(id));
+    let own = uuids.iter().map(|id| Place::of_its_own(file(id)));
+    let shared = ec2.iter().map(|id| Place {
+        file: file(id),
+        uuids: uuids.iter().map(ToString::to_string).collect(),
+    });
+    own.chain(shared).collect()
+}
+
+impl Place {
+    fn of_its_own(file: PathBuf) -> Place {
+        Place {
+            file,
+            uuids: Vec::new(),
+        }
+    }
+
+    /// Made by an instance with another uuid.
+    fn is_another_ones(&self, record: &Record) -> bool {
+        let is_known = |uuid| self.uuids.contains(uuid);
+        !self.uuids.is_empty() && !record.uuid.as_ref().is_none_or(is_known)
+    }
+
+    /// The record as it is kept here: it says whose it is, as soon as that is known.
+    fn claimed(&self, mut record: Record) -> Record {
+        if record.uuid.is_none() || self.is_another_ones(&record) {
+            record.uuid = self.uuids.first().cloned();
+        }
+        record
     }
 }
 
@@ -179,15 +226,27 @@ impl State<'_> {
     }
 
     /// What each record comes to, and which ones there are not.
-    fn settle(&mut self, files: &[PathBuf], now: &Now) -> (Vec<Settled>, Vec<PathBuf>) {
+    fn settle(&mut self, places: Vec<Place>, now: &Now) -> (Vec<Settled>, Vec<Place>) {
         let (mut all, mut missing) = (Vec::new(), Vec::new());
-        for file in files {
+        for place in places {
+            let file = &place.file;
             match find(file).map(|found| of_this_boot_only(found, file, now)) {
-                Ok(Found::Nothing) => missing.push(file.clone()),
+                Ok(Found::Nothing) => missing.push(place),
+                Ok(Found::Record(record)) if place.is_another_ones(&record) => {
+                    self.warn(format!(
+                        "{} is another instance's and does not count",
+                        file.display()
+                    ));
+                    missing.push(place);
+                }
                 Ok(found) => {
-                    let settled = settle(found, now);
-                    if let (true, Some(record)) = (settled.is_new, &settled.record) {
-                        self.write(file, record);
+                    let mut settled = settle(found.clone(), now);
+                    settled.record = settled.record.map(|record| place.claimed(record));
+                    match &settled.record {
+                        Some(record) if found != Found::Record(record.clone()) => {
+                            self.write(file, record);
+                        }
+                        _ => {}
                     }
                     settled.warning.iter().for_each(|w| self.warn(w.clone()));
                     all.push(settled);
@@ -226,6 +285,9 @@ pub fn usable_id(id: &str) -> Result<&str, String> {
 /// The record of an instance that nobody named: it is good for one boot.
 const ANONYMOUS: &str = "first-boot.json";
 
+/// What an EC2 id begins with: `i-00000005`, `i-0123456789abcdef0`.
+const EC2: &str = "i-";
+
 const NAMES: &str = "names.json";
 
 /// More than sources have for an instance.
@@ -251,7 +313,6 @@ fn settle(found: Found, now: &Now) -> Settled {
     let this_boot = |warning: Option<String>| Settled {
         first_boot: booted_at,
         record: None,
-        is_new: false,
         warning,
     };
     let recorded_now = |warning: Option<String>| Settled {
@@ -259,8 +320,8 @@ fn settle(found: Found, now: &Now) -> Settled {
         record: Some(Record {
             first_boot: booted_at,
             boot_id: Some(now.boot_id.clone()),
+            uuid: None,
         }),
-        is_new: true,
         warning,
     };
     if now.unix < clock::EARLIEST {
@@ -275,8 +336,8 @@ fn settle(found: Found, now: &Now) -> Settled {
             record: Some(Record {
                 first_boot: written,
                 boot_id: None,
+                uuid: None,
             }),
-            is_new: true,
             warning: Some(format!(
                 "the record of the first boot is damaged; lifetimes count from {}, when it was \
                  written",
@@ -304,7 +365,6 @@ fn settle(found: Found, now: &Now) -> Settled {
                 Settled {
                     first_boot: record.first_boot,
                     record: Some(record),
-                    is_new: false,
                     warning: None,
                 }
             }
@@ -428,6 +488,69 @@ mod tests {
         let launched_again = boot("4", MONDAY + 12 * HOUR, 30);
         let lease = take(&state.0, &["i-2", "uuid-2"], &launched_again);
         assert_eq!(lease, silent(MONDAY + 12 * HOUR));
+    }
+
+    /// Five hours after the old one was first booted, its image is launched with a state
+    /// that holds its records, and gets the same EC2 id.
+    fn launched_again(name: &str) -> (Scratch, Now) {
+        let state = Scratch::new(name);
+        let old = take(&state.0, &["uuid-1", "i-5"], &boot("1", MONDAY, 30));
+        assert_eq!(old, silent(MONDAY));
+        (state, boot("2", MONDAY + 5 * HOUR, 30))
+    }
+
+    #[test]
+    fn an_ec2_id_that_comes_again_with_another_uuid_inherits_no_lease() {
+        let (state, now) = launched_again("comes-again");
+        let lease = take(&state.0, &["uuid-2", "i-5"], &now);
+        assert_eq!(lease.first_boot, MONDAY + 5 * HOUR);
+        assert!(said(&lease, "another instance's"), "{lease:?}");
+        // OpenStack falls silent: the record is its own now, in this boot and the next.
+        for now in [now, boot("3", MONDAY + 9 * HOUR, 30)] {
+            assert_eq!(
+                state.take(Some("i-5"), &now),
+                silent(MONDAY + 5 * HOUR),
+                "{now:?}"
+            );
+        }
+        // And so it is where only one of the two answers, in whatever order.
+        for (first, then) in [("i-5", "uuid-3"), ("uuid-3", "i-5")] {
+            let (state, now) = launched_again(&format!("{first}-first"));
+            state.take(Some(first), &now);
+            let lease = state.take(Some(then), &now);
+            assert_eq!(lease.first_boot, MONDAY + 5 * HOUR, "{first} first");
+            let later = boot("3", MONDAY + 9 * HOUR, 30);
+            assert_eq!(
+                state.take(Some("i-5"), &later),
+                silent(MONDAY + 5 * HOUR),
+                "{first} first"
+            );
+        }
+    }
+
+    #[test]
+    fn an_ec2_id_that_was_known_before_the_uuid_is_claimed_by_it() {
+        let state = Scratch::new("claimed");
+        state.take(Some("i-5"), &boot("1", MONDAY, 30));
+        state.take(Some("uuid-1"), &boot("1", MONDAY, 90));
+        let second = boot("2", MONDAY + 5 * HOUR, 30);
+        // It is the same instance, whichever of its names is given.
+        assert_eq!(state.take(Some("i-5"), &second), silent(MONDAY));
+        assert_eq!(state.take(Some("uuid-1"), &second), silent(MONDAY));
+        let launched_again = boot("3", MONDAY + 9 * HOUR, 30);
+        let lease = take(&state.0, &["i-5", "uuid-2"], &launched_again);
+        assert_eq!(lease.first_boot, MONDAY + 9 * HOUR);
+    }
+
+    #[test]
+    fn a_record_under_an_ec2_id_that_does_not_say_whose_it_is_counts() {
+        let state = Scratch::new("unclaimed");
+        fs::create_dir_all(&state.0).unwrap();
+        let text = format!(r#"{{"first_boot": {MONDAY}, "boot_id": "1"}}"#);
+        fs::write(state.file("i-5"), text).unwrap();
+        let second = boot("2", MONDAY + 5 * HOUR, 30);
+        let lease = take(&state.0, &["i-5", "uuid-1"], &second);
+        assert_eq!(lease, silent(MONDAY));
     }
 
     #[test]

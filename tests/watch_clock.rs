@@ -5,6 +5,7 @@ mod common;
 mod server;
 
 use std::fs::{self, Permissions};
+use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,6 +26,9 @@ claims!(
     a_clock_that_ntp_sets_years_ahead_later_ends_nothing_before_min_uptime_has_passed,
     a_clock_that_ntp_sets_years_back_early_moves_the_lease_with_it,
     a_clock_that_is_years_ahead_ends_nothing_before_min_uptime_has_passed,
+    a_clock_that_was_set_while_no_watch_ran_ends_nothing_before_min_uptime_has_passed,
+    a_watch_that_starts_late_ends_nothing_before_min_uptime_has_passed,
+    a_watch_that_is_restarted_goes_on_trusting_a_clock_that_was_not_set,
 );
 
 const HOUR: u64 = 3600;
@@ -153,6 +157,11 @@ fn nothing_is_really_ended() {
 /// The uptime in seconds at which this machine is ended, if it is within so many: its wall
 /// clock says `wall` of the uptime. Not a second longer: what follows is reboot(2).
 fn ended_at(configuration: &str, wall: impl Fn(u64) -> u64, within: u64) -> Option<u64> {
+    ended_by(configuration, wall, &[MINUTE..within])
+}
+
+/// The same where a watch runs only from one uptime to another, and then another one.
+fn ended_by(configuration: &str, wall: impl Fn(u64) -> u64, watches: &[Range<u64>]) -> Option<u64> {
     nothing_is_really_ended();
     let text = format!("[deadline]\naction = \"poweroff\"\n{configuration}");
     let config = Config::parse(&text).unwrap();
@@ -160,10 +169,12 @@ fn ended_at(configuration: &str, wall: impl Fn(u64) -> u64, within: u64) -> Opti
         wall: wall(up),
         uptime: Duration::from_secs(up),
     };
-    let mut watch = Watch::start(&config, moment(60));
-    (61..within).find(|up| {
-        watch.tick(moment(*up));
-        Path::new("/run/off").exists()
+    watches.iter().find_map(|watched| {
+        let mut watch = Watch::start(&config, moment(watched.start));
+        (watched.start + 1..watched.end).find(|up| {
+            watch.tick(moment(*up));
+            Path::new("/run/off").exists()
+        })
     })
 }
 
@@ -222,7 +233,7 @@ fn a_clock_that_is_years_ahead_ends_nothing_before_min_uptime_has_passed() {
         // Set back before it is believed, the deadline is in the future, and holds then.
         (9 * MINUTE, 2 * HOUR),
         // Never set back, it is believed in the end.
-        (u64::MAX, 10 * MINUTE),
+        (u64::MAX, MINUTE + 10 * MINUTE),
     ] {
         machine();
         fs::create_dir("/var/lib/features").unwrap();
@@ -230,4 +241,41 @@ fn a_clock_that_is_years_ahead_ends_nothing_before_min_uptime_has_passed() {
         let wall = |up| up + if up < set_at { START + YEARS } else { START };
         assert_eq!(ended_at(features, wall, 3 * HOUR), Some(ended));
     }
+}
+
+fn a_clock_that_was_set_while_no_watch_ran_ends_nothing_before_min_uptime_has_passed() {
+    machine();
+    let wall = |up| {
+        up + if up < HOUR {
+            LONG_AGO
+        } else {
+            LONG_AGO + YEARS
+        }
+    };
+    let watches = [MINUTE..30 * MINUTE, 5 * HOUR..6 * HOUR];
+    let ended = ended_by(A_LEASE, wall, &watches);
+    assert_eq!(ended, Some(5 * HOUR + 10 * MINUTE));
+}
+
+fn a_watch_that_starts_late_ends_nothing_before_min_uptime_has_passed() {
+    machine();
+    // By a lease that passed long ago, or seems to have.
+    let wall = |up| LONG_AGO + 40 * HOUR + up;
+    fs::create_dir("/var/lib/features").unwrap();
+    fs::write("/var/lib/features/shutdowntime", LONG_AGO.to_string()).unwrap();
+    let features = "[metadata]\nsources = []\nmachinefeatures = \"/var/lib/features\"\n";
+    // Also where it is restarted in between: from when the first one started.
+    let watches = [
+        5 * HOUR..5 * HOUR + 4 * MINUTE,
+        5 * HOUR + 5 * MINUTE..6 * HOUR,
+    ];
+    let ended = ended_by(features, wall, &watches);
+    assert_eq!(ended, Some(5 * HOUR + 10 * MINUTE));
+}
+
+fn a_watch_that_is_restarted_goes_on_trusting_a_clock_that_was_not_set() {
+    machine();
+    let watches = [MINUTE..30 * MINUTE, 36 * HOUR + MINUTE..37 * HOUR];
+    let ended = ended_by(A_LEASE, |up| START + up, &watches);
+    assert_eq!(ended, Some(36 * HOUR + MINUTE + 1));
 }

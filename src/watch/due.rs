@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config;
 
 /// The two clocks. The wall clock may be set at any time; the monotonic one only runs.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Moment {
     /// Unix seconds.
     pub wall: u64,
@@ -87,23 +87,27 @@ pub fn due(
 }
 
 /// Follows the two clocks to notice that the wall clock was set.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Trust {
     last: Moment,
-    /// The uptime at which the wall clock was last seen to be set; zero at boot.
+    /// The uptime at which the wall clock was last seen to be set, or, where it was not,
+    /// at which it began to be followed.
     since: Duration,
 }
 
 /// Clocks drift, and slewing moves them by at most 500 ppm; this is no such thing.
 const STEP: Duration = Duration::from_secs(30);
 
+/// How often the clocks are written down for a `watch` after this one.
+const NOTE_PERIOD: Duration = Duration::from_secs(60);
+
 impl Trust {
-    /// Where watching starts. What happened to the clock since boot is known only as far
-    /// as a `watch` before this one saw it set, at this uptime.
-    pub fn new(now: Moment, clock_set_at: u64) -> Trust {
+    /// Where nobody followed the clocks before in this boot: what happened to them until
+    /// now nobody knows.
+    pub fn new(now: Moment) -> Trust {
         Trust {
             last: now,
-            since: Duration::from_secs(clock_set_at),
+            since: now.uptime,
         }
     }
 
@@ -120,9 +124,15 @@ impl Trust {
         stepped.then_some(step)
     }
 
-    /// For how long the wall clock has not been set.
+    /// For how long the wall clock is known not to have been set.
     pub fn lasted(&self) -> Duration {
         self.last.uptime.saturating_sub(self.since)
+    }
+
+    /// Whether this, written down, still says enough of what is known `later`.
+    pub fn stands_for(&self, later: &Trust) -> bool {
+        let age = later.last.uptime.saturating_sub(self.last.uptime);
+        self.since == later.since && age < NOTE_PERIOD
     }
 }
 
@@ -233,9 +243,9 @@ mod tests {
             wall,
             uptime: Duration::from_secs(uptime),
         };
-        let mut trust = Trust::new(moment(1_000, 5), 0);
+        let mut trust = Trust::new(moment(1_000, 5));
         assert_eq!(trust.notice(moment(1_060, 65)), None);
-        assert_eq!(trust.lasted(), Duration::from_secs(65));
+        assert_eq!(trust.lasted(), Duration::from_secs(60));
         // Half a minute is a machine that was busy.
         assert_eq!(trust.notice(moment(1_150, 125)), None);
         // NTP sets a clock that was years off, forwards and backwards.
@@ -251,5 +261,22 @@ mod tests {
                 .notice(moment(1_000, 200))
                 .is_some_and(|step| step < 0)
         );
+    }
+
+    #[test]
+    fn the_clocks_are_written_down_once_a_minute_and_when_one_is_set() {
+        let moment = |wall, uptime| Moment {
+            wall,
+            uptime: Duration::from_secs(uptime),
+        };
+        let mut trust = Trust::new(moment(1_000, 5));
+        let written = trust;
+        trust.notice(moment(1_059, 64));
+        assert!(written.stands_for(&trust));
+        trust.notice(moment(1_060, 65));
+        assert!(!written.stands_for(&trust));
+        let written = trust;
+        trust.notice(moment(5_000, 66));
+        assert!(!written.stands_for(&trust));
     }
 }

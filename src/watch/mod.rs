@@ -153,7 +153,7 @@ impl<'a> Watch<'a> {
             instance: status.and_then(|status| status.instance),
             deadline: None,
             asked: Vec::new(),
-            trust: Trust::new(now, progress.done.clock_set_at),
+            trust: progress.trust.unwrap_or_else(|| Trust::new(now)),
             progress,
             drain: None,
             next_ask: now.uptime + schedule::first_ask(jitter()),
@@ -166,6 +166,7 @@ impl<'a> Watch<'a> {
             told: None,
             last_status: None,
         };
+        watch.follow_the_clocks(now);
         watch.decide(now);
         watch.publish();
         watch
@@ -181,14 +182,10 @@ impl<'a> Watch<'a> {
 
     /// One look at the clocks, and whatever is due by them.
     pub fn tick(&mut self, now: Moment) {
-        let stepped = self.trust.notice(now);
-        if let Some(step) = stepped {
-            info!("the clock was set by {step} s");
-            self.keep_trust(now);
-        }
+        let stepped = self.follow_the_clocks(now);
         let asked = self.ask_if_due(now);
         let noticed = self.ask_for_spot_notice_if_due(now);
-        if asked || noticed || stepped.is_some() {
+        if asked || noticed || stepped {
             self.decide(now);
             self.publish();
         }
@@ -305,10 +302,16 @@ impl<'a> Watch<'a> {
         (self.progress.done.clock_set_at > 0).then(|| now.wall.saturating_sub(since_then))
     }
 
-    fn keep_trust(&mut self, now: Moment) {
+    /// Says whether the wall clock was set, also while no `watch` was running.
+    fn follow_the_clocks(&mut self, now: Moment) -> bool {
+        let stepped = self.trust.notice(now);
         let mut done = self.progress.done.clone();
-        done.clock_set_at = now.uptime.as_secs();
-        self.progress.keep(done);
+        if let Some(step) = stepped {
+            info!("the clock was set by {step} s");
+            done.clock_set_at = now.uptime.as_secs();
+        }
+        self.progress.keep(done, self.trust);
+        stepped.is_some()
     }
 
     fn say_how_it_moved(&self, new: Option<&Deadline>, now: Moment) {
@@ -387,7 +390,7 @@ impl<'a> Watch<'a> {
             self.trust.lasted(),
         );
         // Before it is done: after a crash in between it is better left out than done twice.
-        self.progress.keep(done);
+        self.progress.keep(done, self.trust);
         if !steps.contains(&Step::PowerOff) {
             self.ordered_off = None;
         }
@@ -482,6 +485,6 @@ impl<'a> Watch<'a> {
     fn keep_called_back(&mut self) {
         let mut done = self.progress.done.clone();
         done.called_back = true;
-        self.progress.keep(done);
+        self.progress.keep(done, self.trust);
     }
 }

@@ -1,13 +1,14 @@
-//! What `watch` has done already, kept across a crash, so that nothing is done twice.
+//! What `watch` has done and seen of the clocks already, kept across a crash, so that
+//! nothing is done twice and no clock is set unseen.
 
 use std::fs;
 use std::path::PathBuf;
 
-use log::warn;
 use serde::{Deserialize, Serialize};
 
-use super::due::Done;
+use super::due::{Done, Trust};
 use crate::atomic_file;
+use crate::report::syslog;
 use crate::status::{self, runtime_directory};
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -15,6 +16,8 @@ pub struct Progress {
     /// Of another boot it says nothing.
     boot_id: String,
     pub done: Done,
+    /// As it was a minute ago or less; None where nothing was written in this boot.
+    pub trust: Option<Trust>,
 }
 
 fn path() -> PathBuf {
@@ -32,7 +35,7 @@ impl Progress {
             Some(kept) if kept.boot_id == boot_id => kept,
             _ => Progress {
                 boot_id,
-                done: Done::default(),
+                ..Progress::default()
             },
         }
     }
@@ -45,20 +48,27 @@ impl Progress {
         self.done.drained
     }
 
-    /// Writes down what was done, if that is new.
-    pub fn keep(&mut self, done: Done) {
-        if self.done == done {
+    /// Writes down what was done, if that is new, and once a minute how the clocks stand.
+    pub fn keep(&mut self, done: Done, trust: Trust) {
+        let clocks_are_kept = self.trust.is_some_and(|kept| kept.stands_for(&trust));
+        if self.done == done && clocks_are_kept {
             return;
         }
+        let is_done_anew = self.done != done;
         self.done = done;
+        self.trust = Some(trust);
         let written = serde_json::to_vec(self)
             .map_err(Into::into)
-            .and_then(|text| atomic_file::replace(&path(), &text, 0o600));
+            .and_then(|text| match is_done_anew {
+                true => atomic_file::replace(&path(), &text, 0o600),
+                // Often, and not worth waiting for the disk.
+                false => atomic_file::replace_if_changed(&path(), &text, 0o600).map(drop),
+            });
         if let Err(e) = written {
-            warn!(
+            syslog::warn_once(&format!(
                 "cannot write {}: {e}; after a crash, what is done may be done again",
                 path().display()
-            );
+            ));
         }
     }
 }

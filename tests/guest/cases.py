@@ -376,7 +376,7 @@ drain = ["/bin/sh", "-c", "date +%s >/staging/tmp/drained"]
 """
 
 
-@case("systemd ubuntu minimal", disks=SCRATCH, config=END, metadata={"meta": {"vmstage_lifetime": "120s"}}, waits=True)
+@case("systemd ubuntu minimal", disks=SCRATCH, config=END, metadata={"meta": {"vmstage_lifetime": "4m"}}, waits=True)
 def at_the_deadline_the_vm_drains_and_goes_off(guest):
     line = guest.wait_console(r"vmstage: ready: .*; must be gone by (\S+) ", timeout=400)
     deadline = datetime.fromisoformat(line[1]).timestamp()
