@@ -845,9 +845,13 @@ fn the_service_and_features_at_a_url_share_one_request_a_round() {
     metadata.ask_again(seconds(3));
     let first = both.seen().len();
     assert_eq!(first, 10, "{:?}", both.asked_for());
-    for round in 1..=36 {
+    for _ in 1..=36 {
+        let before = both.seen().len();
         metadata.ask_again(seconds(3));
-        assert_eq!(both.seen().len(), first + round, "{:?}", both.asked_for());
+        let asked = both.asked_for().split_off(before);
+        // A length says nothing without the start that it counts from.
+        let wall_limit = ["GET /jf/wall_limit_secs", "GET /jf/jobstart_secs"];
+        assert!(asked.len() == 1 || asked == wall_limit, "{asked:?}");
     }
     let asked = both.asked_for().split_off(first);
     let times = |path: &str| asked.iter().filter(|line| line.ends_with(path)).count();
@@ -857,6 +861,45 @@ fn the_service_and_features_at_a_url_share_one_request_a_round() {
     assert!(times("/grace_secs") > 0 && times("/wall_limit_secs") > 0);
     assert_eq!(times("/total_cpu") + times("/job_id"), 0);
     assert_eq!(metadata.limits().len(), 2);
+}
+
+const LENGTH: &str = "/mf/wall_limit_secs";
+const START: &str = "/mf/jobstart_secs";
+
+#[test]
+fn a_wall_limit_is_of_one_job_whenever_it_is_read() {
+    // The end of one job, of the next one, and of neither.
+    let (old, new) = (1_795_093_600, 1_795_093_200);
+    let of_old = [(LENGTH, 200, "90000"), (START, 200, "1795003600")];
+    let html = "<html>starting up</html>";
+    let cases: [(&[Said], u64); 7] = [
+        (&[(LENGTH, 200, "7200"), (START, 200, "1795086000")], new),
+        (&[(LENGTH, 200, "7200"), (START, 500, "")], old),
+        (&[(LENGTH, 500, ""), (START, 200, "1795086000")], old),
+        (&[(LENGTH, 200, "7200"), (START, 200, html)], old),
+        (&[(LENGTH, 200, html), (START, 200, "1795086000")], old),
+        (&[(LENGTH, 200, "7200"), (START, 403, "")], old),
+        (&[], old),
+    ];
+    for (case, expected) in cases {
+        let features = Features::saying(&of_old);
+        let place = format!("jobfeatures = \"{}/mf/\"", features.server.url());
+        let config = config(&features.server.url(), &format!("sources = []\n{place}"));
+        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        metadata.ask_again(seconds(3));
+        features.now_say(case);
+        let mut ends = Vec::new();
+        for _ in 0..18 {
+            metadata.ask_again(seconds(3));
+            ends.extend(metadata.limits().into_iter().map(|limit| limit.when));
+        }
+        ends.dedup();
+        let expected = match expected == old {
+            true => vec![When::At(old)],
+            false => vec![When::At(old), When::At(expected)],
+        };
+        assert_eq!(ends, expected, "{case:?}");
+    }
 }
 
 #[test]

@@ -28,21 +28,20 @@ pub struct Session {
 /// The keys of one place.
 type Keys = &'static [&'static str];
 
-/// One request: for this key, or for the base URL.
+/// A request for each of these keys, or one for the base URL where there are none.
 #[derive(Clone, Copy)]
 struct Turn<'a> {
     location: &'a FeaturesLocation,
     keys: Keys,
-    key: Option<&'static str>,
+    wanted: Keys,
 }
 
-const ENDS: [&str; 2] = ["shutdowntime", "shutdowntime_job"];
-const OTHERS: [&str; 4] = [
-    "grace_secs",
-    "grace_secs_job",
-    "wall_limit_secs",
-    "jobstart_secs",
-];
+/// They are of one job, or they say nothing. Should the next job begin between the two
+/// requests, then its start, read last, with the length before is an end to come.
+const WALL: [&str; 2] = ["wall_limit_secs", "jobstart_secs"];
+
+const ENDS: [Keys; 2] = [&["shutdowntime"], &["shutdowntime_job"]];
+const OTHERS: [Keys; 3] = [&["grace_secs"], &["grace_secs_job"], &WALL];
 
 /// What is known of one key.
 #[derive(Debug, Default)]
@@ -80,7 +79,8 @@ impl Session {
         Ok(self.answer(warnings))
     }
 
-    /// Asks again, for a single key where that costs somebody a request.
+    /// Asks again, for a single key where that costs somebody a request, or for the two
+    /// that make a wall limit.
     pub fn ask_again(
         &mut self,
         passed_over: &[String],
@@ -96,9 +96,9 @@ impl Session {
         }
         if let Some(turn) = self.next_turn(&locations) {
             self.turns += 1;
-            let given = match turn.key {
-                Some(key) => self.ask_for(&[key], turn.location, &mut warnings, client, until)?,
-                None => is_there(turn.location, client, until),
+            let given = match turn.wanted {
+                [] => is_there(turn.location, client, until),
+                wanted => self.ask_for(wanted, turn.location, &mut warnings, client, until)?,
             };
             if given {
                 self.believe(turn.keys);
@@ -143,11 +143,11 @@ impl Session {
         if self.turns % 2 == 1
             && let Some((location, keys)) = locations.at_urls().find(doubtful)
         {
-            let mut given = keys.iter().filter(|key| self.is_given(key));
+            let given = keys.iter().find(|key| self.is_given(key));
             return Some(Turn {
                 location,
                 keys,
-                key: given.next().copied(),
+                wanted: given.map_or(&[], together_with),
             });
         }
         let (wanted, number) = match self.turns % 3 {
@@ -157,11 +157,11 @@ impl Session {
         let turns: Vec<Turn> = locations
             .at_urls()
             .flat_map(|(location, keys)| {
-                let among_them = wanted.iter().filter(|key| keys.contains(key));
-                among_them.map(move |key| Turn {
+                let among_them = wanted.iter().filter(|wanted| keys.contains(&wanted[0]));
+                among_them.map(move |wanted| Turn {
                     location,
                     keys,
-                    key: Some(*key),
+                    wanted,
                 })
             })
             .collect();
@@ -172,13 +172,49 @@ impl Session {
     /// Says whether a valid value was given.
     fn ask_for(
         &mut self,
-        keys: &[&'static str],
+        keys: Keys,
         location: &FeaturesLocation,
         warnings: &mut Vec<String>,
         client: &Client,
         until: Instant,
     ) -> Result<bool, NoAnswer> {
-        let mut given = false;
+        let before = WALL.map(|key| self.keys.get(key).and_then(|kept| kept.value.clone()));
+        let mut given = Vec::new();
+        let asked = self.ask_for_each(keys, &mut given, location, warnings, client, until);
+        if keys.contains(&WALL[0]) {
+            self.keep_the_wall_limit_whole(&given, before);
+        }
+        asked.map(|()| !given.is_empty())
+    }
+
+    /// A length or a start that came alone replaces no half of what was read together, and
+    /// is not put together with what was read before.
+    fn keep_the_wall_limit_whole(&mut self, given: &[&str], before: [Option<(String, u64)>; 2]) {
+        let alone = match WALL.map(|key| given.contains(&key)) {
+            [true, false] => 0,
+            [false, true] => 1,
+            _ => return,
+        };
+        let mut values = before;
+        if values.iter().any(Option::is_none) {
+            let kept = self.keys.get(WALL[alone]);
+            values = [None, None];
+            values[alone] = kept.and_then(|kept| kept.value.clone());
+        }
+        for (key, value) in WALL.into_iter().zip(values) {
+            self.keys.entry(key).or_default().value = value;
+        }
+    }
+
+    fn ask_for_each(
+        &mut self,
+        keys: Keys,
+        given: &mut Vec<&'static str>,
+        location: &FeaturesLocation,
+        warnings: &mut Vec<String>,
+        client: &Client,
+        until: Instant,
+    ) -> Result<(), NoAnswer> {
         for key in keys {
             let answer = read(location, key, client, until)?;
             let kept = self.keys.entry(key).or_default();
@@ -191,7 +227,7 @@ impl Session {
             let text = text.trim().to_string();
             match check(key, &text) {
                 Ok(()) => {
-                    given = true;
+                    given.push(key);
                     *kept = Kept {
                         value: Some((text, clock::now())),
                         ..Kept::default()
@@ -203,7 +239,7 @@ impl Session {
                 Err(_) => kept.garbage = Some(text),
             }
         }
-        Ok(given)
+        Ok(())
     }
 
     fn is_any_missing(&self, keys: Keys) -> bool {
@@ -284,6 +320,14 @@ impl Session {
 /// Whether the place answers for itself. One that lists nothing may refuse to.
 fn is_there(location: &FeaturesLocation, client: &Client, until: Instant) -> bool {
     matches!(read(location, "", client, until), Ok(Some(_)))
+}
+
+/// A length or a start is asked for only with the other.
+fn together_with(key: &'static &'static str) -> Keys {
+    match WALL.contains(key) {
+        true => &WALL,
+        false => std::slice::from_ref(key),
+    }
 }
 
 /// An origin begins with the name of its key.
