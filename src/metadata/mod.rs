@@ -40,6 +40,8 @@ pub struct Answer {
     /// A grace that this source asks for.
     pub grace: Option<Duration>,
     pub warnings: Vec<String>,
+    /// A part of the source asks to be left alone for so long.
+    pub retry_after: Option<Duration>,
 }
 
 /// Why there is none.
@@ -383,7 +385,10 @@ impl Turn {
             .outcome
             .as_ref()
             .and_then(|outcome| outcome.as_ref().err());
-        let retry_after = failure.and_then(NoAnswer::retry_after);
+        let retry_after = match &self.outcome {
+            Some(Ok(answer)) => answer.retry_after,
+            _ => failure.and_then(NoAnswer::retry_after),
+        };
         let (tries, took) = (self.tries, self.took);
         let result = match self.outcome {
             Some(Ok(answer)) => Ok(answer),

@@ -990,6 +990,53 @@ fn features_are_found_by_the_environment_although_nobody_else_answers() {
 }
 
 #[test]
+fn a_place_that_fails_is_a_warning_and_does_not_cost_the_other() {
+    let path = std::env::temp_dir().join(format!("vmstage-places-{}", std::process::id()));
+    let (job, odd) = (path.join("job"), path.join("odd"));
+    fs::create_dir_all(&job).unwrap();
+    fs::write(job.join("shutdowntime_job"), "1795430460").unwrap();
+    fs::create_dir_all(odd.join("shutdowntime")).unwrap();
+    fs::write(odd.join("grace_secs"), "43200").unwrap();
+    let (refusing, forbidden) = (Refusing::new(), Server::saying(403, "", b""));
+    let busy = Server::saying(429, "Retry-After: 90\r\n", b"");
+    let places = [
+        "/nonexistent".into(),
+        odd.display().to_string(),
+        refusing.url(),
+        forbidden.url(),
+        busy.url(),
+    ];
+    let config = config(&refusing.url(), "sources = []");
+    for place in &places {
+        let with_job = |job: &str| {
+            let (machine, job) = (Some(place.clone()), Some(job.to_string()));
+            Metadata::with_environment(&config, Environment { machine, job })
+        };
+        let mut metadata = with_job(&job.display().to_string());
+        for round in 0..3 {
+            let asked = metadata.ask_again(seconds(3));
+            let answer = answer_of(&asked, MACHINE_FEATURES);
+            let named = |warning: &String| warning.contains(place.as_str());
+            assert!(answer.warnings.iter().any(named), "{round}: {answer:?}");
+            assert_eq!(metadata.limits()[0].when, When::At(1_795_430_460));
+            let wait = of(&asked, MACHINE_FEATURES).retry_after;
+            assert_eq!(wait, (*place == busy.url()).then(|| seconds(90)), "{place}");
+        }
+        // Nor, where both fail, what is known already.
+        let moved = path.join("moved");
+        fs::rename(&job, &moved).unwrap();
+        let asked = metadata.ask_again(seconds(3));
+        assert_eq!(
+            of(&asked, MACHINE_FEATURES).result.is_ok(),
+            *place == places[1]
+        );
+        assert_eq!(metadata.limits()[0].when, When::At(1_795_430_460));
+        fs::rename(&moved, &job).unwrap();
+    }
+    fs::remove_dir_all(path).unwrap();
+}
+
+#[test]
 fn the_directory_that_vmstage_publishes_is_not_read() {
     let own = std::env::temp_dir().join(format!("vmstage-own-features-{}", std::process::id()));
     std::fs::create_dir_all(&own).unwrap();
