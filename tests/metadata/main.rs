@@ -633,6 +633,94 @@ fn a_spot_notice_alone_is_one_request_and_can_be_taken_back() {
     assert_eq!(server.seen().len(), before + 2);
 }
 
+/// An EC2 with an end in its spot notice that says this to one path.
+fn ec2_with_one_answer(path: &'static str, status: u16, body: &'static str) -> Server {
+    Server::start(move |request, stream| match request.path.as_str() {
+        asked if asked == path => respond(stream, status, "", body.as_bytes()),
+        "/latest/api/token" => respond(stream, 200, "", b"TOKEN=="),
+        "/latest/meta-data/instance-id" => respond(stream, 200, "", b"i-0123"),
+        "/latest/meta-data/instance-type" => respond(stream, 200, "", b"m5.large"),
+        "/latest/meta-data/spot/instance-action" => {
+            let notice = br#"{"action": "terminate", "time": "2026-11-23T10:41:00Z"}"#;
+            respond(stream, 200, "", notice)
+        }
+        _ => respond(stream, 404, "", b""),
+    })
+}
+
+#[test]
+fn a_value_of_ec2_that_cannot_be_had_costs_neither_the_rest_nor_the_spot_notice() {
+    let paths = [
+        "/latest/meta-data/instance-type",
+        "/latest/meta-data/placement/availability-zone",
+        "/latest/meta-data/instance-id",
+    ];
+    for path in paths {
+        for (status, body) in [(403, ""), (500, ""), (200, "a\nb")] {
+            let server = ec2_with_one_answer(path, status, body);
+            let config = config(&server.url(), "");
+            let mut metadata = Metadata::with_environment(&config, Environment::default());
+            let asked = metadata.ask(EC2, seconds(3), Again::Yes);
+            let ec2 = answer_of(&asked, "ec2");
+            assert_eq!(ec2.warnings.len(), 1, "{path}: {ec2:?}");
+            assert_eq!(ec2.instance.id.is_some(), !path.ends_with("instance-id"));
+            assert_eq!(metadata.limits()[0].when, When::At(1_795_430_460));
+        }
+    }
+}
+
+#[test]
+fn a_value_of_ec2_is_asked_for_again_where_the_service_failed_and_not_where_it_refused() {
+    let path = "/latest/meta-data/instance-type";
+    for (status, times) in [(403, 1), (500, 3)] {
+        let server = ec2_with_one_answer(path, status, "");
+        let config = config(&server.url(), "");
+        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        for _ in 0..3 {
+            answer_of(&metadata.ask(EC2, seconds(3), Again::Never), "ec2");
+        }
+        let asked = server.asked_for();
+        let about = |path: &str| asked.iter().filter(|line| line.ends_with(path)).count();
+        assert_eq!((about(path), about("/instance-id")), (times, 1), "{status}");
+    }
+}
+
+#[test]
+fn a_spot_notice_that_is_refused_costs_nothing_else_and_takes_none_back() {
+    let refused = Arc::new(AtomicU32::new(0));
+    let now = refused.clone();
+    let server = Server::start(move |request, stream| match request.path.as_str() {
+        "/latest/api/token" => respond(stream, 200, "", b"TOKEN=="),
+        "/latest/meta-data/instance-id" => respond(stream, 200, "", b"i-0123"),
+        "/latest/meta-data/spot/instance-action" if now.load(Ordering::Relaxed) == 0 => {
+            let notice = br#"{"action": "terminate", "time": "2026-11-23T10:41:00Z"}"#;
+            respond(stream, 200, "", notice)
+        }
+        _ => respond(stream, 403, "", b""),
+    });
+    let config = config(&server.url(), "");
+    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    for _ in 0..2 {
+        let asked = metadata.ask(EC2, seconds(3), Again::Never);
+        assert!(answer_of(&asked, "ec2").instance.id.is_some());
+        assert_eq!(metadata.limits()[0].when, When::At(1_795_430_460));
+        refused.store(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_spot_notice_counts_where_the_rest_of_ec2_does_not_answer() {
+    let server = ec2_with_one_answer("/latest/meta-data/instance-id", 429, "");
+    let config = config(&server.url(), "");
+    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    let asked = metadata.ask(EC2, seconds(1), Again::Never);
+    assert!(error_of(&asked, "ec2").contains("429"));
+    assert!(metadata.has_spot_notices());
+    metadata.ask_for_spot_notice(seconds(1)).unwrap();
+    assert_eq!(metadata.limits()[0].when, When::At(1_795_430_460));
+    assert_eq!(metadata.instance(), None);
+}
+
 #[test]
 fn an_expired_token_is_renewed() {
     let server = imds(2, "");
