@@ -18,6 +18,10 @@ const TOKEN_SECONDS: &str = "21600";
 pub struct Session<'a> {
     base: &'a str,
     token: Token,
+    /// There was one once.
+    gave_token: bool,
+    /// In this round, after the service would not answer without one.
+    wanted_token: bool,
     id: Option<String>,
     availability_zone: Value,
     flavor: Value,
@@ -42,6 +46,8 @@ impl<'a> Session<'a> {
         Session {
             base,
             token: Token::NotAskedFor,
+            gave_token: false,
+            wanted_token: false,
             id: None,
             availability_zone: Value::NotHad,
             flavor: Value::NotHad,
@@ -49,14 +55,19 @@ impl<'a> Session<'a> {
     }
 
     /// Whether this is EC2 itself, which gives tokens and spot notices, and not Nova.
-    pub fn has_token(&self) -> bool {
-        matches!(self.token, Token::Held(_))
+    pub fn gives_tokens(&self) -> bool {
+        self.gave_token
+    }
+
+    /// A refusal holds for one round: it may have been one of the moment.
+    pub fn begin_round(&mut self) {
+        self.wanted_token = false;
+        if matches!(self.token, Token::Refused) {
+            self.token = Token::NotAskedFor;
+        }
     }
 
     pub fn ask(&mut self, client: &Client, until: Instant) -> Result<Answer, NoAnswer> {
-        if matches!(self.token, Token::NotAskedFor) {
-            self.token = self.new_token(client, until)?;
-        }
         let mut warnings = Vec::new();
         // Two minutes before its end who this is matters less than the end.
         let limit = match self.ask_for_id(client, until) {
@@ -64,7 +75,7 @@ impl<'a> Session<'a> {
                 self.ask_for_the_rest(client, until, &mut warnings);
                 self.noticed(client, until)?
             }
-            Err(failure) if self.has_token() && is_of_one_value(&failure) => {
+            Err(failure) if self.gives_tokens() && is_of_one_value(&failure) => {
                 warnings.push(without_control(&failure.to_string()));
                 let notice = self.spot_notice(client, until).ok().flatten();
                 let end = notice.filter(|notice| matches!(notice.when, When::At(_)));
@@ -127,6 +138,12 @@ impl<'a> Session<'a> {
         Ok(notice.map(|text| spot_limit(&text)))
     }
 
+    fn renew_token(&mut self, client: &Client, until: Instant) -> Result<(), NoAnswer> {
+        self.token = self.new_token(client, until)?;
+        self.gave_token |= matches!(self.token, Token::Held(_));
+        Ok(())
+    }
+
     fn new_token(&self, client: &Client, until: Instant) -> Result<Token, NoAnswer> {
         let url = format!("{}/latest/api/token", self.base);
         let lifetime = ("X-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS);
@@ -161,6 +178,9 @@ impl<'a> Session<'a> {
         until: Instant,
     ) -> Result<Option<Vec<u8>>, NoAnswer> {
         let url = self.url(path);
+        if matches!(self.token, Token::NotAskedFor) {
+            self.renew_token(client, until)?;
+        }
         let mut renewed = false;
         loop {
             let header = match &self.token {
@@ -173,7 +193,12 @@ impl<'a> Session<'a> {
                     Cause::Status(404, _) => return Ok(None),
                     // The token has expired.
                     Cause::Status(401, _) if header.is_some() && !renewed => {
-                        self.token = self.new_token(client, until)?;
+                        self.renew_token(client, until)?;
+                        renewed = true;
+                    }
+                    Cause::Status(401, _) if header.is_none() && !self.wanted_token => {
+                        self.wanted_token = true;
+                        self.renew_token(client, until)?;
                         renewed = true;
                     }
                     _ => return Err(NoAnswer::Http(failure)),

@@ -173,6 +173,7 @@ impl<'a> Metadata<'a> {
     ) -> Vec<Asked> {
         let start = Instant::now();
         let end = start + budget;
+        self.ec2.begin_round();
         let mut turns: Vec<Turn> = sources
             .iter()
             .map(|source| Turn::new(Who::Source(*source), start))
@@ -211,11 +212,12 @@ impl<'a> Metadata<'a> {
 
     /// Whether spot notices can be expected: EC2 itself answered, and not Nova.
     pub fn has_spot_notices(&self) -> bool {
-        self.ec2.has_token()
+        self.ec2.gives_tokens()
     }
 
     /// Asks for nothing but the notice that this spot instance is ended.
     pub fn ask_for_spot_notice(&mut self, budget: Duration) -> Result<(), NoAnswer> {
+        self.ec2.begin_round();
         let notice = self
             .ec2
             .spot_notice(&self.client, Instant::now() + budget)?;

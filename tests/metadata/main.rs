@@ -760,6 +760,79 @@ fn where_a_token_is_refused_ec2_is_asked_without() {
     }
 }
 
+/// An EC2 that wants tokens and refuses this many first.
+fn ec2_refusing_tokens(times: u32) -> Server {
+    let left = AtomicU32::new(times);
+    Server::start(move |request, stream| {
+        let one_less = |left: u32| left.checked_sub(1);
+        let (order, left) = (Ordering::Relaxed, &left);
+        let given = request.headers.get("x-aws-ec2-metadata-token");
+        match request.path.as_str() {
+            "/latest/api/token" if left.fetch_update(order, order, one_less).is_ok() => {
+                respond(stream, 403, "", b"")
+            }
+            "/latest/api/token" => respond(stream, 200, "", b"TOKEN=="),
+            _ if given.is_none() => respond(stream, 401, "", b""),
+            "/latest/meta-data/instance-id" => respond(stream, 200, "", b"i-0123"),
+            _ => respond(stream, 404, "", b""),
+        }
+    })
+}
+
+#[test]
+fn a_token_that_was_refused_is_asked_for_anew_once_a_round() {
+    for (refusals, rounds) in [(1, 1), (2, 2), (3, 2), (4, 3)] {
+        let server = ec2_refusing_tokens(refusals);
+        let config = config(&server.url(), "");
+        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        for round in 1..rounds {
+            let before = server.seen().len();
+            let asked = metadata.ask(EC2, seconds(3), Again::Never);
+            assert!(
+                error_of(&asked, "ec2").contains("401"),
+                "{round}: {asked:?}"
+            );
+            let expected = [
+                "PUT /latest/api/token",
+                "GET /latest/meta-data/instance-id",
+                "PUT /latest/api/token",
+                "GET /latest/meta-data/instance-id",
+            ];
+            assert_eq!(server.asked_for()[before..], expected);
+        }
+        let asked = metadata.ask(EC2, seconds(3), Again::Never);
+        assert!(answer_of(&asked, "ec2").instance.id.is_some());
+        assert!(metadata.has_spot_notices());
+    }
+}
+
+#[test]
+fn a_token_that_is_refused_once_does_not_end_the_asking_for_spot_notices() {
+    let asked_for = AtomicU32::new(0);
+    let server = Server::start(move |request, stream| {
+        let given = request.headers.get("x-aws-ec2-metadata-token");
+        match request.path.as_str() {
+            "/latest/api/token" => match asked_for.fetch_add(1, Ordering::Relaxed) {
+                0 => respond(stream, 200, "", b"OLD"),
+                1 | 2 => respond(stream, 403, "", b""),
+                _ => respond(stream, 200, "", b"NEW"),
+            },
+            "/latest/meta-data/instance-id" => respond(stream, 200, "", b"i-0123"),
+            "/latest/meta-data/spot/instance-action" => match given.map(String::as_str) {
+                Some("NEW") => respond(stream, 404, "", b""),
+                _ => respond(stream, 401, "", b""),
+            },
+            _ => respond(stream, 404, "", b""),
+        }
+    });
+    let config = config(&server.url(), "");
+    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    let asked = metadata.ask(EC2, seconds(3), Again::Never);
+    assert!(error_of(&asked, "ec2").contains("401"), "{asked:?}");
+    assert!(metadata.has_spot_notices());
+    metadata.ask_for_spot_notice(seconds(1)).unwrap();
+}
+
 #[test]
 fn what_is_no_token_is_not_sent_back() {
     for body in [&b"a b"[..], b"", b"x\r\nEvil: 1", &[b'x'; 2000], b"\xff"] {
