@@ -8,7 +8,7 @@ use std::time::Instant;
 use serde::Deserialize;
 
 use super::http::{Cause, Client, Failure};
-use super::{Answer, NoAnswer, printable};
+use super::{Answer, NoAnswer, printable, without_control};
 use crate::deadline::{Limit, When};
 use crate::{lease, status};
 
@@ -18,8 +18,21 @@ const TOKEN_SECONDS: &str = "21600";
 pub struct Session<'a> {
     base: &'a str,
     token: Token,
-    /// It does not change, so it is asked for once.
-    identity: Option<status::Instance>,
+    /// There was one once.
+    gave_token: bool,
+    /// In this round, after the service would not answer without one.
+    wanted_token: bool,
+    id: Option<String>,
+    availability_zone: Value,
+    flavor: Value,
+}
+
+/// One that does not change, and that an instance need not have.
+#[derive(Debug, Clone, PartialEq)]
+enum Value {
+    NotHad,
+    /// There is none, or this one.
+    Had(Option<String>),
 }
 
 enum Token {
@@ -33,46 +46,86 @@ impl<'a> Session<'a> {
         Session {
             base,
             token: Token::NotAskedFor,
-            identity: None,
+            gave_token: false,
+            wanted_token: false,
+            id: None,
+            availability_zone: Value::NotHad,
+            flavor: Value::NotHad,
         }
     }
 
     /// Whether this is EC2 itself, which gives tokens and spot notices, and not Nova.
-    pub fn has_token(&self) -> bool {
-        matches!(self.token, Token::Held(_))
+    pub fn gives_tokens(&self) -> bool {
+        self.gave_token
+    }
+
+    /// A refusal holds for one round: it may have been one of the moment.
+    pub fn begin_round(&mut self) {
+        self.wanted_token = false;
+        if matches!(self.token, Token::Refused) {
+            self.token = Token::NotAskedFor;
+        }
     }
 
     pub fn ask(&mut self, client: &Client, until: Instant) -> Result<Answer, NoAnswer> {
-        if matches!(self.token, Token::NotAskedFor) {
-            self.token = self.new_token(client, until)?;
-        }
-        let instance = match self.identity.take() {
-            Some(identity) => identity,
-            None => self.ask_for_identity(client, until)?,
+        let mut warnings = Vec::new();
+        // Two minutes before its end who this is matters less than the end.
+        let limit = match self.ask_for_id(client, until) {
+            Ok(()) => {
+                self.ask_for_the_rest(client, until, &mut warnings);
+                self.noticed(client, until)?
+            }
+            Err(failure) if self.gives_tokens() && is_of_one_value(&failure) => {
+                warnings.push(without_control(&failure.to_string()));
+                let notice = self.spot_notice(client, until).ok().flatten();
+                let end = notice.filter(|notice| matches!(notice.when, When::At(_)));
+                Some(end.ok_or(failure)?)
+            }
+            Err(failure) => return Err(failure),
         };
-        self.identity = Some(instance.clone());
         Ok(Answer {
-            instance,
-            limits: self.spot_notice(client, until)?.into_iter().collect(),
+            instance: status::Instance {
+                id: self.id.clone(),
+                availability_zone: self.availability_zone.text(),
+                flavor: self.flavor.text(),
+                ..status::Instance::default()
+            },
+            limits: limit.into_iter().collect(),
+            warnings,
             ..Answer::default()
         })
     }
 
-    fn ask_for_identity(
-        &mut self,
-        client: &Client,
-        until: Instant,
-    ) -> Result<status::Instance, NoAnswer> {
-        let id = self.required(client, "instance-id", until)?;
-        if let Err(reason) = lease::usable_id(&id) {
-            return Err(self.unusable("instance-id", reason));
+    fn ask_for_id(&mut self, client: &Client, until: Instant) -> Result<(), NoAnswer> {
+        if self.id.is_none() {
+            let id = self.required(client, "instance-id", until)?;
+            if let Err(reason) = lease::usable_id(&id) {
+                return Err(self.unusable("instance-id", reason));
+            }
+            self.id = Some(id);
         }
-        Ok(status::Instance {
-            id: Some(id),
-            availability_zone: self.optional(client, "placement/availability-zone", until)?,
-            flavor: self.optional(client, "instance-type", until)?,
-            ..status::Instance::default()
-        })
+        Ok(())
+    }
+
+    fn ask_for_the_rest(&mut self, client: &Client, until: Instant, warnings: &mut Vec<String>) {
+        if self.availability_zone == Value::NotHad {
+            let path = "placement/availability-zone";
+            self.availability_zone = had(self.optional(client, path, until), warnings);
+        }
+        if self.flavor == Value::NotHad {
+            self.flavor = had(self.optional(client, "instance-type", until), warnings);
+        }
+    }
+
+    /// A notice that the service refuses to give takes none back, and costs nothing else.
+    fn noticed(&mut self, client: &Client, until: Instant) -> Result<Option<Limit>, NoAnswer> {
+        match self.spot_notice(client, until) {
+            Err(failure) if is_refused(&failure) => {
+                let reason = without_control(&failure.to_string());
+                Ok(Some(limit("", When::Unusable(reason))))
+            }
+            notice => notice,
+        }
     }
 
     /// The end of a spot instance, announced two minutes ahead; None is the rule.
@@ -83,6 +136,12 @@ impl<'a> Session<'a> {
     ) -> Result<Option<Limit>, NoAnswer> {
         let notice = self.value(client, SPOT, until)?;
         Ok(notice.map(|text| spot_limit(&text)))
+    }
+
+    fn renew_token(&mut self, client: &Client, until: Instant) -> Result<(), NoAnswer> {
+        self.token = self.new_token(client, until)?;
+        self.gave_token |= matches!(self.token, Token::Held(_));
+        Ok(())
     }
 
     fn new_token(&self, client: &Client, until: Instant) -> Result<Token, NoAnswer> {
@@ -119,6 +178,9 @@ impl<'a> Session<'a> {
         until: Instant,
     ) -> Result<Option<Vec<u8>>, NoAnswer> {
         let url = self.url(path);
+        if matches!(self.token, Token::NotAskedFor) {
+            self.renew_token(client, until)?;
+        }
         let mut renewed = false;
         loop {
             let header = match &self.token {
@@ -131,7 +193,12 @@ impl<'a> Session<'a> {
                     Cause::Status(404, _) => return Ok(None),
                     // The token has expired.
                     Cause::Status(401, _) if header.is_some() && !renewed => {
-                        self.token = self.new_token(client, until)?;
+                        self.renew_token(client, until)?;
+                        renewed = true;
+                    }
+                    Cause::Status(401, _) if header.is_none() && !self.wanted_token => {
+                        self.wanted_token = true;
+                        self.renew_token(client, until)?;
                         renewed = true;
                     }
                     _ => return Err(NoAnswer::Http(failure)),
@@ -173,6 +240,55 @@ impl<'a> Session<'a> {
     }
 }
 
+impl Value {
+    fn text(&self) -> Option<String> {
+        match self {
+            Value::Had(text) => text.clone(),
+            Value::NotHad => None,
+        }
+    }
+}
+
+/// What the service refuses it is not asked for again, and what it failed to say it is.
+fn had(said: Result<Option<String>, NoAnswer>, warnings: &mut Vec<String>) -> Value {
+    said.map_or_else(
+        |failure| {
+            warnings.push(without_control(&failure.to_string()));
+            match is_refused(&failure) {
+                true => Value::Had(None),
+                false => Value::NotHad,
+            }
+        },
+        Value::Had,
+    )
+}
+
+/// Whether the service will not say this, and may say other things.
+fn is_refused(failure: &NoAnswer) -> bool {
+    match cause(failure) {
+        Some(Cause::Status(code, _)) => {
+            (400..500).contains(code) && !matches!(code, 401 | 408 | 429)
+        }
+        _ => false,
+    }
+}
+
+/// Whether the service is there, and may say other things now.
+fn is_of_one_value(failure: &NoAnswer) -> bool {
+    match cause(failure) {
+        Some(Cause::Status(code, _)) => !matches!(code, 401 | 408 | 429),
+        Some(Cause::Unusable(_)) => true,
+        _ => false,
+    }
+}
+
+fn cause(failure: &NoAnswer) -> Option<&Cause> {
+    match failure {
+        NoAnswer::Http(failure) => Some(&failure.cause),
+        NoAnswer::Local(_) => None,
+    }
+}
+
 const SPOT: &str = "spot/instance-action";
 
 fn one_line(body: &[u8]) -> Option<String> {
@@ -198,6 +314,10 @@ pub fn spot_limit(text: &[u8]) -> Limit {
             When::Unusable(format!("it is not a spot notice: {e}")),
         ),
     };
+    limit(&action, when)
+}
+
+fn limit(action: &str, when: When) -> Limit {
     Limit {
         origin: format!("{SPOT}{action} in the ec2 metadata"),
         when,

@@ -98,10 +98,11 @@ impl Known {
 
     pub fn note_spot_notice(&mut self, limit: Option<Limit>, at: u64) {
         let limits = self.spot_limits(limit.into_iter().collect());
-        if let Some(ec2) = &mut self.ec2 {
-            ec2.answer.limits = limits;
-            ec2.at = at;
-        }
+        // It counts although nobody may have said yet who this is.
+        let answer = Answer::default();
+        let ec2 = self.ec2.get_or_insert(Said { answer, at });
+        ec2.answer.limits = limits;
+        ec2.at = at;
     }
 
     /// Of OpenStack's two ways to say it the service's: the drive is frozen at launch.
@@ -148,6 +149,7 @@ impl Known {
             Source::Ec2 => self.ec2.as_ref(),
         });
         said.map(|said| said.answer.instance.clone())
+            .filter(|instance| *instance != status::Instance::default())
             .reduce(|first, next| status::Instance {
                 id: first.id.or(next.id),
                 name: first.name.or(next.name),
@@ -309,6 +311,16 @@ mod tests {
         assert_eq!(limits(&known)[1], (When::At(25), Some(4)));
         known.note_spot_notice(None, 5);
         assert_eq!(limits(&known).len(), 1);
+    }
+
+    #[test]
+    fn a_spot_notice_counts_where_nothing_else_of_ec2_is_known() {
+        let mut known = Known::default();
+        known.note_spot_notice(Some(limit(25)), 1);
+        assert_eq!(limits(&known), [(When::At(25), Some(1))]);
+        assert_eq!(known.instance(&[EC2]), None);
+        known.note_spot_notice(None, 2);
+        assert_eq!(limits(&known), []);
     }
 
     #[test]

@@ -23,8 +23,8 @@ const MACHINE_KEYS: [&str; 3] = ["shutdowntime", "grace_secs", "total_cpu"];
 const JOB_KEYS: [&str; 6] = [
     "shutdowntime_job",
     "grace_secs_job",
-    "jobstart_secs",
     "wall_limit_secs",
+    "jobstart_secs",
     "job_id",
     "allocated_cpu",
 ];

@@ -40,6 +40,8 @@ pub struct Answer {
     /// A grace that this source asks for.
     pub grace: Option<Duration>,
     pub warnings: Vec<String>,
+    /// A part of the source asks to be left alone for so long.
+    pub retry_after: Option<Duration>,
 }
 
 /// Why there is none.
@@ -173,7 +175,7 @@ impl<'a> Metadata<'a> {
     /// Asks what can have changed, as is due once a minute: the service and wherever the
     /// features are have thousands of instances to bear, so all of them together get one
     /// request. Features at a URL have every other round, and a request there is for one
-    /// key. The first round, of a process that knows nothing, asks for all of them, and
+    /// key; a wall limit takes two, now and then. The first round, of a process that knows nothing, asks for all of them, and
     /// the config drive, which does not change, as well. Each source is tried once.
     pub fn ask_again(&mut self, budget: Duration) -> Vec<Asked> {
         let mut sources = self.to_ask_again();
@@ -202,6 +204,7 @@ impl<'a> Metadata<'a> {
     ) -> Vec<Asked> {
         let start = Instant::now();
         let end = start + budget;
+        self.ec2.begin_round();
         let mut turns: Vec<Turn> = sources
             .iter()
             .map(|source| Turn::new(Who::Source(*source), start))
@@ -245,11 +248,12 @@ impl<'a> Metadata<'a> {
 
     /// Whether spot notices can be expected: EC2 itself answered, and not Nova.
     pub fn has_spot_notices(&self) -> bool {
-        self.ec2.has_token()
+        self.ec2.gives_tokens()
     }
 
     /// Asks for nothing but the notice that this spot instance is ended.
     pub fn ask_for_spot_notice(&mut self, budget: Duration) -> Result<(), NoAnswer> {
+        self.ec2.begin_round();
         let notice = self
             .ec2
             .spot_notice(&self.client, Instant::now() + budget)?;
@@ -428,7 +432,10 @@ impl Turn {
             .outcome
             .as_ref()
             .and_then(|outcome| outcome.as_ref().err());
-        let retry_after = failure.and_then(NoAnswer::retry_after);
+        let retry_after = match &self.outcome {
+            Some(Ok(answer)) => answer.retry_after,
+            _ => failure.and_then(NoAnswer::retry_after),
+        };
         let (tries, took) = (self.tries, self.took);
         let result = match self.outcome {
             Some(Ok(answer)) => Ok(answer),

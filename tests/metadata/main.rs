@@ -633,6 +633,94 @@ fn a_spot_notice_alone_is_one_request_and_can_be_taken_back() {
     assert_eq!(server.seen().len(), before + 2);
 }
 
+/// An EC2 with an end in its spot notice that says this to one path.
+fn ec2_with_one_answer(path: &'static str, status: u16, body: &'static str) -> Server {
+    Server::start(move |request, stream| match request.path.as_str() {
+        asked if asked == path => respond(stream, status, "", body.as_bytes()),
+        "/latest/api/token" => respond(stream, 200, "", b"TOKEN=="),
+        "/latest/meta-data/instance-id" => respond(stream, 200, "", b"i-0123"),
+        "/latest/meta-data/instance-type" => respond(stream, 200, "", b"m5.large"),
+        "/latest/meta-data/spot/instance-action" => {
+            let notice = br#"{"action": "terminate", "time": "2026-11-23T10:41:00Z"}"#;
+            respond(stream, 200, "", notice)
+        }
+        _ => respond(stream, 404, "", b""),
+    })
+}
+
+#[test]
+fn a_value_of_ec2_that_cannot_be_had_costs_neither_the_rest_nor_the_spot_notice() {
+    let paths = [
+        "/latest/meta-data/instance-type",
+        "/latest/meta-data/placement/availability-zone",
+        "/latest/meta-data/instance-id",
+    ];
+    for path in paths {
+        for (status, body) in [(403, ""), (500, ""), (200, "a\nb")] {
+            let server = ec2_with_one_answer(path, status, body);
+            let config = config(&server.url(), "");
+            let mut metadata = Metadata::with_environment(&config, Environment::default());
+            let asked = metadata.ask(EC2, seconds(3), Again::Yes);
+            let ec2 = answer_of(&asked, "ec2");
+            assert_eq!(ec2.warnings.len(), 1, "{path}: {ec2:?}");
+            assert_eq!(ec2.instance.id.is_some(), !path.ends_with("instance-id"));
+            assert_eq!(metadata.limits()[0].when, When::At(1_795_430_460));
+        }
+    }
+}
+
+#[test]
+fn a_value_of_ec2_is_asked_for_again_where_the_service_failed_and_not_where_it_refused() {
+    let path = "/latest/meta-data/instance-type";
+    for (status, times) in [(403, 1), (500, 3)] {
+        let server = ec2_with_one_answer(path, status, "");
+        let config = config(&server.url(), "");
+        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        for _ in 0..3 {
+            answer_of(&metadata.ask(EC2, seconds(3), Again::Never), "ec2");
+        }
+        let asked = server.asked_for();
+        let about = |path: &str| asked.iter().filter(|line| line.ends_with(path)).count();
+        assert_eq!((about(path), about("/instance-id")), (times, 1), "{status}");
+    }
+}
+
+#[test]
+fn a_spot_notice_that_is_refused_costs_nothing_else_and_takes_none_back() {
+    let refused = Arc::new(AtomicU32::new(0));
+    let now = refused.clone();
+    let server = Server::start(move |request, stream| match request.path.as_str() {
+        "/latest/api/token" => respond(stream, 200, "", b"TOKEN=="),
+        "/latest/meta-data/instance-id" => respond(stream, 200, "", b"i-0123"),
+        "/latest/meta-data/spot/instance-action" if now.load(Ordering::Relaxed) == 0 => {
+            let notice = br#"{"action": "terminate", "time": "2026-11-23T10:41:00Z"}"#;
+            respond(stream, 200, "", notice)
+        }
+        _ => respond(stream, 403, "", b""),
+    });
+    let config = config(&server.url(), "");
+    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    for _ in 0..2 {
+        let asked = metadata.ask(EC2, seconds(3), Again::Never);
+        assert!(answer_of(&asked, "ec2").instance.id.is_some());
+        assert_eq!(metadata.limits()[0].when, When::At(1_795_430_460));
+        refused.store(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_spot_notice_counts_where_the_rest_of_ec2_does_not_answer() {
+    let server = ec2_with_one_answer("/latest/meta-data/instance-id", 429, "");
+    let config = config(&server.url(), "");
+    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    let asked = metadata.ask(EC2, seconds(1), Again::Never);
+    assert!(error_of(&asked, "ec2").contains("429"));
+    assert!(metadata.has_spot_notices());
+    metadata.ask_for_spot_notice(seconds(1)).unwrap();
+    assert_eq!(metadata.limits()[0].when, When::At(1_795_430_460));
+    assert_eq!(metadata.instance(), None);
+}
+
 #[test]
 fn an_expired_token_is_renewed() {
     let server = imds(2, "");
@@ -670,6 +758,79 @@ fn where_a_token_is_refused_ec2_is_asked_without() {
         // A server's own failure is no refusal.
         assert_eq!(answered, status < 500, "{status}: {asked:?}");
     }
+}
+
+/// An EC2 that wants tokens and refuses this many first.
+fn ec2_refusing_tokens(times: u32) -> Server {
+    let left = AtomicU32::new(times);
+    Server::start(move |request, stream| {
+        let one_less = |left: u32| left.checked_sub(1);
+        let (order, left) = (Ordering::Relaxed, &left);
+        let given = request.headers.get("x-aws-ec2-metadata-token");
+        match request.path.as_str() {
+            "/latest/api/token" if left.fetch_update(order, order, one_less).is_ok() => {
+                respond(stream, 403, "", b"")
+            }
+            "/latest/api/token" => respond(stream, 200, "", b"TOKEN=="),
+            _ if given.is_none() => respond(stream, 401, "", b""),
+            "/latest/meta-data/instance-id" => respond(stream, 200, "", b"i-0123"),
+            _ => respond(stream, 404, "", b""),
+        }
+    })
+}
+
+#[test]
+fn a_token_that_was_refused_is_asked_for_anew_once_a_round() {
+    for (refusals, rounds) in [(1, 1), (2, 2), (3, 2), (4, 3)] {
+        let server = ec2_refusing_tokens(refusals);
+        let config = config(&server.url(), "");
+        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        for round in 1..rounds {
+            let before = server.seen().len();
+            let asked = metadata.ask(EC2, seconds(3), Again::Never);
+            assert!(
+                error_of(&asked, "ec2").contains("401"),
+                "{round}: {asked:?}"
+            );
+            let expected = [
+                "PUT /latest/api/token",
+                "GET /latest/meta-data/instance-id",
+                "PUT /latest/api/token",
+                "GET /latest/meta-data/instance-id",
+            ];
+            assert_eq!(server.asked_for()[before..], expected);
+        }
+        let asked = metadata.ask(EC2, seconds(3), Again::Never);
+        assert!(answer_of(&asked, "ec2").instance.id.is_some());
+        assert!(metadata.has_spot_notices());
+    }
+}
+
+#[test]
+fn a_token_that_is_refused_once_does_not_end_the_asking_for_spot_notices() {
+    let asked_for = AtomicU32::new(0);
+    let server = Server::start(move |request, stream| {
+        let given = request.headers.get("x-aws-ec2-metadata-token");
+        match request.path.as_str() {
+            "/latest/api/token" => match asked_for.fetch_add(1, Ordering::Relaxed) {
+                0 => respond(stream, 200, "", b"OLD"),
+                1 | 2 => respond(stream, 403, "", b""),
+                _ => respond(stream, 200, "", b"NEW"),
+            },
+            "/latest/meta-data/instance-id" => respond(stream, 200, "", b"i-0123"),
+            "/latest/meta-data/spot/instance-action" => match given.map(String::as_str) {
+                Some("NEW") => respond(stream, 404, "", b""),
+                _ => respond(stream, 401, "", b""),
+            },
+            _ => respond(stream, 404, "", b""),
+        }
+    });
+    let config = config(&server.url(), "");
+    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    let asked = metadata.ask(EC2, seconds(3), Again::Never);
+    assert!(error_of(&asked, "ec2").contains("401"), "{asked:?}");
+    assert!(metadata.has_spot_notices());
+    metadata.ask_for_spot_notice(seconds(1)).unwrap();
 }
 
 #[test]
@@ -845,9 +1006,13 @@ fn the_service_and_features_at_a_url_share_one_request_a_round() {
     metadata.ask_again(seconds(3));
     let first = both.seen().len();
     assert_eq!(first, 10, "{:?}", both.asked_for());
-    for round in 1..=36 {
+    for _ in 1..=36 {
+        let before = both.seen().len();
         metadata.ask_again(seconds(3));
-        assert_eq!(both.seen().len(), first + round, "{:?}", both.asked_for());
+        let asked = both.asked_for().split_off(before);
+        // A length says nothing without the start that it counts from.
+        let wall_limit = ["GET /jf/wall_limit_secs", "GET /jf/jobstart_secs"];
+        assert!(asked.len() == 1 || asked == wall_limit, "{asked:?}");
     }
     let asked = both.asked_for().split_off(first);
     let times = |path: &str| asked.iter().filter(|line| line.ends_with(path)).count();
@@ -857,6 +1022,45 @@ fn the_service_and_features_at_a_url_share_one_request_a_round() {
     assert!(times("/grace_secs") > 0 && times("/wall_limit_secs") > 0);
     assert_eq!(times("/total_cpu") + times("/job_id"), 0);
     assert_eq!(metadata.limits().len(), 2);
+}
+
+const LENGTH: &str = "/mf/wall_limit_secs";
+const START: &str = "/mf/jobstart_secs";
+
+#[test]
+fn a_wall_limit_is_of_one_job_whenever_it_is_read() {
+    // The end of one job, of the next one, and of neither.
+    let (old, new) = (1_795_093_600, 1_795_093_200);
+    let of_old = [(LENGTH, 200, "90000"), (START, 200, "1795003600")];
+    let html = "<html>starting up</html>";
+    let cases: [(&[Said], u64); 7] = [
+        (&[(LENGTH, 200, "7200"), (START, 200, "1795086000")], new),
+        (&[(LENGTH, 200, "7200"), (START, 500, "")], old),
+        (&[(LENGTH, 500, ""), (START, 200, "1795086000")], old),
+        (&[(LENGTH, 200, "7200"), (START, 200, html)], old),
+        (&[(LENGTH, 200, html), (START, 200, "1795086000")], old),
+        (&[(LENGTH, 200, "7200"), (START, 403, "")], old),
+        (&[], old),
+    ];
+    for (case, expected) in cases {
+        let features = Features::saying(&of_old);
+        let place = format!("jobfeatures = \"{}/mf/\"", features.server.url());
+        let config = config(&features.server.url(), &format!("sources = []\n{place}"));
+        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        metadata.ask_again(seconds(3));
+        features.now_say(case);
+        let mut ends = Vec::new();
+        for _ in 0..18 {
+            metadata.ask_again(seconds(3));
+            ends.extend(metadata.limits().into_iter().map(|limit| limit.when));
+        }
+        ends.dedup();
+        let expected = match expected == old {
+            true => vec![When::At(old)],
+            false => vec![When::At(old), When::At(expected)],
+        };
+        assert_eq!(ends, expected, "{case:?}");
+    }
 }
 
 #[test]
@@ -944,6 +1148,53 @@ fn features_are_found_by_the_environment_although_nobody_else_answers() {
     );
     assert_eq!(metadata.limits()[0].when, When::At(1_795_430_460));
     fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_place_that_fails_is_a_warning_and_does_not_cost_the_other() {
+    let path = std::env::temp_dir().join(format!("vmstage-places-{}", std::process::id()));
+    let (job, odd) = (path.join("job"), path.join("odd"));
+    fs::create_dir_all(&job).unwrap();
+    fs::write(job.join("shutdowntime_job"), "1795430460").unwrap();
+    fs::create_dir_all(odd.join("shutdowntime")).unwrap();
+    fs::write(odd.join("grace_secs"), "43200").unwrap();
+    let (refusing, forbidden) = (Refusing::new(), Server::saying(403, "", b""));
+    let busy = Server::saying(429, "Retry-After: 90\r\n", b"");
+    let places = [
+        "/nonexistent".into(),
+        odd.display().to_string(),
+        refusing.url(),
+        forbidden.url(),
+        busy.url(),
+    ];
+    let config = config(&refusing.url(), "sources = []");
+    for place in &places {
+        let with_job = |job: &str| {
+            let (machine, job) = (Some(place.clone()), Some(job.to_string()));
+            Metadata::with_environment(&config, Environment { machine, job })
+        };
+        let mut metadata = with_job(&job.display().to_string());
+        for round in 0..3 {
+            let asked = metadata.ask_again(seconds(3));
+            let answer = answer_of(&asked, MACHINE_FEATURES);
+            let named = |warning: &String| warning.contains(place.as_str());
+            assert!(answer.warnings.iter().any(named), "{round}: {answer:?}");
+            assert_eq!(metadata.limits()[0].when, When::At(1_795_430_460));
+            let wait = of(&asked, MACHINE_FEATURES).retry_after;
+            assert_eq!(wait, (*place == busy.url()).then(|| seconds(90)), "{place}");
+        }
+        // Nor, where both fail, what is known already.
+        let moved = path.join("moved");
+        fs::rename(&job, &moved).unwrap();
+        let asked = metadata.ask_again(seconds(3));
+        assert_eq!(
+            of(&asked, MACHINE_FEATURES).result.is_ok(),
+            *place == places[1]
+        );
+        assert_eq!(metadata.limits()[0].when, When::At(1_795_430_460));
+        fs::rename(&moved, &job).unwrap();
+    }
+    fs::remove_dir_all(path).unwrap();
 }
 
 #[test]

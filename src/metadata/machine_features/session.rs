@@ -14,35 +14,63 @@ use super::{Locations, check, read, understand};
 use crate::clock;
 use crate::config::FeaturesLocation;
 use crate::deadline::Limit;
-use crate::metadata::http::Client;
-use crate::metadata::{Answer, NoAnswer};
+use crate::metadata::http::{Cause, Client};
+use crate::metadata::{Answer, NoAnswer, without_control};
 
 #[derive(Debug, Default)]
 pub struct Session {
     locations: Locations,
     keys: BTreeMap<&'static str, Kept>,
+    /// What was wrong with a place when it was asked last, by its keys.
+    failed: BTreeMap<Keys, NoAnswer>,
     /// How often one key was asked for.
     turns: usize,
+}
+
+/// What came of one round, beside values.
+struct Heard {
+    warnings: Vec<String>,
+    failures: Vec<NoAnswer>,
+}
+
+impl Heard {
+    fn of(passed_over: &[String]) -> Heard {
+        Heard {
+            warnings: passed_over.to_vec(),
+            failures: Vec::new(),
+        }
+    }
+
+    /// A place in it may be what `meta` names.
+    fn warn_of(&mut self, failure: &NoAnswer) {
+        self.warnings.push(without_control(&failure.to_string()));
+    }
+}
+
+/// What came of asking one place.
+struct AskedFor {
+    /// There was a valid value.
+    given: bool,
+    failure: Option<NoAnswer>,
 }
 
 /// The keys of one place.
 type Keys = &'static [&'static str];
 
-/// One request: for this key, or for the base URL.
+/// A request for each of these keys, or one for the base URL where there are none.
 #[derive(Clone, Copy)]
 struct Turn<'a> {
     location: &'a FeaturesLocation,
     keys: Keys,
-    key: Option<&'static str>,
+    wanted: Keys,
 }
 
-const ENDS: [&str; 2] = ["shutdowntime", "shutdowntime_job"];
-const OTHERS: [&str; 4] = [
-    "grace_secs",
-    "grace_secs_job",
-    "wall_limit_secs",
-    "jobstart_secs",
-];
+/// They are of one job, or they say nothing. Should the next job begin between the two
+/// requests, then its start, read last, with the length before is an end to come.
+const WALL: [&str; 2] = ["wall_limit_secs", "jobstart_secs"];
+
+const ENDS: [Keys; 2] = [&["shutdowntime"], &["shutdowntime_job"]];
+const OTHERS: [Keys; 3] = [&["grace_secs"], &["grace_secs_job"], &WALL];
 
 /// What is known of one key.
 #[derive(Debug, Default)]
@@ -70,17 +98,21 @@ impl Session {
             return Err(NoAnswer::Local(passed_over.join("; ")));
         }
         self.locations = locations.clone();
-        let mut warnings = passed_over.to_vec();
+        let mut heard = Heard::of(passed_over);
         for (location, keys) in locations.with_keys() {
             match location {
-                Some(location) => self.ask_place(location, keys, &mut warnings, client, until)?,
-                None => self.keys.retain(|key, _| !keys.contains(key)),
+                Some(location) => self.ask_place(location, keys, &mut heard, client, until),
+                None => {
+                    self.keys.retain(|key, _| !keys.contains(key));
+                    self.failed.remove(keys);
+                }
             }
         }
-        Ok(self.answer(warnings))
+        self.answer(heard)
     }
 
-    /// Asks again, for a single key where that costs somebody a request.
+    /// Asks again, for a single key where that costs somebody a request, or for the two
+    /// that make a wall limit.
     pub fn ask_again(
         &mut self,
         passed_over: &[String],
@@ -88,41 +120,61 @@ impl Session {
         until: Instant,
     ) -> Result<Answer, NoAnswer> {
         let locations = self.locations.clone();
-        let mut warnings = passed_over.to_vec();
+        if locations.is_empty() {
+            return Err(NoAnswer::Local(passed_over.join("; ")));
+        }
+        let mut heard = Heard::of(passed_over);
         for (location, keys) in locations.with_keys() {
             if let Some(directory @ FeaturesLocation::Directory(_)) = location {
-                self.ask_place(directory, keys, &mut warnings, client, until)?;
+                self.ask_place(directory, keys, &mut heard, client, until);
             }
         }
         if let Some(turn) = self.next_turn(&locations) {
             self.turns += 1;
-            let given = match turn.key {
-                Some(key) => self.ask_for(&[key], turn.location, &mut warnings, client, until)?,
-                None => is_there(turn.location, client, until),
+            let given = match turn.wanted {
+                [] => is_there(turn.location, client, until),
+                wanted => {
+                    let asked = self.ask_for(wanted, turn.location, &mut heard, client, until);
+                    self.note(turn.keys, &asked, &mut heard);
+                    asked.given
+                }
             };
             if given {
                 self.believe(turn.keys);
             }
         }
-        Ok(self.answer(warnings))
+        self.answer(heard)
     }
 
     fn ask_place(
         &mut self,
         location: &FeaturesLocation,
         keys: Keys,
-        warnings: &mut Vec<String>,
+        heard: &mut Heard,
         client: &Client,
         until: Instant,
-    ) -> Result<(), NoAnswer> {
-        let given = self.ask_for(keys, location, warnings, client, until)?;
-        if given || self.is_any_missing(keys) && is_there(location, client, until) {
+    ) {
+        let asked = self.ask_for(keys, location, heard, client, until);
+        self.note(keys, &asked, heard);
+        let has_failed = asked.failure.is_some();
+        let is_there = || !has_failed && is_there(location, client, until);
+        if asked.given || self.is_any_missing(keys) && is_there() {
             self.believe(keys);
         }
-        if keys.iter().all(|key| self.text(key).is_none()) {
-            warnings.push(format!("there is none of {}", keys.join(", ")));
+        if !has_failed && keys.iter().all(|key| self.text(key).is_none()) {
+            let none = format!("there is none of {}", keys.join(", "));
+            heard.warnings.push(none);
         }
-        Ok(())
+    }
+
+    fn note(&mut self, keys: Keys, asked: &AskedFor, heard: &mut Heard) {
+        match &asked.failure {
+            Some(failure) => {
+                heard.failures.push(failure.clone());
+                self.failed.insert(keys, failure.clone());
+            }
+            None => drop(self.failed.remove(keys)),
+        }
     }
 
     /// Whether these are the places that were asked last.
@@ -143,11 +195,11 @@ impl Session {
         if self.turns % 2 == 1
             && let Some((location, keys)) = locations.at_urls().find(doubtful)
         {
-            let mut given = keys.iter().filter(|key| self.is_given(key));
+            let given = keys.iter().find(|key| self.is_given(key));
             return Some(Turn {
                 location,
                 keys,
-                key: given.next().copied(),
+                wanted: given.map_or(&[], together_with),
             });
         }
         let (wanted, number) = match self.turns % 3 {
@@ -157,11 +209,11 @@ impl Session {
         let turns: Vec<Turn> = locations
             .at_urls()
             .flat_map(|(location, keys)| {
-                let among_them = wanted.iter().filter(|key| keys.contains(key));
-                among_them.map(move |key| Turn {
+                let among_them = wanted.iter().filter(|wanted| keys.contains(&wanted[0]));
+                among_them.map(move |wanted| Turn {
                     location,
                     keys,
-                    key: Some(*key),
+                    wanted,
                 })
             })
             .collect();
@@ -169,41 +221,93 @@ impl Session {
         Some(turns[next])
     }
 
-    /// Says whether a valid value was given.
     fn ask_for(
         &mut self,
-        keys: &[&'static str],
+        keys: Keys,
         location: &FeaturesLocation,
-        warnings: &mut Vec<String>,
+        heard: &mut Heard,
         client: &Client,
         until: Instant,
-    ) -> Result<bool, NoAnswer> {
-        let mut given = false;
+    ) -> AskedFor {
+        let before = WALL.map(|key| self.keys.get(key).and_then(|kept| kept.value.clone()));
+        let mut given = Vec::new();
+        let mut refused = None;
+        let mut failure = None;
         for key in keys {
-            let answer = read(location, key, client, until)?;
-            let kept = self.keys.entry(key).or_default();
-            kept.is_missing = answer.is_none() && !kept.is_absent;
-            let Some(bytes) = answer else { continue };
-            let Ok(text) = String::from_utf8(bytes) else {
-                warnings.push(format!("{key} is not text; ignored"));
-                continue;
-            };
-            let text = text.trim().to_string();
-            match check(key, &text) {
-                Ok(()) => {
-                    given = true;
-                    *kept = Kept {
-                        value: Some((text, clock::now())),
-                        ..Kept::default()
-                    };
+            match read(location, key, client, until) {
+                Ok(answer) => {
+                    if self.take(key, answer, &mut heard.warnings) {
+                        given.push(*key);
+                    }
                 }
-                Err(reason) if kept.value.is_some() => {
-                    warnings.push(format!("{key}: {reason}; what it was before holds"));
+                Err(other) if is_of_one_key(&other) => drop(refused.get_or_insert(other)),
+                Err(other) => {
+                    failure = Some(other);
+                    break;
                 }
-                Err(_) => kept.garbage = Some(text),
             }
         }
-        Ok(given)
+        if keys.contains(&WALL[0]) {
+            self.keep_the_wall_limit_whole(&given, before);
+        }
+        match refused {
+            Some(refused) if !given.is_empty() => heard.warn_of(&refused),
+            refused => failure = failure.or(refused),
+        }
+        AskedFor {
+            given: !given.is_empty(),
+            failure,
+        }
+    }
+
+    /// A length or a start that came alone replaces no half of what was read together, and
+    /// is not put together with what was read before.
+    fn keep_the_wall_limit_whole(&mut self, given: &[&str], before: [Option<(String, u64)>; 2]) {
+        let alone = match WALL.map(|key| given.contains(&key)) {
+            [true, false] => 0,
+            [false, true] => 1,
+            _ => return,
+        };
+        let mut values = before;
+        if values.iter().any(Option::is_none) {
+            let kept = self.keys.get(WALL[alone]);
+            values = [None, None];
+            values[alone] = kept.and_then(|kept| kept.value.clone());
+        }
+        for (key, value) in WALL.into_iter().zip(values) {
+            self.keys.entry(key).or_default().value = value;
+        }
+    }
+
+    /// Says whether this is a valid value.
+    fn take(
+        &mut self,
+        key: &'static str,
+        answer: Option<Vec<u8>>,
+        warnings: &mut Vec<String>,
+    ) -> bool {
+        let kept = self.keys.entry(key).or_default();
+        kept.is_missing = answer.is_none() && !kept.is_absent;
+        let Some(bytes) = answer else { return false };
+        let Ok(text) = String::from_utf8(bytes) else {
+            warnings.push(format!("{key} is not text; ignored"));
+            return false;
+        };
+        let text = text.trim().to_string();
+        match check(key, &text) {
+            Ok(()) => {
+                *kept = Kept {
+                    value: Some((text, clock::now())),
+                    ..Kept::default()
+                };
+                return true;
+            }
+            Err(reason) if kept.value.is_some() => {
+                warnings.push(format!("{key}: {reason}; what it was before holds"));
+            }
+            Err(_) => kept.garbage = Some(text),
+        }
+        false
     }
 
     fn is_any_missing(&self, keys: Keys) -> bool {
@@ -239,15 +343,32 @@ impl Session {
         self.keys.keys().filter_map(text).collect()
     }
 
-    fn answer(&self, mut warnings: Vec<String>) -> Answer {
-        warnings.extend(understand(&self.values()).warnings);
-        Answer {
+    /// None only where every place failed: one of them does not cost the other.
+    fn answer(&self, mut heard: Heard) -> Result<Answer, NoAnswer> {
+        let places = self.locations.with_keys().into_iter();
+        let named = places.filter(|(location, _)| location.is_some()).count();
+        if self.failed.len() == named {
+            let of_others = self.failed.values().cloned();
+            return Err(as_one(
+                heard.failures.into_iter().chain(of_others).collect(),
+            ));
+        }
+        self.failed
+            .values()
+            .for_each(|failure| heard.warn_of(failure));
+        heard.warnings.extend(understand(&self.values()).warnings);
+        Ok(Answer {
             meta: self.values(),
             limits: self.limits(),
             grace: self.grace(),
-            warnings,
+            retry_after: heard
+                .failures
+                .iter()
+                .filter_map(NoAnswer::retry_after)
+                .max(),
+            warnings: heard.warnings,
             ..Answer::default()
-        }
+        })
     }
 
     pub fn limits(&self) -> Vec<Limit> {
@@ -281,9 +402,39 @@ impl Session {
     }
 }
 
+/// Whether it costs nothing but the key that was asked for, and others may be had.
+fn is_of_one_key(failure: &NoAnswer) -> bool {
+    match failure {
+        NoAnswer::Local(_) => true,
+        NoAnswer::Http(failure) => matches!(failure.cause, Cause::Status(401 | 403, _)),
+    }
+}
+
+/// What is tried again comes before what is not.
+fn as_one(failures: Vec<NoAnswer>) -> NoAnswer {
+    let at_a_url = |failure: &&NoAnswer| matches!(failure, NoAnswer::Http(_));
+    match failures.iter().find(at_a_url) {
+        Some(failure) => failure.clone(),
+        None => {
+            let mut reasons: Vec<String> = failures.iter().map(ToString::to_string).collect();
+            reasons.sort();
+            reasons.dedup();
+            NoAnswer::Local(reasons.join("; "))
+        }
+    }
+}
+
 /// Whether the place answers for itself. One that lists nothing may refuse to.
 fn is_there(location: &FeaturesLocation, client: &Client, until: Instant) -> bool {
     matches!(read(location, "", client, until), Ok(Some(_)))
+}
+
+/// A length or a start is asked for only with the other.
+fn together_with(key: &'static &'static str) -> Keys {
+    match WALL.contains(key) {
+        true => &WALL,
+        false => std::slice::from_ref(key),
+    }
 }
 
 /// An origin begins with the name of its key.
