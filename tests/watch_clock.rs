@@ -157,7 +157,8 @@ fn nothing_is_really_ended() {
 /// The uptime in seconds at which this machine is ended, if it is within so many: its wall
 /// clock says `wall` of the uptime. Not a second longer: what follows is reboot(2).
 fn ended_at(configuration: &str, wall: impl Fn(u64) -> u64, within: u64) -> Option<u64> {
-    ended_by(configuration, wall, &[MINUTE..within])
+    let only = MINUTE..within;
+    ended_by(configuration, wall, std::slice::from_ref(&only))
 }
 
 /// The same where a watch runs only from one uptime to another, and then another one.

@@ -81,7 +81,7 @@ build() {
     # root; no pkg-config since it would find the host's libraries.
     ./configure --host=x86_64-linux-musl PKG_CONFIG=false \
         CC="musl-gcc -idirafter $out/build/kernel" \
-        CFLAGS="-O2 -fPIE -ffunction-sections -fdata-sections -fstack-protector-strong" \
+        CFLAGS="-Os -fPIE -ffunction-sections -fdata-sections -fstack-protector-strong" \
         --disable-shared --enable-static --disable-all-programs --enable-libblkid \
         --disable-nls --disable-asciidoc --disable-poman
     make -j"$(nproc)" libblkid.la
