@@ -98,7 +98,8 @@ pub struct Deadline {
     #[serde(deserialize_with = "duration")]
     pub drain_timeout: Duration,
     pub action: Action,
-    /// A VM that has been up for less is never ended: its clock may not be set yet.
+    /// A VM is never drained or ended before `watch` has seen its clock run on by itself
+    /// for so long: it may not be set yet.
     #[serde(deserialize_with = "duration")]
     pub min_uptime: Duration,
 }
