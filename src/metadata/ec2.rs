@@ -59,10 +59,11 @@ impl<'a> Session<'a> {
         self.gave_token
     }
 
-    /// A refusal holds for one round: it may have been one of the moment.
+    /// A refusal holds for one round, for it may have been one of the moment, unless the
+    /// service answers without a token, as Nova's does.
     pub fn begin_round(&mut self) {
         self.wanted_token = false;
-        if matches!(self.token, Token::Refused) {
+        if matches!(self.token, Token::Refused) && self.id.is_none() {
             self.token = Token::NotAskedFor;
         }
     }
