@@ -23,7 +23,7 @@ export BINDGEN_EXTRA_CLANG_ARGS_x86_64_unknown_linux_musl := \
 CARGO_STATIC := cargo build --locked --release --target $(TARGET)
 
 .PHONY: all deps deps-test man install dist lint test test-rules test-consumers test-packaging
-.PHONY: test-host test-condor test-old-kernel fuzz bench clean
+.PHONY: test-host test-watch test-condor test-old-kernel fuzz bench clean
 
 all: $(BINARY)
 
@@ -87,7 +87,7 @@ lint:
 	shellcheck -s sh sysvinit/rc.local.*
 
 # Everything, the quick things first; installs what it needs.
-test: deps-test lint test-rules test-consumers test-packaging test-host test-condor fuzz
+test: deps-test lint test-rules test-consumers test-packaging test-host test-watch test-condor fuzz
 
 # The rules alone: seconds, no root, the host's libblkid.
 test-rules:
@@ -103,7 +103,12 @@ test-packaging: $(BINARY) $(GENERATED)
 # The static binary on this machine: block devices, init scripts, metadata. As root.
 TESTS := $(patsubst tests/%,%,$(patsubst %/main.rs,%,$(basename $(wildcard tests/*.rs)) $(wildcard tests/*/main.rs)))
 test-host: $(BINARY)
-	$(call run-tests,$(filter-out condor old_kernel,$(TESTS)))
+	$(call run-tests,$(filter-out condor old_kernel $(WATCHING),$(TESTS)))
+
+# With deadlines that have to be waited for.
+WATCHING := watch watch_clock day_of_watching
+test-watch: $(BINARY)
+	$(call run-tests,$(WATCHING))
 
 run-tests = VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo test --locked $(addprefix --test ,$1)
 
