@@ -58,6 +58,13 @@ pub fn lock_file(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Waits for a lock, which is held until the file is closed. None where there is no place
+/// for it.
+pub fn lock(path: &Path) -> Option<File> {
+    let lock = lock_file(path).ok()?;
+    lock.lock().ok().map(|()| lock)
+}
+
 /// Removes a file that may not be there. Says whether it was.
 pub fn remove_if_there(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {

@@ -151,15 +151,17 @@ fn find_and_mount(config: &Staging, status: &mut Status) -> Result<Staged, Failu
         check_mount_point(config.mount_point.as_path())
             .map_err(|error| Failure::Mount(format!("{error:#}")))?;
     }
-    for _ in 1..LOOKS {
+    let mut looks = 1;
+    loop {
         let choice = find_device(config, status)?;
         match mount_first_accepted(&choice, config, status) {
-            Err(Failure::Changed(text)) => warn!("{text}; looking at the disks again"),
+            Err(Failure::Changed(text)) if looks < LOOKS => {
+                warn!("{text}; looking at the disks again");
+            }
             done => return done,
         }
+        looks += 1;
     }
-    let choice = find_device(config, status)?;
-    mount_first_accepted(&choice, config, status)
 }
 
 fn find_device(config: &Staging, status: &mut Status) -> Result<Choice, Failure> {

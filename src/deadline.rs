@@ -116,6 +116,12 @@ impl Limit {
     }
 }
 
+impl Limit {
+    pub fn is_usable(&self) -> bool {
+        !matches!(self.when, When::Unusable(_))
+    }
+}
+
 impl When {
     /// Unix seconds or RFC 3339.
     pub fn from_instant(text: &str) -> When {

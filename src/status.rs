@@ -161,8 +161,7 @@ pub fn boot_id() -> Result<String> {
 /// Held from reading the document to writing it, for `boot` and `watch` both write it.
 /// Where there is no place for the lock there is none for the document either.
 pub fn lock() -> Option<File> {
-    let lock = atomic_file::lock_file(&runtime_directory().join("status.lock")).ok()?;
-    lock.lock().ok().map(|()| lock)
+    atomic_file::lock(&runtime_directory().join("status.lock"))
 }
 
 impl Status {

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Image, Machine, bind_socket, tool};
+use common::{Image, Machine, Running, bind_socket, tool};
 use nix::sched::{CloneFlags, unshare};
 use server::{BlackHole, Server, respond};
 
@@ -99,8 +99,8 @@ fn no_thread_is_needed_to_ask() {
 /// Who has no other process here.
 const NOBODY: u32 = 65533;
 
-/// The moment at which a boot said that it is ready, and the one at which it ended.
-fn timed(machine: &Machine) -> (Duration, Duration) {
+/// A boot that has just said that it is ready, and how long that took.
+fn start_until_ready(machine: &Machine) -> (Running<'_>, Duration) {
     let manager = bind_socket(&machine.path("run"), "notify");
     manager.set_nonblocking(false).unwrap();
     let started = Instant::now();
@@ -108,6 +108,13 @@ fn timed(machine: &Machine) -> (Duration, Duration) {
     boot.arg("boot").env("NOTIFY_SOCKET", "/run/notify");
     let running = machine.start_command(boot);
     let ready = when_ready(&manager, started);
+    (running, ready)
+}
+
+/// The moment at which a boot said that it is ready, and the one at which it ended.
+fn timed(machine: &Machine) -> (Duration, Duration) {
+    let started = Instant::now();
+    let (running, ready) = start_until_ready(machine);
     running.wait().ready_on("/dev/vdb");
     let ended = started.elapsed();
     fs::remove_file(machine.path("run/notify")).unwrap();
@@ -192,13 +199,7 @@ fn an_htcondor_that_is_just_starting_does_not_delay_readiness() {
     machine.sh("mkdir -p /etc/condor/config.d && cp /bin/sleep /tmp/condor_master");
     let mut starting = machine.command("/tmp/condor_master", None);
     let mut starting = starting.arg("60").spawn().unwrap();
-    let manager = bind_socket(&machine.path("run"), "notify");
-    manager.set_nonblocking(false).unwrap();
-    let started = Instant::now();
-    let mut boot = machine.command("/usr/sbin/vmstage", None);
-    boot.arg("boot").env("NOTIFY_SOCKET", "/run/notify");
-    let running = machine.start_command(boot);
-    let ready = when_ready(&manager, started);
+    let (running, ready) = start_until_ready(&machine);
     let drop_in = fs::read_to_string(machine.path("etc/condor/config.d/99-vmstage.config"));
     let ended = running.wait().took;
     starting.kill().unwrap();

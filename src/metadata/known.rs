@@ -6,7 +6,7 @@ use super::http::Cause;
 use super::openstack::META_ORIGIN;
 use super::{Answer, NoAnswer};
 use crate::config::Source;
-use crate::deadline::{Limit, When};
+use crate::deadline::Limit;
 use crate::status;
 
 /// The last answer of each source.
@@ -58,10 +58,8 @@ impl Known {
 
     pub fn has_heard_of(&self, origin: &str) -> bool {
         let openstack = self.openstack.as_ref().is_some_and(|said| {
-            let garbage = |limit: &Limit| {
-                matches!(limit.when, When::Unusable(_))
-                    && (limit.origin == origin || is_of_meta(limit))
-            };
+            let garbage =
+                |limit: &Limit| !limit.is_usable() && (limit.origin == origin || is_of_meta(limit));
             !said.answer.limits.iter().any(garbage)
         });
         match origin.rsplit_once(" in the ").map(|(_, place)| place) {
@@ -164,14 +162,13 @@ impl Said {
     /// A limit that this gave holds where its key, or all of `meta`, has become something
     /// that says nothing. What that is stays beside it, to be told as ignored.
     fn outlast_garbage_in(&self, new: &mut Answer) {
-        let is_usable = |limit: &&Limit| !matches!(limit.when, When::Unusable(_));
         let is_meta_lost = new.limits.iter().any(is_of_meta);
         if is_meta_lost {
             new.meta.clone_from(&self.answer.meta);
         }
-        for known in self.answer.limits.iter().filter(is_usable) {
+        for known in self.answer.limits.iter().filter(|limit| limit.is_usable()) {
             let mut same = new.limits.iter().filter(|new| new.origin == known.origin);
-            if same.clone().next().is_none() && !is_meta_lost || same.any(|new| is_usable(&new)) {
+            if same.clone().next().is_none() && !is_meta_lost || same.any(Limit::is_usable) {
                 continue;
             }
             new.limits.push(Limit {
@@ -188,13 +185,13 @@ fn is_of_meta(limit: &Limit) -> bool {
 }
 
 fn is_any_usable(limits: &[Limit]) -> bool {
-    let unusable = |limit: &Limit| matches!(limit.when, When::Unusable(_));
-    !limits.iter().all(unusable)
+    limits.iter().any(Limit::is_usable)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deadline::When;
     use crate::metadata::http::Failure;
 
     const DRIVE: Source = Source::ConfigDrive;

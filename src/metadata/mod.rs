@@ -175,8 +175,9 @@ impl<'a> Metadata<'a> {
     /// Asks what can have changed, as is due once a minute: the service and wherever the
     /// features are have thousands of instances to bear, so all of them together get one
     /// request. Features at a URL have every other round, and a request there is for one
-    /// key; a wall limit takes two, now and then. The first round, of a process that knows nothing, asks for all of them, and
-    /// the config drive, which does not change, as well. Each source is tried once.
+    /// key; a wall limit takes two, now and then. The first round, of a process that knows
+    /// nothing, asks for all of them, and the config drive, which does not change, as well.
+    /// Each source is tried once.
     pub fn ask_again(&mut self, budget: Duration) -> Vec<Asked> {
         let mut sources = self.to_ask_again();
         let round = self.rounds;

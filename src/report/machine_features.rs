@@ -80,8 +80,7 @@ pub(super) fn publish_in(root: &Path, status: &Status, config: &Config) -> Resul
 /// status either that another could publish.
 fn wait_for_turn(root: &Path) -> Option<File> {
     let path = runtime_directory().join("features.lock");
-    let lock = atomic_file::lock_file(&super::below(root, path)).ok()?;
-    lock.lock().ok().map(|()| lock)
+    atomic_file::lock(&super::below(root, path))
 }
 
 /// Publishes into one directory, unless that is where this program is to read.
