@@ -149,24 +149,28 @@ fn open_with(node: &Path, flags: libc::c_int) -> io::Result<File> {
         .open(node)
 }
 
-/// Asks the kernel for both ends of the device before libblkid does. It goes to some fifty
-/// places there, one after the other, and each would be a request that is waited for, with
+/// Asks the kernel for what libblkid will read. It goes to some fifty places at both ends
+/// of the device, one after the other, and each would be a request that is waited for, with
 /// a network behind some virtual disks. What it looks at first is asked for first.
 fn read_ahead(device: &mut File) -> io::Result<()> {
-    const NEAR: i64 = 128 << 10;
-    // Where the labels of ZFS end.
-    const FAR: i64 = 512 << 10;
-    const ONE: i64 = 4 << 10;
+    const KIB: i64 = 1 << 10;
     let size = device.seek(SeekFrom::End(0))? as i64;
+    // ZFS has two labels of 256 KiB at either end, each with its uberblocks in the second
+    // half.
+    let labels_end = size - size % (256 * KIB);
     let parts = [
-        (0, NEAR),
-        (size - NEAR, NEAR),
-        (size - (1544 << 10), ONE), // Promise RAID
-        (1 << 20, ONE),             // second headers of LUKS2
-        (2 << 20, ONE),
-        (4 << 20, ONE),
-        (NEAR, FAR - NEAR),
-        (size - FAR, FAR - NEAR),
+        (size - 132 * KIB, 132 * KIB), // RAID of many makes
+        (size - 496 * KIB, 44 * KIB),  // Promise RAID
+        (size - 200 * KIB, 4 * KIB),
+        (size - 1544 * KIB, 4 * KIB),
+        (0, 256 * KIB),       // file systems, partition tables, a log of XFS
+        (512 * KIB, 4 * KIB), // second headers of LUKS2
+        (1024 * KIB, 4 * KIB),
+        (2048 * KIB, 4 * KIB),
+        (4096 * KIB, 4 * KIB),
+        (384 * KIB, 128 * KIB),
+        (labels_end - 384 * KIB, 128 * KIB),
+        (labels_end - 128 * KIB, 128 * KIB),
     ];
     for (offset, length) in parts {
         // No more than advice: what cannot be read says so when it is needed.
