@@ -95,23 +95,19 @@ fn directory(
     }
     let directory = super::below(root, path);
     let own = own_values(&directory);
-    let is_foreign = |key: &str| {
-        let present = fs::read_to_string(directory.join(key));
-        match present {
-            Ok(present) => !own.contains(&(key.to_string(), present)),
-            Err(e) => e.kind() != ErrorKind::NotFound,
-        }
-    };
-    let foreign: Vec<&str> = keys
+    let found: Vec<Found> = keys
         .iter()
-        .map(|(key, _)| *key)
-        .filter(|key| is_foreign(key))
+        .map(|(key, _)| find(&directory, key, &own))
+        .collect();
+    let with_found = || keys.iter().zip(&found);
+    let foreign: Vec<&str> = with_found()
+        .filter(|(_, found)| matches!(found, Found::Foreign))
+        .map(|((key, _), _)| *key)
         .collect();
     // A provider of the VM may have put its own there before.
     if foreign.is_empty() || are_own(&directory) {
-        let ours: Vec<&Key> = keys
-            .iter()
-            .filter(|(key, _)| !foreign.contains(key))
+        let ours: Vec<(&Key, &Found)> = with_found()
+            .filter(|(_, found)| !matches!(found, Found::Foreign))
             .collect();
         let changed = write_values(&directory, &ours, own)?;
         if foreign.is_empty() {
@@ -125,25 +121,47 @@ fn directory(
     );
 }
 
+/// What there is in the place of a key.
+enum Found {
+    Nothing,
+    Own(String),
+    Foreign,
+}
+
+fn find(directory: &Path, key: &str, own: &BTreeSet<Value>) -> Found {
+    match fs::read_to_string(directory.join(key)) {
+        Ok(content) if own.contains(&(key.to_string(), content.clone())) => Found::Own(content),
+        Err(e) if e.kind() == ErrorKind::NotFound => Found::Nothing,
+        _ => Found::Foreign,
+    }
+}
+
 /// After a crash in between, each file is still known for this program's own: the old
 /// values are listed until the new ones are in their place.
-fn write_values(directory: &Path, keys: &[&Key], mut values: BTreeSet<Value>) -> Result<bool> {
+fn write_values(directory: &Path, keys: &[(&Key, &Found)], own: BTreeSet<Value>) -> Result<bool> {
+    let wanted: BTreeSet<Value> = keys
+        .iter()
+        .filter_map(|((key, value), _)| Some((key.to_string(), value.clone()?)))
+        .collect();
+    let is_in_place = |(key, found): &(&Key, &Found)| match found {
+        Found::Own(content) => key.1.as_ref() == Some(content),
+        _ => key.1.is_none(),
+    };
+    if own == wanted && keys.iter().all(is_in_place) && are_own(directory) {
+        return Ok(false);
+    }
     super::make_directory(directory)?;
     let mark = directory.join(MARK);
-    let present: BTreeSet<Value> = keys
-        .iter()
-        .filter_map(|(key, value)| Some((key.to_string(), value.clone()?)))
-        .collect();
-    values.extend(present.iter().cloned());
-    let mut changed = super::write(&mark, marked(&values), 0o644)?;
-    for (key, value) in keys {
+    let either = own.union(&wanted).cloned().collect();
+    let mut changed = super::write(&mark, marked(&either), 0o644)?;
+    for ((key, value), _) in keys {
         let file = directory.join(key);
         changed |= match value {
             Some(value) => super::write(&file, value, 0o644)?,
             None => super::remove(&file)?,
         };
     }
-    Ok(super::write(&mark, marked(&present), 0o644)? || changed)
+    Ok(super::write(&mark, marked(&wanted), 0o644)? || changed)
 }
 
 /// A line for each value that this program wrote.
