@@ -111,10 +111,7 @@ pub fn find_staged(mount_point: &Path) -> Result<Option<Staged>> {
     };
     let directory = open_directory(&mount_point)?;
     let device = block_number(&mount.source);
-    let number = device_number(&directory)?;
-    // btrfs gives each subvolume a device number of its own.
-    let is_another = device.is_some_and(|device| device != number) && mount.filesystem != "btrfs";
-    if is_another || mounts::is_mount_on(&directory, &mount_point) == Some(false) {
+    if is_hidden(&directory, mount, &mounts)? {
         bail!(
             "{} is mounted on {}, but something else lies over it",
             mount.source.display(),
@@ -128,7 +125,7 @@ pub fn find_staged(mount_point: &Path) -> Result<Option<Staged>> {
             mount_point.display()
         );
     }
-    if number == Number::from_raw(fs::metadata("/")?.dev()) {
+    if device_number(&directory)? == Number::from_raw(fs::metadata("/")?.dev()) {
         warn!(
             "{} is a part of the root file system, mounted there once more: jobs will fill the root disk",
             mount_point.display()
@@ -451,9 +448,7 @@ fn verify(accepted: &Accepted, mount_point: &Path) -> Result<Staged> {
         );
     }
     let directory = open_directory(mount_point)?;
-    // btrfs gives each subvolume a device number of its own.
-    let is_another = device_number(&directory)? != accepted.number() && mount.filesystem != "btrfs";
-    if is_another || mounts::is_mount_on(&directory, mount_point) == Some(false) {
+    if is_hidden(&directory, mount, &mounts)? {
         bail!("mounted, but something else lies on top of it");
     }
     if is_read_only(mount) {
@@ -467,6 +462,23 @@ fn verify(accepted: &Accepted, mount_point: &Path) -> Result<Staged> {
         false,
         accepted.mounted_on().to_vec(),
     )
+}
+
+/// Whether what was opened by the mount point's path is not the root of this mount, since
+/// another lies over it or over a directory above it.
+fn is_hidden(directory: &OwnedFd, mount: &Mount, mounts: &[Mount]) -> Result<bool> {
+    let device = block_number(&mount.source);
+    // btrfs gives each subvolume a device number of its own.
+    if device.is_some() && mount.filesystem != "btrfs" {
+        if device != Some(device_number(directory)?) {
+            return Ok(true);
+        }
+        let is_same = |other: &&Mount| block_number(&other.source) == device;
+        if mounts.iter().filter(is_same).count() == 1 {
+            return Ok(false);
+        }
+    }
+    Ok(mounts::is_mount_on(directory, &mount.mount_point) == Some(false))
 }
 
 fn is_read_only(mount: &Mount) -> bool {
