@@ -22,7 +22,10 @@ from metadata import Metadata
 from vm import accelerator
 
 # Only the mount point is another, so that both can run in one boot.
-OLD_SCRIPT = (images.REPOSITORY / "benches/old-script.sh").read_text().replace("/staging", "/staging-old")
+OLD = {
+    path: (images.REPOSITORY / "benches/old" / name).read_text().replace("/staging", "/staging-old")
+    for path, name in (("/usr/sbin/old-staging", "rc.local"), ("/etc/init.d/mount_staging", "mount_staging"))
+}
 # "InactiveExit" is when systemd started a unit, "ActiveEnter" when the unit was done or said READY=1.
 TIMES = "systemctl show {unit} -p InactiveExitTimestampMonotonic -p ActiveEnterTimestampMonotonic"
 ROWS = {
@@ -68,7 +71,7 @@ def one_boot(number):
     """Boots once. Returns start and end of each unit, and when cloud-init had mounted: seconds since the kernel's start."""
     directory = images.fresh(images.WORK / "bench")
     service = Metadata(directory / "metadata")
-    files = images.tree(images.INSIDE / "bench") | {"/usr/sbin/old-staging": OLD_SCRIPT, ORDER: ORDERS[number % 2]}
+    files = images.tree(images.INSIDE / "bench") | OLD | {ORDER: ORDERS[number % 2]}
     with Guest(directory, "cloud-init", "virtio", SCRATCH, NOBODY_ASKED, files=files, metadata=service) as guest:
         guest.wait_shell()
         guest.wait_booted()
