@@ -1,9 +1,11 @@
 //! Writing a file so that a reader sees the old one or the new one, whole.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 /// Replaces `path` by a file of this content and mode: a temporary file beside it
 /// (its name begins with a dot: readers of `*.d` directories skip it), fsync, rename.
@@ -58,11 +60,24 @@ pub fn lock_file(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// How long a lock is waited for. It is held for milliseconds; a process that was stopped
+/// meanwhile must not stop everybody.
+const LOCK_PATIENCE: Duration = Duration::from_secs(5);
+const LOCK_RETRY: Duration = Duration::from_millis(20);
+
 /// Waits for a lock, which is held until the file is closed. None where there is no place
-/// for it.
+/// for it, or where somebody has not let it go for five seconds: files are replaced whole
+/// all the same.
 pub fn lock(path: &Path) -> Option<File> {
     let lock = lock_file(path).ok()?;
-    lock.lock().ok().map(|()| lock)
+    let start = Instant::now();
+    loop {
+        match lock.try_lock() {
+            Ok(()) => return Some(lock),
+            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => sleep(LOCK_RETRY),
+            Err(_) => return None,
+        }
+    }
 }
 
 /// Removes a file that may not be there. Says whether it was.

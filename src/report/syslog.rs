@@ -19,6 +19,9 @@ const SOCKET: &str = "/dev/log";
 /// How long a line may wait for a reader that is only slow.
 const STDERR_PATIENCE_MS: u8 = 200;
 
+/// A pipe that has room takes so much without waiting (PIPE_BUF, pipe(7)).
+const PIECE: usize = 4096;
+
 static STDERR_IS_STUCK: AtomicBool = AtomicBool::new(false);
 
 static WARNINGS: Mutex<Latest> = Mutex::new(Latest(Vec::new()));
@@ -59,12 +62,14 @@ fn to_stderr(line: &str) {
         false => STDERR_PATIENCE_MS,
     };
     let stderr = io::stderr();
-    let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
-    let is_ready = poll(&mut ready, patience) == Ok(1);
-    STDERR_IS_STUCK.store(!is_ready, Ordering::Relaxed);
-    if is_ready {
+    for piece in line.as_bytes().chunks(PIECE) {
+        let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+        let is_ready = poll(&mut ready, patience) == Ok(1);
+        STDERR_IS_STUCK.store(!is_ready, Ordering::Relaxed);
         // There is nobody left to tell where standard error cannot be written to.
-        let _ = (&stderr).write_all(line.as_bytes());
+        if !is_ready || (&stderr).write_all(piece).is_err() {
+            return;
+        }
     }
 }
 
