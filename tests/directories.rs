@@ -26,6 +26,7 @@ claims![
     a_missing_account_database_is_an_error_that_names_the_owner,
     a_full_disk_is_an_error_that_says_so,
     a_disk_that_condor_cannot_enter_is_an_error,
+    a_directory_on_the_way_that_its_owner_cannot_enter_is_an_error,
     a_part_of_the_root_disk_mounted_in_the_place_of_a_directory_is_an_error,
     each_failed_directory_is_in_the_status,
     a_second_boot_repairs_what_was_changed_in_between,
@@ -277,4 +278,12 @@ fn a_second_boot_repairs_what_was_changed_in_between() {
     machine.boot().ready_on("/dev/vdb");
     assert_directory(&machine, "/staging/condor", 0o755, CONDOR);
     assert_directory(&machine, "/staging/tmp", 0o1777, (0, 0));
+}
+
+fn a_directory_on_the_way_that_its_owner_cannot_enter_is_an_error() {
+    let mut machine = with_used_disk("mkdir -m 700 a; chown 1000 a");
+    machine.configure("[[directory]]\npath = \"a/b\"\nowner = \"condor\"");
+    let boot = machine.boot();
+    boot.failed_staged(5)
+        .says("its owner cannot enter /staging/a, which is the user 1000's with mode 0700");
 }

@@ -1,7 +1,7 @@
 //! From staged to ready: the directories, relative to the staged file system.
 
 use std::ffi::OsStr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -58,13 +58,14 @@ fn create_one(staged: &Staged, directory: &Directory) -> Result<()> {
         .as_ref()
         .map_or(Ok(Gid::from_raw(0)), self::group)?;
 
-    see_that_one_can_enter(staged, owner, group)?;
     let mut open: Option<OwnedFd> = None;
+    let mut parent_path = staged.mount_point().to_path_buf();
     for name in directory.path.as_path() {
-        open = Some(match &open {
-            None => open_or_make(&staged.directory(), name)?,
-            Some(parent) => open_or_make(parent, name)?,
-        });
+        let parent = open.as_ref().map_or(staged.directory(), AsFd::as_fd);
+        see_that_one_can_enter(parent, &parent_path, owner, group)?;
+        let within = open_or_make(&parent, name)?;
+        open = Some(within);
+        parent_path.push(name);
     }
     let open = open.context("its path is empty")?;
     set_owner_and_mode(
@@ -75,30 +76,35 @@ fn create_one(staged: &Staged, directory: &Directory) -> Result<()> {
     )
 }
 
-/// A used disk's root directory may be somebody's own. Its owner and mode are not this
-/// program's to change.
-fn see_that_one_can_enter(staged: &Staged, owner: Uid, group: Gid) -> Result<()> {
-    let root = fstat(staged.directory())?;
-    let execute = if owner.as_raw() == root.st_uid {
+/// A directory on a used disk, its root too, may be somebody's own. Owner and mode of
+/// those on the way are not this program's to change.
+fn see_that_one_can_enter(
+    directory: BorrowedFd,
+    path: &Path,
+    owner: Uid,
+    group: Gid,
+) -> Result<()> {
+    let there = fstat(directory)?;
+    let execute = if owner.as_raw() == there.st_uid {
         0o100
-    } else if group.as_raw() == root.st_gid {
+    } else if group.as_raw() == there.st_gid {
         0o010
     } else {
         0o001
     };
-    if !owner.is_root() && root.st_mode & execute == 0 {
+    if !owner.is_root() && there.st_mode & execute == 0 {
         bail!(
             "its owner cannot enter {}, which is the user {}'s with mode {:04o}; chmod it",
-            staged.mount_point().display(),
-            root.st_uid,
-            root.st_mode & 0o7777
+            path.display(),
+            there.st_uid,
+            there.st_mode & 0o7777
         );
     }
     Ok(())
 }
 
 /// Opens a directory, making it if it is not there, and following no link.
-fn open_or_make(parent: &impl std::os::fd::AsFd, name: &OsStr) -> Result<OwnedFd> {
+fn open_or_make(parent: &impl AsFd, name: &OsStr) -> Result<OwnedFd> {
     // Nobody gets in before owner and mode are set.
     let made = match mkdirat(parent, name, Mode::S_IRWXU) {
         Ok(()) => true,
@@ -122,7 +128,7 @@ fn open_or_make(parent: &impl std::os::fd::AsFd, name: &OsStr) -> Result<OwnedFd
 }
 
 /// Why a directory could not be opened: what there is instead.
-fn in_the_way(parent: &impl std::os::fd::AsFd, name: &OsStr, error: Errno) -> anyhow::Error {
+fn in_the_way(parent: &impl AsFd, name: &OsStr, error: Errno) -> anyhow::Error {
     let what = match fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
         Ok(stat) => match SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT {
             SFlag::S_IFLNK => "a symbolic link",
@@ -160,7 +166,9 @@ fn user(account: &Account) -> Result<Uid> {
         Account::Number(number) => Ok(Uid::from_raw(*number)),
         Account::Name(name) => match User::from_name(name) {
             Ok(Some(user)) => Ok(user.uid),
-            Ok(None) => bail!("there is no user {name}; create it, or set the directory's owner"),
+            Ok(None) => bail!(
+                "there is no user {name} in /etc/passwd; create it, or set the directory's owner"
+            ),
             Err(e) => Err(e).with_context(|| format!("cannot look up the user {name}")),
         },
     }
@@ -171,7 +179,9 @@ fn group(account: &Account) -> Result<Gid> {
         Account::Number(number) => Ok(Gid::from_raw(*number)),
         Account::Name(name) => match Group::from_name(name) {
             Ok(Some(group)) => Ok(group.gid),
-            Ok(None) => bail!("there is no group {name}; create it, or set the directory's group"),
+            Ok(None) => bail!(
+                "there is no group {name} in /etc/group; create it, or set the directory's group"
+            ),
             Err(e) => Err(e).with_context(|| format!("cannot look up the group {name}")),
         },
     }
