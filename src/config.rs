@@ -258,10 +258,25 @@ impl fmt::Display for Spec {
     }
 }
 
-/// What a system does not run without (Filesystem Hierarchy Standard 3.0).
-const SYSTEM_DIRECTORIES: [&str; 12] = [
-    "/bin", "/boot", "/dev", "/etc", "/lib", "/lib64", "/proc", "/run", "/sbin", "/sys", "/usr",
+/// What a system does not run without (Filesystem Hierarchy Standard 3.0), and where this
+/// program keeps its status.
+const SYSTEM_DIRECTORIES: [&str; 16] = [
+    "/",
+    "/bin",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/lib",
+    "/lib64",
+    "/proc",
+    "/run",
+    "/run/vmstage",
+    "/sbin",
+    "/sys",
+    "/usr",
     "/var",
+    "/var/run",
+    "/var/run/vmstage",
 ];
 
 /// An absolute path without `..`, and not that of a directory of the system's own.
@@ -272,6 +287,11 @@ pub struct MountPoint(PathBuf);
 impl MountPoint {
     pub fn as_path(&self) -> &Path {
         &self.0
+    }
+
+    /// Whether a path is that of a directory of the system's own.
+    pub fn is_of_the_system(path: &Path) -> bool {
+        SYSTEM_DIRECTORIES.iter().any(|own| path == Path::new(own))
     }
 }
 
@@ -291,7 +311,7 @@ impl TryFrom<String> for MountPoint {
         if text.contains('\0') {
             return Err(format!("{text:?} contains a NUL"));
         }
-        if path == Path::new("/") || SYSTEM_DIRECTORIES.iter().any(|own| path == Path::new(own)) {
+        if MountPoint::is_of_the_system(&path) {
             return Err(format!(
                 "the scratch disk cannot be mounted on {}",
                 path.display()
@@ -643,11 +663,34 @@ impl Config {
             let said = error.to_string();
             let (message, key) = match said.rsplit_once("\nin `") {
                 Some((message, key)) => (message, key.trim_end().trim_end_matches('`')),
-                None => (said.as_str(), ""),
+                None => (said.as_str(), key_on_line(text, line).unwrap_or_default()),
             };
             let colon = if key.is_empty() { "" } else { ": " };
-            ConfigError::new(format!("line {line}: {key}{colon}{}", one_line(message)))
+            let message = one_line(message);
+            let advice = advice(&message);
+            ConfigError::new(format!("line {line}: {key}{colon}{message}{advice}"))
         })
+    }
+}
+
+/// The key of a line that is no TOML. Its value is not told: it may be a secret.
+fn key_on_line(text: &str, line: usize) -> Option<&str> {
+    let (key, _) = text.lines().nth(line - 1)?.split_once('=')?;
+    let key = key.trim();
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+    key.chars().all(is_plain).then_some(key)
+}
+
+/// What to do, where the parser only says what it expected.
+fn advice(message: &str) -> &'static str {
+    if message.contains("expected a string") {
+        "; put it in quotes"
+    } else if message.contains("leading zero") {
+        "; put it in quotes: a mode is \"0755\""
+    } else if message.contains("invalid type: map, expected a sequence") {
+        "; put its name in two brackets: [[directory]]"
+    } else {
+        ""
     }
 }
 
@@ -797,7 +840,7 @@ mod tests {
             ),
             (
                 "[staging]\nwait = 5",
-                "line 2: staging.wait: invalid type: integer `5`, expected a string",
+                "line 2: staging.wait: invalid type: integer `5`, expected a string; put it in quotes",
             ),
             (
                 "[staging]\nwait = \"5\"",
@@ -906,8 +949,21 @@ mod tests {
             ("[staging\n", "line 1: "),
             (
                 "[staging]\nwait = \"5s\"\nwait = \"6s\"",
-                "line 3: duplicate key",
+                "line 3: wait: duplicate key",
             ),
+            (
+                "[[directory]]\npath = \"x\"\nmode = 0755",
+                "line 3: mode: unexpected leading zero",
+            ),
+            (
+                "[[directory]]\npath = \"x\"\nmode = 0755",
+                "put it in quotes: a mode is \"0755\"",
+            ),
+            (
+                "[directory]\npath = \"x\"",
+                "line 1: directory: invalid type: map, expected a sequence; put its name in two brackets: [[directory]]",
+            ),
+            ("[callback]\ntoken = hunter2", "line 2: token: "),
         ];
         for (text, expected) in cases {
             let error = Config::parse(text).expect_err(text).to_string();
