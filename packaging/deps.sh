@@ -36,6 +36,7 @@ groff-base groff
 insserv insserv
 iproute2 ip
 rpm rpmbuild
+strace strace
 systemd systemd-analyze
 xfsprogs mkfs.xfs'
 needs[guest]='

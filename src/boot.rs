@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::fs::{File, TryLockError};
+use std::mem;
 use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -10,15 +11,16 @@ use anyhow::anyhow;
 use log::{debug, error, info, warn};
 use nix::unistd::geteuid;
 
-use crate::config::{Config, ConfigError, Format, Staging};
+use crate::config::{Config, ConfigError, Staging};
 use crate::deadline::Limit;
-use crate::disk;
-use crate::disk::choose::{Choice, FoundBy, Judgement};
+use crate::disk::choose::{Choice, FoundBy};
+use crate::disk::search::Search;
 use crate::metadata::{Again, Asked, Metadata};
 use crate::report;
 use crate::report::syslog;
 use crate::staging::directories::{self, Created, Ready};
-use crate::staging::mount::{MountError, Staged, check_mount_point, find_staged, mount};
+use crate::staging::mount::{MountError, Staged, find_staged, mount};
+use crate::staging::{mount_point, mounts, mtab};
 use crate::status::{self, Status};
 use crate::{atomic_file, clock, lease};
 
@@ -35,6 +37,10 @@ pub enum Failure {
 }
 
 impl Failure {
+    fn mount(error: anyhow::Error) -> Failure {
+        Failure::Mount(format!("{error:#}"))
+    }
+
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Other(_) => 1,
@@ -72,24 +78,26 @@ pub fn run(config_file: Option<&Path>) -> u8 {
         error!("boot must be run as root");
         return 1;
     }
-    let config = Config::load(config_file);
-    // Held until the status is written: an earlier boot's has to be there whole.
-    let turn = match wait_for_turn() {
-        Ok(turn) => turn,
-        Err(failure) => {
-            error!("{failure}");
-            return failure.exit_code();
-        }
+    let (config, wrong) = match Config::load(config_file) {
+        Ok(config) => (config, None),
+        Err(error) => (Config::without_consumers(), Some(error)),
     };
-    let mut status = Status::begin();
-    if config.as_ref().map_or(true, |config| config.report.syslog) {
+    if config.report.syslog {
         syslog::connect();
     }
-    let outcome = match &config {
-        Ok(config) => make_ready(config, &mut status),
-        Err(error) => Err(Failure::Config(error.clone())),
+    // Held until the status is written: an earlier boot's has to be there whole.
+    let turn = match wait_for_turn(&config.staging) {
+        Ok(turn) => turn,
+        Err(failure) => return without_a_turn(&failure, &config),
     };
-    let config = config.unwrap_or_else(|_| Config::without_consumers());
+    let mut status = Status::begin();
+    let outcome = match wrong {
+        None => make_ready(&config, &mut status),
+        Some(error) => {
+            status.verdicts.clear();
+            Err(Failure::Config(error))
+        }
+    };
 
     status.conclude(outcome.as_ref().err());
     report::outcome(&mut status, outcome.as_ref().ok(), &config);
@@ -107,11 +115,9 @@ pub fn run(config_file: Option<&Path>) -> u8 {
 }
 
 fn make_ready(config: &Config, status: &mut Status) -> Result<Ready, Failure> {
-    let staged = match find_staged(config.staging.mount_point.as_path()) {
-        Err(error) => return Err(Failure::Mount(format!("{error:#}"))),
-        Ok(Some(staged)) => staged,
-        Ok(None) => find_and_mount(&config.staging, status)?,
-    };
+    let staged = stage(&config.staging, status)?;
+    info!("{staged}");
+    mtab::record(&staged);
     status.staging = Some((&staged).into());
 
     let (created, ready) = directories::create(&staged, &config.directories);
@@ -119,21 +125,105 @@ fn make_ready(config: &Config, status: &mut Status) -> Result<Ready, Failure> {
     ready.ok_or_else(|| not_as_asked(&staged, &created))
 }
 
-/// How long an earlier boot may take: a disk that hangs must not hang the next one.
+/// How often the disks are looked at anew where one changes before it can be mounted.
+const MOST_CHANGES: usize = 3;
+
+/// Looks for the scratch disk and mounts it, again whenever a disk or a mount comes or
+/// goes, until it is staged or `staging.wait` is over. What somebody else mounts on the
+/// mount point meanwhile is staged too.
+fn stage(config: &Staging, status: &mut Status) -> Result<Staged, Failure> {
+    let mount_point = config.mount_point.as_path();
+    let mut search = Search::new(config);
+    let mut changes = 0;
+    let earlier = mem::take(&mut status.verdicts);
+    loop {
+        let mounts = mounts::read()?;
+        if let Some(staged) = find_staged(mount_point, &mounts).map_err(Failure::mount)? {
+            if status.verdicts.is_empty() {
+                status.verdicts = earlier;
+            }
+            return Ok(staged);
+        }
+        let mut choice = search.look(&mounts)?;
+        let mounted = mount_first_accepted(&mut choice, &mut search, config);
+        status.verdicts = choice.verdicts.iter().map(Into::into).collect();
+        match mounted {
+            Ok(Some(staged)) => return Ok(staged),
+            Err(Failure::Changed(text)) if changes < MOST_CHANGES => {
+                warn!("{text}; looking again");
+                changes += 1;
+                continue;
+            }
+            Err(failure) => return Err(failure),
+            Ok(None) => {}
+        }
+        if search.wait_for_a_change() {
+            continue;
+        }
+        let Some(blank) = search.to_be_formatted(&choice) else {
+            warn_of(&choice);
+            return Err(nothing_usable(&search, &choice));
+        };
+        mount_point::see_that_it_can_be_made(mount_point).map_err(Failure::mount)?;
+        search.format(blank);
+    }
+}
+
+/// A device that a label found and that cannot be mounted ends the search: falling
+/// back to a bare name after that could take somebody's volume.
+fn mount_first_accepted(
+    choice: &mut Choice,
+    search: &mut Search,
+    config: &Staging,
+) -> Result<Option<Staged>, Failure> {
+    while let Some(accepted) = choice.first_accepted().cloned() {
+        warn_of(choice);
+        let error = match mount(&accepted, config) {
+            Ok(staged) => return Ok(Some(staged)),
+            Err(MountError::MountPoint(error)) => return Err(Failure::mount(error)),
+            Err(MountError::Changed(error)) => return Err(Failure::Changed(format!("{error:#}"))),
+            Err(MountError::Device(error)) => format!("{error:#}"),
+        };
+        let found_by = accepted.found_by();
+        search.refuse(accepted, error.clone(), choice);
+        if found_by == FoundBy::Label {
+            return Err(Failure::Mount(error));
+        }
+        warn!("{error}; the search goes on");
+    }
+    Ok(None)
+}
+
+fn warn_of(choice: &Choice) {
+    for warning in &choice.warnings {
+        syslog::warn_once(warning);
+    }
+}
+
+fn nothing_usable(search: &Search, choice: &Choice) -> Failure {
+    match search.refusals() {
+        Some(errors) => Failure::Mount(errors),
+        None => Failure::NoDevice(format!("no usable disk: {choice}")),
+    }
+}
+
+/// How long an earlier boot may take, beside the time for which it waits for a disk to
+/// come and then to be free: a disk that hangs must not hang the next boot.
 const TURN: Duration = Duration::from_secs(60);
 
 /// Two at once, one started by init and one by hand, would mount twice. Where there
 /// is no place for the lock there is no turn to wait for either.
-fn wait_for_turn() -> Result<Option<File>, Failure> {
+fn wait_for_turn(config: &Staging) -> Result<Option<File>, Failure> {
     let path = status::runtime_directory().join("boot.lock");
     let Ok(lock) = atomic_file::lock_file(&path) else {
         return Ok(None);
     };
+    let patience = TURN + 2 * config.wait;
     let start = Instant::now();
     while let Err(TryLockError::WouldBlock) = lock.try_lock() {
-        if start.elapsed() >= TURN {
+        if start.elapsed() >= patience {
             return Err(Failure::Other(anyhow!(
-                "another vmstage boot is at it for {TURN:?} already and holds {}",
+                "another vmstage boot is at it for {patience:?} already and holds {}",
                 path.display()
             )));
         }
@@ -142,70 +232,12 @@ fn wait_for_turn() -> Result<Option<File>, Failure> {
     Ok(Some(lock))
 }
 
-/// How often the disks are looked at where one changes before it can be mounted.
-const LOOKS: usize = 3;
-
-fn find_and_mount(config: &Staging, status: &mut Status) -> Result<Staged, Failure> {
-    if config.format != Format::Never {
-        // Nothing is made on a disk that could not be mounted then.
-        check_mount_point(config.mount_point.as_path())
-            .map_err(|error| Failure::Mount(format!("{error:#}")))?;
-    }
-    let mut looks = 1;
-    loop {
-        let choice = find_device(config, status)?;
-        match mount_first_accepted(&choice, config, status) {
-            Err(Failure::Changed(text)) if looks < LOOKS => {
-                warn!("{text}; looking at the disks again");
-            }
-            done => return done,
-        }
-        looks += 1;
-    }
-}
-
-fn find_device(config: &Staging, status: &mut Status) -> Result<Choice, Failure> {
-    let choice = disk::search(config)?;
-    status.verdicts = choice.verdicts.iter().map(Into::into).collect();
-    for verdict in &choice.verdicts {
-        match verdict.judgement {
-            Judgement::Absent => debug!("{verdict}"),
-            _ => info!("{verdict}"),
-        }
-    }
-    Ok(choice)
-}
-
-/// A device that a label found and that cannot be mounted ends the search: falling
-/// back to a bare name after that could take somebody's volume.
-fn mount_first_accepted(
-    choice: &Choice,
-    config: &Staging,
-    status: &mut Status,
-) -> Result<Staged, Failure> {
-    let mut failed = Vec::new();
-    for accepted in choice.accepted() {
-        let error = match mount(accepted, config) {
-            Ok(staged) => return Ok(staged),
-            Err(MountError::MountPoint(error)) => {
-                return Err(Failure::Mount(format!("{error:#}")));
-            }
-            Err(MountError::Changed(error)) => {
-                return Err(Failure::Changed(format!("{error:#}")));
-            }
-            Err(MountError::Device(error)) => format!("{error:#}"),
-        };
-        status.reject(accepted.node(), &error);
-        if accepted.found_by() == FoundBy::Label {
-            return Err(Failure::Mount(error));
-        }
-        warn!("{error}; the search goes on");
-        failed.push(error);
-    }
-    match failed.is_empty() {
-        true => Err(Failure::NoDevice(format!("no usable disk: {choice}"))),
-        false => Err(Failure::Mount(failed.join("; "))),
-    }
+/// The status is that of the boot which has the turn.
+fn without_a_turn(failure: &Failure, config: &Config) -> u8 {
+    let mut status = Status::begin_after(None);
+    status.conclude(Some(failure));
+    report::final_line(&status, config);
+    status.exit_code
 }
 
 fn not_as_asked(staged: &Staged, created: &[Created]) -> Failure {

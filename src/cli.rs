@@ -129,7 +129,7 @@ leads to; the second, one for each block device that was looked at. `boot` takes
 the first accepted one.
 
 Exit codes: 0 there is a usable device, or one is mounted already; 3 there is
-none; 6 wrong configuration.";
+none; 4 the mount point cannot be used; 6 wrong configuration.";
 
 const STATUS_HELP: &str = "\
 The status is what `boot` wrote to status.json in /run/vmstage (/var/run/vmstage

@@ -9,9 +9,10 @@ use serde::Serialize;
 use crate::boot::Failure;
 use crate::cli::{self, Format};
 use crate::config::{Config, Staging};
-use crate::disk::choose::{Choice, choose};
+use crate::disk::choose::choose;
 use crate::disk::observe::{Observation, observe};
-use crate::staging::mounts;
+use crate::staging::mount::find_staged;
+use crate::staging::{mount_point, mounts};
 use crate::units;
 use crate::{status, table};
 
@@ -21,6 +22,8 @@ struct Report {
     mount_point: String,
     /// What is mounted there already; `boot` would then look no further.
     already_mounted: Option<String>,
+    /// Why `boot` would fail whatever disk there is.
+    obstacle: Option<String>,
     /// The device that `boot` would mount.
     chosen: Option<String>,
     /// The blank disk on which `boot` would make a file system first.
@@ -42,8 +45,8 @@ struct Device {
     mounted_on: Vec<String>,
 }
 
-/// Looks, prints, and changes nothing. Fails with [`Failure::NoDevice`] where `boot`
-/// would.
+/// Looks, prints, and changes nothing. Fails as `boot` would, but for what only mounting
+/// shows.
 pub fn run(config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
     let config = Config::load(config_file).map_err(Failure::Config)?;
     if !geteuid().is_root() {
@@ -55,6 +58,9 @@ pub fn run(config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
         Format::Table => report.table(),
     };
     cli::print(&text)?;
+    if let Some(obstacle) = report.obstacle {
+        return Err(Failure::Mount(obstacle));
+    }
     let usable = [&report.chosen, &report.formatted, &report.already_mounted];
     match usable.into_iter().any(Option::is_some) {
         true => Ok(()),
@@ -64,29 +70,37 @@ pub fn run(config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
 
 fn look(config: &Staging) -> Result<Report, Failure> {
     let mounts = mounts::read()?;
-    let observed = observe(config)?;
-    let mount_point = mounts::real_path(config.mount_point.as_path());
+    let observed = observe(config, &mounts)?;
+    let mount_point = config.mount_point.as_path();
+    let staged = find_staged(mount_point, &mounts);
+    let checked = match &staged {
+        Ok(None) => mount_point::check(mount_point),
+        _ => Ok(()),
+    };
+    let real = mounts::real_path(mount_point);
     let mut without_it = observed.clone();
     for device in &mut without_it.devices {
         // Mounted somewhere else would speak against it.
-        device.mounted_on.retain(|place| *place != mount_point);
+        device.mounted_on.retain(|place| *place != real);
     }
-    let choice: Choice = choose(&config.devices, &without_it);
+    let choice = choose(&config.devices, &without_it);
+    let chosen = choice.first_accepted();
     Ok(Report {
-        mount_point: config.mount_point.as_path().display().to_string(),
-        already_mounted: mounts::on(&mounts, &mount_point)
-            .map(|mount| mount.source.display().to_string()),
-        chosen: choice
-            .accepted()
-            .next()
-            .map(|accepted| accepted.node().display().to_string()),
+        mount_point: mount_point.display().to_string(),
+        chosen: chosen.map(|accepted| accepted.node().display().to_string()),
         formatted: choice
             .blank()
-            .filter(|_| choice.accepted().next().is_none())
+            .filter(|_| chosen.is_none())
             .map(|blank| blank.node().display().to_string()),
         verdicts: choice.verdicts.iter().map(Into::into).collect(),
         warnings: choice.warnings.clone(),
         devices: observed.devices.iter().map(Into::into).collect(),
+        obstacle: staged
+            .as_ref()
+            .err()
+            .or(checked.as_ref().err())
+            .map(|error| format!("{error:#}")),
+        already_mounted: staged.ok().flatten().map(|staged| staged.device().into()),
     })
 }
 
@@ -112,6 +126,12 @@ impl Report {
     }
 
     fn conclusion(&self) -> String {
+        if let Some(obstacle) = &self.obstacle {
+            return format!(
+                "boot would mount nothing on {}: {obstacle}",
+                self.mount_point
+            );
+        }
         match (&self.already_mounted, &self.chosen) {
             (Some(source), _) => format!("{source} is already mounted on {}", self.mount_point),
             (None, Some(device)) => format!("boot would mount {device} on {}", self.mount_point),

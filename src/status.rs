@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 
 use crate::boot::Failure;
@@ -15,6 +15,7 @@ use crate::config::{self, Action};
 use crate::disk::choose::{self, Judgement};
 use crate::staging::directories::Created;
 use crate::staging::mount::Staged;
+use crate::staging::mounts;
 use crate::{atomic_file, clock, kernel_file};
 
 pub mod show;
@@ -171,17 +172,18 @@ impl Status {
     /// would tell HTCondor for a while that there is no deadline.
     pub fn begin() -> Status {
         let earlier = Status::read().ok().flatten();
-        if earlier
-            .as_ref()
-            .is_none_or(|earlier| earlier.outcome == Outcome::Failed)
-        {
+        let holds = |earlier: &Status| {
+            earlier.outcome == Outcome::Ready && earlier.see_that_it_is_mounted().is_ok()
+        };
+        if !earlier.as_ref().is_some_and(holds) {
             // Who waits for this boot is not to be told of the failure of that one.
             let _ = std::fs::remove_file(path());
         }
         Status::begin_after(earlier)
     }
 
-    fn begin_after(earlier: Option<Status>) -> Status {
+    /// The beginning of a document, given that of an earlier run in this boot.
+    pub fn begin_after(earlier: Option<Status>) -> Status {
         let now = clock::utc(clock::now());
         let (verdicts, instance, deadline) = earlier
             .map(|earlier| (earlier.verdicts, earlier.instance, earlier.deadline))
@@ -203,17 +205,6 @@ impl Status {
             deadline,
             ignored_limits: Vec::new(),
             sources: Vec::new(),
-        }
-    }
-
-    /// Takes back what was accepted by its looks.
-    pub fn reject(&mut self, device: &Path, reason: &str) {
-        let device = device.display().to_string();
-        for verdict in &mut self.verdicts {
-            if verdict.verdict == "accepted" && verdict.device.as_ref() == Some(&device) {
-                verdict.verdict = "rejected".into();
-                verdict.reason = Some(reason.into());
-            }
         }
     }
 
@@ -240,6 +231,29 @@ impl Status {
         self.outcome = failure.map_or(Outcome::Ready, |_| Outcome::Failed);
         self.exit_code = failure.map_or(0, Failure::exit_code);
         self.error = failure.map(ToString::to_string);
+    }
+
+    /// What was mounted at boot may be gone since.
+    ///
+    /// # Errors
+    ///
+    /// That it is, in words; or that the mount table cannot be read.
+    pub fn see_that_it_is_mounted(&self) -> Result<(), Failure> {
+        let (Outcome::Ready, Some(staging)) = (self.outcome, &self.staging) else {
+            return Ok(());
+        };
+        let mount_point = staging.mount_point.display();
+        match mounts::on(&mounts::read()?, &staging.mount_point) {
+            Some(mount) if mount.source == Path::new(&staging.device) => Ok(()),
+            Some(mount) => Err(Failure::Other(anyhow!(
+                "{} is mounted on {mount_point}, and not {} any more",
+                mount.source.display(),
+                staging.device
+            ))),
+            None => Err(Failure::Other(anyhow!(
+                "nothing is mounted on {mount_point} any more"
+            ))),
+        }
     }
 
     /// Writes the document to its place when nobody else is changing what is there.

@@ -58,6 +58,8 @@ claims![
     a_named_disk_mounted_elsewhere_is_rejected,
     a_labelled_disk_that_cannot_be_mounted_ends_the_search,
     a_named_disk_that_cannot_be_mounted_does_not_end_the_search,
+    a_named_disk_that_cannot_be_mounted_does_not_end_the_wait_for_a_late_one,
+    a_named_disk_that_cannot_be_mounted_is_rejected_by_whatever_name,
     a_disk_that_breaks_off_is_told_of_though_no_spec_names_it,
     an_ambivalent_disk_is_told_of_though_no_spec_names_it,
     a_swap_disk_that_only_the_label_leads_to_is_rejected,
@@ -571,4 +573,27 @@ fn a_swap_disk_that_only_the_label_leads_to_is_rejected() {
     let machine = Machine::new();
     machine.disk("vdz", &Image::swap(EPHEMERAL0));
     machine.boot().failed(3).rejects("/dev/vdz", "swap");
+}
+
+fn a_named_disk_that_cannot_be_mounted_does_not_end_the_wait_for_a_late_one() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nwait = \"20s\"");
+    machine.disk("vdb", &Image::that_cannot_be_mounted(""));
+    let boot = machine.start(&["boot"]);
+    sleep(Duration::from_millis(500));
+    machine.disk("sdb", &Image::ext4(EPHEMERAL0));
+    let boot = boot.wait();
+    boot.ready_on("/dev/sdb")
+        .rejects("/dev/vdb", "cannot mount /dev/vdb");
+    assert!(boot.took < Duration::from_secs(5), "{boot}");
+}
+
+fn a_named_disk_that_cannot_be_mounted_is_rejected_by_whatever_name() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\ndevices = [\"/dev/disk/by-id/scratch\"]");
+    machine.disk("vdb", &Image::that_cannot_be_mounted(""));
+    machine.sh("mkdir /dev/disk/by-id; ln -s ../../vdb /dev/disk/by-id/scratch");
+    let boot = machine.boot();
+    boot.failed(4)
+        .rejects("/dev/disk/by-id/scratch", "cannot mount /dev/vdb");
 }

@@ -51,6 +51,11 @@ claims![
     a_configuration_that_only_root_may_read_is_not_called_wrong,
     a_configuration_that_is_a_link_to_nowhere_is_an_error,
     standard_error_that_nobody_reads_holds_nothing_up,
+    a_long_line_that_nobody_reads_holds_nothing_up,
+    a_lock_of_the_status_that_nobody_lets_go_holds_nothing_up_for_long,
+    a_boot_that_has_to_give_way_says_so_on_the_console,
+    whoever_waits_is_not_told_of_a_mount_that_is_gone,
+    after_a_wrong_configuration_the_status_has_no_verdicts_of_an_earlier_boot,
     a_service_manager_that_does_not_read_is_not_waited_for_for_long,
     what_cannot_be_printed_is_an_error,
     status_needs_no_root,
@@ -917,5 +922,79 @@ fn a_user_cannot_hold_a_boot_up() {
     assert!(
         ended.is_some(),
         "boot waits for a lock that nobody's process has"
+    );
+}
+
+/// More than a pipe takes without waiting, where there is room for less.
+fn a_long_line_that_nobody_reads_holds_nothing_up() {
+    let mut machine = Machine::new();
+    let devices: Vec<String> = (0..400)
+        .map(|n| format!("\"/dev/nothing{n:04}\""))
+        .collect();
+    machine.configure(&format!("[staging]\ndevices = [{}]", devices.join(", ")));
+    let code = machine.sh("mkfifo /tmp/stuck
+        exec 3<>/tmp/stuck
+        dd if=/dev/zero bs=4096 count=15 of=/tmp/stuck 2>/dev/null
+        timeout 20 vmstage boot 2>/tmp/stuck || echo $?");
+    assert_eq!(code, "3\n");
+    let console = fs::read_to_string(machine.path("/dev/console")).unwrap();
+    assert!(
+        console.ends_with("/dev/nothing0399 is absent\n"),
+        "{console}"
+    );
+}
+
+fn a_lock_of_the_status_that_nobody_lets_go_holds_nothing_up_for_long() {
+    let machine = with_labelled_disk();
+    machine.sh("mkdir /run/vmstage");
+    let lock = File::create(machine.path("/run/vmstage/status.lock")).unwrap();
+    lock.lock().unwrap();
+    let boot = machine.boot();
+    boot.ready_on("/dev/vdb");
+    assert_not_held_for_long(&boot);
+}
+
+fn a_boot_that_has_to_give_way_says_so_on_the_console() {
+    let machine = with_labelled_disk();
+    machine.boot().ready_on("/dev/vdb");
+    let before = fs::read_to_string(machine.path("/run/vmstage/status.json")).unwrap();
+    let lock = File::open(machine.path("/run/vmstage/boot.lock")).unwrap();
+    lock.lock().unwrap();
+    let code = machine.sh("timeout 100 vmstage boot || echo $?");
+    assert_eq!(code, "1\n");
+    let console = fs::read_to_string(machine.path("/dev/console")).unwrap();
+    let said = "vmstage: FAILED(1): another vmstage boot is at it for 60s already";
+    assert!(console.contains(said), "{console}");
+    let after = fs::read_to_string(machine.path("/run/vmstage/status.json")).unwrap();
+    assert_eq!(after, before);
+}
+
+fn whoever_waits_is_not_told_of_a_mount_that_is_gone() {
+    let mut machine = with_labelled_disk();
+    machine.boot().ready_on("/dev/vdb");
+    machine.sh("umount /staging; mv /dev/vdb /dev/away");
+    machine.configure("[staging]\nwait = \"20s\"\ndevices = [\"/dev/vdb\"]");
+    machine.may_change("/staging");
+    machine.may_change("/var/lib/vmstage");
+    let boot = machine.start(&["boot"]);
+    sleep(Duration::from_millis(500));
+    let waiting = machine.start(&["status", "--wait=20"]);
+    sleep(Duration::from_millis(500));
+    machine.sh("mv /dev/away /dev/vdb");
+    boot.wait().ready_on("/dev/vdb");
+    let told = waiting.wait();
+    assert_eq!(told.code, 0, "{told}");
+}
+
+fn after_a_wrong_configuration_the_status_has_no_verdicts_of_an_earlier_boot() {
+    let mut machine = with_labelled_disk();
+    machine.boot().ready_on("/dev/vdb");
+    machine.configure("[stagin]");
+    let boot = machine.boot();
+    assert_eq!(boot.code, 6, "{boot}");
+    assert_eq!(
+        boot.the_status()["verdicts"],
+        Value::Array(Vec::new()),
+        "{boot}"
     );
 }

@@ -5,13 +5,17 @@
 mod common;
 
 use std::fs::{self, File};
+use std::io::Read;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::thread::sleep;
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
+use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgrp};
 
 use common::{Image, Machine};
 
@@ -35,6 +39,21 @@ claims![
     a_wrong_configuration_tells_no_consumer_but_the_status,
     probe_says_that_boot_would_format_a_blank_disk,
     a_disk_that_somebody_else_mounts_there_meanwhile_is_staged,
+    what_somebody_mounts_there_while_a_disk_is_waited_for_is_staged,
+    a_disk_that_waits_to_be_formatted_is_left_alone_once_another_is_mounted_there,
+    what_is_mounted_there_on_demand_is_staged,
+    what_comes_over_a_mount_of_this_run_is_not_unmounted,
+    a_mount_point_hidden_by_a_mount_that_lacks_it_is_an_error_that_says_so,
+    a_parent_of_the_mount_point_that_leads_nowhere_is_named,
+    a_mount_point_that_is_really_a_directory_of_the_system_is_an_error,
+    probe_fails_as_boot_does_for_the_mount_point,
+    boots_that_cannot_lock_are_ready_both,
+    a_labelled_disk_mounted_elsewhere_by_a_node_that_is_gone_is_staged,
+    a_labelled_disk_mounted_elsewhere_read_only_is_an_error_that_names_the_place,
+    a_disk_with_partitions_that_the_kernel_knows_is_not_formatted,
+    a_disk_is_not_formatted_where_the_mount_point_cannot_be_made,
+    a_file_system_with_a_wrong_checksum_is_an_error_that_says_what_to_do,
+    a_part_of_a_btrfs_on_several_devices_is_an_error_that_says_what_to_do,
     a_file_system_that_was_mounted_there_by_hand_is_staged,
     a_tmpfs_that_was_mounted_there_is_staged,
     a_part_of_the_root_disk_mounted_there_is_staged_with_a_warning,
@@ -777,11 +796,15 @@ fn a_blank_disk_gets_the_file_system_that_is_asked_for() {
 fn a_disk_that_is_almost_blank_is_not_formatted() {
     let mib = 1 << 20;
     let size = 64 * mib;
-    // The first and last byte, inside the first and last MiB, and a file's worth
-    // anywhere in between.
-    let traces: [(u64, &[u8]); 6] = [
+    // The first and last byte, inside the first and last MiB, where a partition and where
+    // copies of a superblock would be, and a file's worth anywhere in between.
+    let traces: [(u64, &[u8]); 10] = [
         (0, b"x"),
         (mib - 1, b"x"),
+        (mib + 1080, b"x"),
+        (4 * mib - 1, b"x"),
+        (8 * mib + 1080, b"x"),
+        (32 * mib + 56, b"x"),
         (size - 1, b"x"),
         (size - mib, b"x"),
         (size / 2, b"x"),
@@ -942,4 +965,253 @@ fn an_environment_without_anything_in_it_suffices() {
     let mut boot = machine.command("/usr/sbin/vmstage", None);
     boot.arg("boot").env_clear();
     machine.start_command(boot).wait().ready_on("/dev/vdb");
+}
+
+fn what_somebody_mounts_there_while_a_disk_is_waited_for_is_staged() {
+    for mount in ["mount /dev/vdz /staging", "mount -t tmpfs scratch /staging"] {
+        let mut machine = Machine::new();
+        machine.configure("[staging]\nwait = \"20s\"");
+        machine.disk("vdz", &Image::ext4("other"));
+        machine.sh("mkdir /staging");
+        let boot = machine.start(&["boot"]);
+        sleep(Duration::from_millis(500));
+        machine.sh(mount);
+        let boot = boot.wait();
+        boot.ready_on(if mount.contains("vdz") {
+            "/dev/vdz"
+        } else {
+            "scratch"
+        });
+        assert!(boot.took < Duration::from_secs(5), "{boot}");
+        let staging = &boot.the_status()["staging"];
+        assert_eq!(staging["already_mounted"], true, "{boot}");
+    }
+}
+
+fn a_disk_that_waits_to_be_formatted_is_left_alone_once_another_is_mounted_there() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nwait = \"3s\"\nformat = \"blank\"");
+    let blank = machine.disk("vdb", &Image::blank(64));
+    machine.disk("vdz", &Image::ext4("other"));
+    let before = blank.checksum();
+    machine.sh("mkdir /staging");
+    let boot = machine.start(&["boot"]);
+    sleep(Duration::from_millis(500));
+    machine.sh("mount /dev/vdz /staging");
+    boot.wait().ready_on("/dev/vdz");
+    assert_eq!(blank.checksum(), before);
+}
+
+nix::ioctl_write_int_bad!(
+    /// `AUTOFS_IOC_READY` of linux/auto_fs.h: what was asked for is mounted.
+    autofs_ready,
+    0x9360
+);
+
+/// As systemd does where fstab has `x-systemd.automount`.
+fn what_is_mounted_there_on_demand_is_staged() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("mkdir /staging");
+    let (mut asked, ask) = std::io::pipe().unwrap();
+    let options = format!(
+        "fd={},pgrp={},minproto=5,maxproto=5,direct",
+        ask.as_raw_fd(),
+        getpgrp()
+    );
+    let point = machine.path("/staging");
+    let flags = MsFlags::empty();
+    mount(
+        Some("systemd-1"),
+        &point,
+        Some("autofs"),
+        flags,
+        Some(options.as_str()),
+    )
+    .unwrap();
+    let automount = File::open(&point).unwrap();
+
+    let mut command = machine.command("/usr/sbin/vmstage", None);
+    // Processes of the automounter's own group mount nothing by looking.
+    command.arg("boot").process_group(0);
+    let boot = machine.start_command(command);
+    let mut packet = [0; 512];
+    let length = asked.read(&mut packet).unwrap();
+    assert!(length >= 12, "{length} bytes");
+    let token = u32::from_ne_bytes(packet[8..12].try_into().unwrap());
+    machine.sh("mount /dev/vdb /staging");
+    // SAFETY: this ioctl takes a number.
+    unsafe { autofs_ready(automount.as_raw_fd(), token as i32) }.unwrap();
+
+    let boot = boot.wait();
+    assert_eq!(boot.code, 0, "{boot}");
+    boot.says("ready: /dev/vdb (ext4, LABEL=ephemeral0) on /staging");
+    let status = machine.run(&["status"]);
+    assert_eq!(status.code, 0, "{status}");
+}
+
+/// The program is stopped between its mount(2) and what it does next, by strace.
+fn what_comes_over_a_mount_of_this_run_is_not_unmounted() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("mkdir /staging");
+    let strace = common::tool("strace");
+    let mut command = machine.command(strace.to_str().unwrap(), None);
+    command.args(["-qq", "-o", "/dev/null", "-e", "trace=mount"]);
+    command.args(["-e", "inject=mount:signal=STOP:when=1"]);
+    command.args(["/usr/sbin/vmstage", "boot"]);
+    let mut boot = machine.start_command(command);
+    while !machine
+        .mounts()
+        .iter()
+        .any(|mount| mount.point == "/staging")
+    {
+        sleep(Duration::from_millis(10));
+    }
+    machine.sh("mount -t tmpfs theirs /staging; touch /staging/precious");
+    let strace = boot.process().id();
+    machine.sh(&format!(
+        "kill -CONT $(cat /proc/{strace}/task/{strace}/children)"
+    ));
+    let boot = boot.wait();
+    boot.failed_staged(4).says("theirs was mounted over it");
+    assert_eq!(machine.sh("ls /staging"), "precious\n");
+}
+
+fn a_mount_point_hidden_by_a_mount_that_lacks_it_is_an_error_that_says_so() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nmount_point = \"/mnt/staging\"");
+    machine.may_change("/mnt");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.disk("vdc", &Image::ext4("other"));
+    machine.sh("mkdir /mnt/staging; mount /dev/vdb /mnt/staging; mount /dev/vdc /mnt");
+    let boot = machine.boot();
+    assert_eq!(boot.code, 4, "{boot}");
+    boot.says("something else lies over it");
+}
+
+fn a_parent_of_the_mount_point_that_leads_nowhere_is_named() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nmount_point = \"/data/staging\"");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("ln -s /nowhere /data");
+    let boot = machine.boot();
+    boot.failed(4)
+        .says("cannot make /data: a symbolic link is in its place");
+}
+
+fn a_mount_point_that_is_really_a_directory_of_the_system_is_an_error() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nmount_point = \"/root/link/etc\"");
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("ln -s / /root/link");
+    machine
+        .boot()
+        .failed(4)
+        .says("the mount point is really /etc");
+}
+
+fn probe_fails_as_boot_does_for_the_mount_point() {
+    let cases = [
+        ("ln -s /tmp /staging", "the mount point is a symbolic link"),
+        ("touch /staging", "the mount point is a file"),
+        (
+            "mkdir /staging; mount -o ro /dev/vdz /staging",
+            "is mounted read-only on /staging",
+        ),
+    ];
+    for (script, said) in cases {
+        let machine = Machine::new();
+        machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+        machine.disk("vdz", &Image::ext4("other"));
+        machine.sh(script);
+        let probe = machine.run(&["probe"]);
+        assert_eq!(probe.code, 4, "{probe}");
+        let expected = "boot would mount nothing on /staging: ";
+        assert!(probe.stdout.contains(expected), "{probe}");
+        probe.says(said);
+        assert!(probe.stdout.contains(said), "{probe}");
+        let boot = machine.boot();
+        assert_eq!(boot.code, 4, "{boot}");
+        boot.says(said);
+    }
+}
+
+fn boots_that_cannot_lock_are_ready_both() {
+    for _ in 0..5 {
+        let machine = Machine::new();
+        machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+        machine.sh("mount -o remount,ro /run");
+        let boots = [(); 3].map(|()| machine.start(&["boot"]));
+        for boot in boots {
+            let outcome = boot.wait();
+            assert_eq!(outcome.code, 0, "{outcome}");
+            assert_eq!(outcome.staged().len(), 1, "{outcome}");
+        }
+    }
+}
+
+fn a_labelled_disk_mounted_elsewhere_by_a_node_that_is_gone_is_staged() {
+    let machine = Machine::new();
+    let disk = machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.name("gone", disk.number);
+    machine.sh("mount /dev/gone /mnt; rm /dev/gone");
+    machine
+        .boot()
+        .ready_on("/dev/vdb")
+        .warns(&["also mounted on /mnt"]);
+}
+
+fn a_labelled_disk_mounted_elsewhere_read_only_is_an_error_that_names_the_place() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.sh("mount -o ro /dev/vdb /mnt");
+    let boot = machine.boot();
+    boot.failed(4)
+        .says("it is mounted on /mnt, with other options");
+}
+
+/// Its table was wiped, and the kernel has not been told.
+fn a_disk_with_partitions_that_the_kernel_knows_is_not_formatted() {
+    let mut machine = Machine::new();
+    machine.configure(FORMAT);
+    let partitioned = Image::partitioned("dos", &[Image::blank(8)]);
+    let disk = machine.partitioned_disk("vdb", &partitioned);
+    machine.sh("dd if=/dev/zero of=/dev/vdb bs=512 count=1 conv=notrunc 2>/dev/null; sync");
+    let before = disk.checksum();
+    let boot = machine.boot();
+    boot.failed(3)
+        .rejects("/dev/vdb", "the kernel knows partitions of it (");
+    assert_eq!(disk.checksum(), before);
+}
+
+fn a_disk_is_not_formatted_where_the_mount_point_cannot_be_made() {
+    let mut machine = Machine::new();
+    machine.configure(FORMAT);
+    let disk = machine.disk("vdb", &Image::blank(64));
+    let before = disk.checksum();
+    machine.make_root_read_only();
+    let boot = machine.boot();
+    boot.failed(4).says("cannot make /staging");
+    assert_eq!(disk.checksum(), before);
+}
+
+fn a_file_system_with_a_wrong_checksum_is_an_error_that_says_what_to_do() {
+    let machine = Machine::new();
+    // The last byte of the superblock's own checksum.
+    let image = Image::ext("ext4", EPHEMERAL0, &["-O", "metadata_csum"]);
+    machine.disk("vdb", &image.with(1024 + 1023, b"\x5a"));
+    let boot = machine.boot();
+    assert_eq!(boot.code, 4, "{boot}");
+    boot.failed(4).says("run fsck on it");
+}
+
+fn a_part_of_a_btrfs_on_several_devices_is_an_error_that_says_what_to_do() {
+    let machine = Machine::new();
+    for name in ["vdb", "vdc"] {
+        machine.disk(name, &Image::blank(200));
+    }
+    machine.sh("mkfs.btrfs -q -L ephemeral0 -m raid1 -d raid0 /dev/vdb /dev/vdc");
+    let boot = machine.boot();
+    boot.failed(4).says("one of several devices");
 }

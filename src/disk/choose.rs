@@ -116,6 +116,9 @@ pub enum Reason {
     Mounted(Vec<PathBuf>),
     Volume(String),
     SameLabelAs(PathBuf),
+    NotMountable(String),
+    /// By the kernel's names for them.
+    HasPartitions(Vec<String>),
 }
 
 /// The verdicts in the order of the specs, and what a person should know of them.
@@ -134,6 +137,23 @@ impl Choice {
                 Judgement::Accepted(accepted) => Some(accepted),
                 _ => None,
             })
+    }
+
+    /// The one that is to be tried.
+    pub fn first_accepted(&self) -> Option<&Accepted> {
+        self.accepted().next()
+    }
+
+    /// Rejects what could not be mounted, under every spec that led to it.
+    pub fn refuse(&mut self, refused: &Accepted, error: &str) {
+        for verdict in &mut self.verdicts {
+            let is_it = |accepted: &Accepted| {
+                accepted.number == refused.number && accepted.content() == refused.content()
+            };
+            if matches!(&verdict.judgement, Judgement::Accepted(accepted) if is_it(accepted)) {
+                verdict.judgement = Judgement::Rejected(Reason::NotMountable(error.into()));
+            }
+        }
     }
 
     /// The first disk that only lacks a file system.
@@ -279,6 +299,9 @@ fn refuse(device: &Observation) -> Option<Reason> {
     let filesystem = match &device.content {
         Content::Unreadable { error } => return Some(Reason::Unreadable(error.clone())),
         Content::Nothing if device.read_only => return Some(Reason::ReadOnly),
+        Content::Nothing if !device.partitions.is_empty() => {
+            return Some(Reason::HasPartitions(device.partitions.clone()));
+        }
         Content::Nothing => return Some(Reason::Blank(None)),
         Content::Ambivalent { kinds } => return Some(Reason::Ambivalent(kinds.clone())),
         Content::Other { kind, .. } => return Some(Reason::NotAFilesystem(kind.clone())),
@@ -420,6 +443,12 @@ impl fmt::Display for Reason {
                     "is a persistent volume (its serial number {serial} is a volume's UUID)"
                 )
             }
+            Reason::NotMountable(error) => write!(f, "{error}"),
+            Reason::HasPartitions(names) => write!(
+                f,
+                "has no signature, but the kernel knows partitions of it ({}); if one of them is meant, name that",
+                names.join(", ")
+            ),
             Reason::SameLabelAs(first) => {
                 write!(
                     f,
@@ -437,6 +466,7 @@ fn in_words(kind: &str) -> String {
         "swap" | "swsuspend" => "swap space".into(),
         "LVM2_member" | "LVM1_member" => "an LVM physical volume".into(),
         "linux_raid_member" => "a Linux RAID member".into(),
+        "jbd" => "the journal of an ext3 or ext4 file system".into(),
         "zfs_member" => "a part of a ZFS pool".into(),
         "crypto_LUKS" => "a LUKS encrypted volume".into(),
         other => format!("{other}, which is not a file system"),
@@ -462,6 +492,7 @@ mod tests {
             holders: vec![],
             serial: None,
             mounted_on: vec![],
+            partitions: vec![],
             is_zero: false,
         }
     }

@@ -9,7 +9,7 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use nix::sys::stat::{major, minor};
 
 use crate::kernel_file;
@@ -79,7 +79,11 @@ impl Inventory {
 
     fn of(mut devices: Vec<BlockDevice>, mounts: &[Mount]) -> Result<Inventory> {
         // Without it nobody knows which disk a partition is of, nor whose disks are in use.
-        fs::read_dir("/sys/block").context("cannot read /sys/block; is /sys mounted?")?;
+        let mut disks =
+            fs::read_dir("/sys/block").context("cannot read /sys/block; is /sys mounted?")?;
+        if disks.next().is_none() && !devices.is_empty() {
+            bail!("/sys/block is empty; is /sys mounted?");
+        }
         find_nodes(&mut devices);
 
         let mounted_on = mount_points_by_device(mounts);
@@ -243,7 +247,7 @@ fn mount_points_by_device(mounts: &[Mount]) -> BTreeMap<Number, Vec<PathBuf>> {
 /// The block device of a mount. Its source may not exist under that name (`/dev/root`
 /// on old kernels); then the mounted file system is asked, which only a network file
 /// system could make wait.
-fn device_of(mount: &Mount) -> Option<Number> {
+pub fn device_of(mount: &Mount) -> Option<Number> {
     if !mount.source.starts_with("/dev") {
         return None;
     }
@@ -332,6 +336,13 @@ pub fn holders(device: &BlockDevice) -> Vec<String> {
         holders.extend(entries(&disk.join("holders")));
     }
     holders
+}
+
+/// The partitions of a disk that the kernel knows: directories in the disk's own.
+pub fn partitions(device: &BlockDevice) -> Vec<String> {
+    let mut names = entries(&sysfs_directory(&device.name));
+    names.retain(|name| name.starts_with(&sysfs_name(&device.name)));
+    names
 }
 
 /// The serial number that the hypervisor gave the disk: virtio's own attribute

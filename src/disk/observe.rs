@@ -11,7 +11,7 @@ use log::debug;
 use super::inventory::{self, BlockDevice, Inventory, Number};
 use super::signature::{self, Content, Reading};
 use crate::config::{Format, Spec, Staging};
-use crate::staging::mounts;
+use crate::staging::mounts::Mount;
 
 /// Everything that the choice depends on.
 #[derive(Debug, Clone, Default)]
@@ -34,6 +34,8 @@ pub struct Observation {
     pub holders: Vec<String>,
     pub serial: Option<String>,
     pub mounted_on: Vec<PathBuf>,
+    /// The kernel's names of its partitions; only looked for where nothing is on it.
+    pub partitions: Vec<String>,
     /// Zero wherever it was looked; only looked where formatting is allowed.
     pub is_zero: bool,
 }
@@ -50,8 +52,8 @@ pub enum Named {
 
 /// Looks at every device that a spec could mean: all that there are where a label is
 /// to be found, else only the named ones.
-pub fn observe(config: &Staging) -> Result<Observed> {
-    let inventory = Inventory::read(&mounts::read()?)?;
+pub fn observe(config: &Staging, mounts: &[Mount]) -> Result<Observed> {
+    let inventory = Inventory::read(mounts)?;
     let names: BTreeMap<PathBuf, Named> = config
         .devices
         .iter()
@@ -114,6 +116,10 @@ fn look_at(
     let is_zero = format == Format::Blank
         && content == Content::Nothing
         && signature::is_zero(node).unwrap_or(false);
+    let partitions = match content {
+        Content::Nothing => inventory::partitions(device),
+        _ => Vec::new(),
+    };
     let observation = Observation {
         number: device.number,
         node: node.to_path_buf(),
@@ -124,6 +130,7 @@ fn look_at(
         holders: inventory::holders(device),
         serial: inventory::serial(device),
         mounted_on: inventory.mount_points(device),
+        partitions,
         is_zero,
     };
     debug!("{}: {observation:?}", node.display());

@@ -107,15 +107,26 @@ const MIB: u64 = 1 << 20;
 const SAMPLE: u64 = 4096;
 const SAMPLES: u64 = 256;
 
-/// Whether the first and the last MiB and 256 samples of 4 KiB in between are zero.
+/// Where a first partition begins, mostly at 1 MiB, is beyond the first MiB.
+const HEAD: u64 = 4 * MIB;
+/// Where ext2, ext3 and ext4 keep the first copy of their superblock: behind 8,192,
+/// 16,384 and 32,768 blocks of 1, 2 and 4 KiB.
+const SUPERBLOCK_COPIES: [u64; 3] = [8 * MIB, 32 * MIB, 128 * MIB];
+
+/// Whether a disk is zero wherever it is looked: the first 4 MiB and the last one, 256
+/// samples of 4 KiB in between, and where copies of a superblock would be.
 pub fn is_zero(node: &Path) -> io::Result<bool> {
     let mut device = open(node)?;
     let size = device.seek(SeekFrom::End(0))?;
     let ends = [
-        (0, MIB.min(size)),
+        (0, HEAD.min(size)),
         (size.saturating_sub(MIB), MIB.min(size)),
     ];
-    let samples = (0..SAMPLES).map(|n| (size / SAMPLES * n, SAMPLE.min(size / SAMPLES)));
+    let samples = (0..SAMPLES)
+        .map(|n| size / SAMPLES * n)
+        .chain(SUPERBLOCK_COPIES)
+        .filter(|offset| *offset < size)
+        .map(|offset| (offset, SAMPLE.min(size - offset)));
     for (offset, length) in ends.into_iter().chain(samples) {
         if read_at(&mut device, offset, length)?
             .iter()

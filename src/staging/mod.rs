@@ -2,5 +2,6 @@
 
 pub mod directories;
 pub mod mount;
+pub mod mount_point;
 pub mod mounts;
 pub mod mtab;

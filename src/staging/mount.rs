@@ -1,5 +1,6 @@
 //! From an accepted device to a staged one: mount, and verify that it is mounted.
 
+use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,19 +10,18 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail};
-use log::{debug, info, warn};
+use log::{debug, warn};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statvfs::fstatvfs;
 use sys_mount::{Mount as MountedBySys, MountFlags, UnmountFlags};
 
+use super::mount_point;
 use super::mounts::{self, Mount};
-use super::mtab;
 use crate::config::Staging;
 use crate::disk::choose::{Accepted, FoundBy};
-use crate::disk::inventory::{Number, block_number};
-use crate::disk::observe::kind_in_words;
+use crate::disk::inventory::{Number, block_number, device_of};
 use crate::disk::signature::{self, Content};
 
 /// How often a device that is busy is tried.
@@ -102,21 +102,62 @@ impl Staged {
     }
 }
 
-/// What is mounted on the mount point already, whoever mounted it.
-pub fn find_staged(mount_point: &Path) -> Result<Option<Staged>> {
+/// One line: `/dev/vdb (ext4) is mounted on /staging`.
+impl fmt::Display for Staged {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let already = if self.already_mounted { "already " } else { "" };
+        write!(
+            f,
+            "{} ({}) is {already}mounted on {}",
+            self.device,
+            self.filesystem,
+            self.mount_point.display()
+        )
+    }
+}
+
+/// What is mounted on the mount point already, whoever mounted it, given the mount table.
+///
+/// # Errors
+///
+/// That it is read-only, or hidden under another mount.
+pub fn find_staged(mount_point: &Path, mounts: &[Mount]) -> Result<Option<Staged>> {
     let mount_point = mounts::real_path(mount_point);
-    let mounts = mounts::read()?;
-    let Some(mount) = mounts::on(&mounts, &mount_point) else {
+    let Some(mount) = mounts::on(mounts, &mount_point) else {
         return Ok(None);
     };
-    let directory = open_directory(&mount_point)?;
-    let device = block_number(&mount.source);
-    if is_hidden(&directory, mount, &mounts)? {
-        bail!(
-            "{} is mounted on {}, but something else lies over it",
-            mount.source.display(),
-            mount_point.display()
-        );
+    let opened = open_directory(&mount_point);
+    if mount.filesystem == AUTOMOUNT {
+        // Opening it mounted what belongs there, unless that failed.
+        let directory = opened.context("what is to be mounted there on demand cannot be")?;
+        return staged_now(directory, &mount_point, &mounts::read()?).map(Some);
+    }
+    let directory = match opened {
+        // A mount on a directory above it, which lacks the mount point.
+        Err(_) if !mount_point.exists() => return Err(hidden(mount)),
+        opened => opened?,
+    };
+    staged_now(directory, &mount_point, mounts).map(Some)
+}
+
+/// What the kernel shows where something is mounted on demand (autofs, which systemd's
+/// automount units use as well).
+const AUTOMOUNT: &str = "autofs";
+
+fn hidden(mount: &Mount) -> anyhow::Error {
+    anyhow!(
+        "{} is mounted on {}, but something else lies over it",
+        mount.source.display(),
+        mount.mount_point.display()
+    )
+}
+
+fn staged_now(directory: OwnedFd, mount_point: &Path, mounts: &[Mount]) -> Result<Staged> {
+    let mount = mounts::on(mounts, mount_point)
+        .filter(|mount| mount.filesystem != AUTOMOUNT)
+        .with_context(|| format!("nothing is mounted on {} any more", mount_point.display()))?;
+    if is_hidden(&directory, mount, mounts)? {
+        return Err(hidden(mount));
     }
     if is_read_only(mount) {
         bail!(
@@ -131,25 +172,22 @@ pub fn find_staged(mount_point: &Path) -> Result<Option<Staged>> {
             mount_point.display()
         );
     }
+    let device = device_of(mount);
     let also_mounted_on = mounts
         .iter()
         .filter(|other| other.mount_point != mount_point)
-        .filter(|other| device.is_some() && block_number(&other.source) == device)
+        .filter(|other| device.is_some() && device_of(other) == device)
         .map(|other| other.mount_point.clone())
         .collect();
     let label = device.and_then(|_| match signature::read(&mount.source).content {
         Content::Filesystem { label, .. } => label,
         _ => None,
     });
-    let staged = staged(directory, mount, label, true, also_mounted_on)?;
-    if device.is_some() {
-        mtab::record(&staged);
-    }
-    Ok(Some(staged))
+    staged(directory, mount, label, true, also_mounted_on)
 }
 
-/// Mounts an accepted device on the mount point. After an error nothing is mounted,
-/// and directories that were made for the mount point are gone again.
+/// Mounts an accepted device on the mount point. After an error nothing of this run's is
+/// mounted, and directories that were made for the mount point are gone again.
 pub fn mount(accepted: &Accepted, config: &Staging) -> Result<Staged, MountError> {
     let mount_point = mounts::real_path(config.mount_point.as_path());
     let what = format!(
@@ -158,25 +196,19 @@ pub fn mount(accepted: &Accepted, config: &Staging) -> Result<Staged, MountError
         accepted.filesystem(),
         mount_point.display()
     );
-    let made = prepare(&mount_point)
+    let made = mount_point::prepare(&mount_point)
         .with_context(|| what.clone())
         .map_err(MountError::MountPoint)?;
     let staged = match mount_with_any_driver(accepted, &mount_point, config) {
-        Ok(mounted) => verify(accepted, &mount_point)
-            .inspect_err(|_| match mounted {
-                By::Us => unmount_again(&mount_point),
-                By::SomebodyElse => {}
-            })
+        Ok(()) => verify(accepted, &mount_point)
+            .map_err(|error| take_back(accepted, &mount_point, error))
             .context(what)
             .map_err(MountError::Device),
         Err(Refused::Device(error)) => Err(MountError::Device(error.context(what))),
-        Err(Refused::Changed(content)) => Err(MountError::Changed(anyhow!(
-            "{what}: while it was in use by something else it became {content}"
-        ))),
+        Err(Refused::Changed(how)) => Err(MountError::Changed(anyhow!("{what}: {how}"))),
     };
     match &staged {
-        Ok(staged) => {
-            mtab::record(staged);
+        Ok(_) => {
             for place in accepted.mounted_on() {
                 warn!(
                     "{} is also mounted on {}; it is mounted on {} as well",
@@ -191,113 +223,43 @@ pub fn mount(accepted: &Accepted, config: &Staging) -> Result<Staged, MountError
     staged
 }
 
-/// The directories that had to be made for the mount point, outermost first.
-struct Made(Vec<PathBuf>);
-
-impl Made {
-    fn remove(self) {
-        for directory in self.0.iter().rev() {
-            if let Err(e) = fs::remove_dir(directory) {
-                warn!("cannot remove {} again: {e}", directory.display());
-            }
-        }
-    }
-}
-
-/// Whether something is in the way where the mount point is to be.
-pub fn check_mount_point(mount_point: &Path) -> Result<()> {
-    match fs::symlink_metadata(mounts::real_path(mount_point)) {
-        Ok(metadata) if !metadata.is_dir() => bail!(
-            "the mount point is {}, not a directory; remove it or set staging.mount_point",
-            kind_in_words(metadata.file_type())
-        ),
-        Err(e) if e.kind() != io::ErrorKind::NotFound => {
-            Err(e).context("the mount point cannot be looked at")
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Sees to it that the mount point is a directory.
-fn prepare(mount_point: &Path) -> Result<Made> {
-    check_mount_point(mount_point)?;
-    match fs::symlink_metadata(mount_point) {
-        Ok(_) => {
-            let hidden = fs::read_dir(mount_point)?.count();
-            if hidden > 0 {
-                warn!(
-                    "{} is not empty: mounting over it hides {hidden} entries of the file system below",
-                    mount_point.display()
-                );
-            }
-            Ok(Made(Vec::new()))
-        }
-        Err(_) => make_all(mount_point),
-    }
-}
-
-fn make_all(mount_point: &Path) -> Result<Made> {
-    let missing: Vec<&Path> = mount_point
-        .ancestors()
-        .take_while(|directory| !directory.exists())
-        .collect();
-    let mut made = Made(Vec::new());
-    for directory in missing.into_iter().rev() {
-        if let Err(e) = fs::create_dir(directory) {
-            made.remove();
-            return Err(e).with_context(|| format!("cannot make {}", directory.display()));
-        }
-        made.0.push(directory.to_path_buf());
-    }
-    Ok(made)
-}
-
-/// Who mounted the device on the mount point.
-enum By {
-    Us,
-    SomebodyElse,
-}
-
 /// Why there is no mount.
 enum Refused {
     Device(anyhow::Error),
-    Changed(Content),
+    /// Whatever it was accepted on does not hold any more; in words.
+    Changed(String),
 }
 
 fn mount_with_any_driver(
     accepted: &Accepted,
     mount_point: &Path,
     config: &Staging,
-) -> Result<By, Refused> {
+) -> Result<(), Refused> {
     let (flags, data) = flags_and_data(&config.options);
     for filesystem in drivers(accepted.filesystem()) {
         let mount = || {
-            let mounted = see_that_it_is_free(accepted).and_then(|()| {
-                MountedBySys::builder()
-                    .fstype(filesystem)
-                    .flags(flags)
-                    .data(&data)
-                    .mount(accepted.node(), mount_point)
-            });
-            match mounted {
-                // Somebody was quicker: a line in fstab for the same mount point.
-                Err(e) if is_busy(&e) && is_mounted(accepted, mount_point) => Ok(By::SomebodyElse),
-                mounted => mounted.map(|_| By::Us),
-            }
+            see_that_nothing_is_on(mount_point)?;
+            see_that_it_is_free(accepted)?;
+            MountedBySys::builder()
+                .fstype(filesystem)
+                .flags(flags)
+                .data(&data)
+                .mount(accepted.node(), mount_point)?;
+            Ok(())
         };
         match when_free(accepted, mount, config.wait) {
-            Err(Tried::Changed(content)) => return Err(Refused::Changed(content)),
-            Ok(by) => {
+            Err(Tried::Changed(how)) => return Err(Refused::Changed(how)),
+            Ok(()) => {
                 debug!(
                     "mounted {} with the {filesystem} driver",
                     accepted.node().display()
                 );
-                return Ok(by);
+                return Ok(());
             }
             Err(Tried::Failed(e)) if e.raw_os_error() == Some(Errno::ENODEV as i32) => continue,
             Err(Tried::Failed(e)) => {
                 let said = in_words(&e);
-                return Err(Refused::Device(match hint(&e) {
+                return Err(Refused::Device(match hint(&e, accepted) {
                     Some(hint) => anyhow!("{said}; {hint}"),
                     None => anyhow!("{said}"),
                 }));
@@ -312,27 +274,54 @@ fn mount_with_any_driver(
 
 enum Tried {
     Failed(io::Error),
-    Changed(Content),
+    Changed(String),
 }
+
+impl From<io::Error> for Tried {
+    fn from(error: io::Error) -> Self {
+        Tried::Failed(error)
+    }
+}
+
+/// However short `staging.wait` is: two boots that look at a disk at once get into each
+/// other's way for a moment.
+const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Tries again while the device is busy. systemd checks the disk of a line in fstab, and
 /// cloud-init makes a file system on it, while this runs, and both open it exclusively.
 /// What either made of it has to be judged anew.
 fn when_free(
     accepted: &Accepted,
-    mount: impl Fn() -> io::Result<By>,
-    patience: Duration,
-) -> Result<By, Tried> {
+    mount: impl Fn() -> Result<(), Tried>,
+    wait: Duration,
+) -> Result<(), Tried> {
     let start = Instant::now();
     loop {
         match mount() {
-            Err(e) if is_busy(&e) && start.elapsed() < patience => sleep(RETRY),
-            tried => return tried.map_err(Tried::Failed),
+            Err(Tried::Failed(e)) if is_busy(&e) && start.elapsed() < wait.max(LEAST_PATIENCE) => {
+                sleep(RETRY);
+            }
+            tried => return tried,
         }
         let content = signature::read(accepted.node()).content;
         if content != accepted.content() {
-            return Err(Tried::Changed(content));
+            return Err(Tried::Changed(format!(
+                "while it was in use by something else it became {content}"
+            )));
         }
+    }
+}
+
+/// Looking at disks may take long, and somebody else may have mounted something meanwhile:
+/// a line in fstab, an automounter, another boot.
+fn see_that_nothing_is_on(mount_point: &Path) -> Result<(), Tried> {
+    let mounts = mounts::read().map_err(io::Error::other)?;
+    match mounts::on(&mounts, mount_point) {
+        None => Ok(()),
+        Some(mount) => Err(Tried::Changed(format!(
+            "meanwhile {} was mounted there",
+            mount.source.display()
+        ))),
     }
 }
 
@@ -351,14 +340,7 @@ fn is_in_table(accepted: &Accepted) -> bool {
     mounts::read().is_ok_and(|mounts| {
         mounts
             .iter()
-            .any(|mount| block_number(&mount.source) == Some(accepted.number()))
-    })
-}
-
-fn is_mounted(accepted: &Accepted, mount_point: &Path) -> bool {
-    mounts::read().is_ok_and(|mounts| {
-        mounts::on(&mounts, mount_point)
-            .is_some_and(|mount| block_number(&mount.source) == Some(accepted.number()))
+            .any(|mount| device_of(mount) == Some(accepted.number()))
     })
 }
 
@@ -384,17 +366,32 @@ fn in_words(error: &io::Error) -> String {
     }
 }
 
-fn hint(error: &std::io::Error) -> Option<&'static str> {
-    match Errno::from_raw(error.raw_os_error()?) {
-        Errno::EUCLEAN => Some("run fsck on it"),
-        Errno::EINVAL => Some(
-            "its superblock or one of staging.options is not what the kernel expects: see dmesg",
-        ),
-        Errno::EBUSY => Some("something else has it in use, or it is mounted with other options"),
-        Errno::EIO => Some("the disk cannot be read: see dmesg"),
-        Errno::EROFS | Errno::EACCES => Some("it is read-only"),
-        _ => None,
-    }
+fn hint(error: &io::Error, accepted: &Accepted) -> Option<String> {
+    let hint = match Errno::from_raw(error.raw_os_error()?) {
+        Errno::EUCLEAN => "run fsck on it",
+        // A checksum in its superblock (EFSBADCRC of ext4 and xfs).
+        Errno::EBADMSG => "it is damaged: see dmesg, run fsck on it",
+        Errno::EINVAL => {
+            "its superblock or one of staging.options is not what the kernel expects: see dmesg"
+        }
+        Errno::EBUSY => match accepted.mounted_on() {
+            [] => "something else has it in use, or it is mounted with other options",
+            places => {
+                let places: Vec<_> = places.iter().map(|p| p.display().to_string()).collect();
+                return Some(format!(
+                    "it is mounted on {}, with other options",
+                    places.join(", ")
+                ));
+            }
+        },
+        Errno::EIO => "the disk cannot be read: see dmesg",
+        Errno::EROFS | Errno::EACCES => "it is read-only",
+        Errno::ENOENT if accepted.filesystem() == "btrfs" => {
+            "it is one of several devices, and the kernel does not know the others: run btrfs device scan"
+        }
+        _ => return None,
+    };
+    Some(hint.into())
 }
 
 /// Splits options as mount(8) does: those that are flags of mount(2), those that only
@@ -485,10 +482,23 @@ fn is_read_only(mount: &Mount) -> bool {
     mount.options.split(',').any(|option| option == "ro")
 }
 
-/// Takes back what this run mounted.
-fn unmount_again(mount_point: &Path) {
-    if let Err(e) = sys_mount::unmount(mount_point, UnmountFlags::empty()) {
-        warn!("cannot unmount {} again: {e}", mount_point.display());
+/// Unmounts what this run mounted, and nothing that somebody else has mounted over it
+/// since.
+fn take_back(accepted: &Accepted, mount_point: &Path, error: anyhow::Error) -> anyhow::Error {
+    let mounts = mounts::read().unwrap_or_default();
+    let is_ours = |mount: &Mount| block_number(&mount.source) == Some(accepted.number());
+    match mounts::on(&mounts, mount_point) {
+        Some(mount) if !is_ours(mount) => error.context(format!(
+            "{} was mounted over it at the same moment, and both are left as they are",
+            mount.source.display()
+        )),
+        _ => match sys_mount::unmount(mount_point, UnmountFlags::empty()) {
+            Ok(()) => error,
+            Err(e) => error.context(format!(
+                "it could not be unmounted from {} again ({e})",
+                mount_point.display()
+            )),
+        },
     }
 }
 
@@ -500,7 +510,7 @@ fn staged(
     also_mounted_on: Vec<PathBuf>,
 ) -> Result<Staged> {
     let space = fstatvfs(&directory).context("cannot ask how large it is")?;
-    let staged = Staged {
+    Ok(Staged {
         directory,
         mount_point: mount.mount_point.clone(),
         device: mount.source.display().to_string(),
@@ -511,19 +521,7 @@ fn staged(
         free_bytes: space.blocks_available() as u64 * space.fragment_size() as u64,
         already_mounted,
         also_mounted_on,
-    };
-    let how = if already_mounted {
-        "already mounted"
-    } else {
-        "mounted"
-    };
-    info!(
-        "{} ({}) is {how} on {}",
-        staged.device,
-        staged.filesystem,
-        staged.mount_point.display()
-    );
-    Ok(staged)
+    })
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {

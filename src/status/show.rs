@@ -12,7 +12,6 @@ use crate::boot::Failure;
 use crate::cli::{self, StatusFormat};
 use crate::config::{Action, Config};
 use crate::report::{self, console};
-use crate::staging::mounts;
 use crate::{clock, table, units};
 
 const POLL: Duration = Duration::from_millis(100);
@@ -32,7 +31,7 @@ pub fn run(
         _ => {}
     }
     let mut status = find(wait)?;
-    if let Err(gone) = still_mounted(&status) {
+    if let Err(gone) = status.see_that_it_is_mounted() {
         status.outcome = Outcome::Failed;
         status.exit_code = gone.exit_code();
         status.error = Some(gone.to_string());
@@ -67,25 +66,6 @@ fn find(wait: Option<Option<u64>>) -> Result<Status, Failure> {
             )));
         }
         sleep(POLL);
-    }
-}
-
-/// What was mounted at boot may be gone since.
-fn still_mounted(status: &Status) -> Result<(), Failure> {
-    let (Outcome::Ready, Some(staging)) = (status.outcome, &status.staging) else {
-        return Ok(());
-    };
-    let mount_point = staging.mount_point.display();
-    match mounts::on(&mounts::read()?, &staging.mount_point) {
-        Some(mount) if mount.source == Path::new(&staging.device) => Ok(()),
-        Some(mount) => Err(Failure::Other(anyhow!(
-            "{} is mounted on {mount_point}, and not {} any more",
-            mount.source.display(),
-            staging.device
-        ))),
-        None => Err(Failure::Other(anyhow!(
-            "nothing is mounted on {mount_point} any more"
-        ))),
     }
 }
 

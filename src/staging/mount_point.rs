@@ -1,0 +1,102 @@
+//! The directory that the scratch disk is mounted on.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use log::warn;
+
+use super::mounts;
+use crate::config::MountPoint;
+use crate::disk::observe::kind_in_words;
+
+/// Whether something is in the way where the mount point is to be.
+pub fn check(mount_point: &Path) -> Result<()> {
+    let real = mounts::real_path(mount_point);
+    if MountPoint::is_of_the_system(&real) {
+        bail!(
+            "the mount point is really {}; set staging.mount_point to a directory of its own",
+            real.display()
+        );
+    }
+    match fs::symlink_metadata(&real) {
+        Ok(metadata) if !metadata.is_dir() => bail!(
+            "the mount point is {}, not a directory; remove it or set staging.mount_point",
+            kind_in_words(metadata.file_type())
+        ),
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            Err(e).context("the mount point cannot be looked at")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether there can be one, before anything is done to a disk that would need it.
+pub fn see_that_it_can_be_made(mount_point: &Path) -> Result<()> {
+    check(mount_point)?;
+    make(&mounts::real_path(mount_point)).map(Made::remove)
+}
+
+/// Sees to it that the mount point is a directory.
+pub fn prepare(mount_point: &Path) -> Result<Made> {
+    check(mount_point)?;
+    let made = make(mount_point)?;
+    let hidden = fs::read_dir(mount_point)?.count();
+    if hidden > 0 {
+        warn!(
+            "{} is not empty: mounting over it hides {hidden} entries of the file system below",
+            mount_point.display()
+        );
+    }
+    Ok(made)
+}
+
+/// The directories that had to be made for the mount point, outermost first.
+pub struct Made(Vec<PathBuf>);
+
+impl Made {
+    pub fn remove(self) {
+        for directory in self.0.iter().rev() {
+            if let Err(e) = fs::remove_dir(directory) {
+                warn!("cannot remove {} again: {e}", directory.display());
+            }
+        }
+    }
+}
+
+fn make(mount_point: &Path) -> Result<Made> {
+    let missing: Vec<&Path> = mount_point
+        .ancestors()
+        .take_while(|directory| !directory.is_dir())
+        .collect();
+    let mut made = Made(Vec::new());
+    for directory in missing.into_iter().rev() {
+        match make_one(directory) {
+            Ok(true) => made.0.push(directory.to_path_buf()),
+            Ok(false) => {}
+            Err(e) => {
+                made.remove();
+                return Err(e).with_context(|| format!("cannot make {}", directory.display()));
+            }
+        }
+    }
+    Ok(made)
+}
+
+/// Says whether it had to be made: another boot may have been quicker.
+fn make_one(directory: &Path) -> io::Result<bool> {
+    match fs::create_dir(directory) {
+        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+            let there = fs::symlink_metadata(directory)?.file_type();
+            match there.is_dir() {
+                true => Ok(false),
+                false => Err(io::Error::other(format!(
+                    "{} is in its place",
+                    kind_in_words(there)
+                ))),
+            }
+        }
+        made => made.map(|()| true),
+    }
+}
