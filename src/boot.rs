@@ -1,13 +1,9 @@
 //! The boot sequence. This is the only place that knows the order.
 
 use std::fmt;
-use std::fs::{File, TryLockError};
 use std::mem;
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
-use anyhow::anyhow;
 use log::{debug, error, info, warn};
 use nix::unistd::geteuid;
 
@@ -21,8 +17,8 @@ use crate::report::syslog;
 use crate::staging::directories::{self, Created, Ready};
 use crate::staging::mount::{MountError, Staged, find_staged, mount};
 use crate::staging::{mount_point, mounts, mtab};
-use crate::status::{self, Status};
-use crate::{atomic_file, clock, lease};
+use crate::status::Status;
+use crate::{clock, lease, turn};
 
 /// Why the machine is not ready.
 #[derive(Debug)]
@@ -86,7 +82,7 @@ pub fn run(config_file: Option<&Path>) -> u8 {
         syslog::connect();
     }
     // Held until the status is written: an earlier boot's has to be there whole.
-    let turn = match wait_for_turn(&config.staging) {
+    let turn = match turn::wait(config.staging.wait) {
         Ok(turn) => turn,
         Err(failure) => return without_a_turn(&failure, &config),
     };
@@ -205,31 +201,6 @@ fn nothing_usable(search: &Search, choice: &Choice) -> Failure {
         Some(errors) => Failure::Mount(errors),
         None => Failure::NoDevice(format!("no usable disk: {choice}")),
     }
-}
-
-/// How long an earlier boot may take, beside the time for which it waits for a disk to
-/// come and then to be free: a disk that hangs must not hang the next boot.
-const TURN: Duration = Duration::from_secs(60);
-
-/// Two at once, one started by init and one by hand, would mount twice. Where there
-/// is no place for the lock there is no turn to wait for either.
-fn wait_for_turn(config: &Staging) -> Result<Option<File>, Failure> {
-    let path = status::runtime_directory().join("boot.lock");
-    let Ok(lock) = atomic_file::lock_file(&path) else {
-        return Ok(None);
-    };
-    let patience = TURN + 2 * config.wait;
-    let start = Instant::now();
-    while let Err(TryLockError::WouldBlock) = lock.try_lock() {
-        if start.elapsed() >= patience {
-            return Err(Failure::Other(anyhow!(
-                "another vmstage boot is at it for {patience:?} already and holds {}",
-                path.display()
-            )));
-        }
-        sleep(Duration::from_millis(100));
-    }
-    Ok(Some(lock))
 }
 
 /// The status is that of the boot which has the turn.

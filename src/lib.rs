@@ -25,6 +25,7 @@ pub mod report;
 pub mod staging;
 pub mod status;
 pub mod table;
+pub mod turn;
 pub mod units;
 pub mod vdso;
 pub mod watch;
