@@ -477,10 +477,9 @@ fn a_status_that_cannot_be_written_leaves_no_older_one() {
     assert!(!status.stdout.contains("ready"), "{status}");
 }
 
-fn whoever_waits_is_not_told_of_the_failure_of_an_earlier_boot() {
-    let mut machine = Machine::new();
-    machine.boot().failed(3);
-    machine.configure("[staging]\nwait = \"20s\"");
+/// Somebody waits for a boot while it waits for its disk.
+#[track_caller]
+fn assert_told_of_this_boot(machine: &mut Machine, let_the_disk_come: impl Fn(&Machine)) {
     // While the one is watched, the other changes what it may change.
     machine.may_change("/staging");
     machine.may_change("/var/lib/vmstage");
@@ -488,10 +487,19 @@ fn whoever_waits_is_not_told_of_the_failure_of_an_earlier_boot() {
     sleep(Duration::from_millis(500));
     let waiting = machine.start(&["status", "--wait=20"]);
     sleep(Duration::from_millis(500));
-    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    let_the_disk_come(machine);
     boot.wait().ready_on("/dev/vdb");
     let told = waiting.wait();
     assert_eq!(told.code, 0, "{told}");
+}
+
+fn whoever_waits_is_not_told_of_the_failure_of_an_earlier_boot() {
+    let mut machine = Machine::new();
+    machine.boot().failed(3);
+    machine.configure("[staging]\nwait = \"20s\"");
+    assert_told_of_this_boot(&mut machine, |machine| {
+        machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    });
 }
 
 fn a_configuration_that_only_root_may_read_is_not_called_wrong() {
@@ -974,16 +982,9 @@ fn whoever_waits_is_not_told_of_a_mount_that_is_gone() {
     machine.boot().ready_on("/dev/vdb");
     machine.sh("umount /staging; mv /dev/vdb /dev/away");
     machine.configure("[staging]\nwait = \"20s\"\ndevices = [\"/dev/vdb\"]");
-    machine.may_change("/staging");
-    machine.may_change("/var/lib/vmstage");
-    let boot = machine.start(&["boot"]);
-    sleep(Duration::from_millis(500));
-    let waiting = machine.start(&["status", "--wait=20"]);
-    sleep(Duration::from_millis(500));
-    machine.sh("mv /dev/away /dev/vdb");
-    boot.wait().ready_on("/dev/vdb");
-    let told = waiting.wait();
-    assert_eq!(told.code, 0, "{told}");
+    assert_told_of_this_boot(&mut machine, |machine| {
+        machine.sh("mv /dev/away /dev/vdb");
+    });
 }
 
 fn after_a_wrong_configuration_the_status_has_no_verdicts_of_an_earlier_boot() {
