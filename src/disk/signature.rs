@@ -166,10 +166,7 @@ fn open_with(node: &Path, flags: libc::c_int) -> io::Result<File> {
 fn read_ahead(device: &mut File) -> io::Result<()> {
     const KIB: i64 = 1 << 10;
     let size = device.seek(SeekFrom::End(0))? as i64;
-    // ZFS has two labels of 256 KiB at either end, each with its uberblocks in the second
-    // half.
-    let labels_end = size - size % (256 * KIB);
-    let parts = [
+    let everywhere = [
         (size - 132 * KIB, 132 * KIB), // RAID of many makes
         (size - 496 * KIB, 44 * KIB),  // Promise RAID
         (size - 200 * KIB, 4 * KIB),
@@ -179,14 +176,24 @@ fn read_ahead(device: &mut File) -> io::Result<()> {
         (1024 * KIB, 4 * KIB),
         (2048 * KIB, 4 * KIB),
         (4096 * KIB, 4 * KIB),
-        (384 * KIB, 128 * KIB),
+    ];
+    // ZFS has two labels of 256 KiB at either end, each with its uberblocks in the second
+    // half; on less than 64 MiB nobody looks for it.
+    let labels_end = size - size % (256 * KIB);
+    let of_zfs = [
+        // One request, and what mount(2) reads of ext2 is in between.
+        (256 * KIB, 256 * KIB),
         (labels_end - 384 * KIB, 128 * KIB),
         (labels_end - 128 * KIB, 128 * KIB),
     ];
-    for (offset, length) in parts {
+    let of_zfs = of_zfs.iter().filter(|_| size >= 64 * 1024 * KIB);
+    for (offset, length) in everywhere.iter().chain(of_zfs) {
+        if *offset < 0 {
+            continue;
+        }
         // No more than advice: what cannot be read says so when it is needed.
         let advice = PosixFadviseAdvice::POSIX_FADV_WILLNEED;
-        let _ = posix_fadvise(&*device, offset.max(0), length, advice);
+        let _ = posix_fadvise(&*device, *offset, *length, advice);
     }
     Ok(())
 }
