@@ -46,6 +46,7 @@ claims![
     a_label_link_is_followed_to_the_disk_s_own_name,
     a_disk_two_seconds_late_is_waited_for,
     a_node_two_seconds_late_is_waited_for,
+    a_file_system_that_is_made_late_is_waited_for,
     a_link_that_comes_late_is_not_waited_for_any_longer,
     a_rejected_disk_does_not_end_the_wait_for_a_late_one,
     a_disk_that_never_comes_is_waited_for_as_long_as_configured,
@@ -426,6 +427,19 @@ fn a_node_two_seconds_late_is_waited_for() {
     let boot = boot.wait();
     boot.ready_on("/dev/vdb");
     assert!(boot.took < Duration::from_secs(4), "{boot}");
+}
+
+/// By cloud-init, say. No list of the kernel's tells.
+fn a_file_system_that_is_made_late_is_waited_for() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nwait = \"20s\"");
+    machine.disk("vdb", &Image::blank(16));
+    let boot = machine.start(&["boot"]);
+    sleep(Duration::from_millis(1500));
+    machine.sh("mkfs.ext4 -q -F -L ephemeral0 /dev/vdb");
+    let boot = boot.wait();
+    boot.ready_on("/dev/vdb");
+    assert!(boot.took < Duration::from_secs(5), "{boot}");
 }
 
 fn a_link_that_comes_late_is_not_waited_for_any_longer() {

@@ -15,8 +15,10 @@ use crate::config::{Format, Spec, Staging};
 use crate::kernel_file;
 use crate::staging::mounts::{self, Mount};
 
-/// How often the kernel's lists are looked at while a disk is waited for.
+/// How often the kernel's lists are looked at while a disk is waited for, and how often the
+/// disks: that a file system is made on one changes no list.
 const POLL: Duration = Duration::from_millis(100);
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 pub struct Search<'a> {
     config: &'a Staging,
@@ -78,25 +80,29 @@ impl Search<'_> {
         (!errors.is_empty()).then(|| errors.join("; "))
     }
 
-    /// Waits until a disk or a mount came or went since the last look. False when
-    /// `staging.wait` is over.
+    /// Waits until it is worth to look again: when a disk or a mount came or went, and every
+    /// second. False when `staging.wait` is over.
     pub fn wait_for_a_change(&mut self) -> bool {
-        let is_over = |start: Instant| start.elapsed() >= self.config.wait;
-        if !is_over(self.start) && !self.is_waiting {
+        let left = self.config.wait.saturating_sub(self.start.elapsed());
+        if left.is_zero() {
+            return false;
+        }
+        if !self.is_waiting {
             info!(
                 "no usable disk yet, waiting up to {:?} for one",
                 self.config.wait
             );
             self.is_waiting = true;
         }
-        while !is_over(self.start) {
+        let waiting = Instant::now();
+        while waiting.elapsed() < LOOK_AGAIN.min(left) {
+            sleep(POLL.min(left));
             let mounts = mounts::read().unwrap_or_default();
             if Snapshot::take(self.config, mounts) != self.seen {
-                return true;
+                break;
             }
-            sleep(POLL.min(self.config.wait.saturating_sub(self.start.elapsed())));
         }
-        false
+        true
     }
 
     /// The blank disk that is to get a file system; none where that was tried already.

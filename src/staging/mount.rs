@@ -287,21 +287,23 @@ impl From<io::Error> for Tried {
 /// other's way for a moment.
 const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
-/// Tries again while the device is busy. systemd checks the disk of a line in fstab, and
-/// cloud-init makes a file system on it, while this runs, and both open it exclusively.
-/// What either made of it has to be judged anew.
+/// Tries again when the device is not busy any more. systemd checks the disk of a line in
+/// fstab, and cloud-init makes a file system on it, while this runs, and both open it
+/// exclusively. What they made of it is judged anew, and not before they are done.
 fn when_free(
     accepted: &Accepted,
     mount: impl Fn() -> Result<(), Tried>,
     wait: Duration,
 ) -> Result<(), Tried> {
     let start = Instant::now();
+    let is_over = || start.elapsed() >= wait.max(LEAST_PATIENCE);
     loop {
         match mount() {
-            Err(Tried::Failed(e)) if is_busy(&e) && start.elapsed() < wait.max(LEAST_PATIENCE) => {
-                sleep(RETRY);
-            }
+            Err(Tried::Failed(e)) if is_busy(&e) && !is_over() => sleep(RETRY),
             tried => return tried,
+        }
+        while !is_over() && see_that_it_is_free(accepted).is_err_and(|e| is_busy(&e)) {
+            sleep(RETRY);
         }
         let content = signature::read(accepted.node()).content;
         if content != accepted.content() {
