@@ -55,6 +55,13 @@ claims![
     the_root_disk_is_rejected_by_its_name,
     the_root_disk_is_rejected_by_its_label,
     every_partition_of_the_root_disk_is_rejected,
+    the_root_disk_is_rejected_below_a_logical_volume,
+    a_disk_that_something_is_made_of_is_rejected,
+    a_partition_of_a_disk_that_something_is_made_of_is_rejected,
+    a_volume_is_rejected_by_its_virtio_serial,
+    a_volume_is_rejected_by_its_scsi_serial,
+    a_disk_without_a_medium_is_rejected,
+    a_blank_disk_that_breaks_off_is_not_called_blank,
     a_labelled_disk_mounted_elsewhere_is_mounted_here_too,
     a_named_disk_mounted_elsewhere_is_rejected,
     a_labelled_disk_that_cannot_be_mounted_ends_the_search,
@@ -610,4 +617,78 @@ fn a_named_disk_that_cannot_be_mounted_is_rejected_by_whatever_name() {
     let boot = machine.boot();
     boot.failed(4)
         .rejects("/dev/disk/by-id/scratch", "cannot mount /dev/vdb");
+}
+
+fn the_root_disk_is_rejected_below_a_logical_volume() {
+    let (machine, root) = Machine::with_root_on(&Image::ext4(""), None);
+    let physical = machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.pretend(&root, &format!("mkdir -p slaves/{}", physical.kernel_name));
+    let boot = machine.boot();
+    boot.failed(3).rejects("/dev/vdb", "is the root disk");
+}
+
+fn a_disk_that_something_is_made_of_is_rejected() {
+    let machine = Machine::new();
+    let disk = machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.pretend(&disk, "mkdir -p holders/dm-3");
+    machine
+        .boot()
+        .failed(3)
+        .rejects("/dev/vdb", "is in use by dm-3");
+}
+
+fn a_partition_of_a_disk_that_something_is_made_of_is_rejected() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\ndevices = [\"/dev/vdb1\"]");
+    let image = Image::partitioned("gpt", &[Image::ext4("")]);
+    let disk = machine.partitioned_disk("vdb", &image);
+    let partition = format!("{}p1", disk.kernel_name);
+    machine.pretend(&disk, &format!("mkdir -p holders/md0 {partition}/holders"));
+    machine
+        .boot()
+        .failed(3)
+        .rejects("/dev/vdb1", "is in use by md0");
+}
+
+fn a_volume_is_rejected_by_its_virtio_serial() {
+    let machine = Machine::new();
+    let disk = machine.disk("vdb", &Image::ext4(""));
+    machine.pretend(&disk, "echo 0e4d1c2b-8f6a-4b3c-9 >serial");
+    machine
+        .boot()
+        .failed(3)
+        .rejects("/dev/vdb", "is a persistent volume");
+}
+
+fn a_volume_is_rejected_by_its_scsi_serial() {
+    let machine = Machine::new();
+    let disk = machine.disk("sdb", &Image::ext4(""));
+    let page = "'\\000\\200\\000\\0440e4d1c2b-8f6a-4b3c-9d2e-7f6a5b4c3d2e'";
+    machine.pretend(
+        &disk,
+        &format!("mkdir device; printf {page} >device/vpd_pg80"),
+    );
+    machine
+        .boot()
+        .failed(3)
+        .rejects("/dev/sdb", "is a persistent volume");
+}
+
+fn a_disk_without_a_medium_is_rejected() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::blank(0));
+    machine
+        .boot()
+        .failed(3)
+        .rejects("/dev/vdb", "its size is 0");
+}
+
+fn a_blank_disk_that_breaks_off_is_not_called_blank() {
+    let machine = Machine::new();
+    let disk = machine.disk("vdb", &Image::blank(64));
+    disk.truncate(32 << 20);
+    machine
+        .boot()
+        .failed(3)
+        .rejects("/dev/vdb", "cannot be read");
 }

@@ -73,6 +73,7 @@ claims![
     without_a_console_nothing_is_lost_but_the_line,
     syslog_gets_every_event_of_the_daemon_facility,
     syslog_gets_a_failure_as_an_error,
+    syslog_gets_nothing_where_that_is_configured,
     a_syslog_that_does_not_read_is_not_waited_for,
     a_syslog_socket_that_nobody_listens_on_does_no_harm,
     the_service_manager_is_told_when_the_machine_is_ready,
@@ -998,4 +999,12 @@ fn after_a_wrong_configuration_the_status_has_no_verdicts_of_an_earlier_boot() {
         Value::Array(Vec::new()),
         "{boot}"
     );
+}
+
+fn syslog_gets_nothing_where_that_is_configured() {
+    let mut machine = with_labelled_disk();
+    machine.configure("[report]\nsyslog = false");
+    let syslog = machine.syslog();
+    machine.boot().ready_on("/dev/vdb");
+    assert_eq!(received(&syslog), Vec::<String>::new());
 }

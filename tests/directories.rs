@@ -26,6 +26,7 @@ claims![
     a_missing_account_database_is_an_error_that_names_the_owner,
     a_full_disk_is_an_error_that_says_so,
     a_disk_that_condor_cannot_enter_is_an_error,
+    a_disk_that_condor_owns_or_whose_group_may_enter_is_none,
     a_directory_on_the_way_that_its_owner_cannot_enter_is_an_error,
     a_part_of_the_root_disk_mounted_in_the_place_of_a_directory_is_an_error,
     each_failed_directory_is_in_the_status,
@@ -286,4 +287,14 @@ fn a_directory_on_the_way_that_its_owner_cannot_enter_is_an_error() {
     let boot = machine.boot();
     boot.failed_staged(5)
         .says("its owner cannot enter /staging/a, which is the user 1000's with mode 0700");
+}
+
+fn a_disk_that_condor_owns_or_whose_group_may_enter_is_none() {
+    let (uid, gid) = CONDOR;
+    for script in [
+        format!("chown {uid} .; chmod 700 ."),
+        format!("chgrp {gid} .; chmod 710 ."),
+    ] {
+        with_used_disk(&script).boot().ready_on("/dev/vdb");
+    }
 }

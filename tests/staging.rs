@@ -17,7 +17,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgrp};
 
-use common::{Image, Machine};
+use common::{Image, Machine, Running};
 
 claims![
     each_file_system_that_the_kernel_has_is_staged,
@@ -43,6 +43,11 @@ claims![
     a_disk_that_waits_to_be_formatted_is_left_alone_once_another_is_mounted_there,
     what_is_mounted_there_on_demand_is_staged,
     what_comes_over_a_mount_of_this_run_is_not_unmounted,
+    a_mount_that_the_table_does_not_show_is_not_believed,
+    a_mount_that_cannot_be_verified_is_taken_back,
+    where_the_kernel_has_no_driver_for_ext2_that_for_ext4_is_taken,
+    parents_of_a_mount_point_that_cannot_be_made_are_gone_again,
+    an_mtab_that_is_a_link_is_left_alone,
     a_mount_point_hidden_by_a_mount_that_lacks_it_is_an_error_that_says_so,
     a_parent_of_the_mount_point_that_leads_nowhere_is_named,
     a_mount_point_that_is_really_a_directory_of_the_system_is_an_error,
@@ -806,7 +811,7 @@ fn a_disk_that_is_almost_blank_is_not_formatted() {
         (8 * mib + 1080, b"x"),
         (32 * mib + 56, b"x"),
         (size - 1, b"x"),
-        (size - mib, b"x"),
+        (size - mib + 5000, b"x"),
         (size / 2, b"x"),
         (size / 3, &[0x55; 300 * 1024]),
     ];
@@ -1050,17 +1055,22 @@ fn what_is_mounted_there_on_demand_is_staged() {
     assert_eq!(status.code, 0, "{status}");
 }
 
-/// The program is stopped between its mount(2) and what it does next, by strace.
+/// A boot in which strace has system calls do what they are told.
+fn start_with<'a>(machine: &'a Machine, faults: &[&str]) -> Running<'a> {
+    let strace = common::tool("strace");
+    let mut command = machine.command(strace.to_str().unwrap(), None);
+    command.args(["-qq", "-o", "/dev/null"]).args(faults);
+    command.args(["/usr/sbin/vmstage", "boot"]);
+    machine.start_command(command)
+}
+
+/// The program is stopped between its mount(2) and what it does next.
 fn what_comes_over_a_mount_of_this_run_is_not_unmounted() {
     let machine = Machine::new();
     machine.disk("vdb", &Image::ext4(EPHEMERAL0));
     machine.sh("mkdir /staging");
-    let strace = common::tool("strace");
-    let mut command = machine.command(strace.to_str().unwrap(), None);
-    command.args(["-qq", "-o", "/dev/null", "-e", "trace=mount"]);
-    command.args(["-e", "inject=mount:signal=STOP:when=1"]);
-    command.args(["/usr/sbin/vmstage", "boot"]);
-    let mut boot = machine.start_command(command);
+    let stopped = "inject=mount:signal=STOP:when=1";
+    let mut boot = start_with(&machine, &["-e", "trace=mount", "-e", stopped]);
     while !machine
         .mounts()
         .iter()
@@ -1214,4 +1224,61 @@ fn a_part_of_a_btrfs_on_several_devices_is_an_error_that_says_what_to_do() {
     machine.sh("mkfs.btrfs -q -L ephemeral0 -m raid1 -d raid0 /dev/vdb /dev/vdc");
     let boot = machine.boot();
     boot.failed(4).says("one of several devices");
+}
+
+/// mount(2) says that it was done, and was not.
+fn a_mount_that_the_table_does_not_show_is_not_believed() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    let boot = start_with(
+        &machine,
+        &["-e", "trace=mount", "-e", "inject=mount:retval=0"],
+    )
+    .wait();
+    boot.failed(4).says("the mount table does not show it");
+}
+
+fn a_mount_that_cannot_be_verified_is_taken_back() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    // It is read before, right before mounting, and then.
+    let third = "inject=open,openat:error=EIO:when=3";
+    let boot = start_with(
+        &machine,
+        &[
+            "-e",
+            "trace=open,openat",
+            "-P",
+            "/proc/self/mounts",
+            "-e",
+            third,
+        ],
+    );
+    let boot = boot.wait();
+    boot.failed(4).says("cannot read /proc/self/mounts");
+}
+
+fn where_the_kernel_has_no_driver_for_ext2_that_for_ext4_is_taken() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext2(EPHEMERAL0));
+    let first = "inject=mount:error=ENODEV:when=1";
+    let boot = start_with(&machine, &["-e", "trace=mount", "-e", first]).wait();
+    boot.ready_on("/dev/vdb");
+    assert_eq!(boot.staged()[0].filesystem, "ext4", "{boot}");
+}
+
+fn parents_of_a_mount_point_that_cannot_be_made_are_gone_again() {
+    let mut machine = Machine::new();
+    let too_long = "x".repeat(256);
+    machine.configure(&format!("[staging]\nmount_point = \"/a/b/{too_long}\""));
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    machine.boot().failed(4).says("cannot make /a/b/x");
+}
+
+fn an_mtab_that_is_a_link_is_left_alone() {
+    let machine = with_mtab_file(OLD_MTAB);
+    machine.disk("vdb", &Image::ext2(EPHEMERAL0));
+    machine.sh("mv /etc/mtab /etc/elsewhere; ln -s elsewhere /etc/mtab");
+    machine.boot().ready_on("/dev/vdb");
+    assert_eq!(machine.sh("cat /etc/elsewhere"), OLD_MTAB);
 }

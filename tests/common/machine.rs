@@ -277,6 +277,15 @@ impl Machine {
         disk
     }
 
+    /// Has the kernel say other things of a disk than are true of it: what the script makes
+    /// takes the place of its directory in `/sys`.
+    pub fn pretend(&self, disk: &Disk, script: &str) {
+        let directory = format!("/sys/block/{}", disk.kernel_name);
+        self.sh(&format!(
+            "mount -t tmpfs sysfs {directory}; cd {directory}; {script}"
+        ));
+    }
+
     /// Attaches a disk that has no name yet.
     pub fn attach(&self, image: &Image, how: Attach) -> Disk {
         let file = self
