@@ -13,7 +13,15 @@ BINARY  := target/$(TARGET)/release/vmstage
 LIBBLKID := target/libblkid/lib/libblkid.a
 # Made from the command line's definition: man page and completions.
 GENERATED := $(addprefix target/generated/,vmstage.8 vmstage.bash _vmstage vmstage.fish)
-SOURCES := Cargo.toml Cargo.lock build.rs $(shell find src -type f)
+SOURCES := Cargo.toml Cargo.lock build.rs packaging/no-unwind-tables.ld $(shell find src -type f)
+
+ifneq ($(words $(CURDIR)),1)
+$(error make and the tools that it runs cannot cope with a space in the path: $(CURDIR))
+endif
+# It ends up in scripts and units.
+ifneq ($(shell printf %s '$(subst ','\'',$(PREFIX))' | tr -d 'A-Za-z0-9._/+-')$(filter-out /%,$(PREFIX)),)
+$(error PREFIX must be an absolute path of letters, digits and . _ / + -, not "$(PREFIX)")
+endif
 
 # Everything is built in target/, whatever the environment says.
 export CARGO_TARGET_DIR := $(CURDIR)/target

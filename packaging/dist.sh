@@ -17,10 +17,12 @@ make --no-print-directory install DESTDIR="$tree" PREFIX=/usr >/dev/null
 install -m 644 -t "$tree/usr/share/doc/vmstage" LICENSE-MIT LICENSE-APACHE CHANGELOG.md \
     packaging/copyright target/libblkid/COPYING.LGPL-2.1-or-later
 
-# To be unpacked over the root directory of an image.
+# To be unpacked over the root directory of an image. Files alone: an entry for a directory
+# would take the place of a link, as /etc/init.d is one on Red Hat's systems.
 tarball=$dist/vmstage-$version-x86_64.tar.gz
-tar -C "$tree" --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -c . |
-    gzip -9n >"$tarball"
+(cd "$tree" && find . -type f -print0 | sort -z) |
+    tar -C "$tree" --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" \
+        --no-recursion --null -T - -c | gzip -9n >"$tarball"
 echo "$tarball"
 
 deb=$dist/vmstage_${version}_amd64.deb

@@ -110,6 +110,7 @@ pub struct Deadline {
 pub struct Report {
     pub console: bool,
     pub syslog: bool,
+    /// `STATUS=` for the service manager, which is told of readiness in any case.
     pub systemd: bool,
     /// `/etc/machinefeatures` and `/etc/jobfeatures`.
     pub machine_features: bool,

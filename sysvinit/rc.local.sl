@@ -15,7 +15,7 @@ fi
 
 if [ "$vmstage" -eq 0 ]; then
     # What needs /staging goes here.
-    /sbin/service condor start
+    /sbin/service condor start || echo "condor did not start (exit code $?)" >&2
 else
     # The reason is on the console and in syslog already, and in "vmstage status".
     echo "vmstage: boot failed (exit code $vmstage); condor is not started" >&2

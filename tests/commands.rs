@@ -78,6 +78,7 @@ claims![
     a_syslog_socket_that_nobody_listens_on_does_no_harm,
     the_service_manager_is_told_when_the_machine_is_ready,
     the_service_manager_is_not_told_of_readiness_after_a_failure,
+    the_service_manager_is_told_of_readiness_where_it_is_to_be_told_nothing_else,
     a_service_manager_that_is_gone_does_no_harm,
     closed_standard_streams_do_not_end_up_on_a_disk,
     a_reader_that_goes_away_is_no_panic,
@@ -852,6 +853,15 @@ fn the_service_manager_is_not_told_of_readiness_after_a_failure() {
         let told = received(&manager).concat();
         assert!(!told.contains("READY"), "{told}");
     }
+}
+
+fn the_service_manager_is_told_of_readiness_where_it_is_to_be_told_nothing_else() {
+    let mut machine = with_labelled_disk();
+    machine.configure("[report]\nsystemd = false");
+    let manager = notify_socket(&machine);
+    let boot = machine.run_with(&["boot"], &[("NOTIFY_SOCKET", "/run/notify")]);
+    boot.ready_on("/dev/vdb");
+    assert_eq!(received(&manager), ["READY=1\n"]);
 }
 
 fn a_service_manager_that_is_gone_does_no_harm() {

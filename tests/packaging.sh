@@ -157,6 +157,29 @@ the_packages_have_what_install_puts_and_the_licences() {
     equal "/etc/vmstage.toml" "$(rpm -qp --configfiles "$rpm")"
 }
 
+the_tarball_goes_through_the_links_of_an_image() {
+    make -s dist >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
+    mkdir -p "$tmp/image/etc/rc.d/init.d" "$tmp/image/usr/bin"
+    ln -s rc.d/init.d "$tmp/image/etc/init.d"
+    ln -s bin "$tmp/image/usr/sbin"
+    echo theirs >"$tmp/image/etc/rc.d/init.d/functions"
+    tar -xzf target/dist/vmstage-"$version"-x86_64.tar.gz -C "$tmp/image"
+    equal theirs "$(cat "$tmp/image/etc/init.d/functions")"
+    [ -x "$tmp/image/etc/rc.d/init.d/vmstage" ] || fail "the script is not where the link leads"
+    [ -x "$tmp/image/usr/bin/vmstage" ] || fail "the program is not where the link leads"
+}
+
+a_prefix_that_scripts_cannot_bear_is_refused() {
+    local prefix
+    for prefix in "/opt/my vm" "/opt/a&b" "/opt/a|b" "/opt/it's" usr; do
+        if make -s install DESTDIR="$tmp/d" PREFIX="$prefix" >"$tmp/log" 2>&1; then
+            fail "PREFIX=$prefix is taken"
+        fi
+        grep -q "PREFIX must be an absolute path" "$tmp/log" || fail "$(cat "$tmp/log")"
+        [ ! -e "$tmp/d" ] || fail "PREFIX=$prefix: something is installed"
+    done
+}
+
 the_same_sources_give_the_same_packages() {
     make -s dist >/dev/null 2>&1 || fail "make dist failed"
     local before

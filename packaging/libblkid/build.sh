@@ -108,6 +108,7 @@ if [ ! -e "$tarball" ]; then
     say "fetching the source of util-linux $version"
     fetch "$tarball"
 fi
+tarball=$(realpath "$tarball")
 found=$(checksum "$tarball")
 [ "$found" = "$sha256" ] || die "$tarball is not util-linux $version as pinned:
   SHA-256 is  $found

@@ -30,10 +30,10 @@ pub fn outcome(status: &mut Status, ready: Option<&Ready>, config: &Config) {
     note("the status file", status.write());
     // The service manager starts HTCondor then, which reads its drop-in once.
     let drop_in = config.report.condor.then(|| condor::write(status));
-    if let Some(ready) = ready
-        && config.report.systemd
-    {
-        note("the service manager", systemd::ready(ready, status));
+    if let Some(ready) = ready {
+        // Also where it is told nothing else: a unit that waits for this would fail.
+        let text = config.report.systemd.then_some(&*status);
+        note("the service manager", systemd::ready(ready, text));
     }
     // No other consumer delays readiness, nor does an HTCondor that is just starting.
     if let Some(drop_in) = drop_in {

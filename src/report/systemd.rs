@@ -20,10 +20,11 @@ use crate::status::Status;
 const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(20);
 
-/// `READY=1`, which takes a [`Ready`] to say.
-pub fn ready(_: &Ready, status: &Status) -> Result<()> {
-    let line = console::line(status, clock::now());
-    notify(&format!("READY=1\nSTATUS={line}\n"), PATIENCE)
+/// `READY=1`, which takes a [`Ready`] to say, and the status where it is to be told.
+pub fn ready(_: &Ready, status: Option<&Status>) -> Result<()> {
+    let line = status.map(|status| console::line(status, clock::now()));
+    let text = line.map_or(String::new(), |line| format!("STATUS={line}\n"));
+    notify(&format!("READY=1\n{text}"), PATIENCE)
 }
 
 /// `READY=1` of `watch`, which is ready when it watches.
