@@ -118,16 +118,15 @@ const SUPERBLOCK_COPIES: [u64; 3] = [8 * MIB, 32 * MIB, 128 * MIB];
 pub fn is_zero(node: &Path) -> io::Result<bool> {
     let mut device = open(node)?;
     let size = device.seek(SeekFrom::End(0))?;
-    let ends = [
-        (0, HEAD.min(size)),
-        (size.saturating_sub(MIB), MIB.min(size)),
-    ];
-    let samples = (0..SAMPLES)
-        .map(|n| size / SAMPLES * n)
+    let begin = (0..HEAD / MIB).map(|n| (n * MIB, MIB));
+    let end = (size.saturating_sub(MIB), MIB);
+    let samples = (0..SAMPLES).map(|n| size / SAMPLES * n);
+    let samples = samples
         .chain(SUPERBLOCK_COPIES)
-        .filter(|offset| *offset < size)
-        .map(|offset| (offset, SAMPLE.min(size - offset)));
-    for (offset, length) in ends.into_iter().chain(samples) {
+        .map(|offset| (offset, SAMPLE));
+    let places = begin.chain([end]).chain(samples);
+    for (offset, length) in places.filter(|(offset, _)| *offset < size) {
+        let length = length.min(size - offset);
         if read_at(&mut device, offset, length)?
             .iter()
             .any(|byte| *byte != 0)
