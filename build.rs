@@ -22,7 +22,7 @@ fn main() {
     }
     println!("cargo::rustc-link-search=native={}", directory.display());
 
-    // The first definition of a symbol counts: src/no_backtrace.rs before libunwind.
+    // The first definition of a symbol counts: src/legacy/no_backtrace.rs before libunwind.
     println!("cargo::rustc-link-arg-bins=-Wl,-z,muldefs");
 
     let script = here.join("packaging/no-unwind-tables.ld");

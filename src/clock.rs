@@ -6,7 +6,7 @@ use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
 
-use crate::kernel_file;
+use crate::host::kernel_file;
 
 /// 2026-01-01. This program is younger than that, so a clock that stands before it
 /// is wrong, and no VM that it runs in could have had to be gone by then.

@@ -5,13 +5,15 @@ use clap::Parser;
 use log::{LevelFilter, error};
 use nix::sys::stat::{Mode, umask};
 
-use vmstage::boot::{self, Failure};
 use vmstage::cli::{Cli, Command};
-use vmstage::report::syslog;
+use vmstage::command::{boot, metadata, probe, status, watch};
+use vmstage::failure::Failure;
+use vmstage::legacy::vdso;
+use vmstage::logging;
 use vmstage::watch::drain;
-use vmstage::{metadata, probe, status, vdso, watch};
 
 #[cfg(all(target_env = "musl", panic = "abort"))]
+#[path = "legacy/no_backtrace.rs"]
 mod no_backtrace;
 
 #[global_allocator]
@@ -25,11 +27,11 @@ fn main() -> ExitCode {
         .next()
         .is_some_and(|name| name == drain::NAME)
     {
-        syslog::start(LevelFilter::Info);
+        logging::start(LevelFilter::Info);
         return ExitCode::from(drain::run(env::args().skip(1)));
     }
     let cli = Cli::parse();
-    syslog::start(if cli.verbose {
+    logging::start(if cli.verbose {
         LevelFilter::Debug
     } else {
         LevelFilter::Info
@@ -41,8 +43,8 @@ fn main() -> ExitCode {
             config,
             format,
             wait,
-        } => status::show::run(config.file.as_deref(), format, wait),
-        Command::Metadata { config, format } => metadata::show::run(config.file.as_deref(), format),
+        } => status::run(config.file.as_deref(), format, wait),
+        Command::Metadata { config, format } => metadata::run(config.file.as_deref(), format),
         Command::Watch(config) => watch::run(config.file.as_deref()),
     };
     ExitCode::from(done.unwrap_or_else(|failure: Failure| {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use nix::mount::{MsFlags, mount};
 use server::{Request, Server, Then, respond};
 use vmstage::config::Config;
-use vmstage::metadata::http::Client;
+use vmstage::http::Client;
 use vmstage::status::Status;
 use vmstage::watch::{Moment, Watch};
 

@@ -15,7 +15,7 @@ use std::time::Duration;
 use nix::mount::{MsFlags, mount};
 use server::{Server, respond};
 use vmstage::config::Config;
-use vmstage::program;
+use vmstage::host::program;
 use vmstage::status::Status;
 use vmstage::watch::{Moment, Watch};
 

@@ -8,7 +8,8 @@ use std::time::Duration;
 use libfuzzer_sys::fuzz_target;
 use vmstage::clock;
 use vmstage::config::FeaturesLocation;
-use vmstage::deadline::{Limit, When, decide};
+use vmstage::deadline::decide::decide;
+use vmstage::deadline::limit::{Limit, When};
 use vmstage::metadata::machine_features::understand;
 
 fuzz_target!(|text: &str| {

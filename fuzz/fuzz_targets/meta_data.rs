@@ -4,16 +4,17 @@
 use std::time::Duration;
 
 use libfuzzer_sys::fuzz_target;
-use vmstage::deadline::decide;
+use vmstage::deadline::decide::decide;
 use vmstage::metadata::{ec2, openstack};
-use vmstage::{clock, lease};
+use vmstage::clock;
+use vmstage::deadline::first_boot;
 
 fuzz_target!(|text: &[u8]| {
     let mut limits = vec![ec2::spot_limit(text)];
     if let Ok(answer) = openstack::parse(text, "fuzz") {
         let instance = &answer.instance;
         if let Some(id) = &instance.id {
-            assert_eq!(lease::usable_id(id), Ok(id.as_str()));
+            assert_eq!(first_boot::usable_id(id), Ok(id.as_str()));
         }
         let shown = [&instance.name, &instance.project, &instance.availability_zone];
         let texts = shown.into_iter().flatten().chain(&answer.warnings);

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vmstage::staging::mounts::{escape, parse};
+use vmstage::host::mount_table::{escape, parse};
 
 fuzz_target!(|table: &[u8]| {
     for mount in parse(table) {

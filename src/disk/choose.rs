@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::inventory::Number;
 use super::observe::{Named, Observation, Observed};
 use super::signature::Content;
 use crate::config::Spec;
+use crate::host::block_device::Number;
 
 /// A device that may be mounted as the scratch disk. Only [`choose`] makes one.
 #[derive(Debug, Clone, PartialEq)]

@@ -4,16 +4,14 @@
 //! `/sys/class/block` and no `/sys/dev`, and no udev is needed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
+use crate::host::block_device::{Number, block_number};
+use crate::host::kernel_file;
+use crate::host::mount_table::{Mount, device_of};
 use anyhow::{Context, Result, bail};
-use nix::sys::stat::{major, minor};
-
-use crate::kernel_file;
-use crate::staging::mounts::Mount;
 
 /// Where the kernel lists its block devices. Rewritten by the kernel whenever one
 /// comes or goes.
@@ -22,28 +20,6 @@ pub const PARTITIONS: &str = "/proc/partitions";
 /// RAM disks and floppies (devices.txt). Reading a floppy that is not there takes
 /// seconds, and neither is ever a scratch disk or a config drive.
 const NEVER_READ_MAJORS: [u64; 2] = [1, 2];
-
-/// A block device's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Number {
-    pub major: u64,
-    pub minor: u64,
-}
-
-impl Number {
-    pub fn from_raw(rdev: u64) -> Number {
-        Number {
-            major: major(rdev),
-            minor: minor(rdev),
-        }
-    }
-}
-
-impl fmt::Display for Number {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}:{}", self.major, self.minor)
-    }
-}
 
 /// A block device that the kernel has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -221,16 +197,6 @@ fn collect_nodes(directory: &Path, nodes: &mut BTreeMap<Number, PathBuf>) {
     }
 }
 
-/// The number of the block device that a path leads to; None where it leads to
-/// something else or nowhere.
-pub fn block_number(path: &Path) -> Option<Number> {
-    let metadata = fs::metadata(path).ok()?;
-    metadata
-        .file_type()
-        .is_block_device()
-        .then(|| Number::from_raw(metadata.rdev()))
-}
-
 fn mount_points_by_device(mounts: &[Mount]) -> BTreeMap<Number, Vec<PathBuf>> {
     let mut by_device: BTreeMap<Number, Vec<PathBuf>> = BTreeMap::new();
     for mount in mounts {
@@ -242,19 +208,6 @@ fn mount_points_by_device(mounts: &[Mount]) -> BTreeMap<Number, Vec<PathBuf>> {
         }
     }
     by_device
-}
-
-/// The block device of a mount. Its source may not exist under that name (`/dev/root`
-/// on old kernels); then the mounted file system is asked, which only a network file
-/// system could make wait.
-pub fn device_of(mount: &Mount) -> Option<Number> {
-    if !mount.source.starts_with("/dev") {
-        return None;
-    }
-    block_number(&mount.source).or_else(|| {
-        let metadata = fs::metadata(&mount.mount_point).ok()?;
-        Some(Number::from_raw(metadata.dev()))
-    })
 }
 
 /// What the root file system is on: by the device number of `/`, by the mount table

@@ -8,7 +8,7 @@ use log::info;
 use super::choose::Blank;
 use super::signature::{self, Content};
 use crate::config::Filesystem;
-use crate::program;
+use crate::host::program;
 
 /// What a disk that was blank is called from then on.
 pub const LABEL: &str = "ephemeral0";

@@ -3,7 +3,7 @@
 
 pub mod choose;
 pub mod inventory;
+mod libblkid;
 pub mod mkfs;
 pub mod observe;
-pub mod search;
 pub mod signature;

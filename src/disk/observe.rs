@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use log::debug;
 
-use super::inventory::{self, BlockDevice, Inventory, Number};
+use super::inventory::{self, BlockDevice, Inventory};
 use super::signature::{self, Content, Reading};
 use crate::config::{Format, Spec, Staging};
-use crate::staging::mounts::Mount;
+use crate::host::block_device::{Number, kind_in_words};
+use crate::host::mount_table::Mount;
 
 /// Everything that the choice depends on.
 #[derive(Debug, Clone, Default)]
@@ -145,24 +146,5 @@ fn look_up(path: &Path) -> Named {
         Ok(metadata) => Named::NotABlockDevice(kind_in_words(metadata.file_type())),
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Named::Missing,
         Err(e) => Named::Unreachable(e.to_string()),
-    }
-}
-
-/// A file's kind as a person calls it.
-pub fn kind_in_words(kind: fs::FileType) -> &'static str {
-    if kind.is_dir() {
-        "a directory"
-    } else if kind.is_symlink() {
-        "a symbolic link"
-    } else if kind.is_file() {
-        "a file"
-    } else if kind.is_char_device() {
-        "a character device"
-    } else if kind.is_block_device() {
-        "a block device"
-    } else if kind.is_fifo() {
-        "a named pipe"
-    } else {
-        "a socket"
     }
 }

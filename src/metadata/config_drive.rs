@@ -21,8 +21,8 @@ use sys_mount::{Mount, MountFlags, UnmountFlags};
 use super::{Answer, NoAnswer, openstack};
 use crate::disk::inventory::{BlockDevice, Inventory};
 use crate::disk::signature::{self, Content};
-use crate::staging::mounts;
-use crate::status;
+use crate::host;
+use crate::host::mount_table;
 
 /// How the origin of a limit that it gave ends.
 pub const ORIGIN: &str = " in the config drive metadata";
@@ -40,7 +40,7 @@ pub fn ask() -> Result<Answer, NoAnswer> {
 }
 
 fn read() -> Result<Answer> {
-    let inventory = Inventory::with_cdroms(&mounts::read()?)?;
+    let inventory = Inventory::with_cdroms(&mount_table::read()?)?;
     let (node, filesystem, mounted_on) = find(&inventory)?;
     let root = match mounted_on.first() {
         Some(place) => open_directory(place)
@@ -106,7 +106,7 @@ struct Place {
 
 impl Place {
     fn make() -> Result<Place> {
-        let runtime = status::runtime_directory();
+        let runtime = host::runtime_directory();
         let private = runtime.join(format!(".config-drive-{}", std::process::id()));
         let place = Place {
             mount_point: private.join("drive"),

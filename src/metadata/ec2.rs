@@ -7,10 +7,11 @@ use std::time::Instant;
 
 use serde::Deserialize;
 
-use super::http::{Cause, Client, Failure};
+use super::Instance;
 use super::{Answer, NoAnswer, printable, without_control};
-use crate::deadline::{Limit, When};
-use crate::{lease, status};
+use crate::deadline::first_boot;
+use crate::deadline::limit::{Limit, When};
+use crate::http::{Cause, Client, Failure};
 
 /// A session lasts as long as it may: six hours.
 const TOKEN_SECONDS: &str = "21600";
@@ -85,11 +86,11 @@ impl<'a> Session<'a> {
             Err(failure) => return Err(failure),
         };
         Ok(Answer {
-            instance: status::Instance {
+            instance: Instance {
                 id: self.id.clone(),
                 availability_zone: self.availability_zone.text(),
                 flavor: self.flavor.text(),
-                ..status::Instance::default()
+                ..Instance::default()
             },
             limits: limit.into_iter().collect(),
             warnings,
@@ -100,7 +101,7 @@ impl<'a> Session<'a> {
     fn ask_for_id(&mut self, client: &Client, until: Instant) -> Result<(), NoAnswer> {
         if self.id.is_none() {
             let id = self.required(client, "instance-id", until)?;
-            if let Err(reason) = lease::usable_id(&id) {
+            if let Err(reason) = first_boot::usable_id(&id) {
                 return Err(self.unusable("instance-id", reason));
             }
             self.id = Some(id);

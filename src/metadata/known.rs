@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::http::Cause;
+use super::Instance;
 use super::openstack::META_ORIGIN;
 use super::{Answer, NoAnswer};
 use crate::config::Source;
-use crate::deadline::Limit;
-use crate::status;
+use crate::deadline::limit::Limit;
+use crate::http::Cause;
 
 /// The last answer of each source.
 #[derive(Debug, Default)]
@@ -140,15 +140,15 @@ impl Known {
 
     /// The id is that of the first source that has one; what it leaves open, others
     /// may fill.
-    pub fn instance(&self, order: &[Source]) -> Option<status::Instance> {
+    pub fn instance(&self, order: &[Source]) -> Option<Instance> {
         let said = order.iter().filter_map(|source| match source {
             Source::ConfigDrive => self.config_drive.as_ref(),
             Source::Openstack => self.openstack.as_ref(),
             Source::Ec2 => self.ec2.as_ref(),
         });
         said.map(|said| said.answer.instance.clone())
-            .filter(|instance| *instance != status::Instance::default())
-            .reduce(|first, next| status::Instance {
+            .filter(|instance| *instance != Instance::default())
+            .reduce(|first, next| Instance {
                 id: first.id.or(next.id),
                 name: first.name.or(next.name),
                 project: first.project.or(next.project),
@@ -191,8 +191,8 @@ fn is_any_usable(limits: &[Limit]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deadline::When;
-    use crate::metadata::http::Failure;
+    use crate::deadline::limit::When;
+    use crate::http::Failure;
 
     const DRIVE: Source = Source::ConfigDrive;
     const OPENSTACK: Source = Source::Openstack;
@@ -200,9 +200,9 @@ mod tests {
 
     fn answer(id: &str, limits: &[u64]) -> Answer {
         Answer {
-            instance: status::Instance {
+            instance: Instance {
                 id: Some(id.into()),
-                ..status::Instance::default()
+                ..Instance::default()
             },
             limits: limits.iter().map(|at| limit(*at)).collect(),
             ..Answer::default()

@@ -1,6 +1,7 @@
 //! Machine/Job Features (HSF-TN-2016-02): one value a file, in a directory or below a
 //! URL, named by the environment, by the instance's `meta` or by the configuration.
 
+pub mod published;
 mod session;
 
 use std::collections::BTreeMap;
@@ -10,11 +11,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::http::{Cause, Client, shown};
 use super::{NoAnswer, printable};
 use crate::config::{self, FeaturesLocation};
-use crate::deadline::{Limit, When, whole_number};
-use crate::report;
+use crate::deadline::limit::{Limit, When, whole_number};
+use crate::http::{Cause, Client};
+use crate::url::shown;
 
 pub use session::Session;
 
@@ -102,12 +103,10 @@ type FeaturesLocationText = Result<FeaturesLocation, String>;
 /// Read back, an old deadline would confirm itself and never move.
 fn not_our_own(location: FeaturesLocation) -> Result<FeaturesLocation, String> {
     match &location {
-        FeaturesLocation::Directory(directory) if report::machine_features::are_own(directory) => {
-            Err(format!(
-                "{} is what vmstage itself publishes",
-                directory.display()
-            ))
-        }
+        FeaturesLocation::Directory(directory) if published::are_own(directory) => Err(format!(
+            "{} is what vmstage itself publishes",
+            directory.display()
+        )),
         _ => Ok(location),
     }
 }
@@ -439,7 +438,7 @@ mod tests {
         for directory in [&own, &providers] {
             std::fs::create_dir_all(directory).unwrap();
         }
-        std::fs::write(own.join(report::machine_features::MARK), "").unwrap();
+        std::fs::write(own.join(published::MARK), "").unwrap();
         let environment = Environment {
             machine: Some(format!("{}/", own.display())),
             job: Some(providers.display().to_string()),

@@ -6,11 +6,10 @@
 
 pub mod config_drive;
 pub mod ec2;
-pub mod http;
+mod instance;
 mod known;
 pub mod machine_features;
 pub mod openstack;
-pub mod show;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -18,10 +17,15 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::backoff;
 use crate::config::{Config, Source};
-use crate::deadline::{self, Decision, Limit, When};
-use crate::{atomic_file, clock, lease, status};
-use http::{Cause, Client, Failure};
+use crate::deadline::decide::{Decision, decide};
+use crate::deadline::first_boot;
+use crate::deadline::limit::{self, Limit, When};
+use crate::host::{self, atomic_file};
+use crate::http::{Cause, Client, Failure};
+use crate::{clock, url};
+pub use instance::{Instance, SourceAsked};
 use known::Known;
 use machine_features::{Environment, Locations, Session};
 
@@ -33,7 +37,7 @@ pub const MACHINE_FEATURES: &str = "machine-features";
 pub struct Answer {
     /// The device, where that is known only now.
     pub place: Option<String>,
-    pub instance: status::Instance,
+    pub instance: Instance,
     /// The key and value pairs that whoever launched the instance gave it.
     pub meta: BTreeMap<String, String>,
     pub limits: Vec<Limit>,
@@ -119,14 +123,14 @@ impl Spoken {
     }
 
     fn is_noted(&self) -> bool {
-        self.in_boot.is_some() && self.in_boot == status::boot_id().ok()
+        self.in_boot.is_some() && self.in_boot == host::boot_id().ok()
     }
 
     fn note(&mut self) {
         if self.is_noted() {
             return;
         }
-        self.in_boot = status::boot_id().ok();
+        self.in_boot = host::boot_id().ok();
         let boot = self.in_boot.as_deref().unwrap_or_default();
         // Where it cannot be kept, a deadline that is held says the same of most.
         let _ = atomic_file::replace(&self.file, boot.as_bytes(), 0o644);
@@ -161,7 +165,7 @@ impl<'a> Metadata<'a> {
             environment,
             features: Session::default(),
             known: Known::default(),
-            spoken: Spoken::read(status::runtime_directory()),
+            spoken: Spoken::read(host::runtime_directory()),
             rounds: 0,
         }
     }
@@ -271,7 +275,7 @@ impl<'a> Metadata<'a> {
     /// All known limits: the image's own, and those of the sources, also of one that
     /// answered once and fell silent.
     pub fn limits(&self) -> Vec<Limit> {
-        let own = deadline::own_limit(&self.config.deadline);
+        let own = limit::own_limit(&self.config.deadline);
         let of_sources = self.known.limits().into_iter();
         own.into_iter()
             .chain(of_sources)
@@ -281,7 +285,7 @@ impl<'a> Metadata<'a> {
     }
 
     /// Who this instance is; None where nobody said.
-    pub fn instance(&self) -> Option<status::Instance> {
+    pub fn instance(&self) -> Option<Instance> {
         self.known.instance(&self.config.metadata.sources)
     }
 
@@ -291,14 +295,14 @@ impl<'a> Metadata<'a> {
         &self,
         held: Option<Limit>,
         id: Option<&str>,
-        now: &lease::Now,
+        now: &first_boot::Now,
     ) -> (Decision, Vec<String>) {
         let held = held.filter(|limit| !self.is_outdated(limit));
         let limits: Vec<Limit> = self.limits().into_iter().chain(held).collect();
         let ids: Vec<&str> = self.known.ids().chain(id).collect();
-        let lease = lease::take(Path::new(lease::DIRECTORY), &ids, now);
+        let lease = first_boot::take(Path::new(first_boot::DIRECTORY), &ids, now);
         let lifetimes = |limit: &Limit| matches!(limit.when, When::AfterFirstBoot(_));
-        let decision = deadline::decide(&limits, lease.first_boot, self.grace());
+        let decision = decide(&limits, lease.first_boot, self.grace());
         let mut warnings = Vec::new();
         if limits.iter().any(lifetimes) {
             warnings = lease.warnings;
@@ -461,7 +465,7 @@ impl Turn {
 }
 
 fn place(source: Source, base: &str) -> String {
-    let base = http::shown(base);
+    let base = url::shown(base);
     match source {
         Source::ConfigDrive => config_drive::PLACE.into(),
         Source::Openstack => format!("{base}/{}", openstack::PATH),
@@ -495,10 +499,10 @@ fn note(
         .filter(|_| again != Again::Never)
         .and_then(|cause| {
             let left = end.saturating_duration_since(now);
-            http::wait_before_next_try(
+            backoff::wait_before_next_try(
                 cause,
                 turn.tries,
-                http::jitter(),
+                backoff::jitter(),
                 again == Again::Early,
                 left,
             )
@@ -542,8 +546,8 @@ impl Asked {
     }
 
     /// As the status document shows it.
-    pub fn published(&self) -> status::SourceAsked {
-        status::SourceAsked {
+    pub fn published(&self) -> SourceAsked {
+        SourceAsked {
             source: self.source.clone(),
             took_ms: self.took_ms(),
             error: self.result.as_ref().err().cloned(),
@@ -574,7 +578,7 @@ impl fmt::Display for NoAnswer {
 }
 
 /// A text of somebody else's as it may be written to a terminal or a log.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     without_control(&text.chars().take(255).collect::<String>())
 }
 

@@ -12,10 +12,11 @@ use std::time::Instant;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::http::{Cause, Client, Failure};
+use super::Instance;
 use super::{Answer, NoAnswer, printable};
-use crate::deadline::{Limit, When};
-use crate::{deadline, lease, status};
+use crate::deadline::limit::{Limit, When};
+use crate::deadline::{first_boot, limit};
+use crate::http::{Cause, Client, Failure};
 
 /// What a limit's origin begins with where all of `meta` is of no use.
 pub const META_ORIGIN: &str = "meta in the ";
@@ -50,14 +51,14 @@ pub fn parse(text: &[u8], source: &str) -> Result<Answer, String> {
             None
         }
     };
-    let mut instance = status::Instance {
+    let mut instance = Instance {
         id: string("uuid", document.uuid),
         name: string("name", document.name),
         project: string("project_id", document.project_id),
         availability_zone: string("availability_zone", document.availability_zone),
         flavor: None,
     };
-    if let Some(Err(reason)) = instance.id.as_deref().map(lease::usable_id) {
+    if let Some(Err(reason)) = instance.id.as_deref().map(first_boot::usable_id) {
         warnings.push(format!("uuid: {reason}; ignored"));
         instance.id = None;
     }
@@ -76,7 +77,7 @@ pub fn parse(text: &[u8], source: &str) -> Result<Answer, String> {
             BTreeMap::new()
         }
     };
-    let limits = deadline::plain_keys(&meta, source);
+    let limits = limit::plain_keys(&meta, source);
     Ok(Answer {
         limits: limits.into_iter().chain(lost).collect(),
         instance,
@@ -216,7 +217,7 @@ impl<'de, V: Deserialize<'de>> Visitor<'de> for JsonVisitor<V> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deadline::When;
+    use crate::deadline::limit::When;
 
     fn parsed(text: &str) -> Answer {
         parse(text.as_bytes(), "openstack").unwrap()

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::console;
 use crate::clock;
 use crate::config::{CallbackFormat, Config};
-use crate::metadata::http::{Client, Failure};
+use crate::http::{Client, Failure};
 use crate::status::{Outcome, Status};
 
 /// For one try, from connecting to the end of the answer.
@@ -37,7 +37,7 @@ enum Method {
 
 /// Tells once, and says whether there was anybody to tell: `phone-home` has no words for
 /// a boot that failed. Whether to try again is for
-/// [`wait_before_next_try`](crate::metadata::http::wait_before_next_try) to say.
+/// [`wait_before_next_try`](crate::http::wait_before_next_try) to say.
 pub fn post(status: &Status, config: &Config) -> Result<bool, Failure> {
     let Some(call) = call(Path::new("/"), status, config) else {
         return Ok(false);
@@ -188,7 +188,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::metadata::http::Cause;
+    use crate::http::Cause;
     use crate::report::example::{self, Tree};
 
     fn config(callback: &str) -> Config {

@@ -16,8 +16,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::machine_features;
 use crate::config::Config;
+use crate::metadata::machine_features::published::MACHINE;
 use crate::status::{Outcome, Status};
 
 const DIRECTORY: &str = "/etc/condor/config.d";
@@ -140,7 +140,7 @@ fn text(status: &Status, execute: &Execute, environment_is_taken: bool) -> Strin
     if !environment_is_taken {
         lines.push(format!(
             "STARTER_JOB_ENVIRONMENT = \"MACHINEFEATURES={}\"",
-            machine_features::MACHINE
+            MACHINE
         ));
     }
     if !usable {

@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use nix::libc;
 use nix::sys::stat::fstat;
 
-use super::syslog;
 use crate::clock;
+use crate::logging;
 use crate::status::{Outcome, Status};
-use crate::units;
+use crate::text;
 
 const CONSOLE: &str = "/dev/console";
 /// How often a console that takes nothing is tried.
@@ -43,7 +43,7 @@ pub fn line(status: &Status, now: u64) -> String {
         staging.device,
         staging.filesystem,
         staging.mount_point.display(),
-        units::bytes(staging.free_bytes),
+        text::bytes(staging.free_bytes),
         directories.concat(),
     );
     if directories.is_empty() {
@@ -77,7 +77,7 @@ pub fn write(line: &str) -> io::Result<()> {
         .open(CONSOLE)?;
     let stderr = fstat(io::stderr().as_fd())?;
     let is_the_same = console.metadata()?.rdev() == stderr.st_rdev && stderr.st_rdev != 0;
-    if is_the_same && !syslog::stderr_is_stuck() {
+    if is_the_same && !logging::stderr_is_stuck() {
         return Ok(());
     }
     let line = format!("vmstage: {line}\n");

@@ -13,15 +13,9 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::config::{Config, FeaturesLocation};
-use crate::status::{Status, runtime_directory};
-use crate::{atomic_file, kernel_file};
-
-pub const MACHINE: &str = "/etc/machinefeatures";
-pub const JOB: &str = "/etc/jobfeatures";
-
-/// Lies in a directory that this program publishes in, and says which values are its own:
-/// whoever provides the VM may put others there at any time, which are left alone.
-pub const MARK: &str = ".vmstage";
+use crate::host::{kernel_file, locks, runtime_directory};
+use crate::metadata::machine_features::published::{JOB, MACHINE, MARK, are_own};
+use crate::status::Status;
 
 const PROFILE: &str =
     "# Written by vmstage(8): where to read when this VM goes away (HSF-TN-2016-02).
@@ -38,12 +32,6 @@ type Value = (String, String);
 /// Says whether anything changed.
 pub fn publish(status: &Status, config: &Config) -> Result<bool> {
     publish_in(Path::new("/"), status, config)
-}
-
-/// Whether the features in this directory are this program's own: what it says itself
-/// must not come back to it as news.
-pub fn are_own(directory: &Path) -> bool {
-    directory.join(MARK).exists()
 }
 
 pub(super) fn publish_in(root: &Path, status: &Status, config: &Config) -> Result<bool> {
@@ -80,7 +68,7 @@ pub(super) fn publish_in(root: &Path, status: &Status, config: &Config) -> Resul
 /// status either that another could publish.
 fn wait_for_turn(root: &Path) -> Option<File> {
     let path = runtime_directory().join("features.lock");
-    atomic_file::lock(&super::below(root, path))
+    locks::lock(&super::below(root, path))
 }
 
 /// Publishes into one directory, unless that is where this program is to read.

@@ -5,7 +5,6 @@ pub mod condor;
 pub mod console;
 pub mod machine_features;
 pub mod motd;
-pub mod syslog;
 pub mod systemd;
 pub mod terminals;
 pub mod textfile;
@@ -19,14 +18,15 @@ use anyhow::{Context, Result};
 use log::{error, info};
 
 use crate::config::Config;
+use crate::host::atomic_file;
 use crate::staging::directories::Ready;
 use crate::status::{Outcome, Status};
-use crate::{atomic_file, clock};
+use crate::{clock, logging};
 
 /// Tells everybody inside the machine what became of the boot. A consumer that fails
 /// is a warning, and no more than that.
 pub fn outcome(status: &mut Status, ready: Option<&Ready>, config: &Config) {
-    status.warnings = syslog::warnings();
+    status.warnings = logging::warnings();
     note("the status file", status.write());
     // The service manager starts HTCondor then, which reads its drop-in once.
     let drop_in = config.report.condor.then(|| condor::write(status));
@@ -101,7 +101,7 @@ pub fn final_line(status: &Status, config: &Config) {
 pub fn note(consumer: &str, told: Result<()>) {
     if let Err(e) = told {
         // What is told in several steps fails in each.
-        syslog::warn_once(&format!("{consumer} could not be told: {e:#}"));
+        logging::warn_once(&format!("{consumer} could not be told: {e:#}"));
     }
 }
 
@@ -154,7 +154,8 @@ pub(crate) mod example {
 
     use super::*;
     use crate::config::Action;
-    use crate::status::{Deadline, Directory, Instance, Staging};
+    use crate::metadata::Instance;
+    use crate::status::{Deadline, Directory, Staging};
 
     pub const DEADLINE: u64 = 1_795_430_460;
 

@@ -15,8 +15,9 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use crate::config::Config;
+use crate::host::atomic_file;
 use crate::status::{Outcome, Status};
-use crate::{atomic_file, units};
+use crate::text as texts;
 
 /// What our lines in a file of somebody else's begin with.
 const PREFIX: &str = "vmstage: ";
@@ -49,8 +50,8 @@ pub fn text(status: &Status) -> String {
         (Outcome::Ready, Some(staging)) => format!(
             "scratch space is on {} ({}), {} of it free at boot",
             staging.mount_point.display(),
-            units::bytes(staging.size_bytes),
-            units::bytes(staging.free_bytes),
+            texts::bytes(staging.size_bytes),
+            texts::bytes(staging.free_bytes),
         ),
         _ => format!(
             "there is no scratch space: {}",

@@ -1,7 +1,6 @@
 //! From an accepted device to a scratch disk that jobs can use.
 
+pub mod acquire;
 pub mod directories;
 pub mod mount;
 pub mod mount_point;
-pub mod mounts;
-pub mod mtab;

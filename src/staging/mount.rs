@@ -18,11 +18,12 @@ use nix::sys::statvfs::fstatvfs;
 use sys_mount::{Mount as MountedBySys, MountFlags, UnmountFlags};
 
 use super::mount_point;
-use super::mounts::{self, Mount};
 use crate::config::Staging;
 use crate::disk::choose::{Accepted, FoundBy};
-use crate::disk::inventory::{Number, block_number, device_of};
 use crate::disk::signature::{self, Content};
+use crate::host::block_device::{Number, block_number};
+use crate::host::mount_table::device_of;
+use crate::host::mount_table::{self, Mount};
 
 /// How often a device that is busy is tried.
 const RETRY: Duration = Duration::from_millis(100);
@@ -122,15 +123,15 @@ impl fmt::Display for Staged {
 ///
 /// That it is read-only, or hidden under another mount.
 pub fn find_staged(mount_point: &Path, mounts: &[Mount]) -> Result<Option<Staged>> {
-    let mount_point = mounts::real_path(mount_point);
-    let Some(mount) = mounts::on(mounts, &mount_point) else {
+    let mount_point = mount_table::real_path(mount_point);
+    let Some(mount) = mount_table::on(mounts, &mount_point) else {
         return Ok(None);
     };
     let opened = open_directory(&mount_point);
     if mount.filesystem == AUTOMOUNT {
         // Opening it mounted what belongs there, unless that failed.
         let directory = opened.context("what is to be mounted there on demand cannot be")?;
-        return staged_now(directory, &mount_point, &mounts::read()?).map(Some);
+        return staged_now(directory, &mount_point, &mount_table::read()?).map(Some);
     }
     let directory = match opened {
         // A mount on a directory above it, which lacks the mount point.
@@ -153,7 +154,7 @@ fn hidden(mount: &Mount) -> anyhow::Error {
 }
 
 fn staged_now(directory: OwnedFd, mount_point: &Path, mounts: &[Mount]) -> Result<Staged> {
-    let mount = mounts::on(mounts, mount_point)
+    let mount = mount_table::on(mounts, mount_point)
         .filter(|mount| mount.filesystem != AUTOMOUNT)
         .with_context(|| format!("nothing is mounted on {} any more", mount_point.display()))?;
     if is_hidden(&directory, mount, mounts)? {
@@ -189,7 +190,7 @@ fn staged_now(directory: OwnedFd, mount_point: &Path, mounts: &[Mount]) -> Resul
 /// Mounts an accepted device on the mount point. After an error nothing of this run's is
 /// mounted, and directories that were made for the mount point are gone again.
 pub fn mount(accepted: &Accepted, config: &Staging) -> Result<Staged, MountError> {
-    let mount_point = mounts::real_path(config.mount_point.as_path());
+    let mount_point = mount_table::real_path(config.mount_point.as_path());
     let what = format!(
         "cannot mount {} ({}) on {}",
         accepted.node().display(),
@@ -317,8 +318,8 @@ fn when_free(
 /// Looking at disks may take long, and somebody else may have mounted something meanwhile:
 /// a line in fstab, an automounter, another boot.
 fn see_that_nothing_is_on(mount_point: &Path) -> Result<(), Tried> {
-    let mounts = mounts::read().map_err(io::Error::other)?;
-    match mounts::on(&mounts, mount_point) {
+    let mounts = mount_table::read().map_err(io::Error::other)?;
+    match mount_table::on(&mounts, mount_point) {
         None => Ok(()),
         Some(mount) => Err(Tried::Changed(format!(
             "meanwhile {} was mounted there",
@@ -339,7 +340,7 @@ fn see_that_it_is_free(accepted: &Accepted) -> io::Result<()> {
 }
 
 fn is_in_table(accepted: &Accepted) -> bool {
-    mounts::read().is_ok_and(|mounts| {
+    mount_table::read().is_ok_and(|mounts| {
         mounts
             .iter()
             .any(|mount| device_of(mount) == Some(accepted.number()))
@@ -436,8 +437,8 @@ fn flags_and_data(options: &[String]) -> (MountFlags, String) {
 
 /// Makes sure that the mount point now is the accepted device's file system, writable.
 fn verify(accepted: &Accepted, mount_point: &Path) -> Result<Staged> {
-    let mounts = mounts::read()?;
-    let Some(mount) = mounts::on(&mounts, mount_point) else {
+    let mounts = mount_table::read()?;
+    let Some(mount) = mount_table::on(&mounts, mount_point) else {
         bail!("mounted, but the mount table does not show it");
     };
     if block_number(&mount.source) != Some(accepted.number()) {
@@ -477,7 +478,7 @@ fn is_hidden(directory: &OwnedFd, mount: &Mount, mounts: &[Mount]) -> Result<boo
             return Ok(false);
         }
     }
-    Ok(mounts::is_mount_on(directory, &mount.mount_point) == Some(false))
+    Ok(mount_table::is_mount_on(directory, &mount.mount_point) == Some(false))
 }
 
 fn is_read_only(mount: &Mount) -> bool {
@@ -487,9 +488,9 @@ fn is_read_only(mount: &Mount) -> bool {
 /// Unmounts what this run mounted, and nothing that somebody else has mounted over it
 /// since.
 fn take_back(accepted: &Accepted, mount_point: &Path, error: anyhow::Error) -> anyhow::Error {
-    let mounts = mounts::read().unwrap_or_default();
+    let mounts = mount_table::read().unwrap_or_default();
     let is_ours = |mount: &Mount| block_number(&mount.source) == Some(accepted.number());
-    match mounts::on(&mounts, mount_point) {
+    match mount_table::on(&mounts, mount_point) {
         Some(mount) if !is_ours(mount) => error.context(format!(
             "{} was mounted over it at the same moment, and both are left as they are",
             mount.source.display()

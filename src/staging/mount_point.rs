@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use log::warn;
 
-use super::mounts;
 use crate::config::MountPoint;
-use crate::disk::observe::kind_in_words;
+use crate::host::block_device::kind_in_words;
+use crate::host::mount_table;
 
 /// Whether something is in the way where the mount point is to be.
 pub fn check(mount_point: &Path) -> Result<()> {
-    let real = mounts::real_path(mount_point);
+    let real = mount_table::real_path(mount_point);
     if MountPoint::is_of_the_system(&real) {
         bail!(
             "the mount point is really {}; set staging.mount_point to a directory of its own",
@@ -35,7 +35,7 @@ pub fn check(mount_point: &Path) -> Result<()> {
 /// Whether there can be one, before anything is done to a disk that would need it.
 pub fn see_that_it_can_be_made(mount_point: &Path) -> Result<()> {
     check(mount_point)?;
-    make(&mounts::real_path(mount_point)).map(Made::remove)
+    make(&mount_table::real_path(mount_point)).map(Made::remove)
 }
 
 /// Sees to it that the mount point is a directory.

@@ -18,7 +18,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::config::Config;
-use crate::report::syslog;
+use crate::logging;
 
 /// The name under which this program looks after a drain command. Not a command of the
 /// command line, as nobody is to type it.
@@ -77,7 +77,7 @@ impl Drain {
 pub fn run(mut arguments: impl Iterator<Item = String>) -> u8 {
     let limit = arguments.next().and_then(|limit| limit.parse().ok());
     if arguments.next().as_deref() == Some("true") {
-        syslog::connect();
+        logging::connect();
     }
     let words: Vec<String> = arguments.collect();
     let done = limit

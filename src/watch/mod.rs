@@ -10,92 +10,26 @@ mod poweroff;
 mod progress;
 mod schedule;
 
-use std::fs::File;
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow};
 use log::{info, warn};
-use nix::unistd::geteuid;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::boot::Failure;
+use crate::backoff::{jitter, wait_before_next_try};
 use crate::config::Config;
-use crate::deadline::{Deadline, Limit};
-use crate::metadata::http::{jitter, wait_before_next_try};
+use crate::deadline::decide::Deadline;
+use crate::deadline::first_boot;
+use crate::deadline::limit::IgnoredLimit;
+use crate::deadline::limit::Limit;
+use crate::metadata::Instance;
 use crate::metadata::{Asked, MACHINE_FEATURES, Metadata, NoAnswer};
-use crate::report::{self, callback, syslog, systemd, terminals};
+use crate::report::{self, callback, terminals};
 use crate::status::{self, Status};
-use crate::{atomic_file, clock, lease};
+use crate::{clock, logging};
 
 use drain::Drain;
 pub use due::Moment;
 use due::{Step, Trust, due};
 use progress::Progress;
-
-/// How often the clocks and the signals are looked at.
-const TICK: Duration = Duration::from_secs(1);
-
-/// Follows the deadline until SIGTERM, or until the machine is off.
-pub fn run(config_file: Option<&Path>) -> Result<u8, Failure> {
-    let mut config = Config::load(config_file).map_err(Failure::Config)?;
-    if !geteuid().is_root() {
-        return Err(Failure::Other(anyhow!("watch must be run as root")));
-    }
-    if config.report.syslog {
-        syslog::connect();
-    }
-    let _alone = be_the_only_one()?;
-    let stop = flag(&[SIGTERM, SIGINT])?;
-    let reload = flag(&[SIGHUP])?;
-    report::note("the service manager", systemd::watching());
-    let mut carried = None;
-    loop {
-        let mut watch = Watch::start(&config, Moment::read());
-        watch.carry_on(carried.take());
-        while !stop.load(Ordering::Relaxed) && !reload.load(Ordering::Relaxed) {
-            watch.tick(Moment::read());
-            sleep(TICK);
-        }
-        if stop.load(Ordering::Relaxed) {
-            info!("stopped watching; the machine stays up");
-            return Ok(0);
-        }
-        reload.store(false, Ordering::Relaxed);
-        carried = Some((watch.trust, watch.drain.take()));
-        match Config::load(config_file) {
-            Ok(read) => {
-                info!("the configuration was read again");
-                config = read;
-            }
-            Err(wrong) => warn!("the configuration is wrong, the old one is kept: {wrong}"),
-        }
-    }
-}
-
-/// Two would ask twice as often, and both end the machine. Where there is no place for
-/// the lock, nothing is lost by not holding it.
-fn be_the_only_one() -> Result<Option<File>, Failure> {
-    let path = status::runtime_directory().join("watch.lock");
-    match atomic_file::lock_file(&path) {
-        Ok(lock) if lock.try_lock().is_err() => Err(Failure::Other(anyhow!(
-            "another vmstage watch is running and holds {}",
-            path.display()
-        ))),
-        opened => Ok(opened.ok()),
-    }
-}
-
-fn flag(signals: &[i32]) -> anyhow::Result<Arc<AtomicBool>> {
-    let flag = Arc::new(AtomicBool::new(false));
-    for signal in signals {
-        signal_hook::flag::register(*signal, flag.clone()).context("cannot catch signals")?;
-    }
-    Ok(flag)
-}
 
 /// For how long one of these wants to be left alone.
 fn longest_wait(asked: &[Asked]) -> Duration {
@@ -118,8 +52,8 @@ pub struct Watch<'a> {
     metadata: Metadata<'a>,
     /// The deadline of the status file, until the source that it is from has spoken.
     held: Option<Limit>,
-    ignored: Vec<status::IgnoredLimit>,
-    instance: Option<status::Instance>,
+    ignored: Vec<IgnoredLimit>,
+    instance: Option<Instance>,
     deadline: Option<Deadline>,
     asked: Vec<Asked>,
     trust: Trust,
@@ -137,8 +71,14 @@ pub struct Watch<'a> {
     last_status: Option<Status>,
 }
 
+/// What does not end with the configuration.
+pub struct Carried {
+    trust: Trust,
+    drain: Option<Drain>,
+}
+
 /// What consumers were told last.
-type Told = (Option<status::Deadline>, Option<status::Instance>);
+type Told = (Option<status::Deadline>, Option<Instance>);
 
 impl<'a> Watch<'a> {
     /// Takes up where `boot`, or a `watch` before this one, left off.
@@ -173,10 +113,18 @@ impl<'a> Watch<'a> {
     }
 
     /// What a `watch` with an older configuration was at goes on.
-    fn carry_on(&mut self, carried: Option<(Trust, Option<Drain>)>) {
-        if let Some((trust, drain)) = carried {
+    pub fn carry_on(&mut self, carried: Option<Carried>) {
+        if let Some(Carried { trust, drain }) = carried {
             self.trust = trust;
             self.drain = drain;
+        }
+    }
+
+    /// Ends this one; another, with a newer configuration, carries on.
+    pub fn hand_over(self) -> Carried {
+        Carried {
+            trust: self.trust,
+            drain: self.drain,
         }
     }
 
@@ -245,7 +193,7 @@ impl<'a> Watch<'a> {
             // It is the same service.
             let left_alone = now.uptime + retry_after.unwrap_or_default();
             self.next_ask = self.next_ask.max(left_alone);
-            syslog::warn_once(&format!("no spot notice can be had: {e}"));
+            logging::warn_once(&format!("no spot notice can be had: {e}"));
         }
         noticed.is_ok()
     }
@@ -257,7 +205,7 @@ impl<'a> Watch<'a> {
             .instance
             .as_ref()
             .and_then(|instance| instance.id.clone());
-        let now_here = lease::Now {
+        let now_here = first_boot::Now {
             unix: now.wall,
             uptime: now.uptime,
             boot_id: self.progress.boot_id().into(),
@@ -267,7 +215,7 @@ impl<'a> Watch<'a> {
                 .decide(self.held.clone(), id.as_deref(), &now_here);
         warnings
             .iter()
-            .for_each(|warning| syslog::warn_once(warning));
+            .for_each(|warning| logging::warn_once(warning));
         self.ignored = decision.ignored;
         self.say_how_it_moved(decision.deadline.as_ref(), now);
         self.deadline = decision.deadline;
@@ -341,10 +289,10 @@ impl<'a> Watch<'a> {
         let read = match Status::read() {
             // It could not be written the last time: /run was full, say.
             Ok(read) => read.or(self.last_status.take()),
-            Err(e) => return syslog::warn_once(&format!("{e:#}")),
+            Err(e) => return logging::warn_once(&format!("{e:#}")),
         };
         let Some(mut status) = read else {
-            return syslog::warn_once("there is no status of this boot to add to");
+            return logging::warn_once("there is no status of this boot to add to");
         };
         let deadline = self.deadline.as_ref();
         let written = status.deadline.take();

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::due::{Done, Trust};
-use crate::atomic_file;
-use crate::report::syslog;
-use crate::status::{self, runtime_directory};
+use crate::host::atomic_file;
+use crate::host::{self, runtime_directory};
+use crate::logging;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
@@ -27,7 +27,7 @@ fn path() -> PathBuf {
 impl Progress {
     /// What was done in this boot.
     pub fn read() -> Progress {
-        let boot_id = status::boot_id().unwrap_or_default();
+        let boot_id = host::boot_id().unwrap_or_default();
         let kept: Option<Progress> = fs::read(path())
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok());
@@ -65,7 +65,7 @@ impl Progress {
                 false => atomic_file::replace_if_changed(&path(), &text, 0o600).map(drop),
             });
         if let Err(e) = written {
-            syslog::warn_once(&format!(
+            logging::warn_once(&format!(
                 "cannot write {}: {e}; after a crash, what is done may be done again",
                 path().display()
             ));

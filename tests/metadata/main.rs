@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use server::{BlackHole, Refusing, Request, Server, Then, begin, nova, respond, trickle};
 use vmstage::config::{Config, Source};
-use vmstage::deadline::{self, When};
+use vmstage::deadline::decide::decide;
+use vmstage::deadline::limit::When;
 use vmstage::metadata::machine_features::Environment;
 use vmstage::metadata::{Again, Answer, Asked, MACHINE_FEATURES, Metadata};
 
@@ -877,7 +878,7 @@ fn features_that_meta_names_are_read_over_http() {
     let asked = metadata.ask(OPENSTACK, seconds(3), Again::Yes);
     answer_of(&asked, MACHINE_FEATURES);
 
-    let decision = deadline::decide(&metadata.limits(), 0, metadata.grace());
+    let decision = decide(&metadata.limits(), 0, metadata.grace());
     let deadline = decision.deadline.unwrap();
     assert_eq!(deadline.at, 1_795_430_460);
     assert_eq!(

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use super::{Locations, check, read, understand};
 use crate::clock;
 use crate::config::FeaturesLocation;
-use crate::deadline::Limit;
-use crate::metadata::http::{Cause, Client};
+use crate::deadline::limit::Limit;
+use crate::http::{Cause, Client};
 use crate::metadata::{Answer, NoAnswer, without_control};
 
 #[derive(Debug, Default)]

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use log::warn;
 
-use super::{Outcome, Status};
-use crate::boot::Failure;
 use crate::cli::{self, StatusFormat};
 use crate::config::{Action, Config};
+use crate::failure::Failure;
 use crate::report::{self, console};
-use crate::{clock, table, units};
+use crate::status;
+use crate::status::{Outcome, Status};
+use crate::{clock, text as texts};
 
 const POLL: Duration = Duration::from_millis(100);
 
@@ -62,7 +63,7 @@ fn find(wait: Option<Option<u64>>) -> Result<Status, Failure> {
             read?;
             return Err(Failure::Other(anyhow!(
                 "there is no status of this boot in {}: vmstage boot has not run, or has not finished",
-                super::path().display()
+                status::path().display()
             )));
         }
         sleep(POLL);
@@ -78,8 +79,8 @@ fn text(status: &Status, now: u64) -> String {
             staging.mount_point.display(),
             staging.filesystem,
             staging.options,
-            units::bytes(staging.free_bytes),
-            units::bytes(staging.size_bytes),
+            texts::bytes(staging.free_bytes),
+            texts::bytes(staging.size_bytes),
             if staging.already_mounted {
                 "; it was mounted already"
             } else {
@@ -101,7 +102,7 @@ fn text(status: &Status, now: u64) -> String {
         });
         text += &format!(
             "\n{}",
-            table::render(&["DIRECTORY", "OWNER", "MODE", "STATE"], rows)
+            texts::table(&["DIRECTORY", "OWNER", "MODE", "STATE"], rows)
         );
     }
     if !status.verdicts.is_empty() {
@@ -159,7 +160,7 @@ pub fn deadline_lines(status: &Status, now: u64) -> String {
 }
 
 /// The verdicts as a table.
-pub fn verdicts(verdicts: &[super::Verdict]) -> String {
+pub fn verdicts(verdicts: &[status::Verdict]) -> String {
     let rows = verdicts.iter().map(|verdict| {
         [
             verdict.spec.clone(),
@@ -168,14 +169,14 @@ pub fn verdicts(verdicts: &[super::Verdict]) -> String {
             verdict.reason.clone().unwrap_or_default(),
         ]
     });
-    table::render(&["SPEC", "DEVICE", "VERDICT", "REASON"], rows)
+    texts::table(&["SPEC", "DEVICE", "VERDICT", "REASON"], rows)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deadline::limit::IgnoredLimit;
     use crate::report::example;
-    use crate::status::IgnoredLimit;
 
     #[test]
     fn a_deadline_is_shown_with_its_origin_grace_and_action() {

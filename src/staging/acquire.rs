@@ -7,13 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Result;
 use log::{debug, info};
 
-use super::choose::{Accepted, Blank, Choice, Judgement, Verdict, choose};
-use super::inventory::{self, Number, block_number};
-use super::mkfs;
-use super::observe::observe;
 use crate::config::{Format, Spec, Staging};
-use crate::kernel_file;
-use crate::staging::mounts::{self, Mount};
+use crate::disk::choose::{Accepted, Blank, Choice, Judgement, Verdict, choose};
+use crate::disk::observe::observe;
+use crate::disk::{inventory, mkfs};
+use crate::host::block_device::{Number, block_number};
+use crate::host::kernel_file;
+use crate::host::mount_table::{self, Mount};
 
 /// How often the kernel's lists are looked at while a disk is waited for, and how often the
 /// disks: that a file system is made on one changes no list.
@@ -97,7 +97,7 @@ impl Search<'_> {
         let waiting = Instant::now();
         while waiting.elapsed() < LOOK_AGAIN.min(left) {
             sleep(POLL.min(left));
-            let mounts = mounts::read().unwrap_or_default();
+            let mounts = mount_table::read().unwrap_or_default();
             if Snapshot::take(self.config, mounts) != self.seen {
                 break;
             }

@@ -3,35 +3,12 @@
 //! A limit that cannot be meant is ignored, with the reason, and never moves the
 //! deadline. One in the past can be meant, and is not ignored: the VM outlived it,
 //! and must be gone. What keeps that safe together with `action = "poweroff"` is
-//! outside of this module: `min_uptime` leaves time to see and correct a mistake, and
-//! the bounds here refuse what mistakes look like (a zero, a lifetime given as a
-//! deadline, milliseconds given as seconds), which would else end every VM at once.
+//! outside of this module: `min_uptime` leaves time to see and correct a mistake.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::limit::{IgnoredLimit, Limit, When, plausible};
 use crate::clock;
-use crate::config::{self, Action};
-use crate::status;
-
-/// One thing that limits how long this VM may live.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Limit {
-    /// Who set it, as `vmstage_lifetime in the openstack metadata`.
-    pub origin: String,
-    pub when: When,
-    /// Unix seconds at which a source last said so; None where no source has to.
-    pub confirmed_at: Option<u64>,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum When {
-    /// Unix seconds.
-    At(u64),
-    AfterFirstBoot(Duration),
-    /// It was given and cannot be used, for this reason.
-    Unusable(String),
-}
 
 /// The earliest of the limits.
 #[derive(Debug, Clone, PartialEq)]
@@ -47,7 +24,7 @@ pub struct Deadline {
 pub struct Decision {
     /// None where nothing limits this VM.
     pub deadline: Option<Deadline>,
-    pub ignored: Vec<status::IgnoredLimit>,
+    pub ignored: Vec<IgnoredLimit>,
 }
 
 /// The earliest of `limits`, the first of equals. `first_boot` is the Unix second from
@@ -68,7 +45,7 @@ pub fn decide(limits: &[Limit], first_boot: u64, grace: Duration) -> Decision {
                 });
             }
             Ok(_) => {}
-            Err(reason) => decision.ignored.push(status::IgnoredLimit {
+            Err(reason) => decision.ignored.push(IgnoredLimit {
                 origin: limit.origin.clone(),
                 reason,
             }),
@@ -91,133 +68,15 @@ fn instant(when: &When, first_boot: u64) -> Result<u64, String> {
     }
 }
 
-/// Refuses what cannot be the time at which a VM has to be gone.
-fn plausible(unix: u64) -> Result<u64, String> {
-    match unix {
-        ..clock::EARLIEST => Err(format!(
-            "{unix} is {}, before any VM of this kind: Unix seconds are wanted, not a duration",
-            clock::utc(unix)
-        )),
-        clock::EARLIEST..=clock::LATEST => Ok(unix),
-        _ => Err(format!(
-            "{unix} is after the year 9999: seconds are wanted, not milliseconds"
-        )),
-    }
-}
-
-impl Limit {
-    /// A deadline that was found before, which holds while nobody can be asked.
-    pub fn held(deadline: &status::Deadline) -> Limit {
-        Limit {
-            origin: deadline.origin.clone(),
-            when: When::At(deadline.at),
-            confirmed_at: deadline.confirmed_at.as_deref().and_then(clock::parse_utc),
-        }
-    }
-}
-
-impl Limit {
-    pub fn is_usable(&self) -> bool {
-        !matches!(self.when, When::Unusable(_))
-    }
-}
-
-impl When {
-    /// Unix seconds or RFC 3339.
-    pub fn from_instant(text: &str) -> When {
-        let text = text.trim();
-        let unix = match whole_number(text) {
-            Some(unix) => unix,
-            None => clock::parse_utc(text).ok_or_else(|| {
-                format!(
-                    "{:?} is neither Unix seconds nor a time of RFC 3339",
-                    cut(text)
-                )
-            }),
-        };
-        unix.and_then(plausible)
-            .map_or_else(When::Unusable, When::At)
-    }
-
-    /// Seconds, or a duration such as `36h`, from the first boot.
-    pub fn from_lifetime(text: &str) -> When {
-        let text = text.trim();
-        let lifetime = match whole_number(text) {
-            Some(seconds) => seconds.map(Duration::from_secs),
-            None => config::parse_duration(text).map_err(|why| cut(&why).to_string()),
-        };
-        match lifetime {
-            Ok(lifetime) if lifetime.as_secs() == 0 => {
-                When::Unusable(format!("{:?} is zero", cut(text)))
-            }
-            Ok(lifetime) => When::AfterFirstBoot(lifetime),
-            Err(reason) => When::Unusable(reason),
-        }
-    }
-}
-
-/// As much of somebody's text as a message bears.
-fn cut(text: &str) -> &str {
-    let end = text
-        .char_indices()
-        .nth(160)
-        .map_or(text.len(), |(end, _)| end);
-    &text[..end]
-}
-
-/// None where the text is not a row of digits at all.
-pub(crate) fn whole_number(text: &str) -> Option<Result<u64, String>> {
-    let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    digits.then(|| {
-        text.parse()
-            .map_err(|_| format!("{text:.40} is too large for a number of seconds"))
-    })
-}
-
-/// The limits among an instance's `meta`, for clouds without Machine/Job Features.
-pub fn plain_keys(meta: &BTreeMap<String, String>, source: &str) -> Vec<Limit> {
-    let limit = |key: &str, read: fn(&str) -> When| {
-        meta.get(key).map(|value| Limit {
-            origin: format!("{key} in the {source} metadata"),
-            when: read(value),
-            confirmed_at: None,
-        })
-    };
-    let limits = [
-        limit("vmstage_deadline", When::from_instant),
-        limit("vmstage_lifetime", When::from_lifetime),
-    ];
-    limits.into_iter().flatten().collect()
-}
-
-/// The image's own limit; None where the configuration sets none.
-pub fn own_limit(config: &config::Deadline) -> Option<Limit> {
-    (config.max_lifetime > Duration::ZERO).then(|| Limit {
-        origin: "max_lifetime in the configuration".into(),
-        when: When::AfterFirstBoot(config.max_lifetime),
-        confirmed_at: None,
-    })
-}
-
-impl Deadline {
-    /// As the status document shows it.
-    pub fn published(&self, action: Action) -> status::Deadline {
-        status::Deadline {
-            at: self.at,
-            at_utc: clock::utc(self.at),
-            origin: self.origin.clone(),
-            grace_seconds: self.grace.as_secs(),
-            action,
-            confirmed_at: self.confirmed_at.map(clock::utc),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::config;
+    use crate::deadline::limit::{own_limit, plain_keys};
 
     const FIRST_BOOT: u64 = 1_795_000_000;
 
@@ -280,59 +139,6 @@ mod tests {
                  wanted, not a duration",
             ]
         );
-    }
-
-    #[test]
-    fn an_instant_is_unix_seconds_or_rfc_3339_and_nothing_else() {
-        for good in ["1795430460", " 1795430460\n", "2026-11-23T11:41:00+01:00"] {
-            assert_eq!(
-                When::from_instant(good),
-                When::At(1_795_430_460),
-                "{good:?}"
-            );
-        }
-        let garbage = [
-            "",
-            "0",
-            "-1",
-            "86400",
-            "+1795430460",
-            "1795430460.5",
-            "1795430460000",
-            "1e30",
-            "99999999999999999999",
-            "0x6b000000",
-            "2026-11-23",
-            "2026-11-23T10:41:00",
-            "1969-01-01T00:00:00Z",
-            "tomorrow",
-        ];
-        for text in garbage {
-            let when = When::from_instant(text);
-            assert!(matches!(when, When::Unusable(_)), "{text:?} gave {when:?}");
-        }
-    }
-
-    #[test]
-    fn a_lifetime_is_seconds_or_a_duration() {
-        let cases = [("129600", 129_600), ("36h", 129_600), ("1day 12h", 129_600)];
-        for (text, seconds) in cases {
-            let lifetime = When::AfterFirstBoot(Duration::from_secs(seconds));
-            assert_eq!(When::from_lifetime(text), lifetime, "{text:?}");
-        }
-        for text in [
-            "",
-            "0",
-            "0s",
-            "-5",
-            "1e30",
-            "99999999999999999999",
-            "36 hours ago",
-            "1ms",
-        ] {
-            let when = When::from_lifetime(text);
-            assert!(matches!(when, When::Unusable(_)), "{text:?} gave {when:?}");
-        }
     }
 
     #[test]

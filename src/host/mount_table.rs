@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::kernel_file;
+use super::block_device::{Number, block_number};
+use super::kernel_file;
 
 /// `mountinfo` would say more, but came with Linux 2.6.26.
 const TABLE: &str = "/proc/self/mounts";
@@ -121,6 +123,19 @@ pub fn escape(path: &Path) -> Vec<u8> {
         }
     }
     field
+}
+
+/// The block device of a mount. Its source may not exist under that name (`/dev/root`
+/// on old kernels); then the mounted file system is asked, which only a network file
+/// system could make wait.
+pub fn device_of(mount: &Mount) -> Option<Number> {
+    if !mount.source.starts_with("/dev") {
+        return None;
+    }
+    block_number(&mount.source).or_else(|| {
+        let metadata = fs::metadata(&mount.mount_point).ok()?;
+        Some(Number::from_raw(metadata.dev()))
+    })
 }
 
 #[cfg(test)]

@@ -6,15 +6,17 @@ use log::warn;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
-use crate::boot::Failure;
 use crate::cli::{self, Format};
+use crate::command::status::verdicts;
 use crate::config::{Config, Staging};
 use crate::disk::choose::choose;
 use crate::disk::observe::{Observation, observe};
+use crate::failure::Failure;
+use crate::host::mount_table;
 use crate::staging::mount::find_staged;
-use crate::staging::{mount_point, mounts};
-use crate::units;
-use crate::{status, table};
+use crate::staging::mount_point;
+use crate::status;
+use crate::text;
 
 /// What `probe --format json` prints.
 #[derive(Serialize)]
@@ -69,7 +71,7 @@ pub fn run(config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
 }
 
 fn look(config: &Staging) -> Result<Report, Failure> {
-    let mounts = mounts::read()?;
+    let mounts = mount_table::read()?;
     let observed = observe(config, &mounts)?;
     let mount_point = config.mount_point.as_path();
     let staged = find_staged(mount_point, &mounts);
@@ -77,7 +79,7 @@ fn look(config: &Staging) -> Result<Report, Failure> {
         Ok(None) => mount_point::check(mount_point),
         _ => Ok(()),
     };
-    let real = mounts::real_path(mount_point);
+    let real = mount_table::real_path(mount_point);
     let mut without_it = observed.clone();
     for device in &mut without_it.devices {
         // Mounted somewhere else would speak against it.
@@ -106,14 +108,14 @@ fn look(config: &Staging) -> Result<Report, Failure> {
 
 impl Report {
     fn table(&self) -> String {
-        let mut text = status::show::verdicts(&self.verdicts);
+        let mut text = verdicts(&self.verdicts);
         text += "\n";
-        text += &table::render(
+        text += &text::table(
             &["DEVICE", "SIZE", "CONTENT", "MOUNTED ON"],
             self.devices.iter().map(|device| {
                 [
                     device.device.clone(),
-                    units::bytes(device.size_bytes),
+                    text::bytes(device.size_bytes),
                     device.content.clone(),
                     device.mounted_on.join(" "),
                 ]

@@ -1,11 +1,9 @@
 //! Writing a file so that a reader sees the old one or the new one, whole.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
 
 /// Replaces `path` by a file of this content and mode: a temporary file beside it
 /// (its name begins with a dot: readers of `*.d` directories skip it), fsync, rename.
@@ -43,40 +41,6 @@ pub fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<
     match fs::read(path) {
         Ok(present) if present == content => Ok(false),
         _ => put(path, content, mode, false).map(|()| true),
-    }
-}
-
-/// A file to hold a lock on, made with its directory. Only for root: whoever can open it
-/// can hold the lock.
-pub fn lock_file(path: &Path) -> io::Result<File> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-}
-
-/// How long a lock is waited for. It is held for milliseconds; a process that was stopped
-/// meanwhile must not stop everybody.
-const LOCK_PATIENCE: Duration = Duration::from_secs(5);
-const LOCK_RETRY: Duration = Duration::from_millis(20);
-
-/// Waits for a lock, which is held until the file is closed. None where there is no place
-/// for it, or where somebody has not let it go for five seconds: files are replaced whole
-/// all the same.
-pub fn lock(path: &Path) -> Option<File> {
-    let lock = lock_file(path).ok()?;
-    let start = Instant::now();
-    loop {
-        match lock.try_lock() {
-            Ok(()) => return Some(lock),
-            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => sleep(LOCK_RETRY),
-            Err(_) => return None,
-        }
     }
 }
 

@@ -1,71 +1,26 @@
 //! The boot sequence. This is the only place that knows the order.
 
-use std::fmt;
 use std::mem;
 use std::path::Path;
 
 use log::{debug, error, info, warn};
 use nix::unistd::geteuid;
 
-use crate::config::{Config, ConfigError, Staging};
-use crate::deadline::Limit;
+use crate::config::{Config, Staging};
+use crate::deadline::first_boot;
+use crate::deadline::limit::Limit;
 use crate::disk::choose::{Choice, FoundBy};
-use crate::disk::search::Search;
+use crate::failure::Failure;
+use crate::host::{locks, mount_table};
+use crate::legacy::mtab;
 use crate::metadata::{Again, Asked, Metadata};
 use crate::report;
-use crate::report::syslog;
+use crate::staging::acquire::Search;
 use crate::staging::directories::{self, Created, Ready};
 use crate::staging::mount::{MountError, Staged, find_staged, mount};
-use crate::staging::{mount_point, mounts, mtab};
+use crate::staging::mount_point;
 use crate::status::Status;
-use crate::{clock, lease, turn};
-
-/// Why the machine is not ready.
-#[derive(Debug)]
-pub enum Failure {
-    Config(ConfigError),
-    NoDevice(String),
-    Mount(String),
-    /// A disk was not any more what it had been accepted for.
-    Changed(String),
-    Directories(String),
-    Other(anyhow::Error),
-}
-
-impl Failure {
-    fn mount(error: anyhow::Error) -> Failure {
-        Failure::Mount(format!("{error:#}"))
-    }
-
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Failure::Other(_) => 1,
-            Failure::NoDevice(_) => 3,
-            Failure::Mount(_) | Failure::Changed(_) => 4,
-            Failure::Directories(_) => 5,
-            Failure::Config(_) => 6,
-        }
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Failure::Config(error) => write!(f, "the configuration is wrong: {error}"),
-            Failure::NoDevice(text)
-            | Failure::Mount(text)
-            | Failure::Changed(text)
-            | Failure::Directories(text) => write!(f, "{text}"),
-            Failure::Other(error) => write!(f, "{error:#}"),
-        }
-    }
-}
-
-impl From<anyhow::Error> for Failure {
-    fn from(error: anyhow::Error) -> Self {
-        Failure::Other(error)
-    }
-}
+use crate::{clock, logging};
 
 /// Makes the machine ready, tells everybody, and then finds out when it must be gone
 /// and tells that. Returns the exit code, which only the first half decides.
@@ -79,10 +34,10 @@ pub fn run(config_file: Option<&Path>) -> u8 {
         Err(error) => (Config::without_consumers(), Some(error)),
     };
     if config.report.syslog {
-        syslog::connect();
+        logging::connect();
     }
     // Held until the status is written: an earlier boot's has to be there whole.
-    let turn = match turn::wait(config.staging.wait) {
+    let turn = match locks::wait_for_boot(config.staging.wait) {
         Ok(turn) => turn,
         Err(failure) => return without_a_turn(&failure, &config),
     };
@@ -133,7 +88,7 @@ fn stage(config: &Staging, status: &mut Status) -> Result<Staged, Failure> {
     let mut changes = 0;
     let earlier = mem::take(&mut status.verdicts);
     loop {
-        let mounts = mounts::read()?;
+        let mounts = mount_table::read()?;
         if let Some(staged) = find_staged(mount_point, &mounts).map_err(Failure::mount)? {
             if status.verdicts.is_empty() {
                 status.verdicts = earlier;
@@ -192,7 +147,7 @@ fn mount_first_accepted(
 
 fn warn_of(choice: &Choice) {
     for warning in &choice.warnings {
-        syslog::warn_once(warning);
+        logging::warn_once(warning);
     }
 }
 
@@ -253,7 +208,7 @@ fn find_deadline(config: &Config, status: &mut Status) {
         .instance
         .as_ref()
         .and_then(|instance| instance.id.clone());
-    let now = lease::Now {
+    let now = first_boot::Now {
         unix: clock::now(),
         uptime: clock::uptime(),
         boot_id: status.boot_id.clone(),
@@ -266,5 +221,5 @@ fn find_deadline(config: &Config, status: &mut Status) {
     let deadline = decision.deadline.as_ref();
     status.deadline = deadline.map(|deadline| deadline.published(config.deadline.action));
     status.ignored_limits = decision.ignored;
-    status.warnings = syslog::warnings();
+    status.warnings = logging::warnings();
 }

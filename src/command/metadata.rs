@@ -7,12 +7,13 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 
-use super::{Again, Answer, Asked, Metadata, printable};
-use crate::boot::Failure;
 use crate::cli::{self, Format};
 use crate::config::Config;
-use crate::deadline::{Limit, When};
-use crate::{clock, status, table};
+use crate::deadline::limit::{Limit, When};
+use crate::failure::Failure;
+use crate::metadata::{Again, Answer, Asked, Instance, Metadata, printable};
+use crate::url;
+use crate::{clock, text as texts};
 
 /// Asks all configured sources. The exit code is 0 where at least one answered.
 pub fn run(config_file: Option<&Path>, format: Format) -> Result<u8, Failure> {
@@ -39,7 +40,7 @@ fn text(asked: &[Asked]) -> String {
         };
         [asked.source.clone(), printable(&asked.place), answer]
     });
-    let mut text = table::render(&["SOURCE", "ASKED", "ANSWERED"], rows);
+    let mut text = texts::table(&["SOURCE", "ASKED", "ANSWERED"], rows);
     for asked in asked {
         if let Ok(answer) = &asked.result {
             text.push_str(&format!("\n{}\n{}", asked.source, details(answer)));
@@ -103,7 +104,7 @@ struct Source<'a> {
 
 #[derive(Serialize)]
 struct Shown<'a> {
-    instance: &'a status::Instance,
+    instance: &'a Instance,
     meta: BTreeMap<String, String>,
     limits: Vec<ShownLimit<'a>>,
     grace_seconds: Option<u64>,
@@ -183,7 +184,7 @@ fn shown(meta: &BTreeMap<String, String>) -> BTreeMap<String, String> {
         let lower = key.to_lowercase();
         let value = match SECRET.iter().any(|word| lower.contains(word)) {
             true => "(hidden)".to_string(),
-            false => super::http::shown(value),
+            false => url::shown(value),
         };
         (key.clone(), value)
     };

@@ -13,9 +13,9 @@ use log::{debug, warn};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use super::mount::Staged;
-use super::mounts;
-use crate::disk::inventory::block_number;
+use crate::host::block_device::block_number;
+use crate::host::mount_table;
+use crate::staging::mount::Staged;
 
 const MTAB: &str = "/etc/mtab";
 /// mount(8)'s lock file (lock_mtab in util-linux up to 2.18, glibc's MOUNTED_LOCK).
@@ -42,19 +42,19 @@ fn add_line(staged: &Staged) -> Result<()> {
     let _lock = Lock::take()?;
     let present = fs::read(MTAB).with_context(|| format!("cannot read {MTAB}"))?;
     let device = Path::new(staged.device());
-    let lines = mounts::parse(&present);
+    let lines = mount_table::parse(&present);
     // It may have been mounted under another of its names.
     let is_it = |source: &Path| source == device || block_number(source) == block_number(device);
-    if mounts::on(&lines, staged.mount_point()).is_some_and(|line| is_it(&line.source)) {
+    if mount_table::on(&lines, staged.mount_point()).is_some_and(|line| is_it(&line.source)) {
         return Ok(());
     }
     let mut line = Vec::new();
     if present.last().is_some_and(|byte| *byte != b'\n') {
         line.push(b'\n');
     }
-    line.extend(mounts::escape(device));
+    line.extend(mount_table::escape(device));
     line.push(b' ');
-    line.extend(mounts::escape(staged.mount_point()));
+    line.extend(mount_table::escape(staged.mount_point()));
     line.extend(format!(" {} {} 0 0\n", staged.filesystem(), staged.options()).bytes());
     OpenOptions::new()
         .append(true)

@@ -33,7 +33,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{atomic_file, clock, status};
+use crate::clock;
+use crate::host::{self, atomic_file};
 
 /// Where it is kept. It has to survive reboots.
 pub const DIRECTORY: &str = "/var/lib/vmstage";
@@ -108,7 +109,7 @@ impl Now {
         Ok(Now {
             unix: clock::now(),
             uptime: clock::uptime(),
-            boot_id: status::boot_id()?,
+            boot_id: host::boot_id()?,
         })
     }
 

@@ -1,0 +1,7 @@
+//! The commands: what each prints and returns.
+
+pub mod boot;
+pub mod metadata;
+pub mod probe;
+pub mod status;
+pub mod watch;

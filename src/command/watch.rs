@@ -1,0 +1,81 @@
+//! `vmstage watch`: follows the deadline until it is told to stop.
+
+use std::fs::File;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use log::{info, warn};
+use nix::unistd::geteuid;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::host::locks;
+use crate::report::{self, systemd};
+use crate::watch::{Moment, Watch};
+use crate::{host, logging};
+
+/// How often the clocks and the signals are looked at.
+const TICK: Duration = Duration::from_secs(1);
+
+/// Follows the deadline until SIGTERM, or until the machine is off.
+pub fn run(config_file: Option<&Path>) -> Result<u8, Failure> {
+    let mut config = Config::load(config_file).map_err(Failure::Config)?;
+    if !geteuid().is_root() {
+        return Err(Failure::Other(anyhow!("watch must be run as root")));
+    }
+    if config.report.syslog {
+        logging::connect();
+    }
+    let _alone = be_the_only_one()?;
+    let stop = flag(&[SIGTERM, SIGINT])?;
+    let reload = flag(&[SIGHUP])?;
+    report::note("the service manager", systemd::watching());
+    let mut carried = None;
+    loop {
+        let mut watch = Watch::start(&config, Moment::read());
+        watch.carry_on(carried.take());
+        while !stop.load(Ordering::Relaxed) && !reload.load(Ordering::Relaxed) {
+            watch.tick(Moment::read());
+            sleep(TICK);
+        }
+        if stop.load(Ordering::Relaxed) {
+            info!("stopped watching; the machine stays up");
+            return Ok(0);
+        }
+        reload.store(false, Ordering::Relaxed);
+        carried = Some(watch.hand_over());
+        match Config::load(config_file) {
+            Ok(read) => {
+                info!("the configuration was read again");
+                config = read;
+            }
+            Err(wrong) => warn!("the configuration is wrong, the old one is kept: {wrong}"),
+        }
+    }
+}
+
+/// Two would ask twice as often, and both end the machine. Where there is no place for
+/// the lock, nothing is lost by not holding it.
+fn be_the_only_one() -> Result<Option<File>, Failure> {
+    let path = host::runtime_directory().join("watch.lock");
+    match locks::lock_file(&path) {
+        Ok(lock) if lock.try_lock().is_err() => Err(Failure::Other(anyhow!(
+            "another vmstage watch is running and holds {}",
+            path.display()
+        ))),
+        opened => Ok(opened.ok()),
+    }
+}
+
+fn flag(signals: &[i32]) -> anyhow::Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in signals {
+        signal_hook::flag::register(*signal, flag.clone()).context("cannot catch signals")?;
+    }
+    Ok(flag)
+}

@@ -1,0 +1,52 @@
+//! What a command failed of, and its exit code.
+
+use std::fmt;
+
+use crate::config::ConfigError;
+
+/// Why the machine is not ready.
+#[derive(Debug)]
+pub enum Failure {
+    Config(ConfigError),
+    NoDevice(String),
+    Mount(String),
+    /// A disk was not any more what it had been accepted for.
+    Changed(String),
+    Directories(String),
+    Other(anyhow::Error),
+}
+
+impl Failure {
+    pub fn mount(error: anyhow::Error) -> Failure {
+        Failure::Mount(format!("{error:#}"))
+    }
+
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Other(_) => 1,
+            Failure::NoDevice(_) => 3,
+            Failure::Mount(_) | Failure::Changed(_) => 4,
+            Failure::Directories(_) => 5,
+            Failure::Config(_) => 6,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Failure::Config(error) => write!(f, "the configuration is wrong: {error}"),
+            Failure::NoDevice(text)
+            | Failure::Mount(text)
+            | Failure::Changed(text)
+            | Failure::Directories(text) => write!(f, "{text}"),
+            Failure::Other(error) => write!(f, "{error:#}"),
+        }
+    }
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Failure::Other(error)
+    }
+}

@@ -1,0 +1,59 @@
+//! Block devices by their number, and files by their kind.
+
+use std::fmt;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::Path;
+
+use nix::sys::stat::{major, minor};
+
+/// A block device's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Number {
+    pub major: u64,
+    pub minor: u64,
+}
+
+impl Number {
+    pub fn from_raw(rdev: u64) -> Number {
+        Number {
+            major: major(rdev),
+            minor: minor(rdev),
+        }
+    }
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}:{}", self.major, self.minor)
+    }
+}
+
+/// The number of the block device that a path leads to; None where it leads to
+/// something else or nowhere.
+pub fn block_number(path: &Path) -> Option<Number> {
+    let metadata = fs::metadata(path).ok()?;
+    metadata
+        .file_type()
+        .is_block_device()
+        .then(|| Number::from_raw(metadata.rdev()))
+}
+
+/// A file's kind as a person calls it.
+pub fn kind_in_words(kind: fs::FileType) -> &'static str {
+    if kind.is_dir() {
+        "a directory"
+    } else if kind.is_symlink() {
+        "a symbolic link"
+    } else if kind.is_file() {
+        "a file"
+    } else if kind.is_char_device() {
+        "a character device"
+    } else if kind.is_block_device() {
+        "a block device"
+    } else if kind.is_fifo() {
+        "a named pipe"
+    } else {
+        "a socket"
+    }
+}

@@ -1,0 +1,23 @@
+//! Who this VM is, and what became of asking.
+
+use serde::{Deserialize, Serialize};
+
+/// Who this VM is, as far as a metadata source said.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Instance {
+    pub id: Option<String>,
+    pub name: Option<String>,
+    pub project: Option<String>,
+    pub availability_zone: Option<String>,
+    pub flavor: Option<String>,
+}
+
+/// What became of asking one metadata source.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceAsked {
+    pub source: String,
+    /// Milliseconds from the first try to the answer or to giving up.
+    pub took_ms: u64,
+    /// None where it answered.
+    pub error: Option<String>,
+}

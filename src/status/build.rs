@@ -1,0 +1,141 @@
+//! From what a boot found out to the status document.
+
+use super::{Deadline, Directory, Outcome, SCHEMA, Staging, Status, Verdict};
+use crate::clock;
+use crate::config::{self, Action};
+use crate::deadline::decide;
+use crate::deadline::limit::{Limit, When};
+use crate::disk::choose::{self, Judgement};
+use crate::failure::Failure;
+use crate::host;
+use crate::staging::directories::Created;
+use crate::staging::mount::Staged;
+
+impl Status {
+    /// The beginning of a document, given that of an earlier run in this boot.
+    pub fn begin_after(earlier: Option<Status>) -> Status {
+        let now = clock::utc(clock::now());
+        let (verdicts, instance, deadline) = earlier
+            .map(|earlier| (earlier.verdicts, earlier.instance, earlier.deadline))
+            .unwrap_or_default();
+        Status {
+            schema: SCHEMA,
+            version: env!("CARGO_PKG_VERSION").into(),
+            boot_id: host::boot_id().unwrap_or_default(),
+            outcome: Outcome::Failed,
+            exit_code: 1,
+            error: None,
+            started_at: now.clone(),
+            finished_at: now,
+            staging: None,
+            directories: Vec::new(),
+            verdicts,
+            warnings: Vec::new(),
+            instance,
+            deadline,
+            ignored_limits: Vec::new(),
+            sources: Vec::new(),
+        }
+    }
+
+    pub fn record_directories(&mut self, asked: &[config::Directory], created: &[Created]) {
+        let name = |account: &Option<config::Account>| {
+            account.as_ref().map_or("root".into(), ToString::to_string)
+        };
+        self.directories = asked
+            .iter()
+            .zip(created)
+            .map(|(asked, created)| Directory {
+                path: created.path.clone(),
+                owner: name(&asked.owner),
+                group: name(&asked.group),
+                mode: asked.mode.to_string(),
+                error: created.error.as_ref().map(|error| format!("{error:#}")),
+            })
+            .collect();
+    }
+
+    /// Records how it ended: ready, or why not.
+    pub fn conclude(&mut self, failure: Option<&Failure>) {
+        self.finished_at = clock::utc(clock::now());
+        self.outcome = failure.map_or(Outcome::Ready, |_| Outcome::Failed);
+        self.exit_code = failure.map_or(0, Failure::exit_code);
+        self.error = failure.map(ToString::to_string);
+    }
+}
+
+impl Limit {
+    /// A deadline that was found before, which holds while nobody can be asked.
+    pub fn held(deadline: &Deadline) -> Limit {
+        Limit {
+            origin: deadline.origin.clone(),
+            when: When::At(deadline.at),
+            confirmed_at: deadline.confirmed_at.as_deref().and_then(clock::parse_utc),
+        }
+    }
+}
+
+impl decide::Deadline {
+    /// As the status document shows it.
+    pub fn published(&self, action: Action) -> Deadline {
+        Deadline {
+            at: self.at,
+            at_utc: clock::utc(self.at),
+            origin: self.origin.clone(),
+            grace_seconds: self.grace.as_secs(),
+            action,
+            confirmed_at: self.confirmed_at.map(clock::utc),
+        }
+    }
+}
+
+impl From<&Staged> for Staging {
+    fn from(staged: &Staged) -> Staging {
+        Staging {
+            mount_point: staged.mount_point().into(),
+            device: staged.device().into(),
+            filesystem: staged.filesystem().into(),
+            label: staged.label().map(Into::into),
+            options: staged.options().into(),
+            size_bytes: staged.size_bytes(),
+            free_bytes: staged.free_bytes(),
+            already_mounted: staged.already_mounted(),
+            also_mounted_on: staged.also_mounted_on().into(),
+        }
+    }
+}
+
+impl From<&choose::Verdict> for Verdict {
+    fn from(verdict: &choose::Verdict) -> Verdict {
+        let (word, reason) = match &verdict.judgement {
+            Judgement::Accepted(_) => ("accepted", None),
+            Judgement::Absent => ("absent", None),
+            Judgement::Rejected(reason) => ("rejected", Some(reason.to_string())),
+        };
+        Verdict {
+            spec: verdict.spec.to_string(),
+            device: verdict
+                .device
+                .as_ref()
+                .map(|device| device.display().to_string()),
+            verdict: word.into(),
+            reason,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::example;
+
+    #[test]
+    fn a_second_boot_begins_with_the_deadline_and_with_nothing_achieved() {
+        let earlier = example::with_deadline();
+        let status = Status::begin_after(Some(earlier.clone()));
+        assert_eq!(status.deadline, earlier.deadline);
+        assert_eq!(status.instance, earlier.instance);
+        assert_eq!(status.outcome, Outcome::Failed);
+        assert_eq!(status.staging, None);
+    }
+}

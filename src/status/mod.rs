@@ -1,0 +1,8 @@
+//! The status document: everything that is known about this boot, in one file.
+
+mod build;
+mod document;
+mod store;
+
+pub use document::*;
+pub use store::{lock, path};
