@@ -1,6 +1,7 @@
 //! The log: one line per event, to standard error and to syslog, and the warnings
 //! kept for the status file. Nothing waits for it.
 
+use std::cell::RefCell;
 use std::env;
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -27,6 +28,7 @@ static STDERR_IS_STUCK: AtomicBool = AtomicBool::new(false);
 static WARNINGS: Mutex<Latest> = Mutex::new(Latest(Vec::new()));
 
 /// The last texts of many, each once. `watch` may live for years.
+#[derive(Debug)]
 struct Latest(Vec<String>);
 
 const MOST_KEPT: usize = 100;
@@ -40,6 +42,39 @@ impl Latest {
             self.0.remove(0);
         }
         self.0.push(text.into());
+    }
+}
+
+/// What a person should know of this run, for the status: each text once, and the last
+/// hundred of many. Whatever is noted is logged as well.
+#[derive(Debug)]
+pub struct Notices(RefCell<Latest>);
+
+impl Default for Notices {
+    fn default() -> Notices {
+        Notices(RefCell::new(Latest(Vec::new())))
+    }
+}
+
+impl Notices {
+    /// Logs a warning and keeps it.
+    pub fn warn(&self, text: impl Display) {
+        let text = one_line(&text.to_string());
+        log::warn!("{text}");
+        self.0.borrow_mut().keep(&text);
+    }
+
+    /// Likewise, unless it was given already.
+    pub fn warn_once(&self, text: impl Display) {
+        let text = one_line(&text.to_string());
+        if !self.0.borrow().0.contains(&text) {
+            self.warn(text);
+        }
+    }
+
+    /// All of them so far.
+    pub fn all(&self) -> Vec<String> {
+        self.0.borrow().0.clone()
     }
 }
 

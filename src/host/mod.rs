@@ -1,4 +1,7 @@
 //! The machine that this program runs on: its files, its block devices, its programs.
+//!
+//! Whatever reads or writes the machine's files goes through a [`Host`], so that a test can
+//! point it at a directory tree.
 
 pub mod atomic_file;
 pub mod block_device;
@@ -12,20 +15,60 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-/// `/run/vmstage`, or `/var/run/vmstage` where there is no `/run` (before 2011).
-pub fn runtime_directory() -> PathBuf {
-    let run = Path::new("/run");
-    let base = if run.is_dir() {
-        run
-    } else {
-        Path::new("/var/run")
-    };
-    base.join("vmstage")
+/// The machine: where its root directory is.
+#[derive(Debug, Clone)]
+pub struct Host {
+    root: PathBuf,
 }
 
-/// The kernel's identifier of this boot (random(4)); there since Linux 2.4.
+impl Host {
+    /// The machine that this program runs on.
+    pub fn this_machine() -> Host {
+        Host::at("/")
+    }
+
+    /// A machine whose files lie below `root`.
+    pub fn at(root: impl Into<PathBuf>) -> Host {
+        Host { root: root.into() }
+    }
+
+    /// Where a file of the machine is. `absolute` is its path as the machine has it.
+    pub fn path(&self, absolute: impl AsRef<Path>) -> PathBuf {
+        let absolute = absolute.as_ref();
+        self.root
+            .join(absolute.strip_prefix("/").unwrap_or(absolute))
+    }
+
+    /// `/run/vmstage`, or `/var/run/vmstage` where there is no `/run` (before 2011).
+    pub fn runtime_directory(&self) -> PathBuf {
+        let run = self.path("/run");
+        let base = if run.is_dir() {
+            run
+        } else {
+            self.path("/var/run")
+        };
+        base.join("vmstage")
+    }
+
+    /// The kernel's identifier of this boot (random(4)); there since Linux 2.4.
+    ///
+    /// # Errors
+    ///
+    /// That it cannot be read.
+    pub fn boot_id(&self) -> Result<String> {
+        let file = "/proc/sys/kernel/random/boot_id";
+        let id = kernel_file::read_text(self.path(file))
+            .with_context(|| format!("cannot read {file}"))?;
+        Ok(id.trim().to_string())
+    }
+}
+
+/// The runtime directory of this machine.
+pub fn runtime_directory() -> PathBuf {
+    Host::this_machine().runtime_directory()
+}
+
+/// The boot id of this machine.
 pub fn boot_id() -> Result<String> {
-    let file = "/proc/sys/kernel/random/boot_id";
-    let id = kernel_file::read_text(file).with_context(|| format!("cannot read {file}"))?;
-    Ok(id.trim().to_string())
+    Host::this_machine().boot_id()
 }
