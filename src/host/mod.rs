@@ -5,11 +5,14 @@
 
 pub mod atomic_file;
 pub mod block_device;
+pub(crate) mod bounded;
 pub mod kernel_calls;
 pub mod kernel_file;
 pub mod locks;
 pub mod mount_table;
 pub mod program;
+pub(crate) mod progress;
+pub(crate) mod wait;
 
 use std::path::{Path, PathBuf};
 
