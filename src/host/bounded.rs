@@ -62,13 +62,6 @@ impl Limit {
         }
     }
 
-    /// Something else shows that the work goes on.
-    fn has_moved(&mut self) {
-        if let Some(progress) = &mut self.progress {
-            progress.has_moved();
-        }
-    }
-
     pub(crate) fn is_over(&mut self) -> bool {
         self.start.elapsed() >= self.most || self.progress.as_mut().is_some_and(Progress::is_stuck)
     }
@@ -114,11 +107,11 @@ pub(crate) fn run<T: Serialize + DeserializeOwned>(
     keep: &[BorrowedFd],
     work: impl FnOnce() -> T,
 ) -> Result<T, GaveUp> {
-    let mut child = Child::start(keep, |parent| parent.tell(&work()))?;
-    let result = child.wait_for(limit, |_: &T| true);
+    let mut child: Child<T> = Child::start(keep, |parent| parent.tell(&work()))?;
+    let result = child.wait(limit);
     match result {
         Ok(_) => child.let_go(),
-        Err(_) => child.give_up(),
+        Err(_) => drop(child.give_up()),
     }
     result
 }
@@ -183,19 +176,15 @@ impl<M: DeserializeOwned> Child<M> {
         }
     }
 
-    /// Waits for the first message that is a result, as `is_result` says. Any other message
-    /// shows that the work goes on.
-    pub(crate) fn wait_for(
-        &mut self,
-        mut limit: Limit,
-        is_result: impl Fn(&M) -> bool,
-    ) -> Result<M, GaveUp> {
+    /// Waits for its next message.
+    ///
+    /// # Errors
+    ///
+    /// That the limit was over first, or that it ended without one.
+    pub(crate) fn wait(&mut self, mut limit: Limit) -> Result<M, GaveUp> {
         loop {
-            for message in self.messages() {
-                if is_result(&message) {
-                    return Ok(message);
-                }
-                limit.has_moved();
+            if let Some(message) = self.messages().into_iter().next() {
+                return Ok(message);
             }
             if self.has_closed {
                 return Err(GaveUp::Broken(self.how_it_ended()));
@@ -235,13 +224,12 @@ impl<M: DeserializeOwned> Child<M> {
     }
 
     /// Lets it end, and waits for nothing.
-    pub(crate) fn let_go(&mut self) {
-        self.hold = None;
+    pub(crate) fn let_go(self) {
         remember(self.pid);
     }
 
     /// Lets it end, and waits for that: what it held is free then.
-    pub(crate) fn end(&mut self) {
+    pub(crate) fn end(mut self) {
         self.hold = None;
         let ended = wait::until(Duration::from_secs(1), Duration::from_micros(50), || {
             has_ended(self.pid).then_some(())
@@ -252,17 +240,10 @@ impl<M: DeserializeOwned> Child<M> {
     }
 
     /// Kills it. One that does not die of that is left behind.
-    pub(crate) fn give_up(&mut self) {
+    pub(crate) fn give_up(self) -> LeftBehind {
         let _ = kill(self.pid, Signal::SIGKILL);
         remember(self.pid);
-    }
-
-    /// Whether one that was given up is still there, in a system call that does not end.
-    pub(crate) fn is_left_behind(&self) -> bool {
-        reap_the_left_behind();
-        LEFT_BEHIND
-            .lock()
-            .is_ok_and(|left| left.contains(&self.pid))
+        LeftBehind(self.pid)
     }
 
     fn how_it_ended(&self) -> io::Error {
@@ -280,6 +261,18 @@ impl<M: DeserializeOwned> Child<M> {
             }
             _ => "the child process for it ended without a result".to_string(),
         })
+    }
+}
+
+/// A child that was given up.
+#[derive(Debug)]
+pub(crate) struct LeftBehind(Pid);
+
+impl LeftBehind {
+    /// Whether it is still there, in a system call that does not end.
+    pub(crate) fn is_there(&self) -> bool {
+        reap_the_left_behind();
+        LEFT_BEHIND.lock().is_ok_and(|left| left.contains(&self.0))
     }
 }
 
@@ -392,11 +385,11 @@ mod tests {
         let start = Instant::now();
         let mut child: Child<()> = Child::start(&[], |_| std::thread::sleep(30 * SECOND)).unwrap();
         let limit = Limit::after(Duration::from_millis(50));
-        let error = child.wait_for(limit, |()| true).unwrap_err();
+        let error = child.wait(limit).unwrap_err();
         assert!(matches!(error, GaveUp::Late(_)), "{error}");
-        child.give_up();
+        let child = child.give_up();
         wait::until(SECOND, Duration::from_millis(1), || {
-            (!child.is_left_behind()).then_some(())
+            (!child.is_there()).then_some(())
         })
         .expect("it can be killed");
         assert!(start.elapsed() < 5 * SECOND);
@@ -430,20 +423,5 @@ mod tests {
             run(Limit::after(SECOND), keep, || open_descriptors().len()).unwrap()
         };
         assert_eq!(count(&[ours.as_fd()]), count(&[]) + 1);
-    }
-
-    #[test]
-    fn a_message_that_is_no_result_shows_that_the_work_goes_on() {
-        let mut child: Child<u32> = Child::start(&[], |parent| {
-            for number in 0..8 {
-                parent.tell(&number);
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        })
-        .unwrap();
-        let stuck = Progress::of_nothing(Duration::from_millis(100));
-        let found = child.wait_for(Limit::without(stuck, 10 * SECOND), |number| *number == 7);
-        assert_eq!(found.unwrap(), 7);
-        child.end();
     }
 }

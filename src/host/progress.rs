@@ -27,20 +27,11 @@ impl Progress {
         }
     }
 
-    /// Of something that only says by itself that it goes on.
-    pub(crate) fn of_nothing(patience: Duration) -> Progress {
-        Progress::of(PathBuf::new(), patience)
-    }
-
-    pub(crate) fn has_moved(&mut self) {
-        self.since = Instant::now();
-    }
-
     pub(crate) fn is_stuck(&mut self) -> bool {
         let now = completed(&self.stat);
         if now != self.seen {
             self.seen = now;
-            self.has_moved();
+            self.since = Instant::now();
         }
         self.since.elapsed() >= self.patience
     }
