@@ -10,6 +10,8 @@ pub mod kernel_file;
 pub mod locks;
 pub mod mount_table;
 pub mod program;
+#[cfg(test)]
+pub(crate) mod tree;
 
 use std::path::{Path, PathBuf};
 
@@ -61,14 +63,4 @@ impl Host {
             .with_context(|| format!("cannot read {file}"))?;
         Ok(id.trim().to_string())
     }
-}
-
-/// The runtime directory of this machine.
-pub fn runtime_directory() -> PathBuf {
-    Host::this_machine().runtime_directory()
-}
-
-/// The boot id of this machine.
-pub fn boot_id() -> Result<String> {
-    Host::this_machine().boot_id()
 }

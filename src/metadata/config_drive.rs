@@ -21,8 +21,7 @@ use sys_mount::{Mount, MountFlags, UnmountFlags};
 use super::{Answer, NoAnswer, openstack};
 use crate::disk::inventory::{BlockDevice, Inventory};
 use crate::disk::signature::{self, Content};
-use crate::host;
-use crate::host::mount_table;
+use crate::host::{Host, mount_table};
 
 /// How the origin of a limit that it gave ends.
 pub const ORIGIN: &str = " in the config drive metadata";
@@ -35,17 +34,17 @@ pub const PLACE: &str = "LABEL=config-2";
 
 const SIZE_LIMIT: u64 = 1024 * 1024;
 
-pub fn ask() -> Result<Answer, NoAnswer> {
-    read().map_err(|e| NoAnswer::Local(format!("{e:#}")))
+pub fn ask(host: &Host) -> Result<Answer, NoAnswer> {
+    read(host).map_err(|e| NoAnswer::Local(format!("{e:#}")))
 }
 
-fn read() -> Result<Answer> {
+fn read(host: &Host) -> Result<Answer> {
     let inventory = Inventory::with_cdroms(&mount_table::read()?)?;
     let (node, filesystem, mounted_on) = find(&inventory)?;
     let root = match mounted_on.first() {
         Some(place) => open_directory(place)
             .with_context(|| format!("cannot open {} on {}", node.display(), place.display())),
-        None => open_unmounted(&node, &filesystem),
+        None => open_unmounted(host, &node, &filesystem),
     }?;
     let text = read_document(&root)
         .with_context(|| format!("cannot read {} on {}", openstack::PATH, node.display()))?;
@@ -105,8 +104,8 @@ struct Place {
 }
 
 impl Place {
-    fn make() -> Result<Place> {
-        let runtime = host::runtime_directory();
+    fn make(host: &Host) -> Result<Place> {
+        let runtime = host.runtime_directory();
         let private = runtime.join(format!(".config-drive-{}", std::process::id()));
         let place = Place {
             mount_point: private.join("drive"),
@@ -141,8 +140,8 @@ impl Drop for Place {
 }
 
 /// The root directory of a device's file system, which is in no mount table any more.
-fn open_unmounted(node: &Path, filesystem: &str) -> Result<OwnedFd> {
-    let mut place = Place::make()?;
+fn open_unmounted(host: &Host, node: &Path, filesystem: &str) -> Result<OwnedFd> {
+    let mut place = Place::make(host)?;
     Mount::builder()
         .fstype(filesystem)
         .flags(MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC)
