@@ -7,6 +7,7 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,7 +16,8 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::fstat;
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 
-const SOCKET: &str = "/dev/log";
+/// Where syslog listens.
+pub const SOCKET: &str = "/dev/log";
 
 /// How long a line may wait for a reader that is only slow.
 const STDERR_PATIENCE_MS: u8 = 200;
@@ -78,7 +80,12 @@ impl Notices {
     }
 }
 
-static SYSLOG: Mutex<Option<Logger<LoggerBackend, Untimed>>> = Mutex::new(None);
+static SYSLOG: Mutex<Option<Syslog>> = Mutex::new(None);
+
+struct Syslog {
+    socket: PathBuf,
+    logger: Logger<LoggerBackend, Untimed>,
+}
 
 struct Lines {
     stderr_is_the_journal: bool,
@@ -119,10 +126,11 @@ pub fn start(level: LevelFilter) {
     }
 }
 
-/// Logs to syslog too from now on, if there is one: at boot there may be none yet.
-pub fn connect() {
+/// Logs to syslog too from now on, if one listens at this socket: at boot there may be none
+/// yet.
+pub fn connect(socket: PathBuf) {
     if let Ok(mut syslog) = SYSLOG.lock() {
-        *syslog = open();
+        *syslog = open(&socket).map(|logger| Syslog { socket, logger });
     }
 }
 
@@ -176,17 +184,16 @@ fn to_syslog(level: Level, text: &str) -> bool {
     let Ok(mut syslog) = SYSLOG.lock() else {
         return false;
     };
-    let Some(logger) = syslog.as_mut() else {
+    let Some(syslog) = syslog.as_mut() else {
         return false;
     };
-    if send(logger, level, text).is_ok() {
+    if send(&mut syslog.logger, level, text).is_ok() {
         return true;
     }
     // A syslog that was restarted has a new socket behind the old name.
-    if let Some(mut reopened) = open() {
-        let sent = send(&mut reopened, level, text).is_ok();
-        *syslog = Some(reopened);
-        return sent;
+    if let Some(reopened) = open(&syslog.socket) {
+        syslog.logger = reopened;
+        return send(&mut syslog.logger, level, text).is_ok();
     }
     false
 }
@@ -205,11 +212,11 @@ fn send(
 }
 
 /// Connected so that nothing ever waits: a full queue loses a line.
-fn open() -> Option<Logger<LoggerBackend, Untimed>> {
-    let socket = UnixDatagram::unbound().ok()?;
-    socket.connect(SOCKET).ok()?;
-    socket.set_nonblocking(true).ok()?;
-    Some(Logger::new(LoggerBackend::Unix(socket), Untimed))
+fn open(socket: &Path) -> Option<Logger<LoggerBackend, Untimed>> {
+    let datagrams = UnixDatagram::unbound().ok()?;
+    datagrams.connect(socket).ok()?;
+    datagrams.set_nonblocking(true).ok()?;
+    Some(Logger::new(LoggerBackend::Unix(datagrams), Untimed))
 }
 
 /// RFC 3164 without its time stamp: the daemon's own clock and zone are those of all

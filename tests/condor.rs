@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use vmstage::clock::{self, now};
-use vmstage::config::Config;
+use vmstage::host::Host;
 use vmstage::report::condor;
 use vmstage::status::Status;
 
@@ -186,7 +186,7 @@ fn status(differing: serde_json::Value) -> Status {
 }
 
 fn publish(status: &Status) -> bool {
-    condor::publish(status, &Config::default()).unwrap()
+    condor::publish(&Host::this_machine(), status).unwrap()
 }
 
 /// Publishes to an HTCondor that is not running.
@@ -362,7 +362,7 @@ fn a_mount_point_with_blanks_and_quotes_is_taken_as_it_is() {
 fn a_mount_point_that_cannot_be_written_keeps_jobs_away_and_the_daemons_alive() {
     fs::remove_file(DROP_IN).ok();
     let status = staged("/srv/$(START)", None);
-    condor::publish(&status, &Config::default()).unwrap_err();
+    condor::publish(&Host::this_machine(), &status).unwrap_err();
     let _pool = Pool::start();
     assert_eq!(configured("EXECUTE"), "/var/lib/condor/execute");
     assert_eq!(attribute("Start"), "false");

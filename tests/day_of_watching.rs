@@ -8,11 +8,13 @@ mod server;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use server::{Request, Server, Then, respond};
 use vmstage::config::Config;
+use vmstage::host::Host;
 use vmstage::http::Client;
 use vmstage::status::Status;
 use vmstage::watch::{Moment, Watch};
@@ -26,6 +28,8 @@ fn main() -> ExitCode {
         a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour,
     )])
 }
+
+static HOST: LazyLock<Host> = LazyLock::new(Host::this_machine);
 
 const HOUR: u64 = 3600;
 const START: u64 = 1_800_000_000;
@@ -130,13 +134,13 @@ fn a_day_on(name: &str) {
         cloud.url
     );
     let config = Config::parse(&text).unwrap();
-    Status::begin().write().unwrap();
+    Status::begin(&HOST).write(&HOST).unwrap();
     let moment = |second: u64| Moment {
         wall: START + second,
         uptime: Duration::from_secs(HOUR + second),
     };
     let before = memory_kib();
-    let mut watch = Watch::start(&config, moment(0));
+    let mut watch = Watch::start(&HOST, &config, moment(0));
     let mut after_an_hour = before;
     for second in 1..=24 * HOUR {
         watch.tick(moment(second));
@@ -164,6 +168,6 @@ fn a_day_on(name: &str) {
     assert!(grown < 256, "{grown} KiB more than after an hour");
     // With a static binary of at most 1.5 MiB that is at most 4 MiB.
     assert!(after_a_day.1 < 2560, "{} KiB", after_a_day.1);
-    let deadline = Status::read().unwrap().unwrap().deadline.unwrap();
+    let deadline = Status::read(&HOST).unwrap().unwrap().deadline.unwrap();
     assert_eq!(deadline.grace_seconds, 900);
 }

@@ -9,13 +9,13 @@ use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use server::{Server, respond};
 use vmstage::config::Config;
-use vmstage::host::program;
+use vmstage::host::{Host, program};
 use vmstage::status::Status;
 use vmstage::watch::{Moment, Watch};
 
@@ -31,6 +31,8 @@ claims!(
     a_watch_that_is_restarted_goes_on_trusting_a_clock_that_was_not_set,
 );
 
+static HOST: LazyLock<Host> = LazyLock::new(Host::this_machine);
+
 const HOUR: u64 = 3600;
 const START: u64 = 1_800_000_000;
 
@@ -41,7 +43,7 @@ fn machine() {
         let none = None::<&str>;
         mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), none).unwrap();
     }
-    Status::begin().write().unwrap();
+    Status::begin(&HOST).write(&HOST).unwrap();
 }
 
 /// So many seconds after a start, `up` seconds after booting.
@@ -53,7 +55,7 @@ fn moment(up: u64, second: u64) -> Moment {
 }
 
 fn deadline() -> u64 {
-    Status::read().unwrap().unwrap().deadline.unwrap().at
+    Status::read(&HOST).unwrap().unwrap().deadline.unwrap().at
 }
 
 fn another_source_with_another_id_does_not_renew_a_lease() {
@@ -79,7 +81,7 @@ fn another_source_with_another_id_does_not_renew_a_lease() {
         service.url()
     );
     let config = Config::parse(&text).unwrap();
-    let mut watch = Watch::start(&config, moment(HOUR, 0));
+    let mut watch = Watch::start(&HOST, &config, moment(HOUR, 0));
     (1..300).for_each(|second| watch.tick(moment(HOUR, second)));
     assert_eq!(deadline(), first_boot + 24 * HOUR);
 
@@ -88,12 +90,12 @@ fn another_source_with_another_id_does_not_renew_a_lease() {
     for from in [300, 600] {
         (from..from + 300).for_each(|second| watch.tick(moment(HOUR, second)));
         assert_eq!(deadline(), first_boot + 24 * HOUR);
-        watch = Watch::start(&config, moment(HOUR, from + 300));
+        watch = Watch::start(&HOST, &config, moment(HOUR, from + 300));
     }
     let asked = service.asked_for();
     let ec2 = "GET /latest/meta-data/instance-id".to_string();
     assert!(asked.contains(&ec2), "EC2 was not asked: {asked:?}");
-    let instance = Status::read().unwrap().unwrap().instance;
+    let instance = Status::read(&HOST).unwrap().unwrap().instance;
     assert_eq!(instance.unwrap().id.as_deref(), Some("i-1"));
 }
 
@@ -111,7 +113,7 @@ fn an_ec2_that_wants_to_be_left_alone_is() {
     });
     let text = format!("[metadata]\nurl = {:?}\n", service.url());
     let config = Config::parse(&text).unwrap();
-    let mut watch = Watch::start(&config, moment(HOUR, 0));
+    let mut watch = Watch::start(&HOST, &config, moment(HOUR, 0));
     let mut second = 0;
     let mut asked_in = |minutes: u64, answer: Option<(u16, &'static str)>| {
         *busy.lock().unwrap() = answer;
@@ -171,7 +173,7 @@ fn ended_by(configuration: &str, wall: impl Fn(u64) -> u64, watches: &[Range<u64
         uptime: Duration::from_secs(up),
     };
     watches.iter().find_map(|watched| {
-        let mut watch = Watch::start(&config, moment(watched.start));
+        let mut watch = Watch::start(&HOST, &config, moment(watched.start));
         (watched.start + 1..watched.end).find(|up| {
             watch.tick(moment(*up));
             Path::new("/run/off").exists()

@@ -21,31 +21,32 @@ use crate::staging::{self, staged::Staged};
 use crate::status::Status;
 use crate::clock;
 
+use super::configuration;
+
 /// Makes the machine ready, tells everybody, and then finds out when it must be gone
 /// and tells that. Returns the exit code, which only the first half decides.
-pub fn run(config_file: Option<&Path>) -> u8 {
+pub fn run(host: &Host, config_file: Option<&Path>) -> u8 {
     if !geteuid().is_root() {
         error!("boot must be run as root");
         return 1;
     }
-    let host = Host::this_machine();
     let notices = Notices::default();
     let mut reader = Reader::default();
-    let (config, wrong) = match Config::load(config_file) {
+    let (config, wrong) = match configuration::load(host, config_file) {
         Ok(config) => (config, None),
         Err(error) => (Config::without_consumers(), Some(error)),
     };
     if config.report.syslog {
-        logging::connect();
+        logging::connect(host.path(logging::SOCKET));
     }
     // Held until the status is written: an earlier boot's has to be there whole.
-    let turn = match locks::wait_for_boot(config.staging.wait) {
+    let turn = match locks::wait_for_boot(host, config.staging.wait) {
         Ok(turn) => turn,
-        Err(failure) => return without_a_turn(&failure, &config),
+        Err(failure) => return without_a_turn(host, &failure, &config),
     };
-    let mut status = Status::begin();
+    let mut status = Status::begin(host);
     let outcome = match wrong {
-        None => make_ready(&host, &config, &mut reader, &mut status, &notices),
+        None => make_ready(host, &config, &mut reader, &mut status, &notices),
         Some(error) => {
             status.verdicts.clear();
             Err(Failure::Config(error))
@@ -53,17 +54,17 @@ pub fn run(config_file: Option<&Path>) -> u8 {
     };
 
     status.conclude(outcome.as_ref().err());
-    report::outcome(&mut status, outcome.as_ref().ok(), &config);
+    report::outcome(host, &mut status, outcome.as_ref().ok(), &config);
     if outcome.is_ok() {
         // Another boot does not wait for the network.
         drop(turn);
         let told = status.clone();
-        find_deadline(&config, &mut status);
-        if status != told && !report::is_outdated(&told) {
-            report::deadline(&status, &config);
+        find_deadline(host, &config, reader, &mut status);
+        if status != told && !report::is_outdated(host, &told) {
+            report::deadline(host, &status, &config);
         }
     }
-    report::final_line(&status, &config);
+    report::final_line(host, &status, &config);
     status.exit_code
 }
 
@@ -91,10 +92,10 @@ fn make_ready(
 }
 
 /// The status is that of the boot which has the turn.
-fn without_a_turn(failure: &Failure, config: &Config) -> u8 {
-    let mut status = Status::begin_after(None);
+fn without_a_turn(host: &Host, failure: &Failure, config: &Config) -> u8 {
+    let mut status = Status::begin_after(host, None);
     status.conclude(Some(failure));
-    report::final_line(&status, config);
+    report::final_line(host, &status, config);
     status.exit_code
 }
 
@@ -112,8 +113,8 @@ fn not_as_asked(staged: &Staged, created: &[Created]) -> Failure {
 }
 
 /// Asks who this machine is and when it must be gone. That nobody answers is no failure.
-fn find_deadline(config: &Config, status: &mut Status) {
-    let mut metadata = Metadata::new(config);
+fn find_deadline(host: &Host, config: &Config, reader: Reader, status: &mut Status) {
+    let mut metadata = Metadata::new(host, config).with_reader(reader);
     let asked = metadata.ask(
         &config.metadata.sources,
         config.metadata.timeout,

@@ -8,17 +8,19 @@ use anyhow::Context;
 use serde::Serialize;
 
 use crate::cli::{self, Format};
-use crate::config::Config;
 use crate::deadline::limit::{Limit, When};
 use crate::failure::Failure;
+use crate::host::Host;
 use crate::metadata::{Again, Answer, Asked, Instance, Metadata, printable};
 use crate::url;
 use crate::{clock, text as texts};
 
+use super::configuration;
+
 /// Asks all configured sources. The exit code is 0 where at least one answered.
-pub fn run(config_file: Option<&Path>, format: Format) -> Result<u8, Failure> {
-    let config = Config::load(config_file).map_err(Failure::Config)?;
-    let mut metadata = Metadata::new(&config);
+pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<u8, Failure> {
+    let config = configuration::load(host, config_file).map_err(Failure::Config)?;
+    let mut metadata = Metadata::new(host, &config);
     let asked = metadata.ask(
         &config.metadata.sources,
         config.metadata.timeout,

@@ -8,19 +8,20 @@ use serde::Serialize;
 
 use crate::cli::{self, Format};
 use crate::command::status::verdicts;
-use crate::config::{Config, Staging};
+use crate::config::Staging;
 use crate::disk::choose::choose;
 use crate::disk::observation::Observation;
 use crate::disk::observe::observe;
 use crate::disk::reader::Reader;
 use crate::failure::Failure;
-use crate::host::mount_table;
-use crate::host::Host;
+use crate::host::{Host, mount_table};
 use crate::logging::Notices;
 use crate::staging::staged::find_staged;
 use crate::staging::mount_point;
 use crate::status;
 use crate::text;
+
+use super::configuration;
 
 /// What `probe --format json` prints.
 #[derive(Serialize)]
@@ -53,8 +54,8 @@ struct Device {
 
 /// Looks, prints, and changes nothing. Fails as `boot` would, but for what only mounting
 /// shows.
-pub fn run(config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
-    let config = Config::load(config_file).map_err(Failure::Config)?;
+pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
+    let config = configuration::load(host, config_file).map_err(Failure::Config)?;
     if !geteuid().is_root() {
         warn!("not run as root: devices cannot be read, and every verdict may be another one");
     }

@@ -8,31 +8,35 @@ use anyhow::{Context, anyhow};
 use log::warn;
 
 use crate::cli::{self, StatusFormat};
-use crate::config::{Action, Config};
+use crate::config::Action;
 use crate::failure::Failure;
+use crate::host::Host;
 use crate::report::{self, console};
 use crate::status;
 use crate::status::{Outcome, Status};
 use crate::{clock, text as texts};
+
+use super::configuration;
 
 const POLL: Duration = Duration::from_millis(100);
 
 /// Prints the status, and returns the exit code of the boot that wrote it. `wait` is
 /// `Some(None)` to wait for however long it takes, or a number of seconds.
 pub fn run(
+    host: &Host,
     config_file: Option<&Path>,
     format: StatusFormat,
     wait: Option<Option<u64>>,
 ) -> Result<u8, Failure> {
-    match Config::load(config_file) {
+    match configuration::load(host, config_file) {
         // That only root may read it says nothing about what is in it.
         Err(wrong) if !wrong.is_about_permission() => {
             warn!("the configuration is wrong, the next boot will fail: {wrong}");
         }
         _ => {}
     }
-    let mut status = find(wait)?;
-    if let Err(gone) = status.see_that_it_is_mounted() {
+    let mut status = find(host, wait)?;
+    if let Err(gone) = status.see_that_it_is_mounted(host) {
         status.outcome = Outcome::Failed;
         status.exit_code = gone.exit_code();
         status.error = Some(gone.to_string());
@@ -47,10 +51,10 @@ pub fn run(
     Ok(status.exit_code)
 }
 
-fn find(wait: Option<Option<u64>>) -> Result<Status, Failure> {
+fn find(host: &Host, wait: Option<Option<u64>>) -> Result<Status, Failure> {
     let start = Instant::now();
     loop {
-        let read = Status::read();
+        let read = Status::read(host);
         if let Ok(Some(status)) = read {
             return Ok(status);
         }
@@ -63,7 +67,7 @@ fn find(wait: Option<Option<u64>>) -> Result<Status, Failure> {
             read?;
             return Err(Failure::Other(anyhow!(
                 "there is no status of this boot in {}: vmstage boot has not run, or has not finished",
-                status::path().display()
+                status::path(host).display()
             )));
         }
         sleep(POLL);

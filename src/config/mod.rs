@@ -6,8 +6,7 @@
 mod error;
 mod values;
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -15,9 +14,6 @@ use serde::Deserialize;
 pub use error::ConfigError;
 pub use values::*;
 use values::{command, distinct_directories, duration, durations, mount_options, specs};
-
-/// Where `vmstage` looks when no `--config` is given.
-pub const DEFAULT_PATH: &str = "/etc/vmstage.toml";
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -252,31 +248,16 @@ impl Config {
         }
     }
 
-    /// Reads `path`, or [`DEFAULT_PATH`] where none is given. Only the latter may be
-    /// missing: then the defaults hold.
-    pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
-        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
-        match std::fs::read(file) {
-            Ok(bytes) => {
-                let text = String::from_utf8(bytes).map_err(|e| {
-                    let line = line_of(e.as_bytes(), e.utf8_error().valid_up_to());
-                    ConfigError::new(format!("{}, line {line}: not UTF-8", file.display()))
-                })?;
-                Config::parse(&text)
-                    .map_err(|wrong| ConfigError::new(format!("{}, {wrong}", file.display())))
-            }
-            // A link to nowhere was meant to lead somewhere.
-            Err(e) if e.kind() == ErrorKind::NotFound && path.is_none() && !file.is_symlink() => {
-                Ok(Config::default())
-            }
-            Err(e) => Err(ConfigError {
-                text: format!("cannot read {}: {e}", file.display()),
-                permission: e.kind() == ErrorKind::PermissionDenied,
-            }),
-        }
+    /// Reads the content of a configuration file. The error names line and key.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Config, ConfigError> {
+        let text = std::str::from_utf8(bytes).map_err(|e| {
+            let line = line_of(bytes, e.valid_up_to());
+            ConfigError::new(format!("line {line}: not UTF-8"))
+        })?;
+        Config::parse(text)
     }
 
-    /// Reads the text of a configuration file. The error names line and key.
+    /// Likewise, its text.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
         // A byte order mark, as Windows editors leave it, is not worth a refusal.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -334,6 +315,8 @@ fn one_line(message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -517,12 +500,5 @@ mod tests {
     fn a_secret_is_not_printed() {
         let config = Config::parse("[callback]\ntoken = \"hunter2\"").unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn only_the_default_file_may_be_missing() {
-        let missing = Path::new("/nonexistent/vmstage.toml");
-        let error = Config::load(Some(missing)).unwrap_err().to_string();
-        assert!(error.contains("/nonexistent/vmstage.toml"), "{error}");
     }
 }

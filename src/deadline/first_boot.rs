@@ -34,10 +34,10 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
-use crate::host::{self, atomic_file};
+use crate::host::{Host, atomic_file};
 
 /// Where it is kept. It has to survive reboots.
-pub const DIRECTORY: &str = "/var/lib/vmstage";
+const DIRECTORY: &str = "/var/lib/vmstage";
 
 /// For so long after booting a step of the clock is taken for a correction.
 pub const SETTLING: Duration = Duration::from_secs(15 * 60);
@@ -105,11 +105,11 @@ struct Names {
 }
 
 impl Now {
-    pub fn read() -> anyhow::Result<Now> {
+    pub fn read(host: &Host) -> anyhow::Result<Now> {
         Ok(Now {
             unix: clock::now(),
             uptime: clock::uptime(),
-            boot_id: host::boot_id()?,
+            boot_id: host.boot_id()?,
         })
     }
 
@@ -120,7 +120,8 @@ impl Now {
 
 /// Looks up the first boot of the instance that has these ids, and records it where
 /// that is new.
-pub fn take(directory: &Path, ids: &[&str], now: &Now) -> Lease {
+pub fn take(host: &Host, ids: &[&str], now: &Now) -> Lease {
+    let directory = &host.path(DIRECTORY);
     let mut state = State {
         directory,
         warnings: Vec::new(),
@@ -402,6 +403,7 @@ fn write(file: &Path, content: &impl Serialize) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::tree::Tree;
 
     /// A boot at this second, this long ago.
     fn boot(id: &str, booted_at: u64, uptime: u64) -> Now {
@@ -415,26 +417,28 @@ mod tests {
     const MONDAY: u64 = 1_795_000_000;
     const HOUR: u64 = 3600;
 
-    struct Scratch(PathBuf);
+    /// A machine that has no record yet.
+    struct Scratch(Tree);
 
     impl Scratch {
-        fn new(name: &str) -> Scratch {
-            let name = format!("vmstage-lease-{}-{name}", std::process::id());
-            Scratch(std::env::temp_dir().join(name))
+        fn new() -> Scratch {
+            Scratch(Tree::new(&[("var/lib/", "")]))
         }
 
         fn take(&self, id: Option<&str>, now: &Now) -> Lease {
-            take(&self.0, id.as_slice(), now)
+            self.take_all(id.as_slice(), now)
+        }
+
+        fn take_all(&self, ids: &[&str], now: &Now) -> Lease {
+            take(&self.0.host(), ids, now)
+        }
+
+        fn directory(&self) -> PathBuf {
+            self.0.host().path(DIRECTORY)
         }
 
         fn file(&self, instance: &str) -> PathBuf {
-            self.0.join(file_name(instance))
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
+            self.directory().join(file_name(instance))
         }
     }
 
@@ -451,7 +455,7 @@ mod tests {
 
     #[test]
     fn a_reboot_does_not_renew_a_lease() {
-        let state = Scratch::new("reboot");
+        let state = Scratch::new();
         assert_eq!(
             state.take(Some("a"), &boot("1", MONDAY, 30)),
             silent(MONDAY)
@@ -462,7 +466,7 @@ mod tests {
 
     #[test]
     fn a_new_instance_id_starts_anew_and_the_old_one_is_not_forgotten() {
-        let state = Scratch::new("new-id");
+        let state = Scratch::new();
         state.take(Some("a"), &boot("1", MONDAY, 30));
         let launched_again = boot("2", MONDAY + 5 * HOUR, 30);
         assert_eq!(
@@ -475,7 +479,7 @@ mod tests {
 
     #[test]
     fn another_source_with_another_id_does_not_renew_a_lease() {
-        let state = Scratch::new("names");
+        let state = Scratch::new();
         state.take(Some("uuid"), &boot("1", MONDAY, 30));
         let second = boot("2", MONDAY + 5 * HOUR, 30);
         assert_eq!(state.take(Some("uuid"), &second), silent(MONDAY));
@@ -487,23 +491,23 @@ mod tests {
         assert_eq!(state.take(Some("i-1"), &third), silent(MONDAY));
         // Saved and launched again, it has two new ones.
         let launched_again = boot("4", MONDAY + 12 * HOUR, 30);
-        let lease = take(&state.0, &["i-2", "uuid-2"], &launched_again);
+        let lease = state.take_all(&["i-2", "uuid-2"], &launched_again);
         assert_eq!(lease, silent(MONDAY + 12 * HOUR));
     }
 
     /// Five hours after the old one was first booted, its image is launched with a state
     /// that holds its records, and gets the same EC2 id.
-    fn launched_again(name: &str) -> (Scratch, Now) {
-        let state = Scratch::new(name);
-        let old = take(&state.0, &["uuid-1", "i-5"], &boot("1", MONDAY, 30));
+    fn launched_again() -> (Scratch, Now) {
+        let state = Scratch::new();
+        let old = state.take_all(&["uuid-1", "i-5"], &boot("1", MONDAY, 30));
         assert_eq!(old, silent(MONDAY));
         (state, boot("2", MONDAY + 5 * HOUR, 30))
     }
 
     #[test]
     fn an_ec2_id_that_comes_again_with_another_uuid_inherits_no_lease() {
-        let (state, now) = launched_again("comes-again");
-        let lease = take(&state.0, &["uuid-2", "i-5"], &now);
+        let (state, now) = launched_again();
+        let lease = state.take_all(&["uuid-2", "i-5"], &now);
         assert_eq!(lease.first_boot, MONDAY + 5 * HOUR);
         assert!(said(&lease, "another instance's"), "{lease:?}");
         // OpenStack falls silent: the record is its own now, in this boot and the next.
@@ -516,7 +520,7 @@ mod tests {
         }
         // And so it is where only one of the two answers, in whatever order.
         for (first, then) in [("i-5", "uuid-3"), ("uuid-3", "i-5")] {
-            let (state, now) = launched_again(&format!("{first}-first"));
+            let (state, now) = launched_again();
             state.take(Some(first), &now);
             let lease = state.take(Some(then), &now);
             assert_eq!(lease.first_boot, MONDAY + 5 * HOUR, "{first} first");
@@ -531,7 +535,7 @@ mod tests {
 
     #[test]
     fn an_ec2_id_that_was_known_before_the_uuid_is_claimed_by_it() {
-        let state = Scratch::new("claimed");
+        let state = Scratch::new();
         state.take(Some("i-5"), &boot("1", MONDAY, 30));
         state.take(Some("uuid-1"), &boot("1", MONDAY, 90));
         let second = boot("2", MONDAY + 5 * HOUR, 30);
@@ -539,27 +543,27 @@ mod tests {
         assert_eq!(state.take(Some("i-5"), &second), silent(MONDAY));
         assert_eq!(state.take(Some("uuid-1"), &second), silent(MONDAY));
         let launched_again = boot("3", MONDAY + 9 * HOUR, 30);
-        let lease = take(&state.0, &["i-5", "uuid-2"], &launched_again);
+        let lease = state.take_all(&["i-5", "uuid-2"], &launched_again);
         assert_eq!(lease.first_boot, MONDAY + 9 * HOUR);
     }
 
     #[test]
     fn a_record_under_an_ec2_id_that_does_not_say_whose_it_is_counts() {
-        let state = Scratch::new("unclaimed");
-        fs::create_dir_all(&state.0).unwrap();
+        let state = Scratch::new();
+        fs::create_dir_all(state.directory()).unwrap();
         let text = format!(r#"{{"first_boot": {MONDAY}, "boot_id": "1"}}"#);
         fs::write(state.file("i-5"), text).unwrap();
         let second = boot("2", MONDAY + 5 * HOUR, 30);
-        let lease = take(&state.0, &["i-5", "uuid-1"], &second);
+        let lease = state.take_all(&["i-5", "uuid-1"], &second);
         assert_eq!(lease, silent(MONDAY));
     }
 
     #[test]
     fn a_name_that_is_learnt_while_the_clock_is_wrong_is_known_when_it_is_right() {
-        let state = Scratch::new("names-unset");
+        let state = Scratch::new();
         state.take(Some("uuid"), &boot("1", MONDAY, 30));
         for unset in [boot("2", 0, 30), boot("2", MONDAY - 200 * 24 * HOUR, 60)] {
-            take(&state.0, &["uuid", "i-1"], &unset);
+            state.take_all(&["uuid", "i-1"], &unset);
         }
         let late = boot("2", MONDAY + 5 * HOUR, 2 * HOUR);
         assert_eq!(state.take(Some("i-1"), &late), silent(MONDAY));
@@ -567,7 +571,7 @@ mod tests {
 
     #[test]
     fn a_source_that_gives_another_id_each_time_neither_renews_nor_fills_the_disk() {
-        let state = Scratch::new("many");
+        let state = Scratch::new();
         for number in 0..100 {
             let now = boot("1", MONDAY, 30 + 60 * number);
             assert_eq!(
@@ -575,12 +579,15 @@ mod tests {
                 silent(MONDAY)
             );
         }
-        assert_eq!(fs::read_dir(&state.0).unwrap().count(), MOST_NAMES + 1);
+        assert_eq!(
+            fs::read_dir(state.directory()).unwrap().count(),
+            MOST_NAMES + 1
+        );
     }
 
     #[test]
     fn the_id_may_become_known_late_and_the_boot_still_counts() {
-        let state = Scratch::new("late");
+        let state = Scratch::new();
         let lease = state.take(None, &boot("1", MONDAY, 30));
         assert_eq!(lease.first_boot, MONDAY);
         assert!(said(&lease, "no source gave an instance id"));
@@ -592,7 +599,7 @@ mod tests {
 
     #[test]
     fn without_an_id_each_boot_counts_for_itself() {
-        let state = Scratch::new("anonymous");
+        let state = Scratch::new();
         assert_eq!(state.take(None, &boot("1", MONDAY, 30)).first_boot, MONDAY);
         // Rounding does not make the deadline move by a second now and then.
         assert_eq!(
@@ -605,7 +612,7 @@ mod tests {
 
     #[test]
     fn an_id_that_is_no_file_name_is_refused_and_said() {
-        let state = Scratch::new("bad-id");
+        let state = Scratch::new();
         for id in [
             "",
             "../../etc/passwd",
@@ -619,7 +626,7 @@ mod tests {
             assert_eq!(lease.first_boot, MONDAY);
             assert!(said(&lease, "is not an instance id"), "{id:?}: {lease:?}");
         }
-        let names: Vec<_> = fs::read_dir(&state.0).unwrap().flatten().collect();
+        let names: Vec<_> = fs::read_dir(state.directory()).unwrap().flatten().collect();
         assert_eq!(names.len(), 1, "{names:?}");
         for id in [
             "aaaaaaaa-0000-4000-8000-000000000001",
@@ -631,7 +638,7 @@ mod tests {
 
     #[test]
     fn while_the_clock_is_known_to_be_wrong_nothing_is_recorded() {
-        let state = Scratch::new("1970");
+        let state = Scratch::new();
         let unset = boot("1", 0, 30);
         let lease = state.take(Some("a"), &unset);
         assert_eq!(lease.first_boot, 0);
@@ -646,7 +653,7 @@ mod tests {
 
     #[test]
     fn a_recorded_lease_outlives_a_boot_whose_clock_is_not_set() {
-        let state = Scratch::new("unset-later");
+        let state = Scratch::new();
         state.take(Some("a"), &boot("1", MONDAY, 30));
         assert_eq!(state.take(Some("a"), &boot("2", 100, 30)).first_boot, 100);
         let set = boot("2", MONDAY + 5 * HOUR, 90);
@@ -655,7 +662,7 @@ mod tests {
 
     #[test]
     fn in_the_first_boot_the_record_follows_the_clock_until_it_has_settled() {
-        let state = Scratch::new("step");
+        let state = Scratch::new();
         let stale_rtc = MONDAY - 200 * 24 * HOUR;
         state.take(Some("a"), &boot("1", stale_rtc, 30));
         let lease = state.take(Some("a"), &boot("1", MONDAY, 90));
@@ -670,7 +677,7 @@ mod tests {
 
     #[test]
     fn a_suspended_vm_does_not_gain_the_days_it_slept() {
-        let state = Scratch::new("suspend");
+        let state = Scratch::new();
         state.take(Some("a"), &boot("1", MONDAY, 30));
         // The clock went on and the uptime did not: it seems to have booted later.
         let woken = boot("1", MONDAY + 72 * HOUR, 2 * HOUR);
@@ -679,7 +686,7 @@ mod tests {
 
     #[test]
     fn a_record_in_the_future_is_said_and_kept() {
-        let state = Scratch::new("future");
+        let state = Scratch::new();
         state.take(Some("a"), &boot("1", MONDAY + 1000 * HOUR, 30));
         let second = state.take(Some("a"), &boot("2", MONDAY, 30));
         assert_eq!(second.first_boot, MONDAY);
@@ -694,8 +701,8 @@ mod tests {
 
     #[test]
     fn a_damaged_record_counts_from_when_it_was_written() {
-        let state = Scratch::new("damaged");
-        fs::create_dir_all(&state.0).unwrap();
+        let state = Scratch::new();
+        fs::create_dir_all(state.directory()).unwrap();
         let file = state.file("a");
         for damage in [
             "",
@@ -730,12 +737,11 @@ mod tests {
 
     #[test]
     fn a_place_that_cannot_be_written_is_a_warning_and_this_boot_counts() {
-        let state = Scratch::new("unwritable");
+        let state = Scratch::new();
         // A file where the directory should be fails for root as well.
-        fs::write(&state.0, "").unwrap();
+        fs::write(state.directory(), "").unwrap();
         let lease = state.take(Some("a"), &boot("1", MONDAY, 30));
         assert_eq!(lease.first_boot, MONDAY);
         assert!(said(&lease, "Not a directory"), "{lease:?}");
-        fs::remove_file(&state.0).unwrap();
     }
 }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 
-use super::runtime_directory;
+use super::Host;
 use crate::failure::Failure;
 
 /// How long an earlier boot may take, beside the time for which it waits for a disk to
@@ -23,8 +23,8 @@ const TURN: Duration = Duration::from_secs(60);
 /// # Errors
 ///
 /// That the other boot takes longer than it may, given `staging.wait`.
-pub fn wait_for_boot(for_disks: Duration) -> Result<Option<File>, Failure> {
-    let path = runtime_directory().join("boot.lock");
+pub fn wait_for_boot(host: &Host, for_disks: Duration) -> Result<Option<File>, Failure> {
+    let path = host.runtime_directory().join("boot.lock");
     let Ok(lock) = lock_file(&path) else {
         return Ok(None);
     };

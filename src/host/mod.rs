@@ -14,8 +14,10 @@ pub mod mount_table;
 pub(crate) mod namespace;
 pub mod program;
 pub(crate) mod progress;
-pub(crate) mod resolve;
+pub mod resolve;
 pub(crate) mod sysfs;
+#[cfg(test)]
+pub(crate) mod tree;
 pub(crate) mod wait;
 
 use std::fs;
@@ -88,14 +90,4 @@ impl Host {
             .with_context(|| format!("cannot read {file}"))?;
         Ok(id.trim().to_string())
     }
-}
-
-/// The runtime directory of this machine.
-pub fn runtime_directory() -> PathBuf {
-    Host::this_machine().runtime_directory()
-}
-
-/// The boot id of this machine.
-pub fn boot_id() -> Result<String> {
-    Host::this_machine().boot_id()
 }

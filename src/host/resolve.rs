@@ -12,7 +12,7 @@ use super::bounded::{self, Limit};
 /// # Errors
 ///
 /// Those of getaddrinfo(3), and that there was no answer in time.
-pub(crate) fn addresses(name: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
+pub fn addresses(name: &str, port: u16, limit: Duration) -> io::Result<Vec<SocketAddr>> {
     let found = bounded::run(Limit::after(limit), &[], || {
         (name, port)
             .to_socket_addrs()

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use super::{NoAnswer, printable};
 use crate::config::{self, FeaturesLocation};
 use crate::deadline::limit::{Limit, When, whole_number};
+use crate::host::Host;
 use crate::http::{Cause, Client};
 use crate::url::shown;
 
@@ -63,6 +64,7 @@ impl Environment {
 /// The environment before the instance's `meta` before the configuration: what was said
 /// nearest to this process holds. Also says what was passed over, and why.
 pub fn locate(
+    host: &Host,
     environment: &Environment,
     meta: &BTreeMap<String, String>,
     config: &config::Metadata,
@@ -70,7 +72,7 @@ pub fn locate(
     let mut passed_over = Vec::new();
     let mut first = |candidates: [(&str, Option<FeaturesLocationText>); 3]| {
         candidates.into_iter().find_map(|(origin, location)| {
-            match location?.and_then(not_our_own) {
+            match location?.and_then(|location| not_our_own(host, location)) {
                 Ok(location) => Some(location),
                 Err(reason) => {
                     passed_over.push(format!("{origin}: {reason}; ignored"));
@@ -101,12 +103,11 @@ pub fn locate(
 type FeaturesLocationText = Result<FeaturesLocation, String>;
 
 /// Read back, an old deadline would confirm itself and never move.
-fn not_our_own(location: FeaturesLocation) -> Result<FeaturesLocation, String> {
+fn not_our_own(host: &Host, location: FeaturesLocation) -> Result<FeaturesLocation, String> {
     match &location {
-        FeaturesLocation::Directory(directory) if published::are_own(directory) => Err(format!(
-            "{} is what vmstage itself publishes",
-            directory.display()
-        )),
+        FeaturesLocation::Directory(directory) if published::are_own(&host.path(directory)) => Err(
+            format!("{} is what vmstage itself publishes", directory.display()),
+        ),
         _ => Ok(location),
     }
 }
@@ -145,39 +146,48 @@ impl Locations {
     }
 }
 
-/// None where there is no such key, which is the rule for most of them. Without a name
-/// of one it is the place itself.
-fn read(
-    location: &FeaturesLocation,
-    key: &str,
-    client: &Client,
-    until: Instant,
-) -> Result<Option<Vec<u8>>, NoAnswer> {
-    match location {
-        FeaturesLocation::Url(url) => {
-            match client.get(&url_of(url.as_written(), key), &[], until) {
-                Ok(body) => Ok(Some(body)),
-                Err(failure) if matches!(failure.cause, Cause::Status(404, _)) => Ok(None),
-                Err(failure) => Err(NoAnswer::Http(failure)),
+/// How places are read: on which machine, through which client, and until when.
+pub struct Reader<'a> {
+    pub host: &'a Host,
+    pub client: &'a Client,
+    pub until: Instant,
+}
+
+impl Reader<'_> {
+    /// None where there is no such key, which is the rule for most of them. Without a name
+    /// of one it is the place itself.
+    fn read(&self, location: &FeaturesLocation, key: &str) -> Result<Option<Vec<u8>>, NoAnswer> {
+        match location {
+            FeaturesLocation::Url(url) => self.read_url(&url_of(url.as_written(), key)),
+            FeaturesLocation::Directory(directory) => {
+                read_in(&self.host.path(directory), directory, key)
             }
         }
-        FeaturesLocation::Directory(directory) => {
-            if key.is_empty() {
-                return Ok(directory.is_dir().then(Vec::new));
-            }
-            let file = directory.join(key);
-            let failed = |path: &Path, e: io::Error| {
-                NoAnswer::Local(format!("cannot read {}: {e}", path.display()))
-            };
-            match read_file(&file) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(e) if e.kind() == ErrorKind::NotFound => match directory.metadata() {
-                    Ok(_) => Ok(None),
-                    Err(e) => Err(failed(directory, e)),
-                },
-                Err(e) => Err(failed(&file, e)),
-            }
+    }
+
+    fn read_url(&self, url: &str) -> Result<Option<Vec<u8>>, NoAnswer> {
+        match self.client.get(url, &[], self.until) {
+            Ok(body) => Ok(Some(body)),
+            Err(failure) if matches!(failure.cause, Cause::Status(404, _)) => Ok(None),
+            Err(failure) => Err(NoAnswer::Http(failure)),
         }
+    }
+}
+
+/// Likewise, in a directory. `shown` is its path as people know it.
+fn read_in(directory: &Path, shown: &Path, key: &str) -> Result<Option<Vec<u8>>, NoAnswer> {
+    if key.is_empty() {
+        return Ok(directory.is_dir().then(Vec::new));
+    }
+    let failed =
+        |path: &Path, e: io::Error| NoAnswer::Local(format!("cannot read {}: {e}", path.display()));
+    match read_file(&directory.join(key)) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == ErrorKind::NotFound => match directory.metadata() {
+            Ok(_) => Ok(None),
+            Err(e) => Err(failed(shown, e)),
+        },
+        Err(e) => Err(failed(&shown.join(key), e)),
     }
 }
 
@@ -410,8 +420,10 @@ mod tests {
             jobfeatures: directory("/configjob"),
             ..config::Metadata::default()
         };
-        let located =
-            |environment: &Environment, meta: &BTreeMap<_, _>| locate(environment, meta, &config).0;
+        let nowhere = Host::at("/nonexistent");
+        let located = |environment: &Environment, meta: &BTreeMap<_, _>| {
+            locate(&nowhere, environment, meta, &config).0
+        };
         let nothing = Environment::default();
         assert_eq!(located(&environment, &meta).machine, directory("/env"));
         assert_eq!(located(&environment, &meta).job, directory("/metajob"));
@@ -444,7 +456,8 @@ mod tests {
             job: Some(providers.display().to_string()),
         };
         let config = config::Metadata::default();
-        let (locations, passed_over) = locate(&environment, &values([]), &config);
+        let (locations, passed_over) =
+            locate(&Host::this_machine(), &environment, &values([]), &config);
         assert_eq!(locations.machine, None);
         assert_eq!(locations.job, Some(FeaturesLocation::Directory(providers)));
         assert_eq!(passed_over.len(), 1);
@@ -463,7 +476,12 @@ mod tests {
             machinefeatures: directory("/config"),
             ..config::Metadata::default()
         };
-        let (locations, passed_over) = locate(&Environment::default(), &meta, &config);
+        let (locations, passed_over) = locate(
+            &Host::at("/nonexistent"),
+            &Environment::default(),
+            &meta,
+            &config,
+        );
         assert_eq!(locations.machine, directory("/config"));
         assert_eq!(locations.job, None);
         assert_eq!(passed_over.len(), 2);
@@ -480,17 +498,20 @@ mod tests {
             machine: Some(FeaturesLocation::Directory(path.clone())),
             job: None,
         };
-        let client = Client::new(Duration::from_secs(1));
+        let client = Client::new(Duration::from_secs(1), crate::host::resolve::addresses);
+        let reader = Reader {
+            host: &Host::this_machine(),
+            client: &client,
+            until: Instant::now(),
+        };
         let mut session = Session::default();
-        let answer = session
-            .ask(&locations, &[], &client, Instant::now())
-            .unwrap();
+        let answer = session.ask(&locations, &[], &reader).unwrap();
         assert_eq!(answer.limits[0].when, When::At(1_795_430_460));
         assert_eq!(answer.grace, Some(Duration::from_secs(900)));
         assert_eq!(answer.meta["total_cpu"], "");
         std::fs::remove_dir_all(&path).unwrap();
 
-        let gone = session.ask(&locations, &[], &client, Instant::now());
+        let gone = session.ask(&locations, &[], &reader);
         let Err(NoAnswer::Local(why)) = gone else {
             panic!("a missing directory is an answer");
         };

@@ -13,16 +13,19 @@ pub mod openstack;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use crate::backoff;
 use crate::config::{Config, Source};
 use crate::deadline::decide::{Decision, decide};
 use crate::deadline::first_boot;
 use crate::deadline::limit::{self, Limit, When};
-use crate::host::{self, atomic_file};
+use crate::disk::reader::Reader;
+use crate::host::{Host, atomic_file, resolve};
 use crate::http::{Cause, Client, Failure};
 use crate::{clock, url};
 pub use instance::{Instance, SourceAsked};
@@ -33,7 +36,7 @@ use machine_features::{Environment, Locations, Session};
 pub const MACHINE_FEATURES: &str = "machine-features";
 
 /// What a source said.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Answer {
     /// The device, where that is known only now.
     pub place: Option<String>,
@@ -97,6 +100,7 @@ impl Again {
 
 /// The sources, and what each of them said last.
 pub struct Metadata<'a> {
+    host: &'a Host,
     config: &'a Config,
     client: Client,
     ec2: ec2::Session<'a>,
@@ -104,6 +108,8 @@ pub struct Metadata<'a> {
     features: Session,
     known: Known,
     spoken: Spoken,
+    /// Of the disks among which the config drive is looked for.
+    reader: Reader,
     /// How often it was asked again.
     rounds: u32,
 }
@@ -112,25 +118,30 @@ pub struct Metadata<'a> {
 /// and find it silent. A file that has the boot's id in it.
 struct Spoken {
     file: PathBuf,
+    this_boot: Option<String>,
     in_boot: Option<String>,
 }
 
 impl Spoken {
-    fn read(directory: PathBuf) -> Spoken {
-        let file = directory.join("openstack-answered");
+    fn read(host: &Host) -> Spoken {
+        let file = host.runtime_directory().join("openstack-answered");
         let in_boot = std::fs::read_to_string(&file).ok();
-        Spoken { file, in_boot }
+        Spoken {
+            file,
+            this_boot: host.boot_id().ok(),
+            in_boot,
+        }
     }
 
     fn is_noted(&self) -> bool {
-        self.in_boot.is_some() && self.in_boot == host::boot_id().ok()
+        self.in_boot.is_some() && self.in_boot == self.this_boot
     }
 
     fn note(&mut self) {
         if self.is_noted() {
             return;
         }
-        self.in_boot = host::boot_id().ok();
+        self.in_boot.clone_from(&self.this_boot);
         let boot = self.in_boot.as_deref().unwrap_or_default();
         // Where it cannot be kept, a deadline that is held says the same of most.
         let _ = atomic_file::replace(&self.file, boot.as_bytes(), 0o644);
@@ -153,21 +164,32 @@ pub fn is_turn_of_features(round: u32, at_a_url: bool, there_is_a_service: bool)
 }
 
 impl<'a> Metadata<'a> {
-    pub fn new(config: &'a Config) -> Metadata<'a> {
-        Metadata::with_environment(config, Environment::read())
+    pub fn new(host: &'a Host, config: &'a Config) -> Metadata<'a> {
+        Metadata::with_environment(host, config, Environment::read())
     }
 
-    pub fn with_environment(config: &'a Config, environment: Environment) -> Metadata<'a> {
+    pub fn with_environment(
+        host: &'a Host,
+        config: &'a Config,
+        environment: Environment,
+    ) -> Metadata<'a> {
         Metadata {
+            host,
             config,
-            client: Client::new(config.metadata.request_timeout),
+            client: Client::new(config.metadata.request_timeout, resolve::addresses),
             ec2: ec2::Session::new(config.metadata.url.as_str()),
             environment,
             features: Session::default(),
             known: Known::default(),
-            spoken: Spoken::read(host::runtime_directory()),
+            spoken: Spoken::read(host),
+            reader: Reader::default(),
             rounds: 0,
         }
+    }
+
+    /// Knows already which disks hang: they are not read once more.
+    pub(crate) fn with_reader(self, reader: Reader) -> Metadata<'a> {
+        Metadata { reader, ..self }
     }
 
     /// Asks these sources, and Machine/Job Features where somebody named a place, each
@@ -300,7 +322,7 @@ impl<'a> Metadata<'a> {
         let held = held.filter(|limit| !self.is_outdated(limit));
         let limits: Vec<Limit> = self.limits().into_iter().chain(held).collect();
         let ids: Vec<&str> = self.known.ids().chain(id).collect();
-        let lease = first_boot::take(Path::new(first_boot::DIRECTORY), &ids, now);
+        let lease = first_boot::take(self.host, &ids, now);
         let lifetimes = |limit: &Limit| matches!(limit.when, When::AfterFirstBoot(_));
         let decision = decide(&limits, lease.first_boot, self.grace());
         let mut warnings = Vec::new();
@@ -334,8 +356,12 @@ impl<'a> Metadata<'a> {
         if turns.iter().any(|turn| turn.outcome.is_none()) {
             return;
         }
-        let (locations, passed_over) =
-            machine_features::locate(&self.environment, self.known.meta(), &self.config.metadata);
+        let (locations, passed_over) = machine_features::locate(
+            self.host,
+            &self.environment,
+            self.known.meta(),
+            &self.config.metadata,
+        );
         self.known.no_features = locations.is_empty() && passed_over.is_empty();
         if self.known.no_features {
             self.features = Session::default();
@@ -354,17 +380,26 @@ impl<'a> Metadata<'a> {
 
     fn try_once(&mut self, who: &Who, wanted: Features, end: Instant) -> Result<Answer, NoAnswer> {
         let base = self.config.metadata.url.as_str();
+        let reader = machine_features::Reader {
+            host: self.host,
+            client: &self.client,
+            until: end,
+        };
         match who {
-            Who::Source(Source::ConfigDrive) => config_drive::ask(),
+            Who::Source(Source::ConfigDrive) => {
+                let left = end.saturating_duration_since(Instant::now());
+                let limit = self.config.staging.device_timeout.min(left);
+                config_drive::ask(self.host, &mut self.reader, limit)
+            }
             Who::Source(Source::Openstack) => openstack::ask(&self.client, base, end),
             Who::Source(Source::Ec2) => self.ec2.ask(&self.client, end),
             Who::Features(locations, passed_over)
                 if wanted == Features::OneKey && self.features.are_at(locations) =>
             {
-                self.features.ask_again(passed_over, &self.client, end)
+                self.features.ask_again(passed_over, &reader)
             }
             Who::Features(locations, passed_over) => {
-                self.features.ask(locations, passed_over, &self.client, end)
+                self.features.ask(locations, passed_over, &reader)
             }
         }
     }
@@ -589,15 +624,18 @@ fn without_control(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::tree::Tree;
 
     #[test]
     fn the_frozen_limit_of_the_drive_does_not_come_back_when_the_service_falls_silent() {
         let config = Config::default();
-        let directory = std::env::temp_dir().join(format!("vmstage-spoken-{}", std::process::id()));
-        std::fs::create_dir(&directory).unwrap();
+        let tree = Tree::new(&[
+            ("run/vmstage/", ""),
+            ("proc/sys/kernel/random/boot_id", "this\n"),
+        ]);
+        let host = tree.host();
         let fresh = || {
-            let mut metadata = Metadata::new(&config);
-            metadata.spoken = Spoken::read(directory.clone());
+            let mut metadata = Metadata::new(&host, &config);
             let drive = br#"{"uuid": "a", "meta": {"vmstage_deadline": "1800000000"}}"#;
             let drive = openstack::parse(drive, "config drive").unwrap();
             metadata.known.note(Source::ConfigDrive, &Ok(drive), 1);
@@ -610,9 +648,9 @@ mod tests {
         let second = fresh();
         assert_eq!(second.limits(), []);
         // Of another boot it says nothing.
-        std::fs::write(directory.join("openstack-answered"), "another").unwrap();
+        let file = tree.root().join("run/vmstage/openstack-answered");
+        std::fs::write(file, "another").unwrap();
         assert_eq!(fresh().limits().len(), 1);
-        std::fs::remove_dir_all(&directory).unwrap();
     }
 
     #[test]

@@ -11,6 +11,7 @@ use nix::libc;
 use nix::sys::stat::fstat;
 
 use crate::clock;
+use crate::host::Host;
 use crate::logging;
 use crate::status::{Outcome, Status};
 use crate::text;
@@ -70,11 +71,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 ///
 /// Those of open(2) and write(2), and that the console took no more for five seconds.
-pub fn write(line: &str) -> io::Result<()> {
+pub fn write(host: &Host, line: &str) -> io::Result<()> {
     let mut console = File::options()
         .append(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(CONSOLE)?;
+        .open(host.path(CONSOLE))?;
     let stderr = fstat(io::stderr().as_fd())?;
     let is_the_same = console.metadata()?.rdev() == stderr.st_rdev && stderr.st_rdev != 0;
     if is_the_same && !logging::stderr_is_stuck() {

@@ -7,13 +7,13 @@ use crate::deadline::decide;
 use crate::deadline::limit::{Limit, When};
 use crate::disk::choose::{self, Judgement};
 use crate::failure::Failure;
-use crate::host;
+use crate::host::Host;
 use crate::staging::directories::Created;
 use crate::staging::staged::Staged;
 
 impl Status {
     /// The beginning of a document, given that of an earlier run in this boot.
-    pub fn begin_after(earlier: Option<Status>) -> Status {
+    pub fn begin_after(host: &Host, earlier: Option<Status>) -> Status {
         let now = clock::utc(clock::now());
         let (verdicts, instance, deadline) = earlier
             .map(|earlier| (earlier.verdicts, earlier.instance, earlier.deadline))
@@ -21,7 +21,7 @@ impl Status {
         Status {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").into(),
-            boot_id: host::boot_id().unwrap_or_default(),
+            boot_id: host.boot_id().unwrap_or_default(),
             outcome: Outcome::Failed,
             exit_code: 1,
             error: None,
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_second_boot_begins_with_the_deadline_and_with_nothing_achieved() {
         let earlier = example::with_deadline();
-        let status = Status::begin_after(Some(earlier.clone()));
+        let status = Status::begin_after(&Host::this_machine(), Some(earlier.clone()));
         assert_eq!(status.deadline, earlier.deadline);
         assert_eq!(status.instance, earlier.instance);
         assert_eq!(status.outcome, Outcome::Failed);

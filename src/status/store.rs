@@ -9,21 +9,21 @@ use serde::Deserialize;
 
 use super::{Outcome, Status};
 use crate::failure::Failure;
-use crate::host::{self, atomic_file, locks, mount_table};
+use crate::host::{Host, atomic_file, locks, mount_table};
 
 #[derive(Deserialize)]
 struct OfBoot {
     boot_id: Option<String>,
 }
 
-pub fn path() -> PathBuf {
-    host::runtime_directory().join("status.json")
+pub fn path(host: &Host) -> PathBuf {
+    host.runtime_directory().join("status.json")
 }
 
 /// Held from reading the document to writing it, for `boot` and `watch` both write it.
 /// Where there is no place for the lock there is none for the document either.
-pub fn lock() -> Option<File> {
-    locks::lock(&host::runtime_directory().join("status.lock"))
+pub fn lock(host: &Host) -> Option<File> {
+    locks::lock(&host.runtime_directory().join("status.lock"))
 }
 
 impl Status {
@@ -31,16 +31,16 @@ impl Status {
     /// run in this boot found out holds until it is found out anew: on which disk it
     /// decided and why, who this VM is and when it must be gone. Else a second boot
     /// would tell HTCondor for a while that there is no deadline.
-    pub fn begin() -> Status {
-        let earlier = Status::read().ok().flatten();
+    pub fn begin(host: &Host) -> Status {
+        let earlier = Status::read(host).ok().flatten();
         let holds = |earlier: &Status| {
-            earlier.outcome == Outcome::Ready && earlier.see_that_it_is_mounted().is_ok()
+            earlier.outcome == Outcome::Ready && earlier.see_that_it_is_mounted(host).is_ok()
         };
         if !earlier.as_ref().is_some_and(holds) {
             // Who waits for this boot is not to be told of the failure of that one.
-            let _ = std::fs::remove_file(path());
+            let _ = std::fs::remove_file(path(host));
         }
-        Status::begin_after(earlier)
+        Status::begin_after(host, earlier)
     }
 
     /// What was mounted at boot may be gone since.
@@ -48,12 +48,12 @@ impl Status {
     /// # Errors
     ///
     /// That it is, in words; or that the mount table cannot be read.
-    pub fn see_that_it_is_mounted(&self) -> Result<(), Failure> {
+    pub fn see_that_it_is_mounted(&self, host: &Host) -> Result<(), Failure> {
         let (Outcome::Ready, Some(staging)) = (self.outcome, &self.staging) else {
             return Ok(());
         };
         let mount_point = staging.mount_point.display();
-        match mount_table::on(&mount_table::read()?, &staging.mount_point) {
+        match mount_table::on(&mount_table::read(host)?, &staging.mount_point) {
             Some(mount) if mount.source == Path::new(&staging.device) => Ok(()),
             Some(mount) => Err(Failure::Other(anyhow!(
                 "{} is mounted on {mount_point}, and not {} any more",
@@ -67,16 +67,16 @@ impl Status {
     }
 
     /// Writes the document to its place when nobody else is changing what is there.
-    pub fn write(&self) -> Result<()> {
-        let _turn = lock();
-        self.put()
+    pub fn write(&self, host: &Host) -> Result<()> {
+        let _turn = lock(host);
+        self.put(host)
     }
 
     /// Writes the document to its place, atomically, readable for everybody. For whoever
     /// has the [`lock`].
-    pub fn put(&self) -> Result<()> {
-        let path = path();
-        let directory = host::runtime_directory();
+    pub fn put(&self, host: &Host) -> Result<()> {
+        let path = path(host);
+        let directory = host.runtime_directory();
         std::fs::create_dir_all(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
         let mut text =
@@ -91,8 +91,8 @@ impl Status {
     }
 
     /// The document of this boot; None where there is none, or only an earlier boot's.
-    pub fn read() -> Result<Option<Status>> {
-        let path = path();
+    pub fn read(host: &Host) -> Result<Option<Status>> {
+        let path = path(host);
         let text = match std::fs::read(&path) {
             Ok(text) => text,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -103,7 +103,7 @@ impl Status {
         let of: OfBoot = serde_json::from_slice(&text).with_context(not_one)?;
         if of
             .boot_id
-            .is_some_and(|id| host::boot_id().is_ok_and(|this| id != this))
+            .is_some_and(|id| host.boot_id().is_ok_and(|this| id != this))
         {
             return Ok(None);
         }

@@ -18,6 +18,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::config::Config;
+use crate::host::Host;
 use crate::logging;
 
 /// The name under which this program looks after a drain command. Not a command of the
@@ -74,10 +75,10 @@ impl Drain {
 /// What this program does under that name: runs the command to its end. The arguments
 /// are its time limit in milliseconds, whether there is to be a log in syslog, and the
 /// command's words.
-pub fn run(mut arguments: impl Iterator<Item = String>) -> u8 {
+pub fn run(host: &Host, mut arguments: impl Iterator<Item = String>) -> u8 {
     let limit = arguments.next().and_then(|limit| limit.parse().ok());
     if arguments.next().as_deref() == Some("true") {
-        logging::connect();
+        logging::connect(host.path(logging::SOCKET));
     }
     let words: Vec<String> = arguments.collect();
     let done = limit

@@ -20,6 +20,7 @@ use crate::deadline::decide::Deadline;
 use crate::deadline::first_boot;
 use crate::deadline::limit::IgnoredLimit;
 use crate::deadline::limit::Limit;
+use crate::host::Host;
 use crate::metadata::Instance;
 use crate::metadata::{Asked, MACHINE_FEATURES, Metadata, NoAnswer};
 use crate::report::{self, callback, terminals};
@@ -48,6 +49,7 @@ impl Moment {
 
 /// What is known, what was done, and when there is something to do again.
 pub struct Watch<'a> {
+    host: &'a Host,
     config: &'a Config,
     metadata: Metadata<'a>,
     /// The deadline of the status file, until the source that it is from has spoken.
@@ -82,12 +84,13 @@ type Told = (Option<status::Deadline>, Option<Instance>);
 
 impl<'a> Watch<'a> {
     /// Takes up where `boot`, or a `watch` before this one, left off.
-    pub fn start(config: &'a Config, now: Moment) -> Watch<'a> {
-        let status = Status::read().ok().flatten();
-        let progress = Progress::read();
+    pub fn start(host: &'a Host, config: &'a Config, now: Moment) -> Watch<'a> {
+        let status = Status::read(host).ok().flatten();
+        let progress = Progress::read(host);
         let mut watch = Watch {
+            host,
             config,
-            metadata: Metadata::new(config),
+            metadata: Metadata::new(host, config),
             held: None,
             ignored: Vec::new(),
             instance: status.and_then(|status| status.instance),
@@ -225,7 +228,7 @@ impl<'a> Watch<'a> {
     /// for as long as the source that said so is silent. What the image or a lifetime
     /// says is worked out anew, by a clock that may have been set since.
     fn hold(&mut self, now: Moment) {
-        let Ok(Some(status)) = Status::read() else {
+        let Ok(Some(status)) = Status::read(self.host) else {
             return;
         };
         if self.instance.is_none() {
@@ -285,8 +288,8 @@ impl<'a> Watch<'a> {
     /// Brings the status up to date, and tells everybody else what changed, if it did.
     fn publish(&mut self) {
         // `boot` may be about to write what became of another one.
-        let turn = status::lock();
-        let read = match Status::read() {
+        let turn = status::lock(self.host);
+        let read = match Status::read(self.host) {
             // It could not be written the last time: /run was full, say.
             Ok(read) => read.or(self.last_status.take()),
             Err(e) => return logging::warn_once(&format!("{e:#}")),
@@ -302,7 +305,7 @@ impl<'a> Watch<'a> {
         if !self.asked.is_empty() {
             status.sources = self.asked.iter().map(Asked::published).collect();
         }
-        report::note("the status file", status.put());
+        report::note("the status file", status.put(self.host));
         drop(turn);
         self.last_status = Some(status.clone());
 
@@ -317,7 +320,7 @@ impl<'a> Watch<'a> {
             status.instance.clone(),
         );
         if by_others || self.told.as_ref() != Some(&told) {
-            report::deadline(&status, self.config);
+            report::deadline(self.host, &status, self.config);
             self.told = Some(told);
         }
     }
@@ -359,7 +362,10 @@ impl<'a> Watch<'a> {
         let text = terminals::warning(&deadline.published(self.config.deadline.action), now.wall);
         info!("warning users: {text}");
         if self.config.report.terminals {
-            report::note("logged-in users", terminals::write(&text).map(drop));
+            report::note(
+                "logged-in users",
+                terminals::write(self.host, &text).map(drop),
+            );
         }
     }
 
@@ -374,7 +380,7 @@ impl<'a> Watch<'a> {
         match self.ordered_off {
             None => {
                 self.ordered_off = Some(now.uptime);
-                poweroff::ask_init();
+                poweroff::ask_init(self.host);
             }
             Some(at) if now.uptime >= at + poweroff::PATIENCE => {
                 self.ordered_off = Some(now.uptime);
@@ -391,10 +397,10 @@ impl<'a> Watch<'a> {
             return;
         }
         // Nobody is told of a boot that has not ended.
-        let Ok(Some(status)) = Status::read() else {
+        let Ok(Some(status)) = Status::read(self.host) else {
             return;
         };
-        let failure = match callback::post(&status, self.config) {
+        let failure = match callback::post(self.host, &status, self.config) {
             Ok(true) => {
                 info!("the callback was told what became of the boot");
                 return self.keep_called_back();

@@ -1,6 +1,5 @@
 //! Ending the VM: by its init system, and if that does not, by the kernel.
 
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -9,7 +8,7 @@ use log::{info, warn};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::unistd::sync;
 
-use crate::host::program;
+use crate::host::{Host, program};
 
 /// How long init may take to stop everything before the kernel is asked: systemd alone
 /// gives each service 90 seconds.
@@ -20,9 +19,9 @@ const REFUSAL: Duration = Duration::from_secs(10);
 
 /// Asks the init system at hand to power off: one command after the other, until one
 /// takes the order.
-pub fn ask_init() {
-    for words in commands(Path::new("/run/systemd/system").is_dir()) {
-        let Some(program) = program::find(words[0]) else {
+pub fn ask_init(host: &Host) {
+    for words in commands(host.path("/run/systemd/system").is_dir()) {
+        let Some(program) = program::find(host, words[0]) else {
             continue;
         };
         let order = Command::new(&program)

@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::due::{Done, Trust};
-use crate::host::atomic_file;
-use crate::host::{self, runtime_directory};
+use crate::host::{Host, atomic_file};
 use crate::logging;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
+    #[serde(skip)]
+    file: PathBuf,
     /// Of another boot it says nothing.
     boot_id: String,
     pub done: Done,
@@ -20,20 +21,18 @@ pub struct Progress {
     pub trust: Option<Trust>,
 }
 
-fn path() -> PathBuf {
-    runtime_directory().join("watch.json")
-}
-
 impl Progress {
     /// What was done in this boot.
-    pub fn read() -> Progress {
-        let boot_id = host::boot_id().unwrap_or_default();
-        let kept: Option<Progress> = fs::read(path())
+    pub fn read(host: &Host) -> Progress {
+        let file = host.runtime_directory().join("watch.json");
+        let boot_id = host.boot_id().unwrap_or_default();
+        let kept: Option<Progress> = fs::read(&file)
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok());
         match kept {
-            Some(kept) if kept.boot_id == boot_id => kept,
+            Some(kept) if kept.boot_id == boot_id => Progress { file, ..kept },
             _ => Progress {
+                file,
                 boot_id,
                 ..Progress::default()
             },
@@ -60,14 +59,14 @@ impl Progress {
         let written = serde_json::to_vec(self)
             .map_err(Into::into)
             .and_then(|text| match is_done_anew {
-                true => atomic_file::replace(&path(), &text, 0o600),
+                true => atomic_file::replace(&self.file, &text, 0o600),
                 // Often, and not worth waiting for the disk.
-                false => atomic_file::replace_if_changed(&path(), &text, 0o600).map(drop),
+                false => atomic_file::replace_if_changed(&self.file, &text, 0o600).map(drop),
             });
         if let Err(e) = written {
             logging::warn_once(&format!(
                 "cannot write {}: {e}; after a crash, what is done may be done again",
-                path().display()
+                self.file.display()
             ));
         }
     }

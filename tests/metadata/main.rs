@@ -7,7 +7,7 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +15,7 @@ use server::{BlackHole, Refusing, Request, Server, Then, begin, nova, respond, t
 use vmstage::config::{Config, Source};
 use vmstage::deadline::decide::decide;
 use vmstage::deadline::limit::When;
+use vmstage::host::Host;
 use vmstage::metadata::machine_features::Environment;
 use vmstage::metadata::{Again, Answer, Asked, MACHINE_FEATURES, Metadata};
 
@@ -33,6 +34,12 @@ fn config(url: &str, lines: &str) -> Config {
     .unwrap()
 }
 
+static HOST: LazyLock<Host> = LazyLock::new(Host::this_machine);
+
+fn metadata_of(config: &Config, environment: Environment) -> Metadata<'_> {
+    Metadata::with_environment(&HOST, config, environment)
+}
+
 fn seconds(s: u64) -> Duration {
     Duration::from_secs(s)
 }
@@ -40,7 +47,7 @@ fn seconds(s: u64) -> Duration {
 /// Asks once, with three seconds for it.
 fn ask(url: &str, sources: &[Source], again: Again) -> Vec<Asked> {
     let config = config(url, "");
-    Metadata::with_environment(&config, Environment::default()).ask(sources, seconds(3), again)
+    metadata_of(&config, Environment::default()).ask(sources, seconds(3), again)
 }
 
 fn answer_of<'a>(asked: &'a [Asked], source: &str) -> &'a Answer {
@@ -129,7 +136,7 @@ fn an_instance_that_nova_does_not_know_is_asked_for_again_only_early_in_a_boot()
 fn once_it_is_known_nova_is_asked_one_question_a_round() {
     let nova = nova("full");
     let config = config(&nova.url(), "");
-    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    let mut metadata = metadata_of(&config, Environment::default());
     metadata.ask(BOTH, seconds(3), Again::Early);
     let before = nova.seen().len();
     for round in 1..=5 {
@@ -185,11 +192,7 @@ fn misbehaving(url: &str) -> String {
     let config = config(url, "");
     let start = Instant::now();
     let budget = Duration::from_millis(1600);
-    let asked = Metadata::with_environment(&config, Environment::default()).ask(
-        OPENSTACK,
-        budget,
-        Again::Early,
-    );
+    let asked = metadata_of(&config, Environment::default()).ask(OPENSTACK, budget, Again::Early);
     let over = start.elapsed().saturating_sub(budget);
     assert!(over < Duration::from_millis(400), "{over:?} too long");
     let error = error_of(&asked, "openstack");
@@ -541,11 +544,7 @@ fn all_of_it_ends_within_its_time_whatever_is_wrong() {
     let lines = format!("machinefeatures = \"{}\"", features.url());
     let config = config(&server.url(), &lines);
     let start = Instant::now();
-    let asked = Metadata::with_environment(&config, Environment::default()).ask(
-        BOTH,
-        seconds(2),
-        Again::Early,
-    );
+    let asked = metadata_of(&config, Environment::default()).ask(BOTH, seconds(2), Again::Early);
     assert!(
         start.elapsed() < Duration::from_millis(2600),
         "{:?}",
@@ -624,7 +623,7 @@ fn ec2_is_asked_with_a_token_and_for_the_spot_notice() {
 fn a_spot_notice_alone_is_one_request_and_can_be_taken_back() {
     let server = imds(100, "");
     let config = config(&server.url(), "");
-    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    let mut metadata = metadata_of(&config, Environment::default());
     metadata.ask(BOTH, seconds(3), Again::Yes);
     assert!(metadata.has_spot_notices());
     let before = server.seen().len();
@@ -660,7 +659,7 @@ fn a_value_of_ec2_that_cannot_be_had_costs_neither_the_rest_nor_the_spot_notice(
         for (status, body) in [(403, ""), (500, ""), (200, "a\nb")] {
             let server = ec2_with_one_answer(path, status, body);
             let config = config(&server.url(), "");
-            let mut metadata = Metadata::with_environment(&config, Environment::default());
+            let mut metadata = metadata_of(&config, Environment::default());
             let asked = metadata.ask(EC2, seconds(3), Again::Yes);
             let ec2 = answer_of(&asked, "ec2");
             assert_eq!(ec2.warnings.len(), 1, "{path}: {ec2:?}");
@@ -676,7 +675,7 @@ fn a_value_of_ec2_is_asked_for_again_where_the_service_failed_and_not_where_it_r
     for (status, times) in [(403, 1), (500, 3)] {
         let server = ec2_with_one_answer(path, status, "");
         let config = config(&server.url(), "");
-        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        let mut metadata = metadata_of(&config, Environment::default());
         for _ in 0..3 {
             answer_of(&metadata.ask(EC2, seconds(3), Again::Never), "ec2");
         }
@@ -700,7 +699,7 @@ fn a_spot_notice_that_is_refused_costs_nothing_else_and_takes_none_back() {
         _ => respond(stream, 403, "", b""),
     });
     let config = config(&server.url(), "");
-    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    let mut metadata = metadata_of(&config, Environment::default());
     for _ in 0..2 {
         let asked = metadata.ask(EC2, seconds(3), Again::Never);
         assert!(answer_of(&asked, "ec2").instance.id.is_some());
@@ -713,7 +712,7 @@ fn a_spot_notice_that_is_refused_costs_nothing_else_and_takes_none_back() {
 fn a_spot_notice_counts_where_the_rest_of_ec2_does_not_answer() {
     let server = ec2_with_one_answer("/latest/meta-data/instance-id", 429, "");
     let config = config(&server.url(), "");
-    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    let mut metadata = metadata_of(&config, Environment::default());
     let asked = metadata.ask(EC2, seconds(1), Again::Never);
     assert!(error_of(&asked, "ec2").contains("429"));
     assert!(metadata.has_spot_notices());
@@ -785,7 +784,7 @@ fn a_token_that_was_refused_is_asked_for_anew_once_a_round() {
     for (refusals, rounds) in [(1, 1), (2, 2), (3, 2), (4, 3)] {
         let server = ec2_refusing_tokens(refusals);
         let config = config(&server.url(), "");
-        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        let mut metadata = metadata_of(&config, Environment::default());
         for round in 1..rounds {
             let before = server.seen().len();
             let asked = metadata.ask(EC2, seconds(3), Again::Never);
@@ -827,7 +826,7 @@ fn a_token_that_is_refused_once_does_not_end_the_asking_for_spot_notices() {
         }
     });
     let config = config(&server.url(), "");
-    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    let mut metadata = metadata_of(&config, Environment::default());
     let asked = metadata.ask(EC2, seconds(3), Again::Never);
     assert!(error_of(&asked, "ec2").contains("401"), "{asked:?}");
     assert!(metadata.has_spot_notices());
@@ -874,7 +873,7 @@ fn features_that_meta_names_are_read_over_http() {
     );
     let server = Server::saying(200, "", &document(&meta));
     let config = config(&server.url(), "");
-    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    let mut metadata = metadata_of(&config, Environment::default());
     let asked = metadata.ask(OPENSTACK, seconds(3), Again::Yes);
     answer_of(&asked, MACHINE_FEATURES);
 
@@ -948,7 +947,7 @@ fn what_is_no_value_replaces_none_that_is_known() {
     for case in cases {
         let features = Features::saying(&known);
         let config = features.config();
-        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        let mut metadata = metadata_of(&config, Environment::default());
         metadata.ask(&[], seconds(3), Again::Never);
         assert_eq!(metadata.limits()[0].when, When::At(1_795_430_460));
         features.now_say(case);
@@ -960,7 +959,7 @@ fn what_is_no_value_replaces_none_that_is_known() {
         assert_eq!(limits[0].when, When::At(1_795_430_460), "{case:?}");
         assert_eq!(metadata.grace(), seconds(900), "{case:?}");
         // Nor, after a restart, what another process found out.
-        let mut later = Metadata::with_environment(&config, Environment::default());
+        let mut later = metadata_of(&config, Environment::default());
         later.ask(&[], seconds(3), Again::Never);
         assert!(!later.has_heard_of(ORIGIN), "{case:?}");
     }
@@ -976,7 +975,7 @@ fn a_404_takes_a_limit_back_where_the_service_vouches_for_it() {
     for case in cases {
         let features = Features::saying(&[(END, 200, "1795430460")]);
         let config = features.config();
-        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        let mut metadata = metadata_of(&config, Environment::default());
         metadata.ask(&[], seconds(3), Again::Never);
         assert_eq!(metadata.limits().len(), 1);
         features.now_say(case);
@@ -1003,7 +1002,7 @@ fn the_service_and_features_at_a_url_share_one_request_a_round() {
         both.url()
     );
     let config = config(&both.url(), &places);
-    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    let mut metadata = metadata_of(&config, Environment::default());
     metadata.ask_again(seconds(3));
     let first = both.seen().len();
     assert_eq!(first, 10, "{:?}", both.asked_for());
@@ -1047,7 +1046,7 @@ fn a_wall_limit_is_of_one_job_whenever_it_is_read() {
         let features = Features::saying(&of_old);
         let place = format!("jobfeatures = \"{}/mf/\"", features.server.url());
         let config = config(&features.server.url(), &format!("sources = []\n{place}"));
-        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        let mut metadata = metadata_of(&config, Environment::default());
         metadata.ask_again(seconds(3));
         features.now_say(case);
         let mut ends = Vec::new();
@@ -1076,7 +1075,7 @@ fn what_changes_at_a_url_is_heard_of_within_four_requests() {
     for (change, expected) in changes {
         let features = Features::saying(&start);
         let config = features.config();
-        let mut metadata = Metadata::with_environment(&config, Environment::default());
+        let mut metadata = metadata_of(&config, Environment::default());
         metadata.ask_again(seconds(3));
         features.now_say(change);
         let before = features.server.seen().len();
@@ -1123,7 +1122,7 @@ fn features_that_meta_no_longer_names_are_forgotten() {
         respond(stream, 200, "", &document(meta))
     });
     let config = config(&server.url(), "");
-    let mut metadata = Metadata::with_environment(&config, Environment::default());
+    let mut metadata = metadata_of(&config, Environment::default());
     metadata.ask(OPENSTACK, seconds(3), Again::Yes);
     assert_eq!(metadata.limits().len(), 1);
     metadata.ask(OPENSTACK, seconds(3), Again::Yes);
@@ -1141,7 +1140,7 @@ fn features_are_found_by_the_environment_although_nobody_else_answers() {
     };
     let refusing = Refusing::new();
     let config = config(&refusing.url(), "");
-    let mut metadata = Metadata::with_environment(&config, environment);
+    let mut metadata = metadata_of(&config, environment);
     let asked = metadata.ask(BOTH, seconds(1), Again::Yes);
     assert_eq!(
         of(&asked, MACHINE_FEATURES).place,
@@ -1172,7 +1171,7 @@ fn a_place_that_fails_is_a_warning_and_does_not_cost_the_other() {
     for place in &places {
         let with_job = |job: &str| {
             let (machine, job) = (Some(place.clone()), Some(job.to_string()));
-            Metadata::with_environment(&config, Environment { machine, job })
+            metadata_of(&config, Environment { machine, job })
         };
         let mut metadata = with_job(&job.display().to_string());
         for round in 0..3 {
@@ -1210,7 +1209,7 @@ fn the_directory_that_vmstage_publishes_is_not_read() {
     };
     let refusing = Refusing::new();
     let config = config(&refusing.url(), "");
-    let mut metadata = Metadata::with_environment(&config, environment);
+    let mut metadata = metadata_of(&config, environment);
     let asked = metadata.ask(&[], seconds(1), Again::Yes);
     std::fs::remove_dir_all(&own).unwrap();
     let error = error_of(&asked, MACHINE_FEATURES);
