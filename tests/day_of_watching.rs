@@ -1,5 +1,6 @@
 //! A day of `watch` with a fast clock: what it asks of the services, and its memory.
-//! In a process of its own, whose memory nobody else uses: the services are in another.
+//! The watch has a process of its own, whose memory nothing else uses, and the services
+//! have another.
 
 mod common;
 #[path = "metadata/server.rs"]
@@ -7,7 +8,7 @@ mod server;
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{self, Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
@@ -18,13 +19,35 @@ use vmstage::status::Status;
 use vmstage::watch::{Moment, Watch};
 
 fn main() -> ExitCode {
-    if let Some(cloud) = std::env::var_os("VMSTAGE_TEST_CLOUD") {
-        serve(cloud.to_str().unwrap());
-    }
+    play_a_part();
     common::run(&[(
         "a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour",
         a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour,
     )])
+}
+
+/// Names the part of a day that a process plays which this test has started.
+const PART: &str = "VMSTAGE_TEST_PART";
+const WATCH: &str = "watch";
+
+/// Does what a child process of this test is there for, and ends it. Returns in any
+/// other process.
+fn play_a_part() {
+    match std::env::var(PART).as_deref() {
+        Err(_) => {}
+        Ok(WATCH) => {
+            CLOUDS.into_iter().for_each(a_day_on);
+            process::exit(0)
+        }
+        Ok(cloud) => serve(cloud),
+    }
+}
+
+/// This program as a process that plays this part.
+fn playing(part: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(PART, part);
+    command
 }
 
 const HOUR: u64 = 3600;
@@ -41,11 +64,7 @@ struct Cloud {
 
 impl Cloud {
     fn start(cloud: &str) -> Cloud {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .env("VMSTAGE_TEST_CLOUD", cloud)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut process = playing(cloud).stdout(Stdio::piped()).spawn().unwrap();
         let mut url = String::new();
         let mut said = BufReader::new(process.stdout.take().unwrap());
         said.read_line(&mut url).unwrap();
@@ -118,9 +137,10 @@ fn a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour()
         let none = None::<&str>;
         mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), none).unwrap();
     }
-    for cloud in CLOUDS {
-        a_day_on(cloud);
-    }
+    let day = playing(WATCH).output().unwrap();
+    print!("{}", String::from_utf8_lossy(&day.stdout));
+    let error = String::from_utf8_lossy(&day.stderr);
+    assert!(day.status.success(), "{}: {error}", day.status);
 }
 
 fn a_day_on(name: &str) {
