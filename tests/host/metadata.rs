@@ -1,9 +1,5 @@
 //! Asking metadata services that answer as Nova and EC2 do, and such that misbehave.
 
-#[path = "../common/mod.rs"]
-mod common;
-mod server;
-
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
@@ -13,8 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::program;
-use server::{BlackHole, Refusing, Request, Server, Then, begin, nova, respond, trickle};
+use crate::common::program;
+use crate::server::{BlackHole, Refusing, Request, Server, Then, begin, nova, respond, trickle};
 use vmstage::config::{Config, Source};
 use vmstage::deadline::decide::decide;
 use vmstage::deadline::limit::When;

@@ -2,37 +2,28 @@
 //! The watch has a process of its own, whose memory nothing else uses, and the services
 //! have another.
 
-mod common;
-#[path = "metadata/server.rs"]
-mod server;
-
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{self, Child, Command, ExitCode, Stdio};
+use std::process::{self, Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::common::private_mounts;
+use crate::server::{Request, Server, Then, respond};
 use nix::mount::{MsFlags, mount};
-use server::{Request, Server, Then, respond};
 use vmstage::config::Config;
 use vmstage::http::Client;
 use vmstage::status::Status;
 use vmstage::watch::{Moment, Watch};
 
-fn main() -> ExitCode {
-    play_a_part();
-    common::run(&[(
-        "a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour",
-        a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour,
-    )])
-}
+claims![a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour];
 
-/// Names the part of a day that a process plays which this test has started.
+/// Names the part of the day that a child process of this claim plays.
 const PART: &str = "VMSTAGE_TEST_PART";
 const WATCH: &str = "watch";
 
-/// Does what a child process of this test is there for, and ends it. Returns in any
+/// Does what a child process of this claim is there for, and ends it. Returns in any
 /// other process.
-fn play_a_part() {
+pub fn play_a_part() {
     match std::env::var(PART).as_deref() {
         Err(_) => {}
         Ok(WATCH) => {
@@ -132,7 +123,7 @@ fn memory_kib() -> (u64, u64) {
 }
 
 fn a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour() {
-    common::private_mounts();
+    private_mounts();
     for place in ["/run", "/var/lib", "/etc"] {
         let none = None::<&str>;
         mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), none).unwrap();
