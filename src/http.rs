@@ -322,7 +322,11 @@ mod tests {
     fn an_address_is_taken_as_it_is() {
         let resolve = |uri: &'static str| {
             let config = Agent::config_builder().build();
-            let found = Direct(|_, _, _| Err(ErrorKind::Unsupported.into())).resolve(&Uri::from_static(uri), &config, NextTimeout::default());
+            let found = Direct(|_, _, _| Err(ErrorKind::Unsupported.into())).resolve(
+                &Uri::from_static(uri),
+                &config,
+                NextTimeout::default(),
+            );
             found.unwrap().first().copied().unwrap().to_string()
         };
         assert_eq!(resolve("http://169.254.169.254/x"), "169.254.169.254:80");

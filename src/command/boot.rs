@@ -5,6 +5,7 @@ use std::path::Path;
 use log::{debug, error, info, warn};
 use nix::unistd::geteuid;
 
+use crate::clock;
 use crate::config::Config;
 use crate::deadline::first_boot;
 use crate::deadline::limit::Limit;
@@ -19,7 +20,6 @@ use crate::staging::acquire::acquire;
 use crate::staging::directories::{self, Created, Ready};
 use crate::staging::{self, staged::Staged};
 use crate::status::Status;
-use crate::clock;
 
 use super::configuration;
 

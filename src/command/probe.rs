@@ -16,8 +16,8 @@ use crate::disk::reader::Reader;
 use crate::failure::Failure;
 use crate::host::{Host, mount_table};
 use crate::logging::Notices;
-use crate::staging::staged::find_staged;
 use crate::staging::mount_point;
+use crate::staging::staged::find_staged;
 use crate::status;
 use crate::text;
 

@@ -189,10 +189,13 @@ fn labels_unknown(specs: &[Spec], observed: &Observed, verdicts: &[Verdict]) -> 
 
 /// A disk that hangs may hang whatever else touches it: that is told in any case.
 fn silent(observed: &Observed) -> impl Iterator<Item = String> {
-    let silent = observed.devices.iter().filter_map(|device| match device.content {
-        Content::NoAnswer { after } => Some((&device.node, Reason::NoAnswer(after))),
-        _ => None,
-    });
+    let silent = observed
+        .devices
+        .iter()
+        .filter_map(|device| match device.content {
+            Content::NoAnswer { after } => Some((&device.node, Reason::NoAnswer(after))),
+            _ => None,
+        });
     silent.map(|(node, reason)| format!("{} {reason}", node.display()))
 }
 

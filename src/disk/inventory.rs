@@ -9,8 +9,8 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::host::block_device::Number;
-use crate::host::{Host, kernel_file, sysfs};
 use crate::host::mount_table::{Mount, device_of};
+use crate::host::{Host, kernel_file, sysfs};
 use anyhow::{Context, Result, bail};
 
 /// Where the kernel lists its block devices. Rewritten by the kernel whenever one
@@ -127,7 +127,11 @@ fn parse_partitions(text: &str) -> Vec<BlockDevice> {
 /// The devices that only `/sys/block` has: up to about Linux 5.16 the kernel's list
 /// leaves CD-ROMs out (show_partition in block/genhd.c), and a config drive may be one.
 fn unlisted(host: &Host, listed: &[BlockDevice]) -> Vec<BlockDevice> {
-    let is_listed = |name: &str| listed.iter().any(|device| sysfs::name_of(&device.name) == name);
+    let is_listed = |name: &str| {
+        listed
+            .iter()
+            .any(|device| sysfs::name_of(&device.name) == name)
+    };
     sysfs::entries(&host.path("/sys/block"))
         .into_iter()
         .filter(|name| !is_listed(name))
@@ -214,7 +218,11 @@ fn mount_points_by_device(host: &Host, mounts: &[Mount]) -> BTreeMap<Number, Vec
 /// What the root file system is on: by the device number of `/`, by the mount table
 /// (btrfs has device numbers of its own), and, where the root is an overlay, by what
 /// it lies over.
-fn root_devices(host: &Host, mounts: &[Mount], mounted_on: &BTreeMap<Number, Vec<PathBuf>>) -> BTreeSet<Number> {
+fn root_devices(
+    host: &Host,
+    mounts: &[Mount],
+    mounted_on: &BTreeMap<Number, Vec<PathBuf>>,
+) -> BTreeSet<Number> {
     let root = Path::new("/");
     let layers = mounts
         .iter()

@@ -61,7 +61,10 @@ fn see_that_it_is_blank(host: &Host, blank: &Blank, limit: Limit) -> Result<()> 
             .map_err(|e| format!("cannot have {} alone: {e}", node.display()))?;
         let content = signature::read(&path).content;
         if content != Content::Nothing {
-            return Err(format!("{} was blank and now has {content} on it", node.display()));
+            return Err(format!(
+                "{} was blank and now has {content} on it",
+                node.display()
+            ));
         }
         match signature::is_zero(&path) {
             Ok(true) => Ok(()),

@@ -85,7 +85,11 @@ fn candidates(
 ) -> Vec<(BlockDevice, PathBuf)> {
     let is_label = |spec: &Spec| matches!(spec, Spec::Label(_));
     let by_label = config.devices.iter().any(is_label);
-    let is_named = |number: Number| names.values().any(|named| *named == Named::BlockDevice(number));
+    let is_named = |number: Number| {
+        names
+            .values()
+            .any(|named| *named == Named::BlockDevice(number))
+    };
     let mut devices: Vec<(BlockDevice, PathBuf)> = Vec::new();
     for device in &inventory.devices {
         match &device.node {

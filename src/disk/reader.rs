@@ -165,7 +165,11 @@ impl<'a> Round<'a> {
                 true => STUCK.min(until - now),
                 false => until - now,
             };
-            let said: Vec<BorrowedFd> = self.children.iter().map(|(child, _)| child.as_fd()).collect();
+            let said: Vec<BorrowedFd> = self
+                .children
+                .iter()
+                .map(|(child, _)| child.as_fd())
+                .collect();
             wait_for_any(&said, pause);
             let read = self.take_messages();
             if !read.is_empty() {
@@ -348,9 +352,8 @@ mod tests {
         fs::remove_file(&wanted[3].node).unwrap();
         File::create(&wanted[4].node).unwrap();
         wanted[5].node = PathBuf::from("/dev/null/x");
-        let read = Reader::default().read(&wanted, Zeros::Ignore, Duration::from_secs(5), |_, _| {
-            false
-        });
+        let read =
+            Reader::default().read(&wanted, Zeros::Ignore, Duration::from_secs(5), |_, _| false);
         let failed: Vec<usize> = read
             .iter()
             .enumerate()

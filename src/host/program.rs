@@ -138,7 +138,10 @@ mod tests {
     #[test]
     fn what_a_program_writes_is_kept_with_its_end() {
         let done = sh("echo out; echo err >&2; exit 3", Duration::from_secs(5)).unwrap();
-        assert_eq!((done.stdout.as_str(), done.stderr.as_str()), ("out\n", "err\n"));
+        assert_eq!(
+            (done.stdout.as_str(), done.stderr.as_str()),
+            ("out\n", "err\n")
+        );
         assert_eq!(done.status.code(), Some(3));
     }
 

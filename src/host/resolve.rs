@@ -21,8 +21,6 @@ pub fn addresses(name: &str, port: u16, limit: Duration) -> io::Result<Vec<Socke
     });
     match found {
         Ok(found) => found.map_err(io::Error::other),
-        Err(gave_up) => Err(io::Error::other(format!(
-            "looking up {name}: {gave_up}"
-        ))),
+        Err(gave_up) => Err(io::Error::other(format!("looking up {name}: {gave_up}"))),
     }
 }

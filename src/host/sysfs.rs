@@ -22,7 +22,10 @@ pub(crate) fn disk_of(host: &Host, name: &str) -> String {
         return name;
     }
     // A partition is a directory in its disk's: /sys/block/vdb/vdb1.
-    let disks = fs::read_dir(host.path("/sys/block")).into_iter().flatten().flatten();
+    let disks = fs::read_dir(host.path("/sys/block"))
+        .into_iter()
+        .flatten()
+        .flatten();
     disks
         .filter_map(|entry| entry.file_name().into_string().ok())
         .find(|disk| {

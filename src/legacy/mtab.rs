@@ -156,7 +156,10 @@ fn lock_whole(file: &File) -> bool {
 
 /// Files of processes that were killed before they could remove them.
 fn remove_leftovers(host: &Host) {
-    let etc = fs::read_dir(host.path("/etc")).into_iter().flatten().flatten();
+    let etc = fs::read_dir(host.path("/etc"))
+        .into_iter()
+        .flatten()
+        .flatten();
     for entry in etc {
         let name = entry.file_name();
         let pid = name.to_str().and_then(|name| name.strip_prefix("mtab~"));
@@ -188,7 +191,9 @@ mod tests {
 
     fn lines(root: &Path) -> usize {
         let mtab = fs::read_to_string(root.join("etc/mtab")).unwrap();
-        mtab.lines().filter(|line| line.starts_with("/dev/vdb /staging")).count()
+        mtab.lines()
+            .filter(|line| line.starts_with("/dev/vdb /staging"))
+            .count()
     }
 
     #[test]
@@ -226,7 +231,11 @@ mod tests {
         let notices = Notices::default();
         record(&host, &mount, &notices);
         assert_eq!(lines(&root), 0);
-        assert!(notices.all()[0].starts_with("cannot lock /etc/mtab"), "{:?}", notices.all());
+        assert!(
+            notices.all()[0].starts_with("cannot lock /etc/mtab"),
+            "{:?}",
+            notices.all()
+        );
         assert!(lock.exists());
         drop(holder.stdin.take());
         holder.wait().unwrap();

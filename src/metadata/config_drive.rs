@@ -86,7 +86,9 @@ fn find(host: &Host, inventory: &Inventory, reader: &mut Reader, limit: Duration
             node: host.path(node),
         })
         .collect();
-    let readings = reader.read(&wanted, Zeros::Ignore, limit, |_, reading| is_labelled(reading));
+    let readings = reader.read(&wanted, Zeros::Ignore, limit, |_, reading| {
+        is_labelled(reading)
+    });
     let is_unreadable = |reading: &&Reading| {
         matches!(
             reading.content,

@@ -253,7 +253,9 @@ impl Snapshot {
         });
         Snapshot {
             devices: kernel_file::read(host.path(inventory::PARTITIONS)).ok(),
-            nodes: fs::metadata(host.path("/dev")).and_then(|dev| dev.modified()).ok(),
+            nodes: fs::metadata(host.path("/dev"))
+                .and_then(|dev| dev.modified())
+                .ok(),
             named: named.collect(),
             mounts,
         }

@@ -132,7 +132,9 @@ impl Attempt<'_> {
             wait::until(left(), RETRY, || {
                 (!is_busy(self.host, self.accepted, self.limit())).then_some(())
             });
-            let content = self.reader.read_one(&self.device(), self.config.device_timeout);
+            let content = self
+                .reader
+                .read_one(&self.device(), self.config.device_timeout);
             if content.content != self.accepted.content() {
                 return Err(Refused::Changed(format!(
                     "while it was in use by something else it became {}",
@@ -146,17 +148,16 @@ impl Attempt<'_> {
     fn once(&mut self) -> Result<(), Refused> {
         self.see_that_nothing_is_on_it()?;
         let options = &self.config.options;
-        let (rehearsed, child) =
-            match rehearse(self.host, self.accepted, options, self.limit()) {
-                Ok(rehearsed) => rehearsed,
-                Err((gave_up, child)) => {
-                    if let Some(child) = child {
-                        let (number, after) = (self.accepted.number(), self.config.device_timeout);
-                        self.reader.leave_alone(number, child, after);
-                    }
-                    return Err(Refused::Device(self.stands_still(&gave_up)));
+        let (rehearsed, child) = match rehearse(self.host, self.accepted, options, self.limit()) {
+            Ok(rehearsed) => rehearsed,
+            Err((gave_up, child)) => {
+                if let Some(child) = child {
+                    let (number, after) = (self.accepted.number(), self.config.device_timeout);
+                    self.reader.leave_alone(number, child, after);
                 }
-            };
+                return Err(Refused::Device(self.stands_still(&gave_up)));
+            }
+        };
         let mounted = match rehearsed {
             Rehearsed::Mounted { driver } => self.mount_with(&driver),
             Rehearsed::Failed(failed) => Err(Refused::System(failed)),
@@ -254,7 +255,9 @@ fn hint(failed: &Failed, accepted: &Accepted) -> Option<String> {
 fn take_back(
     host: &Host,
     accepted: &Accepted,
-    mount_point: &Path, error: anyhow::Error) -> anyhow::Error {
+    mount_point: &Path,
+    error: anyhow::Error,
+) -> anyhow::Error {
     let mounts = mount_table::read(host).unwrap_or_default();
     let is_ours = |mount: &Mount| host.block_number(&mount.source) == Some(accepted.number());
     match mount_table::on(&mounts, mount_point) {

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 
 use crate::config::MountPoint;
-use crate::host::block_device::kind_in_words;
 use crate::host::Host;
+use crate::host::block_device::kind_in_words;
 use crate::host::mount_table;
 use crate::logging::Notices;
 

@@ -25,7 +25,9 @@ use crate::host::{Host, namespace};
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Rehearsed {
     /// The kernel has the device in use for as long as the child is there.
-    Mounted { driver: String },
+    Mounted {
+        driver: String,
+    },
     Failed(Failed),
     /// This kernel has no driver for it.
     NoDriver,

@@ -148,8 +148,9 @@ pub(crate) fn find_staged(
             mounts_now = mount_table::read(host)?;
             let there = mount_table::on(&mounts_now, &mount_point)
                 .filter(|mount| mount.filesystem != AUTOMOUNT);
-            let there = there
-                .with_context(|| format!("nothing is mounted on {} any more", mount_point.display()))?;
+            let there = there.with_context(|| {
+                format!("nothing is mounted on {} any more", mount_point.display())
+            })?;
             (there, mounts_now.as_slice())
         }
         _ => (mount, mounts),
@@ -200,7 +201,9 @@ const AUTOMOUNT: &str = "autofs";
 fn mount_on_demand(host: &Host, mount_point: &Path) -> Result<()> {
     let path = host.path(mount_point);
     let opened = bounded::run(Limit::after(MOST), &[], || {
-        open_directory(&path).map(drop).map_err(|e| format!("{e:#}"))
+        open_directory(&path)
+            .map(drop)
+            .map_err(|e| format!("{e:#}"))
     });
     opened
         .map_err(anyhow::Error::from)
