@@ -10,6 +10,7 @@
 // Each test binary uses its part of this.
 #![allow(dead_code, unused_imports)]
 
+mod faulty_disk;
 mod image;
 mod loop_device;
 mod machine;
@@ -28,6 +29,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
+pub use faulty_disk::{Fault, FaultyDisk};
 pub use image::Image;
 pub use loop_device::{Attach, LoopDevice};
 pub use machine::{CONDOR, Disk, Machine, Running, Tree};
