@@ -11,6 +11,8 @@ mod choosing;
 mod commands;
 mod config_drive;
 mod directories;
+mod faulty_disk;
+mod hanging;
 mod init;
 mod metadata;
 mod network;
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         config_drive::CLAIMS,
         metadata::CLAIMS,
         network::CLAIMS,
+        faulty_disk::CLAIMS,
+        hanging::CLAIMS,
         init::sysv::CLAIMS,
         init::rc_local::CLAIMS,
         init::units::CLAIMS,
