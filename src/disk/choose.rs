@@ -160,7 +160,11 @@ pub fn choose(specs: &[Spec], observed: &Observed) -> Choice {
     choice
         .warnings
         .extend(labels_unknown(specs, observed, &choice.verdicts));
-    choice.warnings.extend(silent(observed));
+    // A disk that hangs may hang whatever else touches it: that is told in any case.
+    let silent = silent(observed);
+    choice
+        .warnings
+        .extend(silent.map(|(device, reason)| format!("{} {reason}", device.node.display())));
     choice
 }
 
@@ -187,16 +191,15 @@ fn labels_unknown(specs: &[Spec], observed: &Observed, verdicts: &[Verdict]) -> 
         .collect()
 }
 
-/// A disk that hangs may hang whatever else touches it: that is told in any case.
-fn silent(observed: &Observed) -> impl Iterator<Item = String> {
-    let silent = observed
+/// The devices that do not answer, with the reason that this is.
+fn silent(observed: &Observed) -> impl Iterator<Item = (&Observation, Reason)> {
+    observed
         .devices
         .iter()
         .filter_map(|device| match device.content {
-            Content::NoAnswer { after } => Some((&device.node, Reason::NoAnswer(after))),
+            Content::NoAnswer { after } => Some((device, Reason::NoAnswer(after))),
             _ => None,
-        });
-    silent.map(|(node, reason)| format!("{} {reason}", node.display()))
+        })
 }
 
 type Judged = (Option<PathBuf>, Judgement);
@@ -207,7 +210,13 @@ fn judge_label(label: &str, observed: &Observed, warnings: &mut Vec<String>) -> 
         .iter()
         .filter(|device| device.content.label() == Some(label))
         .collect();
-    if labelled.is_empty() {
+    // Nobody knows whether one of these has it.
+    let silent = silent(observed).map(|(device, reason)| {
+        let node = device.node.clone();
+        (Some(node), Judgement::Rejected(reason))
+    });
+    let silent: Vec<Judged> = silent.collect();
+    if labelled.is_empty() && silent.is_empty() {
         return vec![(None, Judgement::Absent)];
     }
     labelled.sort_by_key(|device| (is_volume(device), natural_order(&device.node)));
@@ -233,6 +242,7 @@ fn judge_label(label: &str, observed: &Observed, warnings: &mut Vec<String>) -> 
         };
         judged.push((Some(device.node.clone()), judgement));
     }
+    judged.extend(silent);
     judged
 }
 
@@ -745,6 +755,30 @@ mod tests {
             assert_eq!(choice.warnings.len(), warnings, "{:?}", choice.warnings);
             assert!(choice.warnings.iter().all(|w| w.starts_with("/dev/vdc ")));
         }
+    }
+
+    #[test]
+    fn a_device_that_does_not_answer_is_rejected_under_every_spec_and_told_of() {
+        let after = std::time::Duration::from_secs(10);
+        let hung = |node| device(node, Content::NoAnswer { after });
+        let choice = choose(
+            &specs(&["LABEL=ephemeral0", "/dev/vdc", "/dev/vdb"]),
+            &observed(vec![hung("/dev/vdc"), device("/dev/vdb", ext4(None))]),
+        );
+        let said: Vec<String> = choice.verdicts.iter().map(Verdict::to_string).collect();
+        let words = "does not answer (reading it was given up after 10.0s)";
+        assert_eq!(
+            said,
+            [
+                format!("LABEL=ephemeral0: /dev/vdc {words}"),
+                format!("/dev/vdc {words}"),
+                "/dev/vdb is accepted (ext4)".to_string(),
+            ]
+        );
+        assert_eq!(choice.warnings, [format!("/dev/vdc {words}")]);
+        // Whoever needs it or not.
+        let unrelated = choose(&specs(&["/dev/vdb"]), &observed(vec![hung("/dev/vdc")]));
+        assert_eq!(unrelated.warnings.len(), 1);
     }
 
     #[test]

@@ -281,11 +281,8 @@ impl Image {
         Image { size, blocks }
     }
 
-    pub fn sized_ext(mebibytes: u64, kind: &str, label: &str, options: &[&str]) -> Image {
-        let lazy = "lazy_itable_init=0,root_owner=0:0";
-        let mut words = vec!["mke2fs", "-q", "-F", "-t", kind, "-E", lazy, "-L", label];
-        words.extend(options);
-        Image::made_once(mebibytes, &words)
+    pub fn size(&self) -> u64 {
+        self.size
     }
 
     /// A number that is another when the content is.
