@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use server::{Request, Server, Then, respond};
+use vmstage::clock::Now;
 use vmstage::config::Config;
 use vmstage::host::Host;
 use vmstage::http::Client;
 use vmstage::status::Status;
-use vmstage::watch::{Moment, Watch};
+use vmstage::watch::Watch;
 
 fn main() -> ExitCode {
     if let Some(cloud) = std::env::var_os("VMSTAGE_TEST_CLOUD") {
@@ -135,7 +136,7 @@ fn a_day_on(name: &str) {
     );
     let config = Config::parse(&text).unwrap();
     Status::begin(&HOST).write(&HOST).unwrap();
-    let moment = |second: u64| Moment {
+    let moment = |second: u64| Now {
         wall: START + second,
         uptime: Duration::from_secs(HOUR + second),
     };

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use server::{Server, respond};
+use vmstage::clock::Now;
 use vmstage::config::Config;
 use vmstage::host::{Host, program};
 use vmstage::status::Status;
-use vmstage::watch::{Moment, Watch};
+use vmstage::watch::Watch;
 
 claims!(
     another_source_with_another_id_does_not_renew_a_lease,
@@ -47,8 +48,8 @@ fn machine() {
 }
 
 /// So many seconds after a start, `up` seconds after booting.
-fn moment(up: u64, second: u64) -> Moment {
-    Moment {
+fn moment(up: u64, second: u64) -> Now {
+    Now {
         wall: START + second,
         uptime: Duration::from_secs(up + second),
     }
@@ -168,7 +169,7 @@ fn ended_by(configuration: &str, wall: impl Fn(u64) -> u64, watches: &[Range<u64
     nothing_is_really_ended();
     let text = format!("[deadline]\naction = \"poweroff\"\n{configuration}");
     let config = Config::parse(&text).unwrap();
-    let moment = |up: u64| Moment {
+    let moment = |up: u64| Now {
         wall: wall(up),
         uptime: Duration::from_secs(up),
     };

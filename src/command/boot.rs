@@ -7,12 +7,12 @@ use log::{debug, error, info, warn};
 use nix::unistd::geteuid;
 
 use crate::config::{Config, Staging};
-use crate::deadline::first_boot;
 use crate::deadline::limit::Limit;
 use crate::disk::choose::{Choice, FoundBy};
 use crate::failure::Failure;
 use crate::host::{Host, locks, mount_table};
 use crate::legacy::mtab;
+use crate::logging;
 use crate::metadata::{Again, Asked, Metadata};
 use crate::report;
 use crate::staging::acquire::Search;
@@ -20,7 +20,6 @@ use crate::staging::directories::{self, Created, Ready};
 use crate::staging::mount::{MountError, Staged, find_staged, mount};
 use crate::staging::mount_point;
 use crate::status::Status;
-use crate::{clock, logging};
 
 use super::configuration;
 
@@ -187,7 +186,7 @@ fn find_deadline(host: &Host, config: &Config, status: &mut Status) {
     let asked = metadata.ask(
         &config.metadata.sources,
         config.metadata.timeout,
-        Again::by_uptime(clock::uptime()),
+        Again::by_uptime(host.now().uptime),
     );
     let answered = asked.iter().any(|asked| asked.result.is_ok());
     for asked in &asked {
@@ -210,15 +209,15 @@ fn find_deadline(host: &Host, config: &Config, status: &mut Status) {
         .instance
         .as_ref()
         .and_then(|instance| instance.id.clone());
-    let now = first_boot::Now {
-        unix: clock::now(),
-        uptime: clock::uptime(),
-        boot_id: status.boot_id.clone(),
-    };
     // An earlier run of this boot may have found one, and its source be silent now.
     let earlier = status.deadline.as_ref();
     let held = earlier.filter(|deadline| !metadata.has_heard_of(&deadline.origin));
-    let (decision, warnings) = metadata.decide(held.map(Limit::held), id.as_deref(), &now);
+    let (decision, warnings) = metadata.decide(
+        held.map(Limit::held),
+        id.as_deref(),
+        &status.boot_id,
+        host.now(),
+    );
     warnings.iter().for_each(|warning| warn!("{warning}"));
     let deadline = decision.deadline.as_ref();
     status.deadline = deadline.map(|deadline| deadline.published(config.deadline.action));

@@ -42,7 +42,7 @@ pub fn run(
         status.error = Some(gone.to_string());
     }
     let text = match format {
-        StatusFormat::Text => text(&status, clock::now()),
+        StatusFormat::Text => text(&status, clock::wall()),
         StatusFormat::Json => {
             serde_json::to_string_pretty(&status).context("cannot write JSON")? + "\n"
         }

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::host::{Host, locks};
 use crate::logging;
 use crate::report::{self, systemd};
-use crate::watch::{Moment, Watch};
+use crate::watch::Watch;
 
 use super::configuration;
 
@@ -38,10 +38,10 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
     report::note("the service manager", systemd::watching());
     let mut carried = None;
     loop {
-        let mut watch = Watch::start(host, &config, Moment::read());
+        let mut watch = Watch::start(host, &config, host.now());
         watch.carry_on(carried.take());
         while !stop.load(Ordering::Relaxed) && !reload.load(Ordering::Relaxed) {
-            watch.tick(Moment::read());
+            watch.tick(host.now());
             sleep(TICK);
         }
         if stop.load(Ordering::Relaxed) {

@@ -9,6 +9,7 @@ pub mod kernel_calls;
 pub mod kernel_file;
 pub mod locks;
 pub mod mount_table;
+mod now;
 pub mod program;
 #[cfg(test)]
 pub(crate) mod tree;

@@ -101,7 +101,7 @@ fn wait_condition(url: &str, status: &Status, caller: &Caller) -> Call {
         Outcome::Ready => "SUCCESS",
         Outcome::Failed => "FAILURE",
     };
-    let reason = console::line(status, clock::now());
+    let reason = console::line(status, clock::wall());
     let staging = status.staging.as_ref();
     let data = staging.map(|staging| staging.mount_point.display().to_string());
     let asks_for = |parameter: &str| {

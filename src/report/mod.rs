@@ -57,7 +57,7 @@ pub fn deadline(host: &Host, status: &Status, config: &Config) {
     }
     publish_files(host, status, config);
     if config.report.systemd {
-        let line = console::line(status, clock::now());
+        let line = console::line(status, clock::wall());
         note("the service manager", systemd::text(&line));
     }
 }
@@ -84,7 +84,7 @@ fn publish_files(host: &Host, status: &Status, config: &Config) {
 
 /// The last line of a boot: in the log, and on the console.
 pub fn final_line(host: &Host, status: &Status, config: &Config) {
-    let line = console::line(status, clock::now());
+    let line = console::line(status, clock::wall());
     match status.outcome {
         Outcome::Ready => info!("{line}"),
         Outcome::Failed => error!("{line}"),

@@ -15,9 +15,9 @@ use std::time::Duration;
 use log::{info, warn};
 
 use crate::backoff::{jitter, wait_before_next_try};
+use crate::clock::Now;
 use crate::config::Config;
 use crate::deadline::decide::Deadline;
-use crate::deadline::first_boot;
 use crate::deadline::limit::IgnoredLimit;
 use crate::deadline::limit::Limit;
 use crate::host::Host;
@@ -28,7 +28,6 @@ use crate::status::{self, Status};
 use crate::{clock, logging};
 
 use drain::Drain;
-pub use due::Moment;
 use due::{Step, Trust, due};
 use progress::Progress;
 
@@ -36,15 +35,6 @@ use progress::Progress;
 fn longest_wait(asked: &[Asked]) -> Duration {
     let waits = asked.iter().filter_map(|asked| asked.retry_after);
     waits.max().unwrap_or_default()
-}
-
-impl Moment {
-    pub fn read() -> Moment {
-        Moment {
-            wall: clock::now(),
-            uptime: clock::uptime(),
-        }
-    }
 }
 
 /// What is known, what was done, and when there is something to do again.
@@ -84,7 +74,7 @@ type Told = (Option<status::Deadline>, Option<Instance>);
 
 impl<'a> Watch<'a> {
     /// Takes up where `boot`, or a `watch` before this one, left off.
-    pub fn start(host: &'a Host, config: &'a Config, now: Moment) -> Watch<'a> {
+    pub fn start(host: &'a Host, config: &'a Config, now: Now) -> Watch<'a> {
         let status = Status::read(host).ok().flatten();
         let progress = Progress::read(host);
         let mut watch = Watch {
@@ -132,7 +122,7 @@ impl<'a> Watch<'a> {
     }
 
     /// One look at the clocks, and whatever is due by them.
-    pub fn tick(&mut self, now: Moment) {
+    pub fn tick(&mut self, now: Now) {
         let stepped = self.follow_the_clocks(now);
         let asked = self.ask_if_due(now);
         let noticed = self.ask_for_spot_notice_if_due(now);
@@ -147,7 +137,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn ask_if_due(&mut self, now: Moment) -> bool {
+    fn ask_if_due(&mut self, now: Now) -> bool {
         if now.uptime < self.next_ask {
             return false;
         }
@@ -169,7 +159,7 @@ impl<'a> Watch<'a> {
         true
     }
 
-    fn plan_to_ask_again(&mut self, asked: &[Asked], now: Moment) {
+    fn plan_to_ask_again(&mut self, asked: &[Asked], now: Now) {
         let wait = longest_wait(asked);
         self.next_ask = now.uptime + schedule::next_ask(jitter()).max(wait);
         // The service was asked for a notice as well, or wants to be left alone.
@@ -179,7 +169,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn ask_for_spot_notice_if_due(&mut self, now: Moment) -> bool {
+    fn ask_for_spot_notice_if_due(&mut self, now: Now) -> bool {
         if !self.metadata.has_spot_notices() || now.uptime < self.next_spot {
             return false;
         }
@@ -202,20 +192,16 @@ impl<'a> Watch<'a> {
     }
 
     /// Works out the deadline from everything that is known now.
-    fn decide(&mut self, now: Moment) {
+    fn decide(&mut self, now: Now) {
         self.hold(now);
         let id = self
             .instance
             .as_ref()
             .and_then(|instance| instance.id.clone());
-        let now_here = first_boot::Now {
-            unix: now.wall,
-            uptime: now.uptime,
-            boot_id: self.progress.boot_id().into(),
-        };
+        let boot_id = self.progress.boot_id();
         let (decision, warnings) =
             self.metadata
-                .decide(self.held.clone(), id.as_deref(), &now_here);
+                .decide(self.held.clone(), id.as_deref(), boot_id, now);
         warnings
             .iter()
             .for_each(|warning| logging::warn_once(warning));
@@ -227,7 +213,7 @@ impl<'a> Watch<'a> {
     /// Holds on to what the status says, which `boot` may write after this has started,
     /// for as long as the source that said so is silent. What the image or a lifetime
     /// says is worked out anew, by a clock that may have been set since.
-    fn hold(&mut self, now: Moment) {
+    fn hold(&mut self, now: Now) {
         let Ok(Some(status)) = Status::read(self.host) else {
             return;
         };
@@ -245,7 +231,7 @@ impl<'a> Watch<'a> {
     }
 
     /// In Unix seconds by the clock as it is now; None where it has not been set.
-    fn clock_set_at(&self, now: Moment) -> Option<u64> {
+    fn clock_set_at(&self, now: Now) -> Option<u64> {
         let since_then = now
             .uptime
             .as_secs()
@@ -254,7 +240,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Says whether the wall clock was set, also while no `watch` was running.
-    fn follow_the_clocks(&mut self, now: Moment) -> bool {
+    fn follow_the_clocks(&mut self, now: Now) -> bool {
         let stepped = self.trust.notice(now);
         let mut done = self.progress.done.clone();
         if let Some(step) = stepped {
@@ -265,7 +251,7 @@ impl<'a> Watch<'a> {
         stepped.is_some()
     }
 
-    fn say_how_it_moved(&self, new: Option<&Deadline>, now: Moment) {
+    fn say_how_it_moved(&self, new: Option<&Deadline>, now: Now) {
         let drained = self.progress.has_drained();
         match (&self.deadline, new) {
             (Some(old), Some(new)) if old.at == new.at => {}
@@ -325,7 +311,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn act(&mut self, now: Moment) {
+    fn act(&mut self, now: Now) {
         let Some(deadline) = &self.deadline else {
             self.ordered_off = None;
             return;
@@ -355,7 +341,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn warn_users(&self, now: Moment) {
+    fn warn_users(&self, now: Now) {
         let Some(deadline) = &self.deadline else {
             return;
         };
@@ -376,7 +362,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn power_off(&mut self, now: Moment) {
+    fn power_off(&mut self, now: Now) {
         match self.ordered_off {
             None => {
                 self.ordered_off = Some(now.uptime);
@@ -390,7 +376,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn call_back_if_due(&mut self, now: Moment) {
+    fn call_back_if_due(&mut self, now: Now) {
         let wanted = self.config.callback.url.is_some() && !self.progress.done.called_back;
         let knows_who = self.instance.is_some() || self.has_asked;
         if !wanted || !knows_who || now.uptime < self.next_callback {
