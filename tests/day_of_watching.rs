@@ -17,6 +17,7 @@ use vmstage::clock::Now;
 use vmstage::config::Config;
 use vmstage::host::Host;
 use vmstage::http::Client;
+use vmstage::logging::Notices;
 use vmstage::status::Status;
 use vmstage::watch::Watch;
 
@@ -141,7 +142,8 @@ fn a_day_on(name: &str) {
         uptime: Duration::from_secs(HOUR + second),
     };
     let before = memory_kib();
-    let mut watch = Watch::start(&HOST, &config, moment(0));
+    let notices = Notices::default();
+    let mut watch = Watch::start(&HOST, &notices, &config, moment(0));
     let mut after_an_hour = before;
     for second in 1..=24 * HOUR {
         watch.tick(moment(second));

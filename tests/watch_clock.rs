@@ -17,6 +17,7 @@ use server::{Server, respond};
 use vmstage::clock::Now;
 use vmstage::config::Config;
 use vmstage::host::{Host, program};
+use vmstage::logging::Notices;
 use vmstage::status::Status;
 use vmstage::watch::Watch;
 
@@ -82,7 +83,8 @@ fn another_source_with_another_id_does_not_renew_a_lease() {
         service.url()
     );
     let config = Config::parse(&text).unwrap();
-    let mut watch = Watch::start(&HOST, &config, moment(HOUR, 0));
+    let notices = Notices::default();
+    let mut watch = Watch::start(&HOST, &notices, &config, moment(HOUR, 0));
     (1..300).for_each(|second| watch.tick(moment(HOUR, second)));
     assert_eq!(deadline(), first_boot + 24 * HOUR);
 
@@ -91,7 +93,7 @@ fn another_source_with_another_id_does_not_renew_a_lease() {
     for from in [300, 600] {
         (from..from + 300).for_each(|second| watch.tick(moment(HOUR, second)));
         assert_eq!(deadline(), first_boot + 24 * HOUR);
-        watch = Watch::start(&HOST, &config, moment(HOUR, from + 300));
+        watch = Watch::start(&HOST, &notices, &config, moment(HOUR, from + 300));
     }
     let asked = service.asked_for();
     let ec2 = "GET /latest/meta-data/instance-id".to_string();
@@ -114,7 +116,8 @@ fn an_ec2_that_wants_to_be_left_alone_is() {
     });
     let text = format!("[metadata]\nurl = {:?}\n", service.url());
     let config = Config::parse(&text).unwrap();
-    let mut watch = Watch::start(&HOST, &config, moment(HOUR, 0));
+    let notices = Notices::default();
+    let mut watch = Watch::start(&HOST, &notices, &config, moment(HOUR, 0));
     let mut second = 0;
     let mut asked_in = |minutes: u64, answer: Option<(u16, &'static str)>| {
         *busy.lock().unwrap() = answer;
@@ -174,7 +177,8 @@ fn ended_by(configuration: &str, wall: impl Fn(u64) -> u64, watches: &[Range<u64
         uptime: Duration::from_secs(up),
     };
     watches.iter().find_map(|watched| {
-        let mut watch = Watch::start(&HOST, &config, moment(watched.start));
+        let notices = Notices::default();
+        let mut watch = Watch::start(&HOST, &notices, &config, moment(watched.start));
         (watched.start + 1..watched.end).find(|up| {
             watch.tick(moment(*up));
             Path::new("/run/off").exists()

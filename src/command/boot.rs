@@ -3,7 +3,7 @@
 use std::mem;
 use std::path::Path;
 
-use log::{debug, error, info, warn};
+use log::{debug, error, info};
 use nix::unistd::geteuid;
 
 use crate::config::{Config, Staging};
@@ -12,7 +12,7 @@ use crate::disk::choose::{Choice, FoundBy};
 use crate::failure::Failure;
 use crate::host::{Host, locks, mount_table};
 use crate::legacy::mtab;
-use crate::logging;
+use crate::logging::{self, Notices};
 use crate::metadata::{Again, Asked, Metadata};
 use crate::report;
 use crate::staging::acquire::Search;
@@ -30,6 +30,7 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> u8 {
         error!("boot must be run as root");
         return 1;
     }
+    let notices = Notices::default();
     let (config, wrong) = match configuration::load(host, config_file) {
         Ok(config) => (config, None),
         Err(error) => (Config::without_consumers(), Some(error)),
@@ -40,11 +41,11 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> u8 {
     // Held until the status is written: an earlier boot's has to be there whole.
     let turn = match locks::wait_for_boot(host, config.staging.wait) {
         Ok(turn) => turn,
-        Err(failure) => return without_a_turn(host, &failure, &config),
+        Err(failure) => return without_a_turn(host, &notices, &failure, &config),
     };
     let mut status = Status::begin(host);
     let outcome = match wrong {
-        None => make_ready(&config, &mut status),
+        None => make_ready(&notices, &config, &mut status),
         Some(error) => {
             status.verdicts.clear();
             Err(Failure::Config(error))
@@ -52,22 +53,22 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> u8 {
     };
 
     status.conclude(outcome.as_ref().err());
-    report::outcome(host, &mut status, outcome.as_ref().ok(), &config);
+    report::outcome(host, &notices, &mut status, outcome.as_ref().ok(), &config);
     if outcome.is_ok() {
         // Another boot does not wait for the network.
         drop(turn);
         let told = status.clone();
-        find_deadline(host, &config, &mut status);
+        find_deadline(host, &notices, &config, &mut status);
         if status != told && !report::is_outdated(host, &told) {
-            report::deadline(host, &status, &config);
+            report::deadline(host, &notices, &status, &config);
         }
     }
-    report::final_line(host, &status, &config);
+    report::final_line(host, &notices, &status, &config);
     status.exit_code
 }
 
-fn make_ready(config: &Config, status: &mut Status) -> Result<Ready, Failure> {
-    let staged = stage(&config.staging, status)?;
+fn make_ready(notices: &Notices, config: &Config, status: &mut Status) -> Result<Ready, Failure> {
+    let staged = stage(notices, &config.staging, status)?;
     info!("{staged}");
     mtab::record(&staged);
     status.staging = Some((&staged).into());
@@ -83,7 +84,7 @@ const MOST_CHANGES: usize = 3;
 /// Looks for the scratch disk and mounts it, again whenever a disk or a mount comes or
 /// goes, until it is staged or `staging.wait` is over. What somebody else mounts on the
 /// mount point meanwhile is staged too.
-fn stage(config: &Staging, status: &mut Status) -> Result<Staged, Failure> {
+fn stage(notices: &Notices, config: &Staging, status: &mut Status) -> Result<Staged, Failure> {
     let mount_point = config.mount_point.as_path();
     let mut search = Search::new(config);
     let mut changes = 0;
@@ -97,12 +98,12 @@ fn stage(config: &Staging, status: &mut Status) -> Result<Staged, Failure> {
             return Ok(staged);
         }
         let mut choice = search.look(&mounts)?;
-        let mounted = mount_first_accepted(&mut choice, &mut search, config);
+        let mounted = mount_first_accepted(notices, &mut choice, &mut search, config);
         status.verdicts = choice.verdicts.iter().map(Into::into).collect();
         match mounted {
             Ok(Some(staged)) => return Ok(staged),
             Err(Failure::Changed(text)) if changes < MOST_CHANGES => {
-                warn!("{text}; looking again");
+                notices.warn(format!("{text}; looking again"));
                 changes += 1;
                 continue;
             }
@@ -113,7 +114,7 @@ fn stage(config: &Staging, status: &mut Status) -> Result<Staged, Failure> {
             continue;
         }
         let Some(blank) = search.to_be_formatted(&choice) else {
-            warn_of(&choice);
+            warn_of(notices, &choice);
             return Err(nothing_usable(&search, &choice));
         };
         mount_point::see_that_it_can_be_made(mount_point).map_err(Failure::mount)?;
@@ -124,12 +125,13 @@ fn stage(config: &Staging, status: &mut Status) -> Result<Staged, Failure> {
 /// A device that a label found and that cannot be mounted ends the search: falling
 /// back to a bare name after that could take somebody's volume.
 fn mount_first_accepted(
+    notices: &Notices,
     choice: &mut Choice,
     search: &mut Search,
     config: &Staging,
 ) -> Result<Option<Staged>, Failure> {
     while let Some(accepted) = choice.first_accepted().cloned() {
-        warn_of(choice);
+        warn_of(notices, choice);
         let error = match mount(&accepted, config) {
             Ok(staged) => return Ok(Some(staged)),
             Err(MountError::MountPoint(error)) => return Err(Failure::mount(error)),
@@ -141,14 +143,14 @@ fn mount_first_accepted(
         if found_by == FoundBy::Label {
             return Err(Failure::Mount(error));
         }
-        warn!("{error}; the search goes on");
+        notices.warn(format!("{error}; the search goes on"));
     }
     Ok(None)
 }
 
-fn warn_of(choice: &Choice) {
+fn warn_of(notices: &Notices, choice: &Choice) {
     for warning in &choice.warnings {
-        logging::warn_once(warning);
+        notices.warn_once(warning);
     }
 }
 
@@ -160,10 +162,10 @@ fn nothing_usable(search: &Search, choice: &Choice) -> Failure {
 }
 
 /// The status is that of the boot which has the turn.
-fn without_a_turn(host: &Host, failure: &Failure, config: &Config) -> u8 {
+fn without_a_turn(host: &Host, notices: &Notices, failure: &Failure, config: &Config) -> u8 {
     let mut status = Status::begin_after(host, None);
     status.conclude(Some(failure));
-    report::final_line(host, &status, config);
+    report::final_line(host, notices, &status, config);
     status.exit_code
 }
 
@@ -181,7 +183,7 @@ fn not_as_asked(staged: &Staged, created: &[Created]) -> Failure {
 }
 
 /// Asks who this machine is and when it must be gone. That nobody answers is no failure.
-fn find_deadline(host: &Host, config: &Config, status: &mut Status) {
+fn find_deadline(host: &Host, notices: &Notices, config: &Config, status: &mut Status) {
     let mut metadata = Metadata::new(host, config);
     let asked = metadata.ask(
         &config.metadata.sources,
@@ -194,12 +196,12 @@ fn find_deadline(host: &Host, config: &Config, status: &mut Status) {
             Ok(answer) => {
                 info!("{} answered in {} ms", asked.source, asked.took.as_millis());
                 for warning in &answer.warnings {
-                    warn!("{}: {warning}", asked.source);
+                    notices.warn(format!("{}: {warning}", asked.source));
                 }
             }
             // One cloud has one source: that others do not answer is nothing to warn of.
             Err(error) if answered => debug!("{}: {error}", asked.source),
-            Err(error) => warn!("{}: {error}", asked.source),
+            Err(error) => notices.warn(format!("{}: {error}", asked.source)),
         }
     }
     status.instance = metadata.instance().or(status.instance.take());
@@ -218,9 +220,9 @@ fn find_deadline(host: &Host, config: &Config, status: &mut Status) {
         &status.boot_id,
         host.now(),
     );
-    warnings.iter().for_each(|warning| warn!("{warning}"));
+    warnings.iter().for_each(|warning| notices.warn(warning));
     let deadline = decision.deadline.as_ref();
     status.deadline = deadline.map(|deadline| deadline.published(config.deadline.action));
     status.ignored_limits = decision.ignored;
-    status.warnings = logging::warnings();
+    status.warnings = notices.all();
 }

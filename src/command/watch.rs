@@ -14,7 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use crate::failure::Failure;
 use crate::host::{Host, locks};
-use crate::logging;
+use crate::logging::{self, Notices};
 use crate::report::{self, systemd};
 use crate::watch::Watch;
 
@@ -32,13 +32,14 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
     if config.report.syslog {
         logging::connect(host.path(logging::SOCKET));
     }
+    let notices = Notices::default();
     let _alone = be_the_only_one(host)?;
     let stop = flag(&[SIGTERM, SIGINT])?;
     let reload = flag(&[SIGHUP])?;
-    report::note("the service manager", systemd::watching());
+    report::note(&notices, "the service manager", systemd::watching());
     let mut carried = None;
     loop {
-        let mut watch = Watch::start(host, &config, host.now());
+        let mut watch = Watch::start(host, &notices, &config, host.now());
         watch.carry_on(carried.take());
         while !stop.load(Ordering::Relaxed) && !reload.load(Ordering::Relaxed) {
             watch.tick(host.now());

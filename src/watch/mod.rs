@@ -15,17 +15,18 @@ use std::time::Duration;
 use log::{info, warn};
 
 use crate::backoff::{jitter, wait_before_next_try};
+use crate::clock;
 use crate::clock::Now;
 use crate::config::Config;
 use crate::deadline::decide::Deadline;
 use crate::deadline::limit::IgnoredLimit;
 use crate::deadline::limit::Limit;
 use crate::host::Host;
+use crate::logging::Notices;
 use crate::metadata::Instance;
 use crate::metadata::{Asked, MACHINE_FEATURES, Metadata, NoAnswer};
 use crate::report::{self, callback, terminals};
 use crate::status::{self, Status};
-use crate::{clock, logging};
 
 use drain::Drain;
 use due::{Step, Trust, due};
@@ -40,6 +41,7 @@ fn longest_wait(asked: &[Asked]) -> Duration {
 /// What is known, what was done, and when there is something to do again.
 pub struct Watch<'a> {
     host: &'a Host,
+    notices: &'a Notices,
     config: &'a Config,
     metadata: Metadata<'a>,
     /// The deadline of the status file, until the source that it is from has spoken.
@@ -74,11 +76,12 @@ type Told = (Option<status::Deadline>, Option<Instance>);
 
 impl<'a> Watch<'a> {
     /// Takes up where `boot`, or a `watch` before this one, left off.
-    pub fn start(host: &'a Host, config: &'a Config, now: Now) -> Watch<'a> {
+    pub fn start(host: &'a Host, notices: &'a Notices, config: &'a Config, now: Now) -> Watch<'a> {
         let status = Status::read(host).ok().flatten();
         let progress = Progress::read(host);
         let mut watch = Watch {
             host,
+            notices,
             config,
             metadata: Metadata::new(host, config),
             held: None,
@@ -186,7 +189,8 @@ impl<'a> Watch<'a> {
             // It is the same service.
             let left_alone = now.uptime + retry_after.unwrap_or_default();
             self.next_ask = self.next_ask.max(left_alone);
-            logging::warn_once(&format!("no spot notice can be had: {e}"));
+            self.notices
+                .warn_once(format!("no spot notice can be had: {e}"));
         }
         noticed.is_ok()
     }
@@ -204,7 +208,7 @@ impl<'a> Watch<'a> {
                 .decide(self.held.clone(), id.as_deref(), boot_id, now);
         warnings
             .iter()
-            .for_each(|warning| logging::warn_once(warning));
+            .for_each(|warning| self.notices.warn_once(warning));
         self.ignored = decision.ignored;
         self.say_how_it_moved(decision.deadline.as_ref(), now);
         self.deadline = decision.deadline;
@@ -247,7 +251,7 @@ impl<'a> Watch<'a> {
             info!("the clock was set by {step} s");
             done.clock_set_at = now.uptime.as_secs();
         }
-        self.progress.keep(done, self.trust);
+        self.progress.keep(self.notices, done, self.trust);
         stepped.is_some()
     }
 
@@ -278,10 +282,12 @@ impl<'a> Watch<'a> {
         let read = match Status::read(self.host) {
             // It could not be written the last time: /run was full, say.
             Ok(read) => read.or(self.last_status.take()),
-            Err(e) => return logging::warn_once(&format!("{e:#}")),
+            Err(e) => return self.notices.warn_once(format!("{e:#}")),
         };
         let Some(mut status) = read else {
-            return logging::warn_once("there is no status of this boot to add to");
+            return self
+                .notices
+                .warn_once("there is no status of this boot to add to");
         };
         let deadline = self.deadline.as_ref();
         let written = status.deadline.take();
@@ -291,7 +297,7 @@ impl<'a> Watch<'a> {
         if !self.asked.is_empty() {
             status.sources = self.asked.iter().map(Asked::published).collect();
         }
-        report::note("the status file", status.put(self.host));
+        report::note(self.notices, "the status file", status.put(self.host));
         drop(turn);
         self.last_status = Some(status.clone());
 
@@ -306,7 +312,7 @@ impl<'a> Watch<'a> {
             status.instance.clone(),
         );
         if by_others || self.told.as_ref() != Some(&told) {
-            report::deadline(self.host, &status, self.config);
+            report::deadline(self.host, self.notices, &status, self.config);
             self.told = Some(told);
         }
     }
@@ -327,7 +333,7 @@ impl<'a> Watch<'a> {
             self.trust.lasted(),
         );
         // Before it is done: after a crash in between it is better left out than done twice.
-        self.progress.keep(done, self.trust);
+        self.progress.keep(self.notices, done, self.trust);
         if !steps.contains(&Step::PowerOff) {
             self.ordered_off = None;
         }
@@ -349,6 +355,7 @@ impl<'a> Watch<'a> {
         info!("warning users: {text}");
         if self.config.report.terminals {
             report::note(
+                self.notices,
                 "logged-in users",
                 terminals::write(self.host, &text).map(drop),
             );
@@ -425,6 +432,6 @@ impl<'a> Watch<'a> {
     fn keep_called_back(&mut self) {
         let mut done = self.progress.done.clone();
         done.called_back = true;
-        self.progress.keep(done, self.trust);
+        self.progress.keep(self.notices, done, self.trust);
     }
 }
