@@ -1,8 +1,5 @@
 //! HTTP servers that answer as a test wants, or misbehave.
 
-// Each test binary uses its part of this.
-#![allow(dead_code)]
-
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

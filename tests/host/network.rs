@@ -1,17 +1,13 @@
 //! The whole agent in a network namespace of its own, where 169.254.169.254 is real.
 
-mod common;
-#[path = "metadata/server.rs"]
-mod server;
-
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::{Image, Machine, Running, bind_socket, tool};
+use crate::common::{Image, Machine, Running, bind_socket, tool};
+use crate::server::{BlackHole, Server, respond};
 use nix::sched::{CloneFlags, unshare};
-use server::{BlackHole, Server, respond};
 
 claims!(
     the_deadline_is_asked_for_where_every_cloud_has_it,

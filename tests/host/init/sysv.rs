@@ -6,8 +6,36 @@ use std::path::Path;
 use std::process::Command;
 use std::thread;
 
+use super::guest::{EVERY_SYSTEM, Guest, Stat, System, repository, shipped};
 use crate::common::tool;
-use crate::guest::{EVERY_SYSTEM, Guest, Stat, System, repository, shipped};
+
+claims![
+    start_boots_and_then_starts_watch,
+    watch_is_detached_from_whoever_started_it,
+    a_failed_boot_fails_the_start_and_watch_follows_the_deadline_all_the_same,
+    a_wrong_configuration_fails_the_start_and_leaves_no_watch_and_no_directory,
+    a_second_start_boots_again_but_starts_no_second_watch,
+    a_watch_that_ends_at_once_fails_the_start,
+    a_stale_or_broken_pid_file_is_replaced,
+    a_foreign_process_in_the_pid_file_is_left_alone,
+    stop_ends_watch_and_nothing_else,
+    stopping_what_does_not_run_succeeds,
+    a_watch_that_does_not_end_fails_stop_and_restart,
+    restart_boots_again_and_replaces_watch,
+    try_restart_restarts_only_what_runs,
+    reload_sends_watch_a_hangup,
+    status_has_the_exit_codes_of_lsb,
+    wrong_usage_is_exit_code_2_and_does_nothing,
+    without_root_only_status_works,
+    a_missing_program_is_exit_code_5_and_stop_still_works,
+    on_a_systemd_machine_the_units_are_asked,
+    systemd_itself_can_run_the_script,
+    the_program_itself_starts_reloads_and_stops,
+    a_failed_boot_of_the_program_itself_is_understood,
+    insserv_orders_it_before_condor,
+    chkconfig_orders_it_between_sshd_and_condor,
+    the_scripts_pass_shellcheck,
+];
 
 fn in_every_system(claim: impl Fn(&mut Guest)) {
     for system in EVERY_SYSTEM {
@@ -16,7 +44,7 @@ fn in_every_system(claim: impl Fn(&mut Guest)) {
     }
 }
 
-pub fn start_boots_and_then_starts_watch() {
+fn start_boots_and_then_starts_watch() {
     in_every_system(|guest| {
         let start = guest.service(&["start"]);
         assert_eq!(start.code, Some(0), "{}", start.stdout);
@@ -33,7 +61,7 @@ pub fn start_boots_and_then_starts_watch() {
     });
 }
 
-pub fn watch_is_detached_from_whoever_started_it() {
+fn watch_is_detached_from_whoever_started_it() {
     in_every_system(|guest| {
         // A pipe as descriptor 3, as debconf has it while a package is configured. That
         // the pipeline ends says that watch holds neither.
@@ -63,7 +91,7 @@ pub fn watch_is_detached_from_whoever_started_it() {
     });
 }
 
-pub fn a_failed_boot_fails_the_start_and_watch_follows_the_deadline_all_the_same() {
+fn a_failed_boot_fails_the_start_and_watch_follows_the_deadline_all_the_same() {
     in_every_system(|guest| {
         for boot in [1, 2, 3, 4, 5, 137] {
             guest.answers("boot", &boot.to_string());
@@ -83,7 +111,7 @@ pub fn a_failed_boot_fails_the_start_and_watch_follows_the_deadline_all_the_same
     });
 }
 
-pub fn a_wrong_configuration_fails_the_start_and_leaves_no_watch_and_no_directory() {
+fn a_wrong_configuration_fails_the_start_and_leaves_no_watch_and_no_directory() {
     in_every_system(|guest| {
         let before = guest.tree();
         guest.answers("boot", "6");
@@ -99,7 +127,7 @@ pub fn a_wrong_configuration_fails_the_start_and_leaves_no_watch_and_no_director
     });
 }
 
-pub fn a_second_start_boots_again_but_starts_no_second_watch() {
+fn a_second_start_boots_again_but_starts_no_second_watch() {
     in_every_system(|guest| {
         guest.service(&["start"]);
         let first = guest.watches();
@@ -114,7 +142,7 @@ pub fn a_second_start_boots_again_but_starts_no_second_watch() {
     });
 }
 
-pub fn a_watch_that_ends_at_once_fails_the_start() {
+fn a_watch_that_ends_at_once_fails_the_start() {
     in_every_system(|guest| {
         guest.answers("watch", "ends");
         let start = guest.service(&["start"]);
@@ -127,7 +155,7 @@ pub fn a_watch_that_ends_at_once_fails_the_start() {
     });
 }
 
-pub fn a_stale_or_broken_pid_file_is_replaced() {
+fn a_stale_or_broken_pid_file_is_replaced() {
     in_every_system(|guest| {
         for content in [
             "0\n",
@@ -152,7 +180,7 @@ pub fn a_stale_or_broken_pid_file_is_replaced() {
     });
 }
 
-pub fn a_foreign_process_in_the_pid_file_is_left_alone() {
+fn a_foreign_process_in_the_pid_file_is_left_alone() {
     in_every_system(|guest| {
         // Another program, and another command of the same one.
         let foreign = [
@@ -176,7 +204,7 @@ pub fn a_foreign_process_in_the_pid_file_is_left_alone() {
     });
 }
 
-pub fn stop_ends_watch_and_nothing_else() {
+fn stop_ends_watch_and_nothing_else() {
     in_every_system(|guest| {
         guest.service(&["start"]);
         let bystander = guest.in_background("sleep 1000");
@@ -198,7 +226,7 @@ pub fn stop_ends_watch_and_nothing_else() {
     });
 }
 
-pub fn stopping_what_does_not_run_succeeds() {
+fn stopping_what_does_not_run_succeeds() {
     in_every_system(|guest| {
         let stop = guest.service(&["stop"]);
         assert_eq!(stop.code, Some(0));
@@ -206,7 +234,7 @@ pub fn stopping_what_does_not_run_succeeds() {
     });
 }
 
-pub fn a_watch_that_does_not_end_fails_stop_and_restart() {
+fn a_watch_that_does_not_end_fails_stop_and_restart() {
     let guests = EVERY_SYSTEM.map(Guest::with_init_script);
     for guest in &guests {
         guest.answers("watch", "deaf");
@@ -233,7 +261,7 @@ pub fn a_watch_that_does_not_end_fails_stop_and_restart() {
     }
 }
 
-pub fn restart_boots_again_and_replaces_watch() {
+fn restart_boots_again_and_replaces_watch() {
     in_every_system(|guest| {
         guest.service(&["start"]);
         let first = guest.watches();
@@ -246,7 +274,7 @@ pub fn restart_boots_again_and_replaces_watch() {
     });
 }
 
-pub fn try_restart_restarts_only_what_runs() {
+fn try_restart_restarts_only_what_runs() {
     in_every_system(|guest| {
         for action in ["try-restart", "condrestart"] {
             assert_eq!(guest.service(&[action]).code, Some(0));
@@ -264,7 +292,7 @@ pub fn try_restart_restarts_only_what_runs() {
     });
 }
 
-pub fn reload_sends_watch_a_hangup() {
+fn reload_sends_watch_a_hangup() {
     in_every_system(|guest| {
         for action in ["reload", "force-reload"] {
             assert_eq!(guest.service(&[action]).code, Some(7), "{action}");
@@ -279,7 +307,7 @@ pub fn reload_sends_watch_a_hangup() {
     });
 }
 
-pub fn status_has_the_exit_codes_of_lsb() {
+fn status_has_the_exit_codes_of_lsb() {
     in_every_system(|guest| {
         let expect = |when: &str, cases: &[(i32, i32)]| {
             for (of_program, of_script) in cases {
@@ -301,7 +329,7 @@ pub fn status_has_the_exit_codes_of_lsb() {
     });
 }
 
-pub fn wrong_usage_is_exit_code_2_and_does_nothing() {
+fn wrong_usage_is_exit_code_2_and_does_nothing() {
     in_every_system(|guest| {
         for arguments in [&[][..], &["begin"], &["start", "now"], &["1,start"], &[""]] {
             let outcome = guest.service(arguments);
@@ -317,7 +345,7 @@ pub fn wrong_usage_is_exit_code_2_and_does_nothing() {
     });
 }
 
-pub fn without_root_only_status_works() {
+fn without_root_only_status_works() {
     in_every_system(|guest| {
         guest.service(&["start"]);
         let as_nobody = |action| {
@@ -346,7 +374,7 @@ pub fn without_root_only_status_works() {
     });
 }
 
-pub fn a_missing_program_is_exit_code_5_and_stop_still_works() {
+fn a_missing_program_is_exit_code_5_and_stop_still_works() {
     in_every_system(|guest| {
         guest.service(&["start"]);
         fs::remove_file(guest.path("/usr/sbin/vmstage")).unwrap();
@@ -362,7 +390,7 @@ pub fn a_missing_program_is_exit_code_5_and_stop_still_works() {
 
 const FAKE_SYSTEMCTL: &str = "#!/fake/bash\necho \"$*\" >>/fake/systemctl\nexit 3\n";
 
-pub fn on_a_systemd_machine_the_units_are_asked() {
+fn on_a_systemd_machine_the_units_are_asked() {
     let guest = Guest::with_init_script(System::Debian);
     guest.write_program("/usr/sbin/systemctl", FAKE_SYSTEMCTL);
     fs::create_dir_all(guest.path("/run/systemd/system")).unwrap();
@@ -376,7 +404,7 @@ pub fn on_a_systemd_machine_the_units_are_asked() {
     assert!(guest.calls().is_empty());
 }
 
-pub fn systemd_itself_can_run_the_script() {
+fn systemd_itself_can_run_the_script() {
     let mut guest = Guest::with_init_script(System::Debian);
     guest.write_program("/usr/sbin/systemctl", FAKE_SYSTEMCTL);
     fs::create_dir_all(guest.path("/run/systemd/system")).unwrap();
@@ -387,7 +415,7 @@ pub fn systemd_itself_can_run_the_script() {
 
 /// Debian's insserv, with Debian's idea of `$local_fs` and the like, and scripts that
 /// stand for Debian's and HTCondor's own as far as order goes.
-pub fn insserv_orders_it_before_condor() {
+fn insserv_orders_it_before_condor() {
     let insserv = tool("insserv");
     let etc = Path::new(env!("CARGO_TARGET_TMPDIR")).join("insserv");
     let _ = fs::remove_dir_all(&etc);
@@ -456,7 +484,7 @@ pub fn insserv_orders_it_before_condor() {
     }
 }
 
-pub fn chkconfig_orders_it_between_sshd_and_condor() {
+fn chkconfig_orders_it_between_sshd_and_condor() {
     let script = shipped("sysvinit/vmstage");
     let header = script
         .lines()
@@ -471,7 +499,7 @@ pub fn chkconfig_orders_it_between_sshd_and_condor() {
     assert!(script.contains("\n# description: "), "chkconfig refuses it");
 }
 
-pub fn the_scripts_pass_shellcheck() {
+fn the_scripts_pass_shellcheck() {
     let scripts = ["vmstage", "rc.local.sl", "rc.local.ubuntu"]
         .map(|script| repository("sysvinit").join(script));
     let checked = Command::new(tool("shellcheck"))
@@ -484,7 +512,7 @@ pub fn the_scripts_pass_shellcheck() {
 }
 
 /// Everything above is with a fake; this is with the program itself.
-pub fn the_program_itself_starts_reloads_and_stops() {
+fn the_program_itself_starts_reloads_and_stops() {
     for system in EVERY_SYSTEM {
         eprintln!("on {system:?}");
         let guest = Guest::with_init_script(system);
@@ -522,7 +550,7 @@ pub fn the_program_itself_starts_reloads_and_stops() {
     }
 }
 
-pub fn a_failed_boot_of_the_program_itself_is_understood() {
+fn a_failed_boot_of_the_program_itself_is_understood() {
     let without_a_disk = "[staging]\ndevices = [\"LABEL=no such disk\"]\nwait = \"0s\"\n";
     for system in EVERY_SYSTEM {
         eprintln!("on {system:?}");

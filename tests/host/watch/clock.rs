@@ -1,9 +1,5 @@
 //! `Watch` by a clock of the test's own: hours of ticks in seconds.
 
-mod common;
-#[path = "metadata/server.rs"]
-mod server;
-
 use std::fs::{self, Permissions};
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
@@ -12,8 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
+use crate::common::{private_mounts, skip};
+use crate::server::{Server, respond};
 use nix::mount::{MsFlags, mount};
-use server::{Server, respond};
 use vmstage::clock::Now;
 use vmstage::config::Config;
 use vmstage::host::{Host, program};
@@ -40,7 +37,7 @@ const START: u64 = 1_800_000_000;
 
 /// Directories that are this claim's own, and a status of this boot in them.
 fn machine() {
-    common::private_mounts();
+    private_mounts();
     for place in ["/run", "/var/lib", "/etc"] {
         let none = None::<&str>;
         mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), none).unwrap();
@@ -148,7 +145,7 @@ fn nothing_is_really_ended() {
     let first = std::env::split_paths(&path).find(|directory| directory.is_dir());
     let first = first.filter(|directory| !directory.join("sh").exists());
     let Some(first) = first else {
-        common::skip("the first directory in $PATH is needed for what the scripts run in");
+        skip("the first directory in $PATH is needed for what the scripts run in");
     };
     let (kind, none) = (Some("tmpfs"), None::<&str>);
     mount(kind, &first, kind, MsFlags::empty(), none).unwrap();

@@ -3,8 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::guest::{Guest, System, repository, shipped};
 use crate::common::{skip, tool};
-use crate::guest::{Guest, System, repository, shipped};
+
+claims![
+    systemd_finds_no_fault_with_the_units,
+    boot_waits_for_local_file_systems_and_not_for_the_network,
+    watch_comes_after_boot_and_waits_for_no_network,
+    condor_requires_staging_and_stops_before_it_is_unmounted,
+    the_mount_is_made_for_the_whole_machine,
+    the_boot_unit_is_ready_when_the_program_says_so_and_stays_active,
+    the_watch_unit_restarts_and_lasts_until_the_end_of_a_shutdown,
+];
 
 const SYSTEMD: &str = "/usr/lib/systemd/systemd";
 
@@ -133,7 +143,7 @@ const NEVER_WAITED_FOR: [&str; 9] = [
     "systemd-udev-settle.service",
 ];
 
-pub fn systemd_finds_no_fault_with_the_units() {
+fn systemd_finds_no_fault_with_the_units() {
     let guest = guest_with_units();
     let verify = [
         "systemd-analyze",
@@ -149,7 +159,7 @@ pub fn systemd_finds_no_fault_with_the_units() {
     assert_eq!(verified.code, Some(0));
 }
 
-pub fn boot_waits_for_local_file_systems_and_not_for_the_network() {
+fn boot_waits_for_local_file_systems_and_not_for_the_network() {
     let units = Loaded::by_systemd();
     let first = units.waits_for("vmstage.service");
     assert!(first.contains("local-fs.target"), "{first:?}");
@@ -161,7 +171,7 @@ pub fn boot_waits_for_local_file_systems_and_not_for_the_network() {
     assert!(sysinit.contains("cloud-init.service") && sysinit.contains("networking.service"));
 }
 
-pub fn watch_comes_after_boot_and_waits_for_no_network() {
+fn watch_comes_after_boot_and_waits_for_no_network() {
     let units = Loaded::by_systemd();
     let first = units.waits_for("vmstage-watch.service");
     assert!(first.contains("vmstage.service"), "{first:?}");
@@ -173,7 +183,7 @@ pub fn watch_comes_after_boot_and_waits_for_no_network() {
     }
 }
 
-pub fn condor_requires_staging_and_stops_before_it_is_unmounted() {
+fn condor_requires_staging_and_stops_before_it_is_unmounted() {
     let units = Loaded::by_systemd();
     assert!(
         units
@@ -191,7 +201,7 @@ pub fn condor_requires_staging_and_stops_before_it_is_unmounted() {
     assert!(!requires.contains("staging.mount"), "{requires:?}");
 }
 
-pub fn the_mount_is_made_for_the_whole_machine() {
+fn the_mount_is_made_for_the_whole_machine() {
     // systemd.exec(5): each of these gives the service a mount namespace of its own.
     // RuntimeDirectory= would take the status file away when the unit stops.
     let forbidden = [
@@ -235,7 +245,7 @@ pub fn the_mount_is_made_for_the_whole_machine() {
     }
 }
 
-pub fn the_boot_unit_is_ready_when_the_program_says_so_and_stays_active() {
+fn the_boot_unit_is_ready_when_the_program_says_so_and_stays_active() {
     let units = Loaded::by_systemd();
     let unit = "vmstage.service";
     assert_eq!(units.one(unit, "Type"), "notify");
@@ -257,7 +267,7 @@ pub fn the_boot_unit_is_ready_when_the_program_says_so_and_stays_active() {
     assert!(!shipped("systemd/vmstage.service").contains("\nCondition"));
 }
 
-pub fn the_watch_unit_restarts_and_lasts_until_the_end_of_a_shutdown() {
+fn the_watch_unit_restarts_and_lasts_until_the_end_of_a_shutdown() {
     let units = Loaded::by_systemd();
     let unit = "vmstage-watch.service";
     assert_eq!(units.one(unit, "Type"), "notify");

@@ -1,13 +1,11 @@
 //! Which disk is staged: the binary before real block devices, named as in a guest.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::thread::sleep;
 use std::time::Duration;
 
-use common::{Attach, Image, Machine};
+use crate::common::{Attach, Image, Machine};
 
 claims![
     a_disk_labelled_ephemeral0_is_staged,

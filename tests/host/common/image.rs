@@ -246,10 +246,6 @@ impl Image {
         self
     }
 
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
     pub fn write(&self, path: &Path) {
         let file = File::create_new(path).unwrap();
         file.set_len(self.size).unwrap();

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use nix::errno::Errno;
@@ -15,11 +15,10 @@ use super::tool;
 /// A file as a block device. The kernel detaches it when the last user is gone: this
 /// value, a mount, or a process that has it open; also after a panic or SIGKILL.
 pub struct LoopDevice {
-    device: File,
+    _device: File,
     /// As the kernel calls it: `loop3`.
     pub name: String,
     pub number: (u64, u64),
-    pub file: PathBuf,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -49,17 +48,17 @@ impl LoopDevice {
                 Err(e) => return Err(e),
                 Ok(device) => {
                     return Ok(LoopDevice {
-                        device,
+                        _device: device,
                         name: format!("loop{free}"),
                         number: (MAJOR, free),
-                        file: file.to_path_buf(),
                     });
                 }
             }
         }
     }
 
-    /// The loop devices that the kernel has, attached or not.
+    /// The loop devices that the kernel has, attached or not. For the bench.
+    #[allow(dead_code)]
     pub fn all() -> BTreeSet<u64> {
         let names = fs::read_dir("/sys/block").unwrap();
         names
@@ -71,6 +70,8 @@ impl LoopDevice {
     }
 
     /// Takes away the devices that the kernel has made since; it keeps those in use.
+    /// For the bench.
+    #[allow(dead_code)]
     pub fn remove_unused_but(kept: &BTreeSet<u64>) {
         let control = File::open("/dev/loop-control").unwrap();
         for number in LoopDevice::all().difference(kept) {

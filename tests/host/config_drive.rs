@@ -4,13 +4,11 @@
 //! ext2 here; Nova's own images are read where the kernel can, and said to be unreadable
 //! where it cannot.
 
-mod common;
-
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-use common::{Image, Machine, Outcome, tool};
+use crate::common::{Image, Machine, Outcome, tool};
 use serde_json::Value;
 
 claims!(

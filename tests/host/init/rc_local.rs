@@ -1,6 +1,13 @@
 //! sysvinit/rc.local.sl and sysvinit/rc.local.ubuntu.
 
-use crate::guest::{Guest, Outcome, System, shipped};
+use super::guest::{Guest, Outcome, System, shipped};
+
+claims![
+    rc_local_starts_watch_and_condor_when_ready,
+    rc_local_starts_watch_without_condor_when_boot_failed,
+    rc_local_goes_on_without_watch_and_directories_when_the_configuration_is_wrong,
+    rc_local_goes_on_when_condor_does_not_start,
+];
 
 /// rc.local as the distribution has it, with the snippet pasted in, and what runs it.
 struct RcLocal {
@@ -61,7 +68,7 @@ impl RcLocal {
     }
 }
 
-pub fn rc_local_starts_watch_and_condor_when_ready() {
+fn rc_local_starts_watch_and_condor_when_ready() {
     for rc_local in EVERY_RC_LOCAL {
         let guest = rc_local.guest();
         let outcome = rc_local.run(&guest);
@@ -74,7 +81,7 @@ pub fn rc_local_starts_watch_and_condor_when_ready() {
     }
 }
 
-pub fn rc_local_starts_watch_without_condor_when_boot_failed() {
+fn rc_local_starts_watch_without_condor_when_boot_failed() {
     for rc_local in EVERY_RC_LOCAL {
         for code in [1, 3, 4, 5, 137] {
             let guest = rc_local.guest();
@@ -85,7 +92,7 @@ pub fn rc_local_starts_watch_without_condor_when_boot_failed() {
     }
 }
 
-pub fn rc_local_goes_on_without_watch_and_directories_when_the_configuration_is_wrong() {
+fn rc_local_goes_on_without_watch_and_directories_when_the_configuration_is_wrong() {
     for rc_local in EVERY_RC_LOCAL {
         let guest = rc_local.guest();
         let before = guest.tree();
@@ -103,7 +110,7 @@ fn fails(rc_local: &RcLocal, guest: &Guest, code: i32) {
     assert_eq!(guest.read("/fake/service"), "");
 }
 
-pub fn rc_local_goes_on_when_condor_does_not_start() {
+fn rc_local_goes_on_when_condor_does_not_start() {
     for rc_local in EVERY_RC_LOCAL {
         let guest = rc_local.guest();
         guest.answers("condor", "2");

@@ -1,10 +1,6 @@
 //! The static binary on the oldest kernel it claims, 2.6.18, as the emulator beside
 //! this file imitates it on a modern one, in a guest that looks as those did.
 
-mod common;
-#[path = "metadata/server.rs"]
-mod server;
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::ExitStatusExt;
@@ -19,20 +15,20 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use server::{Refusing, Server, Then};
+use crate::server::{Refusing, Server, Then};
 
-use common::{CONDOR, Disk, Image, Machine, Outcome, Running, need_root, program, skip, tool};
+use crate::common::{
+    CONDOR, Claim, Disk, Image, Machine, Outcome, Running, need_root, program, skip, tool,
+};
 
 /// Each claim is one of every kernel below.
 macro_rules! claims_of_each_kernel {
     ($($claim:ident),+ $(,)?) => {
-        fn main() -> std::process::ExitCode {
-            common::run(&[$(
-                (concat!(stringify!($claim), "_on_2_6_18"), || on(Kernel::VANILLA, $claim)),
-                (concat!(stringify!($claim), "_on_el5"), || on(Kernel::EL5, $claim)),
-                (concat!(stringify!($claim), "_with_the_broken_vdso"), || on(Kernel::BROKEN_VDSO, $claim)),
-            )+])
-        }
+        pub const CLAIMS: &[Claim] = &[$(
+            (claim_name!($claim, "_on_2_6_18"), || on(Kernel::VANILLA, $claim)),
+            (claim_name!($claim, "_on_el5"), || on(Kernel::EL5, $claim)),
+            (claim_name!($claim, "_with_the_broken_vdso"), || on(Kernel::BROKEN_VDSO, $claim)),
+        )+];
     };
 }
 
@@ -484,7 +480,7 @@ fn syscalls() -> &'static [u8] {
 }
 
 fn compile(compiler: &str, options: &[&str], name: &str) -> Vec<u8> {
-    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/old_kernel");
+    let sources = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/host/old_kernel");
     let program = std::env::temp_dir().join(format!("vmstage-{name}-{}", std::process::id()));
     let compiled = Command::new(tool(compiler))
         .args(["-O2", "-Wall", "-Wextra", "-Werror", "-o"])

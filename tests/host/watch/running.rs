@@ -1,10 +1,6 @@
 //! `vmstage watch`, running for real with deadlines seconds ahead. What it would power
 //! the machine off with is a script that only writes down that it was called.
 
-mod common;
-#[path = "metadata/server.rs"]
-mod server;
-
 use std::fs;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,11 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use common::{Image, Machine, Running, tool};
+use crate::common::{Image, Machine, Outcome, Running, tool};
+use crate::server::{Server, respond};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use server::{Server, respond};
 
 claims!(
     users_are_warned_drain_runs_once_and_the_machine_is_ended_at_the_deadline,
@@ -135,7 +131,7 @@ impl Cloud {
     }
 }
 
-fn stop(mut watch: Running) -> common::Outcome {
+fn stop(mut watch: Running) -> Outcome {
     signal(&mut watch, Signal::SIGTERM);
     let start = Instant::now();
     while start.elapsed() < SECONDS(5) && watch.process().try_wait().unwrap().is_none() {

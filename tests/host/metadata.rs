@@ -1,7 +1,5 @@
 //! Asking metadata services that answer as Nova and EC2 do, and such that misbehave.
 
-mod server;
-
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
@@ -11,13 +9,70 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use server::{BlackHole, Refusing, Request, Server, Then, begin, nova, respond, trickle};
+use crate::common::program;
+use crate::server::{BlackHole, Refusing, Request, Server, Then, begin, nova, respond, trickle};
 use vmstage::config::{Config, Source};
 use vmstage::deadline::decide::decide;
 use vmstage::deadline::limit::When;
 use vmstage::host::Host;
 use vmstage::metadata::machine_features::Environment;
 use vmstage::metadata::{Again, Answer, Asked, MACHINE_FEATURES, Metadata};
+
+claims![
+    nova_says_who_the_instance_is,
+    every_recorded_instance_is_understood,
+    an_instance_that_nova_does_not_know_is_asked_for_again_only_early_in_a_boot,
+    once_it_is_known_nova_is_asked_one_question_a_round,
+    no_secret_of_an_instance_is_printed_or_logged,
+    a_refused_connection_is_tried_again_and_said,
+    dropped_packets_do_not_hold_it,
+    a_silent_service_does_not_hold_it,
+    headers_that_come_a_byte_at_a_time_do_not_hold_it,
+    a_body_that_comes_a_byte_at_a_time_does_not_hold_it,
+    a_body_without_end_is_not_read_to_its_end,
+    ten_mebibytes_are_too_many,
+    a_whole_mebibyte_is_not_too_many,
+    html_with_200_is_no_answer,
+    truncated_json_is_no_answer_whether_or_not_the_length_shows_it,
+    what_is_not_http_is_no_answer,
+    wrong_types_and_deep_nesting_cost_what_they_are_in_and_no_more,
+    a_404_early_in_a_boot_becomes_an_answer,
+    a_404_later_is_final,
+    a_500_and_a_connection_that_breaks_are_tried_again,
+    retry_after_is_waited_for,
+    a_retry_after_that_is_too_long_ends_it_at_once_and_is_passed_on_cut_to_ten_minutes,
+    a_redirect_to_another_host_is_not_followed,
+    a_proxy_in_the_environment_changes_nothing,
+    where_nobody_is_there_for_openstack_nobody_is_asked_for_ec2,
+    a_cloud_without_openstack_is_not_waited_for,
+    a_dead_source_does_not_keep_the_next_one_from_its_answer,
+    all_of_it_ends_within_its_time_whatever_is_wrong,
+    a_connection_is_used_again_where_the_service_keeps_it,
+    ec2_is_asked_with_a_token_and_for_the_spot_notice,
+    a_spot_notice_alone_is_one_request_and_can_be_taken_back,
+    a_value_of_ec2_that_cannot_be_had_costs_neither_the_rest_nor_the_spot_notice,
+    a_value_of_ec2_is_asked_for_again_where_the_service_failed_and_not_where_it_refused,
+    a_spot_notice_that_is_refused_costs_nothing_else_and_takes_none_back,
+    a_spot_notice_counts_where_the_rest_of_ec2_does_not_answer,
+    an_expired_token_is_renewed,
+    a_service_that_refuses_every_token_it_gave_is_not_asked_for_ever,
+    where_a_token_is_refused_ec2_is_asked_without,
+    a_token_that_was_refused_is_asked_for_anew_once_a_round,
+    a_token_that_is_refused_once_does_not_end_the_asking_for_spot_notices,
+    what_is_no_token_is_not_sent_back,
+    html_with_200_is_no_instance_id,
+    features_that_meta_names_are_read_over_http,
+    what_is_no_value_replaces_none_that_is_known,
+    a_404_takes_a_limit_back_where_the_service_vouches_for_it,
+    the_service_and_features_at_a_url_share_one_request_a_round,
+    a_wall_limit_is_of_one_job_whenever_it_is_read,
+    what_changes_at_a_url_is_heard_of_within_four_requests,
+    a_place_that_meta_names_writes_no_escape_sequence_and_shows_no_password,
+    features_that_meta_no_longer_names_are_forgotten,
+    features_are_found_by_the_environment_although_nobody_else_answers,
+    a_place_that_fails_is_a_warning_and_does_not_cost_the_other,
+    the_directory_that_vmstage_publishes_is_not_read,
+];
 
 const OPENSTACK: &[Source] = &[Source::Openstack];
 const EC2: &[Source] = &[Source::Ec2];
@@ -69,7 +124,6 @@ fn document(meta: &str) -> Vec<u8> {
 
 // A real Nova.
 
-#[test]
 fn nova_says_who_the_instance_is() {
     let nova = nova("full");
     let asked = ask(&nova.url(), BOTH, Again::Early);
@@ -102,7 +156,6 @@ fn nova_says_who_the_instance_is() {
     );
 }
 
-#[test]
 fn every_recorded_instance_is_understood() {
     for (instance, name) in [
         ("scsi", "vm-2"),
@@ -117,7 +170,6 @@ fn every_recorded_instance_is_understood() {
     }
 }
 
-#[test]
 fn an_instance_that_nova_does_not_know_is_asked_for_again_only_early_in_a_boot() {
     let nova = nova("unknown");
     let asked = ask(&nova.url(), BOTH, Again::Yes);
@@ -132,7 +184,6 @@ fn an_instance_that_nova_does_not_know_is_asked_for_again_only_early_in_a_boot()
     assert!(of(&asked, "ec2").tries > 1, "{asked:?}");
 }
 
-#[test]
 fn once_it_is_known_nova_is_asked_one_question_a_round() {
     let nova = nova("full");
     let config = config(&nova.url(), "");
@@ -147,7 +198,6 @@ fn once_it_is_known_nova_is_asked_one_question_a_round() {
     assert!(!metadata.has_spot_notices());
 }
 
-#[test]
 fn no_secret_of_an_instance_is_printed_or_logged() {
     let nova = nova("full");
     let file = std::env::temp_dir().join(format!("vmstage-secrets-{}.toml", std::process::id()));
@@ -158,7 +208,7 @@ fn no_secret_of_an_instance_is_printed_or_logged() {
     );
     fs::write(&file, settings).unwrap();
     for format in ["table", "json"] {
-        let ran = vmstage()
+        let ran = Command::new(program())
             .args(["-v", "metadata", "--format", format, "--config"])
             .arg(&file)
             .output()
@@ -176,13 +226,6 @@ fn no_secret_of_an_instance_is_printed_or_logged() {
         }
     }
     fs::remove_file(file).unwrap();
-}
-
-fn vmstage() -> Command {
-    match std::env::var_os("VMSTAGE_BIN") {
-        Some(program) => Command::new(program),
-        None => Command::new(env!("CARGO_BIN_EXE_vmstage")),
-    }
 }
 
 // Services that misbehave.
@@ -204,19 +247,16 @@ fn misbehaving(url: &str) -> String {
     error.to_string()
 }
 
-#[test]
 fn a_refused_connection_is_tried_again_and_said() {
     let error = misbehaving(&Refusing::new().url());
     assert!(error.contains("Connection refused"), "{error}");
 }
 
-#[test]
 fn dropped_packets_do_not_hold_it() {
     let error = misbehaving(&BlackHole::new().url());
     assert!(error.contains("nobody answers"), "{error}");
 }
 
-#[test]
 fn a_silent_service_does_not_hold_it() {
     let silent = Server::start(|_, _| {
         thread::sleep(seconds(60));
@@ -226,7 +266,6 @@ fn a_silent_service_does_not_hold_it() {
     assert!(error.contains("no whole answer within "), "{error}");
 }
 
-#[test]
 fn headers_that_come_a_byte_at_a_time_do_not_hold_it() {
     let slow = Server::start(|_, stream| {
         let head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nX-Padding: slow\r\n\r\n{}";
@@ -236,7 +275,6 @@ fn headers_that_come_a_byte_at_a_time_do_not_hold_it() {
     assert!(error.contains("no whole answer within "), "{error}");
 }
 
-#[test]
 fn a_body_that_comes_a_byte_at_a_time_does_not_hold_it() {
     let slow = Server::start(|_, stream| {
         begin(stream, 1000);
@@ -258,7 +296,6 @@ fn pour(stream: &mut TcpStream) -> u32 {
 
 static POURED: AtomicU32 = AtomicU32::new(0);
 
-#[test]
 fn a_body_without_end_is_not_read_to_its_end() {
     let endless = Server::start(|_, stream| {
         stream
@@ -276,7 +313,6 @@ fn a_body_without_end_is_not_read_to_its_end() {
     assert!(poured < 20, "{poured} MiB were taken");
 }
 
-#[test]
 fn ten_mebibytes_are_too_many() {
     let large = Server::start(|_, stream| {
         begin(stream, 10 << 20);
@@ -290,7 +326,6 @@ fn ten_mebibytes_are_too_many() {
     );
 }
 
-#[test]
 fn a_whole_mebibyte_is_not_too_many() {
     let mut body = document("");
     body.resize(1 << 20, b' ');
@@ -301,14 +336,12 @@ fn a_whole_mebibyte_is_not_too_many() {
     );
 }
 
-#[test]
 fn html_with_200_is_no_answer() {
     let html = b"<html><body>starting up</body></html>";
     let error = misbehaving(&Server::saying(200, "Content-Type: application/json\r\n", html).url());
     assert!(error.contains("not a JSON object"), "{error}");
 }
 
-#[test]
 fn truncated_json_is_no_answer_whether_or_not_the_length_shows_it() {
     let half = &document("")[..20];
     let error = misbehaving(&Server::saying(200, "", half).url());
@@ -323,7 +356,6 @@ fn truncated_json_is_no_answer_whether_or_not_the_length_shows_it() {
     assert!(error.contains("cut off"), "{error}");
 }
 
-#[test]
 fn what_is_not_http_is_no_answer() {
     let other = Server::start(|_, stream| {
         stream.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n").unwrap();
@@ -332,7 +364,6 @@ fn what_is_not_http_is_no_answer() {
     misbehaving(&other.url());
 }
 
-#[test]
 fn wrong_types_and_deep_nesting_cost_what_they_are_in_and_no_more() {
     let deep = format!("{}{}", "[".repeat(50_000), "]".repeat(50_000));
     let body = format!(
@@ -367,7 +398,6 @@ fn bad_then_good(times: usize, bad: fn(&mut TcpStream) -> Then) -> Server {
     })
 }
 
-#[test]
 fn a_404_early_in_a_boot_becomes_an_answer() {
     let server = bad_then_good(1, |stream| respond(stream, 404, "", b"<html></html>"));
     let asked = ask(&server.url(), OPENSTACK, Again::Early);
@@ -375,7 +405,6 @@ fn a_404_early_in_a_boot_becomes_an_answer() {
     assert_eq!(of(&asked, "openstack").tries, 2);
 }
 
-#[test]
 fn a_404_later_is_final() {
     let server = bad_then_good(1, |stream| respond(stream, 404, "", b""));
     let asked = ask(&server.url(), OPENSTACK, Again::Yes);
@@ -383,7 +412,6 @@ fn a_404_later_is_final() {
     assert_eq!(server.seen().len(), 1);
 }
 
-#[test]
 fn a_500_and_a_connection_that_breaks_are_tried_again() {
     let failing: [fn(&mut TcpStream) -> Then; 2] = [
         |stream| respond(stream, 500, "", b"<html></html>"),
@@ -397,7 +425,6 @@ fn a_500_and_a_connection_that_breaks_are_tried_again() {
     }
 }
 
-#[test]
 fn retry_after_is_waited_for() {
     let server = bad_then_good(1, |stream| respond(stream, 503, "Retry-After: 2\r\n", b""));
     let asked = ask(&server.url(), OPENSTACK, Again::Yes);
@@ -406,7 +433,6 @@ fn retry_after_is_waited_for() {
     assert!(at[1] - at[0] >= seconds(2), "{:?}", at[1] - at[0]);
 }
 
-#[test]
 fn a_retry_after_that_is_too_long_ends_it_at_once_and_is_passed_on_cut_to_ten_minutes() {
     let server = Server::saying(503, "Retry-After: 18446744073709551615\r\n", b"");
     let start = Instant::now();
@@ -421,7 +447,6 @@ fn a_retry_after_that_is_too_long_ends_it_at_once_and_is_passed_on_cut_to_ten_mi
     );
 }
 
-#[test]
 fn a_redirect_to_another_host_is_not_followed() {
     let other = Server::saying(200, "", &document(""));
     let location = format!("Location: {}{META_DATA}\r\n", other.url());
@@ -435,7 +460,6 @@ fn a_redirect_to_another_host_is_not_followed() {
     assert_eq!(other.connections(), 0);
 }
 
-#[test]
 fn a_proxy_in_the_environment_changes_nothing() {
     let proxy = Server::saying(200, "", &document(""));
     let service = Server::saying(200, "", &document(r#""from": "service""#));
@@ -445,7 +469,7 @@ fn a_proxy_in_the_environment_changes_nothing() {
         service.url()
     );
     fs::write(&file, settings).unwrap();
-    let mut command = vmstage();
+    let mut command = Command::new(program());
     for name in [
         "http_proxy",
         "HTTP_PROXY",
@@ -468,7 +492,6 @@ fn a_proxy_in_the_environment_changes_nothing() {
 
 // Several sources.
 
-#[test]
 fn where_nobody_is_there_for_openstack_nobody_is_asked_for_ec2() {
     let hole = BlackHole::new();
     let start = Instant::now();
@@ -487,7 +510,6 @@ fn where_nobody_is_there_for_openstack_nobody_is_asked_for_ec2() {
     );
 }
 
-#[test]
 fn a_cloud_without_openstack_is_not_waited_for() {
     let server = Server::start(|request, stream| match request.path.as_str() {
         "/latest/meta-data/instance-id" => respond(stream, 200, "", b"i-0123"),
@@ -507,7 +529,6 @@ fn a_cloud_without_openstack_is_not_waited_for() {
     assert!(error_of(&asked, "openstack").contains("404"));
 }
 
-#[test]
 fn a_dead_source_does_not_keep_the_next_one_from_its_answer() {
     // OpenStack's part of it hangs, EC2's does not.
     let server = Server::start(|request, stream| match request.path.as_str() {
@@ -534,7 +555,6 @@ fn a_dead_source_does_not_keep_the_next_one_from_its_answer() {
     assert!(of(&asked, "openstack").tries > 1);
 }
 
-#[test]
 fn all_of_it_ends_within_its_time_whatever_is_wrong() {
     let features = BlackHole::new();
     let server = Server::start(|_, _| {
@@ -559,7 +579,6 @@ fn all_of_it_ends_within_its_time_whatever_is_wrong() {
     );
 }
 
-#[test]
 fn a_connection_is_used_again_where_the_service_keeps_it() {
     let answer =
         |request: &Request, stream: &mut TcpStream, close: &str| match request.path.as_str() {
@@ -606,7 +625,6 @@ fn imds(lasts: usize, spot: &'static str) -> Server {
     })
 }
 
-#[test]
 fn ec2_is_asked_with_a_token_and_for_the_spot_notice() {
     let server = imds(
         100,
@@ -619,7 +637,6 @@ fn ec2_is_asked_with_a_token_and_for_the_spot_notice() {
     assert_eq!(ec2.limits[0].when, When::At(1_795_430_460));
 }
 
-#[test]
 fn a_spot_notice_alone_is_one_request_and_can_be_taken_back() {
     let server = imds(100, "");
     let config = config(&server.url(), "");
@@ -648,7 +665,6 @@ fn ec2_with_one_answer(path: &'static str, status: u16, body: &'static str) -> S
     })
 }
 
-#[test]
 fn a_value_of_ec2_that_cannot_be_had_costs_neither_the_rest_nor_the_spot_notice() {
     let paths = [
         "/latest/meta-data/instance-type",
@@ -669,7 +685,6 @@ fn a_value_of_ec2_that_cannot_be_had_costs_neither_the_rest_nor_the_spot_notice(
     }
 }
 
-#[test]
 fn a_value_of_ec2_is_asked_for_again_where_the_service_failed_and_not_where_it_refused() {
     let path = "/latest/meta-data/instance-type";
     for (status, times) in [(403, 1), (500, 3)] {
@@ -685,7 +700,6 @@ fn a_value_of_ec2_is_asked_for_again_where_the_service_failed_and_not_where_it_r
     }
 }
 
-#[test]
 fn a_spot_notice_that_is_refused_costs_nothing_else_and_takes_none_back() {
     let refused = Arc::new(AtomicU32::new(0));
     let now = refused.clone();
@@ -708,7 +722,6 @@ fn a_spot_notice_that_is_refused_costs_nothing_else_and_takes_none_back() {
     }
 }
 
-#[test]
 fn a_spot_notice_counts_where_the_rest_of_ec2_does_not_answer() {
     let server = ec2_with_one_answer("/latest/meta-data/instance-id", 429, "");
     let config = config(&server.url(), "");
@@ -721,7 +734,6 @@ fn a_spot_notice_counts_where_the_rest_of_ec2_does_not_answer() {
     assert_eq!(metadata.instance(), None);
 }
 
-#[test]
 fn an_expired_token_is_renewed() {
     let server = imds(2, "");
     let asked = ask(&server.url(), EC2, Again::Yes);
@@ -737,7 +749,6 @@ fn an_expired_token_is_renewed() {
     assert_eq!(tokens, 2);
 }
 
-#[test]
 fn a_service_that_refuses_every_token_it_gave_is_not_asked_for_ever() {
     let server = imds(0, "");
     let asked = ask(&server.url(), EC2, Again::Yes);
@@ -745,7 +756,6 @@ fn a_service_that_refuses_every_token_it_gave_is_not_asked_for_ever() {
     assert_eq!(server.seen().len(), 4);
 }
 
-#[test]
 fn where_a_token_is_refused_ec2_is_asked_without() {
     for status in [400, 403, 404, 405, 501] {
         let server = Server::start(move |request, stream| match request.path.as_str() {
@@ -779,7 +789,6 @@ fn ec2_refusing_tokens(times: u32) -> Server {
     })
 }
 
-#[test]
 fn a_token_that_was_refused_is_asked_for_anew_once_a_round() {
     for (refusals, rounds) in [(1, 1), (2, 2), (3, 2), (4, 3)] {
         let server = ec2_refusing_tokens(refusals);
@@ -806,7 +815,6 @@ fn a_token_that_was_refused_is_asked_for_anew_once_a_round() {
     }
 }
 
-#[test]
 fn a_token_that_is_refused_once_does_not_end_the_asking_for_spot_notices() {
     let asked_for = AtomicU32::new(0);
     let server = Server::start(move |request, stream| {
@@ -833,7 +841,6 @@ fn a_token_that_is_refused_once_does_not_end_the_asking_for_spot_notices() {
     metadata.ask_for_spot_notice(seconds(1)).unwrap();
 }
 
-#[test]
 fn what_is_no_token_is_not_sent_back() {
     for body in [&b"a b"[..], b"", b"x\r\nEvil: 1", &[b'x'; 2000], b"\xff"] {
         let server = Server::saying(200, "", body);
@@ -844,7 +851,6 @@ fn what_is_no_token_is_not_sent_back() {
     }
 }
 
-#[test]
 fn html_with_200_is_no_instance_id() {
     let server = Server::start(|request, stream| match request.method.as_str() {
         "PUT" => respond(stream, 404, "", b""),
@@ -859,7 +865,6 @@ fn html_with_200_is_no_instance_id() {
 
 // Machine/Job Features.
 
-#[test]
 fn features_that_meta_names_are_read_over_http() {
     let features = Server::start(|request, stream| match request.path.as_str() {
         "/mf/shutdowntime" => respond(stream, 200, "", b"1795430460\n"),
@@ -929,7 +934,6 @@ impl Features {
 const END: &str = "/mf/shutdowntime";
 const ORIGIN: &str = "shutdowntime in the machine and job features";
 
-#[test]
 fn what_is_no_value_replaces_none_that_is_known() {
     let known = [(END, 200, "1795430460"), ("/mf/grace_secs", 200, "900")];
     let html = "<html>starting up</html>";
@@ -965,7 +969,6 @@ fn what_is_no_value_replaces_none_that_is_known() {
     }
 }
 
-#[test]
 fn a_404_takes_a_limit_back_where_the_service_vouches_for_it() {
     let cases: [&[Said]; 3] = [
         &[("/mf/grace_secs", 200, "900")],
@@ -989,7 +992,6 @@ fn a_404_takes_a_limit_back_where_the_service_vouches_for_it() {
     }
 }
 
-#[test]
 fn the_service_and_features_at_a_url_share_one_request_a_round() {
     let both = Server::start(|request, stream| match request.path.as_str() {
         META_DATA => respond(stream, 200, "", &document("")),
@@ -1027,7 +1029,6 @@ fn the_service_and_features_at_a_url_share_one_request_a_round() {
 const LENGTH: &str = "/mf/wall_limit_secs";
 const START: &str = "/mf/jobstart_secs";
 
-#[test]
 fn a_wall_limit_is_of_one_job_whenever_it_is_read() {
     // The end of one job, of the next one, and of neither.
     let (old, new) = (1_795_093_600, 1_795_093_200);
@@ -1063,7 +1064,6 @@ fn a_wall_limit_is_of_one_job_whenever_it_is_read() {
     }
 }
 
-#[test]
 fn what_changes_at_a_url_is_heard_of_within_four_requests() {
     let start = [(END, 200, "1795430460"), ("/mf/grace_secs", 200, "900")];
     let changes: [(&[Said], Option<u64>); 4] = [
@@ -1087,7 +1087,6 @@ fn what_changes_at_a_url_is_heard_of_within_four_requests() {
     }
 }
 
-#[test]
 fn a_place_that_meta_names_writes_no_escape_sequence_and_shows_no_password() {
     for place in [
         "http://me:hunter2@127.0.0.1:1/mf?sig=hunter2",
@@ -1109,7 +1108,6 @@ fn a_place_that_meta_names_writes_no_escape_sequence_and_shows_no_password() {
     }
 }
 
-#[test]
 fn features_that_meta_no_longer_names_are_forgotten() {
     let features = Server::saying(200, "", b"1795430460");
     let meta = format!(r#""machinefeatures": "{}""#, features.url());
@@ -1129,7 +1127,6 @@ fn features_that_meta_no_longer_names_are_forgotten() {
     assert_eq!(metadata.limits(), []);
 }
 
-#[test]
 fn features_are_found_by_the_environment_although_nobody_else_answers() {
     let directory = std::env::temp_dir().join(format!("vmstage-env-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
@@ -1150,7 +1147,6 @@ fn features_are_found_by_the_environment_although_nobody_else_answers() {
     fs::remove_dir_all(directory).unwrap();
 }
 
-#[test]
 fn a_place_that_fails_is_a_warning_and_does_not_cost_the_other() {
     let path = std::env::temp_dir().join(format!("vmstage-places-{}", std::process::id()));
     let (job, odd) = (path.join("job"), path.join("odd"));
@@ -1197,7 +1193,6 @@ fn a_place_that_fails_is_a_warning_and_does_not_cost_the_other() {
     fs::remove_dir_all(path).unwrap();
 }
 
-#[test]
 fn the_directory_that_vmstage_publishes_is_not_read() {
     let own = std::env::temp_dir().join(format!("vmstage-own-features-{}", std::process::id()));
     std::fs::create_dir_all(&own).unwrap();

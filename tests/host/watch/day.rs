@@ -1,18 +1,16 @@
 //! A day of `watch` with a fast clock: what it asks of the services, and its memory.
-//! In a process of its own, whose memory nobody else uses: the services are in another.
-
-mod common;
-#[path = "metadata/server.rs"]
-mod server;
+//! The watch has a process of its own, whose memory nothing else uses, and the services
+//! have another.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::process::{self, Child, Command, Stdio};
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use crate::common::private_mounts;
+use crate::server::{Request, Server, Then, respond};
 use nix::mount::{MsFlags, mount};
-use server::{Request, Server, Then, respond};
 use vmstage::clock::Now;
 use vmstage::config::Config;
 use vmstage::host::Host;
@@ -21,14 +19,30 @@ use vmstage::logging::Notices;
 use vmstage::status::Status;
 use vmstage::watch::Watch;
 
-fn main() -> ExitCode {
-    if let Some(cloud) = std::env::var_os("VMSTAGE_TEST_CLOUD") {
-        serve(cloud.to_str().unwrap());
+claims![a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour];
+
+/// Names the part of the day that a child process of this claim plays.
+const PART: &str = "VMSTAGE_TEST_PART";
+const WATCH: &str = "watch";
+
+/// Does what a child process of this claim is there for, and ends it. Returns in any
+/// other process.
+pub fn play_a_part() {
+    match std::env::var(PART).as_deref() {
+        Err(_) => {}
+        Ok(WATCH) => {
+            CLOUDS.into_iter().for_each(a_day_on);
+            process::exit(0)
+        }
+        Ok(cloud) => serve(cloud),
     }
-    common::run(&[(
-        "a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour",
-        a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour,
-    )])
+}
+
+/// This program as a process that plays this part.
+fn playing(part: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.env(PART, part);
+    command
 }
 
 static HOST: LazyLock<Host> = LazyLock::new(Host::this_machine);
@@ -47,11 +61,7 @@ struct Cloud {
 
 impl Cloud {
     fn start(cloud: &str) -> Cloud {
-        let mut process = Command::new(std::env::current_exe().unwrap())
-            .env("VMSTAGE_TEST_CLOUD", cloud)
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut process = playing(cloud).stdout(Stdio::piped()).spawn().unwrap();
         let mut url = String::new();
         let mut said = BufReader::new(process.stdout.take().unwrap());
         said.read_line(&mut url).unwrap();
@@ -119,14 +129,15 @@ fn memory_kib() -> (u64, u64) {
 }
 
 fn a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour() {
-    common::private_mounts();
+    private_mounts();
     for place in ["/run", "/var/lib", "/etc"] {
         let none = None::<&str>;
         mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), none).unwrap();
     }
-    for cloud in CLOUDS {
-        a_day_on(cloud);
-    }
+    let day = playing(WATCH).output().unwrap();
+    print!("{}", String::from_utf8_lossy(&day.stdout));
+    let error = String::from_utf8_lossy(&day.stderr);
+    assert!(day.status.success(), "{}: {error}", day.status);
 }
 
 fn a_day_on(name: &str) {

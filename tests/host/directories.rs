@@ -1,11 +1,9 @@
 //! The directories on the scratch disk, which may be a used one.
 
-mod common;
-
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use common::{Image, Machine};
+use crate::common::{CONDOR, Image, Machine, bind_socket};
 
 claims![
     condor_and_tmp_are_made_with_owner_and_mode,
@@ -34,7 +32,6 @@ claims![
 ];
 
 const EPHEMERAL0: &str = "ephemeral0";
-const CONDOR: (u32, u32) = common::CONDOR;
 
 /// A machine with a labelled disk that has been used: the script was run on it.
 fn with_used_disk(script: &str) -> Machine {
@@ -199,7 +196,7 @@ fn anything_else_in_the_way_is_an_error_and_left_alone() {
 
     let machine = with_used_disk("");
     machine.sh("mkdir /staging; mount /dev/vdb /staging");
-    let _socket = common::bind_socket(&machine.path("/staging"), "condor");
+    let _socket = bind_socket(&machine.path("/staging"), "condor");
     let before = machine.sh(what);
     machine.boot().failed_staged(5).says("/staging/condor");
     assert_eq!(machine.sh(what), before);

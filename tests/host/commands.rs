@@ -1,8 +1,6 @@
 //! The command line, the configuration, and who is told: what a person, a script and
 //! the service manager see of it.
 
-mod common;
-
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
@@ -13,7 +11,7 @@ use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use common::{Image, Machine, Outcome, bind_socket};
+use crate::common::{Image, Machine, Outcome, bind_socket};
 use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use serde_json::Value;
@@ -910,7 +908,7 @@ fn a_reader_that_goes_away_is_no_panic() {
 }
 
 fn a_config_file_with_every_default_changes_nothing() {
-    let shipped = include_str!("../packaging/vmstage.toml");
+    let shipped = include_str!("../../packaging/vmstage.toml");
     let mut machine = with_labelled_disk();
     let no_metadata = "[metadata]\nsources = []\n";
     machine.configure(&format!("{shipped}\n{no_metadata}"));

@@ -1,8 +1,6 @@
 //! How the chosen disk comes onto the mount point, and what a failure leaves behind.
 //! That the root file system stays clean, every run of the program shows by itself
-//! (see tests/common/machine.rs).
-
-mod common;
+//! (see tests/host/common/machine.rs).
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -17,7 +15,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgrp};
 
-use common::{Image, Machine, Running};
+use crate::common::{Image, Machine, Running, bind_socket, tool};
 
 claims![
     each_file_system_that_the_kernel_has_is_staged,
@@ -609,7 +607,7 @@ fn a_label_with_control_characters_breaks_no_line() {
     let image = Image::ext2("x").with(volume_name, b"a\nREADY=1\n\x1b[2J\0");
     let machine = Machine::new();
     machine.disk("vdb", &image);
-    let manager = common::bind_socket(&machine.path("/run"), "notify");
+    let manager = bind_socket(&machine.path("/run"), "notify");
     let boot = machine.run_with(&["boot"], &[("NOTIFY_SOCKET", "/run/notify")]);
     boot.ready_on("/dev/vdb");
     let mut told = [0; 4096];
@@ -787,7 +785,7 @@ fn a_blank_disk_is_formatted_when_asked_and_found_by_its_label_from_then_on() {
 
 fn a_blank_disk_gets_the_file_system_that_is_asked_for() {
     for filesystem in ["ext2", "ext3", "ext4", "xfs", "btrfs"] {
-        common::tool(&format!("mkfs.{filesystem}"));
+        tool(&format!("mkfs.{filesystem}"));
         let mut machine = Machine::new();
         machine.configure(&format!("{FORMAT}filesystem = \"{filesystem}\""));
         machine.disk("vdb", &Image::blank(400));
@@ -1057,7 +1055,7 @@ fn what_is_mounted_there_on_demand_is_staged() {
 
 /// A boot in which strace has system calls do what they are told.
 fn start_with<'a>(machine: &'a Machine, faults: &[&str]) -> Running<'a> {
-    let strace = common::tool("strace");
+    let strace = tool("strace");
     let mut command = machine.command(strace.to_str().unwrap(), None);
     command.args(["-qq", "-o", "/dev/null"]).args(faults);
     command.args(["/usr/sbin/vmstage", "boot"]);

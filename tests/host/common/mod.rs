@@ -2,13 +2,10 @@
 //! for it ([`Image`]), and a runner.
 //!
 //! A claim is a function without arguments, named as what it claims and listed in
-//! its file's `claims!`. It runs in a thread and a mount namespace of its own, so
+//! its module's `claims!`. It runs in a thread and a mount namespace of its own, so
 //! that whatever it mounts or attaches is gone when it ends, however it ends.
 //! A claim that this host cannot look at (no root, no `mkfs.xfs`) is reported as
 //! ignored with the reason, and where `$CI` is set as failed.
-
-// Each test binary uses its part of this.
-#![allow(dead_code, unused_imports)]
 
 mod image;
 mod loop_device;
@@ -30,28 +27,36 @@ use nix::sched::{CloneFlags, unshare};
 
 pub use image::Image;
 pub use loop_device::{Attach, LoopDevice};
-pub use machine::{CONDOR, Disk, Machine, Running, Tree};
+pub use machine::{CONDOR, Disk, Machine, Running};
 pub use outcome::{Mount, Outcome};
 
-/// The main function of a file of claims.
-#[macro_export]
+/// The name of a claim, with its modules, and the claim.
+pub type Claim = (&'static str, fn());
+
+/// Makes a module's `CLAIMS`.
 macro_rules! claims {
     ($($claim:ident),+ $(,)?) => {
-        fn main() -> std::process::ExitCode {
-            common::run(&[$((stringify!($claim), $claim)),+])
-        }
+        pub const CLAIMS: &[$crate::common::Claim] = &[$((claim_name!($claim), $claim)),+];
+    };
+}
+
+/// `module::claim`, and what else its name may end with.
+macro_rules! claim_name {
+    ($claim:ident $(, $end:literal)?) => {
+        concat!(module_path!(), "::", stringify!($claim) $(, $end)?)
     };
 }
 
 /// Runs the claims that the command line asks for (as `cargo test -- FILTER` does).
-pub fn run(claims: &[(&'static str, fn())]) -> ExitCode {
+pub fn run(modules: &[&[Claim]]) -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Some wait for a disk or a time limit: more at once than there are processors.
     arguments.test_threads = arguments.test_threads.or(Some(4));
     panic::set_hook(Box::new(|panic| {
         LAST_PANIC.with_borrow_mut(|last| *last = panic.to_string());
     }));
-    let trials = claims.iter().map(|&(name, claim)| {
+    let trials = modules.concat().into_iter().map(|(name, claim)| {
+        let (_program, name) = name.split_once("::").unwrap();
         Trial::ignorable_test(name, move || {
             thread::spawn(move || examine(claim)).join().unwrap()
         })

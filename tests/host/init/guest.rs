@@ -83,7 +83,7 @@ impl Guest {
         fs::create_dir_all(&directory).unwrap();
         let mut init = Command::new(tool("unshare"))
             .args(["--mount", "--pid", "--fork", "--kill-child"])
-            .args([tool("bash"), repository("tests/init/setup.sh")])
+            .args([tool("bash"), repository("tests/host/init/setup.sh")])
             .arg(&directory)
             .arg(format!("{system:?}").to_lowercase())
             .args([tool("bash"), tool("busybox")])

@@ -1,0 +1,41 @@
+//! The tests of the program on this host, with real block devices and services that
+//! answer as a test wants. All in one program, because linking takes longer than most.
+//!
+//! `cargo test --test host -- staging::` runs the claims of one module.
+
+#[macro_use]
+mod common;
+mod server;
+
+mod choosing;
+mod commands;
+mod config_drive;
+mod directories;
+mod init;
+mod metadata;
+mod network;
+mod old_kernel;
+mod staging;
+mod watch;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    watch::day::play_a_part();
+    common::run(&[
+        choosing::CLAIMS,
+        staging::CLAIMS,
+        directories::CLAIMS,
+        commands::CLAIMS,
+        config_drive::CLAIMS,
+        metadata::CLAIMS,
+        network::CLAIMS,
+        init::sysv::CLAIMS,
+        init::rc_local::CLAIMS,
+        init::units::CLAIMS,
+        watch::running::CLAIMS,
+        watch::clock::CLAIMS,
+        watch::day::CLAIMS,
+        old_kernel::CLAIMS,
+    ])
+}
