@@ -11,8 +11,10 @@ pub mod locks;
 pub mod mount_table;
 mod now;
 pub mod program;
+pub mod regular_file;
 #[cfg(test)]
 pub(crate) mod tree;
+pub(crate) mod wait;
 
 use std::path::{Path, PathBuf};
 
