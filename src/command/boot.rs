@@ -6,6 +6,7 @@ use std::path::Path;
 use log::{debug, error, info};
 use nix::unistd::geteuid;
 
+use super::configuration;
 use crate::config::{Config, Staging};
 use crate::deadline::limit::Limit;
 use crate::disk::choose::{Choice, FoundBy};
@@ -20,8 +21,6 @@ use crate::staging::directories::{self, Created, Ready};
 use crate::staging::mount::{MountError, Staged, find_staged, mount};
 use crate::staging::mount_point;
 use crate::status::Status;
-
-use super::configuration;
 
 /// Makes the machine ready, tells everybody, and then finds out when it must be gone
 /// and tells that. Returns the exit code, which only the first half decides.

@@ -6,6 +6,7 @@ use log::warn;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
+use super::configuration;
 use crate::cli::{self, Format};
 use crate::command::status::verdicts;
 use crate::config::Staging;
@@ -17,8 +18,6 @@ use crate::staging::mount::find_staged;
 use crate::staging::mount_point;
 use crate::status;
 use crate::text;
-
-use super::configuration;
 
 /// What `probe --format json` prints.
 #[derive(Serialize)]

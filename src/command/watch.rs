@@ -12,13 +12,12 @@ use log::{info, warn};
 use nix::unistd::geteuid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::configuration;
 use crate::failure::Failure;
 use crate::host::{Host, locks};
 use crate::logging::{self, Notices};
 use crate::report::{self, systemd};
 use crate::watch::Watch;
-
-use super::configuration;
 
 /// How often the clocks and the signals are looked at.
 const TICK: Duration = Duration::from_secs(1);

@@ -34,6 +34,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{self, Now};
+use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, atomic_file};
 
 /// Where it is kept. It has to survive reboots.
@@ -368,9 +369,11 @@ fn settle(found: Found, present: &Present) -> Settled {
 }
 
 fn find(file: &Path) -> std::io::Result<Found> {
-    let text = match fs::read(file) {
+    let text = match regular_file::read(file, MIB) {
         Ok(text) => text,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        // It is none of ours.
+        Err(e) if e.kind() == ErrorKind::FileTooLarge => Vec::new(),
         Err(e) => return Err(e),
     };
     let plausible = clock::EARLIEST..=clock::LATEST;

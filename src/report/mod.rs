@@ -217,8 +217,53 @@ pub(crate) mod example {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
     use super::*;
     use crate::host::tree::Tree;
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_that_is_read_holds_nobody() {
+        let tree = Tree::new(&[
+            ("run/", ""),
+            ("lib/security/", ""),
+            ("etc/ssh/", ""),
+            ("etc/condor/config.d/", ""),
+            ("etc/machinefeatures/", ""),
+            ("var/run/", ""),
+            ("textfiles/", ""),
+        ]);
+        for file in [
+            "lib/security/pam_motd.so",
+            "etc/motd",
+            "etc/hosts",
+            "etc/ssh/ssh_host_rsa_key.pub",
+            "etc/condor/condor_config",
+            "etc/condor/config.d/50-site",
+            "etc/condor/config.d/99-vmstage.config",
+            "etc/machinefeatures/.vmstage",
+            "etc/machinefeatures/total_cpu",
+            "var/run/utmp",
+            "textfiles/vmstage.prom",
+        ] {
+            mkfifo(&tree.root().join(file), Mode::S_IRWXU).unwrap();
+        }
+        let config =
+            "report.textfile_directory = \"/textfiles\"\n[callback]\nurl = \"http://127.0.0.1:1\"";
+        let config = Config::parse(config).unwrap();
+        let (host, status) = (tree.host(), example::with_deadline());
+        for told in [
+            condor::publish(&host, &status),
+            machine_features::publish(&host, &status, &config),
+            motd::publish(&host, &status, &config),
+            textfile::publish(&host, &status, &config),
+            terminals::write(&host, "hello").map(|_| true),
+        ] {
+            told.unwrap_err();
+        }
+        assert!(callback::post(&host, &status, &config).is_err());
+    }
 
     #[test]
     fn a_directory_in_which_nothing_can_be_written_is_an_error_for_each_consumer() {
