@@ -146,7 +146,7 @@ impl Client {
             .build();
         let mut response = self.agent.run(request).map_err(|e| cause(e, timeout))?;
         if !response.status().is_success() {
-            let wait = retry_after(response.headers(), clock::now());
+            let wait = retry_after(response.headers(), clock::wall());
             return Err(Cause::Status(response.status().as_u16(), wait));
         }
         let body = response.body_mut().with_config().limit(BODY_LIMIT);

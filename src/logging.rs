@@ -1,5 +1,5 @@
-//! The log: one line per event, to standard error and to syslog, and the warnings
-//! kept for the status file. Nothing waits for it.
+//! The log: one line per event, to standard error and to syslog; nothing waits for it. And
+//! the notices that are kept for the status file.
 
 use std::cell::RefCell;
 use std::env;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use log::{Level, LevelFilter, Log, Metadata, Record, warn};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::fstat;
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
@@ -27,56 +27,39 @@ const PIECE: usize = 4096;
 
 static STDERR_IS_STUCK: AtomicBool = AtomicBool::new(false);
 
-static WARNINGS: Mutex<Latest> = Mutex::new(Latest(Vec::new()));
-
-/// The last texts of many, each once. `watch` may live for years.
-#[derive(Debug)]
-struct Latest(Vec<String>);
-
+/// So many notices are kept: `watch` may live for years.
 const MOST_KEPT: usize = 100;
-
-impl Latest {
-    fn keep(&mut self, text: &str) {
-        if self.0.iter().any(|kept| kept == text) {
-            return;
-        }
-        if self.0.len() >= MOST_KEPT {
-            self.0.remove(0);
-        }
-        self.0.push(text.into());
-    }
-}
 
 /// What a person should know of this run, for the status: each text once, and the last
 /// hundred of many. Whatever is noted is logged as well.
-#[derive(Debug)]
-pub struct Notices(RefCell<Latest>);
-
-impl Default for Notices {
-    fn default() -> Notices {
-        Notices(RefCell::new(Latest(Vec::new())))
-    }
-}
+#[derive(Debug, Default)]
+pub struct Notices(RefCell<Vec<String>>);
 
 impl Notices {
     /// Logs a warning and keeps it.
     pub fn warn(&self, text: impl Display) {
         let text = one_line(&text.to_string());
         log::warn!("{text}");
-        self.0.borrow_mut().keep(&text);
+        let mut kept = self.0.borrow_mut();
+        if !kept.contains(&text) {
+            if kept.len() >= MOST_KEPT {
+                kept.remove(0);
+            }
+            kept.push(text);
+        }
     }
 
     /// Likewise, unless it was given already.
     pub fn warn_once(&self, text: impl Display) {
         let text = one_line(&text.to_string());
-        if !self.0.borrow().0.contains(&text) {
+        if !self.0.borrow().contains(&text) {
             self.warn(text);
         }
     }
 
     /// All of them so far.
     pub fn all(&self) -> Vec<String> {
-        self.0.borrow().0.clone()
+        self.0.borrow().clone()
     }
 }
 
@@ -134,21 +117,6 @@ pub fn connect(socket: PathBuf) {
     }
 }
 
-/// The warnings so far, each once, or the last hundred of them.
-pub fn warnings() -> Vec<String> {
-    WARNINGS
-        .lock()
-        .map(|kept| kept.0.clone())
-        .unwrap_or_default()
-}
-
-/// A warning, unless it was given already.
-pub fn warn_once(text: &str) {
-    if !warnings().contains(&one_line(text)) {
-        warn!("{text}");
-    }
-}
-
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata) -> bool {
         // ureq's own lines would be about what is said better here.
@@ -160,11 +128,6 @@ impl Log for Lines {
             return;
         }
         let text = one_line(&record.args().to_string());
-        if record.level() == Level::Warn
-            && let Ok(mut kept) = WARNINGS.lock()
-        {
-            kept.keep(&text);
-        }
         // The journal has a syslog socket too, and would show each line twice.
         if !(to_syslog(record.level(), &text) && self.stderr_is_the_journal) {
             let prefix = if record.level() == Level::Warn {
@@ -250,13 +213,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn however_many_warnings_there_are_the_last_hundred_are_kept_each_once() {
-        let mut latest = Latest(Vec::new());
+    fn however_many_notices_there_are_the_last_hundred_are_kept_each_once() {
+        let notices = Notices::default();
         for number in 0..10_000 {
-            latest.keep(&format!("{} failed", number / 2));
+            notices.warn(format!("{} failed", number / 2));
         }
-        assert_eq!(latest.0.len(), MOST_KEPT);
-        assert_eq!(latest.0[0], "4900 failed");
-        assert_eq!(latest.0[99], "4999 failed");
+        let kept = notices.all();
+        assert_eq!(kept.len(), MOST_KEPT);
+        assert_eq!(kept[0], "4900 failed");
+        assert_eq!(kept[99], "4999 failed");
+    }
+
+    #[test]
+    fn a_notice_is_one_line() {
+        let notices = Notices::default();
+        notices.warn("two\nlines");
+        notices.warn_once("two\nlines");
+        assert_eq!(notices.all(), ["two lines"]);
     }
 }

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use log::{debug, error, info, warn};
+use log::{debug, error, info};
 use nix::unistd::geteuid;
 
-use crate::clock;
+use super::configuration;
 use crate::config::Config;
-use crate::deadline::first_boot;
 use crate::deadline::limit::Limit;
 use crate::disk::reader::Reader;
 use crate::failure::Failure;
@@ -20,8 +19,6 @@ use crate::staging::acquire::acquire;
 use crate::staging::directories::{self, Created, Ready};
 use crate::staging::{self, staged::Staged};
 use crate::status::Status;
-
-use super::configuration;
 
 /// Makes the machine ready, tells everybody, and then finds out when it must be gone
 /// and tells that. Returns the exit code, which only the first half decides.
@@ -42,7 +39,7 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> u8 {
     // Held until the status is written: an earlier boot's has to be there whole.
     let turn = match locks::wait_for_boot(host, config.staging.wait) {
         Ok(turn) => turn,
-        Err(failure) => return without_a_turn(host, &failure, &config),
+        Err(failure) => return without_a_turn(host, &notices, &failure, &config),
     };
     let mut status = Status::begin(host);
     let outcome = match wrong {
@@ -54,17 +51,17 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> u8 {
     };
 
     status.conclude(outcome.as_ref().err());
-    report::outcome(host, &mut status, outcome.as_ref().ok(), &config);
+    report::outcome(host, &notices, &mut status, outcome.as_ref().ok(), &config);
     if outcome.is_ok() {
         // Another boot does not wait for the network.
         drop(turn);
         let told = status.clone();
-        find_deadline(host, &config, reader, &mut status);
+        find_deadline(host, &notices, &config, reader, &mut status);
         if status != told && !report::is_outdated(host, &told) {
-            report::deadline(host, &status, &config);
+            report::deadline(host, &notices, &status, &config);
         }
     }
-    report::final_line(host, &status, &config);
+    report::final_line(host, &notices, &status, &config);
     status.exit_code
 }
 
@@ -92,10 +89,10 @@ fn make_ready(
 }
 
 /// The status is that of the boot which has the turn.
-fn without_a_turn(host: &Host, failure: &Failure, config: &Config) -> u8 {
+fn without_a_turn(host: &Host, notices: &Notices, failure: &Failure, config: &Config) -> u8 {
     let mut status = Status::begin_after(host, None);
     status.conclude(Some(failure));
-    report::final_line(host, &status, config);
+    report::final_line(host, notices, &status, config);
     status.exit_code
 }
 
@@ -113,12 +110,18 @@ fn not_as_asked(staged: &Staged, created: &[Created]) -> Failure {
 }
 
 /// Asks who this machine is and when it must be gone. That nobody answers is no failure.
-fn find_deadline(host: &Host, config: &Config, reader: Reader, status: &mut Status) {
+fn find_deadline(
+    host: &Host,
+    notices: &Notices,
+    config: &Config,
+    reader: Reader,
+    status: &mut Status,
+) {
     let mut metadata = Metadata::new(host, config).with_reader(reader);
     let asked = metadata.ask(
         &config.metadata.sources,
         config.metadata.timeout,
-        Again::by_uptime(clock::uptime()),
+        Again::by_uptime(host.now().uptime),
     );
     let answered = asked.iter().any(|asked| asked.result.is_ok());
     for asked in &asked {
@@ -126,12 +129,12 @@ fn find_deadline(host: &Host, config: &Config, reader: Reader, status: &mut Stat
             Ok(answer) => {
                 info!("{} answered in {} ms", asked.source, asked.took.as_millis());
                 for warning in &answer.warnings {
-                    warn!("{}: {warning}", asked.source);
+                    notices.warn(format!("{}: {warning}", asked.source));
                 }
             }
             // One cloud has one source: that others do not answer is nothing to warn of.
             Err(error) if answered => debug!("{}: {error}", asked.source),
-            Err(error) => warn!("{}: {error}", asked.source),
+            Err(error) => notices.warn(format!("{}: {error}", asked.source)),
         }
     }
     status.instance = metadata.instance().or(status.instance.take());
@@ -141,18 +144,18 @@ fn find_deadline(host: &Host, config: &Config, reader: Reader, status: &mut Stat
         .instance
         .as_ref()
         .and_then(|instance| instance.id.clone());
-    let now = first_boot::Now {
-        unix: clock::now(),
-        uptime: clock::uptime(),
-        boot_id: status.boot_id.clone(),
-    };
     // An earlier run of this boot may have found one, and its source be silent now.
     let earlier = status.deadline.as_ref();
     let held = earlier.filter(|deadline| !metadata.has_heard_of(&deadline.origin));
-    let (decision, warnings) = metadata.decide(held.map(Limit::held), id.as_deref(), &now);
-    warnings.iter().for_each(|warning| warn!("{warning}"));
+    let (decision, warnings) = metadata.decide(
+        held.map(Limit::held),
+        id.as_deref(),
+        &status.boot_id,
+        host.now(),
+    );
+    warnings.iter().for_each(|warning| notices.warn(warning));
     let deadline = decision.deadline.as_ref();
     status.deadline = deadline.map(|deadline| deadline.published(config.deadline.action));
     status.ignored_limits = decision.ignored;
-    status.warnings = logging::warnings();
+    status.warnings = notices.all();
 }

@@ -1,11 +1,11 @@
 //! Where the configuration is read from.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use crate::config::{Config, ConfigError};
 use crate::host::Host;
+use crate::host::regular_file::{self, MIB};
 
 /// Where `vmstage` looks when no `--config` is given.
 const DEFAULT_PATH: &str = "/etc/vmstage.toml";
@@ -18,7 +18,7 @@ const DEFAULT_PATH: &str = "/etc/vmstage.toml";
 /// What is wrong with it, in one line: file, line, key, and why.
 pub fn load(host: &Host, given: Option<&Path>) -> Result<Config, ConfigError> {
     let file = given.map_or_else(|| host.path(DEFAULT_PATH), Path::to_path_buf);
-    match fs::read(&file) {
+    match regular_file::read(&file, MIB) {
         Ok(bytes) => Config::from_bytes(&bytes)
             .map_err(|wrong| ConfigError::new(format!("{}, {wrong}", file.display()))),
         // A link to nowhere was meant to lead somewhere.
@@ -31,6 +31,9 @@ pub fn load(host: &Host, given: Option<&Path>) -> Result<Config, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
     use super::*;
     use crate::host::tree::Tree;
 
@@ -41,6 +44,22 @@ mod tests {
         let missing = tree.root().join("nonexistent.toml");
         let error = load(&tree.host(), Some(&missing)).unwrap_err().to_string();
         assert!(error.contains("nonexistent.toml"), "{error}");
+    }
+
+    #[test]
+    fn a_pipe_is_refused_and_dev_null_is_an_empty_file() {
+        let tree = Tree::new(&[("etc/", "")]);
+        let pipe = tree.host().path(DEFAULT_PATH);
+        mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        for given in [None, Some(pipe.as_path())] {
+            let error = load(&tree.host(), given).unwrap_err().to_string();
+            assert!(
+                error.ends_with("vmstage.toml: it is a named pipe, not a regular file"),
+                "{error}"
+            );
+        }
+        let null = Path::new("/dev/null");
+        assert_eq!(load(&tree.host(), Some(null)).unwrap(), Config::default());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 
+use super::configuration;
 use crate::cli::{self, Format};
 use crate::deadline::limit::{Limit, When};
 use crate::failure::Failure;
@@ -14,8 +15,6 @@ use crate::host::Host;
 use crate::metadata::{Again, Answer, Asked, Instance, Metadata, printable};
 use crate::url;
 use crate::{clock, text as texts};
-
-use super::configuration;
 
 /// Asks all configured sources. The exit code is 0 where at least one answered.
 pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<u8, Failure> {

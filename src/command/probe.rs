@@ -6,6 +6,7 @@ use log::warn;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
+use super::configuration;
 use crate::cli::{self, Format};
 use crate::command::status::verdicts;
 use crate::config::Staging;
@@ -20,8 +21,6 @@ use crate::staging::mount_point;
 use crate::staging::staged::find_staged;
 use crate::status;
 use crate::text;
-
-use super::configuration;
 
 /// What `probe --format json` prints.
 #[derive(Serialize)]

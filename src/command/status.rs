@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, anyhow};
 use log::warn;
 
+use super::configuration;
 use crate::cli::{self, StatusFormat};
 use crate::config::Action;
 use crate::failure::Failure;
@@ -15,8 +16,6 @@ use crate::report::{self, console};
 use crate::status;
 use crate::status::{Outcome, Status};
 use crate::{clock, text as texts};
-
-use super::configuration;
 
 const POLL: Duration = Duration::from_millis(100);
 
@@ -42,7 +41,7 @@ pub fn run(
         status.error = Some(gone.to_string());
     }
     let text = match format {
-        StatusFormat::Text => text(&status, clock::now()),
+        StatusFormat::Text => text(&status, clock::wall()),
         StatusFormat::Json => {
             serde_json::to_string_pretty(&status).context("cannot write JSON")? + "\n"
         }

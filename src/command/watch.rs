@@ -12,13 +12,12 @@ use log::{info, warn};
 use nix::unistd::geteuid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
+use super::configuration;
 use crate::failure::Failure;
 use crate::host::{Host, locks};
-use crate::logging;
+use crate::logging::{self, Notices};
 use crate::report::{self, systemd};
-use crate::watch::{Moment, Watch};
-
-use super::configuration;
+use crate::watch::Watch;
 
 /// How often the clocks and the signals are looked at.
 const TICK: Duration = Duration::from_secs(1);
@@ -32,16 +31,17 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
     if config.report.syslog {
         logging::connect(host.path(logging::SOCKET));
     }
+    let notices = Notices::default();
     let _alone = be_the_only_one(host)?;
     let stop = flag(&[SIGTERM, SIGINT])?;
     let reload = flag(&[SIGHUP])?;
-    report::note("the service manager", systemd::watching());
+    report::note(&notices, "the service manager", systemd::watching());
     let mut carried = None;
     loop {
-        let mut watch = Watch::start(host, &config, Moment::read());
+        let mut watch = Watch::start(host, &notices, &config, host.now());
         watch.carry_on(carried.take());
         while !stop.load(Ordering::Relaxed) && !reload.load(Ordering::Relaxed) {
-            watch.tick(Moment::read());
+            watch.tick(host.now());
             sleep(TICK);
         }
         if stop.load(Ordering::Relaxed) {

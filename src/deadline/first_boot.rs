@@ -33,7 +33,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock;
+use crate::clock::{self, Now};
+use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, atomic_file};
 
 /// Where it is kept. It has to survive reboots.
@@ -50,15 +51,6 @@ pub struct Lease {
     /// Unix seconds.
     pub first_boot: u64,
     pub warnings: Vec<String>,
-}
-
-/// What the machine says about the present.
-#[derive(Debug, Clone)]
-pub struct Now {
-    /// Unix seconds.
-    pub unix: u64,
-    pub uptime: Duration,
-    pub boot_id: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -104,43 +96,30 @@ struct Names {
     ids: BTreeSet<String>,
 }
 
-impl Now {
-    pub fn read(host: &Host) -> anyhow::Result<Now> {
-        Ok(Now {
-            unix: clock::now(),
-            uptime: clock::uptime(),
-            boot_id: host.boot_id()?,
-        })
-    }
-
-    fn booted_at(&self) -> u64 {
-        self.unix.saturating_sub(self.uptime.as_secs())
-    }
-}
-
 /// Looks up the first boot of the instance that has these ids, and records it where
-/// that is new.
-pub fn take(host: &Host, ids: &[&str], now: &Now) -> Lease {
+/// that is new. `boot_id` is the present boot's.
+pub fn take(host: &Host, ids: &[&str], boot_id: &str, now: Now) -> Lease {
     let directory = &host.path(DIRECTORY);
     let mut state = State {
         directory,
+        present: Present { boot_id, now },
         warnings: Vec::new(),
     };
-    let names = state.names(ids, now);
+    let names = state.names(ids);
     if names.is_empty() {
         state.warn("no source gave an instance id; lifetimes count from this boot".into());
     }
-    let (mut settled, mut missing) = state.settle(places(directory, &names), now);
+    let (mut settled, mut missing) = state.settle(places(directory, &names));
     if settled.is_empty() {
         // What counted while nobody had said who this is.
-        let nobody = state.settle(vec![Place::of_its_own(directory.join(ANONYMOUS))], now);
+        let nobody = state.settle(vec![Place::of_its_own(directory.join(ANONYMOUS))]);
         settled = nobody.0;
         if names.is_empty() {
             missing = nobody.1;
         }
     }
     let earliest = settled.into_iter().min_by_key(|settled| settled.first_boot);
-    let first = earliest.unwrap_or_else(|| settle(Found::Nothing, now));
+    let first = earliest.unwrap_or_else(|| settle(Found::Nothing, &state.present));
     if let Some(record) = &first.record {
         for place in &missing {
             state.write(&place.file, &place.claimed(record.clone()));
@@ -191,9 +170,26 @@ impl Place {
     }
 }
 
+/// Which boot this is, and what time it is.
+struct Present<'a> {
+    boot_id: &'a str,
+    now: Now,
+}
+
+impl Present<'_> {
+    fn booted_at(&self) -> u64 {
+        self.now.wall.saturating_sub(self.now.uptime.as_secs())
+    }
+
+    fn has_made(&self, record: &Record) -> bool {
+        record.boot_id.as_deref() == Some(self.boot_id)
+    }
+}
+
 /// Where records are, and what was odd about them.
 struct State<'a> {
     directory: &'a Path,
+    present: Present<'a>,
     warnings: Vec<String>,
 }
 
@@ -205,14 +201,14 @@ impl State<'_> {
     }
 
     /// Of this boot, these and those given earlier.
-    fn names(&mut self, ids: &[&str], now: &Now) -> BTreeSet<String> {
+    fn names(&mut self, ids: &[&str]) -> BTreeSet<String> {
         let file = self.directory.join(NAMES);
         let kept: Option<Names> = fs::read(&file)
             .ok()
             .and_then(|text| serde_json::from_slice(&text).ok())
-            .filter(|kept: &Names| kept.boot_id == now.boot_id);
+            .filter(|kept: &Names| kept.boot_id == self.present.boot_id);
         let mut names = kept.clone().unwrap_or_default();
-        names.boot_id.clone_from(&now.boot_id);
+        names.boot_id = self.present.boot_id.into();
         for id in ids {
             match usable_id(id) {
                 Ok(id) if names.ids.len() < MOST_NAMES => drop(names.ids.insert(id.into())),
@@ -228,11 +224,11 @@ impl State<'_> {
     }
 
     /// What each record comes to, and which ones there are not.
-    fn settle(&mut self, places: Vec<Place>, now: &Now) -> (Vec<Settled>, Vec<Place>) {
+    fn settle(&mut self, places: Vec<Place>) -> (Vec<Settled>, Vec<Place>) {
         let (mut all, mut missing) = (Vec::new(), Vec::new());
         for place in places {
             let file = &place.file;
-            match find(file).map(|found| of_this_boot_only(found, file, now)) {
+            match find(file).map(|found| of_this_boot_only(found, file, &self.present)) {
                 Ok(Found::Nothing) => missing.push(place),
                 Ok(Found::Record(record)) if place.is_another_ones(&record) => {
                     self.warn(format!(
@@ -242,7 +238,7 @@ impl State<'_> {
                     missing.push(place);
                 }
                 Ok(found) => {
-                    let mut settled = settle(found.clone(), now);
+                    let mut settled = settle(found.clone(), &self.present);
                     settled.record = settled.record.map(|record| place.claimed(record));
                     match &settled.record {
                         Some(record) if found != Found::Record(record.clone()) => {
@@ -300,18 +296,16 @@ fn file_name(usable_id: &str) -> String {
 }
 
 /// Of the record without a name nothing but this boot's own counts.
-fn of_this_boot_only(found: Found, file: &Path, now: &Now) -> Found {
+fn of_this_boot_only(found: Found, file: &Path, present: &Present) -> Found {
     match found {
-        Found::Record(record) if record.boot_id.as_ref() == Some(&now.boot_id) => {
-            Found::Record(record)
-        }
+        Found::Record(record) if present.has_made(&record) => Found::Record(record),
         _ if file.ends_with(ANONYMOUS) => Found::Nothing,
         found => found,
     }
 }
 
-fn settle(found: Found, now: &Now) -> Settled {
-    let booted_at = now.booted_at();
+fn settle(found: Found, present: &Present) -> Settled {
+    let booted_at = present.booted_at();
     let this_boot = |warning: Option<String>| Settled {
         first_boot: booted_at,
         record: None,
@@ -321,12 +315,12 @@ fn settle(found: Found, now: &Now) -> Settled {
         first_boot: booted_at,
         record: Some(Record {
             first_boot: booted_at,
-            boot_id: Some(now.boot_id.clone()),
+            boot_id: Some(present.boot_id.into()),
             uuid: None,
         }),
         warning,
     };
-    if now.unix < clock::EARLIEST {
+    if present.now.wall < clock::EARLIEST {
         return this_boot(Some(
             "the clock is not set yet; lifetimes count from this boot".into(),
         ));
@@ -351,8 +345,8 @@ fn settle(found: Found, now: &Now) -> Settled {
         )),
         Found::Record(record) => {
             let differs = record.first_boot.abs_diff(booted_at) > SLACK;
-            let made_in_this_boot = record.boot_id.as_ref() == Some(&now.boot_id);
-            if differs && made_in_this_boot && now.uptime < SETTLING {
+            let is_settling = present.now.uptime < SETTLING;
+            if differs && present.has_made(&record) && is_settling {
                 recorded_now(Some(format!(
                     "the clock was set after the first boot was recorded; lifetimes count from {}",
                     clock::utc(booted_at)
@@ -375,9 +369,11 @@ fn settle(found: Found, now: &Now) -> Settled {
 }
 
 fn find(file: &Path) -> std::io::Result<Found> {
-    let text = match fs::read(file) {
+    let text = match regular_file::read(file, MIB) {
         Ok(text) => text,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        // It is none of ours.
+        Err(e) if e.kind() == ErrorKind::FileTooLarge => Vec::new(),
         Err(e) => return Err(e),
     };
     let plausible = clock::EARLIEST..=clock::LATEST;
@@ -406,11 +402,13 @@ mod tests {
     use crate::host::tree::Tree;
 
     /// A boot at this second, this long ago.
-    fn boot(id: &str, booted_at: u64, uptime: u64) -> Now {
-        Now {
-            unix: booted_at + uptime,
-            uptime: Duration::from_secs(uptime),
-            boot_id: id.into(),
+    fn boot(id: &str, booted_at: u64, uptime: u64) -> Present<'_> {
+        Present {
+            boot_id: id,
+            now: Now {
+                wall: booted_at + uptime,
+                uptime: Duration::from_secs(uptime),
+            },
         }
     }
 
@@ -425,12 +423,12 @@ mod tests {
             Scratch(Tree::new(&[("var/lib/", "")]))
         }
 
-        fn take(&self, id: Option<&str>, now: &Now) -> Lease {
-            self.take_all(id.as_slice(), now)
+        fn take(&self, id: Option<&str>, present: &Present) -> Lease {
+            self.take_all(id.as_slice(), present)
         }
 
-        fn take_all(&self, ids: &[&str], now: &Now) -> Lease {
-            take(&self.0.host(), ids, now)
+        fn take_all(&self, ids: &[&str], present: &Present) -> Lease {
+            take(&self.0.host(), ids, present.boot_id, present.now)
         }
 
         fn directory(&self) -> PathBuf {
@@ -497,7 +495,7 @@ mod tests {
 
     /// Five hours after the old one was first booted, its image is launched with a state
     /// that holds its records, and gets the same EC2 id.
-    fn launched_again() -> (Scratch, Now) {
+    fn launched_again() -> (Scratch, Present<'static>) {
         let state = Scratch::new();
         let old = state.take_all(&["uuid-1", "i-5"], &boot("1", MONDAY, 30));
         assert_eq!(old, silent(MONDAY));
@@ -515,7 +513,8 @@ mod tests {
             assert_eq!(
                 state.take(Some("i-5"), &now),
                 silent(MONDAY + 5 * HOUR),
-                "{now:?}"
+                "in boot {}",
+                now.boot_id
             );
         }
         // And so it is where only one of the two answers, in whatever order.

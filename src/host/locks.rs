@@ -8,6 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
+use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
 
 use super::Host;
 use crate::failure::Failure;
@@ -48,12 +49,17 @@ pub fn lock_file(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
-    File::options()
+    let file = File::options()
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(path)
+        .custom_flags(O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("what is there is not a regular file")),
+    }
 }
 
 /// How long a lock is waited for. It is held for milliseconds; a process that was stopped
@@ -73,5 +79,31 @@ pub fn lock(path: &Path) -> Option<File> {
             Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => sleep(LOCK_RETRY),
             Err(_) => return None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+    use crate::host::tree::Tree;
+
+    #[test]
+    fn a_pipe_or_a_link_in_the_place_of_a_lock_is_none_and_holds_nobody() {
+        let tree = Tree::new(&[("run/", "")]);
+        let directory = tree.host().runtime_directory();
+        fs::create_dir(&directory).unwrap();
+        let (pipe, link) = (directory.join("boot.lock"), directory.join("status.lock"));
+        mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        symlink("victim", &link).unwrap();
+        assert!(lock(&pipe).is_none());
+        assert!(lock(&link).is_none());
+        assert!(!directory.join("victim").exists());
+        let turn = wait_for_boot(&tree.host(), Duration::ZERO);
+        assert!(turn.unwrap().is_none());
     }
 }

@@ -12,8 +12,10 @@ pub mod kernel_file;
 pub mod locks;
 pub mod mount_table;
 pub(crate) mod namespace;
+mod now;
 pub mod program;
 pub(crate) mod progress;
+pub mod regular_file;
 pub mod resolve;
 pub(crate) mod sysfs;
 #[cfg(test)]

@@ -5,16 +5,14 @@ pub mod published;
 mod session;
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::{NoAnswer, printable};
 use crate::config::{self, FeaturesLocation};
 use crate::deadline::limit::{Limit, When, whole_number};
-use crate::host::Host;
+use crate::host::{Host, regular_file};
 use crate::http::{Cause, Client};
 use crate::url::shown;
 
@@ -34,7 +32,7 @@ const JOB_KEYS: [&str; 6] = [
 /// A grace longer than this is a mistake: no work would ever start.
 const LONGEST_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Longer values are not read to their end.
+/// Longer values are not read.
 const VALUE_LIMIT: u64 = 4096;
 
 /// Where the features are, as far as somebody said.
@@ -105,9 +103,10 @@ type FeaturesLocationText = Result<FeaturesLocation, String>;
 /// Read back, an old deadline would confirm itself and never move.
 fn not_our_own(host: &Host, location: FeaturesLocation) -> Result<FeaturesLocation, String> {
     match &location {
-        FeaturesLocation::Directory(directory) if published::are_own(&host.path(directory)) => Err(
-            format!("{} is what vmstage itself publishes", directory.display()),
-        ),
+        FeaturesLocation::Directory(directory) if published::are_own(&host.path(directory)) => {
+            let shown = directory.display();
+            Err(format!("{shown} is what vmstage itself publishes"))
+        }
         _ => Ok(location),
     }
 }
@@ -181,7 +180,7 @@ fn read_in(directory: &Path, shown: &Path, key: &str) -> Result<Option<Vec<u8>>,
     }
     let failed =
         |path: &Path, e: io::Error| NoAnswer::Local(format!("cannot read {}: {e}", path.display()));
-    match read_file(&directory.join(key)) {
+    match regular_file::read(&directory.join(key), VALUE_LIMIT) {
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == ErrorKind::NotFound => match directory.metadata() {
             Ok(_) => Ok(None),
@@ -198,18 +197,6 @@ fn url_of(place: &str, key: &str) -> String {
         None => (place, ""),
     };
     format!("{}/{key}{query}", path.trim_end_matches('/'))
-}
-
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    // A named pipe must not hold it.
-    let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(nonblocking)
-        .open(path)?;
-    let mut bytes = Vec::new();
-    file.take(VALUE_LIMIT).read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 /// What the values of the known keys mean.
@@ -508,7 +495,11 @@ mod tests {
         let answer = session.ask(&locations, &[], &reader).unwrap();
         assert_eq!(answer.limits[0].when, When::At(1_795_430_460));
         assert_eq!(answer.grace, Some(Duration::from_secs(900)));
-        assert_eq!(answer.meta["total_cpu"], "");
+        let warning = answer.warnings.join(" ");
+        assert!(
+            warning.contains("total_cpu: it is a named pipe, not a regular file"),
+            "{warning}"
+        );
         std::fs::remove_dir_all(&path).unwrap();
 
         let gone = session.ask(&locations, &[], &reader);

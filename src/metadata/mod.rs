@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::backoff;
+use crate::clock::Now;
 use crate::config::{Config, Source};
 use crate::deadline::decide::{Decision, decide};
 use crate::deadline::first_boot;
@@ -242,7 +243,7 @@ impl<'a> Metadata<'a> {
             thread::sleep(turns[next].due.saturating_duration_since(Instant::now()));
             let outcome = self.try_once(&turns[next].who, features, end);
             if let Who::Source(source) = turns[next].who {
-                self.known.note(source, &outcome, clock::now());
+                self.known.note(source, &outcome, clock::wall());
                 if source == Source::Openstack && outcome.is_ok() {
                     self.spoken.note();
                 }
@@ -284,7 +285,7 @@ impl<'a> Metadata<'a> {
         let notice = self
             .ec2
             .spot_notice(&self.client, Instant::now() + budget)?;
-        self.known.note_spot_notice(notice, clock::now());
+        self.known.note_spot_notice(notice, clock::wall());
         Ok(())
     }
 
@@ -312,17 +313,19 @@ impl<'a> Metadata<'a> {
     }
 
     /// Which of the limits is the deadline, and what was odd about finding out. `held`
-    /// is one from before, `id` the instance's, if anybody said it before.
+    /// is one from before, `id` the instance's, if anybody said it before, and `boot_id` the
+    /// present boot's.
     pub fn decide(
         &self,
         held: Option<Limit>,
         id: Option<&str>,
-        now: &first_boot::Now,
+        boot_id: &str,
+        now: Now,
     ) -> (Decision, Vec<String>) {
         let held = held.filter(|limit| !self.is_outdated(limit));
         let limits: Vec<Limit> = self.limits().into_iter().chain(held).collect();
         let ids: Vec<&str> = self.known.ids().chain(id).collect();
-        let lease = first_boot::take(self.host, &ids, now);
+        let lease = first_boot::take(self.host, &ids, boot_id, now);
         let lifetimes = |limit: &Limit| matches!(limit.when, When::AfterFirstBoot(_));
         let decision = decide(&limits, lease.first_boot, self.grace());
         let mut warnings = Vec::new();

@@ -1,7 +1,6 @@
 //! Telling somebody over the network that the VM is ready: off while no URL is
 //! configured, and tried by `watch` only, never by `boot`.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use nix::unistd::gethostname;
@@ -10,6 +9,7 @@ use serde_json::json;
 use super::console;
 use crate::clock;
 use crate::config::{CallbackFormat, Config};
+use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, resolve};
 use crate::http::{Client, Failure};
 use crate::status::{Outcome, Status};
@@ -73,7 +73,7 @@ fn call(host: &Host, status: &Status, config: &Config) -> Option<Call> {
 fn phone_home(host: &Host, url: &str, caller: &Caller) -> Call {
     let key = |kind| {
         let file = format!("/etc/ssh/ssh_host_{kind}_key.pub");
-        let key = fs::read_to_string(host.path(file));
+        let key = regular_file::read_text(&host.path(file), MIB);
         key.unwrap_or(NOT_AVAILABLE.into())
     };
     let fields = [
@@ -101,7 +101,7 @@ fn wait_condition(url: &str, status: &Status, caller: &Caller) -> Call {
         Outcome::Ready => "SUCCESS",
         Outcome::Failed => "FAILURE",
     };
-    let reason = console::line(status, clock::now());
+    let reason = console::line(status, clock::wall());
     let staging = status.staging.as_ref();
     let data = staging.map(|staging| staging.mount_point.display().to_string());
     let asks_for = |parameter: &str| {
@@ -140,7 +140,7 @@ impl Caller {
         let full = gethostname().unwrap_or_default();
         let full = full.to_string_lossy();
         let name = full.split('.').next().unwrap_or_default();
-        let hosts = fs::read_to_string(host.path("/etc/hosts")).unwrap_or_default();
+        let hosts = regular_file::read_text(&host.path("/etc/hosts"), MIB).unwrap_or_default();
         let fqdn = match full.contains('.') {
             true => full.to_string(),
             false => fqdn_in(&hosts, name).unwrap_or(name.into()),

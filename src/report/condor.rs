@@ -5,6 +5,7 @@
 //! parser cannot take for anything else, and nothing that only newer versions know: no
 //! `if`, no `$(NAME:default)`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -16,11 +17,11 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::files;
 use crate::host::Host;
+use crate::host::regular_file::{self, MIB};
 use crate::metadata::machine_features::published::MACHINE;
 use crate::status::{Outcome, Status};
-
-use super::files;
 
 const DIRECTORY: &str = "/etc/condor/config.d";
 const NAME: &str = "99-vmstage.config";
@@ -74,7 +75,7 @@ pub fn write(host: &Host, status: &Status) -> Result<Written> {
         return Ok(written);
     }
     let file = directory.join(NAME);
-    let before = fs::read_to_string(&file).unwrap_or_default();
+    let before = regular_file::read_text(&file, MIB).unwrap_or_default();
     let execute = execute(status);
     let environment_is_taken = mentioned_elsewhere(host, "STARTER_JOB_ENVIRONMENT")?;
     let text = text(status, &execute, environment_is_taken);
@@ -179,6 +180,7 @@ fn mentioned_elsewhere(host: &Host, name: &str) -> Result<bool> {
         files.extend(
             listing
                 .flatten()
+                .filter(|entry| is_read_by_htcondor(&entry.file_name()))
                 .filter(|entry| entry.file_name() != NAME)
                 .map(|entry| entry.path()),
         );
@@ -191,10 +193,17 @@ fn mentioned_elsewhere(host: &Host, name: &str) -> Result<bool> {
     };
     Ok(files
         .iter()
-        // A named pipe must not hold it.
-        .filter(|file| file.is_file())
-        .filter_map(|file| fs::read(file).ok())
+        .filter_map(|file| regular_file::read(file, MIB).ok())
         .any(sets))
+}
+
+/// Whether HTCondor reads a file of this name in a `config.d`: the default of
+/// LOCAL_CONFIG_DIR_EXCLUDE_REGEXP. The first pattern is also that of what a killed process
+/// of this program left behind.
+fn is_read_by_htcondor(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let passed_over = name.starts_with(['.', '#']) || name.ends_with('~');
+    !passed_over && !name.ends_with(".rpmsave") && !name.ends_with(".rpmnew")
 }
 
 /// Has every running HTCondor read its configuration again, as `condor_reconfig` does.
@@ -389,6 +398,25 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
             publish(&tree.host(), &example::ready()).unwrap();
             let ours = tree.text(FILE).contains("STARTER_JOB_ENVIRONMENT");
             assert_eq!(ours, !left, "{site}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_htcondor_passes_over_sets_nothing() {
+        let set = "STARTER_JOB_ENVIRONMENT = \"A=1\"\n";
+        for name in [
+            // What a killed process left behind: of this program, and of an editor.
+            ".99-vmstage.config.new",
+            ".99-vmstage.config.4711.new",
+            "50-site~",
+            "#50-site#",
+            "50-site.rpmsave",
+            "50-site.rpmnew",
+        ] {
+            let tree = Tree::new(&[(&format!("etc/condor/config.d/{name}"), set)]);
+            publish(&tree.host(), &example::ready()).unwrap();
+            let text = tree.text(FILE);
+            assert!(text.contains("STARTER_JOB_ENVIRONMENT"), "{name}: {text}");
         }
     }
 

@@ -6,18 +6,18 @@
 //! because a job in a slot is not the whole VM.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use super::files;
 use crate::config::{Config, FeaturesLocation};
+use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, kernel_file, locks};
 use crate::metadata::machine_features::published::{JOB, MACHINE, MARK, are_own};
 use crate::status::Status;
-
-use super::files;
 
 const PROFILE: &str =
     "# Written by vmstage(8): where to read when this VM goes away (HSF-TN-2016-02).
@@ -114,7 +114,7 @@ enum Found {
 }
 
 fn find(directory: &Path, key: &str, own: &BTreeSet<Value>) -> Found {
-    match fs::read_to_string(directory.join(key)) {
+    match regular_file::read_text(&directory.join(key), MIB) {
         Ok(content) if own.contains(&(key.to_string(), content.clone())) => Found::Own(content),
         Err(e) if e.kind() == ErrorKind::NotFound => Found::Nothing,
         _ => Found::Foreign,
@@ -157,7 +157,7 @@ fn marked(values: &BTreeSet<Value>) -> String {
 }
 
 fn own_values(directory: &Path) -> BTreeSet<Value> {
-    let text = fs::read_to_string(directory.join(MARK)).unwrap_or_default();
+    let text = regular_file::read_text(&directory.join(MARK), MIB).unwrap_or_default();
     text.lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split_once(' '))
@@ -191,6 +191,8 @@ fn job_id(status: &Status) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::host::tree::Tree;
     use crate::report::example;

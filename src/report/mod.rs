@@ -13,30 +13,37 @@ pub mod textfile;
 use anyhow::Result;
 use log::{error, info};
 
+use crate::clock;
 use crate::config::Config;
 use crate::host::Host;
+use crate::logging::Notices;
 use crate::staging::directories::Ready;
 use crate::status::{Outcome, Status};
-use crate::{clock, logging};
 
 /// Tells everybody inside the machine what became of the boot. A consumer that fails
 /// is a warning, and no more than that.
-pub fn outcome(host: &Host, status: &mut Status, ready: Option<&Ready>, config: &Config) {
-    status.warnings = logging::warnings();
-    note("the status file", status.write(host));
+pub fn outcome(
+    host: &Host,
+    notices: &Notices,
+    status: &mut Status,
+    ready: Option<&Ready>,
+    config: &Config,
+) {
+    status.warnings = notices.all();
+    note(notices, "the status file", status.write(host));
     // The service manager starts HTCondor then, which reads its drop-in once.
     let drop_in = config.report.condor.then(|| condor::write(host, status));
     if let Some(ready) = ready {
         // Also where it is told nothing else: a unit that waits for this would fail.
         let text = config.report.systemd.then_some(&*status);
-        note("the service manager", systemd::ready(ready, text));
+        note(notices, "the service manager", systemd::ready(ready, text));
     }
     // No other consumer delays readiness, nor does an HTCondor that is just starting.
     if let Some(drop_in) = drop_in {
         let told = drop_in.and_then(condor::Written::tell);
-        note("HTCondor", told.map(drop));
+        note(notices, "HTCondor", told.map(drop));
     }
-    publish_files(host, status, config);
+    publish_files(host, notices, status, config);
 }
 
 /// Whether another boot has said since what became of it. `watch` may have as well: of
@@ -50,20 +57,20 @@ pub fn is_outdated(host: &Host, told: &Status) -> bool {
 }
 
 /// Tells when the machine must be gone, or that nothing limits it.
-pub fn deadline(host: &Host, status: &Status, config: &Config) {
-    note("the status file", status.write(host));
+pub fn deadline(host: &Host, notices: &Notices, status: &Status, config: &Config) {
+    note(notices, "the status file", status.write(host));
     if config.report.condor {
-        note("HTCondor", condor::publish(host, status).map(drop));
+        note(notices, "HTCondor", condor::publish(host, status).map(drop));
     }
-    publish_files(host, status, config);
+    publish_files(host, notices, status, config);
     if config.report.systemd {
-        let line = console::line(status, clock::now());
-        note("the service manager", systemd::text(&line));
+        let line = console::line(status, clock::wall());
+        note(notices, "the service manager", systemd::text(&line));
     }
 }
 
 /// Tells those who read files whenever they like, and writes only what changed.
-fn publish_files(host: &Host, status: &Status, config: &Config) {
+fn publish_files(host: &Host, notices: &Notices, status: &Status, config: &Config) {
     type Publish = fn(&Host, &Status, &Config) -> Result<bool>;
     let report = &config.report;
     let consumers: [(&str, bool, Publish); 3] = [
@@ -77,30 +84,32 @@ fn publish_files(host: &Host, status: &Status, config: &Config) {
     ];
     for (name, wanted, publish) in consumers {
         if wanted {
-            note(name, publish(host, status, config).map(drop));
+            note(notices, name, publish(host, status, config).map(drop));
         }
     }
 }
 
 /// The last line of a boot: in the log, and on the console.
-pub fn final_line(host: &Host, status: &Status, config: &Config) {
-    let line = console::line(status, clock::now());
+pub fn final_line(host: &Host, notices: &Notices, status: &Status, config: &Config) {
+    let line = console::line(status, clock::wall());
     match status.outcome {
         Outcome::Ready => info!("{line}"),
         Outcome::Failed => error!("{line}"),
     }
     if config.report.console {
         note(
+            notices,
             "the console",
             console::write(host, &line).map_err(Into::into),
         );
     }
 }
 
-pub fn note(consumer: &str, told: Result<()>) {
+/// Warns where a consumer could not be told.
+pub fn note(notices: &Notices, consumer: &str, told: Result<()>) {
     if let Err(e) = told {
         // What is told in several steps fails in each.
-        logging::warn_once(&format!("{consumer} could not be told: {e:#}"));
+        notices.warn_once(format!("{consumer} could not be told: {e:#}"));
     }
 }
 
@@ -208,8 +217,53 @@ pub(crate) mod example {
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
     use super::*;
     use crate::host::tree::Tree;
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_that_is_read_holds_nobody() {
+        let tree = Tree::new(&[
+            ("run/", ""),
+            ("lib/security/", ""),
+            ("etc/ssh/", ""),
+            ("etc/condor/config.d/", ""),
+            ("etc/machinefeatures/", ""),
+            ("var/run/", ""),
+            ("textfiles/", ""),
+        ]);
+        for file in [
+            "lib/security/pam_motd.so",
+            "etc/motd",
+            "etc/hosts",
+            "etc/ssh/ssh_host_rsa_key.pub",
+            "etc/condor/condor_config",
+            "etc/condor/config.d/50-site",
+            "etc/condor/config.d/99-vmstage.config",
+            "etc/machinefeatures/.vmstage",
+            "etc/machinefeatures/total_cpu",
+            "var/run/utmp",
+            "textfiles/vmstage.prom",
+        ] {
+            mkfifo(&tree.root().join(file), Mode::S_IRWXU).unwrap();
+        }
+        let config =
+            "report.textfile_directory = \"/textfiles\"\n[callback]\nurl = \"http://127.0.0.1:1\"";
+        let config = Config::parse(config).unwrap();
+        let (host, status) = (tree.host(), example::with_deadline());
+        for told in [
+            condor::publish(&host, &status),
+            machine_features::publish(&host, &status, &config),
+            motd::publish(&host, &status, &config),
+            textfile::publish(&host, &status, &config),
+            terminals::write(&host, "hello").map(|_| true),
+        ] {
+            told.unwrap_err();
+        }
+        assert!(callback::post(&host, &status, &config).is_err());
+    }
 
     #[test]
     fn a_directory_in_which_nothing_can_be_written_is_an_error_for_each_consumer() {

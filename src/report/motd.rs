@@ -14,12 +14,12 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use super::files;
 use crate::config::Config;
+use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, atomic_file};
 use crate::status::{Outcome, Status};
 use crate::text as texts;
-
-use super::files;
 
 /// What our lines in a file of somebody else's begin with.
 const PREFIX: &str = "vmstage: ";
@@ -81,7 +81,7 @@ fn append(motd: &Path, text: &str) -> Result<bool> {
             motd.display()
         );
     }
-    let present = fs::read(motd).with_context(named)?;
+    let present = regular_file::read(motd, MIB).with_context(named)?;
     let theirs = |line: &&[u8]| !line.starts_with(PREFIX.as_bytes());
     let lines = present.split_inclusive(|byte| *byte == b'\n');
     let mut wanted = lines.filter(theirs).collect::<Vec<_>>().concat();
@@ -107,7 +107,10 @@ fn pam_reads_motd_d(host: &Host) -> bool {
     let multiarch = format!("/lib/{}-linux-gnu", std::env::consts::ARCH);
     ["/lib", "/lib64", &multiarch]
         .iter()
-        .filter_map(|library| fs::read(host.path(library).join("security/pam_motd.so")).ok())
+        .filter_map(|library| {
+            let module = host.path(library).join("security/pam_motd.so");
+            regular_file::read(&module, MIB).ok()
+        })
         .any(names_it)
 }
 

@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_millis(20);
 
 /// `READY=1`, which takes a [`Ready`] to say, and the status where it is to be told.
 pub fn ready(_: &Ready, status: Option<&Status>) -> Result<()> {
-    let line = status.map(|status| console::line(status, clock::now()));
+    let line = status.map(|status| console::line(status, clock::wall()));
     let text = line.map_or(String::new(), |line| format!("STATUS={line}\n"));
     notify(&format!("READY=1\n{text}"), PATIENCE)
 }

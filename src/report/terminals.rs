@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
 
 use crate::host::Host;
+use crate::host::regular_file::{self, MIB};
 use crate::status::Deadline;
 
 /// A record of utmp(5) on x86: `ut_type` at its start, `ut_line` at 8, 32 bytes long.
@@ -50,7 +51,7 @@ fn device(host: &Host, terminal: &str) -> PathBuf {
 /// The terminals, relative to `/dev`, each once.
 fn logged_in(host: &Host) -> Result<BTreeSet<String>> {
     let utmp = host.path("/var/run/utmp");
-    match fs::read(&utmp) {
+    match regular_file::read(&utmp, MIB) {
         Ok(records) => Ok(records
             .chunks_exact(RECORD)
             .filter_map(terminal)

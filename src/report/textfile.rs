@@ -4,11 +4,10 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
+use super::files;
 use crate::config::Config;
 use crate::host::Host;
 use crate::status::{Outcome, Status};
-
-use super::files;
 
 const NAME: &str = "vmstage.prom";
 

@@ -14,7 +14,7 @@ use crate::staging::staged::Staged;
 impl Status {
     /// The beginning of a document, given that of an earlier run in this boot.
     pub fn begin_after(host: &Host, earlier: Option<Status>) -> Status {
-        let now = clock::utc(clock::now());
+        let now = clock::utc(clock::wall());
         let (verdicts, instance, deadline) = earlier
             .map(|earlier| (earlier.verdicts, earlier.instance, earlier.deadline))
             .unwrap_or_default();
@@ -57,7 +57,7 @@ impl Status {
 
     /// Records how it ended: ready, or why not.
     pub fn conclude(&mut self, failure: Option<&Failure>) {
-        self.finished_at = clock::utc(clock::now());
+        self.finished_at = clock::utc(clock::wall());
         self.outcome = failure.map_or(Outcome::Ready, |_| Outcome::Failed);
         self.exit_code = failure.map_or(0, Failure::exit_code);
         self.error = failure.map(ToString::to_string);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::due::{Done, Trust};
 use crate::host::{Host, atomic_file};
-use crate::logging;
+use crate::logging::Notices;
 
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Progress {
@@ -48,7 +48,7 @@ impl Progress {
     }
 
     /// Writes down what was done, if that is new, and once a minute how the clocks stand.
-    pub fn keep(&mut self, done: Done, trust: Trust) {
+    pub fn keep(&mut self, notices: &Notices, done: Done, trust: Trust) {
         let clocks_are_kept = self.trust.is_some_and(|kept| kept.stands_for(&trust));
         if self.done == done && clocks_are_kept {
             return;
@@ -64,7 +64,7 @@ impl Progress {
                 false => atomic_file::replace_if_changed(&self.file, &text, 0o600).map(drop),
             });
         if let Err(e) = written {
-            logging::warn_once(&format!(
+            notices.warn_once(format!(
                 "cannot write {}: {e}; after a crash, what is done may be done again",
                 self.file.display()
             ));

@@ -293,7 +293,7 @@ impl Session {
         match check(key, &text) {
             Ok(()) => {
                 *kept = Kept {
-                    value: Some((text, clock::now())),
+                    value: Some((text, clock::wall())),
                     ..Kept::default()
                 };
                 return true;

@@ -11,10 +11,12 @@ use std::time::Duration;
 use crate::common::{private_mounts, skip};
 use crate::server::{Server, respond};
 use nix::mount::{MsFlags, mount};
+use vmstage::clock::Now;
 use vmstage::config::Config;
 use vmstage::host::{Host, program};
+use vmstage::logging::Notices;
 use vmstage::status::Status;
-use vmstage::watch::{Moment, Watch};
+use vmstage::watch::Watch;
 
 claims!(
     another_source_with_another_id_does_not_renew_a_lease,
@@ -44,8 +46,8 @@ fn machine() {
 }
 
 /// So many seconds after a start, `up` seconds after booting.
-fn moment(up: u64, second: u64) -> Moment {
-    Moment {
+fn moment(up: u64, second: u64) -> Now {
+    Now {
         wall: START + second,
         uptime: Duration::from_secs(up + second),
     }
@@ -78,7 +80,8 @@ fn another_source_with_another_id_does_not_renew_a_lease() {
         service.url()
     );
     let config = Config::parse(&text).unwrap();
-    let mut watch = Watch::start(&HOST, &config, moment(HOUR, 0));
+    let notices = Notices::default();
+    let mut watch = Watch::start(&HOST, &notices, &config, moment(HOUR, 0));
     (1..300).for_each(|second| watch.tick(moment(HOUR, second)));
     assert_eq!(deadline(), first_boot + 24 * HOUR);
 
@@ -87,7 +90,7 @@ fn another_source_with_another_id_does_not_renew_a_lease() {
     for from in [300, 600] {
         (from..from + 300).for_each(|second| watch.tick(moment(HOUR, second)));
         assert_eq!(deadline(), first_boot + 24 * HOUR);
-        watch = Watch::start(&HOST, &config, moment(HOUR, from + 300));
+        watch = Watch::start(&HOST, &notices, &config, moment(HOUR, from + 300));
     }
     let asked = service.asked_for();
     let ec2 = "GET /latest/meta-data/instance-id".to_string();
@@ -110,7 +113,8 @@ fn an_ec2_that_wants_to_be_left_alone_is() {
     });
     let text = format!("[metadata]\nurl = {:?}\n", service.url());
     let config = Config::parse(&text).unwrap();
-    let mut watch = Watch::start(&HOST, &config, moment(HOUR, 0));
+    let notices = Notices::default();
+    let mut watch = Watch::start(&HOST, &notices, &config, moment(HOUR, 0));
     let mut second = 0;
     let mut asked_in = |minutes: u64, answer: Option<(u16, &'static str)>| {
         *busy.lock().unwrap() = answer;
@@ -165,12 +169,13 @@ fn ended_by(configuration: &str, wall: impl Fn(u64) -> u64, watches: &[Range<u64
     nothing_is_really_ended();
     let text = format!("[deadline]\naction = \"poweroff\"\n{configuration}");
     let config = Config::parse(&text).unwrap();
-    let moment = |up: u64| Moment {
+    let moment = |up: u64| Now {
         wall: wall(up),
         uptime: Duration::from_secs(up),
     };
     watches.iter().find_map(|watched| {
-        let mut watch = Watch::start(&HOST, &config, moment(watched.start));
+        let notices = Notices::default();
+        let mut watch = Watch::start(&HOST, &notices, &config, moment(watched.start));
         (watched.start + 1..watched.end).find(|up| {
             watch.tick(moment(*up));
             Path::new("/run/off").exists()

@@ -11,11 +11,13 @@ use std::time::{Duration, Instant};
 use crate::common::private_mounts;
 use crate::server::{Request, Server, Then, respond};
 use nix::mount::{MsFlags, mount};
+use vmstage::clock::Now;
 use vmstage::config::Config;
 use vmstage::host::Host;
 use vmstage::http::Client;
+use vmstage::logging::Notices;
 use vmstage::status::Status;
-use vmstage::watch::{Moment, Watch};
+use vmstage::watch::Watch;
 
 claims![a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour];
 
@@ -150,12 +152,13 @@ fn a_day_on(name: &str) {
     );
     let config = Config::parse(&text).unwrap();
     Status::begin(&HOST).write(&HOST).unwrap();
-    let moment = |second: u64| Moment {
+    let moment = |second: u64| Now {
         wall: START + second,
         uptime: Duration::from_secs(HOUR + second),
     };
     let before = memory_kib();
-    let mut watch = Watch::start(&HOST, &config, moment(0));
+    let notices = Notices::default();
+    let mut watch = Watch::start(&HOST, &notices, &config, moment(0));
     let mut after_an_hour = before;
     for second in 1..=24 * HOUR {
         watch.tick(moment(second));
