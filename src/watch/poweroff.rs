@@ -1,18 +1,21 @@
 //! Ending the VM: by its init system, and if that does not, by the kernel.
 
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{info, warn};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::unistd::sync;
 
-use crate::host::{Host, program};
+use crate::host::bounded::{self, Limit};
+use crate::host::{Host, program, wait};
 
 /// How long init may take to stop everything before the kernel is asked: systemd alone
 /// gives each service 90 seconds.
 pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long writing out the disks may take then.
+const SYNC: Duration = Duration::from_secs(30);
 
 /// How long a command may take to say that it cannot.
 const REFUSAL: Duration = Duration::from_secs(10);
@@ -44,14 +47,14 @@ pub fn ask_init(host: &Host) {
 /// A command that has not come back by [`REFUSAL`] is at it: some return only when the
 /// machine is off.
 fn was_taken(mut order: Child) -> Result<(), String> {
-    let start = Instant::now();
-    loop {
-        match order.try_wait().map_err(|e| e.to_string())? {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => return Err(status.to_string()),
-            None if start.elapsed() >= REFUSAL => return Ok(()),
-            None => sleep(Duration::from_millis(100)),
-        }
+    let ended = wait::until(REFUSAL, Duration::from_millis(100), || {
+        order.try_wait().map_err(|e| e.to_string()).transpose()
+    });
+    match ended {
+        None => Ok(()),
+        Some(Ok(status)) if status.success() => Ok(()),
+        Some(Ok(status)) => Err(status.to_string()),
+        Some(Err(why)) => Err(why),
     }
 }
 
@@ -64,10 +67,13 @@ fn commands(systemd: bool) -> Vec<&'static [&'static str]> {
     commands
 }
 
-/// What is left where init did not: disks are written out, and the power goes.
+/// What is left where init did not: disks are written out, and the power goes. A disk that
+/// hangs keeps sync(2) for ever, and shutdown(8) of SysV as well.
 pub fn ask_kernel() {
     warn!("init has not powered off within {PATIENCE:?}; asking the kernel");
-    sync();
+    if let Err(gave_up) = bounded::run(Limit::after(SYNC), &[], sync) {
+        warn!("not every disk could be written out: {gave_up}");
+    }
     let Err(e) = reboot(RebootMode::RB_POWER_OFF);
     warn!("the kernel does not power off: {e}");
 }

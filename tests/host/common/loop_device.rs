@@ -51,7 +51,7 @@ impl LoopDevice {
                 Err(e) => return Err(e),
                 Ok(device) => {
                     return Ok(LoopDevice {
-                        device: device,
+                        device,
                         name: format!("loop{free}"),
                         number: (MAJOR, free),
                     });
