@@ -5,7 +5,7 @@
 //! more than one child. A disk that hangs keeps its child, which is left behind; it is not
 //! read again while that child is there. A disk on which libblkid crashes costs a child.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
@@ -70,7 +70,7 @@ impl Reader {
         let mut round = Round::new(wanted, zeros);
         for (index, device) in wanted.iter().enumerate() {
             if let Some((_, after)) = self.stuck.get(&device.number) {
-                round.settle(index, Reading::no_answer(*after));
+                round.settle_as(index, Reading::no_answer(*after));
             }
         }
         if let Err(error) = round.run(limit, is_enough) {
@@ -122,6 +122,9 @@ struct Round<'a> {
     zeros: Zeros,
     start: Instant,
     states: Vec<State>,
+    /// How many devices no child has begun, and how many are not settled.
+    to_begin: usize,
+    to_settle: usize,
     /// Each with the device that it is at.
     children: Vec<(Child<Message>, Option<usize>)>,
 }
@@ -133,6 +136,8 @@ impl<'a> Round<'a> {
             zeros,
             start: Instant::now(),
             states: vec![State::default(); wanted.len()],
+            to_begin: wanted.len(),
+            to_settle: wanted.len(),
             children: Vec::new(),
         }
     }
@@ -142,34 +147,32 @@ impl<'a> Round<'a> {
         limit: Duration,
         is_enough: impl Fn(&Wanted, &Reading) -> bool,
     ) -> io::Result<()> {
-        let mut queue = Queue::new(self.left_to_begin())?;
+        let open = (0..self.wanted.len()).filter(|index| !self.states[*index].is_begun);
+        let mut queue = Queue::new(open.collect())?;
         let mut until = self.start + limit;
         let mut had_enough = false;
         let mut moved_at = Instant::now();
-        while self.states.iter().any(|state| !state.is_settled) {
-            queue.fill();
+        while self.to_settle > 0 {
             let now = Instant::now();
             if now >= until {
                 break;
             }
-            let is_left = self.states.iter().any(|state| !state.is_begun);
-            let stuck = now - moved_at >= STUCK;
-            if is_left && (stuck || self.children.is_empty()) {
+            if self.children.is_empty() {
+                self.start_child(&mut queue)?;
+            } else if self.to_begin > 0 && now - moved_at >= STUCK {
                 // As many again, so that thousands of hanging disks are all begun in time.
-                for _ in 0..self.children.len().max(1) {
-                    self.start_child(&queue)?;
+                for _ in 0..self.children.len() {
+                    self.start_child(&mut queue)?;
                 }
                 moved_at = now;
             }
-            let pause = match is_left {
-                true => STUCK.min(until - now),
-                false => until - now,
+            queue.fill();
+            let pause = match self.to_begin {
+                0 => until - now,
+                _ => STUCK.min(until - now),
             };
-            let said: Vec<BorrowedFd> = self
-                .children
-                .iter()
-                .map(|(child, _)| child.as_fd())
-                .collect();
+            let children = self.children.iter();
+            let said: Vec<BorrowedFd> = children.map(|(child, _)| child.as_fd()).collect();
             wait_for_any(&said, pause);
             let read = self.take_messages();
             if !read.is_empty() {
@@ -179,7 +182,7 @@ impl<'a> Round<'a> {
                 let reading = self.states[*index].reading.as_ref();
                 reading.is_some_and(|reading| is_enough(&self.wanted[*index], reading))
             };
-            if !had_enough && read.iter().any(enough) {
+            if self.to_settle > 0 && !had_enough && read.iter().any(enough) {
                 had_enough = true;
                 until = until.min(Instant::now() + GRACE);
             }
@@ -187,18 +190,29 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    fn left_to_begin(&self) -> Vec<u8> {
-        let open = self.states.iter().enumerate();
-        open.filter(|(_, state)| !state.is_begun)
-            .flat_map(|(index, _)| (index as u32).to_ne_bytes())
-            .collect()
+    fn start_child(&mut self, queue: &mut Queue) -> io::Result<()> {
+        let first = queue.take_first();
+        let (wanted, zeros, items) = (self.wanted, self.zeros, queue.items.as_fd());
+        let child = Child::start(&[items], |parent| {
+            if let Some(first) = first {
+                read_one(first, wanted, zeros, parent);
+            }
+            while let Some(index) = next_of(items) {
+                parent.tell(&Message::Begun(index));
+                read_one(index, wanted, zeros, parent);
+            }
+        });
+        self.children
+            .push((child.map_err(io::Error::other)?, first));
+        if let Some(first) = first {
+            self.begin(first);
+        }
+        Ok(())
     }
 
-    fn start_child(&mut self, queue: &Queue) -> io::Result<()> {
-        let (wanted, zeros, items) = (self.wanted, self.zeros, queue.items.as_fd());
-        let child = Child::start(&[items], |parent| read_from(items, wanted, zeros, parent));
-        self.children.push((child.map_err(io::Error::other)?, None));
-        Ok(())
+    fn begin(&mut self, index: usize) {
+        self.to_begin -= usize::from(!self.states[index].is_begun);
+        self.states[index].is_begun = true;
     }
 
     /// Takes what the children say. Returns the devices that were read.
@@ -209,15 +223,14 @@ impl<'a> Round<'a> {
             for message in child.messages() {
                 match message {
                     Message::Begun(index) => {
-                        self.states[index].is_begun = true;
+                        self.begin(index);
                         *at = Some(index);
                     }
                     Message::Read(index, reading) => {
-                        let goes_on =
-                            self.zeros == Zeros::LookFor && reading.content == Content::Nothing;
+                        let is_blank = reading.content == Content::Nothing;
                         self.states[index].reading = Some(reading);
-                        self.states[index].is_settled = !goes_on;
-                        if !goes_on {
+                        if !(is_blank && self.zeros == Zeros::LookFor) {
+                            self.settle(index);
                             *at = None;
                         }
                         read.push(index);
@@ -226,7 +239,7 @@ impl<'a> Round<'a> {
                         if let Some(reading) = &mut self.states[index].reading {
                             reading.is_zero = is_zero;
                         }
-                        self.states[index].is_settled = true;
+                        self.settle(index);
                         *at = None;
                     }
                 }
@@ -238,7 +251,7 @@ impl<'a> Round<'a> {
                 (true, None) => child.let_go(),
                 (true, Some(index)) => {
                     let why = "the process that read it was ended by a fault";
-                    self.settle(index, Reading::unreadable(why.into()));
+                    self.settle_as(index, Reading::unreadable(why.into()));
                     child.let_go();
                 }
             }
@@ -246,19 +259,22 @@ impl<'a> Round<'a> {
         read
     }
 
-    fn settle(&mut self, index: usize, reading: Reading) {
-        self.states[index] = State {
-            is_begun: true,
-            is_settled: true,
-            reading: Some(reading),
-        };
+    fn settle(&mut self, index: usize) {
+        self.begin(index);
+        self.to_settle -= usize::from(!self.states[index].is_settled);
+        self.states[index].is_settled = true;
+    }
+
+    fn settle_as(&mut self, index: usize, reading: Reading) {
+        self.states[index].reading = Some(reading);
+        self.settle(index);
     }
 
     /// No child can be started: nothing more can be read.
     fn fail(&mut self, error: &io::Error) {
         for index in 0..self.states.len() {
             if !self.states[index].is_begun {
-                self.settle(index, Reading::unreadable(error.to_string()));
+                self.settle_as(index, Reading::unreadable(error.to_string()));
             }
         }
     }
@@ -269,50 +285,56 @@ impl<'a> Round<'a> {
 struct Queue {
     items: io::PipeReader,
     input: Option<io::PipeWriter>,
-    rest: Vec<u8>,
+    rest: VecDeque<usize>,
 }
 
 impl Queue {
-    fn new(items: Vec<u8>) -> io::Result<Queue> {
+    fn new(rest: VecDeque<usize>) -> io::Result<Queue> {
         let (reader, writer) = io::pipe()?;
         fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok(Queue {
             items: reader,
             input: Some(writer),
-            rest: items,
+            rest,
         })
+    }
+
+    /// The first that is not in the pipe yet: nobody has to say of it that it is begun.
+    fn take_first(&mut self) -> Option<usize> {
+        self.rest.pop_front()
     }
 
     /// Puts in what there is room for, and closes it after the last one.
     fn fill(&mut self) {
-        // All numbers are of one length and PIPE_BUF a multiple of it: none is cut.
-        while let Some(input) = &mut self.input {
-            let piece = self.rest.len().min(4096);
-            match input.write(&self.rest[..piece]) {
-                Ok(written) => drop(self.rest.drain(..written)),
-                Err(_) => return,
+        while let (Some(input), Some(index)) = (&mut self.input, self.rest.front()) {
+            // Atomic, as is taking them out: the length divides PIPE_BUF (pipe(7)).
+            if input.write(&(*index as u32).to_ne_bytes()).is_err() {
+                return;
             }
-            if self.rest.is_empty() {
-                self.input = None;
-            }
+            self.rest.pop_front();
         }
+        self.input = None;
+    }
+}
+
+/// Takes the next index out of the queue; None after the last one.
+fn next_of(items: BorrowedFd) -> Option<usize> {
+    let mut item = [0; 4];
+    match nix::unistd::read(items, &mut item) {
+        Ok(4) => Some(u32::from_ne_bytes(item) as usize),
+        _ => None,
     }
 }
 
 /// What a child does.
-fn read_from(items: BorrowedFd, wanted: &[Wanted], zeros: Zeros, parent: &mut Parent) {
-    let mut item = [0; 4];
-    while let Ok(4) = nix::unistd::read(items, &mut item) {
-        let index = u32::from_ne_bytes(item) as usize;
-        let node = &wanted[index].node;
-        parent.tell(&Message::Begun(index));
-        let reading = signature::read(node);
-        let is_blank = reading.content == Content::Nothing;
-        parent.tell(&Message::Read(index, reading));
-        if is_blank && zeros == Zeros::LookFor {
-            let is_zero = signature::is_zero(node).unwrap_or(false);
-            parent.tell(&Message::IsZero(index, is_zero));
-        }
+fn read_one(index: usize, wanted: &[Wanted], zeros: Zeros, parent: &mut Parent) {
+    let node = &wanted[index].node;
+    let reading = signature::read(node);
+    let is_blank = reading.content == Content::Nothing;
+    parent.tell(&Message::Read(index, reading));
+    if is_blank && zeros == Zeros::LookFor {
+        let is_zero = signature::is_zero(node).unwrap_or(false);
+        parent.tell(&Message::IsZero(index, is_zero));
     }
 }
 

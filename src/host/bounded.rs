@@ -189,10 +189,10 @@ impl<M: DeserializeOwned> Child<M> {
             if self.has_closed {
                 return Err(GaveUp::Broken(self.how_it_ended()));
             }
-            if limit.is_over() {
+            if wait_for_any(&[self.as_fd()], limit.next_look()) == Waited::InVain && limit.is_over()
+            {
                 return Err(GaveUp::Late(limit.start.elapsed()));
             }
-            wait_for_any(&[self.as_fd()], limit.next_look());
         }
     }
 
@@ -282,8 +282,16 @@ impl<M> AsFd for Child<M> {
     }
 }
 
+/// How a time of waiting ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// One has something to say.
+    Heard,
+    InVain,
+}
+
 /// Waits until one of these has something to say, for at most this time.
-pub(crate) fn wait_for_any(descriptors: &[BorrowedFd], most: Duration) {
+pub(crate) fn wait_for_any(descriptors: &[BorrowedFd], most: Duration) -> Waited {
     let mut waiting: Vec<PollFd> = descriptors
         .iter()
         .map(|descriptor| PollFd::new(*descriptor, PollFlags::POLLIN))
@@ -291,8 +299,11 @@ pub(crate) fn wait_for_any(descriptors: &[BorrowedFd], most: Duration) {
     // Rounded up: waiting for nothing would spin until the time is over.
     let most = u64::try_from(most.as_micros().div_ceil(1000)).unwrap_or(u64::MAX);
     let most = PollTimeout::try_from(most).unwrap_or(PollTimeout::MAX);
-    // A signal ends it early, and whoever called asks again.
-    let _ = poll(&mut waiting, most);
+    match poll(&mut waiting, most) {
+        Ok(0) => Waited::InVain,
+        // A signal ends it early, and whoever called asks again.
+        _ => Waited::Heard,
+    }
 }
 
 fn remember(pid: Pid) {

@@ -12,10 +12,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::config::Staging;
+use crate::host::Host;
 use crate::host::block_device::Number;
 use crate::host::bounded::Limit;
 use crate::host::progress::Progress;
-use crate::host::{Host, sysfs};
 use staged::Staged;
 
 /// However much the disk moves, mounting and making a file system are given up after this
@@ -25,8 +25,7 @@ const MOST: Duration = Duration::from_secs(9 * 60);
 /// Replaying a large journal and making a file system on an old kernel take minutes on a disk
 /// that is well: it is given up when nothing moves on it.
 fn limit_of(host: &Host, device: Number, config: &Staging) -> Limit {
-    let stat = sysfs::stat_of(host, device);
-    Limit::without(Progress::of(stat, config.device_timeout), MOST)
+    Limit::without(Progress::of(host, device, config.device_timeout), MOST)
 }
 
 /// The limit for work on what is staged. Where that is no block device there is nothing to

@@ -166,7 +166,12 @@ impl Attempt<'_> {
                 self.accepted.filesystem()
             ))),
         };
-        child.end();
+        match mounted {
+            // Its mount goes with it, in a moment.
+            Ok(()) => child.let_go(),
+            // Whoever tries again must not find it there.
+            Err(_) => child.end(),
+        }
         mounted
     }
 
