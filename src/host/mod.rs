@@ -12,6 +12,7 @@ pub mod mount_table;
 mod now;
 pub mod program;
 pub mod regular_file;
+pub(crate) mod this_boot;
 #[cfg(test)]
 pub(crate) mod tree;
 pub(crate) mod wait;

@@ -13,9 +13,10 @@ pub mod openstack;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
 
 use crate::backoff;
 use crate::clock::Now;
@@ -23,6 +24,7 @@ use crate::config::{Config, Source};
 use crate::deadline::decide::{Decision, decide};
 use crate::deadline::first_boot;
 use crate::deadline::limit::{self, Limit, When};
+use crate::host::this_boot::ThisBoot;
 use crate::host::{Host, atomic_file};
 use crate::http::{Cause, Client, Failure};
 use crate::{clock, url};
@@ -105,42 +107,37 @@ pub struct Metadata<'a> {
     environment: Environment,
     features: Session,
     known: Known,
-    spoken: Spoken,
+    answered: Answered,
     /// How often it was asked again.
     rounds: u32,
 }
 
-/// That OpenStack's service has answered in this boot, for those that are started later
-/// and find it silent. A file that has the boot's id in it.
-struct Spoken {
-    file: PathBuf,
-    this_boot: Option<String>,
-    in_boot: Option<String>,
+/// Marker: OpenStack has answered in this boot, so the frozen config drive no longer counts,
+/// also for a process that is started later and finds the service silent.
+struct Answered {
+    file: ThisBoot<Marker>,
+    in_this_boot: bool,
 }
 
-impl Spoken {
-    fn read(host: &Host) -> Spoken {
-        let file = host.runtime_directory().join("openstack-answered");
-        let in_boot = std::fs::read_to_string(&file).ok();
-        Spoken {
-            file,
-            this_boot: host.boot_id().ok(),
-            in_boot,
-        }
-    }
+#[derive(Serialize, Deserialize)]
+struct Marker {}
 
-    fn is_noted(&self) -> bool {
-        self.in_boot.is_some() && self.in_boot == self.this_boot
+impl Answered {
+    fn read(host: &Host) -> Answered {
+        let file = ThisBoot::at(host, host.runtime_directory().join("openstack-answered"));
+        let in_this_boot = matches!(file.read(), Ok(Some(Marker {})));
+        Answered { file, in_this_boot }
     }
 
     fn note(&mut self) {
-        if self.is_noted() {
+        if self.in_this_boot {
             return;
         }
-        self.in_boot.clone_from(&self.this_boot);
-        let boot = self.in_boot.as_deref().unwrap_or_default();
+        self.in_this_boot = true;
         // Where it cannot be kept, a deadline that is held says the same of most.
-        let _ = atomic_file::replace(&self.file, boot.as_bytes(), 0o644);
+        if let Ok(text) = self.file.text(&Marker {}) {
+            let _ = atomic_file::replace(self.file.path(), &text, 0o644);
+        }
     }
 }
 
@@ -177,7 +174,7 @@ impl<'a> Metadata<'a> {
             environment,
             features: Session::default(),
             known: Known::default(),
-            spoken: Spoken::read(host),
+            answered: Answered::read(host),
             rounds: 0,
         }
     }
@@ -234,7 +231,7 @@ impl<'a> Metadata<'a> {
             if let Who::Source(source) = turns[next].who {
                 self.known.note(source, &outcome, clock::wall());
                 if source == Source::Openstack && outcome.is_ok() {
-                    self.spoken.note();
+                    self.answered.note();
                 }
             }
             note(&mut turns, next, outcome, end, again);
@@ -302,19 +299,17 @@ impl<'a> Metadata<'a> {
     }
 
     /// Which of the limits is the deadline, and what was odd about finding out. `held`
-    /// is one from before, `id` the instance's, if anybody said it before, and `boot_id` the
-    /// present boot's.
+    /// is one from before, `id` the instance's, if anybody said it before.
     pub fn decide(
         &self,
         held: Option<Limit>,
         id: Option<&str>,
-        boot_id: &str,
         now: Now,
     ) -> (Decision, Vec<String>) {
         let held = held.filter(|limit| !self.is_outdated(limit));
         let limits: Vec<Limit> = self.limits().into_iter().chain(held).collect();
         let ids: Vec<&str> = self.known.ids().chain(id).collect();
-        let lease = first_boot::take(self.host, &ids, boot_id, now);
+        let lease = first_boot::take(self.host, &ids, now);
         let lifetimes = |limit: &Limit| matches!(limit.when, When::AfterFirstBoot(_));
         let decision = decide(&limits, lease.first_boot, self.grace());
         let mut warnings = Vec::new();
@@ -331,7 +326,7 @@ impl<'a> Metadata<'a> {
     /// process or another, is newer: also that there is no limit any more.
     fn is_outdated(&self, limit: &Limit) -> bool {
         limit.origin.ends_with(config_drive::ORIGIN)
-            && (self.known.has_openstack() || self.spoken.is_noted())
+            && (self.known.has_openstack() || self.answered.in_this_boot)
     }
 
     /// The configured grace, or a longer one that a source asks for.
@@ -631,13 +626,13 @@ mod tests {
         };
         let mut first = fresh();
         assert_eq!(first.limits().len(), 1);
-        first.spoken.note();
+        first.answered.note();
         // As after a restart.
         let second = fresh();
         assert_eq!(second.limits(), []);
         // Of another boot it says nothing.
         let file = tree.root().join("run/vmstage/openstack-answered");
-        std::fs::write(file, "another").unwrap();
+        std::fs::write(file, r#"{"boot_id": "another"}"#).unwrap();
         assert_eq!(fresh().limits().len(), 1);
     }
 
