@@ -11,6 +11,7 @@ mod choosing;
 mod commands;
 mod config_drive;
 mod directories;
+mod full_run;
 mod init;
 mod metadata;
 mod network;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         staging::CLAIMS,
         directories::CLAIMS,
         commands::CLAIMS,
+        full_run::CLAIMS,
         config_drive::CLAIMS,
         metadata::CLAIMS,
         network::CLAIMS,
