@@ -12,7 +12,7 @@ use crate::cli::{self, StatusFormat};
 use crate::config::Action;
 use crate::failure::Failure;
 use crate::host::Host;
-use crate::report::{self, console};
+use crate::report::console;
 use crate::status;
 use crate::status::{Outcome, Status};
 use crate::{clock, text as texts};
@@ -149,10 +149,10 @@ pub fn deadline_lines(status: &Status, now: u64) -> String {
         let grace = deadline.at.saturating_sub(deadline.grace_seconds);
         text += &format!(
             "deadline  {}, {}\norigin    {}{confirmed}\ngrace     no new work from {} on, {}\naction    {action}\n",
-            report::instant(deadline.at),
+            clock::for_people(deadline.at),
             clock::relative(deadline.at, now),
             deadline.origin,
-            report::instant(grace),
+            clock::for_people(grace),
             clock::relative(grace, now),
         );
     }
@@ -197,8 +197,8 @@ grace     no new work from {} on, in 5 h 2 min
 action    poweroff: this VM is ended from inside
 ignored   vmstage_deadline in the openstack metadata: \"soon\" is not a time
 ",
-            report::instant(example::DEADLINE),
-            report::instant(example::DEADLINE - 600),
+            clock::for_people(example::DEADLINE),
+            clock::for_people(example::DEADLINE - 600),
         );
         assert_eq!(deadline_lines(&status, now), expected);
     }

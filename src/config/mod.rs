@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::text;
+
 pub use error::ConfigError;
 pub use values::*;
 use values::{command, distinct_directories, duration, durations, mount_options, specs};
@@ -269,7 +271,7 @@ impl Config {
                 None => (said.as_str(), key_on_line(text, line).unwrap_or_default()),
             };
             let colon = if key.is_empty() { "" } else { ": " };
-            let message = one_line(message);
+            let message = text::one_line(message.trim());
             let advice = advice(&message);
             ConfigError::new(format!("line {line}: {key}{colon}{message}{advice}"))
         })
@@ -302,10 +304,6 @@ fn line_of(text: &[u8], offset: usize) -> usize {
         .iter()
         .filter(|byte| **byte == b'\n')
         .count()
-}
-
-fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

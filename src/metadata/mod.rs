@@ -27,7 +27,7 @@ use crate::deadline::limit::{self, Limit, When};
 use crate::host::this_boot::ThisBoot;
 use crate::host::{Host, atomic_file};
 use crate::http::{Cause, Client, Failure};
-use crate::{clock, url};
+use crate::{clock, text, url};
 pub use instance::{Instance, SourceAsked};
 use known::Known;
 use machine_features::{Environment, Locations, Session};
@@ -472,11 +472,11 @@ impl Turn {
         };
         Asked {
             source,
-            place: without_control(&place),
+            place: text::printable(&place),
             took,
             tries,
             // A URL or a directory in it may be what `meta` names.
-            result: result.map_err(|why| without_control(&why)),
+            result: result.map_err(|why| text::printable(&why)),
             retry_after,
         }
     }
@@ -593,15 +593,6 @@ impl fmt::Display for NoAnswer {
             NoAnswer::Local(why) => f.write_str(why),
         }
     }
-}
-
-/// A text of somebody else's as it may be written to a terminal or a log.
-pub(crate) fn printable(text: &str) -> String {
-    without_control(&text.chars().take(255).collect::<String>())
-}
-
-fn without_control(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
 }
 
 #[cfg(test)]

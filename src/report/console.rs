@@ -27,7 +27,7 @@ pub fn line(status: &Status, now: u64) -> String {
     let (Outcome::Ready, Some(staging)) = (status.outcome, &status.staging) else {
         let error = status.error.as_deref().unwrap_or("unknown error");
         let line = format!("FAILED({}): {error}", status.exit_code);
-        return line.replace(|c: char| c.is_control(), " ");
+        return text::one_line(&line);
     };
     let label = staging
         .label
@@ -58,7 +58,7 @@ pub fn line(status: &Status, now: u64) -> String {
         );
     }
     // A label or an error may hold anything; the line is one line.
-    line.replace(|c: char| c.is_control(), " ")
+    text::one_line(&line)
 }
 
 /// How long a line may take: a serial console is slow (4 KiB at 9600 baud are 4 s), and
