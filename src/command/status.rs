@@ -35,7 +35,7 @@ pub fn run(
         _ => {}
     }
     let mut status = find(host, wait)?;
-    if let Err(gone) = status.see_that_it_is_mounted() {
+    if let Err(gone) = status.see_that_it_is_mounted(host) {
         status.outcome = Outcome::Failed;
         status.exit_code = gone.exit_code();
         status.error = Some(gone.to_string());

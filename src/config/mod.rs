@@ -42,6 +42,10 @@ pub struct Staging {
     /// How long to wait for a disk that is not there yet.
     #[serde(deserialize_with = "duration")]
     pub wait: Duration,
+    /// For reading all disks together; and how long a disk may stand still while it is
+    /// mounted or a file system is made on it.
+    #[serde(deserialize_with = "duration")]
+    pub device_timeout: Duration,
     pub format: Format,
     /// What `format = "blank"` makes.
     pub filesystem: Filesystem,
@@ -176,6 +180,7 @@ impl Default for Staging {
             ],
             options: vec!["nosuid".into(), "nodev".into()],
             wait: Duration::from_secs(5),
+            device_timeout: Duration::from_secs(10),
             format: Format::Never,
             filesystem: Filesystem::Ext4,
         }

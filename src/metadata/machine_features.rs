@@ -485,7 +485,7 @@ mod tests {
             machine: Some(FeaturesLocation::Directory(path.clone())),
             job: None,
         };
-        let client = Client::new(Duration::from_secs(1));
+        let client = Client::new(Duration::from_secs(1), crate::host::resolve::addresses);
         let reader = Reader {
             host: &Host::this_machine(),
             client: &client,

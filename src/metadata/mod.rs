@@ -24,8 +24,9 @@ use crate::config::{Config, Source};
 use crate::deadline::decide::{Decision, decide};
 use crate::deadline::first_boot;
 use crate::deadline::limit::{self, Limit, When};
+use crate::disk::reader::Reader;
 use crate::host::this_boot::ThisBoot;
-use crate::host::{Host, atomic_file};
+use crate::host::{Host, atomic_file, resolve};
 use crate::http::{Cause, Client, Failure};
 use crate::{clock, text, url};
 pub use instance::{Instance, SourceAsked};
@@ -36,7 +37,7 @@ use machine_features::{Environment, Locations, Session};
 pub const MACHINE_FEATURES: &str = "machine-features";
 
 /// What a source said.
-#[derive(Debug, Clone, PartialEq, Default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Answer {
     /// The device, where that is known only now.
     pub place: Option<String>,
@@ -108,6 +109,8 @@ pub struct Metadata<'a> {
     features: Session,
     known: Known,
     answered: Answered,
+    /// Of the disks among which the config drive is looked for.
+    reader: Reader,
     /// How often it was asked again.
     rounds: u32,
 }
@@ -169,14 +172,20 @@ impl<'a> Metadata<'a> {
         Metadata {
             host,
             config,
-            client: Client::new(config.metadata.request_timeout),
+            client: Client::new(config.metadata.request_timeout, resolve::addresses),
             ec2: ec2::Session::new(config.metadata.url.as_str()),
             environment,
             features: Session::default(),
             known: Known::default(),
             answered: Answered::read(host),
+            reader: Reader::default(),
             rounds: 0,
         }
+    }
+
+    /// Knows already which disks hang: they are not read once more.
+    pub(crate) fn with_reader(self, reader: Reader) -> Metadata<'a> {
+        Metadata { reader, ..self }
     }
 
     /// Asks these sources, and Machine/Job Features where somebody named a place, each
@@ -373,7 +382,11 @@ impl<'a> Metadata<'a> {
             until: end,
         };
         match who {
-            Who::Source(Source::ConfigDrive) => config_drive::ask(self.host),
+            Who::Source(Source::ConfigDrive) => {
+                let left = end.saturating_duration_since(Instant::now());
+                let limit = self.config.staging.device_timeout.min(left);
+                config_drive::ask(self.host, &mut self.reader, limit)
+            }
             Who::Source(Source::Openstack) => openstack::ask(&self.client, base, end),
             Who::Source(Source::Ec2) => self.ec2.ask(&self.client, end),
             Who::Features(locations, passed_over)

@@ -9,8 +9,8 @@ use serde_json::json;
 use super::console;
 use crate::clock;
 use crate::config::{CallbackFormat, Config};
-use crate::host::Host;
 use crate::host::regular_file::{self, MIB};
+use crate::host::{Host, resolve};
 use crate::http::{Client, Failure};
 use crate::status::{Outcome, Status};
 
@@ -49,7 +49,7 @@ pub fn post(host: &Host, status: &Status, config: &Config) -> Result<bool, Failu
     if let Some(token) = &config.callback.token {
         headers.push(("X-Auth-Token", token.expose()));
     }
-    let client = Client::new(TIMEOUT);
+    let client = Client::new(TIMEOUT, resolve::addresses);
     let until = Instant::now() + TIMEOUT;
     let body = call.body.as_bytes();
     let answer = match call.method {

@@ -9,7 +9,7 @@ use crate::disk::choose::{self, Judgement};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::staging::directories::Created;
-use crate::staging::mount::Staged;
+use crate::staging::staged::Staged;
 
 impl Status {
     /// The beginning of a document, given that of an earlier run in this boot.

@@ -35,7 +35,7 @@ impl Status {
     pub fn begin(host: &Host) -> Status {
         let earlier = Status::read(host).ok().flatten();
         let holds = |earlier: &Status| {
-            earlier.outcome == Outcome::Ready && earlier.see_that_it_is_mounted().is_ok()
+            earlier.outcome == Outcome::Ready && earlier.see_that_it_is_mounted(host).is_ok()
         };
         if !earlier.as_ref().is_some_and(holds) {
             // Who waits for this boot is not to be told of the failure of that one.
@@ -51,12 +51,12 @@ impl Status {
     /// # Errors
     ///
     /// That it is, in words; or that the mount table cannot be read.
-    pub fn see_that_it_is_mounted(&self) -> Result<(), Failure> {
+    pub fn see_that_it_is_mounted(&self, host: &Host) -> Result<(), Failure> {
         let (Outcome::Ready, Some(staging)) = (self.outcome, &self.staging) else {
             return Ok(());
         };
         let mount_point = staging.mount_point.display();
-        match mount_table::on(&mount_table::read()?, &staging.mount_point) {
+        match mount_table::on(&mount_table::read(host)?, &staging.mount_point) {
             Some(mount) if mount.source == Path::new(&staging.device) => Ok(()),
             Some(mount) => Err(Failure::Other(anyhow!(
                 "{} is mounted on {mount_point}, and not {} any more",

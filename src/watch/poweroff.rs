@@ -21,7 +21,7 @@ const REFUSAL: Duration = Duration::from_secs(10);
 /// takes the order.
 pub fn ask_init(host: &Host) {
     for words in commands(host.path("/run/systemd/system").is_dir()) {
-        let Some(program) = program::find(words[0]) else {
+        let Some(program) = program::find(host, words[0]) else {
             continue;
         };
         let order = Command::new(&program)

@@ -123,9 +123,12 @@ fn two_are_both_named_and_the_first_is_taken() {
     let machine = machine();
     drive(&machine, "vdc", "config-2", DOCUMENT);
     drive(&machine, "vdd", "config-2", r#"{"uuid": "second"}"#);
-    let (outcome, source) = asked(&machine);
+    let (_, source) = asked(&machine);
     assert_eq!(source["answer"]["instance"]["id"], ID);
-    outcome.says("/dev/vdc and /dev/vdd are labelled config-2; the first by name is taken");
+    assert_eq!(
+        source["answer"]["warnings"][0],
+        "/dev/vdc and /dev/vdd are labelled config-2; the first by name is taken"
+    );
 }
 
 fn one_without_the_document_is_an_error_and_not_left_mounted() {

@@ -11,7 +11,9 @@ mod choosing;
 mod commands;
 mod config_drive;
 mod directories;
+mod faulty_disk;
 mod full_run;
+mod hanging;
 mod init;
 mod metadata;
 mod network;
@@ -32,6 +34,8 @@ fn main() -> ExitCode {
         config_drive::CLAIMS,
         metadata::CLAIMS,
         network::CLAIMS,
+        faulty_disk::CLAIMS,
+        hanging::CLAIMS,
         init::sysv::CLAIMS,
         init::rc_local::CLAIMS,
         init::units::CLAIMS,

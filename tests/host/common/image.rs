@@ -281,6 +281,10 @@ impl Image {
         Image { size, blocks }
     }
 
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// A number that is another when the content is.
     pub fn checksum(&self) -> u64 {
         let mut hasher = DefaultHasher::new();

@@ -8,6 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 use nix::errno::Errno;
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 
 use super::tool;
@@ -15,7 +16,7 @@ use super::tool;
 /// A file as a block device. The kernel detaches it when the last user is gone: this
 /// value, a mount, or a process that has it open; also after a panic or SIGKILL.
 pub struct LoopDevice {
-    _device: File,
+    device: File,
     /// As the kernel calls it: `loop3`.
     pub name: String,
     pub number: (u64, u64),
@@ -26,6 +27,8 @@ pub struct Attach {
     pub read_only: bool,
     /// Whether the kernel is told of the partitions on it.
     pub partitions: bool,
+    /// Without a page cache for the file, and several requests at once.
+    pub direct_io: bool,
 }
 
 const MAJOR: u64 = 7;
@@ -48,13 +51,19 @@ impl LoopDevice {
                 Err(e) => return Err(e),
                 Ok(device) => {
                     return Ok(LoopDevice {
-                        _device: device,
+                        device,
                         name: format!("loop{free}"),
                         number: (MAJOR, free),
                     });
                 }
             }
         }
+    }
+
+    /// Has the kernel forget what it has read of it.
+    pub fn drop_cache(&self) {
+        let advice = PosixFadviseAdvice::POSIX_FADV_DONTNEED;
+        posix_fadvise(&self.device, 0, 0, advice).unwrap();
     }
 
     /// The loop devices that the kernel has, attached or not. For the bench.
@@ -124,6 +133,9 @@ fn configure(node: &Path, file: &Path, how: Attach) -> io::Result<File> {
     if how.partitions {
         config.flags |= ioctl::PARTSCAN;
     }
+    if how.direct_io {
+        config.flags |= ioctl::DIRECT_IO;
+    }
     // SAFETY: `config` is linux/loop.h's struct loop_config and outlives the call.
     unsafe { ioctl::configure(device.as_raw_fd(), &config) }?;
     Ok(device)
@@ -134,6 +146,7 @@ mod ioctl {
     pub const READ_ONLY: u32 = 1;
     pub const AUTOCLEAR: u32 = 4;
     pub const PARTSCAN: u32 = 8;
+    pub const DIRECT_IO: u32 = 16;
 
     nix::ioctl_write_int_bad!(remove, 0x4C81);
     nix::ioctl_none_bad!(get_free, 0x4C82);

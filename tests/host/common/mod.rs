@@ -7,6 +7,7 @@
 //! A claim that this host cannot look at (no root, no `mkfs.xfs`) is reported as
 //! ignored with the reason, and where `$CI` is set as failed.
 
+mod faulty_disk;
 mod image;
 mod loop_device;
 mod machine;
@@ -25,6 +26,7 @@ use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
+pub use faulty_disk::{Fault, FaultyDisk};
 pub use image::Image;
 pub use loop_device::{Attach, LoopDevice};
 pub use machine::{CONDOR, Disk, Machine, Running};

@@ -153,7 +153,7 @@ fn nothing_is_really_ended() {
         let script = first.join(name);
         fs::write(&script, "#!/bin/sh\necho \"$0 $*\" >> /run/off\n").unwrap();
         fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(program::find(name), Some(script));
+        assert_eq!(program::find(&HOST, name), Some(script));
     }
 }
 

@@ -75,7 +75,11 @@ impl Cloud {
     fn asked(&self, prefix: &str) -> u64 {
         let url = format!("{}/asked{prefix}", self.url);
         let patience = Duration::from_secs(5);
-        let answer = Client::new(patience).get(&url, &[], Instant::now() + patience);
+        let answer = Client::new(patience, vmstage::host::resolve::addresses).get(
+            &url,
+            &[],
+            Instant::now() + patience,
+        );
         String::from_utf8(answer.unwrap()).unwrap().parse().unwrap()
     }
 }
