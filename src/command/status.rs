@@ -1,8 +1,7 @@
 //! `vmstage status`: the status document for people and scripts.
 
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use log::warn;
@@ -11,7 +10,7 @@ use super::configuration;
 use crate::cli::{self, StatusFormat};
 use crate::config::Action;
 use crate::failure::Failure;
-use crate::host::Host;
+use crate::host::{Host, wait};
 use crate::report::console;
 use crate::status;
 use crate::status::{Outcome, Status};
@@ -51,25 +50,23 @@ pub fn run(
 }
 
 fn find(host: &Host, wait: Option<Option<u64>>) -> Result<Status, Failure> {
-    let start = Instant::now();
-    loop {
-        let read = Status::read(host);
-        if let Ok(Some(status)) = read {
-            return Ok(status);
-        }
-        let over = match wait {
-            None => true,
-            Some(None) => false,
-            Some(Some(seconds)) => start.elapsed() >= Duration::from_secs(seconds),
-        };
-        if over {
-            read?;
-            return Err(Failure::Other(anyhow!(
-                "there is no status of this boot in {}: vmstage boot has not run, or has not finished",
-                status::path(host).display()
-            )));
-        }
-        sleep(POLL);
+    let limit = match wait {
+        None => Duration::ZERO,
+        Some(None) => Duration::MAX,
+        Some(Some(seconds)) => Duration::from_secs(seconds),
+    };
+    let mut last = Ok(None);
+    let found = wait::until(limit, POLL, || {
+        last = Status::read(host);
+        last.as_mut().ok().and_then(Option::take)
+    });
+    match (found, last) {
+        (Some(status), _) => Ok(status),
+        (None, Err(e)) => Err(e.into()),
+        (None, Ok(_)) => Err(Failure::Other(anyhow!(
+            "there is no status of this boot in {}: vmstage boot has not run, or has not finished",
+            status::path(host).display()
+        ))),
     }
 }
 

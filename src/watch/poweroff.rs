@@ -1,14 +1,13 @@
 //! Ending the VM: by its init system, and if that does not, by the kernel.
 
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{info, warn};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::unistd::sync;
 
-use crate::host::{Host, program};
+use crate::host::{Host, program, wait};
 
 /// How long init may take to stop everything before the kernel is asked: systemd alone
 /// gives each service 90 seconds.
@@ -16,6 +15,7 @@ pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How long a command may take to say that it cannot.
 const REFUSAL: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Asks the init system at hand to power off: one command after the other, until one
 /// takes the order.
@@ -44,14 +44,10 @@ pub fn ask_init(host: &Host) {
 /// A command that has not come back by [`REFUSAL`] is at it: some return only when the
 /// machine is off.
 fn was_taken(mut order: Child) -> Result<(), String> {
-    let start = Instant::now();
-    loop {
-        match order.try_wait().map_err(|e| e.to_string())? {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => return Err(status.to_string()),
-            None if start.elapsed() >= REFUSAL => return Ok(()),
-            None => sleep(Duration::from_millis(100)),
-        }
+    let ended = wait::until(REFUSAL, LOOK_AGAIN, || order.try_wait().transpose());
+    match ended.transpose().map_err(|e| e.to_string())? {
+        Some(status) if !status.success() => Err(status.to_string()),
+        _ => Ok(()),
     }
 }
 
