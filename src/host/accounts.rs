@@ -11,6 +11,7 @@ use anyhow::{Context, Result, bail};
 use nix::unistd::{Gid, Uid};
 
 use super::bounded::Limit;
+use super::regular_file::{self, MIB};
 use super::{Host, program};
 use crate::config::Account;
 
@@ -60,7 +61,8 @@ fn number(host: &Host, account: &Account, database: &Database) -> Result<u32> {
         Account::Name(name) => name,
     };
     let (file, kind) = (database.file, database.kind);
-    let text = std::fs::read(host.path(file)).with_context(|| format!("cannot read {file}"))?;
+    let text = regular_file::read(&host.path(file), 16 * MIB)
+        .with_context(|| format!("cannot read {file}"))?;
     if let Some(number) = number_in(&String::from_utf8_lossy(&text), name) {
         return Ok(number);
     }

@@ -15,6 +15,7 @@ use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 use crate::host::mount_table::{self, Mount};
+use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, wait};
 use crate::logging::Notices;
 
@@ -47,7 +48,8 @@ pub(crate) fn record(host: &Host, mount: &Mount, notices: &Notices) {
 fn add_line(host: &Host, mount: &Mount) -> Result<()> {
     let mtab = host.path(MTAB);
     let _lock = Lock::take(host)?;
-    let present = fs::read(&mtab).with_context(|| format!("cannot read {MTAB}"))?;
+    let present =
+        regular_file::read(&mtab, 16 * MIB).with_context(|| format!("cannot read {MTAB}"))?;
     let lines = mount_table::parse(&present);
     let device = mount.source.as_path();
     // It may have been mounted under another of its names.

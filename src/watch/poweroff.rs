@@ -7,11 +7,15 @@ use log::{info, warn};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::unistd::sync;
 
+use crate::host::bounded::{self, Limit};
 use crate::host::{Host, program, wait};
 
 /// How long init may take to stop everything before the kernel is asked: systemd alone
 /// gives each service 90 seconds.
 pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long writing out the disks may take then.
+const SYNC: Duration = Duration::from_secs(30);
 
 /// How long a command may take to say that it cannot.
 const REFUSAL: Duration = Duration::from_secs(10);
@@ -60,10 +64,13 @@ fn commands(systemd: bool) -> Vec<&'static [&'static str]> {
     commands
 }
 
-/// What is left where init did not: disks are written out, and the power goes.
+/// What is left where init did not: disks are written out, and the power goes. A disk that
+/// hangs keeps sync(2) for ever, and shutdown(8) of SysV as well.
 pub fn ask_kernel() {
     warn!("init has not powered off within {PATIENCE:?}; asking the kernel");
-    sync();
+    if let Err(gave_up) = bounded::run(Limit::after(SYNC), &[], sync) {
+        warn!("not every disk could be written out: {gave_up}");
+    }
     let Err(e) = reboot(RebootMode::RB_POWER_OFF);
     warn!("the kernel does not power off: {e}");
 }

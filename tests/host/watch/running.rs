@@ -15,6 +15,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 claims!(
+    // A minute or more each: they start first, beside all the others.
+    the_last_known_deadline_holds_while_the_service_is_down,
+    a_deadline_that_goes_away_is_taken_back_everywhere,
     users_are_warned_drain_runs_once_and_the_machine_is_ended_at_the_deadline,
     the_action_report_ends_nothing,
     a_machine_that_is_younger_than_min_uptime_is_neither_drained_nor_ended,
@@ -25,8 +28,6 @@ claims!(
     sigterm_ends_watching_and_not_the_machine,
     sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing,
     a_second_watch_refuses_to_run_beside_the_first,
-    the_last_known_deadline_holds_while_the_service_is_down,
-    a_deadline_that_goes_away_is_taken_back_everywhere,
     the_callback_is_told_once,
     memory_stays_below_4_mib,
 );
