@@ -39,7 +39,7 @@ pub fn utc(unix: u64) -> String {
 
 /// The same instant as this machine's people read it: `2026-11-23 11:41:00 +01:00`.
 /// In UTC where the local offset is not known.
-pub fn local(unix: u64) -> String {
+fn local(unix: u64) -> String {
     let format = format_description!(
         "[year]-[month]-[day] [hour]:[minute]:[second] [offset_hour sign:mandatory]:[offset_minute]"
     );
@@ -52,6 +52,16 @@ pub fn local(unix: u64) -> String {
         .unwrap_or(instant)
         .format(&format)
         .unwrap_or_else(|_| unix.to_string())
+}
+
+/// Both, for people: `2026-11-23 11:41:00 +01:00 (2026-11-23T10:41:00Z)`, or in UTC alone
+/// where that is the local time.
+pub fn for_people(unix: u64) -> String {
+    let (local, utc) = (local(unix), utc(unix));
+    match local.ends_with("+00:00") {
+        true => utc,
+        false => format!("{local} ({utc})"),
+    }
 }
 
 /// RFC 3339 to Unix seconds; None where it is not that, or before 1970.

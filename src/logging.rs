@@ -16,6 +16,8 @@ use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::fstat;
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 
+use crate::text::one_line;
+
 /// Where syslog listens.
 pub const SOCKET: &str = "/dev/log";
 
@@ -193,10 +195,6 @@ impl<T: Display> LogFormat<T> for Untimed {
         write!(w, "<{priority}>vmstage[{}]: {message}", std::process::id())
             .map_err(syslog::Error::Write)
     }
-}
-
-fn one_line(text: &str) -> String {
-    text.replace(|c: char| c.is_control(), " ")
 }
 
 /// `$JOURNAL_STREAM` names the journal's socket as `device:inode` (systemd.exec(5)).

@@ -12,7 +12,7 @@ use crate::cli::{self, Format};
 use crate::deadline::limit::{Limit, When};
 use crate::failure::Failure;
 use crate::host::Host;
-use crate::metadata::{Again, Answer, Asked, Instance, Metadata, printable};
+use crate::metadata::{Again, Answer, Asked, Instance, Metadata};
 use crate::url;
 use crate::{clock, text as texts};
 
@@ -37,9 +37,9 @@ fn text(asked: &[Asked]) -> String {
     let rows = asked.iter().map(|asked| {
         let answer = match &asked.result {
             Ok(_) => format!("yes, in {} ms", asked.took.as_millis()),
-            Err(why) => format!("no: {}", printable(why)),
+            Err(why) => format!("no: {}", texts::excerpt(why)),
         };
-        [asked.source.clone(), printable(&asked.place), answer]
+        [asked.source.clone(), texts::excerpt(&asked.place), answer]
     });
     let mut text = texts::table(&["SOURCE", "ASKED", "ANSWERED"], rows);
     for asked in asked {
@@ -73,7 +73,7 @@ fn details(answer: &Answer) -> String {
         .chain(limits)
         .chain(grace)
         .chain(warnings)
-        .map(|(what, value)| format!("  {what:<17}  {}\n", printable(&value)))
+        .map(|(what, value)| format!("  {what:<17}  {}\n", texts::excerpt(&value)))
         .collect()
 }
 

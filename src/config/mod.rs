@@ -10,10 +10,13 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::{self, Deserializer};
+
+use crate::text;
 
 pub use error::ConfigError;
 pub use values::*;
-use values::{command, distinct_directories, duration, durations, mount_options, specs};
+use values::{command, duration, durations, mount_options, specs};
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -274,11 +277,29 @@ impl Config {
                 None => (said.as_str(), key_on_line(text, line).unwrap_or_default()),
             };
             let colon = if key.is_empty() { "" } else { ": " };
-            let message = one_line(message);
+            let message = text::one_line(message.trim());
             let advice = advice(&message);
             ConfigError::new(format!("line {line}: {key}{colon}{message}{advice}"))
         })
     }
+}
+
+fn distinct_directories<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Directory>, D::Error> {
+    let directories = Vec::<Directory>::deserialize(deserializer)?;
+    for (index, directory) in directories.iter().enumerate() {
+        if directories[..index]
+            .iter()
+            .any(|d| d.path == directory.path)
+        {
+            return Err(de::Error::custom(format!(
+                "the directory {:?} is given twice",
+                directory.path.as_path()
+            )));
+        }
+    }
+    Ok(directories)
 }
 
 /// The key of a line that is no TOML. Its value is not told: it may be a secret.
@@ -307,10 +328,6 @@ fn line_of(text: &[u8], offset: usize) -> usize {
         .iter()
         .filter(|byte| **byte == b'\n')
         .count()
-}
-
-fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]

@@ -27,14 +27,16 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::{self, Now};
 use crate::host::regular_file::{self, MIB};
+use crate::host::this_boot::ThisBoot;
 use crate::host::{Host, atomic_file};
 
 /// Where it is kept. It has to survive reboots.
@@ -92,17 +94,17 @@ struct Settled {
 /// The ids that were given in one boot.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Names {
-    boot_id: String,
     ids: BTreeSet<String>,
 }
 
 /// Looks up the first boot of the instance that has these ids, and records it where
-/// that is new. `boot_id` is the present boot's.
-pub fn take(host: &Host, ids: &[&str], boot_id: &str, now: Now) -> Lease {
+/// that is new.
+pub fn take(host: &Host, ids: &[&str], now: Now) -> Lease {
     let directory = &host.path(DIRECTORY);
+    let boot_id = &host.boot_id().unwrap_or_default();
     let mut state = State {
-        directory,
         present: Present { boot_id, now },
+        names: ThisBoot::at(host, directory.join(NAMES)),
         warnings: Vec::new(),
     };
     let names = state.names(ids);
@@ -188,8 +190,8 @@ impl Present<'_> {
 
 /// Where records are, and what was odd about them.
 struct State<'a> {
-    directory: &'a Path,
     present: Present<'a>,
+    names: ThisBoot<Names>,
     warnings: Vec<String>,
 }
 
@@ -202,13 +204,8 @@ impl State<'_> {
 
     /// Of this boot, these and those given earlier.
     fn names(&mut self, ids: &[&str]) -> BTreeSet<String> {
-        let file = self.directory.join(NAMES);
-        let kept: Option<Names> = fs::read(&file)
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .filter(|kept: &Names| kept.boot_id == self.present.boot_id);
+        let kept = self.names.read().ok().flatten();
         let mut names = kept.clone().unwrap_or_default();
-        names.boot_id = self.present.boot_id.into();
         for id in ids {
             match usable_id(id) {
                 Ok(id) if names.ids.len() < MOST_NAMES => drop(names.ids.insert(id.into())),
@@ -218,7 +215,9 @@ impl State<'_> {
             }
         }
         if !names.ids.is_empty() && kept.as_ref() != Some(&names) {
-            self.write(&file, &names);
+            let written = self.names.text(&names);
+            let file = self.names.path().to_path_buf();
+            self.see(&file, written.and_then(|text| Ok(write(&file, &text)?)));
         }
         names.ids
     }
@@ -258,10 +257,19 @@ impl State<'_> {
         (all, missing)
     }
 
-    fn write(&mut self, file: &Path, content: &impl Serialize) {
-        if let Err(e) = write(file, content) {
+    fn write(&mut self, file: &Path, record: &Record) {
+        let text = serde_json::to_vec(record).map_err(anyhow::Error::from);
+        let written = text.and_then(|mut text| {
+            text.push(b'\n');
+            Ok(write(file, &text)?)
+        });
+        self.see(file, written);
+    }
+
+    fn see(&mut self, file: &Path, written: Result<()>) {
+        if let Err(e) = written {
             self.warn(format!(
-                "cannot write {}: {e}; after a reboot lifetimes may count anew",
+                "cannot write {}: {e:#}; after a reboot lifetimes may count anew",
                 file.display()
             ));
         }
@@ -368,7 +376,7 @@ fn settle(found: Found, present: &Present) -> Settled {
     }
 }
 
-fn find(file: &Path) -> std::io::Result<Found> {
+fn find(file: &Path) -> io::Result<Found> {
     let text = match regular_file::read(file, MIB) {
         Ok(text) => text,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
@@ -387,13 +395,11 @@ fn find(file: &Path) -> std::io::Result<Found> {
     }
 }
 
-fn write(file: &Path, content: &impl Serialize) -> std::io::Result<()> {
+fn write(file: &Path, text: &[u8]) -> io::Result<()> {
     if let Some(directory) = file.parent() {
         fs::create_dir_all(directory)?;
     }
-    let mut text = serde_json::to_vec(content)?;
-    text.push(b'\n');
-    atomic_file::replace(file, &text, 0o644)
+    atomic_file::replace(file, text, 0o644)
 }
 
 #[cfg(test)]
@@ -420,7 +426,10 @@ mod tests {
 
     impl Scratch {
         fn new() -> Scratch {
-            Scratch(Tree::new(&[("var/lib/", "")]))
+            Scratch(Tree::new(&[
+                ("var/lib/", ""),
+                ("proc/sys/kernel/random/", ""),
+            ]))
         }
 
         fn take(&self, id: Option<&str>, present: &Present) -> Lease {
@@ -428,7 +437,9 @@ mod tests {
         }
 
         fn take_all(&self, ids: &[&str], present: &Present) -> Lease {
-            take(&self.0.host(), ids, present.boot_id, present.now)
+            let boot_id = self.0.root().join("proc/sys/kernel/random/boot_id");
+            fs::write(boot_id, present.boot_id).unwrap();
+            take(&self.0.host(), ids, present.now)
         }
 
         fn directory(&self) -> PathBuf {

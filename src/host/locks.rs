@@ -4,18 +4,18 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::anyhow;
 use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
 
-use super::Host;
+use super::{Host, wait};
 use crate::failure::Failure;
 
 /// How long an earlier boot may take, beside the time for which it waits for a disk to
 /// come and then to be free: a disk that hangs must not hang the next boot.
 const TURN: Duration = Duration::from_secs(60);
+const TURN_RETRY: Duration = Duration::from_millis(100);
 
 /// Waits for the end of an earlier boot: two at once, one started by init and one by hand,
 /// would mount twice. The turn lasts until the file is closed. Where there is no place for
@@ -30,17 +30,13 @@ pub fn wait_for_boot(host: &Host, for_disks: Duration) -> Result<Option<File>, F
         return Ok(None);
     };
     let patience = TURN + 2 * for_disks;
-    let start = Instant::now();
-    while let Err(TryLockError::WouldBlock) = lock.try_lock() {
-        if start.elapsed() >= patience {
-            return Err(Failure::Other(anyhow!(
-                "another vmstage boot is at it for {patience:?} already and holds {}",
-                path.display()
-            )));
-        }
-        sleep(Duration::from_millis(100));
+    match wait::until(patience, TURN_RETRY, || try_lock(&lock)) {
+        Some(_) => Ok(Some(lock)),
+        None => Err(Failure::Other(anyhow!(
+            "another vmstage boot is at it for {patience:?} already and holds {}",
+            path.display()
+        ))),
     }
-    Ok(Some(lock))
 }
 
 /// A file to hold a lock on, made with its directory. Only for root: whoever can open it
@@ -72,13 +68,16 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// all the same.
 pub fn lock(path: &Path) -> Option<File> {
     let lock = lock_file(path).ok()?;
-    let start = Instant::now();
-    loop {
-        match lock.try_lock() {
-            Ok(()) => return Some(lock),
-            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => sleep(LOCK_RETRY),
-            Err(_) => return None,
-        }
+    let locked = wait::until(LOCK_PATIENCE, LOCK_RETRY, || try_lock(&lock))?;
+    locked.is_ok().then_some(lock)
+}
+
+/// None while somebody else has it.
+fn try_lock(lock: &File) -> Option<io::Result<()>> {
+    match lock.try_lock() {
+        Ok(()) => Some(Ok(())),
+        Err(TryLockError::WouldBlock) => None,
+        Err(TryLockError::Error(e)) => Some(Err(e)),
     }
 }
 

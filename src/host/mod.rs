@@ -18,6 +18,7 @@ pub(crate) mod progress;
 pub mod regular_file;
 pub mod resolve;
 pub(crate) mod sysfs;
+pub(crate) mod this_boot;
 #[cfg(test)]
 pub(crate) mod tree;
 pub(crate) mod wait;

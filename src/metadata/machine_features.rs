@@ -9,11 +9,12 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{NoAnswer, printable};
+use super::NoAnswer;
 use crate::config::{self, FeaturesLocation};
 use crate::deadline::limit::{Limit, When, whole_number};
 use crate::host::{Host, regular_file};
 use crate::http::{Cause, Client};
+use crate::text::excerpt;
 use crate::url::shown;
 
 pub use session::Session;
@@ -244,7 +245,7 @@ fn check(key: &str, text: &str) -> Result<(), String> {
         "grace_secs" | "grace_secs_job" => grace(text).map(drop),
         "job_id" => match text.bytes().all(|b| b.is_ascii_graphic() && b != b'<') {
             true if !text.is_empty() => Ok(()),
-            _ => Err(format!("{:?} is not an identifier", printable(text))),
+            _ => Err(format!("{:?} is not an identifier", excerpt(text))),
         },
         _ => seconds(text).map(drop),
     }
@@ -266,8 +267,7 @@ fn limit(key: &str, when: When) -> Limit {
 }
 
 fn seconds(text: &str) -> Result<u64, String> {
-    whole_number(text)
-        .unwrap_or_else(|| Err(format!("{:?} is not a whole number", printable(text))))
+    whole_number(text).unwrap_or_else(|| Err(format!("{:?} is not a whole number", excerpt(text))))
 }
 
 fn unix_seconds(text: &str) -> When {

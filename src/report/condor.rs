@@ -9,8 +9,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
@@ -18,8 +17,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::files;
-use crate::host::Host;
 use crate::host::regular_file::{self, MIB};
+use crate::host::{Host, wait};
 use crate::metadata::machine_features::published::MACHINE;
 use crate::status::{Outcome, Status};
 
@@ -29,6 +28,7 @@ const NAME: &str = "99-vmstage.config";
 /// How long a starting master may take until it can be told to read its configuration
 /// again.
 const MASTER_STARTS: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Writes the drop-in where its directory exists, and has a running HTCondor read it.
 /// Says whether it changed.
@@ -210,13 +210,13 @@ fn is_read_by_htcondor(name: &OsStr) -> bool {
 /// EXECUTE is read only by a startd that starts, so one that is to move is ended: its
 /// master starts another at once.
 fn take_effect(proc: &Path, moved: bool) -> Result<()> {
-    let started = Instant::now();
-    let mut masters = processes(proc, "condor_master");
+    let mut masters = Vec::new();
     // Before it has a handler, the signal would end it.
-    while !masters.iter().all(|master| master.catches_hangup) && started.elapsed() < MASTER_STARTS {
-        thread::sleep(Duration::from_millis(100));
+    wait::until(MASTER_STARTS, LOOK_AGAIN, || {
         masters = processes(proc, "condor_master");
-    }
+        let is_up = |master: &Process| master.catches_hangup;
+        masters.iter().all(is_up).then_some(())
+    });
     for master in masters.iter().filter(|master| master.catches_hangup) {
         signal(master, Signal::SIGHUP)?;
     }

@@ -113,21 +113,6 @@ pub fn note(notices: &Notices, consumer: &str, told: Result<()>) {
     }
 }
 
-/// One line of text without anything that a terminal would act on.
-fn printable(text: &str) -> String {
-    text.replace(|c: char| c.is_control(), " ")
-}
-
-/// An instant for people: `2026-11-23 11:41:00 +01:00 (2026-11-23T10:41:00Z)`, or in UTC
-/// alone where that is the local time.
-pub fn instant(unix: u64) -> String {
-    let (local, utc) = (clock::local(unix), clock::utc(unix));
-    match local.ends_with("+00:00") {
-        true => utc,
-        false => format!("{local} ({utc})"),
-    }
-}
-
 /// Status documents and directory trees for the consumers' tests.
 #[cfg(test)]
 pub(crate) mod example {

@@ -15,6 +15,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 
 use super::files;
+use crate::clock;
 use crate::config::Config;
 use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, atomic_file};
@@ -56,11 +57,11 @@ pub fn text(status: &Status) -> String {
             status.error.as_deref().unwrap_or("staging it failed")
         ),
     };
-    let mut text = format!("{PREFIX}{}\n", super::printable(&scratch));
+    let mut text = format!("{PREFIX}{}\n", texts::one_line(&scratch));
     if let Some(deadline) = &status.deadline {
         text += &format!(
             "{PREFIX}this VM goes away at {}\n",
-            super::instant(deadline.at)
+            clock::for_people(deadline.at)
         );
     }
     text
@@ -133,7 +134,7 @@ mod tests {
         format!(
             "vmstage: scratch space is on /staging (20.0 GiB), 19.6 GiB of it free at boot\n\
              vmstage: this VM goes away at {}\n",
-            crate::report::instant(example::DEADLINE)
+            clock::for_people(example::DEADLINE)
         )
     }
 

@@ -14,9 +14,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
 
+use crate::clock;
 use crate::host::Host;
 use crate::host::regular_file::{self, MIB};
 use crate::status::Deadline;
+use crate::text;
 
 /// A record of utmp(5) on x86: `ut_type` at its start, `ut_line` at 8, 32 bytes long.
 const RECORD: usize = 384;
@@ -27,16 +29,16 @@ const USER_PROCESS: i16 = 7;
 pub fn warning(deadline: &Deadline, now: u64) -> String {
     format!(
         "this VM goes away {}, at {}; save your work",
-        crate::clock::relative(deadline.at, now),
-        super::instant(deadline.at)
+        clock::relative(deadline.at, now),
+        clock::for_people(deadline.at)
     )
 }
 
 /// Writes a line to every logged-in terminal, whatever its `mesg` says, and waits for
 /// none of them. Says how many took it.
-pub fn write(host: &Host, text: &str) -> Result<usize> {
+pub fn write(host: &Host, warning: &str) -> Result<usize> {
     // Programs leave terminals in raw mode, where a newline alone does not return.
-    let line = format!("\r\n\x07vmstage: {}\r\n", super::printable(text));
+    let line = format!("\r\n\x07vmstage: {}\r\n", text::one_line(warning));
     let told = logged_in(host)?
         .iter()
         .filter(|terminal| say(&device(host, terminal), line.as_bytes()).is_ok())
@@ -241,7 +243,7 @@ mod tests {
         let deadline = example::with_deadline().deadline.unwrap();
         let expected = format!(
             "this VM goes away in 15 min 0 s, at {}; save your work",
-            crate::report::instant(deadline.at)
+            clock::for_people(deadline.at)
         );
         assert_eq!(warning(&deadline, example::DEADLINE - 900), expected);
     }

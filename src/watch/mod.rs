@@ -89,7 +89,7 @@ impl<'a> Watch<'a> {
             instance: status.and_then(|status| status.instance),
             deadline: None,
             asked: Vec::new(),
-            trust: progress.trust.unwrap_or_else(|| Trust::new(now)),
+            trust: progress.trust().unwrap_or_else(|| Trust::new(now)),
             progress,
             drain: None,
             next_ask: now.uptime + schedule::first_ask(jitter()),
@@ -202,10 +202,7 @@ impl<'a> Watch<'a> {
             .instance
             .as_ref()
             .and_then(|instance| instance.id.clone());
-        let boot_id = self.progress.boot_id();
-        let (decision, warnings) =
-            self.metadata
-                .decide(self.held.clone(), id.as_deref(), boot_id, now);
+        let (decision, warnings) = self.metadata.decide(self.held.clone(), id.as_deref(), now);
         warnings
             .iter()
             .for_each(|warning| self.notices.warn_once(warning));
@@ -239,14 +236,14 @@ impl<'a> Watch<'a> {
         let since_then = now
             .uptime
             .as_secs()
-            .checked_sub(self.progress.done.clock_set_at)?;
-        (self.progress.done.clock_set_at > 0).then(|| now.wall.saturating_sub(since_then))
+            .checked_sub(self.progress.done().clock_set_at)?;
+        (self.progress.done().clock_set_at > 0).then(|| now.wall.saturating_sub(since_then))
     }
 
     /// Says whether the wall clock was set, also while no `watch` was running.
     fn follow_the_clocks(&mut self, now: Now) -> bool {
         let stepped = self.trust.notice(now);
-        let mut done = self.progress.done.clone();
+        let mut done = self.progress.done().clone();
         if let Some(step) = stepped {
             info!("the clock was set by {step} s");
             done.clock_set_at = now.uptime.as_secs();
@@ -256,7 +253,7 @@ impl<'a> Watch<'a> {
     }
 
     fn say_how_it_moved(&self, new: Option<&Deadline>, now: Now) {
-        let drained = self.progress.has_drained();
+        let drained = self.progress.done().drained;
         match (&self.deadline, new) {
             (Some(old), Some(new)) if old.at == new.at => {}
             (old, Some(new)) => {
@@ -323,7 +320,7 @@ impl<'a> Watch<'a> {
             return;
         };
         let (at, origin) = (deadline.at, deadline.origin.clone());
-        let mut done = self.progress.done.clone();
+        let mut done = self.progress.done().clone();
         let steps = due(
             at,
             deadline.grace,
@@ -384,7 +381,7 @@ impl<'a> Watch<'a> {
     }
 
     fn call_back_if_due(&mut self, now: Now) {
-        let wanted = self.config.callback.url.is_some() && !self.progress.done.called_back;
+        let wanted = self.config.callback.url.is_some() && !self.progress.done().called_back;
         let knows_who = self.instance.is_some() || self.has_asked;
         if !wanted || !knows_who || now.uptime < self.next_callback {
             return;
@@ -430,7 +427,7 @@ impl<'a> Watch<'a> {
     }
 
     fn keep_called_back(&mut self) {
-        let mut done = self.progress.done.clone();
+        let mut done = self.progress.done().clone();
         done.called_back = true;
         self.progress.keep(self.notices, done, self.trust);
     }

@@ -19,6 +19,7 @@ const SYNC: Duration = Duration::from_secs(30);
 
 /// How long a command may take to say that it cannot.
 const REFUSAL: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Asks the init system at hand to power off: one command after the other, until one
 /// takes the order.
@@ -47,14 +48,10 @@ pub fn ask_init(host: &Host) {
 /// A command that has not come back by [`REFUSAL`] is at it: some return only when the
 /// machine is off.
 fn was_taken(mut order: Child) -> Result<(), String> {
-    let ended = wait::until(REFUSAL, Duration::from_millis(100), || {
-        order.try_wait().map_err(|e| e.to_string()).transpose()
-    });
-    match ended {
-        None => Ok(()),
-        Some(Ok(status)) if status.success() => Ok(()),
-        Some(Ok(status)) => Err(status.to_string()),
-        Some(Err(why)) => Err(why),
+    let ended = wait::until(REFUSAL, LOOK_AGAIN, || order.try_wait().transpose());
+    match ended.transpose().map_err(|e| e.to_string())? {
+        Some(status) if !status.success() => Err(status.to_string()),
+        _ => Ok(()),
     }
 }
 

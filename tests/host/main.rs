@@ -12,6 +12,7 @@ mod commands;
 mod config_drive;
 mod directories;
 mod faulty_disk;
+mod full_run;
 mod hanging;
 mod init;
 mod metadata;
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         staging::CLAIMS,
         directories::CLAIMS,
         commands::CLAIMS,
+        full_run::CLAIMS,
         config_drive::CLAIMS,
         metadata::CLAIMS,
         network::CLAIMS,

@@ -15,7 +15,8 @@ use crate::clock;
 use crate::config::FeaturesLocation;
 use crate::deadline::limit::Limit;
 use crate::http::Cause;
-use crate::metadata::{Answer, NoAnswer, without_control};
+use crate::metadata::{Answer, NoAnswer};
+use crate::text;
 
 #[derive(Debug, Default)]
 pub struct Session {
@@ -43,7 +44,7 @@ impl Heard {
 
     /// A place in it may be what `meta` names.
     fn warn_of(&mut self, failure: &NoAnswer) {
-        self.warnings.push(without_control(&failure.to_string()));
+        self.warnings.push(text::printable(&failure.to_string()));
     }
 }
 
