@@ -8,10 +8,11 @@ use log::debug;
 use nix::errno::Errno;
 use sys_mount::{Mount as MountedBySys, UnmountFlags};
 
+use super::limits::{MOST, limit_of};
+use super::mount_point;
 use super::options::flags_and_data;
 use super::rehearse::{Failed, Rehearsed, is_busy, rehearse};
 use super::staged::{Staged, verify};
-use super::{MOST, mount_point};
 use crate::config::Staging;
 use crate::disk::choose::Accepted;
 use crate::disk::reader::{Reader, Wanted};
@@ -210,7 +211,7 @@ impl Attempt<'_> {
     }
 
     fn limit(&self) -> Limit {
-        super::limit_of(self.host, self.accepted.number(), self.config)
+        limit_of(self.host, self.accepted.number(), self.config)
     }
 
     fn stands_still(&self, gave_up: &GaveUp) -> anyhow::Error {
