@@ -19,6 +19,8 @@ pub mod disk;
 pub mod failure;
 pub mod host;
 pub mod http;
+#[cfg(test)]
+mod layers;
 pub mod legacy;
 pub mod logging;
 pub mod metadata;

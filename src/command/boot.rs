@@ -17,7 +17,7 @@ use crate::metadata::{Again, Asked, Metadata};
 use crate::report;
 use crate::staging::acquire::acquire;
 use crate::staging::directories::{self, Created, Ready};
-use crate::staging::{self, staged::Staged};
+use crate::staging::staged::Staged;
 use crate::status::Status;
 
 /// Makes the machine ready, tells everybody, and then finds out when it must be gone
@@ -84,7 +84,7 @@ fn make_ready(
     mtab::record(host, &staged.mount(), notices);
     status.staging = Some((&staged).into());
 
-    let limit = staging::limit_on(host, &staged, &config.staging);
+    let limit = staged.limit(host, &config.staging);
     let (created, ready) =
         directories::create(host, &staged, &config.directories, acquired.child, limit);
     status.record_directories(&config.directories, &created);

@@ -2,6 +2,7 @@
 //! which one it is.
 
 pub mod choose;
+mod content;
 pub mod inventory;
 mod libblkid;
 pub mod mkfs;

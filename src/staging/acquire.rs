@@ -5,9 +5,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info};
 
+use super::limits::limit_of;
 use super::mount::{MountError, mount};
+use super::mount_point;
 use super::staged::{Staged, find_staged};
-use super::{limit_of, mount_point};
 use crate::config::{Format, Spec, Staging};
 use crate::disk::choose::{Accepted, Blank, Choice, FoundBy, Judgement, Verdict, choose};
 use crate::disk::observe::observe;

@@ -8,10 +8,11 @@ use log::debug;
 use nix::errno::Errno;
 use sys_mount::{Mount as MountedBySys, UnmountFlags};
 
+use super::limits::{MOST, limit_of};
+use super::mount_point;
 use super::options::flags_and_data;
 use super::rehearse::{Failed, Order, Rehearse, Rehearsed, is_busy};
 use super::staged::{Staged, verify};
-use super::{MOST, mount_point};
 use crate::config::Staging;
 use crate::disk::choose::Accepted;
 use crate::disk::reader::{Reader, Wanted};
@@ -212,7 +213,7 @@ impl Attempt<'_> {
     }
 
     fn limit(&self) -> Limit {
-        super::limit_of(self.host, self.accepted.number(), self.config)
+        limit_of(self.host, self.accepted.number(), self.config)
     }
 
     fn gave_up(&self, gave_up: &GaveUp) -> Refused {

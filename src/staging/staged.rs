@@ -10,7 +10,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statvfs::fstatvfs;
 
-use super::MOST;
+use super::limits::{MOST, limit_of};
 use crate::config::Staging;
 use crate::disk::choose::Accepted;
 use crate::disk::reader::{Reader, Wanted};
@@ -78,6 +78,15 @@ impl Staged {
     /// Somebody else, or an earlier run, had mounted it.
     pub fn already_mounted(&self) -> bool {
         self.already_mounted
+    }
+
+    /// The limit for work on it. Where it is no block device there is nothing to see moving,
+    /// and the whole time counts.
+    pub(crate) fn limit(&self, host: &Host, config: &Staging) -> Limit {
+        match host.block_number(Path::new(&self.device)) {
+            Some(device) => limit_of(host, device, config),
+            None => Limit::after(MOST),
+        }
     }
 
     pub fn also_mounted_on(&self) -> &[PathBuf] {
