@@ -1,6 +1,7 @@
 //! The boot sequence. This is the only place that knows the order.
 
 use std::path::Path;
+use std::time::Duration;
 
 use log::{debug, error, info};
 use nix::unistd::geteuid;
@@ -20,9 +21,14 @@ use crate::staging::directories::{self, Created, Ready};
 use crate::staging::staged::Staged;
 use crate::status::Status;
 
+/// How long an earlier boot may take, beside the time for which it waits for a disk to
+/// come and then to be free: a disk that hangs must not hang the next boot.
+pub const TURN: Duration = Duration::from_secs(60);
+
 /// Makes the machine ready, tells everybody, and then finds out when it must be gone
-/// and tells that. Returns the exit code, which only the first half decides.
-pub fn run(host: &Host, config_file: Option<&Path>) -> u8 {
+/// and tells that. Returns the exit code, which only the first half decides. `turn` is how
+/// long an earlier boot may take, as [`TURN`].
+pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
     if !geteuid().is_root() {
         error!("boot must be run as root");
         return 1;
@@ -37,7 +43,7 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> u8 {
         logging::connect(host.path(logging::SOCKET));
     }
     // Held until the status is written: an earlier boot's has to be there whole.
-    let turn = match locks::wait_for_boot(host, config.staging.wait) {
+    let turn = match locks::wait_for_boot(host, turn + 2 * config.staging.wait) {
         Ok(turn) => turn,
         Err(failure) => return without_a_turn(host, &notices, &failure, &config),
     };

@@ -47,6 +47,12 @@ impl Host {
             .then(|| Number::from_raw(metadata.rdev()))
     }
 
+    /// Says of a test's tree that a path is on this device.
+    #[cfg(test)]
+    pub(crate) fn pretend_file_system(&mut self, path: &str, number: Number) {
+        self.pretended.file_systems.insert(path.into(), number);
+    }
+
     /// The number of the device that a path's file system is on.
     pub(crate) fn device_under(&self, path: &Path) -> Option<Number> {
         #[cfg(test)]

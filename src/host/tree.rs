@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Host;
+use super::block_device::Number;
 
 /// A directory tree of a test's own, gone with it.
 pub struct Tree(PathBuf);
@@ -35,6 +36,31 @@ impl Tree {
 
     pub fn host(&self) -> Host {
         Host::at(&self.0)
+    }
+
+    /// A host with these block devices, each by its place below `/sys/block` (`vda`,
+    /// `vda/vda1`), with a node in `/dev` and numbers that count up; `/` is on the device of
+    /// that name, if any is given.
+    pub fn with_devices(&self, places: &[&str], root: Option<&str>) -> Host {
+        let mut host = self.host();
+        let mut listed = String::from("major minor  #blocks  name\n\n");
+        for (minor, place) in places.iter().enumerate() {
+            let name = place.rsplit('/').next().unwrap_or_default();
+            let number = Number {
+                major: 252,
+                minor: minor as u64,
+            };
+            fs::create_dir_all(self.0.join("sys/block").join(place)).unwrap();
+            listed += &format!(" 252 {minor} 1048576 {}\n", name.replace('!', "/"));
+            let node = Path::new("/dev").join(name.replace('!', "/"));
+            host.pretended.nodes.insert(node, number);
+            if root == Some(name) {
+                host.pretended.file_systems.insert("/".into(), number);
+            }
+        }
+        fs::create_dir_all(self.0.join("proc")).unwrap();
+        fs::write(self.0.join("proc/partitions"), listed).unwrap();
+        host
     }
 
     pub fn text(&self, path: &str) -> String {
