@@ -15,6 +15,7 @@ mod image;
 mod loop_device;
 mod machine;
 mod outcome;
+pub mod tracer;
 
 use std::cell::RefCell;
 use std::fs::File;
