@@ -2,7 +2,9 @@
 //! the least that is possible, and what looking for a label costs among many disks.
 //! Contenders take turns; what is printed are medians and ratios.
 
-#[path = "../tests/common/mod.rs"]
+// The bench uses a part of it.
+#[allow(dead_code, unused_imports, unused_macros)]
+#[path = "../tests/host/common/mod.rs"]
 mod common;
 
 use std::fs;

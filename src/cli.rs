@@ -133,7 +133,7 @@ none; 4 the mount point cannot be used; 6 wrong configuration.";
 
 const STATUS_HELP: &str = "\
 The status is what `boot` wrote to status.json in /run/vmstage (/var/run/vmstage
-where there is no /run).
+where there is no /run), or in /var/lib/vmstage where /run was full.
 
 Exit codes: that of `boot`; 1 if it has not finished in this boot of the machine,
 or if what it mounted is no longer mounted.";

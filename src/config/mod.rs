@@ -6,18 +6,17 @@
 mod error;
 mod values;
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::{self, Deserializer};
+
+use crate::text;
 
 pub use error::ConfigError;
 pub use values::*;
-use values::{command, distinct_directories, duration, durations, mount_options, specs};
-
-/// Where `vmstage` looks when no `--config` is given.
-pub const DEFAULT_PATH: &str = "/etc/vmstage.toml";
+use values::{command, duration, durations, mount_options, specs};
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -44,6 +43,10 @@ pub struct Staging {
     /// How long to wait for a disk that is not there yet.
     #[serde(deserialize_with = "duration")]
     pub wait: Duration,
+    /// For reading all disks together; and how long a disk may stand still while it is
+    /// mounted or a file system is made on it.
+    #[serde(deserialize_with = "duration")]
+    pub device_timeout: Duration,
     pub format: Format,
     /// What `format = "blank"` makes.
     pub filesystem: Filesystem,
@@ -178,6 +181,7 @@ impl Default for Staging {
             ],
             options: vec!["nosuid".into(), "nodev".into()],
             wait: Duration::from_secs(5),
+            device_timeout: Duration::from_secs(10),
             format: Format::Never,
             filesystem: Filesystem::Ext4,
         }
@@ -247,31 +251,16 @@ impl Config {
         }
     }
 
-    /// Reads `path`, or [`DEFAULT_PATH`] where none is given. Only the latter may be
-    /// missing: then the defaults hold.
-    pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
-        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
-        match std::fs::read(file) {
-            Ok(bytes) => {
-                let text = String::from_utf8(bytes).map_err(|e| {
-                    let line = line_of(e.as_bytes(), e.utf8_error().valid_up_to());
-                    ConfigError::new(format!("{}, line {line}: not UTF-8", file.display()))
-                })?;
-                Config::parse(&text)
-                    .map_err(|wrong| ConfigError::new(format!("{}, {wrong}", file.display())))
-            }
-            // A link to nowhere was meant to lead somewhere.
-            Err(e) if e.kind() == ErrorKind::NotFound && path.is_none() && !file.is_symlink() => {
-                Ok(Config::default())
-            }
-            Err(e) => Err(ConfigError {
-                text: format!("cannot read {}: {e}", file.display()),
-                permission: e.kind() == ErrorKind::PermissionDenied,
-            }),
-        }
+    /// Reads the content of a configuration file. The error names line and key.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Config, ConfigError> {
+        let text = std::str::from_utf8(bytes).map_err(|e| {
+            let line = line_of(bytes, e.valid_up_to());
+            ConfigError::new(format!("line {line}: not UTF-8"))
+        })?;
+        Config::parse(text)
     }
 
-    /// Reads the text of a configuration file. The error names line and key.
+    /// Likewise, its text.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
         // A byte order mark, as Windows editors leave it, is not worth a refusal.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -288,11 +277,29 @@ impl Config {
                 None => (said.as_str(), key_on_line(text, line).unwrap_or_default()),
             };
             let colon = if key.is_empty() { "" } else { ": " };
-            let message = one_line(message);
+            let message = text::one_line(message.trim());
             let advice = advice(&message);
             ConfigError::new(format!("line {line}: {key}{colon}{message}{advice}"))
         })
     }
+}
+
+fn distinct_directories<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Directory>, D::Error> {
+    let directories = Vec::<Directory>::deserialize(deserializer)?;
+    for (index, directory) in directories.iter().enumerate() {
+        if directories[..index]
+            .iter()
+            .any(|d| d.path == directory.path)
+        {
+            return Err(de::Error::custom(format!(
+                "the directory {:?} is given twice",
+                directory.path.as_path()
+            )));
+        }
+    }
+    Ok(directories)
 }
 
 /// The key of a line that is no TOML. Its value is not told: it may be a secret.
@@ -323,12 +330,10 @@ fn line_of(text: &[u8], offset: usize) -> usize {
         .count()
 }
 
-fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -512,12 +517,5 @@ mod tests {
     fn a_secret_is_not_printed() {
         let config = Config::parse("[callback]\ntoken = \"hunter2\"").unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn only_the_default_file_may_be_missing() {
-        let missing = Path::new("/nonexistent/vmstage.toml");
-        let error = Config::load(Some(missing)).unwrap_err().to_string();
-        assert!(error.contains("/nonexistent/vmstage.toml"), "{error}");
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
-use super::Directory;
 use crate::url::shown;
 
 /// One entry of the list of where to look.
@@ -445,22 +444,4 @@ pub(super) fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
         ))),
         _ => Ok(words),
     }
-}
-
-pub(super) fn distinct_directories<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<Directory>, D::Error> {
-    let directories = Vec::<Directory>::deserialize(deserializer)?;
-    for (index, directory) in directories.iter().enumerate() {
-        if directories[..index]
-            .iter()
-            .any(|d| d.path == directory.path)
-        {
-            return Err(de::Error::custom(format!(
-                "the directory {:?} is given twice",
-                directory.path.as_path()
-            )));
-        }
-    }
-    Ok(directories)
 }

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::config;
 
 /// One thing that limits how long this VM may live.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Limit {
     /// Who set it, as `vmstage_lifetime in the openstack metadata`.
     pub origin: String,
@@ -21,7 +21,7 @@ pub struct Limit {
     pub confirmed_at: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum When {
     /// Unix seconds.
     At(u64),

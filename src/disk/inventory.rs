@@ -8,9 +8,9 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::host::block_device::{Number, block_number};
-use crate::host::kernel_file;
+use crate::host::block_device::Number;
 use crate::host::mount_table::{Mount, device_of};
+use crate::host::{Host, kernel_file, sysfs};
 use anyhow::{Context, Result, bail};
 
 /// Where the kernel lists its block devices. Rewritten by the kernel whenever one
@@ -42,35 +42,35 @@ pub struct Inventory {
 
 impl Inventory {
     /// What the kernel lists.
-    pub fn read(mounts: &[Mount]) -> Result<Inventory> {
-        Inventory::of(listed()?, mounts)
+    pub fn read(host: &Host, mounts: &[Mount]) -> Result<Inventory> {
+        Inventory::of(host, listed(host)?, mounts)
     }
 
     /// Also what may hold a config drive, but never the scratch disk.
-    pub fn with_cdroms(mounts: &[Mount]) -> Result<Inventory> {
-        let mut devices = listed()?;
-        devices.extend(unlisted(&devices));
-        Inventory::of(devices, mounts)
+    pub fn with_cdroms(host: &Host, mounts: &[Mount]) -> Result<Inventory> {
+        let mut devices = listed(host)?;
+        devices.extend(unlisted(host, &devices));
+        Inventory::of(host, devices, mounts)
     }
 
-    fn of(mut devices: Vec<BlockDevice>, mounts: &[Mount]) -> Result<Inventory> {
+    fn of(host: &Host, mut devices: Vec<BlockDevice>, mounts: &[Mount]) -> Result<Inventory> {
         // Without it nobody knows which disk a partition is of, nor whose disks are in use.
-        let mut disks =
-            fs::read_dir("/sys/block").context("cannot read /sys/block; is /sys mounted?")?;
+        let mut disks = fs::read_dir(host.path("/sys/block"))
+            .context("cannot read /sys/block; is /sys mounted?")?;
         if disks.next().is_none() && !devices.is_empty() {
             bail!("/sys/block is empty; is /sys mounted?");
         }
-        find_nodes(&mut devices);
+        find_nodes(host, &mut devices);
 
-        let mounted_on = mount_points_by_device(mounts);
-        let root_disks: BTreeSet<String> = root_devices(mounts, &mounted_on)
+        let mounted_on = mount_points_by_device(host, mounts);
+        let root_disks: BTreeSet<String> = root_devices(host, mounts, &mounted_on)
             .iter()
             .filter_map(|number| devices.iter().find(|device| device.number == *number))
-            .flat_map(|device| disks_under(&device.name))
+            .flat_map(|device| sysfs::disks_under(host, &device.name))
             .collect();
         let on_root_disk = devices
             .iter()
-            .filter(|device| root_disks.contains(&disk_of(&device.name)))
+            .filter(|device| root_disks.contains(&sysfs::disk_of(host, &device.name)))
             .map(|device| device.number)
             .collect();
         Ok(Inventory {
@@ -98,8 +98,8 @@ impl Inventory {
     }
 }
 
-fn listed() -> Result<Vec<BlockDevice>> {
-    let list = kernel_file::read_text(PARTITIONS);
+fn listed(host: &Host) -> Result<Vec<BlockDevice>> {
+    let list = kernel_file::read_text(host.path(PARTITIONS));
     let list = list.with_context(|| format!("cannot read {PARTITIONS}"))?;
     Ok(parse_partitions(&list))
 }
@@ -126,19 +126,23 @@ fn parse_partitions(text: &str) -> Vec<BlockDevice> {
 
 /// The devices that only `/sys/block` has: up to about Linux 5.16 the kernel's list
 /// leaves CD-ROMs out (show_partition in block/genhd.c), and a config drive may be one.
-fn unlisted(listed: &[BlockDevice]) -> Vec<BlockDevice> {
-    let is_listed = |name: &str| listed.iter().any(|device| sysfs_name(&device.name) == name);
-    entries(Path::new("/sys/block"))
+fn unlisted(host: &Host, listed: &[BlockDevice]) -> Vec<BlockDevice> {
+    let is_listed = |name: &str| {
+        listed
+            .iter()
+            .any(|device| sysfs::name_of(&device.name) == name)
+    };
+    sysfs::entries(&host.path("/sys/block"))
         .into_iter()
         .filter(|name| !is_listed(name))
         .filter_map(|name| {
-            let directory = Path::new("/sys/block").join(&name);
+            let directory = host.path("/sys/block").join(&name);
             // In units of 512 bytes, whatever the device's own sector size is.
-            let sectors: u64 = attribute(&directory.join("size"))?.parse().ok()?;
+            let sectors: u64 = sysfs::attribute(&directory.join("size"))?.parse().ok()?;
             if sectors == 0 {
                 return None;
             }
-            let number = parse_number(&attribute(&directory.join("dev"))?)?;
+            let number = parse_number(&sysfs::attribute(&directory.join("dev"))?)?;
             (!NEVER_READ_MAJORS.contains(&number.major)).then_some(BlockDevice {
                 number,
                 name,
@@ -159,22 +163,22 @@ fn parse_number(text: &str) -> Option<Number> {
 
 /// Finds each device's node: `/dev/<name>` where its number agrees, else any node
 /// with that number. The whole of `/dev` is read only where a name did not do.
-fn find_nodes(devices: &mut [BlockDevice]) {
+fn find_nodes(host: &Host, devices: &mut [BlockDevice]) {
     for device in devices.iter_mut() {
         let node = Path::new("/dev").join(device.name.replace('!', "/"));
-        device.node = (block_number(&node) == Some(device.number)).then_some(node);
+        device.node = (host.block_number(&node) == Some(device.number)).then_some(node);
     }
     if devices.iter().any(|device| device.node.is_none()) {
         let mut nodes = BTreeMap::new();
-        collect_nodes(Path::new("/dev"), &mut nodes);
+        collect_nodes(host, Path::new("/dev"), &mut nodes);
         for device in devices.iter_mut().filter(|device| device.node.is_none()) {
             device.node = nodes.get(&device.number).cloned();
         }
     }
 }
 
-fn collect_nodes(directory: &Path, nodes: &mut BTreeMap<Number, PathBuf>) {
-    let mut entries: Vec<_> = fs::read_dir(directory)
+fn collect_nodes(host: &Host, directory: &Path, nodes: &mut BTreeMap<Number, PathBuf>) {
+    let mut entries: Vec<_> = fs::read_dir(host.path(directory))
         .into_iter()
         .flatten()
         .flatten()
@@ -185,22 +189,23 @@ fn collect_nodes(directory: &Path, nodes: &mut BTreeMap<Number, PathBuf>) {
         let Ok(kind) = entry.file_type() else {
             continue;
         };
+        let path = directory.join(entry.file_name());
         if kind.is_dir() {
-            collect_nodes(&entry.path(), nodes);
+            collect_nodes(host, &path, nodes);
         } else if kind.is_block_device()
             && let Ok(metadata) = entry.metadata()
         {
             nodes
                 .entry(Number::from_raw(metadata.rdev()))
-                .or_insert_with(|| entry.path());
+                .or_insert(path);
         }
     }
 }
 
-fn mount_points_by_device(mounts: &[Mount]) -> BTreeMap<Number, Vec<PathBuf>> {
+fn mount_points_by_device(host: &Host, mounts: &[Mount]) -> BTreeMap<Number, Vec<PathBuf>> {
     let mut by_device: BTreeMap<Number, Vec<PathBuf>> = BTreeMap::new();
     for mount in mounts {
-        if let Some(number) = device_of(mount) {
+        if let Some(number) = device_of(host, mount) {
             by_device
                 .entry(number)
                 .or_default()
@@ -213,9 +218,12 @@ fn mount_points_by_device(mounts: &[Mount]) -> BTreeMap<Number, Vec<PathBuf>> {
 /// What the root file system is on: by the device number of `/`, by the mount table
 /// (btrfs has device numbers of its own), and, where the root is an overlay, by what
 /// it lies over.
-fn root_devices(mounts: &[Mount], mounted_on: &BTreeMap<Number, Vec<PathBuf>>) -> BTreeSet<Number> {
+fn root_devices(
+    host: &Host,
+    mounts: &[Mount],
+    mounted_on: &BTreeMap<Number, Vec<PathBuf>>,
+) -> BTreeSet<Number> {
     let root = Path::new("/");
-    let device_under = |path: &Path| fs::metadata(path).ok().map(|m| Number::from_raw(m.dev()));
     let layers = mounts
         .iter()
         .filter(|mount| mount.mount_point == root)
@@ -226,104 +234,16 @@ fn root_devices(mounts: &[Mount], mounted_on: &BTreeMap<Number, Vec<PathBuf>>) -
                 .or(option.strip_prefix("upperdir="))
         })
         .flat_map(|directories| directories.split(':'))
-        .filter_map(|directory| device_under(Path::new(directory)));
+        .filter_map(|directory| host.device_under(Path::new(directory)));
     let in_table = mounted_on
         .iter()
         .filter(|(_, points)| points.iter().any(|point| point == root))
         .map(|(number, _)| *number);
-    device_under(root)
+    host.device_under(root)
         .into_iter()
         .chain(in_table)
         .chain(layers)
         .collect()
-}
-
-fn sysfs_name(name: &str) -> String {
-    name.replace('/', "!")
-}
-
-/// The disk that a device is a partition of; the device itself where it is a disk.
-fn disk_of(name: &str) -> String {
-    let name = sysfs_name(name);
-    if Path::new("/sys/block").join(&name).exists() {
-        return name;
-    }
-    // A partition is a directory in its disk's: /sys/block/vdb/vdb1.
-    let disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    disks
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .find(|disk| {
-            name.starts_with(disk.as_str())
-                && Path::new("/sys/block").join(disk).join(&name).exists()
-        })
-        .unwrap_or(name)
-}
-
-fn sysfs_directory(name: &str) -> PathBuf {
-    let disk = Path::new("/sys/block").join(disk_of(name));
-    match disk.file_name() {
-        Some(file_name) if file_name == sysfs_name(name).as_str() => disk,
-        _ => disk.join(sysfs_name(name)),
-    }
-}
-
-/// The disks that a device lies on: its own, and through device-mapper and md those
-/// of the devices that it is made of.
-fn disks_under(name: &str) -> BTreeSet<String> {
-    let mut disks = BTreeSet::new();
-    let mut left = vec![name.to_string()];
-    while let Some(name) = left.pop() {
-        if disks.insert(disk_of(&name)) {
-            left.extend(entries(&sysfs_directory(&name).join("slaves")));
-        }
-    }
-    disks
-}
-
-/// The device-mapper and md devices that are made of a device or of its disk.
-pub fn holders(device: &BlockDevice) -> Vec<String> {
-    let own = sysfs_directory(&device.name);
-    let disk = Path::new("/sys/block").join(disk_of(&device.name));
-    let mut holders = entries(&own.join("holders"));
-    if disk != own {
-        holders.extend(entries(&disk.join("holders")));
-    }
-    holders
-}
-
-/// The partitions of a disk that the kernel knows: directories in the disk's own.
-pub fn partitions(device: &BlockDevice) -> Vec<String> {
-    let mut names = entries(&sysfs_directory(&device.name));
-    names.retain(|name| name.starts_with(&sysfs_name(&device.name)));
-    names
-}
-
-/// The serial number that the hypervisor gave the disk: virtio's own attribute
-/// (Linux 2.6.36), or page 0x80 of a SCSI disk's vital product data (Linux 3.15).
-pub fn serial(device: &BlockDevice) -> Option<String> {
-    let disk = Path::new("/sys/block").join(disk_of(&device.name));
-    attribute(&disk.join("serial")).or_else(|| {
-        let page = fs::read(disk.join("device/vpd_pg80")).ok()?;
-        // Four bytes of header come before the number (SPC-3, 7.6.9).
-        let serial = String::from_utf8_lossy(page.get(4..)?).trim().to_string();
-        (!serial.is_empty()).then_some(serial)
-    })
-}
-
-fn attribute(path: &Path) -> Option<String> {
-    let text = kernel_file::read_text(path).ok()?.trim().to_string();
-    (!text.is_empty()).then_some(text)
-}
-
-fn entries(directory: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
 }
 
 #[cfg(test)]
@@ -346,10 +266,5 @@ mod tests {
                 ("cciss/c0d0p1", 1, 7168)
             ]
         );
-    }
-
-    #[test]
-    fn a_disk_is_its_own_disk_where_sysfs_does_not_know_it() {
-        assert_eq!(disk_of("no-such-disk7"), "no-such-disk7");
     }
 }

@@ -5,5 +5,8 @@ pub mod choose;
 pub mod inventory;
 mod libblkid;
 pub mod mkfs;
+pub mod observation;
 pub mod observe;
+pub(crate) mod reader;
+pub mod reason;
 pub mod signature;

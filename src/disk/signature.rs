@@ -5,16 +5,18 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc;
+use serde::{Deserialize, Serialize};
 
 use super::libblkid;
 use crate::host::block_device::Number;
 use crate::host::kernel_calls::is_read_only;
 
 /// What libblkid found on a device.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Content {
     /// No signature that libblkid knows.
     Nothing,
@@ -38,6 +40,10 @@ pub enum Content {
     },
     Unreadable {
         error: String,
+    },
+    /// Reading it was given up after this time.
+    NoAnswer {
+        after: Duration,
     },
 }
 
@@ -63,19 +69,41 @@ impl fmt::Display for Content {
             Content::PartitionTable { kind } => write!(f, "{kind} partition table"),
             Content::Ambivalent { kinds } => write!(f, "{}", kinds.join(" and ")),
             Content::Unreadable { error } => write!(f, "unreadable: {error}"),
+            Content::NoAnswer { .. } => write!(f, "no answer"),
         }
     }
 }
 
 /// What reading a device showed.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reading {
     pub content: Content,
     /// The kernel refuses writes to it.
     pub read_only: bool,
+    /// Zero wherever it was looked; false where nobody looked.
+    pub is_zero: bool,
 }
 
-/// Reads the signatures on a block device, changing nothing on it.
+impl Reading {
+    pub(super) fn unreadable(error: String) -> Reading {
+        Reading {
+            content: Content::Unreadable { error },
+            read_only: false,
+            is_zero: false,
+        }
+    }
+
+    pub(super) fn no_answer(after: Duration) -> Reading {
+        Reading {
+            content: Content::NoAnswer { after },
+            read_only: false,
+            is_zero: false,
+        }
+    }
+}
+
+/// Reads the signatures on a block device, changing nothing on it. A disk that hangs hangs
+/// whoever calls: see [`Reader`](super::reader::Reader).
 pub fn read(node: &Path) -> Reading {
     let judged = open(node).and_then(|mut device| {
         read_ahead(&mut device)?;
@@ -87,14 +115,10 @@ pub fn read(node: &Path) -> Reading {
         Ok(Reading {
             content,
             read_only: is_read_only(&device)?,
+            is_zero: false,
         })
     });
-    judged.unwrap_or_else(|error| Reading {
-        content: Content::Unreadable {
-            error: error.to_string(),
-        },
-        read_only: false,
-    })
+    judged.unwrap_or_else(|error| Reading::unreadable(error.to_string()))
 }
 
 const MIB: u64 = 1 << 20;

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use nix::sys::stat::{major, minor};
 
+use super::Host;
+
 /// A block device's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Number {
@@ -29,14 +31,38 @@ impl fmt::Display for Number {
     }
 }
 
-/// The number of the block device that a path leads to; None where it leads to
-/// something else or nowhere.
-pub fn block_number(path: &Path) -> Option<Number> {
-    let metadata = fs::metadata(path).ok()?;
-    metadata
-        .file_type()
-        .is_block_device()
-        .then(|| Number::from_raw(metadata.rdev()))
+impl Host {
+    /// The number of the block device that a path leads to; None where it leads to
+    /// something else or nowhere.
+    pub(crate) fn block_number(&self, path: &Path) -> Option<Number> {
+        #[cfg(test)]
+        if let Some(number) = self.pretended.nodes.get(path) {
+            return Some(*number);
+        }
+        let metadata = fs::metadata(self.path(path)).ok()?;
+        metadata
+            .file_type()
+            .is_block_device()
+            .then(|| Number::from_raw(metadata.rdev()))
+    }
+
+    /// The number of the device that a path's file system is on.
+    pub(crate) fn device_under(&self, path: &Path) -> Option<Number> {
+        #[cfg(test)]
+        if let Some(number) = self.pretended.file_systems.get(path) {
+            return Some(*number);
+        }
+        let metadata = fs::metadata(self.path(path)).ok()?;
+        Some(Number::from_raw(metadata.dev()))
+    }
+}
+
+/// What a test says of paths in its tree.
+#[cfg(test)]
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pretended {
+    pub(crate) nodes: std::collections::BTreeMap<std::path::PathBuf, Number>,
+    pub(crate) file_systems: std::collections::BTreeMap<std::path::PathBuf, Number>,
 }
 
 /// A file's kind as a person calls it.

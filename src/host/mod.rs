@@ -3,14 +3,28 @@
 //! Whatever reads or writes the machine's files goes through a [`Host`], so that a test can
 //! point it at a directory tree.
 
+pub(crate) mod accounts;
 pub mod atomic_file;
 pub mod block_device;
+pub(crate) mod bounded;
 pub mod kernel_calls;
 pub mod kernel_file;
 pub mod locks;
 pub mod mount_table;
+pub(crate) mod namespace;
+mod now;
 pub mod program;
+pub(crate) mod progress;
+pub mod regular_file;
+pub mod resolve;
+pub(crate) mod sysfs;
+pub(crate) mod this_boot;
+#[cfg(test)]
+pub(crate) mod tree;
+pub(crate) mod wait;
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -19,6 +33,9 @@ use anyhow::{Context, Result};
 #[derive(Debug, Clone)]
 pub struct Host {
     root: PathBuf,
+    /// Device numbers that a test's tree cannot have: making a node takes root.
+    #[cfg(test)]
+    pretended: block_device::Pretended,
 }
 
 impl Host {
@@ -29,7 +46,11 @@ impl Host {
 
     /// A machine whose files lie below `root`.
     pub fn at(root: impl Into<PathBuf>) -> Host {
-        Host { root: root.into() }
+        Host {
+            root: root.into(),
+            #[cfg(test)]
+            pretended: block_device::Pretended::default(),
+        }
     }
 
     /// Where a file of the machine is. `absolute` is its path as the machine has it.
@@ -37,6 +58,17 @@ impl Host {
         let absolute = absolute.as_ref();
         self.root
             .join(absolute.strip_prefix("/").unwrap_or(absolute))
+    }
+
+    /// The path without symbolic links, as the machine has it.
+    ///
+    /// # Errors
+    ///
+    /// Those of realpath(3).
+    pub fn real_path(&self, absolute: impl AsRef<Path>) -> io::Result<PathBuf> {
+        let real = fs::canonicalize(self.path(absolute))?;
+        let within = real.strip_prefix(&self.root).unwrap_or(&real);
+        Ok(Path::new("/").join(within))
     }
 
     /// `/run/vmstage`, or `/var/run/vmstage` where there is no `/run` (before 2011).
@@ -61,14 +93,4 @@ impl Host {
             .with_context(|| format!("cannot read {file}"))?;
         Ok(id.trim().to_string())
     }
-}
-
-/// The runtime directory of this machine.
-pub fn runtime_directory() -> PathBuf {
-    Host::this_machine().runtime_directory()
-}
-
-/// The boot id of this machine.
-pub fn boot_id() -> Result<String> {
-    Host::this_machine().boot_id()
 }

@@ -5,13 +5,13 @@ use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::console;
 use crate::clock;
+use crate::host::wait;
 use crate::staging::directories::Ready;
 use crate::status::Status;
 
@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_millis(20);
 
 /// `READY=1`, which takes a [`Ready`] to say, and the status where it is to be told.
 pub fn ready(_: &Ready, status: Option<&Status>) -> Result<()> {
-    let line = status.map(|status| console::line(status, clock::now()));
+    let line = status.map(|status| console::line(status, clock::wall()));
     let text = line.map_or(String::new(), |line| format!("STATUS={line}\n"));
     notify(&format!("READY=1\n{text}"), PATIENCE)
 }
@@ -48,15 +48,13 @@ fn notify(message: &str, patience: Duration) -> Result<()> {
     .and_then(|address| {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        let start = Instant::now();
-        loop {
+        let sent = wait::until(patience, RETRY, || {
             match socket.send_to_addr(message.as_bytes(), &address) {
-                Err(e) if e.kind() == ErrorKind::WouldBlock && start.elapsed() < patience => {
-                    sleep(RETRY);
-                }
-                sent => return sent,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => None,
+                sent => Some(sent),
             }
-        }
+        });
+        sent.unwrap_or_else(|| Err(ErrorKind::WouldBlock.into()))
     });
     told.map(drop).context("cannot write to $NOTIFY_SOCKET")
 }

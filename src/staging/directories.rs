@@ -5,14 +5,16 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use log::{info, warn};
+use log::info;
 use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, mkdirat, stat};
-use nix::unistd::{Gid, Group, Uid, User, fchown};
+use nix::unistd::{Gid, Uid, fchown};
 
-use super::mount::Staged;
-use crate::config::{Account, Directory};
+use super::staged::Staged;
+use crate::config::Directory;
+use crate::host::bounded::{self, Limit};
+use crate::host::{Host, accounts};
 
 /// The scratch disk is staged and every directory is in place. Only [`create`] makes one.
 #[derive(Debug)]
@@ -28,15 +30,45 @@ pub struct Created {
 /// Makes each directory on the staged file system, with owner and mode, whether or not
 /// it was there before. One that fails does not keep the others from being made; with
 /// all in place the machine is [`Ready`].
-pub fn create(staged: &Staged, directories: &[Directory]) -> (Vec<Created>, Option<Ready>) {
-    let created: Vec<Created> = directories
-        .iter()
-        .map(|directory| {
+pub(crate) fn create(
+    host: &Host,
+    staged: &Staged,
+    directories: &[Directory],
+    limit: Limit,
+) -> (Vec<Created>, Option<Ready>) {
+    // Before anything is made: a directory of the wrong owner would be worse than none.
+    let owners: Vec<_> = directories.iter().map(|one| owner_of(host, one)).collect();
+    let place = staged.directory();
+    // The disk may hang.
+    let made = bounded::run(limit, &[place], || {
+        let asked = directories.iter().zip(&owners);
+        let made = asked.map(|(directory, owner)| {
+            let owner = owner.as_ref().ok()?;
+            let made = create_one(place, staged.mount_point(), directory, owner);
+            made.err().map(|error| format!("{error:#}"))
+        });
+        made.collect::<Vec<Option<String>>>()
+    });
+    let errors: Vec<Option<anyhow::Error>> = match made {
+        Ok(errors) => errors
+            .into_iter()
+            .map(|error| error.map(anyhow::Error::msg))
+            .collect(),
+        Err(gave_up) => directories
+            .iter()
+            .map(|_| Some(anyhow!("the disk does not answer: {gave_up}")))
+            .collect(),
+    };
+    let all = directories.iter().zip(owners).zip(errors);
+    let created: Vec<Created> = all
+        .map(|((directory, owner), error)| {
             let path = staged.mount_point().join(directory.path.as_path());
-            let error = create_one(staged, directory)
-                .with_context(|| format!("cannot make {} as asked", path.display()))
-                .inspect(|()| info!("{} is in place", path.display()))
-                .err();
+            let error = owner.err().or(error);
+            let error = error
+                .map(|error| error.context(format!("cannot make {} as asked", path.display())));
+            if error.is_none() {
+                info!("{} is in place", path.display());
+            }
             Created { path, error }
         })
         .collect();
@@ -47,22 +79,27 @@ pub fn create(staged: &Staged, directories: &[Directory]) -> (Vec<Created>, Opti
     (created, ready)
 }
 
-fn create_one(staged: &Staged, directory: &Directory) -> Result<()> {
-    // Before anything is made: a directory of the wrong owner would be worse than none.
-    let owner = directory
-        .owner
-        .as_ref()
-        .map_or(Ok(Uid::from_raw(0)), user)?;
-    let group = directory
-        .group
-        .as_ref()
-        .map_or(Ok(Gid::from_raw(0)), self::group)?;
+/// The numbers of a directory's owner and group.
+fn owner_of(host: &Host, directory: &Directory) -> Result<(Uid, Gid)> {
+    let owner = directory.owner.as_ref();
+    let group = directory.group.as_ref();
+    Ok((
+        owner.map_or(Ok(Uid::from_raw(0)), |owner| accounts::user(host, owner))?,
+        group.map_or(Ok(Gid::from_raw(0)), |group| accounts::group(host, group))?,
+    ))
+}
 
+fn create_one(
+    root: BorrowedFd,
+    mount_point: &Path,
+    directory: &Directory,
+    (owner, group): &(Uid, Gid),
+) -> Result<()> {
     let mut open: Option<OwnedFd> = None;
-    let mut parent_path = staged.mount_point().to_path_buf();
+    let mut parent_path = mount_point.to_path_buf();
     for name in directory.path.as_path() {
-        let parent = open.as_ref().map_or(staged.directory(), AsFd::as_fd);
-        see_that_one_can_enter(parent, &parent_path, owner, group)?;
+        let parent = open.as_ref().map_or(root, AsFd::as_fd);
+        see_that_one_can_enter(parent, &parent_path, *owner, *group)?;
         let within = open_or_make(&parent, name)?;
         open = Some(within);
         parent_path.push(name);
@@ -70,8 +107,8 @@ fn create_one(staged: &Staged, directory: &Directory) -> Result<()> {
     let open = open.context("its path is empty")?;
     set_owner_and_mode(
         &open,
-        owner,
-        group,
+        *owner,
+        *group,
         Mode::from_bits_truncate(directory.mode.bits()),
     )
 }
@@ -159,37 +196,4 @@ fn set_owner_and_mode(open: &OwnedFd, owner: Uid, group: Gid, mode: Mode) -> Res
         bail!("this file system does not keep its mode");
     }
     Ok(())
-}
-
-fn user(account: &Account) -> Result<Uid> {
-    match account {
-        Account::Number(number) => Ok(Uid::from_raw(*number)),
-        Account::Name(name) => match User::from_name(name) {
-            Ok(Some(user)) => Ok(user.uid),
-            Ok(None) => bail!(
-                "there is no user {name} in /etc/passwd; create it, or set the directory's owner"
-            ),
-            Err(e) => Err(e).with_context(|| format!("cannot look up the user {name}")),
-        },
-    }
-}
-
-fn group(account: &Account) -> Result<Gid> {
-    match account {
-        Account::Number(number) => Ok(Gid::from_raw(*number)),
-        Account::Name(name) => match Group::from_name(name) {
-            Ok(Some(group)) => Ok(group.gid),
-            Ok(None) => bail!(
-                "there is no group {name} in /etc/group; create it, or set the directory's group"
-            ),
-            Err(e) => Err(e).with_context(|| format!("cannot look up the group {name}")),
-        },
-    }
-}
-
-/// Says each failure, one line each.
-pub fn warn_of_failures(created: &[Created]) {
-    for error in created.iter().filter_map(|one| one.error.as_ref()) {
-        warn!("{error:#}");
-    }
 }

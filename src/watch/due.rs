@@ -4,16 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Now;
 use crate::config;
-
-/// The two clocks. The wall clock may be set at any time; the monotonic one only runs.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Moment {
-    /// Unix seconds.
-    pub wall: u64,
-    /// Since the machine was booted.
-    pub uptime: Duration,
-}
 
 /// What has been done already.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -50,7 +42,7 @@ pub fn due(
     grace: Duration,
     config: &config::Deadline,
     done: &mut Done,
-    now: Moment,
+    now: Now,
     trusted_for: Duration,
 ) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -89,7 +81,7 @@ pub fn due(
 /// Follows the two clocks to notice that the wall clock was set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Trust {
-    last: Moment,
+    last: Now,
     /// The uptime at which the wall clock was last seen to be set, or, where it was not,
     /// at which it began to be followed.
     since: Duration,
@@ -104,7 +96,7 @@ const NOTE_PERIOD: Duration = Duration::from_secs(60);
 impl Trust {
     /// Where nobody followed the clocks before in this boot: what happened to them until
     /// now nobody knows.
-    pub fn new(now: Moment) -> Trust {
+    pub fn new(now: Now) -> Trust {
         Trust {
             last: now,
             since: now.uptime,
@@ -113,7 +105,7 @@ impl Trust {
 
     /// Takes note of the time. Says whether the wall clock was set since last time, and
     /// if so, by how many seconds.
-    pub fn notice(&mut self, now: Moment) -> Option<i64> {
+    pub fn notice(&mut self, now: Now) -> Option<i64> {
         let ran = now.uptime.saturating_sub(self.last.uptime).as_secs();
         let step = now.wall as i64 - self.last.wall as i64 - ran as i64;
         self.last = now;
@@ -154,7 +146,7 @@ mod tests {
 
     /// The steps due so many seconds before (or, negative, after) the deadline.
     fn steps(config: &config::Deadline, done: &mut Done, before: i64) -> Vec<Step> {
-        let now = Moment {
+        let now = Now {
             wall: AT.saturating_add_signed(-before),
             uptime: HOUR,
         };
@@ -227,7 +219,7 @@ mod tests {
             (min - Duration::from_secs(1), false),
             (min, true),
         ] {
-            let now = Moment {
+            let now = Now {
                 wall: AT + 315_360_000,
                 uptime: trusted_for,
             };
@@ -239,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_is_trusted_anew_from_then_on() {
-        let moment = |wall, uptime| Moment {
+        let moment = |wall, uptime| Now {
             wall,
             uptime: Duration::from_secs(uptime),
         };
@@ -265,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_clocks_are_written_down_once_a_minute_and_when_one_is_set() {
-        let moment = |wall, uptime| Moment {
+        let moment = |wall, uptime| Now {
             wall,
             uptime: Duration::from_secs(uptime),
         };
