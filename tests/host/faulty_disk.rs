@@ -1,4 +1,4 @@
-//! That the disks which err, are slow or hang (tests/common/faulty_disk.rs) do so, and that
+//! That the disks which err, are slow or hang (common/faulty_disk.rs) do so, and that
 //! nothing is left of them.
 
 use std::fs;

@@ -1,6 +1,6 @@
 //! Disks that do not answer, are slow, or err: none of them stops a boot.
 //!
-//! A disk that hangs is let go after 30 s (tests/common/faulty_disk.rs), so that a program
+//! A disk that hangs is let go after 30 s (common/faulty_disk.rs), so that a program
 //! without a limit of its own fails these claims by being late.
 
 use std::fs::File;

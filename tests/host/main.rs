@@ -10,6 +10,7 @@ mod server;
 mod choosing;
 mod commands;
 mod config_drive;
+mod crashes;
 mod directories;
 mod faulty_disk;
 mod full_run;
@@ -36,6 +37,7 @@ fn main() -> ExitCode {
         network::CLAIMS,
         faulty_disk::CLAIMS,
         hanging::CLAIMS,
+        crashes::CLAIMS,
         init::sysv::CLAIMS,
         init::rc_local::CLAIMS,
         init::units::CLAIMS,

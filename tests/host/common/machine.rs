@@ -612,6 +612,18 @@ impl Tree {
         Tree(entries)
     }
 
+    /// Path, kind, mode and owner of each entry.
+    pub fn without_content(&self) -> impl Iterator<Item = (&str, String)> {
+        self.0.iter().map(|(path, entry)| {
+            let parts = entry.split_once(" (").zip(entry.split_once(") "));
+            let entry = match parts {
+                Some(((kind, _), (_, mode))) => format!("{kind} {mode}"),
+                None => entry.clone(),
+            };
+            (path.as_str(), entry)
+        })
+    }
+
     /// One line for each entry that came, went or changed and is not allowed to.
     fn changes_since(
         &self,

@@ -12,6 +12,7 @@ mod image;
 mod loop_device;
 mod machine;
 mod outcome;
+pub mod tracer;
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -29,7 +30,7 @@ use nix::sched::{CloneFlags, unshare};
 pub use faulty_disk::{Fault, FaultyDisk};
 pub use image::Image;
 pub use loop_device::{Attach, LoopDevice};
-pub use machine::{CONDOR, Disk, Machine, Running};
+pub use machine::{CONDOR, Disk, Machine, Running, Tree};
 pub use outcome::{Mount, Outcome};
 
 /// The name of a claim, with its modules, and the claim.
