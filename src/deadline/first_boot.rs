@@ -43,16 +43,16 @@ use crate::host::{Host, atomic_file};
 const DIRECTORY: &str = "/var/lib/vmstage";
 
 /// For so long after booting a step of the clock is taken for a correction.
-pub const SETTLING: Duration = Duration::from_secs(15 * 60);
+pub(crate) const SETTLING: Duration = Duration::from_secs(15 * 60);
 
 /// Two readings of one clock that differ by no more than this are the same.
 const SLACK: u64 = 60;
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Lease {
+pub(crate) struct Lease {
     /// Unix seconds.
-    pub first_boot: u64,
-    pub warnings: Vec<String>,
+    pub(crate) first_boot: u64,
+    pub(crate) warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ struct Names {
 
 /// Looks up the first boot of the instance that has these ids, and records it where
 /// that is new.
-pub fn take(host: &Host, ids: &[&str], now: Now) -> Lease {
+pub(crate) fn take(host: &Host, ids: &[&str], now: Now) -> Lease {
     let directory = &host.path(DIRECTORY);
     let boot_id = &host.boot_id().unwrap_or_default();
     let mut state = State {

@@ -29,14 +29,14 @@ const RETRY: Duration = Duration::from_millis(2);
 /// # Errors
 ///
 /// Those of writing it. What was there before is still there then.
-pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     put(path, content, mode, Durability::Synced)
 }
 
 /// For what every boot writes anew: leaves a file alone that already has this content,
 /// and does not wait for the disk. Says whether it wrote. What is there and is not a
 /// regular file is somebody else's, and an error.
-pub fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
+pub(crate) fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(there) if !there.is_file() => {
             return Err(io::Error::new(
@@ -57,7 +57,7 @@ pub fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<
 }
 
 /// Removes a file that may not be there. Says whether it was.
-pub fn remove_if_there(path: &Path) -> io::Result<bool> {
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),

@@ -26,7 +26,7 @@ use crate::text as texts;
 const PREFIX: &str = "vmstage: ";
 
 /// Says whether the message changed.
-pub fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> {
+pub(crate) fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> {
     let text = text(status);
     let script_directory = host.path("/etc/update-motd.d");
     let motd = host.path("/etc/motd");
@@ -44,7 +44,7 @@ pub fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> {
 }
 
 /// Where scratch space is, and when the VM goes away.
-pub fn text(status: &Status) -> String {
+pub(crate) fn text(status: &Status) -> String {
     let scratch = match (status.outcome, &status.staging) {
         (Outcome::Ready, Some(staging)) => format!(
             "scratch space is on {} ({}), {} of it free at boot",

@@ -66,7 +66,7 @@ pub struct Watch<'a> {
 }
 
 /// What does not end with the configuration.
-pub struct Carried {
+pub(crate) struct Carried {
     trust: Trust,
     drain: Option<Drain>,
 }
@@ -109,7 +109,7 @@ impl<'a> Watch<'a> {
     }
 
     /// What a `watch` with an older configuration was at goes on.
-    pub fn carry_on(&mut self, carried: Option<Carried>) {
+    pub(crate) fn carry_on(&mut self, carried: Option<Carried>) {
         if let Some(Carried { trust, drain }) = carried {
             self.trust = trust;
             self.drain = drain;
@@ -117,7 +117,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Ends this one; another, with a newer configuration, carries on.
-    pub fn hand_over(self) -> Carried {
+    pub(crate) fn hand_over(self) -> Carried {
         Carried {
             trust: self.trust,
             drain: self.drain,
