@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::deadline::limit::Limit;
 use crate::disk::reader::Reader;
 use crate::failure::Failure;
-use crate::host::{Host, locks};
+use crate::host::{Host, bounded, locks};
 use crate::legacy::mtab;
 use crate::logging::{self, Notices};
 use crate::metadata::{Again, Asked, Metadata};
@@ -62,6 +62,8 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> u8 {
         }
     }
     report::final_line(host, &notices, &status, &config);
+    // Somebody may unmount the disk at once.
+    bounded::wait_for_those_that_end();
     status.exit_code
 }
 
@@ -83,7 +85,8 @@ fn make_ready(
     status.staging = Some((&staged).into());
 
     let limit = staged.limit(host, &config.staging);
-    let (created, ready) = directories::create(host, &staged, &config.directories, limit);
+    let (created, ready) =
+        directories::create(host, &staged, &config.directories, acquired.child, limit);
     status.record_directories(&config.directories, &created);
     ready.ok_or_else(|| not_as_asked(&staged, &created))
 }

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::observation::{Named, Observation, Observed};
 use super::reason::{Reason, Zero};
 use super::signature::Content;
@@ -22,7 +24,7 @@ pub(crate) struct Accepted {
     mounted_on: Vec<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum FoundBy {
     Label,
     Name,

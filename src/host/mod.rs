@@ -28,13 +28,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 /// The machine: where its root directory is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Host {
     root: PathBuf,
     /// Device numbers that a test's tree cannot have: making a node takes root.
     #[cfg(test)]
+    #[serde(skip)]
     pretended: block_device::Pretended,
 }
 
