@@ -91,6 +91,7 @@ fn append(motd: &Path, text: &str) -> Result<bool> {
     }
     wanted.extend(text.as_bytes());
     if wanted == present {
+        atomic_file::sweep(motd);
         return Ok(false);
     }
     atomic_file::replace(motd, &wanted, there.permissions().mode() & 0o7777).with_context(named)?;
@@ -210,6 +211,15 @@ mod tests {
         let expected = [&theirs[..], b"\n", two_lines().as_bytes()].concat();
         assert_eq!(fs::read(&motd).unwrap(), expected);
         assert_eq!(motd.metadata().unwrap().permissions().mode() & 0o777, 0o664);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_beside_etc_motd_goes() {
+        let tree = Tree::new(&[OLD_PAM, ("etc/motd", "")]);
+        publish(&tree.host(), &example::ready(), &Config::default()).unwrap();
+        fs::write(tree.root().join("etc/.motd.new"), "half a li").unwrap();
+        assert!(!publish(&tree.host(), &example::ready(), &Config::default()).unwrap());
+        assert_eq!(tree.names("etc"), ["motd"]);
     }
 
     #[test]
