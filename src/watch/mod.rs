@@ -15,16 +15,13 @@ use std::time::Duration;
 use log::{info, warn};
 
 use crate::backoff::{jitter, wait_before_next_try};
-use crate::clock;
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::deadline::decide::Deadline;
-use crate::deadline::limit::IgnoredLimit;
-use crate::deadline::limit::Limit;
+use crate::deadline::limit::{IgnoredLimit, Limit};
 use crate::host::Host;
 use crate::logging::Notices;
-use crate::metadata::Instance;
-use crate::metadata::{Asked, MACHINE_FEATURES, Metadata, NoAnswer};
+use crate::metadata::{Asked, Instance, MACHINE_FEATURES, Metadata, NoAnswer};
 use crate::report::{self, callback, terminals};
 use crate::status::{self, Status};
 
