@@ -2,6 +2,9 @@
 //! the least that is possible, and what looking for a label costs among many disks.
 //! Contenders take turns; what is printed are medians and ratios.
 
+// Loop devices and chroot(2) take system calls.
+#![allow(unsafe_code)]
+
 // The bench uses a part of it.
 #[allow(dead_code, unused_imports, unused_macros)]
 #[path = "../tests/host/common/mod.rs"]

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// What libblkid found on a device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Content {
+pub(crate) enum Content {
     /// No signature that libblkid knows.
     Nothing,
     Filesystem {
@@ -38,7 +38,7 @@ pub enum Content {
 }
 
 impl Content {
-    pub fn label(&self) -> Option<&str> {
+    pub(crate) fn label(&self) -> Option<&str> {
         match self {
             Content::Filesystem { label, .. } | Content::Other { label, .. } => label.as_deref(),
             _ => None,

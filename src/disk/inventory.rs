@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 
 /// Where the kernel lists its block devices. Rewritten by the kernel whenever one
 /// comes or goes.
-pub const PARTITIONS: &str = "/proc/partitions";
+pub(crate) const PARTITIONS: &str = "/proc/partitions";
 
 /// RAM disks and floppies (devices.txt). Reading a floppy that is not there takes
 /// seconds, and neither is ever a scratch disk or a config drive.
@@ -23,31 +23,31 @@ const NEVER_READ_MAJORS: [u64; 2] = [1, 2];
 
 /// A block device that the kernel has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlockDevice {
-    pub number: Number,
+pub(crate) struct BlockDevice {
+    pub(crate) number: Number,
     /// The kernel's name for it: `vdb`, `vdb1`, `cciss/c0d0p1`.
-    pub name: String,
-    pub size_bytes: u64,
+    pub(crate) name: String,
+    pub(crate) size_bytes: u64,
     /// What it is called under `/dev`; None while there is no node for it.
-    pub node: Option<PathBuf>,
+    pub(crate) node: Option<PathBuf>,
 }
 
 /// The block devices, and which of them the system runs from.
 #[derive(Debug, Default)]
-pub struct Inventory {
-    pub devices: Vec<BlockDevice>,
+pub(crate) struct Inventory {
+    pub(crate) devices: Vec<BlockDevice>,
     on_root_disk: BTreeSet<Number>,
     mounted_on: BTreeMap<Number, Vec<PathBuf>>,
 }
 
 impl Inventory {
     /// What the kernel lists.
-    pub fn read(host: &Host, mounts: &[Mount]) -> Result<Inventory> {
+    pub(crate) fn read(host: &Host, mounts: &[Mount]) -> Result<Inventory> {
         Inventory::of(host, listed(host)?, mounts)
     }
 
     /// Also what may hold a config drive, but never the scratch disk.
-    pub fn with_cdroms(host: &Host, mounts: &[Mount]) -> Result<Inventory> {
+    pub(crate) fn with_cdroms(host: &Host, mounts: &[Mount]) -> Result<Inventory> {
         let mut devices = listed(host)?;
         devices.extend(unlisted(host, &devices));
         Inventory::of(host, devices, mounts)
@@ -80,17 +80,13 @@ impl Inventory {
         })
     }
 
-    pub fn by_number(&self, number: Number) -> Option<&BlockDevice> {
-        self.devices.iter().find(|device| device.number == number)
-    }
-
     /// The root file system is on it, or on a partition of it, or of the disk that
     /// it is a partition of.
-    pub fn is_on_root_disk(&self, device: &BlockDevice) -> bool {
+    pub(crate) fn is_on_root_disk(&self, device: &BlockDevice) -> bool {
         self.on_root_disk.contains(&device.number)
     }
 
-    pub fn mount_points(&self, device: &BlockDevice) -> Vec<PathBuf> {
+    pub(crate) fn mount_points(&self, device: &BlockDevice) -> Vec<PathBuf> {
         self.mounted_on
             .get(&device.number)
             .cloned()

@@ -1,5 +1,7 @@
 //! The calls into libblkid.
 
+#![allow(unsafe_code)]
+
 use std::ffi::{CStr, CString, c_char};
 use std::fs::File;
 use std::io;

@@ -12,13 +12,13 @@ use super::Host;
 
 /// A block device's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub struct Number {
-    pub major: u64,
-    pub minor: u64,
+pub(crate) struct Number {
+    pub(crate) major: u64,
+    pub(crate) minor: u64,
 }
 
 impl Number {
-    pub fn from_raw(rdev: u64) -> Number {
+    pub(crate) fn from_raw(rdev: u64) -> Number {
         Number {
             major: major(rdev),
             minor: minor(rdev),
@@ -73,7 +73,7 @@ pub(crate) struct Pretended {
 }
 
 /// A file's kind as a person calls it.
-pub fn kind_in_words(kind: fs::FileType) -> &'static str {
+pub(crate) fn kind_in_words(kind: fs::FileType) -> &'static str {
     if kind.is_dir() {
         "a directory"
     } else if kind.is_symlink() {

@@ -37,7 +37,7 @@ pub(crate) fn wait_for_boot(host: &Host, patience: Duration) -> Result<Option<Fi
 
 /// A file to hold a lock on, made with its directory. Only for root: whoever can open it
 /// can hold the lock.
-pub fn lock_file(path: &Path) -> io::Result<File> {
+pub(crate) fn lock_file(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
@@ -62,7 +62,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// Waits for a lock, which is held until the file is closed. None where there is no place
 /// for it, or where somebody has not let it go for five seconds: files are replaced whole
 /// all the same.
-pub fn lock(path: &Path) -> Option<File> {
+pub(crate) fn lock(path: &Path) -> Option<File> {
     let lock = lock_file(path).ok()?;
     let locked = wait::until(LOCK_PATIENCE, LOCK_RETRY, || try_lock(&lock))?;
     locked.is_ok().then_some(lock)

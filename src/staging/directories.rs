@@ -19,13 +19,13 @@ use crate::host::{Host, accounts, namespace};
 
 /// The scratch disk is staged and every directory is in place. Only [`create`] makes one.
 #[derive(Debug)]
-pub struct Ready(());
+pub(crate) struct Ready(());
 
 /// What became of one directory.
 #[derive(Debug)]
-pub struct Created {
-    pub path: PathBuf,
-    pub error: Option<anyhow::Error>,
+pub(crate) struct Created {
+    pub(crate) path: PathBuf,
+    pub(crate) error: Option<anyhow::Error>,
 }
 
 /// Makes each directory on the staged file system, with owner and mode, whether or not

@@ -1,10 +1,10 @@
 //! From an accepted device to a scratch disk that jobs can use.
 
 pub(crate) mod acquire;
-pub mod directories;
+pub(crate) mod directories;
 mod limits;
 pub(crate) mod mount;
 pub(crate) mod mount_point;
 mod options;
 mod rehearse;
-pub mod staged;
+pub(crate) mod staged;

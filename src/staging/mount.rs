@@ -30,7 +30,7 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why there is nothing staged.
 #[derive(Debug)]
-pub enum MountError {
+pub(crate) enum MountError {
     /// The mount point is at fault: no other device would fare better.
     MountPoint(anyhow::Error),
     /// The device is.
