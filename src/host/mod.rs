@@ -47,7 +47,7 @@ impl Host {
     }
 
     /// A machine whose files lie below `root`.
-    pub(crate) fn at(root: impl Into<PathBuf>) -> Host {
+    pub fn at(root: impl Into<PathBuf>) -> Host {
         Host {
             root: root.into(),
             #[cfg(test)]
