@@ -76,7 +76,7 @@ fn another_source_with_another_id_does_not_renew_a_lease() {
         _ => respond(stream, 404, "", b""),
     });
     let text = format!(
-        "[metadata]\nurl = {:?}\n[deadline]\nmax_lifetime = \"24h\"\n",
+        "[metadata]\nsources = [\"openstack\", \"ec2\"]\nurl = {:?}\n[deadline]\nmax_lifetime = \"24h\"\n",
         service.url()
     );
     let config = Config::parse(&text).unwrap();
@@ -111,7 +111,10 @@ fn an_ec2_that_wants_to_be_left_alone_is() {
             (None, _) => respond(stream, 404, "", b""),
         }
     });
-    let text = format!("[metadata]\nurl = {:?}\n", service.url());
+    let text = format!(
+        "[metadata]\nsources = [\"openstack\", \"ec2\"]\nurl = {:?}\n",
+        service.url()
+    );
     let config = Config::parse(&text).unwrap();
     let notices = Notices::default();
     let mut watch = Watch::start(&HOST, &notices, &config, moment(HOUR, 0));

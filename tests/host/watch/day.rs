@@ -147,7 +147,7 @@ fn a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour()
 fn a_day_on(name: &str) {
     let cloud = Cloud::start(name);
     let text = format!(
-        "[metadata]\nurl = {0:?}\nmachinefeatures = \"{0}/mf\"\njobfeatures = \"{0}/jf\"\n",
+        "[metadata]\nsources = [\"openstack\", \"ec2\"]\nurl = {0:?}\nmachinefeatures = \"{0}/mf\"\njobfeatures = \"{0}/jf\"\n",
         cloud.url
     );
     let config = Config::parse(&text).unwrap();
