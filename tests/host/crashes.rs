@@ -237,7 +237,7 @@ fn problems(boot: &Outcome, guest: &Guest, expected: &Left) -> Vec<String> {
     if boot.code == 0 {
         let mut problems = Left::by(boot, guest).problems(expected);
         // A child that another thread has just forked has our files open until its execve(2).
-        let umount = "until umount /staging 2>/dev/null; do sleep 0.01; done";
+        let umount = "for try in $(seq 500); do umount /staging && break; sleep 0.01; done";
         let check = format!("{umount}; e2fsck -fn /dev/vdb 2>&1");
         let checked = guest.machine.try_sh(&check);
         if !checked.status.success() {
