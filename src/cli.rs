@@ -20,7 +20,7 @@ pub struct Cli {
 }
 
 /// Writes to standard output. Whoever closed it early has seen enough.
-pub fn print(text: &str) -> Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout();
     match stdout
         .write_all(text.as_bytes())
@@ -96,7 +96,7 @@ pub enum StatusFormat {
     Json,
 }
 
-pub const EXIT_CODES: &str = "\
+pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  ready (also: it already was)
   1  an error that has no code of its own

@@ -56,7 +56,7 @@ fn local(unix: u64) -> String {
 
 /// Both, for people: `2026-11-23 11:41:00 +01:00 (2026-11-23T10:41:00Z)`, or in UTC alone
 /// where that is the local time.
-pub fn for_people(unix: u64) -> String {
+pub(crate) fn for_people(unix: u64) -> String {
     let (local, utc) = (local(unix), utc(unix));
     match local.ends_with("+00:00") {
         true => utc,
@@ -65,13 +65,13 @@ pub fn for_people(unix: u64) -> String {
 }
 
 /// RFC 3339 to Unix seconds; None where it is not that, or before 1970.
-pub fn parse_utc(text: &str) -> Option<u64> {
+pub(crate) fn parse_utc(text: &str) -> Option<u64> {
     let instant = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     u64::try_from(instant.unix_timestamp()).ok()
 }
 
 /// The date of an HTTP header (RFC 9110, IMF-fixdate) to Unix seconds.
-pub fn parse_http_date(text: &str) -> Option<u64> {
+pub(crate) fn parse_http_date(text: &str) -> Option<u64> {
     let format = format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
     );
@@ -80,7 +80,7 @@ pub fn parse_http_date(text: &str) -> Option<u64> {
 }
 
 /// `5 h 12 min`, `12 min 30 s`, `2 d 3 h`: the two largest units.
-pub fn span(duration: Duration) -> String {
+pub(crate) fn span(duration: Duration) -> String {
     let total = duration.as_secs();
     let (days, hours, minutes, seconds) = (
         total / 86400,
@@ -97,7 +97,7 @@ pub fn span(duration: Duration) -> String {
 }
 
 /// How far away an instant is: `in 5 h 12 min`, `12 min 30 s ago`.
-pub fn relative(unix: u64, now: u64) -> String {
+pub(crate) fn relative(unix: u64, now: u64) -> String {
     match unix.checked_sub(now) {
         Some(left) => format!("in {}", span(Duration::from_secs(left))),
         None => format!("{} ago", span(Duration::from_secs(now - unix))),

@@ -33,11 +33,11 @@ pub struct Client {
 pub struct Failure {
     /// As it may be shown.
     url: String,
-    pub cause: Cause,
+    pub(crate) cause: Cause,
 }
 
 impl Failure {
-    pub fn new(url: &str, cause: Cause) -> Failure {
+    pub(crate) fn new(url: &str, cause: Cause) -> Failure {
         Failure {
             url: shown(url),
             cause,
@@ -46,7 +46,7 @@ impl Failure {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// Nobody answers at this address at all.
     Unreachable(String),
     /// Somebody does, but not with a whole HTTP answer in time.
@@ -89,7 +89,7 @@ impl Client {
         self.send(Method::GET, url, headers, None, until)
     }
 
-    pub fn put(
+    pub(crate) fn put(
         &self,
         url: &str,
         headers: &[(&str, &str)],
@@ -99,7 +99,7 @@ impl Client {
         self.send(Method::PUT, url, headers, Some(body), until)
     }
 
-    pub fn post(
+    pub(crate) fn post(
         &self,
         url: &str,
         headers: &[(&str, &str)],
@@ -229,7 +229,7 @@ impl fmt::Display for Cause {
 }
 
 /// Looks up a host name: its addresses with this port, within a time limit.
-pub type Resolve = fn(&str, u16, Duration) -> io::Result<Vec<SocketAddr>>;
+pub(crate) type Resolve = fn(&str, u16, Duration) -> io::Result<Vec<SocketAddr>>;
 
 /// Takes an address as it is and looks up a name.
 #[derive(Debug)]

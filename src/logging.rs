@@ -19,7 +19,7 @@ use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 use crate::text::one_line;
 
 /// Where syslog listens.
-pub const SOCKET: &str = "/dev/log";
+pub(crate) const SOCKET: &str = "/dev/log";
 
 /// How long a line may wait for a reader that is only slow.
 const STDERR_PATIENCE_MS: u8 = 200;
@@ -39,7 +39,7 @@ pub struct Notices(RefCell<Vec<String>>);
 
 impl Notices {
     /// Logs a warning and keeps it.
-    pub fn warn(&self, text: impl Display) {
+    pub(crate) fn warn(&self, text: impl Display) {
         let text = one_line(&text.to_string());
         log::warn!("{text}");
         let mut kept = self.0.borrow_mut();
@@ -52,7 +52,7 @@ impl Notices {
     }
 
     /// Likewise, unless it was given already.
-    pub fn warn_once(&self, text: impl Display) {
+    pub(crate) fn warn_once(&self, text: impl Display) {
         let text = one_line(&text.to_string());
         if !self.0.borrow().contains(&text) {
             self.warn(text);
@@ -60,7 +60,7 @@ impl Notices {
     }
 
     /// All of them so far.
-    pub fn all(&self) -> Vec<String> {
+    pub(crate) fn all(&self) -> Vec<String> {
         self.0.borrow().clone()
     }
 }
@@ -77,7 +77,7 @@ struct Lines {
 }
 
 /// Nobody takes what is written to standard error: it had no room for the last line.
-pub fn stderr_is_stuck() -> bool {
+pub(crate) fn stderr_is_stuck() -> bool {
     STDERR_IS_STUCK.load(Ordering::Relaxed)
 }
 
@@ -113,7 +113,7 @@ pub fn start(level: LevelFilter) {
 
 /// Logs to syslog too from now on, if one listens at this socket: at boot there may be none
 /// yet.
-pub fn connect(socket: PathBuf) {
+pub(crate) fn connect(socket: PathBuf) {
     if let Ok(mut syslog) = SYSLOG.lock() {
         *syslog = open(&socket).map(|logger| Syslog { socket, logger });
     }

@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         LevelFilter::Info
     });
     let done = match cli.command {
-        Command::Boot(config) => Ok(boot::run(&host, config.file.as_deref())),
+        Command::Boot(config) => Ok(boot::run(&host, config.file.as_deref(), boot::TURN)),
         Command::Probe { config, format } => {
             probe::run(&host, config.file.as_deref(), format).map(|()| 0)
         }

@@ -2,23 +2,23 @@
 
 /// A text of this program's own in one line, which a terminal does not act on: a blank
 /// stands for each control character.
-pub fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 
 /// A text that somebody else wrote, as it may be shown: U+FFFD stands for each control
 /// character, so that one sees that there was one.
-pub fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     text.replace(char::is_control, "\u{fffd}")
 }
 
 /// As much of [`printable`] text as belongs into a line: 255 characters.
-pub fn excerpt(text: &str) -> String {
+pub(crate) fn excerpt(text: &str) -> String {
     printable(&text.chars().take(255).collect::<String>())
 }
 
 /// `19.6 GiB`, `512 B`.
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut value = count as f64;
     let mut unit = "B";
@@ -36,7 +36,7 @@ pub fn bytes(count: u64) -> String {
 }
 
 /// Left-aligned columns, two spaces apart, as wide as their widest cell.
-pub fn table<const N: usize>(
+pub(crate) fn table<const N: usize>(
     header: &[&str; N],
     rows: impl Iterator<Item = [String; N]>,
 ) -> String {

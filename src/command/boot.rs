@@ -1,6 +1,7 @@
 //! The boot sequence. This is the only place that knows the order.
 
 use std::path::Path;
+use std::time::Duration;
 
 use log::{debug, error, info};
 use nix::unistd::geteuid;
@@ -10,19 +11,24 @@ use crate::config::Config;
 use crate::deadline::limit::Limit;
 use crate::disk::reader::Reader;
 use crate::failure::Failure;
-use crate::host::{Host, locks};
+use crate::host::{Host, bounded, locks};
 use crate::legacy::mtab;
 use crate::logging::{self, Notices};
 use crate::metadata::{Again, Asked, Metadata};
 use crate::report;
 use crate::staging::acquire::acquire;
 use crate::staging::directories::{self, Created, Ready};
-use crate::staging::{self, staged::Staged};
+use crate::staging::staged::Staged;
 use crate::status::Status;
 
+/// How long an earlier boot may take, beside the time for which it waits for a disk to
+/// come and then to be free: a disk that hangs must not hang the next boot.
+pub const TURN: Duration = Duration::from_secs(60);
+
 /// Makes the machine ready, tells everybody, and then finds out when it must be gone
-/// and tells that. Returns the exit code, which only the first half decides.
-pub fn run(host: &Host, config_file: Option<&Path>) -> u8 {
+/// and tells that. Returns the exit code, which only the first half decides. `turn` is how
+/// long an earlier boot may take, as [`TURN`].
+pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
     if !geteuid().is_root() {
         error!("boot must be run as root");
         return 1;
@@ -37,7 +43,7 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> u8 {
         logging::connect(host.path(logging::SOCKET));
     }
     // Held until the status is written: an earlier boot's has to be there whole.
-    let turn = match locks::wait_for_boot(host, config.staging.wait) {
+    let turn = match locks::wait_for_boot(host, turn + 2 * config.staging.wait) {
         Ok(turn) => turn,
         Err(failure) => return without_a_turn(host, &notices, &failure, &config),
     };
@@ -62,6 +68,8 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> u8 {
         }
     }
     report::final_line(host, &notices, &status, &config);
+    // Somebody may unmount the disk at once.
+    bounded::wait_for_those_that_end();
     status.exit_code
 }
 
@@ -82,8 +90,9 @@ fn make_ready(
     mtab::record(host, &staged.mount(), notices);
     status.staging = Some((&staged).into());
 
-    let limit = staging::limit_on(host, &staged, &config.staging);
-    let (created, ready) = directories::create(host, &staged, &config.directories, limit);
+    let limit = staged.limit(host, &config.staging);
+    let (created, ready) =
+        directories::create(host, &staged, &config.directories, acquired.child, limit);
     status.record_directories(&config.directories, &created);
     ready.ok_or_else(|| not_as_asked(&staged, &created))
 }

@@ -16,7 +16,7 @@ const DEFAULT_PATH: &str = "/etc/vmstage.toml";
 /// # Errors
 ///
 /// What is wrong with it, in one line: file, line, key, and why.
-pub fn load(host: &Host, given: Option<&Path>) -> Result<Config, ConfigError> {
+pub(crate) fn load(host: &Host, given: Option<&Path>) -> Result<Config, ConfigError> {
     let file = given.map_or_else(|| host.path(DEFAULT_PATH), Path::to_path_buf);
     match regular_file::read(&file, MIB) {
         Ok(bytes) => Config::from_bytes(&bytes)

@@ -58,7 +58,7 @@ pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<()
     if !geteuid().is_root() {
         warn!("not run as root: devices cannot be read, and every verdict may be another one");
     }
-    let report = look(&Host::this_machine(), &config.staging)?;
+    let report = look(host, &config.staging)?;
     let text = match format {
         Format::Json => serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)? + "\n",
         Format::Table => report.table(),

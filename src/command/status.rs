@@ -123,7 +123,7 @@ fn text(status: &Status, now: u64) -> String {
 }
 
 /// When the VM goes away, who said so, and what then; nothing where nobody said.
-pub fn deadline_lines(status: &Status, now: u64) -> String {
+pub(crate) fn deadline_lines(status: &Status, now: u64) -> String {
     if status.deadline.is_none() && status.ignored_limits.is_empty() {
         return String::new();
     }
@@ -160,7 +160,7 @@ pub fn deadline_lines(status: &Status, now: u64) -> String {
 }
 
 /// The verdicts as a table.
-pub fn verdicts(verdicts: &[status::Verdict]) -> String {
+pub(crate) fn verdicts(verdicts: &[status::Verdict]) -> String {
     let rows = verdicts.iter().map(|verdict| {
         [
             verdict.spec.clone(),

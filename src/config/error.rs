@@ -28,7 +28,7 @@ impl ConfigError {
     }
 
     /// Whoever asks may not read the file.
-    pub fn is_about_permission(&self) -> bool {
+    pub(crate) fn is_about_permission(&self) -> bool {
         self.permission
     }
 }

@@ -14,7 +14,7 @@ use serde::de::{self, Deserializer};
 
 use crate::text;
 
-pub use error::ConfigError;
+pub(crate) use error::ConfigError;
 pub use values::*;
 use values::{command, duration, durations, mount_options, specs};
 
@@ -24,10 +24,10 @@ pub struct Config {
     pub staging: Staging,
     #[serde(rename = "directory", deserialize_with = "distinct_directories")]
     pub directories: Vec<Directory>,
-    pub metadata: Metadata,
-    pub deadline: Deadline,
-    pub report: Report,
-    pub callback: Callback,
+    pub(crate) metadata: Metadata,
+    pub(crate) deadline: Deadline,
+    pub(crate) report: Report,
+    pub(crate) callback: Callback,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -36,20 +36,20 @@ pub struct Staging {
     pub mount_point: MountPoint,
     /// Where to look, in this order.
     #[serde(deserialize_with = "specs")]
-    pub devices: Vec<Spec>,
+    pub(crate) devices: Vec<Spec>,
     /// Options as `mount -o` takes them, one each.
     #[serde(deserialize_with = "mount_options")]
-    pub options: Vec<String>,
+    pub(crate) options: Vec<String>,
     /// How long to wait for a disk that is not there yet.
     #[serde(deserialize_with = "duration")]
-    pub wait: Duration,
+    pub(crate) wait: Duration,
     /// For reading all disks together; and how long a disk may stand still while it is
     /// mounted or a file system is made on it.
     #[serde(deserialize_with = "duration")]
-    pub device_timeout: Duration,
-    pub format: Format,
+    pub(crate) device_timeout: Duration,
+    pub(crate) format: Format,
     /// What `format = "blank"` makes.
-    pub filesystem: Filesystem,
+    pub(crate) filesystem: Filesystem,
 }
 
 /// One directory on the scratch disk.
@@ -59,87 +59,87 @@ pub struct Directory {
     pub path: RelativePath,
     /// A name or a number; root if not given.
     #[serde(default)]
-    pub owner: Option<Account>,
+    pub(crate) owner: Option<Account>,
     /// A name or a number; the group root if not given.
     #[serde(default)]
-    pub group: Option<Account>,
+    pub(crate) group: Option<Account>,
     #[serde(default)]
     pub mode: Mode,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Metadata {
-    pub sources: Vec<Source>,
+pub(crate) struct Metadata {
+    pub(crate) sources: Vec<Source>,
     /// The metadata service's base URL, for `openstack` and `ec2`.
-    pub url: HttpUrl,
+    pub(crate) url: HttpUrl,
     /// For one request: connecting, headers and body together.
     #[serde(deserialize_with = "duration")]
-    pub request_timeout: Duration,
+    pub(crate) request_timeout: Duration,
     /// For all that `boot` asks.
     #[serde(deserialize_with = "duration")]
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Machine Features, where the environment and the instance's `meta` name none.
-    pub machinefeatures: Option<FeaturesLocation>,
+    pub(crate) machinefeatures: Option<FeaturesLocation>,
     /// Job Features, likewise.
-    pub jobfeatures: Option<FeaturesLocation>,
+    pub(crate) jobfeatures: Option<FeaturesLocation>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Deadline {
+pub(crate) struct Deadline {
     /// The image's own limit, from the instance's first boot; zero is none.
     #[serde(deserialize_with = "duration")]
-    pub max_lifetime: Duration,
+    pub(crate) max_lifetime: Duration,
     /// The time before the deadline in which no new work should start.
     #[serde(deserialize_with = "duration")]
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// How long before the deadline logged-in users are warned.
     #[serde(deserialize_with = "durations")]
-    pub warn: Vec<Duration>,
+    pub(crate) warn: Vec<Duration>,
     /// A command, as words, that is run once when grace begins; empty is none.
     #[serde(deserialize_with = "command")]
-    pub drain: Vec<String>,
+    pub(crate) drain: Vec<String>,
     /// How long `drain` may run.
     #[serde(deserialize_with = "duration")]
-    pub drain_timeout: Duration,
-    pub action: Action,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) action: Action,
     /// A VM is never drained or ended before `watch` has seen its clock run on by itself
     /// for so long: it may not be set yet.
     #[serde(deserialize_with = "duration")]
-    pub min_uptime: Duration,
+    pub(crate) min_uptime: Duration,
 }
 
 /// Which consumers are told. The status file always is.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Report {
-    pub console: bool,
-    pub syslog: bool,
+pub(crate) struct Report {
+    pub(crate) console: bool,
+    pub(crate) syslog: bool,
     /// `STATUS=` for the service manager, which is told of readiness in any case.
-    pub systemd: bool,
+    pub(crate) systemd: bool,
     /// `/etc/machinefeatures` and `/etc/jobfeatures`.
-    pub machine_features: bool,
+    pub(crate) machine_features: bool,
     /// The drop-in in `/etc/condor/config.d`.
-    pub condor: bool,
+    pub(crate) condor: bool,
     /// The message of the day.
-    pub motd: bool,
+    pub(crate) motd: bool,
     /// Warnings on the terminals of logged-in users.
-    pub terminals: bool,
+    pub(crate) terminals: bool,
     /// The file for node_exporter's textfile collector.
-    pub textfile: bool,
-    pub textfile_directory: PathBuf,
+    pub(crate) textfile: bool,
+    pub(crate) textfile_directory: PathBuf,
 }
 
 /// Somebody who wants to be told over the network that the VM is ready.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Callback {
+pub(crate) struct Callback {
     /// Nobody is told while this is not given.
-    pub url: Option<HttpUrl>,
-    pub format: CallbackFormat,
+    pub(crate) url: Option<HttpUrl>,
+    pub(crate) format: CallbackFormat,
     /// Sent as `X-Auth-Token` where given, as a Heat wait condition wants it.
-    pub token: Option<Secret>,
+    pub(crate) token: Option<Secret>,
 }
 
 impl Default for Config {
@@ -237,7 +237,7 @@ impl Default for Report {
 impl Config {
     /// What holds while the file is wrong: nobody is told by files that it may have
     /// turned off.
-    pub fn without_consumers() -> Config {
+    pub(crate) fn without_consumers() -> Config {
         Config {
             report: Report {
                 machine_features: false,
@@ -252,7 +252,7 @@ impl Config {
     }
 
     /// Reads the content of a configuration file. The error names line and key.
-    pub fn from_bytes(bytes: &[u8]) -> Result<Config, ConfigError> {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Config, ConfigError> {
         let text = std::str::from_utf8(bytes).map_err(|e| {
             let line = line_of(bytes, e.valid_up_to());
             ConfigError::new(format!("line {line}: not UTF-8"))

@@ -12,7 +12,7 @@ use crate::url::shown;
 /// One entry of the list of where to look.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub enum Spec {
+pub(crate) enum Spec {
     /// `LABEL=…`: whatever device holds a file system with this label.
     Label(String),
     /// A path under `/dev`.
@@ -73,7 +73,7 @@ impl MountPoint {
     }
 
     /// Whether a path is that of a directory of the system's own.
-    pub fn is_of_the_system(path: &Path) -> bool {
+    pub(crate) fn is_of_the_system(path: &Path) -> bool {
         SYSTEM_DIRECTORIES.iter().any(|own| path == Path::new(own))
     }
 }
@@ -138,7 +138,7 @@ impl TryFrom<String> for RelativePath {
 /// A user or a group, by name or by number.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub enum Account {
+pub(crate) enum Account {
     Name(String),
     Number(u32),
 }
@@ -210,7 +210,7 @@ impl fmt::Display for Mode {
 /// Whether a disk may be formatted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub(crate) enum Format {
     Never,
     /// A disk that is provably blank.
     Blank,
@@ -218,7 +218,7 @@ pub enum Format {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Filesystem {
+pub(crate) enum Filesystem {
     Ext2,
     Ext3,
     Ext4,
@@ -259,7 +259,7 @@ impl fmt::Display for Source {
 /// What happens at the deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Action {
+pub(crate) enum Action {
     /// It is said, and nothing is done.
     Report,
     Poweroff,
@@ -267,7 +267,7 @@ pub enum Action {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum CallbackFormat {
+pub(crate) enum CallbackFormat {
     /// The form fields of cloud-init's `phone_home` module.
     #[default]
     PhoneHome,
@@ -282,11 +282,11 @@ pub struct HttpUrl(pub(super) String);
 
 impl HttpUrl {
     /// Without a trailing slash, so that a path can be put behind it.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         self.0.trim_end_matches('/')
     }
 
-    pub fn as_written(&self) -> &str {
+    pub(crate) fn as_written(&self) -> &str {
         &self.0
     }
 }
@@ -333,7 +333,7 @@ impl TryFrom<String> for FeaturesLocation {
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "toml::Value")]
-pub struct Secret(String);
+pub(crate) struct Secret(String);
 
 impl TryFrom<toml::Value> for Secret {
     type Error = String;
@@ -351,7 +351,7 @@ impl TryFrom<toml::Value> for Secret {
 }
 
 impl Secret {
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -376,7 +376,7 @@ pub(super) fn durations<'de, D: Deserializer<'de>>(
 }
 
 /// A duration as people write it: `5s`, `10m`, `36h`, `1h 30m`.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = |why: String| {
         format!("{text:?} is not a duration such as \"90s\", \"10m\" or \"36h\": {why}")
     };

@@ -43,16 +43,16 @@ use crate::host::{Host, atomic_file};
 const DIRECTORY: &str = "/var/lib/vmstage";
 
 /// For so long after booting a step of the clock is taken for a correction.
-pub const SETTLING: Duration = Duration::from_secs(15 * 60);
+pub(crate) const SETTLING: Duration = Duration::from_secs(15 * 60);
 
 /// Two readings of one clock that differ by no more than this are the same.
 const SLACK: u64 = 60;
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Lease {
+pub(crate) struct Lease {
     /// Unix seconds.
-    pub first_boot: u64,
-    pub warnings: Vec<String>,
+    pub(crate) first_boot: u64,
+    pub(crate) warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ struct Names {
 
 /// Looks up the first boot of the instance that has these ids, and records it where
 /// that is new.
-pub fn take(host: &Host, ids: &[&str], now: Now) -> Lease {
+pub(crate) fn take(host: &Host, ids: &[&str], now: Now) -> Lease {
     let directory = &host.path(DIRECTORY);
     let boot_id = &host.boot_id().unwrap_or_default();
     let mut state = State {
@@ -204,6 +204,7 @@ impl State<'_> {
 
     /// Of this boot, these and those given earlier.
     fn names(&mut self, ids: &[&str]) -> BTreeSet<String> {
+        atomic_file::sweep(self.names.path());
         let kept = self.names.read().ok().flatten();
         let mut names = kept.clone().unwrap_or_default();
         for id in ids {
@@ -227,6 +228,7 @@ impl State<'_> {
         let (mut all, mut missing) = (Vec::new(), Vec::new());
         for place in places {
             let file = &place.file;
+            atomic_file::sweep(file);
             match find(file).map(|found| of_this_boot_only(found, file, &self.present)) {
                 Ok(Found::Nothing) => missing.push(place),
                 Ok(Found::Record(record)) if place.is_another_ones(&record) => {
@@ -659,6 +661,19 @@ mod tests {
             state.take(Some("a"), &boot("1", MONDAY, 60)),
             silent(MONDAY)
         );
+    }
+
+    #[test]
+    fn what_a_killed_process_left_beside_a_record_goes() {
+        let state = Scratch::new();
+        state.take(Some("a"), &boot("1", MONDAY, 30));
+        let leftover = state.directory().join(".first-boot-a.json.new");
+        fs::write(&leftover, "{").unwrap();
+        assert_eq!(
+            state.take(Some("a"), &boot("1", MONDAY, 60)),
+            silent(MONDAY)
+        );
+        assert!(!leftover.exists());
     }
 
     #[test]

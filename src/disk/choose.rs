@@ -4,6 +4,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
 use super::observation::{Named, Observation, Observed};
 use super::reason::{Reason, Zero};
 use super::signature::Content;
@@ -12,7 +14,7 @@ use crate::host::block_device::Number;
 
 /// A device that may be mounted as the scratch disk. Only [`choose`] makes one.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Accepted {
+pub(crate) struct Accepted {
     node: PathBuf,
     number: Number,
     size_bytes: u64,
@@ -22,23 +24,23 @@ pub struct Accepted {
     mounted_on: Vec<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FoundBy {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum FoundBy {
     Label,
     Name,
 }
 
 impl Accepted {
-    pub fn node(&self) -> &Path {
+    pub(crate) fn node(&self) -> &Path {
         &self.node
     }
 
-    pub fn number(&self) -> Number {
+    pub(crate) fn number(&self) -> Number {
         self.number
     }
 
     /// What was on it when it was accepted.
-    pub fn content(&self) -> Content {
+    pub(crate) fn content(&self) -> Content {
         Content::Filesystem {
             kind: self.filesystem.clone(),
             label: self.label.clone(),
@@ -46,20 +48,20 @@ impl Accepted {
     }
 
     /// libblkid's name for the file system.
-    pub fn filesystem(&self) -> &str {
+    pub(crate) fn filesystem(&self) -> &str {
         &self.filesystem
     }
 
-    pub fn label(&self) -> Option<&str> {
+    pub(crate) fn label(&self) -> Option<&str> {
         self.label.as_deref()
     }
 
-    pub fn found_by(&self) -> FoundBy {
+    pub(crate) fn found_by(&self) -> FoundBy {
         self.found_by
     }
 
     /// Where else it is mounted already.
-    pub fn mounted_on(&self) -> &[PathBuf] {
+    pub(crate) fn mounted_on(&self) -> &[PathBuf] {
         &self.mounted_on
     }
 }
@@ -67,32 +69,32 @@ impl Accepted {
 /// A disk with nothing on it that would be used if there were a file system on it.
 /// Only [`choose`] makes one, and only of a disk that was seen to be all zero.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Blank {
+pub(crate) struct Blank {
     node: PathBuf,
     number: Number,
 }
 
 impl Blank {
-    pub fn node(&self) -> &Path {
+    pub(crate) fn node(&self) -> &Path {
         &self.node
     }
 
-    pub fn number(&self) -> Number {
+    pub(crate) fn number(&self) -> Number {
         self.number
     }
 }
 
 /// What became of one device under one spec, or of a spec that led to no device.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
-    pub spec: Spec,
+pub(crate) struct Verdict {
+    pub(crate) spec: Spec,
     /// The spec's own path where there is no device behind it.
-    pub device: Option<PathBuf>,
-    pub judgement: Judgement,
+    pub(crate) device: Option<PathBuf>,
+    pub(crate) judgement: Judgement,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Judgement {
+pub(crate) enum Judgement {
     Accepted(Accepted),
     Absent,
     Rejected(Reason),
@@ -100,16 +102,16 @@ pub enum Judgement {
 
 /// The verdicts in the order of the specs, and what a person should know of them.
 #[derive(Debug, Default)]
-pub struct Choice {
-    pub verdicts: Vec<Verdict>,
-    pub warnings: Vec<String>,
+pub(crate) struct Choice {
+    pub(crate) verdicts: Vec<Verdict>,
+    pub(crate) warnings: Vec<String>,
     /// The first disk that only lacks a file system.
     blank: Option<Blank>,
 }
 
 impl Choice {
     /// The accepted devices, in the order in which they are to be tried.
-    pub fn accepted(&self) -> impl Iterator<Item = &Accepted> {
+    pub(crate) fn accepted(&self) -> impl Iterator<Item = &Accepted> {
         self.verdicts
             .iter()
             .filter_map(|verdict| match &verdict.judgement {
@@ -119,12 +121,12 @@ impl Choice {
     }
 
     /// The one that is to be tried.
-    pub fn first_accepted(&self) -> Option<&Accepted> {
+    pub(crate) fn first_accepted(&self) -> Option<&Accepted> {
         self.accepted().next()
     }
 
     /// Rejects what could not be mounted, under every spec that led to it.
-    pub fn refuse(&mut self, refused: &Accepted, error: &str) {
+    pub(crate) fn refuse(&mut self, refused: &Accepted, error: &str) {
         for verdict in &mut self.verdicts {
             let is_it = |accepted: &Accepted| {
                 accepted.number == refused.number && accepted.content() == refused.content()
@@ -136,13 +138,13 @@ impl Choice {
     }
 
     /// The first disk that only lacks a file system.
-    pub fn blank(&self) -> Option<&Blank> {
+    pub(crate) fn blank(&self) -> Option<&Blank> {
         self.blank.as_ref()
     }
 }
 
 /// Judges every device that a spec leads to.
-pub fn choose(specs: &[Spec], observed: &Observed) -> Choice {
+pub(crate) fn choose(specs: &[Spec], observed: &Observed) -> Choice {
     let mut choice = Choice::default();
     for spec in specs {
         let found = match spec {

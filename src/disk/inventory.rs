@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 
 /// Where the kernel lists its block devices. Rewritten by the kernel whenever one
 /// comes or goes.
-pub const PARTITIONS: &str = "/proc/partitions";
+pub(crate) const PARTITIONS: &str = "/proc/partitions";
 
 /// RAM disks and floppies (devices.txt). Reading a floppy that is not there takes
 /// seconds, and neither is ever a scratch disk or a config drive.
@@ -23,31 +23,31 @@ const NEVER_READ_MAJORS: [u64; 2] = [1, 2];
 
 /// A block device that the kernel has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlockDevice {
-    pub number: Number,
+pub(crate) struct BlockDevice {
+    pub(crate) number: Number,
     /// The kernel's name for it: `vdb`, `vdb1`, `cciss/c0d0p1`.
-    pub name: String,
-    pub size_bytes: u64,
+    pub(crate) name: String,
+    pub(crate) size_bytes: u64,
     /// What it is called under `/dev`; None while there is no node for it.
-    pub node: Option<PathBuf>,
+    pub(crate) node: Option<PathBuf>,
 }
 
 /// The block devices, and which of them the system runs from.
 #[derive(Debug, Default)]
-pub struct Inventory {
-    pub devices: Vec<BlockDevice>,
+pub(crate) struct Inventory {
+    pub(crate) devices: Vec<BlockDevice>,
     on_root_disk: BTreeSet<Number>,
     mounted_on: BTreeMap<Number, Vec<PathBuf>>,
 }
 
 impl Inventory {
     /// What the kernel lists.
-    pub fn read(host: &Host, mounts: &[Mount]) -> Result<Inventory> {
+    pub(crate) fn read(host: &Host, mounts: &[Mount]) -> Result<Inventory> {
         Inventory::of(host, listed(host)?, mounts)
     }
 
     /// Also what may hold a config drive, but never the scratch disk.
-    pub fn with_cdroms(host: &Host, mounts: &[Mount]) -> Result<Inventory> {
+    pub(crate) fn with_cdroms(host: &Host, mounts: &[Mount]) -> Result<Inventory> {
         let mut devices = listed(host)?;
         devices.extend(unlisted(host, &devices));
         Inventory::of(host, devices, mounts)
@@ -80,17 +80,13 @@ impl Inventory {
         })
     }
 
-    pub fn by_number(&self, number: Number) -> Option<&BlockDevice> {
-        self.devices.iter().find(|device| device.number == number)
-    }
-
     /// The root file system is on it, or on a partition of it, or of the disk that
     /// it is a partition of.
-    pub fn is_on_root_disk(&self, device: &BlockDevice) -> bool {
+    pub(crate) fn is_on_root_disk(&self, device: &BlockDevice) -> bool {
         self.on_root_disk.contains(&device.number)
     }
 
-    pub fn mount_points(&self, device: &BlockDevice) -> Vec<PathBuf> {
+    pub(crate) fn mount_points(&self, device: &BlockDevice) -> Vec<PathBuf> {
         self.mounted_on
             .get(&device.number)
             .cloned()
@@ -249,6 +245,167 @@ fn root_devices(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::mount_table;
+    use crate::host::tree::Tree;
+
+    /// The devices of a machine that its root file system is on.
+    fn of_the_root(
+        places: &[&str],
+        others: &[(&str, &str)],
+        root: Option<&str>,
+        mounts: &str,
+    ) -> Vec<String> {
+        let tree = Tree::new(others);
+        let host = tree.with_devices(places, root);
+        let inventory = Inventory::read(&host, &mount_table::parse(mounts.as_bytes())).unwrap();
+        let on_it = |device: &&BlockDevice| inventory.is_on_root_disk(device);
+        let found = inventory.devices.iter().filter(on_it);
+        found.map(|device| device.name.clone()).collect()
+    }
+
+    #[test]
+    fn the_root_disk_is_found_through_whatever_the_root_lies_on() {
+        type Case<'a> = (
+            &'a str,
+            &'a [&'a str],
+            &'a [(&'a str, &'a str)],
+            Option<&'a str>,
+            &'a str,
+            &'a [&'a str],
+        );
+        let cases: [Case; 9] = [
+            (
+                "a whole disk",
+                &["vda", "vdb"],
+                &[],
+                Some("vda"),
+                "/dev/vda / ext4 rw 0 0",
+                &["vda"],
+            ),
+            (
+                "a partition: its disk and all of its partitions",
+                &["vda", "vda/vda1", "vda/vda2", "vdb", "vdb/vdb1"],
+                &[],
+                Some("vda1"),
+                "/dev/vda1 / ext4 rw 0 0",
+                &["vda", "vda1", "vda2"],
+            ),
+            (
+                "/dev/root, as kernels up to 2.6.38 call it",
+                &["vda", "vda/vda1", "vdb"],
+                &[],
+                Some("vda1"),
+                "/dev/root / ext3 rw 0 0",
+                &["vda", "vda1"],
+            ),
+            (
+                "the mount table alone: btrfs has device numbers of its own",
+                &["vda", "vdb"],
+                &[],
+                None,
+                "/dev/vda / btrfs rw 0 0",
+                &["vda"],
+            ),
+            (
+                "LVM: the disks that the volume is made of",
+                &["vda", "vda/vda1", "vdb", "vdc", "dm-0"],
+                &[
+                    ("sys/block/dm-0/slaves/vda1/", ""),
+                    ("sys/block/dm-0/slaves/vdb/", ""),
+                ],
+                Some("dm-0"),
+                "/dev/mapper/vg-root / ext4 rw 0 0",
+                &["vda", "vda1", "vdb", "dm-0"],
+            ),
+            (
+                "LUKS on RAID",
+                &["vda", "vdb", "vdc", "md0", "dm-0"],
+                &[
+                    ("sys/block/dm-0/slaves/md0/", ""),
+                    ("sys/block/md0/slaves/vda/", ""),
+                    ("sys/block/md0/slaves/vdb/", ""),
+                ],
+                Some("dm-0"),
+                "",
+                &["vda", "vdb", "md0", "dm-0"],
+            ),
+            (
+                "a disk with a directory in its name",
+                &["cciss!c0d0", "cciss!c0d0/cciss!c0d0p1", "vdb"],
+                &[],
+                Some("cciss!c0d0p1"),
+                "",
+                &["cciss/c0d0", "cciss/c0d0p1"],
+            ),
+            (
+                "no block device at all",
+                &["vda", "vdb"],
+                &[],
+                None,
+                "10.0.0.1:/ / nfs rw 0 0",
+                &[],
+            ),
+            (
+                "another disk's name begins alike",
+                &["vda", "vda1", "vda1/vda1p1"],
+                &[],
+                Some("vda"),
+                "",
+                &["vda"],
+            ),
+        ];
+        for (what, places, others, root, mounts, expected) in cases {
+            assert_eq!(
+                of_the_root(places, others, root, mounts),
+                expected,
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_an_overlay_lies_over_is_the_root() {
+        let tree = Tree::new(&[]);
+        let mut host = tree.with_devices(&["vda", "vdb", "vdc"], None);
+        for (directory, minor) in [("/lower", 0), ("/upper", 1)] {
+            let number = Number { major: 252, minor };
+            host.pretend_file_system(directory, number);
+        }
+        let mounts = "overlay / overlay rw,lowerdir=/lower:/nowhere,upperdir=/upper 0 0";
+        let inventory = Inventory::read(&host, &mount_table::parse(mounts.as_bytes())).unwrap();
+        let on_it = |device: &&BlockDevice| inventory.is_on_root_disk(device);
+        assert_eq!(inventory.devices.iter().filter(on_it).count(), 2);
+    }
+
+    #[test]
+    fn without_sys_nothing_is_said_of_any_disk() {
+        let tree = Tree::new(&[("proc/partitions", " 252 0 1048576 vda\n")]);
+        assert!(Inventory::read(&tree.host(), &[]).is_err());
+        let tree = Tree::new(&[
+            ("proc/partitions", " 252 0 1048576 vda\n"),
+            ("sys/block/", ""),
+        ]);
+        assert!(Inventory::read(&tree.host(), &[]).is_err());
+    }
+
+    #[test]
+    fn the_holders_of_a_disk_hold_its_partitions_too() {
+        let tree = Tree::new(&[
+            ("sys/block/vdb/holders/md0/", ""),
+            ("sys/block/vdb/vdb1/holders/dm-0/", ""),
+        ]);
+        let host = tree.with_devices(&["vdb", "vdb/vdb1", "vdb/vdb2", "vdc"], None);
+        let cases: [(&str, &[&str]); 4] = [
+            ("vdb", &["md0"]),
+            ("vdb1", &["dm-0", "md0"]),
+            ("vdb2", &["md0"]),
+            ("vdc", &[]),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(sysfs::holders(&host, name), expected, "{name}");
+        }
+        assert_eq!(sysfs::partitions(&host, "vdb"), ["vdb1", "vdb2"]);
+    }
 
     #[test]
     fn the_kernels_list_is_read_with_its_header_and_odd_names() {

@@ -12,7 +12,7 @@ use crate::host::bounded::{self, Limit};
 use crate::host::{Host, program};
 
 /// What a disk that was blank is called from then on.
-pub const LABEL: &str = "ephemeral0";
+pub(crate) const LABEL: &str = "ephemeral0";
 
 /// Makes a file system labelled [`LABEL`]. `limit` is asked for a new time limit at each
 /// step.

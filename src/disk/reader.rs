@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::signature::{self, Content, Reading};
 use crate::host::block_device::Number;
-use crate::host::bounded::{Child, LeftBehind, Parent, wait_for_any};
+use crate::host::bounded::{Child, GaveUp, LeftBehind, Parent, wait_for_any};
 
 /// Children that have said nothing for so long are taken for stuck, and others help. A
 /// local disk takes a tenth of it.
@@ -45,6 +45,8 @@ pub(crate) enum Zeros {
 pub(crate) struct Reader {
     /// The child that each of them keeps, and after how long it was given up.
     stuck: BTreeMap<Number, (LeftBehind, Duration)>,
+    /// One that has nothing left to read.
+    spare: Option<Child>,
 }
 
 /// What a child says of the device at an index.
@@ -77,10 +79,15 @@ impl Reader {
             round.fail(&error);
         }
         let after = round.start.elapsed();
+        let is_all = round.to_settle == 0;
         for (child, at) in round.children {
-            let child = child.give_up();
-            if let Some(index) = at {
-                self.leave_alone(wanted[index].number, child, after);
+            match at {
+                None if is_all => self.spare = Some(child),
+                None => drop(child.give_up()),
+                Some(index) => {
+                    let number = wanted[index].number;
+                    self.leave_alone(number, child.give_up(), after);
+                }
             }
         }
         round
@@ -94,6 +101,18 @@ impl Reader {
     /// which is not read while it does.
     pub(crate) fn leave_alone(&mut self, number: Number, child: LeftBehind, after: Duration) {
         self.stuck.insert(number, (child, after));
+    }
+
+    /// A child for work on a disk: the one that has read the last ones, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// That none can be started.
+    pub(crate) fn child(&mut self) -> Result<Child, GaveUp> {
+        match self.spare.take() {
+            Some(child) => Ok(child),
+            None => Child::start(&[], |_| ()),
+        }
     }
 
     /// Reads one device.
@@ -126,7 +145,7 @@ struct Round<'a> {
     to_begin: usize,
     to_settle: usize,
     /// Each with the device that it is at.
-    children: Vec<(Child<Message>, Option<usize>)>,
+    children: Vec<(Child, Option<usize>)>,
 }
 
 impl<'a> Round<'a> {
@@ -248,11 +267,10 @@ impl<'a> Round<'a> {
         for (child, at) in children {
             match (child.has_closed(), at) {
                 (false, _) => self.children.push((child, at)),
-                (true, None) => child.let_go(),
+                (true, None) => {}
                 (true, Some(index)) => {
                     let why = "the process that read it was ended by a fault";
                     self.settle_as(index, Reading::unreadable(why.into()));
-                    child.let_go();
                 }
             }
         }

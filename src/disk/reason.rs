@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Why a device is not the scratch disk.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Reason {
+pub(crate) enum Reason {
     NotABlockDevice(&'static str),
     Unreachable(String),
     Unreadable(String),
@@ -33,7 +33,7 @@ pub enum Reason {
 
 /// Whether a disk was seen to be zero wherever it was looked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Zero {
+pub(crate) enum Zero {
     Seen,
     /// It is not, or nobody looked.
     NotSeen,

@@ -29,14 +29,14 @@ const RETRY: Duration = Duration::from_millis(2);
 /// # Errors
 ///
 /// Those of writing it. What was there before is still there then.
-pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     put(path, content, mode, Durability::Synced)
 }
 
 /// For what every boot writes anew: leaves a file alone that already has this content,
 /// and does not wait for the disk. Says whether it wrote. What is there and is not a
 /// regular file is somebody else's, and an error.
-pub fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
+pub(crate) fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
         Ok(there) if !there.is_file() => {
             return Err(io::Error::new(
@@ -48,16 +48,26 @@ pub fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<
     }
     match regular_file::read(path, content.len() as u64) {
         Ok(present) if present == content => {
-            // One that cannot be removed is in nobody's way.
-            let _ = remove_leftover(&temporary_beside(path)?);
+            sweep(path);
             Ok(false)
         }
         _ => put(path, content, mode, Durability::Unsynced).map(|()| true),
     }
 }
 
+/// Removes what a killed process left behind when it was writing this file. For where there
+/// is nothing to write. What cannot be removed is in nobody's way.
+pub(crate) fn sweep(path: &Path) {
+    let _ = temporary_beside(path).and_then(|temporary| remove_leftover(&temporary));
+}
+
 /// Removes a file that may not be there. Says whether it was.
-pub fn remove_if_there(path: &Path) -> io::Result<bool> {
+pub(crate) fn remove_if_there(path: &Path) -> io::Result<bool> {
+    sweep(path);
+    unlink_if_there(path)
+}
+
+fn unlink_if_there(path: &Path) -> io::Result<bool> {
     match fs::remove_file(path) {
         Ok(()) => Ok(true),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
@@ -152,7 +162,7 @@ fn remove_leftover(temporary: &Path) -> io::Result<()> {
         Err(e) if is_link_or_socket(&e) => {}
         Err(e) => return Err(e),
     }
-    remove_if_there(temporary).map(drop)
+    unlink_if_there(temporary).map(drop)
 }
 
 fn is_link_or_socket(error: &io::Error) -> bool {
@@ -278,6 +288,14 @@ mod tests {
         let tree = Tree::new(&[("f", "same"), (".f.new", "half a fi")]);
         assert!(!replace_if_changed(&tree.root().join("f"), b"same", 0o644).unwrap());
         assert_eq!(tree.names(""), ["f"]);
+    }
+
+    #[test]
+    fn and_also_where_the_file_is_to_go() {
+        let tree = Tree::new(&[(".f.new", "half a fi"), ("g", ""), (".g.new", "half a fi")]);
+        assert!(!remove_if_there(&tree.root().join("f")).unwrap());
+        assert!(remove_if_there(&tree.root().join("g")).unwrap());
+        assert_eq!(tree.names(""), [""; 0]);
     }
 
     #[test]

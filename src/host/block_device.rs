@@ -6,18 +6,19 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use nix::sys::stat::{major, minor};
+use serde::{Deserialize, Serialize};
 
 use super::Host;
 
 /// A block device's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Number {
-    pub major: u64,
-    pub minor: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Number {
+    pub(crate) major: u64,
+    pub(crate) minor: u64,
 }
 
 impl Number {
-    pub fn from_raw(rdev: u64) -> Number {
+    pub(crate) fn from_raw(rdev: u64) -> Number {
         Number {
             major: major(rdev),
             minor: minor(rdev),
@@ -46,6 +47,12 @@ impl Host {
             .then(|| Number::from_raw(metadata.rdev()))
     }
 
+    /// Says of a test's tree that a path is on this device.
+    #[cfg(test)]
+    pub(crate) fn pretend_file_system(&mut self, path: &str, number: Number) {
+        self.pretended.file_systems.insert(path.into(), number);
+    }
+
     /// The number of the device that a path's file system is on.
     pub(crate) fn device_under(&self, path: &Path) -> Option<Number> {
         #[cfg(test)]
@@ -66,7 +73,7 @@ pub(crate) struct Pretended {
 }
 
 /// A file's kind as a person calls it.
-pub fn kind_in_words(kind: fs::FileType) -> &'static str {
+pub(crate) fn kind_in_words(kind: fs::FileType) -> &'static str {
     if kind.is_dir() {
         "a directory"
     } else if kind.is_symlink() {

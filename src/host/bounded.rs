@@ -10,8 +10,8 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
-use std::marker::PhantomData;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -107,13 +107,20 @@ pub(crate) fn run<T: Serialize + DeserializeOwned>(
     keep: &[BorrowedFd],
     work: impl FnOnce() -> T,
 ) -> Result<T, GaveUp> {
-    let mut child: Child<T> = Child::start(keep, |parent| parent.tell(&work()))?;
+    let mut child = Child::start(keep, |parent| parent.tell(&work()))?;
     let result = child.wait(limit);
-    match result {
-        Ok(_) => child.let_go(),
-        Err(_) => drop(child.give_up()),
+    if result.is_err() {
+        child.give_up();
     }
     result
+}
+
+/// A piece of work for a child that is there already.
+pub(crate) trait Task {
+    type Order: Serialize + DeserializeOwned;
+    type Outcome: Serialize + DeserializeOwned;
+
+    fn perform(order: Self::Order) -> Self::Outcome;
 }
 
 /// Where a child tells its parent something.
@@ -124,56 +131,75 @@ pub(crate) struct Parent {
 impl Parent {
     /// One message. A parent that is gone hears nothing.
     pub(crate) fn tell(&mut self, message: &impl Serialize) {
-        if let Ok(mut line) = serde_json::to_vec(message) {
-            line.push(b'\n');
-            let _ = self.pipe.write_all(&line);
-        }
+        let _ = send(&mut self.pipe, b"", message);
     }
 }
 
-/// A child that is at work. It ends when [`Child::end`] lets it, or with its parent.
+/// A child that is at work, or waits for more of it. It ends when it is dropped, or with its
+/// parent.
 #[derive(Debug)]
-pub(crate) struct Child<M> {
+pub(crate) struct Child {
     pid: Pid,
     pipe: File,
     /// Closed when the child may end.
-    hold: Option<OwnedFd>,
+    orders: Option<File>,
     unread: Vec<u8>,
     has_closed: bool,
-    messages: PhantomData<M>,
+    is_reaped: bool,
 }
 
-/// Children that were let go or given up, until they have ended. One in a system call that
-/// does not end survives SIGKILL.
+/// Children that may end, until they have, and those that were given up. One in a system
+/// call that does not end survives SIGKILL.
+static ENDING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 static LEFT_BEHIND: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 
-impl<M: DeserializeOwned> Child<M> {
-    /// Starts a child that does `work` and then waits until it is let go, so that what it
-    /// holds (a mount, say) stays for as long.
+impl Child {
+    /// Starts a child that does `work` and then waits for orders. What it holds (a mount,
+    /// say) stays for as long as the child does.
     pub(crate) fn start(
         keep: &[BorrowedFd],
         work: impl FnOnce(&mut Parent),
-    ) -> Result<Child<M>, GaveUp> {
-        reap_the_left_behind();
-        let (from_child, to_parent) = io::pipe().map_err(GaveUp::Broken)?;
-        let (until, hold) = io::pipe().map_err(GaveUp::Broken)?;
-        let (from_child, to_parent) = (OwnedFd::from(from_child), OwnedFd::from(to_parent));
-        let (until, hold) = (OwnedFd::from(until), OwnedFd::from(hold));
-        fcntl(&from_child, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
-            .map_err(|e| GaveUp::Broken(e.into()))?;
+    ) -> Result<Child, GaveUp> {
+        Child::fork(keep, work).map_err(GaveUp::Broken)
+    }
+
+    fn fork(keep: &[BorrowedFd], work: impl FnOnce(&mut Parent)) -> io::Result<Child> {
+        reap(&ENDING);
+        let (from_child, to_parent) = io::pipe()?;
+        let (from_parent, to_child) = io::pipe()?;
+        let from_child = OwnedFd::from(from_child);
+        fcntl(&from_child, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         // SAFETY: this program has no threads, so that no lock is held by another one, and
         // the child may allocate. It never returns to its caller's code: see `be_the_child`.
-        match unsafe { fork() }.map_err(|e| GaveUp::Broken(e.into()))? {
-            ForkResult::Child => be_the_child(to_parent, until, keep, work),
+        match unsafe { fork() }? {
+            ForkResult::Child => be_the_child(to_parent.into(), from_parent.into(), keep, work),
             ForkResult::Parent { child } => Ok(Child {
                 pid: child,
                 pipe: from_child.into(),
-                hold: Some(hold),
+                orders: Some(OwnedFd::from(to_child).into()),
                 unread: Vec::new(),
                 has_closed: false,
-                messages: PhantomData,
+                is_reaped: false,
             }),
         }
+    }
+
+    /// Has it do one more piece of work, and waits for what comes of it.
+    ///
+    /// # Errors
+    ///
+    /// That the limit was over first, or that it ended without a result.
+    pub(crate) fn ask<T: Task>(
+        &mut self,
+        order: &T::Order,
+        limit: Limit,
+    ) -> Result<T::Outcome, GaveUp> {
+        let entry: Entry = perform::<T>;
+        if let Some(orders) = &mut self.orders {
+            let entry = format!("{} ", entry as usize);
+            send(orders, entry.as_bytes(), order).map_err(GaveUp::Broken)?;
+        }
+        self.wait(limit)
     }
 
     /// Waits for its next message.
@@ -181,7 +207,7 @@ impl<M: DeserializeOwned> Child<M> {
     /// # Errors
     ///
     /// That the limit was over first, or that it ended without one.
-    pub(crate) fn wait(&mut self, mut limit: Limit) -> Result<M, GaveUp> {
+    pub(crate) fn wait<M: DeserializeOwned>(&mut self, mut limit: Limit) -> Result<M, GaveUp> {
         loop {
             if let Some(message) = self.messages().into_iter().next() {
                 return Ok(message);
@@ -197,7 +223,7 @@ impl<M: DeserializeOwned> Child<M> {
     }
 
     /// What it has said since the last time. Does not wait.
-    pub(crate) fn messages(&mut self) -> Vec<M> {
+    pub(crate) fn messages<M: DeserializeOwned>(&mut self) -> Vec<M> {
         let mut buffer = [0; 4096];
         loop {
             match self.pipe.read(&mut buffer) {
@@ -223,38 +249,34 @@ impl<M: DeserializeOwned> Child<M> {
         self.has_closed
     }
 
-    /// Lets it end, and waits for nothing.
-    pub(crate) fn let_go(self) {
-        remember(self.pid);
-    }
-
     /// Lets it end, and waits for that: what it held is free then.
     pub(crate) fn end(mut self) {
-        self.hold = None;
-        let ended = wait::until(Duration::from_secs(1), Duration::from_micros(50), || {
-            has_ended(self.pid).then_some(())
-        });
-        if ended.is_none() {
+        self.orders = None;
+        let ended = wait::until(LONGEST_END, PAUSE, || has_ended(self.pid).then_some(()));
+        self.is_reaped = ended.is_some();
+        if !self.is_reaped {
             self.give_up();
         }
     }
 
     /// Kills it. One that does not die of that is left behind.
-    pub(crate) fn give_up(self) -> LeftBehind {
-        let _ = kill(self.pid, Signal::SIGKILL);
-        remember(self.pid);
+    pub(crate) fn give_up(mut self) -> LeftBehind {
+        if !self.is_reaped {
+            self.is_reaped = true;
+            let _ = kill(self.pid, Signal::SIGKILL);
+            note(&LEFT_BEHIND, self.pid);
+        }
         LeftBehind(self.pid)
     }
 
-    fn how_it_ended(&self) -> io::Error {
-        let status = wait::until(
-            Duration::from_secs(1),
-            Duration::from_millis(1),
-            || match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+    fn how_it_ended(&mut self) -> io::Error {
+        let status = wait::until(LONGEST_END, PAUSE, || {
+            match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
                 Ok(WaitStatus::StillAlive) => None,
                 ended => Some(ended),
-            },
-        );
+            }
+        });
+        self.is_reaped = status.is_some();
         io::Error::other(match status {
             Some(Ok(WaitStatus::Signaled(_, signal, _))) => {
                 format!("the child process for it was ended by {signal}")
@@ -264,6 +286,36 @@ impl<M: DeserializeOwned> Child<M> {
     }
 }
 
+impl Drop for Child {
+    fn drop(&mut self) {
+        if !self.is_reaped {
+            note(&ENDING, self.pid);
+        }
+    }
+}
+
+impl AsFd for Child {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+/// How long a child that may end takes for that at most, and how often it is asked.
+const LONGEST_END: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_micros(50);
+
+/// Waits until all children that may end have: what they held, a descriptor on the scratch
+/// disk or a mount of it, is free then.
+pub(crate) fn wait_for_those_that_end() {
+    wait::until(LONGEST_END, PAUSE, || {
+        reap(&ENDING);
+        ENDING
+            .lock()
+            .is_ok_and(|ending| ending.is_empty())
+            .then_some(())
+    });
+}
+
 /// A child that was given up.
 #[derive(Debug)]
 pub(crate) struct LeftBehind(Pid);
@@ -271,14 +323,8 @@ pub(crate) struct LeftBehind(Pid);
 impl LeftBehind {
     /// Whether it is still there, in a system call that does not end.
     pub(crate) fn is_there(&self) -> bool {
-        reap_the_left_behind();
+        reap(&LEFT_BEHIND);
         LEFT_BEHIND.lock().is_ok_and(|left| left.contains(&self.0))
-    }
-}
-
-impl<M> AsFd for Child<M> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pipe.as_fd()
     }
 }
 
@@ -306,15 +352,15 @@ pub(crate) fn wait_for_any(descriptors: &[BorrowedFd], most: Duration) -> Waited
     }
 }
 
-fn remember(pid: Pid) {
-    if let Ok(mut left) = LEFT_BEHIND.lock() {
-        left.push(pid);
+fn note(list: &Mutex<Vec<Pid>>, pid: Pid) {
+    if let Ok(mut list) = list.lock() {
+        list.push(pid);
     }
 }
 
-fn reap_the_left_behind() {
-    if let Ok(mut left) = LEFT_BEHIND.lock() {
-        left.retain(|pid| !has_ended(*pid));
+fn reap(list: &Mutex<Vec<Pid>>) {
+    if let Ok(mut list) = list.lock() {
+        list.retain(|pid| !has_ended(*pid));
     }
 }
 
@@ -327,7 +373,7 @@ fn has_ended(pid: Pid) -> bool {
 
 fn be_the_child(
     to_parent: OwnedFd,
-    until: OwnedFd,
+    from_parent: OwnedFd,
     keep: &[BorrowedFd],
     work: impl FnOnce(&mut Parent),
 ) -> ! {
@@ -335,18 +381,49 @@ fn be_the_child(
         let kept: Vec<RawFd> = keep
             .iter()
             .map(AsRawFd::as_raw_fd)
-            .chain([to_parent.as_raw_fd(), until.as_raw_fd()])
+            .chain([to_parent.as_raw_fd(), from_parent.as_raw_fd()])
             .collect();
         detach_from_parent(&kept);
         let mut parent = Parent {
             pipe: to_parent.into(),
         };
         work(&mut parent);
-        drop(parent);
-        let _ = File::from(until).read(&mut [0]);
+        follow_orders(File::from(from_parent), &mut parent);
     }));
     // SAFETY: ends this process at once; what else it has of its parent's is not touched.
     unsafe { libc::_exit(i32::from(done.is_err())) }
+}
+
+/// What does a piece of work, given the text of its order.
+type Entry = fn(&str, &mut Parent);
+
+fn perform<T: Task>(order: &str, parent: &mut Parent) {
+    if let Ok(order) = serde_json::from_str(order) {
+        parent.tell(&T::perform(order));
+    }
+}
+
+/// An order is a line: the address of its [`Entry`], and its text.
+fn follow_orders(orders: File, parent: &mut Parent) {
+    for line in BufReader::new(orders).lines().map_while(Result::ok) {
+        let Some((entry, order)) = line.split_once(' ') else {
+            return;
+        };
+        let Ok(entry) = entry.parse::<usize>() else {
+            return;
+        };
+        // SAFETY: the parent wrote it, of which this process is a copy: the same function
+        // is at the same address.
+        let entry = unsafe { mem::transmute::<usize, Entry>(entry) };
+        entry(order, parent);
+    }
+}
+
+fn send(pipe: &mut File, begin: &[u8], message: &impl Serialize) -> io::Result<()> {
+    let mut line = begin.to_vec();
+    serde_json::to_writer(&mut line, message)?;
+    line.push(b'\n');
+    pipe.write_all(&line)
 }
 
 /// A child that hangs must hold nothing of its parent's: no lock, no pipe that somebody reads
@@ -394,9 +471,9 @@ mod tests {
     #[test]
     fn a_child_that_is_late_is_given_up_and_gone() {
         let start = Instant::now();
-        let mut child: Child<()> = Child::start(&[], |_| std::thread::sleep(30 * SECOND)).unwrap();
+        let mut child = Child::start(&[], |_| std::thread::sleep(30 * SECOND)).unwrap();
         let limit = Limit::after(Duration::from_millis(50));
-        let error = child.wait(limit).unwrap_err();
+        let error = child.wait::<()>(limit).unwrap_err();
         assert!(matches!(error, GaveUp::Late(_)), "{error}");
         let child = child.give_up();
         wait::until(SECOND, Duration::from_millis(1), || {
@@ -416,6 +493,33 @@ mod tests {
             error.to_string(),
             "the child process for it was ended by SIGKILL"
         );
+    }
+
+    struct Add;
+
+    impl Task for Add {
+        type Order = (u32, String);
+        type Outcome = (u32, String);
+
+        fn perform((number, text): Self::Order) -> Self::Outcome {
+            thread_local!(static SUM: std::cell::Cell<u32> = const { std::cell::Cell::new(0) });
+            SUM.set(SUM.get() + number);
+            (SUM.get(), text + "\n")
+        }
+    }
+
+    #[test]
+    fn a_child_does_one_piece_of_work_after_another_and_keeps_what_it_has() {
+        let mut child = Child::start(&[], |parent| parent.tell(&7)).unwrap();
+        assert_eq!(child.wait::<u32>(Limit::after(SECOND)).unwrap(), 7);
+        for (number, sum) in [(2, 2), (3, 5)] {
+            let outcome = child.ask::<Add>(&(number, "a b\n".into()), Limit::after(SECOND));
+            assert_eq!(outcome.unwrap(), (sum, "a b\n\n".into()));
+        }
+        let pid = child.pid;
+        drop(child);
+        wait_for_those_that_end();
+        assert_eq!(waitpid(pid, Some(WaitPidFlag::WNOHANG)), Err(Errno::ECHILD));
     }
 
     #[test]

@@ -12,9 +12,6 @@ use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
 use super::{Host, wait};
 use crate::failure::Failure;
 
-/// How long an earlier boot may take, beside the time for which it waits for a disk to
-/// come and then to be free: a disk that hangs must not hang the next boot.
-const TURN: Duration = Duration::from_secs(60);
 const TURN_RETRY: Duration = Duration::from_millis(100);
 
 /// Waits for the end of an earlier boot: two at once, one started by init and one by hand,
@@ -23,13 +20,12 @@ const TURN_RETRY: Duration = Duration::from_millis(100);
 ///
 /// # Errors
 ///
-/// That the other boot takes longer than it may, given `staging.wait`.
-pub fn wait_for_boot(host: &Host, for_disks: Duration) -> Result<Option<File>, Failure> {
+/// That the other boot takes longer than `patience`.
+pub(crate) fn wait_for_boot(host: &Host, patience: Duration) -> Result<Option<File>, Failure> {
     let path = host.runtime_directory().join("boot.lock");
     let Ok(lock) = lock_file(&path) else {
         return Ok(None);
     };
-    let patience = TURN + 2 * for_disks;
     match wait::until(patience, TURN_RETRY, || try_lock(&lock)) {
         Some(_) => Ok(Some(lock)),
         None => Err(Failure::Other(anyhow!(
@@ -41,7 +37,7 @@ pub fn wait_for_boot(host: &Host, for_disks: Duration) -> Result<Option<File>, F
 
 /// A file to hold a lock on, made with its directory. Only for root: whoever can open it
 /// can hold the lock.
-pub fn lock_file(path: &Path) -> io::Result<File> {
+pub(crate) fn lock_file(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
@@ -66,7 +62,7 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// Waits for a lock, which is held until the file is closed. None where there is no place
 /// for it, or where somebody has not let it go for five seconds: files are replaced whole
 /// all the same.
-pub fn lock(path: &Path) -> Option<File> {
+pub(crate) fn lock(path: &Path) -> Option<File> {
     let lock = lock_file(path).ok()?;
     let locked = wait::until(LOCK_PATIENCE, LOCK_RETRY, || try_lock(&lock))?;
     locked.is_ok().then_some(lock)

@@ -9,7 +9,7 @@ use crate::clock::{self, Now};
 
 impl Host {
     /// What time it is.
-    pub fn now(&self) -> Now {
+    pub(crate) fn now(&self) -> Now {
         Now {
             wall: clock::wall(),
             uptime: self.uptime(),

@@ -10,7 +10,7 @@ use nix::sys::stat::makedev;
 
 use super::block_device::kind_in_words;
 
-pub const MIB: u64 = 1 << 20;
+pub(crate) const MIB: u64 = 1 << 20;
 
 /// The whole of a regular file of at most so many bytes. A named pipe in its place cannot
 /// hold the caller. `/dev/null`, to which people link what they turn off, is an empty file.
@@ -19,7 +19,7 @@ pub const MIB: u64 = 1 << 20;
 ///
 /// Those of open(2) and read(2), that it is something else than a regular file, and that it
 /// is too large.
-pub fn read(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
     let mut content = Vec::new();
     open(path)?
         .take(at_most.saturating_add(1))
@@ -38,7 +38,7 @@ pub fn read(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
 /// # Errors
 ///
 /// Those of [`read`], and that it is not UTF-8.
-pub fn read_text(path: &Path, at_most: u64) -> io::Result<String> {
+pub(crate) fn read_text(path: &Path, at_most: u64) -> io::Result<String> {
     String::from_utf8(read(path, at_most)?).map_err(|e| io::Error::new(ErrorKind::InvalidData, e))
 }
 

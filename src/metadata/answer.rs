@@ -14,16 +14,16 @@ use crate::http::{Cause, Failure};
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Answer {
     /// The device, where that is known only now.
-    pub place: Option<String>,
+    pub(crate) place: Option<String>,
     pub instance: Instance,
     /// The key and value pairs that whoever launched the instance gave it.
     pub meta: BTreeMap<String, String>,
     pub limits: Vec<Limit>,
     /// A grace that this source asks for.
-    pub grace: Option<Duration>,
+    pub(crate) grace: Option<Duration>,
     pub warnings: Vec<String>,
     /// A part of the source asks to be left alone for so long.
-    pub retry_after: Option<Duration>,
+    pub(crate) retry_after: Option<Duration>,
 }
 
 /// Why there is none.
@@ -36,7 +36,7 @@ pub enum NoAnswer {
 
 impl NoAnswer {
     /// For how long the service asks to be left alone.
-    pub fn retry_after(&self) -> Option<Duration> {
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             NoAnswer::Http(Failure {
                 cause: Cause::Status(_, wait),

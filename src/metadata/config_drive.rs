@@ -25,13 +25,13 @@ use crate::host::bounded::{self, Limit};
 use crate::host::{Host, mount_table, namespace};
 
 /// How the origin of a limit that it gave ends.
-pub const ORIGIN: &str = " in the config drive metadata";
+pub(crate) const ORIGIN: &str = " in the config drive metadata";
 
 /// vfat has labels in capitals.
 const LABEL: &str = "config-2";
 
 /// How it is called before a device is known.
-pub const PLACE: &str = "LABEL=config-2";
+pub(crate) const PLACE: &str = "LABEL=config-2";
 
 const SIZE_LIMIT: u64 = 1024 * 1024;
 

@@ -17,7 +17,7 @@ use crate::text;
 /// A session lasts as long as it may: six hours.
 const TOKEN_SECONDS: &str = "21600";
 
-pub struct Session<'a> {
+pub(crate) struct Session<'a> {
     base: &'a str,
     token: Token,
     /// There was one once.
@@ -44,7 +44,7 @@ enum Token {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(base: &'a str) -> Session<'a> {
+    pub(crate) fn new(base: &'a str) -> Session<'a> {
         Session {
             base,
             token: Token::NotAskedFor,
@@ -57,20 +57,20 @@ impl<'a> Session<'a> {
     }
 
     /// Whether this is EC2 itself, which gives tokens and spot notices, and not Nova.
-    pub fn gives_tokens(&self) -> bool {
+    pub(crate) fn gives_tokens(&self) -> bool {
         self.gave_token
     }
 
     /// A refusal holds for one round, for it may have been one of the moment, unless the
     /// service answers without a token, as Nova's does.
-    pub fn begin_round(&mut self) {
+    pub(crate) fn begin_round(&mut self) {
         self.wanted_token = false;
         if matches!(self.token, Token::Refused) && self.id.is_none() {
             self.token = Token::NotAskedFor;
         }
     }
 
-    pub fn ask(&mut self, client: &Client, until: Instant) -> Result<Answer, NoAnswer> {
+    pub(crate) fn ask(&mut self, client: &Client, until: Instant) -> Result<Answer, NoAnswer> {
         let mut warnings = Vec::new();
         // Two minutes before its end who this is matters less than the end.
         let limit = match self.ask_for_id(client, until) {
@@ -132,7 +132,7 @@ impl<'a> Session<'a> {
     }
 
     /// The end of a spot instance, announced two minutes ahead; None is the rule.
-    pub fn spot_notice(
+    pub(crate) fn spot_notice(
         &mut self,
         client: &Client,
         until: Instant,

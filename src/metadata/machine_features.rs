@@ -1,7 +1,7 @@
 //! Machine/Job Features (HSF-TN-2016-02): one value a file, in a directory or below a
 //! URL, named by the environment, by the instance's `meta` or by the configuration.
 
-pub mod published;
+pub(crate) mod published;
 mod session;
 
 use std::collections::BTreeMap;
@@ -17,7 +17,7 @@ use crate::http::{Cause, Client};
 use crate::text::excerpt;
 use crate::url::shown;
 
-pub use session::Session;
+pub(crate) use session::Session;
 
 const MACHINE_KEYS: [&str; 3] = ["shutdowntime", "grace_secs", "total_cpu"];
 
@@ -38,9 +38,9 @@ const VALUE_LIMIT: u64 = 4096;
 
 /// Where the features are, as far as somebody said.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Locations {
-    pub machine: Option<FeaturesLocation>,
-    pub job: Option<FeaturesLocation>,
+pub(crate) struct Locations {
+    pub(crate) machine: Option<FeaturesLocation>,
+    pub(crate) job: Option<FeaturesLocation>,
 }
 
 /// What the environment says.
@@ -51,7 +51,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    pub fn read() -> Environment {
+    pub(crate) fn read() -> Environment {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         Environment {
             machine: variable("MACHINEFEATURES"),
@@ -62,7 +62,7 @@ impl Environment {
 
 /// The environment before the instance's `meta` before the configuration: what was said
 /// nearest to this process holds. Also says what was passed over, and why.
-pub fn locate(
+pub(crate) fn locate(
     host: &Host,
     environment: &Environment,
     meta: &BTreeMap<String, String>,
@@ -113,12 +113,12 @@ fn not_our_own(host: &Host, location: FeaturesLocation) -> Result<FeaturesLocati
 }
 
 impl Locations {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Locations::default()
     }
 
     /// As it is shown to people.
-    pub fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         let places: Vec<String> = [&self.machine, &self.job]
             .into_iter()
             .flatten()
@@ -147,10 +147,10 @@ impl Locations {
 }
 
 /// How places are read: on which machine, through which client, and until when.
-pub struct Reader<'a> {
-    pub host: &'a Host,
-    pub client: &'a Client,
-    pub until: Instant,
+pub(crate) struct Reader<'a> {
+    pub(crate) host: &'a Host,
+    pub(crate) client: &'a Client,
+    pub(crate) until: Instant,
 }
 
 impl Reader<'_> {
@@ -206,7 +206,7 @@ pub struct Understood {
     pub limits: Vec<Limit>,
     /// The longer of the two, where there is one.
     pub grace: Option<Duration>,
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 pub fn understand(values: &BTreeMap<String, String>) -> Understood {

@@ -6,7 +6,7 @@
 
 mod answer;
 mod answered;
-pub mod config_drive;
+pub(crate) mod config_drive;
 pub mod ec2;
 mod instance;
 mod known;
@@ -27,7 +27,7 @@ use crate::host::{Host, resolve};
 use crate::http::Client;
 pub use answer::{Answer, NoAnswer};
 use answered::Answered;
-pub use instance::{Instance, SourceAsked};
+pub(crate) use instance::{Instance, SourceAsked};
 use known::Known;
 use machine_features::{Environment, Session};
 pub use turns::{Again, Asked, MACHINE_FEATURES};
@@ -60,12 +60,12 @@ enum Features {
 }
 
 /// Whether a round is for features and not for the service.
-pub fn is_turn_of_features(round: u32, at_a_url: bool, there_is_a_service: bool) -> bool {
+pub(crate) fn is_turn_of_features(round: u32, at_a_url: bool, there_is_a_service: bool) -> bool {
     at_a_url && (round % 2 == 1 || !there_is_a_service)
 }
 
 impl<'a> Metadata<'a> {
-    pub fn new(host: &'a Host, config: &'a Config) -> Metadata<'a> {
+    pub(crate) fn new(host: &'a Host, config: &'a Config) -> Metadata<'a> {
         Metadata::with_environment(host, config, Environment::read())
     }
 
@@ -170,7 +170,7 @@ impl<'a> Metadata<'a> {
     }
 
     /// Whether anybody names a place for Machine/Job Features.
-    pub fn names_features(&self) -> bool {
+    pub(crate) fn names_features(&self) -> bool {
         !self.known.no_features
     }
 
@@ -214,7 +214,7 @@ impl<'a> Metadata<'a> {
 
     /// Which of the limits is the deadline, and what was odd about finding out. `held`
     /// is one from before, `id` the instance's, if anybody said it before.
-    pub fn decide(
+    pub(crate) fn decide(
         &self,
         held: Option<Limit>,
         id: Option<&str>,

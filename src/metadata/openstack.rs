@@ -20,11 +20,11 @@ use crate::http::{Cause, Client, Failure};
 use crate::text::excerpt;
 
 /// What a limit's origin begins with where all of `meta` is of no use.
-pub const META_ORIGIN: &str = "meta in the ";
+pub(crate) const META_ORIGIN: &str = "meta in the ";
 
-pub const PATH: &str = "openstack/latest/meta_data.json";
+pub(crate) const PATH: &str = "openstack/latest/meta_data.json";
 
-pub fn ask(client: &Client, base: &str, until: Instant) -> Result<Answer, NoAnswer> {
+pub(crate) fn ask(client: &Client, base: &str, until: Instant) -> Result<Answer, NoAnswer> {
     let url = format!("{base}/{PATH}");
     let body = client.get(&url, &[], until).map_err(NoAnswer::Http)?;
     parse(&body, "openstack")

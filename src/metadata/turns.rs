@@ -31,12 +31,12 @@ pub struct Asked {
 }
 
 impl Asked {
-    pub fn took_ms(&self) -> u64 {
+    pub(crate) fn took_ms(&self) -> u64 {
         u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX)
     }
 
     /// As the status document shows it.
-    pub fn published(&self) -> SourceAsked {
+    pub(crate) fn published(&self) -> SourceAsked {
         SourceAsked {
             source: self.source.clone(),
             took_ms: self.took_ms(),
@@ -59,7 +59,7 @@ const EARLY: Duration = Duration::from_secs(5 * 60);
 
 impl Again {
     /// Early, or not, by how long this system is up.
-    pub fn by_uptime(uptime: Duration) -> Again {
+    pub(crate) fn by_uptime(uptime: Duration) -> Again {
         match uptime < EARLY {
             true => Again::Early,
             false => Again::Yes,

@@ -37,8 +37,8 @@ enum Method {
 
 /// Tells once, and says whether there was anybody to tell: `phone-home` has no words for
 /// a boot that failed. Whether to try again is for
-/// [`wait_before_next_try`](crate::http::wait_before_next_try) to say.
-pub fn post(host: &Host, status: &Status, config: &Config) -> Result<bool, Failure> {
+/// [`wait_before_next_try`](crate::backoff::wait_before_next_try) to say.
+pub(crate) fn post(host: &Host, status: &Status, config: &Config) -> Result<bool, Failure> {
     let Some(call) = call(host, status, config) else {
         return Ok(false);
     };

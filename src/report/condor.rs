@@ -37,7 +37,7 @@ pub fn publish(host: &Host, status: &Status) -> Result<bool> {
 }
 
 /// A drop-in that is in its place, and of which a running HTCondor knows nothing yet.
-pub struct Written {
+pub(crate) struct Written {
     proc: PathBuf,
     changed: bool,
     /// EXECUTE is another one.
@@ -48,7 +48,7 @@ pub struct Written {
 impl Written {
     /// Has a running HTCondor read it, and waits for one that is just starting. Says
     /// whether there was anything new.
-    pub fn tell(self) -> Result<bool> {
+    pub(crate) fn tell(self) -> Result<bool> {
         if self.changed {
             take_effect(&self.proc, self.moved)?;
         }
@@ -63,7 +63,7 @@ impl Written {
 }
 
 /// Writes the drop-in only, which takes no time.
-pub fn write(host: &Host, status: &Status) -> Result<Written> {
+pub(crate) fn write(host: &Host, status: &Status) -> Result<Written> {
     let mut written = Written {
         proc: host.path("/proc"),
         changed: false,

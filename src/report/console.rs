@@ -22,7 +22,7 @@ const RETRY: Duration = Duration::from_millis(50);
 /// The line that says what became of the boot, without the program's name:
 /// `ready: /dev/vdb (ext2, LABEL=ephemeral0) on /staging, 19.6 GiB free, condor tmp`
 /// or `FAILED(3): …`. Its form is stable.
-pub fn line(status: &Status, now: u64) -> String {
+pub(crate) fn line(status: &Status, now: u64) -> String {
     let (Outcome::Ready, Some(staging)) = (status.outcome, &status.staging) else {
         let error = status.error.as_deref().unwrap_or("unknown error");
         let line = format!("FAILED({}): {error}", status.exit_code);
@@ -70,7 +70,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 ///
 /// Those of open(2) and write(2), and that the console took no more for five seconds.
-pub fn write(host: &Host, line: &str) -> io::Result<()> {
+pub(crate) fn write(host: &Host, line: &str) -> io::Result<()> {
     let mut console = File::options()
         .append(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)

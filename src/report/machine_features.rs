@@ -32,7 +32,7 @@ type Key = (&'static str, Option<String>);
 type Value = (String, String);
 
 /// Says whether anything changed.
-pub fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
+pub(crate) fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
     let processors = processors(host);
     let deadline = status.deadline.as_ref().map(|d| d.at.to_string());
     let grace = status.deadline.as_ref().map_or_else(

@@ -1,14 +1,14 @@
 //! Who is told what: one file a consumer.
 
-pub mod callback;
+pub(crate) mod callback;
 pub mod condor;
-pub mod console;
+pub(crate) mod console;
 mod files;
-pub mod machine_features;
-pub mod motd;
-pub mod systemd;
-pub mod terminals;
-pub mod textfile;
+pub(crate) mod machine_features;
+pub(crate) mod motd;
+pub(crate) mod systemd;
+pub(crate) mod terminals;
+pub(crate) mod textfile;
 
 use anyhow::Result;
 use log::{error, info};
@@ -22,7 +22,7 @@ use crate::status::{Outcome, Status};
 
 /// Tells everybody inside the machine what became of the boot. A consumer that fails
 /// is a warning, and no more than that.
-pub fn outcome(
+pub(crate) fn outcome(
     host: &Host,
     notices: &Notices,
     status: &mut Status,
@@ -48,7 +48,7 @@ pub fn outcome(
 
 /// Whether another boot has said since what became of it. `watch` may have as well: of
 /// the deadline, which it knows no worse.
-pub fn is_outdated(host: &Host, told: &Status) -> bool {
+pub(crate) fn is_outdated(host: &Host, told: &Status) -> bool {
     let boot = |status: &Status| (status.started_at.clone(), status.staging.clone());
     match Status::read(host) {
         Ok(Some(written)) => boot(&written) != boot(told),
@@ -57,7 +57,7 @@ pub fn is_outdated(host: &Host, told: &Status) -> bool {
 }
 
 /// Tells when the machine must be gone, or that nothing limits it.
-pub fn deadline(host: &Host, notices: &Notices, status: &Status, config: &Config) {
+pub(crate) fn deadline(host: &Host, notices: &Notices, status: &Status, config: &Config) {
     note(notices, "the status file", status.write(host));
     if config.report.condor {
         note(notices, "HTCondor", condor::publish(host, status).map(drop));
@@ -90,7 +90,7 @@ fn publish_files(host: &Host, notices: &Notices, status: &Status, config: &Confi
 }
 
 /// The last line of a boot: in the log, and on the console.
-pub fn final_line(host: &Host, notices: &Notices, status: &Status, config: &Config) {
+pub(crate) fn final_line(host: &Host, notices: &Notices, status: &Status, config: &Config) {
     let line = console::line(status, clock::wall());
     match status.outcome {
         Outcome::Ready => info!("{line}"),
@@ -106,7 +106,7 @@ pub fn final_line(host: &Host, notices: &Notices, status: &Status, config: &Conf
 }
 
 /// Warns where a consumer could not be told.
-pub fn note(notices: &Notices, consumer: &str, told: Result<()>) {
+pub(crate) fn note(notices: &Notices, consumer: &str, told: Result<()>) {
     if let Err(e) = told {
         // What is told in several steps fails in each.
         notices.warn_once(format!("{consumer} could not be told: {e:#}"));
@@ -123,9 +123,9 @@ pub(crate) mod example {
     use crate::metadata::Instance;
     use crate::status::{Deadline, Directory, Staging};
 
-    pub const DEADLINE: u64 = 1_795_430_460;
+    pub(crate) const DEADLINE: u64 = 1_795_430_460;
 
-    pub fn ready() -> Status {
+    pub(crate) fn ready() -> Status {
         let directory = |name: &str, owner: &str, mode: &str| Directory {
             path: Path::new("/staging").join(name),
             owner: owner.into(),
@@ -172,7 +172,7 @@ pub(crate) mod example {
         }
     }
 
-    pub fn with_deadline() -> Status {
+    pub(crate) fn with_deadline() -> Status {
         Status {
             deadline: Some(Deadline {
                 at: DEADLINE,
@@ -186,7 +186,7 @@ pub(crate) mod example {
         }
     }
 
-    pub fn failed() -> Status {
+    pub(crate) fn failed() -> Status {
         Status {
             outcome: Outcome::Failed,
             exit_code: 3,

@@ -26,7 +26,7 @@ use crate::text as texts;
 const PREFIX: &str = "vmstage: ";
 
 /// Says whether the message changed.
-pub fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> {
+pub(crate) fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> {
     let text = text(status);
     let script_directory = host.path("/etc/update-motd.d");
     let motd = host.path("/etc/motd");
@@ -44,7 +44,7 @@ pub fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> {
 }
 
 /// Where scratch space is, and when the VM goes away.
-pub fn text(status: &Status) -> String {
+pub(crate) fn text(status: &Status) -> String {
     let scratch = match (status.outcome, &status.staging) {
         (Outcome::Ready, Some(staging)) => format!(
             "scratch space is on {} ({}), {} of it free at boot",
@@ -91,6 +91,7 @@ fn append(motd: &Path, text: &str) -> Result<bool> {
     }
     wanted.extend(text.as_bytes());
     if wanted == present {
+        atomic_file::sweep(motd);
         return Ok(false);
     }
     atomic_file::replace(motd, &wanted, there.permissions().mode() & 0o7777).with_context(named)?;
@@ -210,6 +211,15 @@ mod tests {
         let expected = [&theirs[..], b"\n", two_lines().as_bytes()].concat();
         assert_eq!(fs::read(&motd).unwrap(), expected);
         assert_eq!(motd.metadata().unwrap().permissions().mode() & 0o777, 0o664);
+    }
+
+    #[test]
+    fn what_a_killed_process_left_beside_etc_motd_goes() {
+        let tree = Tree::new(&[OLD_PAM, ("etc/motd", "")]);
+        publish(&tree.host(), &example::ready(), &Config::default()).unwrap();
+        fs::write(tree.root().join("etc/.motd.new"), "half a li").unwrap();
+        assert!(!publish(&tree.host(), &example::ready(), &Config::default()).unwrap());
+        assert_eq!(tree.names("etc"), ["motd"]);
     }
 
     #[test]

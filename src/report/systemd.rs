@@ -21,19 +21,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(20);
 
 /// `READY=1`, which takes a [`Ready`] to say, and the status where it is to be told.
-pub fn ready(_: &Ready, status: Option<&Status>) -> Result<()> {
+pub(crate) fn ready(_: &Ready, status: Option<&Status>) -> Result<()> {
     let line = status.map(|status| console::line(status, clock::wall()));
     let text = line.map_or(String::new(), |line| format!("STATUS={line}\n"));
     notify(&format!("READY=1\n{text}"), PATIENCE)
 }
 
 /// `READY=1` of `watch`, which is ready when it watches.
-pub fn watching() -> Result<()> {
+pub(crate) fn watching() -> Result<()> {
     notify("READY=1\n", PATIENCE)
 }
 
 /// `STATUS=`: the line that `systemctl status` shows.
-pub fn text(text: &str) -> Result<()> {
+pub(crate) fn text(text: &str) -> Result<()> {
     notify(&format!("STATUS={text}\n"), Duration::ZERO)
 }
 

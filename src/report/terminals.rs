@@ -26,7 +26,7 @@ const LINE: std::ops::Range<usize> = 8..40;
 const USER_PROCESS: i16 = 7;
 
 /// What users are told at each of the `warn` times.
-pub fn warning(deadline: &Deadline, now: u64) -> String {
+pub(crate) fn warning(deadline: &Deadline, now: u64) -> String {
     format!(
         "this VM goes away {}, at {}; save your work",
         clock::relative(deadline.at, now),
@@ -36,7 +36,7 @@ pub fn warning(deadline: &Deadline, now: u64) -> String {
 
 /// Writes a line to every logged-in terminal, whatever its `mesg` says, and waits for
 /// none of them. Says how many took it.
-pub fn write(host: &Host, warning: &str) -> Result<usize> {
+pub(crate) fn write(host: &Host, warning: &str) -> Result<usize> {
     // Programs leave terminals in raw mode, where a newline alone does not return.
     let line = format!("\r\n\x07vmstage: {}\r\n", text::one_line(warning));
     let told = logged_in(host)?

@@ -12,7 +12,7 @@ use crate::status::{Outcome, Status};
 const NAME: &str = "vmstage.prom";
 
 /// Writes the file where the collector's directory exists. Says whether it changed.
-pub fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
+pub(crate) fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
     let directory = host.path(&config.report.textfile_directory);
     if !directory.is_dir() {
         return Ok(false);
@@ -22,7 +22,7 @@ pub fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
 
 /// The metrics in the text exposition format, without time stamps: the collector
 /// refuses a file that has any.
-pub fn text(status: &Status) -> String {
+pub(crate) fn text(status: &Status) -> String {
     let mut text = String::new();
     gauge(
         &mut text,

@@ -5,9 +5,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info};
 
+use super::limits::limit_of;
 use super::mount::{MountError, mount};
+use super::mount_point;
 use super::staged::{Staged, find_staged};
-use super::{limit_of, mount_point};
 use crate::config::{Format, Spec, Staging};
 use crate::disk::choose::{Accepted, Blank, Choice, FoundBy, Judgement, Verdict, choose};
 use crate::disk::observe::observe;
@@ -15,6 +16,7 @@ use crate::disk::reader::Reader;
 use crate::disk::{inventory, mkfs};
 use crate::failure::Failure;
 use crate::host::block_device::Number;
+use crate::host::bounded::Child;
 use crate::host::mount_table::{self, Mount};
 use crate::host::{Host, kernel_file, wait};
 use crate::logging::Notices;
@@ -31,6 +33,8 @@ const MOST_CHANGES: usize = 3;
 /// where something was mounted already.
 pub(crate) struct Acquired {
     pub(crate) staged: Result<Staged, Failure>,
+    /// Has the disk mounted as well, where this run mounted it.
+    pub(crate) child: Option<Child>,
     pub(crate) verdicts: Vec<Verdict>,
 }
 
@@ -56,10 +60,12 @@ pub(crate) fn acquire(
         is_formatted: false,
         not_formatted: None,
         verdicts: Vec::new(),
+        child: None,
     };
     let staged = search.run();
     Acquired {
         staged,
+        child: search.child,
         verdicts: search.verdicts,
     }
 }
@@ -80,6 +86,7 @@ struct Search<'a> {
     not_formatted: Option<String>,
     /// Of the last look.
     verdicts: Vec<Verdict>,
+    child: Option<Child>,
 }
 
 impl Search<'_> {
@@ -145,7 +152,10 @@ impl Search<'_> {
             self.warn_of(choice);
             let mounted = mount(self.host, &accepted, self.config, self.reader, self.notices);
             let error = match mounted {
-                Ok(staged) => return Ok(Some(staged)),
+                Ok((staged, child)) => {
+                    self.child = Some(child);
+                    return Ok(Some(staged));
+                }
                 Err(MountError::MountPoint(error)) => return Err(Failure::mount(error)),
                 Err(MountError::Changed(error)) => {
                     return Err(Failure::Changed(format!("{error:#}")));

@@ -7,63 +7,61 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use log::info;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, mkdirat, stat};
 use nix::unistd::{Gid, Uid, fchown};
+use serde::{Deserialize, Serialize};
 
 use super::staged::Staged;
 use crate::config::Directory;
-use crate::host::bounded::{self, Limit};
-use crate::host::{Host, accounts};
+use crate::host::bounded::{self, Child, GaveUp, Limit, Task};
+use crate::host::{Host, accounts, namespace};
 
 /// The scratch disk is staged and every directory is in place. Only [`create`] makes one.
 #[derive(Debug)]
-pub struct Ready(());
+pub(crate) struct Ready(());
 
 /// What became of one directory.
 #[derive(Debug)]
-pub struct Created {
-    pub path: PathBuf,
-    pub error: Option<anyhow::Error>,
+pub(crate) struct Created {
+    pub(crate) path: PathBuf,
+    pub(crate) error: Option<anyhow::Error>,
 }
 
 /// Makes each directory on the staged file system, with owner and mode, whether or not
 /// it was there before. One that fails does not keep the others from being made; with
-/// all in place the machine is [`Ready`].
+/// all in place the machine is [`Ready`]. The disk may hang: it is done in a child, in
+/// `mounted` where that has the file system mounted as well.
 pub(crate) fn create(
     host: &Host,
     staged: &Staged,
     directories: &[Directory],
+    mounted: Option<Child>,
     limit: Limit,
 ) -> (Vec<Created>, Option<Ready>) {
     // Before anything is made: a directory of the wrong owner would be worse than none.
     let owners: Vec<_> = directories.iter().map(|one| owner_of(host, one)).collect();
-    let place = staged.directory();
-    // The disk may hang.
-    let made = bounded::run(limit, &[place], || {
-        let asked = directories.iter().zip(&owners);
-        let made = asked.map(|(directory, owner)| {
-            let owner = owner.as_ref().ok()?;
-            let made = create_one(place, staged.mount_point(), directory, owner);
-            made.err().map(|error| format!("{error:#}"))
-        });
-        made.collect::<Vec<Option<String>>>()
+    let orders = directories.iter().zip(&owners);
+    let orders = orders.map(|(directory, owner)| {
+        let (owner, group) = *owner.as_ref().ok()?;
+        Some(Order {
+            mount_point: staged.mount_point().into(),
+            path: directory.path.as_path().into(),
+            owner: owner.as_raw(),
+            group: group.as_raw(),
+            mode: directory.mode.bits(),
+        })
     });
-    let errors: Vec<Option<anyhow::Error>> = match made {
-        Ok(errors) => errors
-            .into_iter()
-            .map(|error| error.map(anyhow::Error::msg))
-            .collect(),
-        Err(gave_up) => directories
-            .iter()
-            .map(|_| Some(anyhow!("the disk does not answer: {gave_up}")))
-            .collect(),
+    let orders: Vec<Option<Order>> = orders.collect();
+    let errors = match make_all(staged, &orders, mounted, limit) {
+        Ok(errors) => errors,
+        Err(gave_up) => vec![Some(format!("the disk does not answer: {gave_up}")); orders.len()],
     };
     let all = directories.iter().zip(owners).zip(errors);
     let created: Vec<Created> = all
         .map(|((directory, owner), error)| {
             let path = staged.mount_point().join(directory.path.as_path());
-            let error = owner.err().or(error);
+            let error = owner.err().or(error.map(anyhow::Error::msg));
             let error = error
                 .map(|error| error.context(format!("cannot make {} as asked", path.display())));
             if error.is_none() {
@@ -79,6 +77,59 @@ pub(crate) fn create(
     (created, ready)
 }
 
+/// A directory to be made; nothing where its owner is not known.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    /// For the words of an error.
+    mount_point: PathBuf,
+    path: PathBuf,
+    owner: u32,
+    group: u32,
+    mode: u32,
+}
+
+/// Makes directories on the file system that the child has mounted.
+struct Make;
+
+impl Task for Make {
+    type Order = Vec<Option<Order>>;
+    type Outcome = Vec<Option<String>>;
+
+    fn perform(orders: Self::Order) -> Self::Outcome {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match open(namespace::MOUNT_POINT, flags, Mode::empty()) {
+            Ok(root) => make(root.as_fd(), &orders),
+            Err(e) => vec![Some(e.to_string()); orders.len()],
+        }
+    }
+}
+
+fn make_all(
+    staged: &Staged,
+    orders: &Vec<Option<Order>>,
+    mounted: Option<Child>,
+    limit: Limit,
+) -> Result<Vec<Option<String>>, GaveUp> {
+    let Some(mut child) = mounted else {
+        let root = staged.directory();
+        return bounded::run(limit, &[root], || make(root, orders));
+    };
+    let made = child.ask::<Make>(orders, limit);
+    if made.is_err() {
+        child.give_up();
+    }
+    made
+}
+
+/// What went wrong with each.
+fn make(root: BorrowedFd, orders: &[Option<Order>]) -> Vec<Option<String>> {
+    let made = orders.iter().map(|order| {
+        let made = create_one(root, order.as_ref()?);
+        made.err().map(|error| format!("{error:#}"))
+    });
+    made.collect()
+}
+
 /// The numbers of a directory's owner and group.
 fn owner_of(host: &Host, directory: &Directory) -> Result<(Uid, Gid)> {
     let owner = directory.owner.as_ref();
@@ -89,28 +140,19 @@ fn owner_of(host: &Host, directory: &Directory) -> Result<(Uid, Gid)> {
     ))
 }
 
-fn create_one(
-    root: BorrowedFd,
-    mount_point: &Path,
-    directory: &Directory,
-    (owner, group): &(Uid, Gid),
-) -> Result<()> {
+fn create_one(root: BorrowedFd, order: &Order) -> Result<()> {
+    let (owner, group) = (Uid::from_raw(order.owner), Gid::from_raw(order.group));
     let mut open: Option<OwnedFd> = None;
-    let mut parent_path = mount_point.to_path_buf();
-    for name in directory.path.as_path() {
+    let mut parent_path = order.mount_point.clone();
+    for name in &order.path {
         let parent = open.as_ref().map_or(root, AsFd::as_fd);
-        see_that_one_can_enter(parent, &parent_path, *owner, *group)?;
+        see_that_one_can_enter(parent, &parent_path, owner, group)?;
         let within = open_or_make(&parent, name)?;
         open = Some(within);
         parent_path.push(name);
     }
     let open = open.context("its path is empty")?;
-    set_owner_and_mode(
-        &open,
-        *owner,
-        *group,
-        Mode::from_bits_truncate(directory.mode.bits()),
-    )
+    set_owner_and_mode(&open, owner, group, Mode::from_bits_truncate(order.mode))
 }
 
 /// A directory on a used disk, its root too, may be somebody's own. Owner and mode of

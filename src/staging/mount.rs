@@ -8,14 +8,15 @@ use log::debug;
 use nix::errno::Errno;
 use sys_mount::{Mount as MountedBySys, UnmountFlags};
 
+use super::limits::{MOST, limit_of};
+use super::mount_point;
 use super::options::flags_and_data;
-use super::rehearse::{Failed, Rehearsed, is_busy, rehearse};
+use super::rehearse::{Failed, Order, Rehearse, Rehearsed, is_busy};
 use super::staged::{Staged, verify};
-use super::{MOST, mount_point};
 use crate::config::Staging;
 use crate::disk::choose::Accepted;
 use crate::disk::reader::{Reader, Wanted};
-use crate::host::bounded::{GaveUp, Limit};
+use crate::host::bounded::{Child, GaveUp, Limit};
 use crate::host::mount_table::{self, Mount};
 use crate::host::{Host, wait};
 use crate::logging::Notices;
@@ -29,7 +30,7 @@ const LEAST_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Why there is nothing staged.
 #[derive(Debug)]
-pub enum MountError {
+pub(crate) enum MountError {
     /// The mount point is at fault: no other device would fare better.
     MountPoint(anyhow::Error),
     /// The device is.
@@ -39,7 +40,8 @@ pub enum MountError {
 }
 
 /// Mounts an accepted device on the mount point. After an error nothing of this run's is
-/// mounted, and directories that were made for the mount point are gone again.
+/// mounted, and directories that were made for the mount point are gone again. Comes with
+/// the child that has the same disk mounted where nobody sees it.
 ///
 /// # Errors
 ///
@@ -50,7 +52,7 @@ pub(crate) fn mount(
     config: &Staging,
     reader: &mut Reader,
     notices: &Notices,
-) -> Result<Staged, MountError> {
+) -> Result<(Staged, Child), MountError> {
     let mount_point = mount_table::real_path(host, config.mount_point.as_path());
     let what = format!(
         "cannot mount {} ({}) on {}",
@@ -69,7 +71,8 @@ pub(crate) fn mount(
         reader,
     };
     let staged = match attempt.when_free() {
-        Ok(()) => verify(host, accepted, &mount_point)
+        Ok(child) => verify(host, accepted, &mount_point)
+            .map(|staged| (staged, child))
             .map_err(|error| take_back(host, accepted, &mount_point, error))
             .context(what)
             .map_err(MountError::Device),
@@ -120,7 +123,7 @@ impl Attempt<'_> {
     /// Tries again when the device is not busy any more. systemd checks the disk of a line in
     /// fstab, and cloud-init makes a file system on it, while this runs, and both open it
     /// exclusively. What they made of it is judged anew, and not before they are done.
-    fn when_free(&mut self) -> Result<(), Refused> {
+    fn when_free(&mut self) -> Result<Child, Refused> {
         let start = Instant::now();
         let patience = self.config.wait.max(LEAST_PATIENCE);
         let left = || patience.saturating_sub(start.elapsed());
@@ -145,17 +148,16 @@ impl Attempt<'_> {
     }
 
     /// In a child first, and here where that went well.
-    fn once(&mut self) -> Result<(), Refused> {
+    fn once(&mut self) -> Result<Child, Refused> {
         self.see_that_nothing_is_on_it()?;
-        let options = &self.config.options;
-        let (rehearsed, child) = match rehearse(self.host, self.accepted, options, self.limit()) {
+        let order = Order::of(self.host, self.accepted, &self.config.options);
+        let mut child = self.reader.child().map_err(|e| self.gave_up(&e))?;
+        let rehearsed = match child.ask::<Rehearse>(&order, self.limit()) {
             Ok(rehearsed) => rehearsed,
-            Err((gave_up, child)) => {
-                if let Some(child) = child {
-                    let (number, after) = (self.accepted.number(), self.config.device_timeout);
-                    self.reader.leave_alone(number, child, after);
-                }
-                return Err(Refused::Device(self.stands_still(&gave_up)));
+            Err(gave_up) => {
+                let (number, after) = (self.accepted.number(), self.config.device_timeout);
+                self.reader.leave_alone(number, child.give_up(), after);
+                return Err(self.gave_up(&gave_up));
             }
         };
         let mounted = match rehearsed {
@@ -167,12 +169,13 @@ impl Attempt<'_> {
             ))),
         };
         match mounted {
-            // Its mount goes with it, in a moment.
-            Ok(()) => child.let_go(),
-            // Whoever tries again must not find it there.
-            Err(_) => child.end(),
+            Ok(()) => Ok(child),
+            Err(refused) => {
+                // Whoever tries again must not find its mount there.
+                child.end();
+                Err(refused)
+            }
         }
-        mounted
     }
 
     fn mount_with(&self, driver: &str) -> Result<(), Refused> {
@@ -210,11 +213,11 @@ impl Attempt<'_> {
     }
 
     fn limit(&self) -> Limit {
-        super::limit_of(self.host, self.accepted.number(), self.config)
+        limit_of(self.host, self.accepted.number(), self.config)
     }
 
-    fn stands_still(&self, gave_up: &GaveUp) -> anyhow::Error {
-        match gave_up {
+    fn gave_up(&self, gave_up: &GaveUp) -> Refused {
+        Refused::Device(match gave_up {
             GaveUp::Late(after) if *after >= MOST => {
                 anyhow!("it was not done after {after:.0?}")
             }
@@ -223,7 +226,7 @@ impl Attempt<'_> {
                 self.config.device_timeout
             ),
             GaveUp::Broken(error) => anyhow!("{error}"),
-        }
+        })
     }
 }
 

@@ -60,7 +60,7 @@ pub(super) fn prepare(host: &Host, mount_point: &Path, notices: &Notices) -> Res
 }
 
 /// The directories that had to be made for the mount point, outermost first.
-pub struct Made(Vec<PathBuf>);
+pub(crate) struct Made(Vec<PathBuf>);
 
 impl Made {
     pub(super) fn remove(self, notices: &Notices) {

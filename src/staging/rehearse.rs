@@ -5,7 +5,7 @@
 //! the same disk once more takes no reading of the disk, for the kernel has it in use.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::options::{drivers, flags_and_data};
 use crate::disk::choose::{Accepted, FoundBy};
 use crate::disk::signature;
-use crate::host::bounded::{self, Child, GaveUp, LeftBehind, Limit};
+use crate::host::block_device::Number;
+use crate::host::bounded::{self, Limit, Task};
 use crate::host::mount_table::{self, device_of};
 use crate::host::{Host, namespace};
 
@@ -71,34 +72,46 @@ impl From<io::Error> for Failed {
     }
 }
 
-/// Mounts the device in a child. What is in use stays so until the child ends.
-///
-/// # Errors
-///
-/// That the limit was over first: the child is left to whoever called.
-pub(super) fn rehearse(
-    host: &Host,
-    accepted: &Accepted,
-    options: &[String],
-    limit: Limit,
-) -> Result<(Rehearsed, Child<Rehearsed>), (GaveUp, Option<LeftBehind>)> {
-    let child = Child::start(&[], |parent| {
-        let rehearsed = mount_alone(host, accepted, options);
-        parent.tell(&rehearsed.unwrap_or_else(|e| Rehearsed::Failed(e.into())));
-    });
-    let mut child = child.map_err(|gave_up| (gave_up, None))?;
-    match child.wait(limit) {
-        Ok(rehearsed) => Ok((rehearsed, child)),
-        Err(gave_up) => {
-            let child = child.give_up();
-            Err((gave_up, Some(child)))
+/// What the child is to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    root: Host,
+    node: PathBuf,
+    number: Number,
+    found_by: FoundBy,
+    filesystem: String,
+    options: Vec<String>,
+}
+
+impl Order {
+    pub(super) fn of(host: &Host, accepted: &Accepted, options: &[String]) -> Order {
+        Order {
+            root: host.clone(),
+            node: accepted.node().into(),
+            number: accepted.number(),
+            found_by: accepted.found_by(),
+            filesystem: accepted.filesystem().into(),
+            options: options.to_vec(),
         }
     }
 }
 
-fn mount_alone(host: &Host, accepted: &Accepted, options: &[String]) -> io::Result<Rehearsed> {
-    see_that_it_is_free(host, accepted)?;
-    let node = host.path(accepted.node());
+/// Mounts the device in the child. The kernel has it in use until the child ends.
+pub(super) struct Rehearse;
+
+impl Task for Rehearse {
+    type Order = Order;
+    type Outcome = Rehearsed;
+
+    fn perform(order: Order) -> Rehearsed {
+        mount_alone(&order).unwrap_or_else(|e| Rehearsed::Failed(e.into()))
+    }
+}
+
+fn mount_alone(order: &Order) -> io::Result<Rehearsed> {
+    let host = &order.root;
+    see_that_it_is_free(host, &order.node, order.number, order.found_by)?;
+    let node = host.path(&order.node);
     let directory = node.parent().unwrap_or(Path::new("/"));
     let name = node.file_name().unwrap_or_default();
     let directory = open(
@@ -109,9 +122,9 @@ fn mount_alone(host: &Host, accepted: &Accepted, options: &[String]) -> io::Resu
     namespace::enter()?;
     // Nothing is mounted on /dev there: the node is found from its directory.
     fchdir(directory)?;
-    let (flags, data) = flags_and_data(options);
+    let (flags, data) = flags_and_data(&order.options);
     let flags = MsFlags::from_bits_truncate(flags.bits());
-    for driver in drivers(accepted.filesystem()) {
+    for driver in drivers(&order.filesystem) {
         let (name, data) = (Some(name), Some(data.as_str()));
         match mount(name, namespace::MOUNT_POINT, Some(driver), flags, data) {
             Ok(()) => {
@@ -128,20 +141,26 @@ fn mount_alone(host: &Host, accepted: &Accepted, options: &[String]) -> io::Resu
 
 /// Whether the device can be had, in a child of its own.
 pub(super) fn is_busy(host: &Host, accepted: &Accepted, limit: Limit) -> bool {
+    let (node, number, found_by) = (accepted.node(), accepted.number(), accepted.found_by());
     let claimed = bounded::run(limit, &[], || {
-        see_that_it_is_free(host, accepted).map_err(Failed::from)
+        see_that_it_is_free(host, node, number, found_by).map_err(Failed::from)
     });
     matches!(claimed, Ok(Err(failed)) if failed.is_busy())
 }
 
 /// Nobody has it but, where a label says that it is the one, a mount that is in the
 /// mount table. One in another mount namespace, or below an overlay, is not.
-fn see_that_it_is_free(host: &Host, accepted: &Accepted) -> io::Result<()> {
-    match signature::claim(&host.path(accepted.node()), accepted.number()) {
+fn see_that_it_is_free(
+    host: &Host,
+    node: &Path,
+    number: Number,
+    found_by: FoundBy,
+) -> io::Result<()> {
+    match signature::claim(&host.path(node), number) {
         Err(e)
             if e.raw_os_error() == Some(Errno::EBUSY as i32)
-                && accepted.found_by() == FoundBy::Label
-                && is_in_table(host, accepted) =>
+                && found_by == FoundBy::Label
+                && is_in_table(host, number) =>
         {
             Ok(())
         }
@@ -149,10 +168,10 @@ fn see_that_it_is_free(host: &Host, accepted: &Accepted) -> io::Result<()> {
     }
 }
 
-fn is_in_table(host: &Host, accepted: &Accepted) -> bool {
+fn is_in_table(host: &Host, number: Number) -> bool {
     mount_table::read(host).is_ok_and(|mounts| {
         mounts
             .iter()
-            .any(|mount| device_of(host, mount) == Some(accepted.number()))
+            .any(|mount| device_of(host, mount) == Some(number))
     })
 }

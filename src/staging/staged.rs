@@ -10,7 +10,7 @@ use nix::fcntl::{OFlag, open};
 use nix::sys::stat::{Mode, fstat};
 use nix::sys::statvfs::fstatvfs;
 
-use super::MOST;
+use super::limits::{MOST, limit_of};
 use crate::config::Staging;
 use crate::disk::choose::Accepted;
 use crate::disk::reader::{Reader, Wanted};
@@ -25,7 +25,7 @@ use crate::logging::Notices;
 /// holds the open directory, so that nothing done through it can end up on the file
 /// system underneath.
 #[derive(Debug)]
-pub struct Staged {
+pub(crate) struct Staged {
     directory: OwnedFd,
     mount_point: PathBuf,
     device: String,
@@ -40,47 +40,56 @@ pub struct Staged {
 
 impl Staged {
     /// The root directory of the mounted file system.
-    pub fn directory(&self) -> BorrowedFd<'_> {
+    pub(crate) fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
 
-    pub fn mount_point(&self) -> &Path {
+    pub(crate) fn mount_point(&self) -> &Path {
         &self.mount_point
     }
 
     /// Its source in the mount table; a device's node, if it is a device.
-    pub fn device(&self) -> &str {
+    pub(crate) fn device(&self) -> &str {
         &self.device
     }
 
-    pub fn filesystem(&self) -> &str {
+    pub(crate) fn filesystem(&self) -> &str {
         &self.filesystem
     }
 
-    pub fn label(&self) -> Option<&str> {
+    pub(crate) fn label(&self) -> Option<&str> {
         self.label.as_deref()
     }
 
     /// As the mount table shows them.
-    pub fn options(&self) -> &str {
+    pub(crate) fn options(&self) -> &str {
         &self.options
     }
 
-    pub fn size_bytes(&self) -> u64 {
+    pub(crate) fn size_bytes(&self) -> u64 {
         self.size_bytes
     }
 
     /// What an unprivileged user may still fill.
-    pub fn free_bytes(&self) -> u64 {
+    pub(crate) fn free_bytes(&self) -> u64 {
         self.free_bytes
     }
 
     /// Somebody else, or an earlier run, had mounted it.
-    pub fn already_mounted(&self) -> bool {
+    pub(crate) fn already_mounted(&self) -> bool {
         self.already_mounted
     }
 
-    pub fn also_mounted_on(&self) -> &[PathBuf] {
+    /// The limit for work on it. Where it is no block device there is nothing to see moving,
+    /// and the whole time counts.
+    pub(crate) fn limit(&self, host: &Host, config: &Staging) -> Limit {
+        match host.block_number(Path::new(&self.device)) {
+            Some(device) => limit_of(host, device, config),
+            None => Limit::after(MOST),
+        }
+    }
+
+    pub(crate) fn also_mounted_on(&self) -> &[PathBuf] {
         &self.also_mounted_on
     }
 

@@ -13,7 +13,7 @@ use crate::staging::staged::Staged;
 
 impl Status {
     /// The beginning of a document, given that of an earlier run in this boot.
-    pub fn begin_after(host: &Host, earlier: Option<Status>) -> Status {
+    pub(crate) fn begin_after(host: &Host, earlier: Option<Status>) -> Status {
         let now = clock::utc(clock::wall());
         let (verdicts, instance, deadline) = earlier
             .map(|earlier| (earlier.verdicts, earlier.instance, earlier.deadline))
@@ -38,7 +38,7 @@ impl Status {
         }
     }
 
-    pub fn record_directories(&mut self, asked: &[config::Directory], created: &[Created]) {
+    pub(crate) fn record_directories(&mut self, asked: &[config::Directory], created: &[Created]) {
         let name = |account: &Option<config::Account>| {
             account.as_ref().map_or("root".into(), ToString::to_string)
         };
@@ -56,7 +56,7 @@ impl Status {
     }
 
     /// Records how it ended: ready, or why not.
-    pub fn conclude(&mut self, failure: Option<&Failure>) {
+    pub(crate) fn conclude(&mut self, failure: Option<&Failure>) {
         self.finished_at = clock::utc(clock::wall());
         self.outcome = failure.map_or(Outcome::Ready, |_| Outcome::Failed);
         self.exit_code = failure.map_or(0, Failure::exit_code);
@@ -66,7 +66,7 @@ impl Status {
 
 impl Limit {
     /// A deadline that was found before, which holds while nobody can be asked.
-    pub fn held(deadline: &Deadline) -> Limit {
+    pub(crate) fn held(deadline: &Deadline) -> Limit {
         Limit {
             origin: deadline.origin.clone(),
             when: When::At(deadline.at),
@@ -77,7 +77,7 @@ impl Limit {
 
 impl decide::Deadline {
     /// As the status document shows it.
-    pub fn published(&self, action: Action) -> Deadline {
+    pub(crate) fn published(&self, action: Action) -> Deadline {
         Deadline {
             at: self.at,
             at_utc: clock::utc(self.at),

@@ -11,7 +11,7 @@ use crate::host::this_boot::ThisBoot;
 use crate::host::{Host, atomic_file, locks, mount_table};
 
 /// Where people and scripts find it.
-pub fn path(host: &Host) -> PathBuf {
+pub(crate) fn path(host: &Host) -> PathBuf {
     host.runtime_directory().join("status.json")
 }
 
@@ -23,7 +23,7 @@ fn spare_path(host: &Host) -> PathBuf {
 
 /// Held from reading the document to writing it, for `boot` and `watch` both write it.
 /// Where there is no place for the lock there is none for the document either.
-pub fn lock(host: &Host) -> Option<File> {
+pub(crate) fn lock(host: &Host) -> Option<File> {
     locks::lock(&host.runtime_directory().join("status.lock"))
 }
 
@@ -51,7 +51,7 @@ impl Status {
     /// # Errors
     ///
     /// That it is, in words; or that the mount table cannot be read.
-    pub fn see_that_it_is_mounted(&self, host: &Host) -> Result<(), Failure> {
+    pub(crate) fn see_that_it_is_mounted(&self, host: &Host) -> Result<(), Failure> {
         let (Outcome::Ready, Some(staging)) = (self.outcome, &self.staging) else {
             return Ok(());
         };
@@ -86,7 +86,7 @@ impl Status {
     ///
     /// That it cannot be written there. [`Status::read`] still finds it, if it could be
     /// written elsewhere, and else the one before, if that is still true.
-    pub fn put(&self, host: &Host) -> Result<()> {
+    pub(crate) fn put(&self, host: &Host) -> Result<()> {
         let mut text =
             serde_json::to_vec_pretty(self).context("cannot write the status as JSON")?;
         text.push(b'\n');

@@ -32,12 +32,12 @@ const READS: u32 = 16;
 const TICK: Duration = Duration::from_millis(100);
 
 /// A drain command that is running, as `watch` knows it.
-pub struct Drain(Child);
+pub(crate) struct Drain(Child);
 
 impl Drain {
     /// Starts the configured command and who looks after it. The environment says when
     /// the deadline is.
-    pub fn start(config: &Config, deadline: u64) -> Result<Drain> {
+    pub(crate) fn start(config: &Config, deadline: u64) -> Result<Drain> {
         let limit = config.deadline.drain_timeout.as_millis();
         // Not by its name: the file may have been replaced since.
         let mut keeper = Command::new("/proc/self/exe");
@@ -54,7 +54,7 @@ impl Drain {
 
     /// Whether there is nothing left to wait for. What became of the command it has
     /// said itself.
-    pub fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         match self.0.try_wait() {
             Ok(None) => false,
             Ok(Some(status)) => {

@@ -9,21 +9,21 @@ use crate::config;
 
 /// What has been done already.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Done {
+pub(crate) struct Done {
     /// The warning times, in seconds before the deadline, that have passed and were
     /// warned of.
-    pub warned: Vec<u64>,
-    pub drained: bool,
+    pub(crate) warned: Vec<u64>,
+    pub(crate) drained: bool,
     /// The deadline of which it was said that it is reached.
-    pub reported: Option<u64>,
-    pub called_back: bool,
+    pub(crate) reported: Option<u64>,
+    pub(crate) called_back: bool,
     /// The uptime, in seconds, at which the clock was last seen to be set.
     #[serde(default)]
-    pub clock_set_at: u64,
+    pub(crate) clock_set_at: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Warn logged-in users.
     Warn,
     Drain,
@@ -37,7 +37,7 @@ pub enum Step {
 ///
 /// Nothing that cannot be undone happens before the clock is `trusted_for` the
 /// configured `min_uptime`: it may have been years off, and may be yet.
-pub fn due(
+pub(crate) fn due(
     at: u64,
     grace: Duration,
     config: &config::Deadline,
@@ -80,7 +80,7 @@ pub fn due(
 
 /// Follows the two clocks to notice that the wall clock was set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Trust {
+pub(crate) struct Trust {
     last: Now,
     /// The uptime at which the wall clock was last seen to be set, or, where it was not,
     /// at which it began to be followed.
@@ -96,7 +96,7 @@ const NOTE_PERIOD: Duration = Duration::from_secs(60);
 impl Trust {
     /// Where nobody followed the clocks before in this boot: what happened to them until
     /// now nobody knows.
-    pub fn new(now: Now) -> Trust {
+    pub(crate) fn new(now: Now) -> Trust {
         Trust {
             last: now,
             since: now.uptime,
@@ -105,7 +105,7 @@ impl Trust {
 
     /// Takes note of the time. Says whether the wall clock was set since last time, and
     /// if so, by how many seconds.
-    pub fn notice(&mut self, now: Now) -> Option<i64> {
+    pub(crate) fn notice(&mut self, now: Now) -> Option<i64> {
         let ran = now.uptime.saturating_sub(self.last.uptime).as_secs();
         let step = now.wall as i64 - self.last.wall as i64 - ran as i64;
         self.last = now;
@@ -117,12 +117,12 @@ impl Trust {
     }
 
     /// For how long the wall clock is known not to have been set.
-    pub fn lasted(&self) -> Duration {
+    pub(crate) fn lasted(&self) -> Duration {
         self.last.uptime.saturating_sub(self.since)
     }
 
     /// Whether this, written down, still says enough of what is known `later`.
-    pub fn stands_for(&self, later: &Trust) -> bool {
+    pub(crate) fn stands_for(&self, later: &Trust) -> bool {
         let age = later.last.uptime.saturating_sub(self.last.uptime);
         self.since == later.since && age < NOTE_PERIOD
     }

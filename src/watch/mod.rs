@@ -15,16 +15,13 @@ use std::time::Duration;
 use log::{info, warn};
 
 use crate::backoff::{jitter, wait_before_next_try};
-use crate::clock;
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::deadline::decide::Deadline;
-use crate::deadline::limit::IgnoredLimit;
-use crate::deadline::limit::Limit;
+use crate::deadline::limit::{IgnoredLimit, Limit};
 use crate::host::Host;
 use crate::logging::Notices;
-use crate::metadata::Instance;
-use crate::metadata::{Asked, MACHINE_FEATURES, Metadata, NoAnswer};
+use crate::metadata::{Asked, Instance, MACHINE_FEATURES, Metadata, NoAnswer};
 use crate::report::{self, callback, terminals};
 use crate::status::{self, Status};
 
@@ -66,7 +63,7 @@ pub struct Watch<'a> {
 }
 
 /// What does not end with the configuration.
-pub struct Carried {
+pub(crate) struct Carried {
     trust: Trust,
     drain: Option<Drain>,
 }
@@ -109,7 +106,7 @@ impl<'a> Watch<'a> {
     }
 
     /// What a `watch` with an older configuration was at goes on.
-    pub fn carry_on(&mut self, carried: Option<Carried>) {
+    pub(crate) fn carry_on(&mut self, carried: Option<Carried>) {
         if let Some(Carried { trust, drain }) = carried {
             self.trust = trust;
             self.drain = drain;
@@ -117,7 +114,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Ends this one; another, with a newer configuration, carries on.
-    pub fn hand_over(self) -> Carried {
+    pub(crate) fn hand_over(self) -> Carried {
         Carried {
             trust: self.trust,
             drain: self.drain,

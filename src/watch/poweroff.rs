@@ -12,7 +12,7 @@ use crate::host::{Host, program, wait};
 
 /// How long init may take to stop everything before the kernel is asked: systemd alone
 /// gives each service 90 seconds.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 /// How long writing out the disks may take then.
 const SYNC: Duration = Duration::from_secs(30);
@@ -23,7 +23,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Asks the init system at hand to power off: one command after the other, until one
 /// takes the order.
-pub fn ask_init(host: &Host) {
+pub(crate) fn ask_init(host: &Host) {
     for words in commands(host.path("/run/systemd/system").is_dir()) {
         let Some(program) = program::find(host, words[0]) else {
             continue;
@@ -66,7 +66,7 @@ fn commands(systemd: bool) -> Vec<&'static [&'static str]> {
 
 /// What is left where init did not: disks are written out, and the power goes. A disk that
 /// hangs keeps sync(2) for ever, and shutdown(8) of SysV as well.
-pub fn ask_kernel() {
+pub(crate) fn ask_kernel() {
     warn!("init has not powered off within {PATIENCE:?}; asking the kernel");
     if let Err(gave_up) = bounded::run(Limit::after(SYNC), &[], sync) {
         warn!("not every disk could be written out: {gave_up}");

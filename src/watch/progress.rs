@@ -9,7 +9,7 @@ use crate::host::this_boot::ThisBoot;
 use crate::host::{Host, atomic_file};
 use crate::logging::Notices;
 
-pub struct Progress {
+pub(crate) struct Progress {
     file: ThisBoot<Kept>,
     kept: Kept,
 }
@@ -23,22 +23,22 @@ struct Kept {
 
 impl Progress {
     /// What was done in this boot.
-    pub fn read(host: &Host) -> Progress {
+    pub(crate) fn read(host: &Host) -> Progress {
         let file = ThisBoot::at(host, host.runtime_directory().join("watch.json"));
         let kept = file.read().ok().flatten().unwrap_or_default();
         Progress { file, kept }
     }
 
-    pub fn done(&self) -> &Done {
+    pub(crate) fn done(&self) -> &Done {
         &self.kept.done
     }
 
-    pub fn trust(&self) -> Option<Trust> {
+    pub(crate) fn trust(&self) -> Option<Trust> {
         self.kept.trust
     }
 
     /// Writes down what was done, if that is new, and once a minute how the clocks stand.
-    pub fn keep(&mut self, notices: &Notices, done: Done, trust: Trust) {
+    pub(crate) fn keep(&mut self, notices: &Notices, done: Done, trust: Trust) {
         let clocks_are_kept = self.kept.trust.is_some_and(|kept| kept.stands_for(&trust));
         let is_done_anew = self.kept.done != done;
         if !is_done_anew && clocks_are_kept {

@@ -744,12 +744,20 @@ fn a_stale_temporary_lock_of_mtab_does_no_harm() {
 fn a_lock_of_mtab_that_is_let_go_is_waited_for() {
     let mut machine = with_mtab_file(OLD_MTAB);
     machine.may_change("/etc/mtab~");
-    fs::write(machine.path("/etc/mtab~"), "").unwrap();
     machine.disk("vdb", &Image::ext2(EPHEMERAL0));
-    let boot = machine.start(&["boot"]);
-    sleep(Duration::from_millis(700));
-    fs::remove_file(machine.path("/etc/mtab~")).unwrap();
-    boot.wait().ready_on("/dev/vdb").warns_of_nothing();
+    // As mount(8) does: it has locked the file that it has linked.
+    let hold = "import fcntl, os, time; f = open('/etc/mtab~', 'w'); \
+                fcntl.lockf(f, fcntl.LOCK_EX); open('/run/held', 'w'); time.sleep(1.5); \
+                os.unlink('/etc/mtab~')";
+    let mut holder = machine.command("python3", None);
+    let mut holder = holder.args(["-c", hold]).spawn().unwrap();
+    while !machine.path("/run/held").exists() {
+        sleep(Duration::from_millis(10));
+    }
+    let boot = machine.boot();
+    holder.wait().unwrap();
+    boot.ready_on("/dev/vdb").warns_of_nothing();
+    assert!(boot.took > Duration::from_secs(1), "{boot}");
     assert_eq!(mtab(&machine).lines().count(), 3);
 }
 

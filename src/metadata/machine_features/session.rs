@@ -19,7 +19,7 @@ use crate::metadata::{Answer, NoAnswer};
 use crate::text;
 
 #[derive(Debug, Default)]
-pub struct Session {
+pub(crate) struct Session {
     locations: Locations,
     keys: BTreeMap<&'static str, Kept>,
     /// What was wrong with a place when it was asked last, by its keys.
@@ -88,7 +88,7 @@ struct Kept {
 
 impl Session {
     /// Asks for every key. `passed_over` says why other places were not taken.
-    pub fn ask(
+    pub(crate) fn ask(
         &mut self,
         locations: &Locations,
         passed_over: &[String],
@@ -113,7 +113,7 @@ impl Session {
 
     /// Asks again, for a single key where that costs somebody a request, or for the two
     /// that make a wall limit.
-    pub fn ask_again(
+    pub(crate) fn ask_again(
         &mut self,
         passed_over: &[String],
         reader: &Reader,
@@ -176,12 +176,12 @@ impl Session {
     }
 
     /// Whether these are the places that were asked last.
-    pub fn are_at(&self, locations: &Locations) -> bool {
+    pub(crate) fn are_at(&self, locations: &Locations) -> bool {
         self.locations == *locations
     }
 
     /// Whether asking costs somebody a request.
-    pub fn are_at_a_url(&self) -> bool {
+    pub(crate) fn are_at_a_url(&self) -> bool {
         self.locations.at_urls().next().is_some()
     }
 
@@ -368,7 +368,7 @@ impl Session {
         })
     }
 
-    pub fn limits(&self) -> Vec<Limit> {
+    pub(crate) fn limits(&self) -> Vec<Limit> {
         let mut limits = understand(&self.values()).limits;
         for limit in &mut limits {
             let kept = self.keys.get(key_of(&limit.origin));
@@ -378,13 +378,13 @@ impl Session {
         limits
     }
 
-    pub fn grace(&self) -> Option<Duration> {
+    pub(crate) fn grace(&self) -> Option<Duration> {
         understand(&self.values()).grace
     }
 
     /// Whether the key that a limit of this origin is from was given, or is known to be
     /// absent.
-    pub fn has_heard_of(&self, origin: &str) -> bool {
+    pub(crate) fn has_heard_of(&self, origin: &str) -> bool {
         let heard = |key: &str| {
             let kept = self.keys.get(key);
             kept.is_some_and(|kept| kept.value.is_some() || kept.is_absent)
