@@ -23,9 +23,10 @@ use crate::common::{Disk, Image, Machine, Mount, Outcome, Tree, tool};
 use crate::server::Server;
 
 claims![
+    // Half of all the time: it starts first.
+    a_boot_that_formats_a_blank_disk_can_be_killed,
     what_is_killed_before_a_system_call_does_not_make_it,
     a_boot_that_mounts_a_labelled_disk_can_be_killed,
-    a_boot_that_formats_a_blank_disk_can_be_killed,
     a_boot_that_writes_mtab_and_tells_htcondor_can_be_killed,
     a_boot_that_is_told_a_lifetime_can_be_killed,
     a_boot_that_reads_a_config_drive_can_be_killed_and_started_again,

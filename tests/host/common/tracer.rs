@@ -48,7 +48,6 @@ pub fn kill_before(nth: usize, command: Command) -> Traced {
     trace(command, Some(nth))
 }
 
-#[expect(clippy::zombie_processes, reason = "waitpid(2) below has it")]
 fn trace(mut command: Command, kill_before: Option<usize>) -> Traced {
     // SAFETY: a system call only.
     unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) };
