@@ -370,13 +370,24 @@ fn hide_processes(machine: &Machine) {
 
 /// Likewise for the disks that the kernel has.
 fn hide_other_disks(machine: &Machine, disks: &[Disk]) {
+    let names: Vec<&str> = disks.iter().map(|disk| &*disk.kernel_name).collect();
     let shown = machine.path("/sys/block");
     let (tmpfs, nothing) = (Some("tmpfs"), None::<&str>);
     mount(tmpfs, &shown, tmpfs, MsFlags::empty(), nothing).unwrap();
-    for Disk { kernel_name, .. } in disks {
-        let device = format!("../devices/virtual/block/{kernel_name}");
-        symlink(device, shown.join(kernel_name)).unwrap();
+    for name in &names {
+        let device = format!("../devices/virtual/block/{name}");
+        symlink(device, shown.join(name)).unwrap();
     }
+
+    let list = machine.path("/proc/partitions");
+    let all = fs::read_to_string(&list).unwrap();
+    let is_shown = |line: &&str| match line.split_whitespace().nth(3) {
+        Some(name) => name == "name" || names.contains(&name),
+        None => true,
+    };
+    let lines: Vec<&str> = all.lines().filter(is_shown).collect();
+    fs::remove_file(&list).unwrap();
+    fs::write(list, lines.join("\n") + "\n").unwrap();
 }
 
 fn bind(from: &Path, to: &Path) {
