@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
+use std::io::ErrorKind;
 use std::os::unix::fs::FileExt;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -19,6 +20,8 @@ use nix::sys::ptrace::{self, Options};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+
+use super::skip;
 
 /// A program that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -45,13 +48,15 @@ pub fn kill_before(nth: usize, command: Command) -> Traced {
     trace(command, Some(nth))
 }
 
-#[expect(clippy::zombie_processes, reason = "waitpid(2) below has it")]
 fn trace(mut command: Command, kill_before: Option<usize>) -> Traced {
     // SAFETY: a system call only.
     unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) };
     // It stops itself when it has begun the program.
-    let program = command.spawn().expect("start the program");
-    let program = Pid::from_raw(program.id() as i32);
+    let program = match command.spawn() {
+        Ok(program) => Pid::from_raw(program.id() as i32),
+        Err(e) if e.kind() == ErrorKind::PermissionDenied => skip("no process may be traced here"),
+        Err(e) => panic!("cannot start the program: {e}"),
+    };
     let _watchdog = kill_after(PATIENCE, program);
 
     let mut traced = Traced {
