@@ -95,7 +95,8 @@ lint:
 	shellcheck -s sh sysvinit/rc.local.*
 
 # Everything, the quick things first; installs what it needs.
-test: deps-test lint test-rules test-consumers test-packaging test-host test-watch test-condor fuzz
+test: deps-test lint test-rules test-consumers test-packaging test-host test-watch test-condor
+test: test-old-kernel fuzz
 
 # The rules alone: seconds, no root, the host's libblkid.
 test-rules:
@@ -109,28 +110,23 @@ test-packaging: $(BINARY) $(GENERATED)
 	tests/packaging.sh
 
 # The static binary on this machine: block devices, init scripts, metadata. As root.
-TESTS := $(patsubst tests/%,%,$(patsubst %/main.rs,%,$(basename $(wildcard tests/*.rs)) $(wildcard tests/*/main.rs)))
 test-host: $(BINARY)
-	$(call run-tests,$(filter-out condor old_kernel $(WATCHING),$(TESTS)))
+	$(TEST_ON_HOST) $(addprefix --skip ,watch:: old_kernel::)
 
 # With deadlines that have to be waited for.
-WATCHING := watch watch_clock day_of_watching
 test-watch: $(BINARY)
-	$(call run-tests,$(WATCHING))
+	$(TEST_ON_HOST) watch::
 
-run-tests = VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo test --locked $(addprefix --test ,$1)
+TEST_ON_HOST = VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo test --locked --test host --
 
 # In a Debian of its own with a real HTCondor.
 test-condor:
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=tests/condor/run \
 		cargo test --locked --test condor -- --ignored --test-threads=1
 
-ifneq ($(wildcard tests/old_kernel.rs),)
 # As on the kernels of 2006 to 2011.
-test: test-old-kernel
 test-old-kernel: $(BINARY)
-	$(call run-tests,old_kernel)
-endif
+	$(TEST_ON_HOST) old_kernel::
 
 # make fuzz FUZZ_SECONDS=600: so long for each target
 FUZZ_SECONDS ?= 60

@@ -18,7 +18,8 @@ const FILES: &[(&str, &str)] = &[
     ),
     (
         "/run/vmstage/status.json",
-        "What became of this boot. Where there is no /run, it is in /var/run/vmstage.",
+        "What became of this boot. Where there is no /run, it is in /var/run/vmstage; while /run \
+         is full, in /var/lib/vmstage.",
     ),
     (
         "/var/lib/vmstage",

@@ -12,7 +12,7 @@ use crate::http::Cause;
 /// `tries` were made so far; `jitter`, from 0 to 1, keeps the instances of a cloud that
 /// were booted together from asking together; `early` in a boot the service may not
 /// know an instance yet that it is about to know.
-pub fn wait_before_next_try(
+pub(crate) fn wait_before_next_try(
     cause: &Cause,
     tries: u32,
     jitter: f64,
@@ -38,7 +38,7 @@ fn backoff(tries: u32, jitter: f64) -> Duration {
 }
 
 /// A number from 0 to 1 that differs from one machine to the next.
-pub fn jitter() -> f64 {
+pub(crate) fn jitter() -> f64 {
     let mut bytes = [0; 4];
     let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
     let number = match read {

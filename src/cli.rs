@@ -20,7 +20,7 @@ pub struct Cli {
 }
 
 /// Writes to standard output. Whoever closed it early has seen enough.
-pub fn print(text: &str) -> Result<()> {
+pub(crate) fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout();
     match stdout
         .write_all(text.as_bytes())
@@ -96,7 +96,7 @@ pub enum StatusFormat {
     Json,
 }
 
-pub const EXIT_CODES: &str = "\
+pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
   0  ready (also: it already was)
   1  an error that has no code of its own
@@ -133,7 +133,7 @@ none; 4 the mount point cannot be used; 6 wrong configuration.";
 
 const STATUS_HELP: &str = "\
 The status is what `boot` wrote to status.json in /run/vmstage (/var/run/vmstage
-where there is no /run).
+where there is no /run), or in /var/lib/vmstage where /run was full.
 
 Exit codes: that of `boot`; 1 if it has not finished in this boot of the machine,
 or if what it mounted is no longer mounted.";

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use serde::{Deserialize, Serialize};
 use time::format_description::well_known::Rfc3339;
 use time::macros::format_description;
 use time::{OffsetDateTime, PrimitiveDateTime, UtcOffset};
-
-use crate::host::kernel_file;
 
 /// 2026-01-01. This program is younger than that, so a clock that stands before it
 /// is wrong, and no VM that it runs in could have had to be gone by then.
@@ -15,25 +14,21 @@ pub const EARLIEST: u64 = 1_767_225_600;
 /// The end of the year 9999, after which RFC 3339 has no way to write a time.
 pub const LATEST: u64 = 253_402_300_799;
 
+/// What time it is, by two clocks: the wall clock may be set at any time, the other one only
+/// runs.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Now {
+    /// Unix seconds.
+    pub wall: u64,
+    /// Since the machine was booted.
+    pub uptime: Duration,
+}
+
 /// The wall clock in Unix seconds; 0 where it stands before 1970.
-pub fn now() -> u64 {
+pub fn wall() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .map_or(0, |since| since.as_secs())
-}
-
-/// How long this system has been up, whatever the wall clock did meanwhile; zero
-/// where `/proc/uptime` does not say.
-pub fn uptime() -> Duration {
-    kernel_file::read_text("/proc/uptime")
-        .ok()
-        .and_then(|text| parse_uptime(&text))
-        .unwrap_or_default()
-}
-
-fn parse_uptime(text: &str) -> Option<Duration> {
-    let seconds = text.split_whitespace().next()?.parse().ok()?;
-    Duration::try_from_secs_f64(seconds).ok()
 }
 
 /// `2026-11-23T10:41:00Z`. A time that RFC 3339 cannot write (after the year 9999)
@@ -44,7 +39,7 @@ pub fn utc(unix: u64) -> String {
 
 /// The same instant as this machine's people read it: `2026-11-23 11:41:00 +01:00`.
 /// In UTC where the local offset is not known.
-pub fn local(unix: u64) -> String {
+fn local(unix: u64) -> String {
     let format = format_description!(
         "[year]-[month]-[day] [hour]:[minute]:[second] [offset_hour sign:mandatory]:[offset_minute]"
     );
@@ -59,14 +54,24 @@ pub fn local(unix: u64) -> String {
         .unwrap_or_else(|_| unix.to_string())
 }
 
+/// Both, for people: `2026-11-23 11:41:00 +01:00 (2026-11-23T10:41:00Z)`, or in UTC alone
+/// where that is the local time.
+pub(crate) fn for_people(unix: u64) -> String {
+    let (local, utc) = (local(unix), utc(unix));
+    match local.ends_with("+00:00") {
+        true => utc,
+        false => format!("{local} ({utc})"),
+    }
+}
+
 /// RFC 3339 to Unix seconds; None where it is not that, or before 1970.
-pub fn parse_utc(text: &str) -> Option<u64> {
+pub(crate) fn parse_utc(text: &str) -> Option<u64> {
     let instant = OffsetDateTime::parse(text, &Rfc3339).ok()?;
     u64::try_from(instant.unix_timestamp()).ok()
 }
 
 /// The date of an HTTP header (RFC 9110, IMF-fixdate) to Unix seconds.
-pub fn parse_http_date(text: &str) -> Option<u64> {
+pub(crate) fn parse_http_date(text: &str) -> Option<u64> {
     let format = format_description!(
         "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
     );
@@ -75,7 +80,7 @@ pub fn parse_http_date(text: &str) -> Option<u64> {
 }
 
 /// `5 h 12 min`, `12 min 30 s`, `2 d 3 h`: the two largest units.
-pub fn span(duration: Duration) -> String {
+pub(crate) fn span(duration: Duration) -> String {
     let total = duration.as_secs();
     let (days, hours, minutes, seconds) = (
         total / 86400,
@@ -92,7 +97,7 @@ pub fn span(duration: Duration) -> String {
 }
 
 /// How far away an instant is: `in 5 h 12 min`, `12 min 30 s ago`.
-pub fn relative(unix: u64, now: u64) -> String {
+pub(crate) fn relative(unix: u64, now: u64) -> String {
     match unix.checked_sub(now) {
         Some(left) => format!("in {}", span(Duration::from_secs(left))),
         None => format!("{} ago", span(Duration::from_secs(now - unix))),
@@ -135,18 +140,6 @@ mod tests {
         ] {
             assert_eq!(parse_http_date(wrong), None, "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn the_uptime_is_the_first_number_and_garbage_is_none() {
-        assert_eq!(
-            parse_uptime("12.50 9.00\n"),
-            Some(Duration::from_millis(12_500))
-        );
-        for wrong in ["", "x", "-1 0", "NaN 0", "1e300 0"] {
-            assert_eq!(parse_uptime(wrong), None, "{wrong:?}");
-        }
-        assert!(uptime() > Duration::ZERO);
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub fn mount(error: anyhow::Error) -> Failure {
+    pub(crate) fn mount(error: anyhow::Error) -> Failure {
         Failure::Mount(format!("{error:#}"))
     }
 

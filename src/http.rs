@@ -4,8 +4,8 @@
 //! starts one to bound a name lookup, and on kernels before 2.6.25 waiting for it spins.
 
 use std::fmt;
-use std::io::ErrorKind;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use ureq::Agent;
@@ -33,11 +33,11 @@ pub struct Client {
 pub struct Failure {
     /// As it may be shown.
     url: String,
-    pub cause: Cause,
+    pub(crate) cause: Cause,
 }
 
 impl Failure {
-    pub fn new(url: &str, cause: Cause) -> Failure {
+    pub(crate) fn new(url: &str, cause: Cause) -> Failure {
         Failure {
             url: shown(url),
             cause,
@@ -46,7 +46,7 @@ impl Failure {
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Cause {
+pub(crate) enum Cause {
     /// Nobody answers at this address at all.
     Unreachable(String),
     /// Somebody does, but not with a whole HTTP answer in time.
@@ -60,9 +60,9 @@ pub enum Cause {
 }
 
 impl Client {
-    /// `request_timeout` is for one request: connecting, headers and body together. The
-    /// lookup of a host name is not bounded, so a URL had better name an address.
-    pub fn new(request_timeout: Duration) -> Client {
+    /// `request_timeout` is for one request: looking up a name, connecting, headers and body
+    /// together.
+    pub fn new(request_timeout: Duration, resolve: Resolve) -> Client {
         let config = Agent::config_builder()
             .proxy(None)
             .max_redirects(0)
@@ -73,7 +73,7 @@ impl Client {
             .output_buffer_size(4 * 1024)
             .build();
         Client {
-            agent: Agent::with_parts(config, TcpConnector::default(), Direct),
+            agent: Agent::with_parts(config, TcpConnector::default(), Direct(resolve)),
             request_timeout,
         }
     }
@@ -89,7 +89,7 @@ impl Client {
         self.send(Method::GET, url, headers, None, until)
     }
 
-    pub fn put(
+    pub(crate) fn put(
         &self,
         url: &str,
         headers: &[(&str, &str)],
@@ -99,7 +99,7 @@ impl Client {
         self.send(Method::PUT, url, headers, Some(body), until)
     }
 
-    pub fn post(
+    pub(crate) fn post(
         &self,
         url: &str,
         headers: &[(&str, &str)],
@@ -146,7 +146,7 @@ impl Client {
             .build();
         let mut response = self.agent.run(request).map_err(|e| cause(e, timeout))?;
         if !response.status().is_success() {
-            let wait = retry_after(response.headers(), clock::now());
+            let wait = retry_after(response.headers(), clock::wall());
             return Err(Cause::Status(response.status().as_u16(), wait));
         }
         let body = response.body_mut().with_config().limit(BODY_LIMIT);
@@ -228,16 +228,19 @@ impl fmt::Display for Cause {
     }
 }
 
-/// Takes an address as it is and looks up a name with the system's resolver.
+/// Looks up a host name: its addresses with this port, within a time limit.
+pub(crate) type Resolve = fn(&str, u16, Duration) -> io::Result<Vec<SocketAddr>>;
+
+/// Takes an address as it is and looks up a name.
 #[derive(Debug)]
-struct Direct;
+struct Direct(Resolve);
 
 impl Resolver for Direct {
     fn resolve(
         &self,
         uri: &Uri,
         _: &ureq::config::Config,
-        _: NextTimeout,
+        timeout: NextTimeout,
     ) -> Result<ResolvedSocketAddrs, ureq::Error> {
         let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
         let port = uri.port_u16().unwrap_or(80);
@@ -247,10 +250,9 @@ impl Resolver for Direct {
             found.push(SocketAddr::new(address, port));
             return Ok(found);
         }
-        let addresses = (host, port)
-            .to_socket_addrs()
-            .map_err(|e| ureq::Error::Other(e.into()))?;
-        for address in addresses.take(4) {
+        let addresses =
+            self.0(host, port, *timeout.after).map_err(|e| ureq::Error::Other(e.into()))?;
+        for address in addresses.into_iter().take(4) {
             found.push(address);
         }
         if found.is_empty() {
@@ -320,7 +322,11 @@ mod tests {
     fn an_address_is_taken_as_it_is() {
         let resolve = |uri: &'static str| {
             let config = Agent::config_builder().build();
-            let found = Direct.resolve(&Uri::from_static(uri), &config, NextTimeout::default());
+            let found = Direct(|_, _, _| Err(ErrorKind::Unsupported.into())).resolve(
+                &Uri::from_static(uri),
+                &config,
+                NextTimeout::default(),
+            );
             found.unwrap().first().copied().unwrap().to_string()
         };
         assert_eq!(resolve("http://169.254.169.254/x"), "169.254.169.254:80");

@@ -1,30 +1,35 @@
 //! vmstage, the in-guest boot agent of a VM image.
 //!
-//! At boot it finds the VM's scratch disk ([`disk`]), mounts it and makes the
-//! directories that jobs need ([`staging`]), and tells everything that wants to know
-//! ([`report`]). [`command::boot`] is that story in order; the types on the way carry its
+//! At boot it finds the VM's scratch disk (`disk`), mounts it and makes the
+//! directories that jobs need (`staging`), and tells everything that wants to know
+//! (`report`). [`command::boot`] is that story in order; the types on the way carry its
 //! promise:
 //!
 //! ```text
 //! inventory + signatures ──choose──▶ Accepted ──mount──▶ Staged ──directories──▶ Ready
 //! ```
 
-pub mod backoff;
+// What only this crate needs is pub(crate), so that the compiler finds what is dead.
+#![deny(unreachable_pub)]
+
+pub(crate) mod backoff;
 pub mod cli;
 pub mod clock;
 pub mod command;
 pub mod config;
 pub mod deadline;
-pub mod disk;
+pub(crate) mod disk;
 pub mod failure;
 pub mod host;
 pub mod http;
+#[cfg(test)]
+mod layers;
 pub mod legacy;
 pub mod logging;
 pub mod metadata;
 pub mod report;
-pub mod staging;
+pub(crate) mod staging;
 pub mod status;
-pub mod text;
-pub mod url;
+pub(crate) mod text;
+pub(crate) mod url;
 pub mod watch;

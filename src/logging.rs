@@ -1,5 +1,5 @@
-//! The log: one line per event, to standard error and to syslog, and the warnings
-//! kept for the status file. Nothing waits for it.
+//! The log: one line per event, to standard error and to syslog; nothing waits for it. And
+//! the notices that are kept for the status file.
 
 use std::cell::RefCell;
 use std::env;
@@ -7,15 +7,19 @@ use std::fmt::Display;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use log::{Level, LevelFilter, Log, Metadata, Record, warn};
+use log::{Level, LevelFilter, Log, Metadata, Record};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::fstat;
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
 
-const SOCKET: &str = "/dev/log";
+use crate::text::one_line;
+
+/// Where syslog listens.
+pub(crate) const SOCKET: &str = "/dev/log";
 
 /// How long a line may wait for a reader that is only slow.
 const STDERR_PATIENCE_MS: u8 = 200;
@@ -25,67 +29,55 @@ const PIECE: usize = 4096;
 
 static STDERR_IS_STUCK: AtomicBool = AtomicBool::new(false);
 
-static WARNINGS: Mutex<Latest> = Mutex::new(Latest(Vec::new()));
-
-/// The last texts of many, each once. `watch` may live for years.
-#[derive(Debug)]
-struct Latest(Vec<String>);
-
+/// So many notices are kept: `watch` may live for years.
 const MOST_KEPT: usize = 100;
-
-impl Latest {
-    fn keep(&mut self, text: &str) {
-        if self.0.iter().any(|kept| kept == text) {
-            return;
-        }
-        if self.0.len() >= MOST_KEPT {
-            self.0.remove(0);
-        }
-        self.0.push(text.into());
-    }
-}
 
 /// What a person should know of this run, for the status: each text once, and the last
 /// hundred of many. Whatever is noted is logged as well.
-#[derive(Debug)]
-pub struct Notices(RefCell<Latest>);
-
-impl Default for Notices {
-    fn default() -> Notices {
-        Notices(RefCell::new(Latest(Vec::new())))
-    }
-}
+#[derive(Debug, Default)]
+pub struct Notices(RefCell<Vec<String>>);
 
 impl Notices {
     /// Logs a warning and keeps it.
-    pub fn warn(&self, text: impl Display) {
+    pub(crate) fn warn(&self, text: impl Display) {
         let text = one_line(&text.to_string());
         log::warn!("{text}");
-        self.0.borrow_mut().keep(&text);
+        let mut kept = self.0.borrow_mut();
+        if !kept.contains(&text) {
+            if kept.len() >= MOST_KEPT {
+                kept.remove(0);
+            }
+            kept.push(text);
+        }
     }
 
     /// Likewise, unless it was given already.
-    pub fn warn_once(&self, text: impl Display) {
+    pub(crate) fn warn_once(&self, text: impl Display) {
         let text = one_line(&text.to_string());
-        if !self.0.borrow().0.contains(&text) {
+        if !self.0.borrow().contains(&text) {
             self.warn(text);
         }
     }
 
     /// All of them so far.
-    pub fn all(&self) -> Vec<String> {
-        self.0.borrow().0.clone()
+    pub(crate) fn all(&self) -> Vec<String> {
+        self.0.borrow().clone()
     }
 }
 
-static SYSLOG: Mutex<Option<Logger<LoggerBackend, Untimed>>> = Mutex::new(None);
+static SYSLOG: Mutex<Option<Syslog>> = Mutex::new(None);
+
+struct Syslog {
+    socket: PathBuf,
+    logger: Logger<LoggerBackend, Untimed>,
+}
 
 struct Lines {
     stderr_is_the_journal: bool,
 }
 
 /// Nobody takes what is written to standard error: it had no room for the last line.
-pub fn stderr_is_stuck() -> bool {
+pub(crate) fn stderr_is_stuck() -> bool {
     STDERR_IS_STUCK.load(Ordering::Relaxed)
 }
 
@@ -119,25 +111,11 @@ pub fn start(level: LevelFilter) {
     }
 }
 
-/// Logs to syslog too from now on, if there is one: at boot there may be none yet.
-pub fn connect() {
+/// Logs to syslog too from now on, if one listens at this socket: at boot there may be none
+/// yet.
+pub(crate) fn connect(socket: PathBuf) {
     if let Ok(mut syslog) = SYSLOG.lock() {
-        *syslog = open();
-    }
-}
-
-/// The warnings so far, each once, or the last hundred of them.
-pub fn warnings() -> Vec<String> {
-    WARNINGS
-        .lock()
-        .map(|kept| kept.0.clone())
-        .unwrap_or_default()
-}
-
-/// A warning, unless it was given already.
-pub fn warn_once(text: &str) {
-    if !warnings().contains(&one_line(text)) {
-        warn!("{text}");
+        *syslog = open(&socket).map(|logger| Syslog { socket, logger });
     }
 }
 
@@ -152,11 +130,6 @@ impl Log for Lines {
             return;
         }
         let text = one_line(&record.args().to_string());
-        if record.level() == Level::Warn
-            && let Ok(mut kept) = WARNINGS.lock()
-        {
-            kept.keep(&text);
-        }
         // The journal has a syslog socket too, and would show each line twice.
         if !(to_syslog(record.level(), &text) && self.stderr_is_the_journal) {
             let prefix = if record.level() == Level::Warn {
@@ -176,17 +149,16 @@ fn to_syslog(level: Level, text: &str) -> bool {
     let Ok(mut syslog) = SYSLOG.lock() else {
         return false;
     };
-    let Some(logger) = syslog.as_mut() else {
+    let Some(syslog) = syslog.as_mut() else {
         return false;
     };
-    if send(logger, level, text).is_ok() {
+    if send(&mut syslog.logger, level, text).is_ok() {
         return true;
     }
     // A syslog that was restarted has a new socket behind the old name.
-    if let Some(mut reopened) = open() {
-        let sent = send(&mut reopened, level, text).is_ok();
-        *syslog = Some(reopened);
-        return sent;
+    if let Some(reopened) = open(&syslog.socket) {
+        syslog.logger = reopened;
+        return send(&mut syslog.logger, level, text).is_ok();
     }
     false
 }
@@ -205,11 +177,11 @@ fn send(
 }
 
 /// Connected so that nothing ever waits: a full queue loses a line.
-fn open() -> Option<Logger<LoggerBackend, Untimed>> {
-    let socket = UnixDatagram::unbound().ok()?;
-    socket.connect(SOCKET).ok()?;
-    socket.set_nonblocking(true).ok()?;
-    Some(Logger::new(LoggerBackend::Unix(socket), Untimed))
+fn open(socket: &Path) -> Option<Logger<LoggerBackend, Untimed>> {
+    let datagrams = UnixDatagram::unbound().ok()?;
+    datagrams.connect(socket).ok()?;
+    datagrams.set_nonblocking(true).ok()?;
+    Some(Logger::new(LoggerBackend::Unix(datagrams), Untimed))
 }
 
 /// RFC 3164 without its time stamp: the daemon's own clock and zone are those of all
@@ -223,10 +195,6 @@ impl<T: Display> LogFormat<T> for Untimed {
         write!(w, "<{priority}>vmstage[{}]: {message}", std::process::id())
             .map_err(syslog::Error::Write)
     }
-}
-
-fn one_line(text: &str) -> String {
-    text.replace(|c: char| c.is_control(), " ")
 }
 
 /// `$JOURNAL_STREAM` names the journal's socket as `device:inode` (systemd.exec(5)).
@@ -243,13 +211,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn however_many_warnings_there_are_the_last_hundred_are_kept_each_once() {
-        let mut latest = Latest(Vec::new());
+    fn however_many_notices_there_are_the_last_hundred_are_kept_each_once() {
+        let notices = Notices::default();
         for number in 0..10_000 {
-            latest.keep(&format!("{} failed", number / 2));
+            notices.warn(format!("{} failed", number / 2));
         }
-        assert_eq!(latest.0.len(), MOST_KEPT);
-        assert_eq!(latest.0[0], "4900 failed");
-        assert_eq!(latest.0[99], "4999 failed");
+        let kept = notices.all();
+        assert_eq!(kept.len(), MOST_KEPT);
+        assert_eq!(kept[0], "4900 failed");
+        assert_eq!(kept[99], "4999 failed");
+    }
+
+    #[test]
+    fn a_notice_is_one_line() {
+        let notices = Notices::default();
+        notices.warn("two\nlines");
+        notices.warn_once("two\nlines");
+        assert_eq!(notices.all(), ["two lines"]);
     }
 }

@@ -8,6 +8,7 @@ use nix::sys::stat::{Mode, umask};
 use vmstage::cli::{Cli, Command};
 use vmstage::command::{boot, metadata, probe, status, watch};
 use vmstage::failure::Failure;
+use vmstage::host::Host;
 use vmstage::legacy::vdso;
 use vmstage::logging;
 use vmstage::watch::drain;
@@ -23,12 +24,13 @@ fn main() -> ExitCode {
     vdso::avoid_broken();
     // Whoever called: what is made here is for everybody to read and enter.
     umask(Mode::from_bits_truncate(0o022));
+    let host = Host::this_machine();
     if env::args_os()
         .next()
         .is_some_and(|name| name == drain::NAME)
     {
         logging::start(LevelFilter::Info);
-        return ExitCode::from(drain::run(env::args().skip(1)));
+        return ExitCode::from(drain::run(&host, env::args().skip(1)));
     }
     let cli = Cli::parse();
     logging::start(if cli.verbose {
@@ -37,15 +39,19 @@ fn main() -> ExitCode {
         LevelFilter::Info
     });
     let done = match cli.command {
-        Command::Boot(config) => Ok(boot::run(config.file.as_deref())),
-        Command::Probe { config, format } => probe::run(config.file.as_deref(), format).map(|()| 0),
+        Command::Boot(config) => Ok(boot::run(&host, config.file.as_deref(), boot::TURN)),
+        Command::Probe { config, format } => {
+            probe::run(&host, config.file.as_deref(), format).map(|()| 0)
+        }
         Command::Status {
             config,
             format,
             wait,
-        } => status::run(config.file.as_deref(), format, wait),
-        Command::Metadata { config, format } => metadata::run(config.file.as_deref(), format),
-        Command::Watch(config) => watch::run(config.file.as_deref()),
+        } => status::run(&host, config.file.as_deref(), format, wait),
+        Command::Metadata { config, format } => {
+            metadata::run(&host, config.file.as_deref(), format)
+        }
+        Command::Watch(config) => watch::run(&host, config.file.as_deref()),
     };
     ExitCode::from(done.unwrap_or_else(|failure: Failure| {
         error!("{failure}");

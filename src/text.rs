@@ -1,7 +1,24 @@
-//! Texts for people: sizes, tables.
+//! Texts for people: what may be shown of them, sizes, tables.
+
+/// A text of this program's own in one line, which a terminal does not act on: a blank
+/// stands for each control character.
+pub(crate) fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+/// A text that somebody else wrote, as it may be shown: U+FFFD stands for each control
+/// character, so that one sees that there was one.
+pub(crate) fn printable(text: &str) -> String {
+    text.replace(char::is_control, "\u{fffd}")
+}
+
+/// As much of [`printable`] text as belongs into a line: 255 characters.
+pub(crate) fn excerpt(text: &str) -> String {
+    printable(&text.chars().take(255).collect::<String>())
+}
 
 /// `19.6 GiB`, `512 B`.
-pub fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     let mut value = count as f64;
     let mut unit = "B";
@@ -19,7 +36,7 @@ pub fn bytes(count: u64) -> String {
 }
 
 /// Left-aligned columns, two spaces apart, as wide as their widest cell.
-pub fn table<const N: usize>(
+pub(crate) fn table<const N: usize>(
     header: &[&str; N],
     rows: impl Iterator<Item = [String; N]>,
 ) -> String {
@@ -46,6 +63,14 @@ pub fn table<const N: usize>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_acts_on_is_shown() {
+        let text = "a\u{1b}[2J\n\tb\u{9b}é";
+        assert_eq!(one_line(text), "a [2J  b é");
+        assert_eq!(printable(text), "a\u{fffd}[2J\u{fffd}\u{fffd}b\u{fffd}é");
+        assert_eq!(excerpt(&"é\n".repeat(200)), "é\u{fffd}".repeat(127) + "é");
+    }
 
     #[test]
     fn a_size_is_written_in_the_largest_unit_that_fits() {

@@ -2,7 +2,7 @@
 
 /// A URL as it may be shown: without a password, and without its query, which may be a
 /// signature.
-pub fn shown(url: &str) -> String {
+pub(crate) fn shown(url: &str) -> String {
     let Some((scheme, rest)) = url.split_once("://") else {
         return url.into();
     };

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
-use vmstage::clock::{self, now};
-use vmstage::config::Config;
+use vmstage::clock::{self, wall};
+use vmstage::host::Host;
 use vmstage::report::condor;
 use vmstage::status::Status;
 
@@ -186,7 +186,7 @@ fn status(differing: serde_json::Value) -> Status {
 }
 
 fn publish(status: &Status) -> bool {
-    condor::publish(status, &Config::default()).unwrap()
+    condor::publish(&Host::this_machine(), status).unwrap()
 }
 
 /// Publishes to an HTCondor that is not running.
@@ -198,7 +198,7 @@ fn publish_first(status: &Status) {
 #[test]
 #[ignore = "needs a real HTCondor: tests/condor/run"]
 fn a_job_runs_on_the_scratch_disk_until_grace_begins() {
-    let deadline = now() + 600 + 30;
+    let deadline = wall() + 600 + 30;
     publish_first(&staged("/staging", Some(deadline)));
     let _pool = Pool::start();
 
@@ -216,10 +216,10 @@ fn a_job_runs_on_the_scratch_disk_until_grace_begins() {
         printed.contains("\nMACHINEFEATURES=/etc/machinefeatures\n"),
         "{printed}"
     );
-    assert!(now() < deadline - 600, "too slow to have seen anything");
+    assert!(wall() < deadline - 600, "too slow to have seen anything");
 
     // Nobody tells it anything when grace begins.
-    wait_for("grace", || now() > deadline - 600);
+    wait_for("grace", || wall() > deadline - 600);
     assert_eq!(attribute("Start"), "false");
     stays_idle(&submit());
 }
@@ -232,12 +232,12 @@ fn a_running_htcondor_follows_a_deadline_that_moves_and_goes_away() {
     assert_eq!(attribute("MJF_MACHINE_SHUTDOWNTIME"), "undefined");
     assert_eq!(attribute("Start"), "true");
 
-    assert!(publish(&staged("/staging", Some(now() + 300))));
+    assert!(publish(&staged("/staging", Some(wall() + 300))));
     wait_for("START to be false", || attribute("Start") == "false");
     let job = submit();
     stays_idle(&job);
 
-    let later = now() + 3600;
+    let later = wall() + 3600;
     assert!(publish(&staged("/staging", Some(later))));
     assert!(!publish(&staged("/staging", Some(later))));
     wait_for("the new deadline", || {
@@ -264,7 +264,7 @@ fn a_sites_own_start_and_attributes_stay() {
          STARTER_JOB_ENVIRONMENT = \"SITE=here\"\n",
     )
     .unwrap();
-    publish_first(&staged("/staging", Some(now() + 3600)));
+    publish_first(&staged("/staging", Some(wall() + 3600)));
     let _pool = Pool::start();
     assert!(configured("START").starts_with("(Owner =!= \"mallory\") && (time() < "));
     assert_eq!(attribute("Rack"), "r7");
@@ -275,7 +275,7 @@ fn a_sites_own_start_and_attributes_stay() {
     // A file that is read later than the drop-in, and takes its attributes away.
     let later = "/etc/condor/condor_config.local";
     fs::write(later, "STARTD_ATTRS = Rack\n").unwrap();
-    assert!(publish(&staged("/staging", Some(now() + 3601))));
+    assert!(publish(&staged("/staging", Some(wall() + 3601))));
     wait_for("the attribute to go", || {
         attribute("StagingReady") == "undefined"
     });
@@ -336,7 +336,7 @@ fn an_htcondor_that_is_just_starting_survives_being_told() {
             .spawn();
         let mut pool = Pool(master.unwrap());
         sleep(Duration::from_millis(moment * moment));
-        assert!(publish(&staged("/staging", Some(now() + 3600 + moment))));
+        assert!(publish(&staged("/staging", Some(wall() + 3600 + moment))));
         wait_for("the master to be told or to end", || {
             pool.0.try_wait().unwrap().is_some()
                 || fs::read_to_string(log).is_ok_and(|log| log.contains("Got SIGHUP"))
@@ -349,7 +349,7 @@ fn an_htcondor_that_is_just_starting_survives_being_told() {
 #[ignore = "needs a real HTCondor: tests/condor/run"]
 fn a_mount_point_with_blanks_and_quotes_is_taken_as_it_is() {
     let mount_point = "/srv/my \"own\" disk's #1\\, ü";
-    publish_first(&staged(mount_point, Some(now() + 3600)));
+    publish_first(&staged(mount_point, Some(wall() + 3600)));
     let _pool = Pool::start();
     assert_eq!(configured("EXECUTE"), format!("{mount_point}/condor"));
     let printed = finished(&submit());
@@ -362,7 +362,7 @@ fn a_mount_point_with_blanks_and_quotes_is_taken_as_it_is() {
 fn a_mount_point_that_cannot_be_written_keeps_jobs_away_and_the_daemons_alive() {
     fs::remove_file(DROP_IN).ok();
     let status = staged("/srv/$(START)", None);
-    condor::publish(&status, &Config::default()).unwrap_err();
+    condor::publish(&Host::this_machine(), &status).unwrap_err();
     let _pool = Pool::start();
     assert_eq!(configured("EXECUTE"), "/var/lib/condor/execute");
     assert_eq!(attribute("Start"), "false");

@@ -1,49 +1,55 @@
 //! The boot sequence. This is the only place that knows the order.
 
-use std::mem;
 use std::path::Path;
+use std::time::Duration;
 
-use log::{debug, error, info, warn};
+use log::{debug, error, info};
 use nix::unistd::geteuid;
 
-use crate::config::{Config, Staging};
-use crate::deadline::first_boot;
+use super::configuration;
+use crate::config::Config;
 use crate::deadline::limit::Limit;
-use crate::disk::choose::{Choice, FoundBy};
+use crate::disk::reader::Reader;
 use crate::failure::Failure;
-use crate::host::{locks, mount_table};
+use crate::host::{Host, bounded, locks};
 use crate::legacy::mtab;
+use crate::logging::{self, Notices};
 use crate::metadata::{Again, Asked, Metadata};
 use crate::report;
-use crate::staging::acquire::Search;
+use crate::staging::acquire::acquire;
 use crate::staging::directories::{self, Created, Ready};
-use crate::staging::mount::{MountError, Staged, find_staged, mount};
-use crate::staging::mount_point;
+use crate::staging::staged::Staged;
 use crate::status::Status;
-use crate::{clock, logging};
+
+/// How long an earlier boot may take, beside the time for which it waits for a disk to
+/// come and then to be free: a disk that hangs must not hang the next boot.
+pub const TURN: Duration = Duration::from_secs(60);
 
 /// Makes the machine ready, tells everybody, and then finds out when it must be gone
-/// and tells that. Returns the exit code, which only the first half decides.
-pub fn run(config_file: Option<&Path>) -> u8 {
+/// and tells that. Returns the exit code, which only the first half decides. `turn` is how
+/// long an earlier boot may take, as [`TURN`].
+pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
     if !geteuid().is_root() {
         error!("boot must be run as root");
         return 1;
     }
-    let (config, wrong) = match Config::load(config_file) {
+    let notices = Notices::default();
+    let mut reader = Reader::default();
+    let (config, wrong) = match configuration::load(host, config_file) {
         Ok(config) => (config, None),
         Err(error) => (Config::without_consumers(), Some(error)),
     };
     if config.report.syslog {
-        logging::connect();
+        logging::connect(host.path(logging::SOCKET));
     }
     // Held until the status is written: an earlier boot's has to be there whole.
-    let turn = match locks::wait_for_boot(config.staging.wait) {
+    let turn = match locks::wait_for_boot(host, turn + 2 * config.staging.wait) {
         Ok(turn) => turn,
-        Err(failure) => return without_a_turn(&failure, &config),
+        Err(failure) => return without_a_turn(host, &notices, &failure, &config),
     };
-    let mut status = Status::begin();
+    let mut status = Status::begin(host);
     let outcome = match wrong {
-        None => make_ready(&config, &mut status),
+        None => make_ready(host, &config, &mut reader, &mut status, &notices),
         Some(error) => {
             status.verdicts.clear();
             Err(Failure::Config(error))
@@ -51,118 +57,51 @@ pub fn run(config_file: Option<&Path>) -> u8 {
     };
 
     status.conclude(outcome.as_ref().err());
-    report::outcome(&mut status, outcome.as_ref().ok(), &config);
+    report::outcome(host, &notices, &mut status, outcome.as_ref().ok(), &config);
     if outcome.is_ok() {
         // Another boot does not wait for the network.
         drop(turn);
         let told = status.clone();
-        find_deadline(&config, &mut status);
-        if status != told && !report::is_outdated(&told) {
-            report::deadline(&status, &config);
+        find_deadline(host, &notices, &config, reader, &mut status);
+        if status != told && !report::is_outdated(host, &told) {
+            report::deadline(host, &notices, &status, &config);
         }
     }
-    report::final_line(&status, &config);
+    report::final_line(host, &notices, &status, &config);
+    // Somebody may unmount the disk at once.
+    bounded::wait_for_those_that_end();
     status.exit_code
 }
 
-fn make_ready(config: &Config, status: &mut Status) -> Result<Ready, Failure> {
-    let staged = stage(&config.staging, status)?;
+/// Steps 2 to 5: the scratch disk, and the directories on it.
+fn make_ready(
+    host: &Host,
+    config: &Config,
+    reader: &mut Reader,
+    status: &mut Status,
+    notices: &Notices,
+) -> Result<Ready, Failure> {
+    let acquired = acquire(host, &config.staging, reader, notices);
+    if !acquired.verdicts.is_empty() {
+        status.verdicts = acquired.verdicts.iter().map(Into::into).collect();
+    }
+    let staged = acquired.staged?;
     info!("{staged}");
-    mtab::record(&staged);
+    mtab::record(host, &staged.mount(), notices);
     status.staging = Some((&staged).into());
 
-    let (created, ready) = directories::create(&staged, &config.directories);
+    let limit = staged.limit(host, &config.staging);
+    let (created, ready) =
+        directories::create(host, &staged, &config.directories, acquired.child, limit);
     status.record_directories(&config.directories, &created);
     ready.ok_or_else(|| not_as_asked(&staged, &created))
 }
 
-/// How often the disks are looked at anew where one changes before it can be mounted.
-const MOST_CHANGES: usize = 3;
-
-/// Looks for the scratch disk and mounts it, again whenever a disk or a mount comes or
-/// goes, until it is staged or `staging.wait` is over. What somebody else mounts on the
-/// mount point meanwhile is staged too.
-fn stage(config: &Staging, status: &mut Status) -> Result<Staged, Failure> {
-    let mount_point = config.mount_point.as_path();
-    let mut search = Search::new(config);
-    let mut changes = 0;
-    let earlier = mem::take(&mut status.verdicts);
-    loop {
-        let mounts = mount_table::read()?;
-        if let Some(staged) = find_staged(mount_point, &mounts).map_err(Failure::mount)? {
-            if status.verdicts.is_empty() {
-                status.verdicts = earlier;
-            }
-            return Ok(staged);
-        }
-        let mut choice = search.look(&mounts)?;
-        let mounted = mount_first_accepted(&mut choice, &mut search, config);
-        status.verdicts = choice.verdicts.iter().map(Into::into).collect();
-        match mounted {
-            Ok(Some(staged)) => return Ok(staged),
-            Err(Failure::Changed(text)) if changes < MOST_CHANGES => {
-                warn!("{text}; looking again");
-                changes += 1;
-                continue;
-            }
-            Err(failure) => return Err(failure),
-            Ok(None) => {}
-        }
-        if search.wait_for_a_change() {
-            continue;
-        }
-        let Some(blank) = search.to_be_formatted(&choice) else {
-            warn_of(&choice);
-            return Err(nothing_usable(&search, &choice));
-        };
-        mount_point::see_that_it_can_be_made(mount_point).map_err(Failure::mount)?;
-        search.format(blank);
-    }
-}
-
-/// A device that a label found and that cannot be mounted ends the search: falling
-/// back to a bare name after that could take somebody's volume.
-fn mount_first_accepted(
-    choice: &mut Choice,
-    search: &mut Search,
-    config: &Staging,
-) -> Result<Option<Staged>, Failure> {
-    while let Some(accepted) = choice.first_accepted().cloned() {
-        warn_of(choice);
-        let error = match mount(&accepted, config) {
-            Ok(staged) => return Ok(Some(staged)),
-            Err(MountError::MountPoint(error)) => return Err(Failure::mount(error)),
-            Err(MountError::Changed(error)) => return Err(Failure::Changed(format!("{error:#}"))),
-            Err(MountError::Device(error)) => format!("{error:#}"),
-        };
-        let found_by = accepted.found_by();
-        search.refuse(accepted, error.clone(), choice);
-        if found_by == FoundBy::Label {
-            return Err(Failure::Mount(error));
-        }
-        warn!("{error}; the search goes on");
-    }
-    Ok(None)
-}
-
-fn warn_of(choice: &Choice) {
-    for warning in &choice.warnings {
-        logging::warn_once(warning);
-    }
-}
-
-fn nothing_usable(search: &Search, choice: &Choice) -> Failure {
-    match search.refusals() {
-        Some(errors) => Failure::Mount(errors),
-        None => Failure::NoDevice(format!("no usable disk: {choice}")),
-    }
-}
-
 /// The status is that of the boot which has the turn.
-fn without_a_turn(failure: &Failure, config: &Config) -> u8 {
-    let mut status = Status::begin_after(None);
+fn without_a_turn(host: &Host, notices: &Notices, failure: &Failure, config: &Config) -> u8 {
+    let mut status = Status::begin_after(host, None);
     status.conclude(Some(failure));
-    report::final_line(&status, config);
+    report::final_line(host, notices, &status, config);
     status.exit_code
 }
 
@@ -180,12 +119,18 @@ fn not_as_asked(staged: &Staged, created: &[Created]) -> Failure {
 }
 
 /// Asks who this machine is and when it must be gone. That nobody answers is no failure.
-fn find_deadline(config: &Config, status: &mut Status) {
-    let mut metadata = Metadata::new(config);
+fn find_deadline(
+    host: &Host,
+    notices: &Notices,
+    config: &Config,
+    reader: Reader,
+    status: &mut Status,
+) {
+    let mut metadata = Metadata::new(host, config).with_reader(reader);
     let asked = metadata.ask(
         &config.metadata.sources,
         config.metadata.timeout,
-        Again::by_uptime(clock::uptime()),
+        Again::by_uptime(host.now().uptime),
     );
     let answered = asked.iter().any(|asked| asked.result.is_ok());
     for asked in &asked {
@@ -193,12 +138,12 @@ fn find_deadline(config: &Config, status: &mut Status) {
             Ok(answer) => {
                 info!("{} answered in {} ms", asked.source, asked.took.as_millis());
                 for warning in &answer.warnings {
-                    warn!("{}: {warning}", asked.source);
+                    notices.warn(format!("{}: {warning}", asked.source));
                 }
             }
             // One cloud has one source: that others do not answer is nothing to warn of.
             Err(error) if answered => debug!("{}: {error}", asked.source),
-            Err(error) => warn!("{}: {error}", asked.source),
+            Err(error) => notices.warn(format!("{}: {error}", asked.source)),
         }
     }
     status.instance = metadata.instance().or(status.instance.take());
@@ -208,18 +153,13 @@ fn find_deadline(config: &Config, status: &mut Status) {
         .instance
         .as_ref()
         .and_then(|instance| instance.id.clone());
-    let now = first_boot::Now {
-        unix: clock::now(),
-        uptime: clock::uptime(),
-        boot_id: status.boot_id.clone(),
-    };
     // An earlier run of this boot may have found one, and its source be silent now.
     let earlier = status.deadline.as_ref();
     let held = earlier.filter(|deadline| !metadata.has_heard_of(&deadline.origin));
-    let (decision, warnings) = metadata.decide(held.map(Limit::held), id.as_deref(), &now);
-    warnings.iter().for_each(|warning| warn!("{warning}"));
+    let (decision, warnings) = metadata.decide(held.map(Limit::held), id.as_deref(), host.now());
+    warnings.iter().for_each(|warning| notices.warn(warning));
     let deadline = decision.deadline.as_ref();
     status.deadline = deadline.map(|deadline| deadline.published(config.deadline.action));
     status.ignored_limits = decision.ignored;
-    status.warnings = logging::warnings();
+    status.warnings = notices.all();
 }

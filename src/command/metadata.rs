@@ -7,18 +7,19 @@ use std::time::Duration;
 use anyhow::Context;
 use serde::Serialize;
 
+use super::configuration;
 use crate::cli::{self, Format};
-use crate::config::Config;
 use crate::deadline::limit::{Limit, When};
 use crate::failure::Failure;
-use crate::metadata::{Again, Answer, Asked, Instance, Metadata, printable};
+use crate::host::Host;
+use crate::metadata::{Again, Answer, Asked, Instance, Metadata};
 use crate::url;
 use crate::{clock, text as texts};
 
 /// Asks all configured sources. The exit code is 0 where at least one answered.
-pub fn run(config_file: Option<&Path>, format: Format) -> Result<u8, Failure> {
-    let config = Config::load(config_file).map_err(Failure::Config)?;
-    let mut metadata = Metadata::new(&config);
+pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<u8, Failure> {
+    let config = configuration::load(host, config_file).map_err(Failure::Config)?;
+    let mut metadata = Metadata::new(host, &config);
     let asked = metadata.ask(
         &config.metadata.sources,
         config.metadata.timeout,
@@ -36,9 +37,9 @@ fn text(asked: &[Asked]) -> String {
     let rows = asked.iter().map(|asked| {
         let answer = match &asked.result {
             Ok(_) => format!("yes, in {} ms", asked.took.as_millis()),
-            Err(why) => format!("no: {}", printable(why)),
+            Err(why) => format!("no: {}", texts::excerpt(why)),
         };
-        [asked.source.clone(), printable(&asked.place), answer]
+        [asked.source.clone(), texts::excerpt(&asked.place), answer]
     });
     let mut text = texts::table(&["SOURCE", "ASKED", "ANSWERED"], rows);
     for asked in asked {
@@ -72,7 +73,7 @@ fn details(answer: &Answer) -> String {
         .chain(limits)
         .chain(grace)
         .chain(warnings)
-        .map(|(what, value)| format!("  {what:<17}  {}\n", printable(&value)))
+        .map(|(what, value)| format!("  {what:<17}  {}\n", texts::excerpt(&value)))
         .collect()
 }
 

@@ -1,6 +1,7 @@
 //! The commands: what each prints and returns.
 
 pub mod boot;
+mod configuration;
 pub mod metadata;
 pub mod probe;
 pub mod status;

@@ -6,15 +6,19 @@ use log::warn;
 use nix::unistd::geteuid;
 use serde::Serialize;
 
+use super::configuration;
 use crate::cli::{self, Format};
 use crate::command::status::verdicts;
-use crate::config::{Config, Staging};
+use crate::config::Staging;
 use crate::disk::choose::choose;
-use crate::disk::observe::{Observation, observe};
+use crate::disk::observation::Observation;
+use crate::disk::observe::observe;
+use crate::disk::reader::Reader;
 use crate::failure::Failure;
-use crate::host::mount_table;
-use crate::staging::mount::find_staged;
+use crate::host::{Host, mount_table};
+use crate::logging::Notices;
 use crate::staging::mount_point;
+use crate::staging::staged::find_staged;
 use crate::status;
 use crate::text;
 
@@ -49,12 +53,12 @@ struct Device {
 
 /// Looks, prints, and changes nothing. Fails as `boot` would, but for what only mounting
 /// shows.
-pub fn run(config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
-    let config = Config::load(config_file).map_err(Failure::Config)?;
+pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
+    let config = configuration::load(host, config_file).map_err(Failure::Config)?;
     if !geteuid().is_root() {
         warn!("not run as root: devices cannot be read, and every verdict may be another one");
     }
-    let report = look(&config.staging)?;
+    let report = look(host, &config.staging)?;
     let text = match format {
         Format::Json => serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)? + "\n",
         Format::Table => report.table(),
@@ -70,16 +74,17 @@ pub fn run(config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
     }
 }
 
-fn look(config: &Staging) -> Result<Report, Failure> {
-    let mounts = mount_table::read()?;
-    let observed = observe(config, &mounts)?;
+fn look(host: &Host, config: &Staging) -> Result<Report, Failure> {
+    let mounts = mount_table::read(host)?;
+    let mut reader = Reader::default();
+    let observed = observe(host, config, &mounts, &mut reader)?;
     let mount_point = config.mount_point.as_path();
-    let staged = find_staged(mount_point, &mounts);
+    let staged = find_staged(host, config, &mounts, &mut reader, &Notices::default());
     let checked = match &staged {
-        Ok(None) => mount_point::check(mount_point),
+        Ok(None) => mount_point::check(host, mount_point),
         _ => Ok(()),
     };
-    let real = mount_table::real_path(mount_point);
+    let real = mount_table::real_path(host, mount_point);
     let mut without_it = observed.clone();
     for device in &mut without_it.devices {
         // Mounted somewhere else would speak against it.

@@ -1,16 +1,17 @@
 //! `vmstage status`: the status document for people and scripts.
 
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use log::warn;
 
+use super::configuration;
 use crate::cli::{self, StatusFormat};
-use crate::config::{Action, Config};
+use crate::config::Action;
 use crate::failure::Failure;
-use crate::report::{self, console};
+use crate::host::{Host, wait};
+use crate::report::console;
 use crate::status;
 use crate::status::{Outcome, Status};
 use crate::{clock, text as texts};
@@ -20,25 +21,26 @@ const POLL: Duration = Duration::from_millis(100);
 /// Prints the status, and returns the exit code of the boot that wrote it. `wait` is
 /// `Some(None)` to wait for however long it takes, or a number of seconds.
 pub fn run(
+    host: &Host,
     config_file: Option<&Path>,
     format: StatusFormat,
     wait: Option<Option<u64>>,
 ) -> Result<u8, Failure> {
-    match Config::load(config_file) {
+    match configuration::load(host, config_file) {
         // That only root may read it says nothing about what is in it.
         Err(wrong) if !wrong.is_about_permission() => {
             warn!("the configuration is wrong, the next boot will fail: {wrong}");
         }
         _ => {}
     }
-    let mut status = find(wait)?;
-    if let Err(gone) = status.see_that_it_is_mounted() {
+    let mut status = find(host, wait)?;
+    if let Err(gone) = status.see_that_it_is_mounted(host) {
         status.outcome = Outcome::Failed;
         status.exit_code = gone.exit_code();
         status.error = Some(gone.to_string());
     }
     let text = match format {
-        StatusFormat::Text => text(&status, clock::now()),
+        StatusFormat::Text => text(&status, clock::wall()),
         StatusFormat::Json => {
             serde_json::to_string_pretty(&status).context("cannot write JSON")? + "\n"
         }
@@ -47,26 +49,24 @@ pub fn run(
     Ok(status.exit_code)
 }
 
-fn find(wait: Option<Option<u64>>) -> Result<Status, Failure> {
-    let start = Instant::now();
-    loop {
-        let read = Status::read();
-        if let Ok(Some(status)) = read {
-            return Ok(status);
-        }
-        let over = match wait {
-            None => true,
-            Some(None) => false,
-            Some(Some(seconds)) => start.elapsed() >= Duration::from_secs(seconds),
-        };
-        if over {
-            read?;
-            return Err(Failure::Other(anyhow!(
-                "there is no status of this boot in {}: vmstage boot has not run, or has not finished",
-                status::path().display()
-            )));
-        }
-        sleep(POLL);
+fn find(host: &Host, wait: Option<Option<u64>>) -> Result<Status, Failure> {
+    let limit = match wait {
+        None => Duration::ZERO,
+        Some(None) => Duration::MAX,
+        Some(Some(seconds)) => Duration::from_secs(seconds),
+    };
+    let mut last = Ok(None);
+    let found = wait::until(limit, POLL, || {
+        last = Status::read(host);
+        last.as_mut().ok().and_then(Option::take)
+    });
+    match (found, last) {
+        (Some(status), _) => Ok(status),
+        (None, Err(e)) => Err(e.into()),
+        (None, Ok(_)) => Err(Failure::Other(anyhow!(
+            "there is no status of this boot in {}: vmstage boot has not run, or has not finished",
+            status::path(host).display()
+        ))),
     }
 }
 
@@ -123,7 +123,7 @@ fn text(status: &Status, now: u64) -> String {
 }
 
 /// When the VM goes away, who said so, and what then; nothing where nobody said.
-pub fn deadline_lines(status: &Status, now: u64) -> String {
+pub(crate) fn deadline_lines(status: &Status, now: u64) -> String {
     if status.deadline.is_none() && status.ignored_limits.is_empty() {
         return String::new();
     }
@@ -146,10 +146,10 @@ pub fn deadline_lines(status: &Status, now: u64) -> String {
         let grace = deadline.at.saturating_sub(deadline.grace_seconds);
         text += &format!(
             "deadline  {}, {}\norigin    {}{confirmed}\ngrace     no new work from {} on, {}\naction    {action}\n",
-            report::instant(deadline.at),
+            clock::for_people(deadline.at),
             clock::relative(deadline.at, now),
             deadline.origin,
-            report::instant(grace),
+            clock::for_people(grace),
             clock::relative(grace, now),
         );
     }
@@ -160,7 +160,7 @@ pub fn deadline_lines(status: &Status, now: u64) -> String {
 }
 
 /// The verdicts as a table.
-pub fn verdicts(verdicts: &[status::Verdict]) -> String {
+pub(crate) fn verdicts(verdicts: &[status::Verdict]) -> String {
     let rows = verdicts.iter().map(|verdict| {
         [
             verdict.spec.clone(),
@@ -194,8 +194,8 @@ grace     no new work from {} on, in 5 h 2 min
 action    poweroff: this VM is ended from inside
 ignored   vmstage_deadline in the openstack metadata: \"soon\" is not a time
 ",
-            report::instant(example::DEADLINE),
-            report::instant(example::DEADLINE - 600),
+            clock::for_people(example::DEADLINE),
+            clock::for_people(example::DEADLINE - 600),
         );
         assert_eq!(deadline_lines(&status, now), expected);
     }

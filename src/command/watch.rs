@@ -12,35 +12,36 @@ use log::{info, warn};
 use nix::unistd::geteuid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::config::Config;
+use super::configuration;
 use crate::failure::Failure;
-use crate::host::locks;
+use crate::host::{Host, locks};
+use crate::logging::{self, Notices};
 use crate::report::{self, systemd};
-use crate::watch::{Moment, Watch};
-use crate::{host, logging};
+use crate::watch::Watch;
 
 /// How often the clocks and the signals are looked at.
 const TICK: Duration = Duration::from_secs(1);
 
 /// Follows the deadline until SIGTERM, or until the machine is off.
-pub fn run(config_file: Option<&Path>) -> Result<u8, Failure> {
-    let mut config = Config::load(config_file).map_err(Failure::Config)?;
+pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
+    let mut config = configuration::load(host, config_file).map_err(Failure::Config)?;
     if !geteuid().is_root() {
         return Err(Failure::Other(anyhow!("watch must be run as root")));
     }
     if config.report.syslog {
-        logging::connect();
+        logging::connect(host.path(logging::SOCKET));
     }
-    let _alone = be_the_only_one()?;
+    let notices = Notices::default();
+    let _alone = be_the_only_one(host)?;
     let stop = flag(&[SIGTERM, SIGINT])?;
     let reload = flag(&[SIGHUP])?;
-    report::note("the service manager", systemd::watching());
+    report::note(&notices, "the service manager", systemd::watching());
     let mut carried = None;
     loop {
-        let mut watch = Watch::start(&config, Moment::read());
+        let mut watch = Watch::start(host, &notices, &config, host.now());
         watch.carry_on(carried.take());
         while !stop.load(Ordering::Relaxed) && !reload.load(Ordering::Relaxed) {
-            watch.tick(Moment::read());
+            watch.tick(host.now());
             sleep(TICK);
         }
         if stop.load(Ordering::Relaxed) {
@@ -49,7 +50,7 @@ pub fn run(config_file: Option<&Path>) -> Result<u8, Failure> {
         }
         reload.store(false, Ordering::Relaxed);
         carried = Some(watch.hand_over());
-        match Config::load(config_file) {
+        match configuration::load(host, config_file) {
             Ok(read) => {
                 info!("the configuration was read again");
                 config = read;
@@ -61,8 +62,8 @@ pub fn run(config_file: Option<&Path>) -> Result<u8, Failure> {
 
 /// Two would ask twice as often, and both end the machine. Where there is no place for
 /// the lock, nothing is lost by not holding it.
-fn be_the_only_one() -> Result<Option<File>, Failure> {
-    let path = host::runtime_directory().join("watch.lock");
+fn be_the_only_one(host: &Host) -> Result<Option<File>, Failure> {
+    let path = host.runtime_directory().join("watch.lock");
     match locks::lock_file(&path) {
         Ok(lock) if lock.try_lock().is_err() => Err(Failure::Other(anyhow!(
             "another vmstage watch is running and holds {}",

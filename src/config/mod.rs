@@ -6,18 +6,17 @@
 mod error;
 mod values;
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
+use serde::de::{self, Deserializer};
 
-pub use error::ConfigError;
+use crate::text;
+
+pub(crate) use error::ConfigError;
 pub use values::*;
-use values::{command, distinct_directories, duration, durations, mount_options, specs};
-
-/// Where `vmstage` looks when no `--config` is given.
-pub const DEFAULT_PATH: &str = "/etc/vmstage.toml";
+use values::{command, duration, durations, mount_options, specs};
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -25,10 +24,10 @@ pub struct Config {
     pub staging: Staging,
     #[serde(rename = "directory", deserialize_with = "distinct_directories")]
     pub directories: Vec<Directory>,
-    pub metadata: Metadata,
-    pub deadline: Deadline,
-    pub report: Report,
-    pub callback: Callback,
+    pub(crate) metadata: Metadata,
+    pub(crate) deadline: Deadline,
+    pub(crate) report: Report,
+    pub(crate) callback: Callback,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -37,16 +36,20 @@ pub struct Staging {
     pub mount_point: MountPoint,
     /// Where to look, in this order.
     #[serde(deserialize_with = "specs")]
-    pub devices: Vec<Spec>,
+    pub(crate) devices: Vec<Spec>,
     /// Options as `mount -o` takes them, one each.
     #[serde(deserialize_with = "mount_options")]
-    pub options: Vec<String>,
+    pub(crate) options: Vec<String>,
     /// How long to wait for a disk that is not there yet.
     #[serde(deserialize_with = "duration")]
-    pub wait: Duration,
-    pub format: Format,
+    pub(crate) wait: Duration,
+    /// For reading all disks together; and how long a disk may stand still while it is
+    /// mounted or a file system is made on it.
+    #[serde(deserialize_with = "duration")]
+    pub(crate) device_timeout: Duration,
+    pub(crate) format: Format,
     /// What `format = "blank"` makes.
-    pub filesystem: Filesystem,
+    pub(crate) filesystem: Filesystem,
 }
 
 /// One directory on the scratch disk.
@@ -56,87 +59,87 @@ pub struct Directory {
     pub path: RelativePath,
     /// A name or a number; root if not given.
     #[serde(default)]
-    pub owner: Option<Account>,
+    pub(crate) owner: Option<Account>,
     /// A name or a number; the group root if not given.
     #[serde(default)]
-    pub group: Option<Account>,
+    pub(crate) group: Option<Account>,
     #[serde(default)]
     pub mode: Mode,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Metadata {
-    pub sources: Vec<Source>,
+pub(crate) struct Metadata {
+    pub(crate) sources: Vec<Source>,
     /// The metadata service's base URL, for `openstack` and `ec2`.
-    pub url: HttpUrl,
+    pub(crate) url: HttpUrl,
     /// For one request: connecting, headers and body together.
     #[serde(deserialize_with = "duration")]
-    pub request_timeout: Duration,
+    pub(crate) request_timeout: Duration,
     /// For all that `boot` asks.
     #[serde(deserialize_with = "duration")]
-    pub timeout: Duration,
+    pub(crate) timeout: Duration,
     /// Machine Features, where the environment and the instance's `meta` name none.
-    pub machinefeatures: Option<FeaturesLocation>,
+    pub(crate) machinefeatures: Option<FeaturesLocation>,
     /// Job Features, likewise.
-    pub jobfeatures: Option<FeaturesLocation>,
+    pub(crate) jobfeatures: Option<FeaturesLocation>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Deadline {
+pub(crate) struct Deadline {
     /// The image's own limit, from the instance's first boot; zero is none.
     #[serde(deserialize_with = "duration")]
-    pub max_lifetime: Duration,
+    pub(crate) max_lifetime: Duration,
     /// The time before the deadline in which no new work should start.
     #[serde(deserialize_with = "duration")]
-    pub grace: Duration,
+    pub(crate) grace: Duration,
     /// How long before the deadline logged-in users are warned.
     #[serde(deserialize_with = "durations")]
-    pub warn: Vec<Duration>,
+    pub(crate) warn: Vec<Duration>,
     /// A command, as words, that is run once when grace begins; empty is none.
     #[serde(deserialize_with = "command")]
-    pub drain: Vec<String>,
+    pub(crate) drain: Vec<String>,
     /// How long `drain` may run.
     #[serde(deserialize_with = "duration")]
-    pub drain_timeout: Duration,
-    pub action: Action,
+    pub(crate) drain_timeout: Duration,
+    pub(crate) action: Action,
     /// A VM is never drained or ended before `watch` has seen its clock run on by itself
     /// for so long: it may not be set yet.
     #[serde(deserialize_with = "duration")]
-    pub min_uptime: Duration,
+    pub(crate) min_uptime: Duration,
 }
 
 /// Which consumers are told. The status file always is.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Report {
-    pub console: bool,
-    pub syslog: bool,
+pub(crate) struct Report {
+    pub(crate) console: bool,
+    pub(crate) syslog: bool,
     /// `STATUS=` for the service manager, which is told of readiness in any case.
-    pub systemd: bool,
+    pub(crate) systemd: bool,
     /// `/etc/machinefeatures` and `/etc/jobfeatures`.
-    pub machine_features: bool,
+    pub(crate) machine_features: bool,
     /// The drop-in in `/etc/condor/config.d`.
-    pub condor: bool,
+    pub(crate) condor: bool,
     /// The message of the day.
-    pub motd: bool,
+    pub(crate) motd: bool,
     /// Warnings on the terminals of logged-in users.
-    pub terminals: bool,
+    pub(crate) terminals: bool,
     /// The file for node_exporter's textfile collector.
-    pub textfile: bool,
-    pub textfile_directory: PathBuf,
+    pub(crate) textfile: bool,
+    pub(crate) textfile_directory: PathBuf,
 }
 
 /// Somebody who wants to be told over the network that the VM is ready.
 #[derive(Debug, Clone, PartialEq, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Callback {
+pub(crate) struct Callback {
     /// Nobody is told while this is not given.
-    pub url: Option<HttpUrl>,
-    pub format: CallbackFormat,
+    pub(crate) url: Option<HttpUrl>,
+    pub(crate) format: CallbackFormat,
     /// Sent as `X-Auth-Token` where given, as a Heat wait condition wants it.
-    pub token: Option<Secret>,
+    pub(crate) token: Option<Secret>,
 }
 
 impl Default for Config {
@@ -178,6 +181,7 @@ impl Default for Staging {
             ],
             options: vec!["nosuid".into(), "nodev".into()],
             wait: Duration::from_secs(5),
+            device_timeout: Duration::from_secs(10),
             format: Format::Never,
             filesystem: Filesystem::Ext4,
         }
@@ -233,7 +237,7 @@ impl Default for Report {
 impl Config {
     /// What holds while the file is wrong: nobody is told by files that it may have
     /// turned off.
-    pub fn without_consumers() -> Config {
+    pub(crate) fn without_consumers() -> Config {
         Config {
             report: Report {
                 machine_features: false,
@@ -247,31 +251,16 @@ impl Config {
         }
     }
 
-    /// Reads `path`, or [`DEFAULT_PATH`] where none is given. Only the latter may be
-    /// missing: then the defaults hold.
-    pub fn load(path: Option<&Path>) -> Result<Config, ConfigError> {
-        let file = path.unwrap_or(Path::new(DEFAULT_PATH));
-        match std::fs::read(file) {
-            Ok(bytes) => {
-                let text = String::from_utf8(bytes).map_err(|e| {
-                    let line = line_of(e.as_bytes(), e.utf8_error().valid_up_to());
-                    ConfigError::new(format!("{}, line {line}: not UTF-8", file.display()))
-                })?;
-                Config::parse(&text)
-                    .map_err(|wrong| ConfigError::new(format!("{}, {wrong}", file.display())))
-            }
-            // A link to nowhere was meant to lead somewhere.
-            Err(e) if e.kind() == ErrorKind::NotFound && path.is_none() && !file.is_symlink() => {
-                Ok(Config::default())
-            }
-            Err(e) => Err(ConfigError {
-                text: format!("cannot read {}: {e}", file.display()),
-                permission: e.kind() == ErrorKind::PermissionDenied,
-            }),
-        }
+    /// Reads the content of a configuration file. The error names line and key.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Config, ConfigError> {
+        let text = std::str::from_utf8(bytes).map_err(|e| {
+            let line = line_of(bytes, e.valid_up_to());
+            ConfigError::new(format!("line {line}: not UTF-8"))
+        })?;
+        Config::parse(text)
     }
 
-    /// Reads the text of a configuration file. The error names line and key.
+    /// Likewise, its text.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
         // A byte order mark, as Windows editors leave it, is not worth a refusal.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
@@ -288,11 +277,29 @@ impl Config {
                 None => (said.as_str(), key_on_line(text, line).unwrap_or_default()),
             };
             let colon = if key.is_empty() { "" } else { ": " };
-            let message = one_line(message);
+            let message = text::one_line(message.trim());
             let advice = advice(&message);
             ConfigError::new(format!("line {line}: {key}{colon}{message}{advice}"))
         })
     }
+}
+
+fn distinct_directories<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Directory>, D::Error> {
+    let directories = Vec::<Directory>::deserialize(deserializer)?;
+    for (index, directory) in directories.iter().enumerate() {
+        if directories[..index]
+            .iter()
+            .any(|d| d.path == directory.path)
+        {
+            return Err(de::Error::custom(format!(
+                "the directory {:?} is given twice",
+                directory.path.as_path()
+            )));
+        }
+    }
+    Ok(directories)
 }
 
 /// The key of a line that is no TOML. Its value is not told: it may be a secret.
@@ -323,12 +330,10 @@ fn line_of(text: &[u8], offset: usize) -> usize {
         .count()
 }
 
-fn one_line(message: &str) -> String {
-    message.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -512,12 +517,5 @@ mod tests {
     fn a_secret_is_not_printed() {
         let config = Config::parse("[callback]\ntoken = \"hunter2\"").unwrap();
         assert!(!format!("{config:?}").contains("hunter2"));
-    }
-
-    #[test]
-    fn only_the_default_file_may_be_missing() {
-        let missing = Path::new("/nonexistent/vmstage.toml");
-        let error = Config::load(Some(missing)).unwrap_err().to_string();
-        assert!(error.contains("/nonexistent/vmstage.toml"), "{error}");
     }
 }

@@ -7,13 +7,12 @@ use std::time::Duration;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
-use super::Directory;
 use crate::url::shown;
 
 /// One entry of the list of where to look.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub enum Spec {
+pub(crate) enum Spec {
     /// `LABEL=…`: whatever device holds a file system with this label.
     Label(String),
     /// A path under `/dev`.
@@ -74,7 +73,7 @@ impl MountPoint {
     }
 
     /// Whether a path is that of a directory of the system's own.
-    pub fn is_of_the_system(path: &Path) -> bool {
+    pub(crate) fn is_of_the_system(path: &Path) -> bool {
         SYSTEM_DIRECTORIES.iter().any(|own| path == Path::new(own))
     }
 }
@@ -139,7 +138,7 @@ impl TryFrom<String> for RelativePath {
 /// A user or a group, by name or by number.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub enum Account {
+pub(crate) enum Account {
     Name(String),
     Number(u32),
 }
@@ -211,7 +210,7 @@ impl fmt::Display for Mode {
 /// Whether a disk may be formatted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Format {
+pub(crate) enum Format {
     Never,
     /// A disk that is provably blank.
     Blank,
@@ -219,7 +218,7 @@ pub enum Format {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Filesystem {
+pub(crate) enum Filesystem {
     Ext2,
     Ext3,
     Ext4,
@@ -260,7 +259,7 @@ impl fmt::Display for Source {
 /// What happens at the deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Action {
+pub(crate) enum Action {
     /// It is said, and nothing is done.
     Report,
     Poweroff,
@@ -268,7 +267,7 @@ pub enum Action {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum CallbackFormat {
+pub(crate) enum CallbackFormat {
     /// The form fields of cloud-init's `phone_home` module.
     #[default]
     PhoneHome,
@@ -283,11 +282,11 @@ pub struct HttpUrl(pub(super) String);
 
 impl HttpUrl {
     /// Without a trailing slash, so that a path can be put behind it.
-    pub fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         self.0.trim_end_matches('/')
     }
 
-    pub fn as_written(&self) -> &str {
+    pub(crate) fn as_written(&self) -> &str {
         &self.0
     }
 }
@@ -334,7 +333,7 @@ impl TryFrom<String> for FeaturesLocation {
 /// A text that is never printed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "toml::Value")]
-pub struct Secret(String);
+pub(crate) struct Secret(String);
 
 impl TryFrom<toml::Value> for Secret {
     type Error = String;
@@ -352,7 +351,7 @@ impl TryFrom<toml::Value> for Secret {
 }
 
 impl Secret {
-    pub fn expose(&self) -> &str {
+    pub(crate) fn expose(&self) -> &str {
         &self.0
     }
 }
@@ -377,7 +376,7 @@ pub(super) fn durations<'de, D: Deserializer<'de>>(
 }
 
 /// A duration as people write it: `5s`, `10m`, `36h`, `1h 30m`.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = |why: String| {
         format!("{text:?} is not a duration such as \"90s\", \"10m\" or \"36h\": {why}")
     };
@@ -445,22 +444,4 @@ pub(super) fn command<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<
         ))),
         _ => Ok(words),
     }
-}
-
-pub(super) fn distinct_directories<'de, D: Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Vec<Directory>, D::Error> {
-    let directories = Vec::<Directory>::deserialize(deserializer)?;
-    for (index, directory) in directories.iter().enumerate() {
-        if directories[..index]
-            .iter()
-            .any(|d| d.path == directory.path)
-        {
-            return Err(de::Error::custom(format!(
-                "the directory {:?} is given twice",
-                directory.path.as_path()
-            )));
-        }
-    }
-    Ok(directories)
 }

@@ -27,38 +27,32 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, UNIX_EPOCH};
 
+use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use crate::clock;
-use crate::host::{self, atomic_file};
+use crate::clock::{self, Now};
+use crate::host::regular_file::{self, MIB};
+use crate::host::this_boot::ThisBoot;
+use crate::host::{Host, atomic_file};
 
 /// Where it is kept. It has to survive reboots.
-pub const DIRECTORY: &str = "/var/lib/vmstage";
+const DIRECTORY: &str = "/var/lib/vmstage";
 
 /// For so long after booting a step of the clock is taken for a correction.
-pub const SETTLING: Duration = Duration::from_secs(15 * 60);
+pub(crate) const SETTLING: Duration = Duration::from_secs(15 * 60);
 
 /// Two readings of one clock that differ by no more than this are the same.
 const SLACK: u64 = 60;
 
 #[derive(Debug, Clone, PartialEq)]
-pub struct Lease {
+pub(crate) struct Lease {
     /// Unix seconds.
-    pub first_boot: u64,
-    pub warnings: Vec<String>,
-}
-
-/// What the machine says about the present.
-#[derive(Debug, Clone)]
-pub struct Now {
-    /// Unix seconds.
-    pub unix: u64,
-    pub uptime: Duration,
-    pub boot_id: String,
+    pub(crate) first_boot: u64,
+    pub(crate) warnings: Vec<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -100,46 +94,34 @@ struct Settled {
 /// The ids that were given in one boot.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 struct Names {
-    boot_id: String,
     ids: BTreeSet<String>,
-}
-
-impl Now {
-    pub fn read() -> anyhow::Result<Now> {
-        Ok(Now {
-            unix: clock::now(),
-            uptime: clock::uptime(),
-            boot_id: host::boot_id()?,
-        })
-    }
-
-    fn booted_at(&self) -> u64 {
-        self.unix.saturating_sub(self.uptime.as_secs())
-    }
 }
 
 /// Looks up the first boot of the instance that has these ids, and records it where
 /// that is new.
-pub fn take(directory: &Path, ids: &[&str], now: &Now) -> Lease {
+pub(crate) fn take(host: &Host, ids: &[&str], now: Now) -> Lease {
+    let directory = &host.path(DIRECTORY);
+    let boot_id = &host.boot_id().unwrap_or_default();
     let mut state = State {
-        directory,
+        present: Present { boot_id, now },
+        names: ThisBoot::at(host, directory.join(NAMES)),
         warnings: Vec::new(),
     };
-    let names = state.names(ids, now);
+    let names = state.names(ids);
     if names.is_empty() {
         state.warn("no source gave an instance id; lifetimes count from this boot".into());
     }
-    let (mut settled, mut missing) = state.settle(places(directory, &names), now);
+    let (mut settled, mut missing) = state.settle(places(directory, &names));
     if settled.is_empty() {
         // What counted while nobody had said who this is.
-        let nobody = state.settle(vec![Place::of_its_own(directory.join(ANONYMOUS))], now);
+        let nobody = state.settle(vec![Place::of_its_own(directory.join(ANONYMOUS))]);
         settled = nobody.0;
         if names.is_empty() {
             missing = nobody.1;
         }
     }
     let earliest = settled.into_iter().min_by_key(|settled| settled.first_boot);
-    let first = earliest.unwrap_or_else(|| settle(Found::Nothing, now));
+    let first = earliest.unwrap_or_else(|| settle(Found::Nothing, &state.present));
     if let Some(record) = &first.record {
         for place in &missing {
             state.write(&place.file, &place.claimed(record.clone()));
@@ -190,9 +172,26 @@ impl Place {
     }
 }
 
+/// Which boot this is, and what time it is.
+struct Present<'a> {
+    boot_id: &'a str,
+    now: Now,
+}
+
+impl Present<'_> {
+    fn booted_at(&self) -> u64 {
+        self.now.wall.saturating_sub(self.now.uptime.as_secs())
+    }
+
+    fn has_made(&self, record: &Record) -> bool {
+        record.boot_id.as_deref() == Some(self.boot_id)
+    }
+}
+
 /// Where records are, and what was odd about them.
 struct State<'a> {
-    directory: &'a Path,
+    present: Present<'a>,
+    names: ThisBoot<Names>,
     warnings: Vec<String>,
 }
 
@@ -204,14 +203,10 @@ impl State<'_> {
     }
 
     /// Of this boot, these and those given earlier.
-    fn names(&mut self, ids: &[&str], now: &Now) -> BTreeSet<String> {
-        let file = self.directory.join(NAMES);
-        let kept: Option<Names> = fs::read(&file)
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok())
-            .filter(|kept: &Names| kept.boot_id == now.boot_id);
+    fn names(&mut self, ids: &[&str]) -> BTreeSet<String> {
+        atomic_file::sweep(self.names.path());
+        let kept = self.names.read().ok().flatten();
         let mut names = kept.clone().unwrap_or_default();
-        names.boot_id.clone_from(&now.boot_id);
         for id in ids {
             match usable_id(id) {
                 Ok(id) if names.ids.len() < MOST_NAMES => drop(names.ids.insert(id.into())),
@@ -221,17 +216,20 @@ impl State<'_> {
             }
         }
         if !names.ids.is_empty() && kept.as_ref() != Some(&names) {
-            self.write(&file, &names);
+            let written = self.names.text(&names);
+            let file = self.names.path().to_path_buf();
+            self.see(&file, written.and_then(|text| Ok(write(&file, &text)?)));
         }
         names.ids
     }
 
     /// What each record comes to, and which ones there are not.
-    fn settle(&mut self, places: Vec<Place>, now: &Now) -> (Vec<Settled>, Vec<Place>) {
+    fn settle(&mut self, places: Vec<Place>) -> (Vec<Settled>, Vec<Place>) {
         let (mut all, mut missing) = (Vec::new(), Vec::new());
         for place in places {
             let file = &place.file;
-            match find(file).map(|found| of_this_boot_only(found, file, now)) {
+            atomic_file::sweep(file);
+            match find(file).map(|found| of_this_boot_only(found, file, &self.present)) {
                 Ok(Found::Nothing) => missing.push(place),
                 Ok(Found::Record(record)) if place.is_another_ones(&record) => {
                     self.warn(format!(
@@ -241,7 +239,7 @@ impl State<'_> {
                     missing.push(place);
                 }
                 Ok(found) => {
-                    let mut settled = settle(found.clone(), now);
+                    let mut settled = settle(found.clone(), &self.present);
                     settled.record = settled.record.map(|record| place.claimed(record));
                     match &settled.record {
                         Some(record) if found != Found::Record(record.clone()) => {
@@ -261,10 +259,19 @@ impl State<'_> {
         (all, missing)
     }
 
-    fn write(&mut self, file: &Path, content: &impl Serialize) {
-        if let Err(e) = write(file, content) {
+    fn write(&mut self, file: &Path, record: &Record) {
+        let text = serde_json::to_vec(record).map_err(anyhow::Error::from);
+        let written = text.and_then(|mut text| {
+            text.push(b'\n');
+            Ok(write(file, &text)?)
+        });
+        self.see(file, written);
+    }
+
+    fn see(&mut self, file: &Path, written: Result<()>) {
+        if let Err(e) = written {
             self.warn(format!(
-                "cannot write {}: {e}; after a reboot lifetimes may count anew",
+                "cannot write {}: {e:#}; after a reboot lifetimes may count anew",
                 file.display()
             ));
         }
@@ -299,18 +306,16 @@ fn file_name(usable_id: &str) -> String {
 }
 
 /// Of the record without a name nothing but this boot's own counts.
-fn of_this_boot_only(found: Found, file: &Path, now: &Now) -> Found {
+fn of_this_boot_only(found: Found, file: &Path, present: &Present) -> Found {
     match found {
-        Found::Record(record) if record.boot_id.as_ref() == Some(&now.boot_id) => {
-            Found::Record(record)
-        }
+        Found::Record(record) if present.has_made(&record) => Found::Record(record),
         _ if file.ends_with(ANONYMOUS) => Found::Nothing,
         found => found,
     }
 }
 
-fn settle(found: Found, now: &Now) -> Settled {
-    let booted_at = now.booted_at();
+fn settle(found: Found, present: &Present) -> Settled {
+    let booted_at = present.booted_at();
     let this_boot = |warning: Option<String>| Settled {
         first_boot: booted_at,
         record: None,
@@ -320,12 +325,12 @@ fn settle(found: Found, now: &Now) -> Settled {
         first_boot: booted_at,
         record: Some(Record {
             first_boot: booted_at,
-            boot_id: Some(now.boot_id.clone()),
+            boot_id: Some(present.boot_id.into()),
             uuid: None,
         }),
         warning,
     };
-    if now.unix < clock::EARLIEST {
+    if present.now.wall < clock::EARLIEST {
         return this_boot(Some(
             "the clock is not set yet; lifetimes count from this boot".into(),
         ));
@@ -350,8 +355,8 @@ fn settle(found: Found, now: &Now) -> Settled {
         )),
         Found::Record(record) => {
             let differs = record.first_boot.abs_diff(booted_at) > SLACK;
-            let made_in_this_boot = record.boot_id.as_ref() == Some(&now.boot_id);
-            if differs && made_in_this_boot && now.uptime < SETTLING {
+            let is_settling = present.now.uptime < SETTLING;
+            if differs && present.has_made(&record) && is_settling {
                 recorded_now(Some(format!(
                     "the clock was set after the first boot was recorded; lifetimes count from {}",
                     clock::utc(booted_at)
@@ -373,10 +378,12 @@ fn settle(found: Found, now: &Now) -> Settled {
     }
 }
 
-fn find(file: &Path) -> std::io::Result<Found> {
-    let text = match fs::read(file) {
+fn find(file: &Path) -> io::Result<Found> {
+    let text = match regular_file::read(file, MIB) {
         Ok(text) => text,
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        // It is none of ours.
+        Err(e) if e.kind() == ErrorKind::FileTooLarge => Vec::new(),
         Err(e) => return Err(e),
     };
     let plausible = clock::EARLIEST..=clock::LATEST;
@@ -390,51 +397,59 @@ fn find(file: &Path) -> std::io::Result<Found> {
     }
 }
 
-fn write(file: &Path, content: &impl Serialize) -> std::io::Result<()> {
+fn write(file: &Path, text: &[u8]) -> io::Result<()> {
     if let Some(directory) = file.parent() {
         fs::create_dir_all(directory)?;
     }
-    let mut text = serde_json::to_vec(content)?;
-    text.push(b'\n');
-    atomic_file::replace(file, &text, 0o644)
+    atomic_file::replace(file, text, 0o644)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::tree::Tree;
 
     /// A boot at this second, this long ago.
-    fn boot(id: &str, booted_at: u64, uptime: u64) -> Now {
-        Now {
-            unix: booted_at + uptime,
-            uptime: Duration::from_secs(uptime),
-            boot_id: id.into(),
+    fn boot(id: &str, booted_at: u64, uptime: u64) -> Present<'_> {
+        Present {
+            boot_id: id,
+            now: Now {
+                wall: booted_at + uptime,
+                uptime: Duration::from_secs(uptime),
+            },
         }
     }
 
     const MONDAY: u64 = 1_795_000_000;
     const HOUR: u64 = 3600;
 
-    struct Scratch(PathBuf);
+    /// A machine that has no record yet.
+    struct Scratch(Tree);
 
     impl Scratch {
-        fn new(name: &str) -> Scratch {
-            let name = format!("vmstage-lease-{}-{name}", std::process::id());
-            Scratch(std::env::temp_dir().join(name))
+        fn new() -> Scratch {
+            Scratch(Tree::new(&[
+                ("var/lib/", ""),
+                ("proc/sys/kernel/random/", ""),
+            ]))
         }
 
-        fn take(&self, id: Option<&str>, now: &Now) -> Lease {
-            take(&self.0, id.as_slice(), now)
+        fn take(&self, id: Option<&str>, present: &Present) -> Lease {
+            self.take_all(id.as_slice(), present)
+        }
+
+        fn take_all(&self, ids: &[&str], present: &Present) -> Lease {
+            let boot_id = self.0.root().join("proc/sys/kernel/random/boot_id");
+            fs::write(boot_id, present.boot_id).unwrap();
+            take(&self.0.host(), ids, present.now)
+        }
+
+        fn directory(&self) -> PathBuf {
+            self.0.host().path(DIRECTORY)
         }
 
         fn file(&self, instance: &str) -> PathBuf {
-            self.0.join(file_name(instance))
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
+            self.directory().join(file_name(instance))
         }
     }
 
@@ -451,7 +466,7 @@ mod tests {
 
     #[test]
     fn a_reboot_does_not_renew_a_lease() {
-        let state = Scratch::new("reboot");
+        let state = Scratch::new();
         assert_eq!(
             state.take(Some("a"), &boot("1", MONDAY, 30)),
             silent(MONDAY)
@@ -462,7 +477,7 @@ mod tests {
 
     #[test]
     fn a_new_instance_id_starts_anew_and_the_old_one_is_not_forgotten() {
-        let state = Scratch::new("new-id");
+        let state = Scratch::new();
         state.take(Some("a"), &boot("1", MONDAY, 30));
         let launched_again = boot("2", MONDAY + 5 * HOUR, 30);
         assert_eq!(
@@ -475,7 +490,7 @@ mod tests {
 
     #[test]
     fn another_source_with_another_id_does_not_renew_a_lease() {
-        let state = Scratch::new("names");
+        let state = Scratch::new();
         state.take(Some("uuid"), &boot("1", MONDAY, 30));
         let second = boot("2", MONDAY + 5 * HOUR, 30);
         assert_eq!(state.take(Some("uuid"), &second), silent(MONDAY));
@@ -487,23 +502,23 @@ mod tests {
         assert_eq!(state.take(Some("i-1"), &third), silent(MONDAY));
         // Saved and launched again, it has two new ones.
         let launched_again = boot("4", MONDAY + 12 * HOUR, 30);
-        let lease = take(&state.0, &["i-2", "uuid-2"], &launched_again);
+        let lease = state.take_all(&["i-2", "uuid-2"], &launched_again);
         assert_eq!(lease, silent(MONDAY + 12 * HOUR));
     }
 
     /// Five hours after the old one was first booted, its image is launched with a state
     /// that holds its records, and gets the same EC2 id.
-    fn launched_again(name: &str) -> (Scratch, Now) {
-        let state = Scratch::new(name);
-        let old = take(&state.0, &["uuid-1", "i-5"], &boot("1", MONDAY, 30));
+    fn launched_again() -> (Scratch, Present<'static>) {
+        let state = Scratch::new();
+        let old = state.take_all(&["uuid-1", "i-5"], &boot("1", MONDAY, 30));
         assert_eq!(old, silent(MONDAY));
         (state, boot("2", MONDAY + 5 * HOUR, 30))
     }
 
     #[test]
     fn an_ec2_id_that_comes_again_with_another_uuid_inherits_no_lease() {
-        let (state, now) = launched_again("comes-again");
-        let lease = take(&state.0, &["uuid-2", "i-5"], &now);
+        let (state, now) = launched_again();
+        let lease = state.take_all(&["uuid-2", "i-5"], &now);
         assert_eq!(lease.first_boot, MONDAY + 5 * HOUR);
         assert!(said(&lease, "another instance's"), "{lease:?}");
         // OpenStack falls silent: the record is its own now, in this boot and the next.
@@ -511,12 +526,13 @@ mod tests {
             assert_eq!(
                 state.take(Some("i-5"), &now),
                 silent(MONDAY + 5 * HOUR),
-                "{now:?}"
+                "in boot {}",
+                now.boot_id
             );
         }
         // And so it is where only one of the two answers, in whatever order.
         for (first, then) in [("i-5", "uuid-3"), ("uuid-3", "i-5")] {
-            let (state, now) = launched_again(&format!("{first}-first"));
+            let (state, now) = launched_again();
             state.take(Some(first), &now);
             let lease = state.take(Some(then), &now);
             assert_eq!(lease.first_boot, MONDAY + 5 * HOUR, "{first} first");
@@ -531,7 +547,7 @@ mod tests {
 
     #[test]
     fn an_ec2_id_that_was_known_before_the_uuid_is_claimed_by_it() {
-        let state = Scratch::new("claimed");
+        let state = Scratch::new();
         state.take(Some("i-5"), &boot("1", MONDAY, 30));
         state.take(Some("uuid-1"), &boot("1", MONDAY, 90));
         let second = boot("2", MONDAY + 5 * HOUR, 30);
@@ -539,27 +555,27 @@ mod tests {
         assert_eq!(state.take(Some("i-5"), &second), silent(MONDAY));
         assert_eq!(state.take(Some("uuid-1"), &second), silent(MONDAY));
         let launched_again = boot("3", MONDAY + 9 * HOUR, 30);
-        let lease = take(&state.0, &["i-5", "uuid-2"], &launched_again);
+        let lease = state.take_all(&["i-5", "uuid-2"], &launched_again);
         assert_eq!(lease.first_boot, MONDAY + 9 * HOUR);
     }
 
     #[test]
     fn a_record_under_an_ec2_id_that_does_not_say_whose_it_is_counts() {
-        let state = Scratch::new("unclaimed");
-        fs::create_dir_all(&state.0).unwrap();
+        let state = Scratch::new();
+        fs::create_dir_all(state.directory()).unwrap();
         let text = format!(r#"{{"first_boot": {MONDAY}, "boot_id": "1"}}"#);
         fs::write(state.file("i-5"), text).unwrap();
         let second = boot("2", MONDAY + 5 * HOUR, 30);
-        let lease = take(&state.0, &["i-5", "uuid-1"], &second);
+        let lease = state.take_all(&["i-5", "uuid-1"], &second);
         assert_eq!(lease, silent(MONDAY));
     }
 
     #[test]
     fn a_name_that_is_learnt_while_the_clock_is_wrong_is_known_when_it_is_right() {
-        let state = Scratch::new("names-unset");
+        let state = Scratch::new();
         state.take(Some("uuid"), &boot("1", MONDAY, 30));
         for unset in [boot("2", 0, 30), boot("2", MONDAY - 200 * 24 * HOUR, 60)] {
-            take(&state.0, &["uuid", "i-1"], &unset);
+            state.take_all(&["uuid", "i-1"], &unset);
         }
         let late = boot("2", MONDAY + 5 * HOUR, 2 * HOUR);
         assert_eq!(state.take(Some("i-1"), &late), silent(MONDAY));
@@ -567,7 +583,7 @@ mod tests {
 
     #[test]
     fn a_source_that_gives_another_id_each_time_neither_renews_nor_fills_the_disk() {
-        let state = Scratch::new("many");
+        let state = Scratch::new();
         for number in 0..100 {
             let now = boot("1", MONDAY, 30 + 60 * number);
             assert_eq!(
@@ -575,12 +591,15 @@ mod tests {
                 silent(MONDAY)
             );
         }
-        assert_eq!(fs::read_dir(&state.0).unwrap().count(), MOST_NAMES + 1);
+        assert_eq!(
+            fs::read_dir(state.directory()).unwrap().count(),
+            MOST_NAMES + 1
+        );
     }
 
     #[test]
     fn the_id_may_become_known_late_and_the_boot_still_counts() {
-        let state = Scratch::new("late");
+        let state = Scratch::new();
         let lease = state.take(None, &boot("1", MONDAY, 30));
         assert_eq!(lease.first_boot, MONDAY);
         assert!(said(&lease, "no source gave an instance id"));
@@ -592,7 +611,7 @@ mod tests {
 
     #[test]
     fn without_an_id_each_boot_counts_for_itself() {
-        let state = Scratch::new("anonymous");
+        let state = Scratch::new();
         assert_eq!(state.take(None, &boot("1", MONDAY, 30)).first_boot, MONDAY);
         // Rounding does not make the deadline move by a second now and then.
         assert_eq!(
@@ -605,7 +624,7 @@ mod tests {
 
     #[test]
     fn an_id_that_is_no_file_name_is_refused_and_said() {
-        let state = Scratch::new("bad-id");
+        let state = Scratch::new();
         for id in [
             "",
             "../../etc/passwd",
@@ -619,7 +638,7 @@ mod tests {
             assert_eq!(lease.first_boot, MONDAY);
             assert!(said(&lease, "is not an instance id"), "{id:?}: {lease:?}");
         }
-        let names: Vec<_> = fs::read_dir(&state.0).unwrap().flatten().collect();
+        let names: Vec<_> = fs::read_dir(state.directory()).unwrap().flatten().collect();
         assert_eq!(names.len(), 1, "{names:?}");
         for id in [
             "aaaaaaaa-0000-4000-8000-000000000001",
@@ -631,7 +650,7 @@ mod tests {
 
     #[test]
     fn while_the_clock_is_known_to_be_wrong_nothing_is_recorded() {
-        let state = Scratch::new("1970");
+        let state = Scratch::new();
         let unset = boot("1", 0, 30);
         let lease = state.take(Some("a"), &unset);
         assert_eq!(lease.first_boot, 0);
@@ -645,8 +664,21 @@ mod tests {
     }
 
     #[test]
+    fn what_a_killed_process_left_beside_a_record_goes() {
+        let state = Scratch::new();
+        state.take(Some("a"), &boot("1", MONDAY, 30));
+        let leftover = state.directory().join(".first-boot-a.json.new");
+        fs::write(&leftover, "{").unwrap();
+        assert_eq!(
+            state.take(Some("a"), &boot("1", MONDAY, 60)),
+            silent(MONDAY)
+        );
+        assert!(!leftover.exists());
+    }
+
+    #[test]
     fn a_recorded_lease_outlives_a_boot_whose_clock_is_not_set() {
-        let state = Scratch::new("unset-later");
+        let state = Scratch::new();
         state.take(Some("a"), &boot("1", MONDAY, 30));
         assert_eq!(state.take(Some("a"), &boot("2", 100, 30)).first_boot, 100);
         let set = boot("2", MONDAY + 5 * HOUR, 90);
@@ -655,7 +687,7 @@ mod tests {
 
     #[test]
     fn in_the_first_boot_the_record_follows_the_clock_until_it_has_settled() {
-        let state = Scratch::new("step");
+        let state = Scratch::new();
         let stale_rtc = MONDAY - 200 * 24 * HOUR;
         state.take(Some("a"), &boot("1", stale_rtc, 30));
         let lease = state.take(Some("a"), &boot("1", MONDAY, 90));
@@ -670,7 +702,7 @@ mod tests {
 
     #[test]
     fn a_suspended_vm_does_not_gain_the_days_it_slept() {
-        let state = Scratch::new("suspend");
+        let state = Scratch::new();
         state.take(Some("a"), &boot("1", MONDAY, 30));
         // The clock went on and the uptime did not: it seems to have booted later.
         let woken = boot("1", MONDAY + 72 * HOUR, 2 * HOUR);
@@ -679,7 +711,7 @@ mod tests {
 
     #[test]
     fn a_record_in_the_future_is_said_and_kept() {
-        let state = Scratch::new("future");
+        let state = Scratch::new();
         state.take(Some("a"), &boot("1", MONDAY + 1000 * HOUR, 30));
         let second = state.take(Some("a"), &boot("2", MONDAY, 30));
         assert_eq!(second.first_boot, MONDAY);
@@ -694,8 +726,8 @@ mod tests {
 
     #[test]
     fn a_damaged_record_counts_from_when_it_was_written() {
-        let state = Scratch::new("damaged");
-        fs::create_dir_all(&state.0).unwrap();
+        let state = Scratch::new();
+        fs::create_dir_all(state.directory()).unwrap();
         let file = state.file("a");
         for damage in [
             "",
@@ -730,12 +762,11 @@ mod tests {
 
     #[test]
     fn a_place_that_cannot_be_written_is_a_warning_and_this_boot_counts() {
-        let state = Scratch::new("unwritable");
+        let state = Scratch::new();
         // A file where the directory should be fails for root as well.
-        fs::write(&state.0, "").unwrap();
+        fs::write(state.directory(), "").unwrap();
         let lease = state.take(Some("a"), &boot("1", MONDAY, 30));
         assert_eq!(lease.first_boot, MONDAY);
         assert!(said(&lease, "Not a directory"), "{lease:?}");
-        fs::remove_file(&state.0).unwrap();
     }
 }

@@ -12,7 +12,7 @@ use crate::clock;
 use crate::config;
 
 /// One thing that limits how long this VM may live.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Limit {
     /// Who set it, as `vmstage_lifetime in the openstack metadata`.
     pub origin: String,
@@ -21,7 +21,7 @@ pub struct Limit {
     pub confirmed_at: Option<u64>,
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum When {
     /// Unix seconds.
     At(u64),
@@ -33,12 +33,12 @@ pub enum When {
 /// A limit that was given and cannot be used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IgnoredLimit {
-    pub origin: String,
+    pub(crate) origin: String,
     pub reason: String,
 }
 
 impl Limit {
-    pub fn is_usable(&self) -> bool {
+    pub(crate) fn is_usable(&self) -> bool {
         !matches!(self.when, When::Unusable(_))
     }
 }
@@ -110,7 +110,7 @@ pub(crate) fn whole_number(text: &str) -> Option<Result<u64, String>> {
 }
 
 /// The limits among an instance's `meta`, for clouds without Machine/Job Features.
-pub fn plain_keys(meta: &BTreeMap<String, String>, source: &str) -> Vec<Limit> {
+pub(crate) fn plain_keys(meta: &BTreeMap<String, String>, source: &str) -> Vec<Limit> {
     let limit = |key: &str, read: fn(&str) -> When| {
         meta.get(key).map(|value| Limit {
             origin: format!("{key} in the {source} metadata"),
@@ -126,7 +126,7 @@ pub fn plain_keys(meta: &BTreeMap<String, String>, source: &str) -> Vec<Limit> {
 }
 
 /// The image's own limit; None where the configuration sets none.
-pub fn own_limit(config: &config::Deadline) -> Option<Limit> {
+pub(crate) fn own_limit(config: &config::Deadline) -> Option<Limit> {
     (config.max_lifetime > Duration::ZERO).then(|| Limit {
         origin: "max_lifetime in the configuration".into(),
         when: When::AfterFirstBoot(config.max_lifetime),

@@ -1,18 +1,20 @@
 //! Which device is the scratch disk: a pure function of the specs and of what was
 //! observed.
 
-use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::observe::{Named, Observation, Observed};
+use serde::{Deserialize, Serialize};
+
+use super::observation::{Named, Observation, Observed};
+use super::reason::{Reason, Zero};
 use super::signature::Content;
 use crate::config::Spec;
 use crate::host::block_device::Number;
 
 /// A device that may be mounted as the scratch disk. Only [`choose`] makes one.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Accepted {
+pub(crate) struct Accepted {
     node: PathBuf,
     number: Number,
     size_bytes: u64,
@@ -22,23 +24,23 @@ pub struct Accepted {
     mounted_on: Vec<PathBuf>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FoundBy {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum FoundBy {
     Label,
     Name,
 }
 
 impl Accepted {
-    pub fn node(&self) -> &Path {
+    pub(crate) fn node(&self) -> &Path {
         &self.node
     }
 
-    pub fn number(&self) -> Number {
+    pub(crate) fn number(&self) -> Number {
         self.number
     }
 
     /// What was on it when it was accepted.
-    pub fn content(&self) -> Content {
+    pub(crate) fn content(&self) -> Content {
         Content::Filesystem {
             kind: self.filesystem.clone(),
             label: self.label.clone(),
@@ -46,20 +48,20 @@ impl Accepted {
     }
 
     /// libblkid's name for the file system.
-    pub fn filesystem(&self) -> &str {
+    pub(crate) fn filesystem(&self) -> &str {
         &self.filesystem
     }
 
-    pub fn label(&self) -> Option<&str> {
+    pub(crate) fn label(&self) -> Option<&str> {
         self.label.as_deref()
     }
 
-    pub fn found_by(&self) -> FoundBy {
+    pub(crate) fn found_by(&self) -> FoundBy {
         self.found_by
     }
 
     /// Where else it is mounted already.
-    pub fn mounted_on(&self) -> &[PathBuf] {
+    pub(crate) fn mounted_on(&self) -> &[PathBuf] {
         &self.mounted_on
     }
 }
@@ -67,70 +69,49 @@ impl Accepted {
 /// A disk with nothing on it that would be used if there were a file system on it.
 /// Only [`choose`] makes one, and only of a disk that was seen to be all zero.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Blank {
+pub(crate) struct Blank {
     node: PathBuf,
     number: Number,
 }
 
 impl Blank {
-    pub fn node(&self) -> &Path {
+    pub(crate) fn node(&self) -> &Path {
         &self.node
     }
 
-    pub fn number(&self) -> Number {
+    pub(crate) fn number(&self) -> Number {
         self.number
     }
 }
 
 /// What became of one device under one spec, or of a spec that led to no device.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Verdict {
-    pub spec: Spec,
+pub(crate) struct Verdict {
+    pub(crate) spec: Spec,
     /// The spec's own path where there is no device behind it.
-    pub device: Option<PathBuf>,
-    pub judgement: Judgement,
+    pub(crate) device: Option<PathBuf>,
+    pub(crate) judgement: Judgement,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Judgement {
+pub(crate) enum Judgement {
     Accepted(Accepted),
     Absent,
     Rejected(Reason),
 }
 
-/// Why a device is not the scratch disk.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Reason {
-    NotABlockDevice(&'static str),
-    Unreachable(String),
-    Unreadable(String),
-    RootDisk,
-    Blank(Option<Blank>),
-    Ambivalent(Vec<String>),
-    NotAFilesystem(String),
-    PartitionTable(String),
-    ConfigDrive,
-    ReadOnlyFilesystem(String),
-    ReadOnly,
-    Held(Vec<String>),
-    Mounted(Vec<PathBuf>),
-    Volume(String),
-    SameLabelAs(PathBuf),
-    NotMountable(String),
-    /// By the kernel's names for them.
-    HasPartitions(Vec<String>),
-}
-
 /// The verdicts in the order of the specs, and what a person should know of them.
 #[derive(Debug, Default)]
-pub struct Choice {
-    pub verdicts: Vec<Verdict>,
-    pub warnings: Vec<String>,
+pub(crate) struct Choice {
+    pub(crate) verdicts: Vec<Verdict>,
+    pub(crate) warnings: Vec<String>,
+    /// The first disk that only lacks a file system.
+    blank: Option<Blank>,
 }
 
 impl Choice {
     /// The accepted devices, in the order in which they are to be tried.
-    pub fn accepted(&self) -> impl Iterator<Item = &Accepted> {
+    pub(crate) fn accepted(&self) -> impl Iterator<Item = &Accepted> {
         self.verdicts
             .iter()
             .filter_map(|verdict| match &verdict.judgement {
@@ -140,12 +121,12 @@ impl Choice {
     }
 
     /// The one that is to be tried.
-    pub fn first_accepted(&self) -> Option<&Accepted> {
+    pub(crate) fn first_accepted(&self) -> Option<&Accepted> {
         self.accepted().next()
     }
 
     /// Rejects what could not be mounted, under every spec that led to it.
-    pub fn refuse(&mut self, refused: &Accepted, error: &str) {
+    pub(crate) fn refuse(&mut self, refused: &Accepted, error: &str) {
         for verdict in &mut self.verdicts {
             let is_it = |accepted: &Accepted| {
                 accepted.number == refused.number && accepted.content() == refused.content()
@@ -157,23 +138,18 @@ impl Choice {
     }
 
     /// The first disk that only lacks a file system.
-    pub fn blank(&self) -> Option<&Blank> {
-        self.verdicts
-            .iter()
-            .find_map(|verdict| match &verdict.judgement {
-                Judgement::Rejected(Reason::Blank(blank)) => blank.as_ref(),
-                _ => None,
-            })
+    pub(crate) fn blank(&self) -> Option<&Blank> {
+        self.blank.as_ref()
     }
 }
 
 /// Judges every device that a spec leads to.
-pub fn choose(specs: &[Spec], observed: &Observed) -> Choice {
+pub(crate) fn choose(specs: &[Spec], observed: &Observed) -> Choice {
     let mut choice = Choice::default();
     for spec in specs {
         let found = match spec {
             Spec::Label(label) => judge_label(label, observed, &mut choice.warnings),
-            Spec::Name(path) => vec![judge_name(path, observed)],
+            Spec::Name(path) => vec![judge_name(path, observed, &mut choice.blank)],
         };
         choice
             .verdicts
@@ -186,6 +162,11 @@ pub fn choose(specs: &[Spec], observed: &Observed) -> Choice {
     choice
         .warnings
         .extend(labels_unknown(specs, observed, &choice.verdicts));
+    // A disk that hangs may hang whatever else touches it: that is told in any case.
+    let silent = silent(observed);
+    choice
+        .warnings
+        .extend(silent.map(|(device, reason)| format!("{} {reason}", device.node.display())));
     choice
 }
 
@@ -212,6 +193,17 @@ fn labels_unknown(specs: &[Spec], observed: &Observed, verdicts: &[Verdict]) -> 
         .collect()
 }
 
+/// The devices that do not answer, with the reason that this is.
+fn silent(observed: &Observed) -> impl Iterator<Item = (&Observation, Reason)> {
+    observed
+        .devices
+        .iter()
+        .filter_map(|device| match device.content {
+            Content::NoAnswer { after } => Some((device, Reason::NoAnswer(after))),
+            _ => None,
+        })
+}
+
 type Judged = (Option<PathBuf>, Judgement);
 
 fn judge_label(label: &str, observed: &Observed, warnings: &mut Vec<String>) -> Vec<Judged> {
@@ -220,7 +212,13 @@ fn judge_label(label: &str, observed: &Observed, warnings: &mut Vec<String>) -> 
         .iter()
         .filter(|device| device.content.label() == Some(label))
         .collect();
-    if labelled.is_empty() {
+    // Nobody knows whether one of these has it.
+    let silent = silent(observed).map(|(device, reason)| {
+        let node = device.node.clone();
+        (Some(node), Judgement::Rejected(reason))
+    });
+    let silent: Vec<Judged> = silent.collect();
+    if labelled.is_empty() && silent.is_empty() {
         return vec![(None, Judgement::Absent)];
     }
     labelled.sort_by_key(|device| (is_volume(device), natural_order(&device.node)));
@@ -246,10 +244,11 @@ fn judge_label(label: &str, observed: &Observed, warnings: &mut Vec<String>) -> 
         };
         judged.push((Some(device.node.clone()), judgement));
     }
+    judged.extend(silent);
     judged
 }
 
-fn judge_name(path: &Path, observed: &Observed) -> Judged {
+fn judge_name(path: &Path, observed: &Observed, blank: &mut Option<Blank>) -> Judged {
     let device = Some(path.to_path_buf());
     let number = match observed.names.get(path) {
         None | Some(Named::Missing) => return (None, Judgement::Absent),
@@ -274,12 +273,15 @@ fn judge_name(path: &Path, observed: &Observed) -> Judged {
     // A name says less than a label does: that a device has it may be chance.
     let judgement = match refuse(found).or_else(|| refuse_for_a_name(found)) {
         Some(Reason::Blank(_)) if refuse_for_a_name(found).is_none() => {
-            // Not the path of the spec: where a link leads to may change.
-            let blank = found.is_zero.then(|| Blank {
+            if !found.is_zero {
+                return (device, Judgement::Rejected(Reason::Blank(Zero::NotSeen)));
+            }
+            // Use the resolved node: the link may change.
+            blank.get_or_insert_with(|| Blank {
                 node: found.node.clone(),
                 number: found.number,
             });
-            Judgement::Rejected(Reason::Blank(blank))
+            Judgement::Rejected(Reason::Blank(Zero::Seen))
         }
         Some(reason) => Judgement::Rejected(reason),
         None => accept(found, FoundBy::Name),
@@ -298,11 +300,12 @@ fn refuse(device: &Observation) -> Option<Reason> {
     }
     let filesystem = match &device.content {
         Content::Unreadable { error } => return Some(Reason::Unreadable(error.clone())),
+        Content::NoAnswer { after } => return Some(Reason::NoAnswer(*after)),
         Content::Nothing if device.read_only => return Some(Reason::ReadOnly),
         Content::Nothing if !device.partitions.is_empty() => {
             return Some(Reason::HasPartitions(device.partitions.clone()));
         }
-        Content::Nothing => return Some(Reason::Blank(None)),
+        Content::Nothing => return Some(Reason::Blank(Zero::NotSeen)),
         Content::Ambivalent { kinds } => return Some(Reason::Ambivalent(kinds.clone())),
         Content::Other { kind, .. } => return Some(Reason::NotAFilesystem(kind.clone())),
         Content::PartitionTable { kind } => return Some(Reason::PartitionTable(kind.clone())),
@@ -394,82 +397,6 @@ impl fmt::Display for Choice {
         self.warnings
             .iter()
             .try_for_each(|warning| write!(f, "; {warning}"))
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Reason::NotABlockDevice(kind) => write!(f, "is {kind}, not a block device"),
-            Reason::Unreachable(error) => write!(f, "cannot be looked at: {error}"),
-            Reason::Unreadable(error) => write!(f, "cannot be read: {error}"),
-            Reason::RootDisk => write!(f, "is the root disk or a part of it"),
-            Reason::Blank(Some(_)) => write!(f, "is blank"),
-            Reason::Blank(None) => write!(
-                f,
-                "has no signature: it is blank, or its superblock is damaged"
-            ),
-            Reason::Ambivalent(kinds) if kinds.is_empty() => {
-                write!(f, "has ambivalent signatures")
-            }
-            Reason::Ambivalent(kinds) => write!(
-                f,
-                "has ambivalent signatures ({}); if it is yours, remove the wrong one with wipefs",
-                kinds.join(", ")
-            ),
-            Reason::NotAFilesystem(kind) => write!(f, "holds {}", in_words(kind)),
-            Reason::PartitionTable(kind) => write!(
-                f,
-                "has a partition table ({kind}); if one of its partitions is meant, name that"
-            ),
-            Reason::ConfigDrive => write!(f, "is the config drive"),
-            Reason::ReadOnlyFilesystem(kind) => {
-                write!(f, "holds {kind}, which cannot be written to")
-            }
-            Reason::ReadOnly => write!(f, "is read-only"),
-            Reason::Held(holders) => write!(f, "is in use by {}", holders.join(", ")),
-            Reason::Mounted(points) => {
-                let points: BTreeSet<_> = points.iter().map(|p| p.display().to_string()).collect();
-                let points: Vec<_> = points.into_iter().collect();
-                write!(
-                    f,
-                    "is mounted on {} and has no label that was asked for",
-                    points.join(", ")
-                )
-            }
-            Reason::Volume(serial) => {
-                write!(
-                    f,
-                    "is a persistent volume (its serial number {serial} is a volume's UUID)"
-                )
-            }
-            Reason::NotMountable(error) => write!(f, "{error}"),
-            Reason::HasPartitions(names) => write!(
-                f,
-                "has no signature, but the kernel knows partitions of it ({}); if one of them is meant, name that",
-                names.join(", ")
-            ),
-            Reason::SameLabelAs(first) => {
-                write!(
-                    f,
-                    "has the same label as {}, which is taken",
-                    first.display()
-                )
-            }
-        }
-    }
-}
-
-/// libblkid's name of something that is not a file system, for people.
-fn in_words(kind: &str) -> String {
-    match kind {
-        "swap" | "swsuspend" => "swap space".into(),
-        "LVM2_member" | "LVM1_member" => "an LVM physical volume".into(),
-        "linux_raid_member" => "a Linux RAID member".into(),
-        "jbd" => "the journal of an ext3 or ext4 file system".into(),
-        "zfs_member" => "a part of a ZFS pool".into(),
-        "crypto_LUKS" => "a LUKS encrypted volume".into(),
-        other => format!("{other}, which is not a file system"),
     }
 }
 
@@ -830,6 +757,30 @@ mod tests {
             assert_eq!(choice.warnings.len(), warnings, "{:?}", choice.warnings);
             assert!(choice.warnings.iter().all(|w| w.starts_with("/dev/vdc ")));
         }
+    }
+
+    #[test]
+    fn a_device_that_does_not_answer_is_rejected_under_every_spec_and_told_of() {
+        let after = std::time::Duration::from_secs(10);
+        let hung = |node| device(node, Content::NoAnswer { after });
+        let choice = choose(
+            &specs(&["LABEL=ephemeral0", "/dev/vdc", "/dev/vdb"]),
+            &observed(vec![hung("/dev/vdc"), device("/dev/vdb", ext4(None))]),
+        );
+        let said: Vec<String> = choice.verdicts.iter().map(Verdict::to_string).collect();
+        let words = "does not answer (reading it was given up after 10.0s)";
+        assert_eq!(
+            said,
+            [
+                format!("LABEL=ephemeral0: /dev/vdc {words}"),
+                format!("/dev/vdc {words}"),
+                "/dev/vdb is accepted (ext4)".to_string(),
+            ]
+        );
+        assert_eq!(choice.warnings, [format!("/dev/vdc {words}")]);
+        // Whoever needs it or not.
+        let unrelated = choose(&specs(&["/dev/vdb"]), &observed(vec![hung("/dev/vdc")]));
+        assert_eq!(unrelated.warnings.len(), 1);
     }
 
     #[test]

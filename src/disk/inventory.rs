@@ -8,14 +8,14 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-use crate::host::block_device::{Number, block_number};
-use crate::host::kernel_file;
+use crate::host::block_device::Number;
 use crate::host::mount_table::{Mount, device_of};
+use crate::host::{Host, kernel_file, sysfs};
 use anyhow::{Context, Result, bail};
 
 /// Where the kernel lists its block devices. Rewritten by the kernel whenever one
 /// comes or goes.
-pub const PARTITIONS: &str = "/proc/partitions";
+pub(crate) const PARTITIONS: &str = "/proc/partitions";
 
 /// RAM disks and floppies (devices.txt). Reading a floppy that is not there takes
 /// seconds, and neither is ever a scratch disk or a config drive.
@@ -23,54 +23,54 @@ const NEVER_READ_MAJORS: [u64; 2] = [1, 2];
 
 /// A block device that the kernel has.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlockDevice {
-    pub number: Number,
+pub(crate) struct BlockDevice {
+    pub(crate) number: Number,
     /// The kernel's name for it: `vdb`, `vdb1`, `cciss/c0d0p1`.
-    pub name: String,
-    pub size_bytes: u64,
+    pub(crate) name: String,
+    pub(crate) size_bytes: u64,
     /// What it is called under `/dev`; None while there is no node for it.
-    pub node: Option<PathBuf>,
+    pub(crate) node: Option<PathBuf>,
 }
 
 /// The block devices, and which of them the system runs from.
 #[derive(Debug, Default)]
-pub struct Inventory {
-    pub devices: Vec<BlockDevice>,
+pub(crate) struct Inventory {
+    pub(crate) devices: Vec<BlockDevice>,
     on_root_disk: BTreeSet<Number>,
     mounted_on: BTreeMap<Number, Vec<PathBuf>>,
 }
 
 impl Inventory {
     /// What the kernel lists.
-    pub fn read(mounts: &[Mount]) -> Result<Inventory> {
-        Inventory::of(listed()?, mounts)
+    pub(crate) fn read(host: &Host, mounts: &[Mount]) -> Result<Inventory> {
+        Inventory::of(host, listed(host)?, mounts)
     }
 
     /// Also what may hold a config drive, but never the scratch disk.
-    pub fn with_cdroms(mounts: &[Mount]) -> Result<Inventory> {
-        let mut devices = listed()?;
-        devices.extend(unlisted(&devices));
-        Inventory::of(devices, mounts)
+    pub(crate) fn with_cdroms(host: &Host, mounts: &[Mount]) -> Result<Inventory> {
+        let mut devices = listed(host)?;
+        devices.extend(unlisted(host, &devices));
+        Inventory::of(host, devices, mounts)
     }
 
-    fn of(mut devices: Vec<BlockDevice>, mounts: &[Mount]) -> Result<Inventory> {
+    fn of(host: &Host, mut devices: Vec<BlockDevice>, mounts: &[Mount]) -> Result<Inventory> {
         // Without it nobody knows which disk a partition is of, nor whose disks are in use.
-        let mut disks =
-            fs::read_dir("/sys/block").context("cannot read /sys/block; is /sys mounted?")?;
+        let mut disks = fs::read_dir(host.path("/sys/block"))
+            .context("cannot read /sys/block; is /sys mounted?")?;
         if disks.next().is_none() && !devices.is_empty() {
             bail!("/sys/block is empty; is /sys mounted?");
         }
-        find_nodes(&mut devices);
+        find_nodes(host, &mut devices);
 
-        let mounted_on = mount_points_by_device(mounts);
-        let root_disks: BTreeSet<String> = root_devices(mounts, &mounted_on)
+        let mounted_on = mount_points_by_device(host, mounts);
+        let root_disks: BTreeSet<String> = root_devices(host, mounts, &mounted_on)
             .iter()
             .filter_map(|number| devices.iter().find(|device| device.number == *number))
-            .flat_map(|device| disks_under(&device.name))
+            .flat_map(|device| sysfs::disks_under(host, &device.name))
             .collect();
         let on_root_disk = devices
             .iter()
-            .filter(|device| root_disks.contains(&disk_of(&device.name)))
+            .filter(|device| root_disks.contains(&sysfs::disk_of(host, &device.name)))
             .map(|device| device.number)
             .collect();
         Ok(Inventory {
@@ -80,17 +80,13 @@ impl Inventory {
         })
     }
 
-    pub fn by_number(&self, number: Number) -> Option<&BlockDevice> {
-        self.devices.iter().find(|device| device.number == number)
-    }
-
     /// The root file system is on it, or on a partition of it, or of the disk that
     /// it is a partition of.
-    pub fn is_on_root_disk(&self, device: &BlockDevice) -> bool {
+    pub(crate) fn is_on_root_disk(&self, device: &BlockDevice) -> bool {
         self.on_root_disk.contains(&device.number)
     }
 
-    pub fn mount_points(&self, device: &BlockDevice) -> Vec<PathBuf> {
+    pub(crate) fn mount_points(&self, device: &BlockDevice) -> Vec<PathBuf> {
         self.mounted_on
             .get(&device.number)
             .cloned()
@@ -98,8 +94,8 @@ impl Inventory {
     }
 }
 
-fn listed() -> Result<Vec<BlockDevice>> {
-    let list = kernel_file::read_text(PARTITIONS);
+fn listed(host: &Host) -> Result<Vec<BlockDevice>> {
+    let list = kernel_file::read_text(host.path(PARTITIONS));
     let list = list.with_context(|| format!("cannot read {PARTITIONS}"))?;
     Ok(parse_partitions(&list))
 }
@@ -126,19 +122,23 @@ fn parse_partitions(text: &str) -> Vec<BlockDevice> {
 
 /// The devices that only `/sys/block` has: up to about Linux 5.16 the kernel's list
 /// leaves CD-ROMs out (show_partition in block/genhd.c), and a config drive may be one.
-fn unlisted(listed: &[BlockDevice]) -> Vec<BlockDevice> {
-    let is_listed = |name: &str| listed.iter().any(|device| sysfs_name(&device.name) == name);
-    entries(Path::new("/sys/block"))
+fn unlisted(host: &Host, listed: &[BlockDevice]) -> Vec<BlockDevice> {
+    let is_listed = |name: &str| {
+        listed
+            .iter()
+            .any(|device| sysfs::name_of(&device.name) == name)
+    };
+    sysfs::entries(&host.path("/sys/block"))
         .into_iter()
         .filter(|name| !is_listed(name))
         .filter_map(|name| {
-            let directory = Path::new("/sys/block").join(&name);
+            let directory = host.path("/sys/block").join(&name);
             // In units of 512 bytes, whatever the device's own sector size is.
-            let sectors: u64 = attribute(&directory.join("size"))?.parse().ok()?;
+            let sectors: u64 = sysfs::attribute(&directory.join("size"))?.parse().ok()?;
             if sectors == 0 {
                 return None;
             }
-            let number = parse_number(&attribute(&directory.join("dev"))?)?;
+            let number = parse_number(&sysfs::attribute(&directory.join("dev"))?)?;
             (!NEVER_READ_MAJORS.contains(&number.major)).then_some(BlockDevice {
                 number,
                 name,
@@ -159,22 +159,22 @@ fn parse_number(text: &str) -> Option<Number> {
 
 /// Finds each device's node: `/dev/<name>` where its number agrees, else any node
 /// with that number. The whole of `/dev` is read only where a name did not do.
-fn find_nodes(devices: &mut [BlockDevice]) {
+fn find_nodes(host: &Host, devices: &mut [BlockDevice]) {
     for device in devices.iter_mut() {
         let node = Path::new("/dev").join(device.name.replace('!', "/"));
-        device.node = (block_number(&node) == Some(device.number)).then_some(node);
+        device.node = (host.block_number(&node) == Some(device.number)).then_some(node);
     }
     if devices.iter().any(|device| device.node.is_none()) {
         let mut nodes = BTreeMap::new();
-        collect_nodes(Path::new("/dev"), &mut nodes);
+        collect_nodes(host, Path::new("/dev"), &mut nodes);
         for device in devices.iter_mut().filter(|device| device.node.is_none()) {
             device.node = nodes.get(&device.number).cloned();
         }
     }
 }
 
-fn collect_nodes(directory: &Path, nodes: &mut BTreeMap<Number, PathBuf>) {
-    let mut entries: Vec<_> = fs::read_dir(directory)
+fn collect_nodes(host: &Host, directory: &Path, nodes: &mut BTreeMap<Number, PathBuf>) {
+    let mut entries: Vec<_> = fs::read_dir(host.path(directory))
         .into_iter()
         .flatten()
         .flatten()
@@ -185,22 +185,23 @@ fn collect_nodes(directory: &Path, nodes: &mut BTreeMap<Number, PathBuf>) {
         let Ok(kind) = entry.file_type() else {
             continue;
         };
+        let path = directory.join(entry.file_name());
         if kind.is_dir() {
-            collect_nodes(&entry.path(), nodes);
+            collect_nodes(host, &path, nodes);
         } else if kind.is_block_device()
             && let Ok(metadata) = entry.metadata()
         {
             nodes
                 .entry(Number::from_raw(metadata.rdev()))
-                .or_insert_with(|| entry.path());
+                .or_insert(path);
         }
     }
 }
 
-fn mount_points_by_device(mounts: &[Mount]) -> BTreeMap<Number, Vec<PathBuf>> {
+fn mount_points_by_device(host: &Host, mounts: &[Mount]) -> BTreeMap<Number, Vec<PathBuf>> {
     let mut by_device: BTreeMap<Number, Vec<PathBuf>> = BTreeMap::new();
     for mount in mounts {
-        if let Some(number) = device_of(mount) {
+        if let Some(number) = device_of(host, mount) {
             by_device
                 .entry(number)
                 .or_default()
@@ -213,9 +214,12 @@ fn mount_points_by_device(mounts: &[Mount]) -> BTreeMap<Number, Vec<PathBuf>> {
 /// What the root file system is on: by the device number of `/`, by the mount table
 /// (btrfs has device numbers of its own), and, where the root is an overlay, by what
 /// it lies over.
-fn root_devices(mounts: &[Mount], mounted_on: &BTreeMap<Number, Vec<PathBuf>>) -> BTreeSet<Number> {
+fn root_devices(
+    host: &Host,
+    mounts: &[Mount],
+    mounted_on: &BTreeMap<Number, Vec<PathBuf>>,
+) -> BTreeSet<Number> {
     let root = Path::new("/");
-    let device_under = |path: &Path| fs::metadata(path).ok().map(|m| Number::from_raw(m.dev()));
     let layers = mounts
         .iter()
         .filter(|mount| mount.mount_point == root)
@@ -226,109 +230,182 @@ fn root_devices(mounts: &[Mount], mounted_on: &BTreeMap<Number, Vec<PathBuf>>) -
                 .or(option.strip_prefix("upperdir="))
         })
         .flat_map(|directories| directories.split(':'))
-        .filter_map(|directory| device_under(Path::new(directory)));
+        .filter_map(|directory| host.device_under(Path::new(directory)));
     let in_table = mounted_on
         .iter()
         .filter(|(_, points)| points.iter().any(|point| point == root))
         .map(|(number, _)| *number);
-    device_under(root)
+    host.device_under(root)
         .into_iter()
         .chain(in_table)
         .chain(layers)
         .collect()
 }
 
-fn sysfs_name(name: &str) -> String {
-    name.replace('/', "!")
-}
-
-/// The disk that a device is a partition of; the device itself where it is a disk.
-fn disk_of(name: &str) -> String {
-    let name = sysfs_name(name);
-    if Path::new("/sys/block").join(&name).exists() {
-        return name;
-    }
-    // A partition is a directory in its disk's: /sys/block/vdb/vdb1.
-    let disks = fs::read_dir("/sys/block").into_iter().flatten().flatten();
-    disks
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .find(|disk| {
-            name.starts_with(disk.as_str())
-                && Path::new("/sys/block").join(disk).join(&name).exists()
-        })
-        .unwrap_or(name)
-}
-
-fn sysfs_directory(name: &str) -> PathBuf {
-    let disk = Path::new("/sys/block").join(disk_of(name));
-    match disk.file_name() {
-        Some(file_name) if file_name == sysfs_name(name).as_str() => disk,
-        _ => disk.join(sysfs_name(name)),
-    }
-}
-
-/// The disks that a device lies on: its own, and through device-mapper and md those
-/// of the devices that it is made of.
-fn disks_under(name: &str) -> BTreeSet<String> {
-    let mut disks = BTreeSet::new();
-    let mut left = vec![name.to_string()];
-    while let Some(name) = left.pop() {
-        if disks.insert(disk_of(&name)) {
-            left.extend(entries(&sysfs_directory(&name).join("slaves")));
-        }
-    }
-    disks
-}
-
-/// The device-mapper and md devices that are made of a device or of its disk.
-pub fn holders(device: &BlockDevice) -> Vec<String> {
-    let own = sysfs_directory(&device.name);
-    let disk = Path::new("/sys/block").join(disk_of(&device.name));
-    let mut holders = entries(&own.join("holders"));
-    if disk != own {
-        holders.extend(entries(&disk.join("holders")));
-    }
-    holders
-}
-
-/// The partitions of a disk that the kernel knows: directories in the disk's own.
-pub fn partitions(device: &BlockDevice) -> Vec<String> {
-    let mut names = entries(&sysfs_directory(&device.name));
-    names.retain(|name| name.starts_with(&sysfs_name(&device.name)));
-    names
-}
-
-/// The serial number that the hypervisor gave the disk: virtio's own attribute
-/// (Linux 2.6.36), or page 0x80 of a SCSI disk's vital product data (Linux 3.15).
-pub fn serial(device: &BlockDevice) -> Option<String> {
-    let disk = Path::new("/sys/block").join(disk_of(&device.name));
-    attribute(&disk.join("serial")).or_else(|| {
-        let page = fs::read(disk.join("device/vpd_pg80")).ok()?;
-        // Four bytes of header come before the number (SPC-3, 7.6.9).
-        let serial = String::from_utf8_lossy(page.get(4..)?).trim().to_string();
-        (!serial.is_empty()).then_some(serial)
-    })
-}
-
-fn attribute(path: &Path) -> Option<String> {
-    let text = kernel_file::read_text(path).ok()?.trim().to_string();
-    (!text.is_empty()).then_some(text)
-}
-
-fn entries(directory: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(directory)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::mount_table;
+    use crate::host::tree::Tree;
+
+    /// The devices of a machine that its root file system is on.
+    fn of_the_root(
+        places: &[&str],
+        others: &[(&str, &str)],
+        root: Option<&str>,
+        mounts: &str,
+    ) -> Vec<String> {
+        let tree = Tree::new(others);
+        let host = tree.with_devices(places, root);
+        let inventory = Inventory::read(&host, &mount_table::parse(mounts.as_bytes())).unwrap();
+        let on_it = |device: &&BlockDevice| inventory.is_on_root_disk(device);
+        let found = inventory.devices.iter().filter(on_it);
+        found.map(|device| device.name.clone()).collect()
+    }
+
+    #[test]
+    fn the_root_disk_is_found_through_whatever_the_root_lies_on() {
+        type Case<'a> = (
+            &'a str,
+            &'a [&'a str],
+            &'a [(&'a str, &'a str)],
+            Option<&'a str>,
+            &'a str,
+            &'a [&'a str],
+        );
+        let cases: [Case; 9] = [
+            (
+                "a whole disk",
+                &["vda", "vdb"],
+                &[],
+                Some("vda"),
+                "/dev/vda / ext4 rw 0 0",
+                &["vda"],
+            ),
+            (
+                "a partition: its disk and all of its partitions",
+                &["vda", "vda/vda1", "vda/vda2", "vdb", "vdb/vdb1"],
+                &[],
+                Some("vda1"),
+                "/dev/vda1 / ext4 rw 0 0",
+                &["vda", "vda1", "vda2"],
+            ),
+            (
+                "/dev/root, as kernels up to 2.6.38 call it",
+                &["vda", "vda/vda1", "vdb"],
+                &[],
+                Some("vda1"),
+                "/dev/root / ext3 rw 0 0",
+                &["vda", "vda1"],
+            ),
+            (
+                "the mount table alone: btrfs has device numbers of its own",
+                &["vda", "vdb"],
+                &[],
+                None,
+                "/dev/vda / btrfs rw 0 0",
+                &["vda"],
+            ),
+            (
+                "LVM: the disks that the volume is made of",
+                &["vda", "vda/vda1", "vdb", "vdc", "dm-0"],
+                &[
+                    ("sys/block/dm-0/slaves/vda1/", ""),
+                    ("sys/block/dm-0/slaves/vdb/", ""),
+                ],
+                Some("dm-0"),
+                "/dev/mapper/vg-root / ext4 rw 0 0",
+                &["vda", "vda1", "vdb", "dm-0"],
+            ),
+            (
+                "LUKS on RAID",
+                &["vda", "vdb", "vdc", "md0", "dm-0"],
+                &[
+                    ("sys/block/dm-0/slaves/md0/", ""),
+                    ("sys/block/md0/slaves/vda/", ""),
+                    ("sys/block/md0/slaves/vdb/", ""),
+                ],
+                Some("dm-0"),
+                "",
+                &["vda", "vdb", "md0", "dm-0"],
+            ),
+            (
+                "a disk with a directory in its name",
+                &["cciss!c0d0", "cciss!c0d0/cciss!c0d0p1", "vdb"],
+                &[],
+                Some("cciss!c0d0p1"),
+                "",
+                &["cciss/c0d0", "cciss/c0d0p1"],
+            ),
+            (
+                "no block device at all",
+                &["vda", "vdb"],
+                &[],
+                None,
+                "10.0.0.1:/ / nfs rw 0 0",
+                &[],
+            ),
+            (
+                "another disk's name begins alike",
+                &["vda", "vda1", "vda1/vda1p1"],
+                &[],
+                Some("vda"),
+                "",
+                &["vda"],
+            ),
+        ];
+        for (what, places, others, root, mounts, expected) in cases {
+            assert_eq!(
+                of_the_root(places, others, root, mounts),
+                expected,
+                "{what}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_an_overlay_lies_over_is_the_root() {
+        let tree = Tree::new(&[]);
+        let mut host = tree.with_devices(&["vda", "vdb", "vdc"], None);
+        for (directory, minor) in [("/lower", 0), ("/upper", 1)] {
+            let number = Number { major: 252, minor };
+            host.pretend_file_system(directory, number);
+        }
+        let mounts = "overlay / overlay rw,lowerdir=/lower:/nowhere,upperdir=/upper 0 0";
+        let inventory = Inventory::read(&host, &mount_table::parse(mounts.as_bytes())).unwrap();
+        let on_it = |device: &&BlockDevice| inventory.is_on_root_disk(device);
+        assert_eq!(inventory.devices.iter().filter(on_it).count(), 2);
+    }
+
+    #[test]
+    fn without_sys_nothing_is_said_of_any_disk() {
+        let tree = Tree::new(&[("proc/partitions", " 252 0 1048576 vda\n")]);
+        assert!(Inventory::read(&tree.host(), &[]).is_err());
+        let tree = Tree::new(&[
+            ("proc/partitions", " 252 0 1048576 vda\n"),
+            ("sys/block/", ""),
+        ]);
+        assert!(Inventory::read(&tree.host(), &[]).is_err());
+    }
+
+    #[test]
+    fn the_holders_of_a_disk_hold_its_partitions_too() {
+        let tree = Tree::new(&[
+            ("sys/block/vdb/holders/md0/", ""),
+            ("sys/block/vdb/vdb1/holders/dm-0/", ""),
+        ]);
+        let host = tree.with_devices(&["vdb", "vdb/vdb1", "vdb/vdb2", "vdc"], None);
+        let cases: [(&str, &[&str]); 4] = [
+            ("vdb", &["md0"]),
+            ("vdb1", &["dm-0", "md0"]),
+            ("vdb2", &["md0"]),
+            ("vdc", &[]),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(sysfs::holders(&host, name), expected, "{name}");
+        }
+        assert_eq!(sysfs::partitions(&host, "vdb"), ["vdb1", "vdb2"]);
+    }
 
     #[test]
     fn the_kernels_list_is_read_with_its_header_and_odd_names() {
@@ -346,10 +423,5 @@ mod tests {
                 ("cciss/c0d0p1", 1, 7168)
             ]
         );
-    }
-
-    #[test]
-    fn a_disk_is_its_own_disk_where_sysfs_does_not_know_it() {
-        assert_eq!(disk_of("no-such-disk7"), "no-such-disk7");
     }
 }

@@ -1,5 +1,7 @@
 //! The calls into libblkid.
 
+#![allow(unsafe_code)]
+
 use std::ffi::{CStr, CString, c_char};
 use std::fs::File;
 use std::io;
@@ -9,7 +11,8 @@ use std::ptr;
 use blkid_sys as blkid;
 use nix::errno::Errno;
 
-use super::signature::Content;
+use super::content::Content;
+use crate::text;
 
 /// A libblkid probe, freed when dropped.
 struct Probe(blkid::blkid_probe);
@@ -98,12 +101,9 @@ impl Probe {
             return None;
         }
         // SAFETY: libblkid's text values end in NUL and live until the next probing.
-        let text: CString = unsafe { CStr::from_ptr(text) }.to_owned();
+        let value: CString = unsafe { CStr::from_ptr(text) }.to_owned();
         // What is on a disk may end up on a terminal.
-        Some(
-            text.to_string_lossy()
-                .replace(|c: char| c.is_control(), "\u{fffd}"),
-        )
+        Some(text::printable(&value.to_string_lossy()))
     }
 }
 

@@ -1,82 +1,51 @@
 //! What is on a block device, as libblkid judges it.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::Duration;
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc;
+use serde::{Deserialize, Serialize};
 
+pub(crate) use super::content::Content;
 use super::libblkid;
 use crate::host::block_device::Number;
 use crate::host::kernel_calls::is_read_only;
 
-/// What libblkid found on a device.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Content {
-    /// No signature that libblkid knows.
-    Nothing,
-    Filesystem {
-        /// libblkid's name for it, which is the kernel's too: `ext4`, `vfat`.
-        kind: String,
-        label: Option<String>,
-    },
-    /// Swap, LVM, RAID, LUKS and the like, by libblkid's name.
-    Other {
-        kind: String,
-        label: Option<String>,
-    },
-    /// `dos`, `gpt`, …
-    PartitionTable {
-        kind: String,
-    },
-    /// Several signatures; which of them holds is not for a program to guess.
-    Ambivalent {
-        kinds: Vec<String>,
-    },
-    Unreadable {
-        error: String,
-    },
-}
-
-impl Content {
-    pub fn label(&self) -> Option<&str> {
-        match self {
-            Content::Filesystem { label, .. } | Content::Other { label, .. } => label.as_deref(),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Content {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            Content::Nothing => write!(f, "no signature"),
-            Content::Filesystem { kind, label: None } => write!(f, "{kind}"),
-            Content::Filesystem {
-                kind,
-                label: Some(label),
-            } => write!(f, "{kind} LABEL={label}"),
-            Content::Other { kind, .. } => write!(f, "{kind}"),
-            Content::PartitionTable { kind } => write!(f, "{kind} partition table"),
-            Content::Ambivalent { kinds } => write!(f, "{}", kinds.join(" and ")),
-            Content::Unreadable { error } => write!(f, "unreadable: {error}"),
-        }
-    }
-}
-
 /// What reading a device showed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reading {
-    pub content: Content,
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Reading {
+    pub(crate) content: Content,
     /// The kernel refuses writes to it.
-    pub read_only: bool,
+    pub(crate) read_only: bool,
+    /// Zero wherever it was looked; false where nobody looked.
+    pub(crate) is_zero: bool,
 }
 
-/// Reads the signatures on a block device, changing nothing on it.
-pub fn read(node: &Path) -> Reading {
+impl Reading {
+    pub(super) fn unreadable(error: String) -> Reading {
+        Reading {
+            content: Content::Unreadable { error },
+            read_only: false,
+            is_zero: false,
+        }
+    }
+
+    pub(super) fn no_answer(after: Duration) -> Reading {
+        Reading {
+            content: Content::NoAnswer { after },
+            read_only: false,
+            is_zero: false,
+        }
+    }
+}
+
+/// Reads the signatures on a block device, changing nothing on it. A disk that hangs hangs
+/// whoever calls: see [`Reader`](super::reader::Reader).
+pub(crate) fn read(node: &Path) -> Reading {
     let judged = open(node).and_then(|mut device| {
         read_ahead(&mut device)?;
         let content = match libblkid::probe(&device)? {
@@ -87,14 +56,10 @@ pub fn read(node: &Path) -> Reading {
         Ok(Reading {
             content,
             read_only: is_read_only(&device)?,
+            is_zero: false,
         })
     });
-    judged.unwrap_or_else(|error| Reading {
-        content: Content::Unreadable {
-            error: error.to_string(),
-        },
-        read_only: false,
-    })
+    judged.unwrap_or_else(|error| Reading::unreadable(error.to_string()))
 }
 
 const MIB: u64 = 1 << 20;
@@ -109,7 +74,7 @@ const SUPERBLOCK_COPIES: [u64; 3] = [8 * MIB, 32 * MIB, 128 * MIB];
 
 /// Whether a disk is zero wherever it is looked: the first 4 MiB and the last one, 256
 /// samples of 4 KiB in between, and where copies of a superblock would be.
-pub fn is_zero(node: &Path) -> io::Result<bool> {
+pub(crate) fn is_zero(node: &Path) -> io::Result<bool> {
     let mut device = open(node)?;
     let size = device.seek(SeekFrom::End(0))?;
     let begin = (0..HEAD / MIB).map(|n| (n * MIB, MIB));
@@ -133,7 +98,7 @@ pub fn is_zero(node: &Path) -> io::Result<bool> {
 
 /// Has a device for oneself until the file is closed. Fails with EBUSY while it is mounted
 /// in whatever mount namespace, a part of something, or being checked or formatted.
-pub fn claim(node: &Path, number: Number) -> io::Result<File> {
+pub(crate) fn claim(node: &Path, number: Number) -> io::Result<File> {
     let device = open_with(node, libc::O_EXCL)?;
     match Number::from_raw(device.metadata()?.rdev()) == number {
         true => Ok(device),

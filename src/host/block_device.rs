@@ -6,16 +6,19 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use nix::sys::stat::{major, minor};
+use serde::{Deserialize, Serialize};
+
+use super::Host;
 
 /// A block device's number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Number {
-    pub major: u64,
-    pub minor: u64,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub(crate) struct Number {
+    pub(crate) major: u64,
+    pub(crate) minor: u64,
 }
 
 impl Number {
-    pub fn from_raw(rdev: u64) -> Number {
+    pub(crate) fn from_raw(rdev: u64) -> Number {
         Number {
             major: major(rdev),
             minor: minor(rdev),
@@ -29,18 +32,48 @@ impl fmt::Display for Number {
     }
 }
 
-/// The number of the block device that a path leads to; None where it leads to
-/// something else or nowhere.
-pub fn block_number(path: &Path) -> Option<Number> {
-    let metadata = fs::metadata(path).ok()?;
-    metadata
-        .file_type()
-        .is_block_device()
-        .then(|| Number::from_raw(metadata.rdev()))
+impl Host {
+    /// The number of the block device that a path leads to; None where it leads to
+    /// something else or nowhere.
+    pub(crate) fn block_number(&self, path: &Path) -> Option<Number> {
+        #[cfg(test)]
+        if let Some(number) = self.pretended.nodes.get(path) {
+            return Some(*number);
+        }
+        let metadata = fs::metadata(self.path(path)).ok()?;
+        metadata
+            .file_type()
+            .is_block_device()
+            .then(|| Number::from_raw(metadata.rdev()))
+    }
+
+    /// Says of a test's tree that a path is on this device.
+    #[cfg(test)]
+    pub(crate) fn pretend_file_system(&mut self, path: &str, number: Number) {
+        self.pretended.file_systems.insert(path.into(), number);
+    }
+
+    /// The number of the device that a path's file system is on.
+    pub(crate) fn device_under(&self, path: &Path) -> Option<Number> {
+        #[cfg(test)]
+        if let Some(number) = self.pretended.file_systems.get(path) {
+            return Some(*number);
+        }
+        let metadata = fs::metadata(self.path(path)).ok()?;
+        Some(Number::from_raw(metadata.dev()))
+    }
+}
+
+/// What a test says of paths in its tree.
+#[cfg(test)]
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Pretended {
+    pub(crate) nodes: std::collections::BTreeMap<std::path::PathBuf, Number>,
+    pub(crate) file_systems: std::collections::BTreeMap<std::path::PathBuf, Number>,
 }
 
 /// A file's kind as a person calls it.
-pub fn kind_in_words(kind: fs::FileType) -> &'static str {
+pub(crate) fn kind_in_words(kind: fs::FileType) -> &'static str {
     if kind.is_dir() {
         "a directory"
     } else if kind.is_symlink() {

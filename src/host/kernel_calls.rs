@@ -1,5 +1,7 @@
 //! System calls for which there is no safe wrapper.
 
+#![allow(unsafe_code)]
+
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -13,7 +15,7 @@ nix::ioctl_read_bad!(
     libc::c_int
 );
 
-pub fn is_read_only(device: &File) -> io::Result<bool> {
+pub(crate) fn is_read_only(device: &File) -> io::Result<bool> {
     let mut read_only = 0;
     // SAFETY: BLKROGET writes one int, which outlives the call, and nothing else.
     unsafe { blkroget(device.as_raw_fd(), &mut read_only) }?;

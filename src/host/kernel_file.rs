@@ -11,7 +11,7 @@ use std::path::Path;
 /// # Errors
 ///
 /// Those of open(2) and read(2).
-pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let mut content = Vec::with_capacity(2048);
     File::open(path)?.read_to_end(&mut content)?;
     Ok(content)
@@ -22,6 +22,6 @@ pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 /// # Errors
 ///
 /// Those of [`read`], and that it is not UTF-8.
-pub fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
+pub(crate) fn read_text(path: impl AsRef<Path>) -> io::Result<String> {
     String::from_utf8(read(path)?).map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e))
 }

@@ -4,17 +4,15 @@ use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::anyhow;
+use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
 
-use super::runtime_directory;
+use super::{Host, wait};
 use crate::failure::Failure;
 
-/// How long an earlier boot may take, beside the time for which it waits for a disk to
-/// come and then to be free: a disk that hangs must not hang the next boot.
-const TURN: Duration = Duration::from_secs(60);
+const TURN_RETRY: Duration = Duration::from_millis(100);
 
 /// Waits for the end of an earlier boot: two at once, one started by init and one by hand,
 /// would mount twice. The turn lasts until the file is closed. Where there is no place for
@@ -22,38 +20,38 @@ const TURN: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 ///
-/// That the other boot takes longer than it may, given `staging.wait`.
-pub fn wait_for_boot(for_disks: Duration) -> Result<Option<File>, Failure> {
-    let path = runtime_directory().join("boot.lock");
+/// That the other boot takes longer than `patience`.
+pub(crate) fn wait_for_boot(host: &Host, patience: Duration) -> Result<Option<File>, Failure> {
+    let path = host.runtime_directory().join("boot.lock");
     let Ok(lock) = lock_file(&path) else {
         return Ok(None);
     };
-    let patience = TURN + 2 * for_disks;
-    let start = Instant::now();
-    while let Err(TryLockError::WouldBlock) = lock.try_lock() {
-        if start.elapsed() >= patience {
-            return Err(Failure::Other(anyhow!(
-                "another vmstage boot is at it for {patience:?} already and holds {}",
-                path.display()
-            )));
-        }
-        sleep(Duration::from_millis(100));
+    match wait::until(patience, TURN_RETRY, || try_lock(&lock)) {
+        Some(_) => Ok(Some(lock)),
+        None => Err(Failure::Other(anyhow!(
+            "another vmstage boot is at it for {patience:?} already and holds {}",
+            path.display()
+        ))),
     }
-    Ok(Some(lock))
 }
 
 /// A file to hold a lock on, made with its directory. Only for root: whoever can open it
 /// can hold the lock.
-pub fn lock_file(path: &Path) -> io::Result<File> {
+pub(crate) fn lock_file(path: &Path) -> io::Result<File> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
-    File::options()
+    let file = File::options()
         .write(true)
         .create(true)
         .truncate(false)
         .mode(0o600)
-        .open(path)
+        .custom_flags(O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+        .open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("what is there is not a regular file")),
+    }
 }
 
 /// How long a lock is waited for. It is held for milliseconds; a process that was stopped
@@ -64,14 +62,43 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// Waits for a lock, which is held until the file is closed. None where there is no place
 /// for it, or where somebody has not let it go for five seconds: files are replaced whole
 /// all the same.
-pub fn lock(path: &Path) -> Option<File> {
+pub(crate) fn lock(path: &Path) -> Option<File> {
     let lock = lock_file(path).ok()?;
-    let start = Instant::now();
-    loop {
-        match lock.try_lock() {
-            Ok(()) => return Some(lock),
-            Err(TryLockError::WouldBlock) if start.elapsed() < LOCK_PATIENCE => sleep(LOCK_RETRY),
-            Err(_) => return None,
-        }
+    let locked = wait::until(LOCK_PATIENCE, LOCK_RETRY, || try_lock(&lock))?;
+    locked.is_ok().then_some(lock)
+}
+
+/// None while somebody else has it.
+fn try_lock(lock: &File) -> Option<io::Result<()>> {
+    match lock.try_lock() {
+        Ok(()) => Some(Ok(())),
+        Err(TryLockError::WouldBlock) => None,
+        Err(TryLockError::Error(e)) => Some(Err(e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+    use crate::host::tree::Tree;
+
+    #[test]
+    fn a_pipe_or_a_link_in_the_place_of_a_lock_is_none_and_holds_nobody() {
+        let tree = Tree::new(&[("run/", "")]);
+        let directory = tree.host().runtime_directory();
+        fs::create_dir(&directory).unwrap();
+        let (pipe, link) = (directory.join("boot.lock"), directory.join("status.lock"));
+        mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        symlink("victim", &link).unwrap();
+        assert!(lock(&pipe).is_none());
+        assert!(lock(&link).is_none());
+        assert!(!directory.join("victim").exists());
+        let turn = wait_for_boot(&tree.host(), Duration::ZERO);
+        assert!(turn.unwrap().is_none());
     }
 }

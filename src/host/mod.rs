@@ -3,22 +3,41 @@
 //! Whatever reads or writes the machine's files goes through a [`Host`], so that a test can
 //! point it at a directory tree.
 
-pub mod atomic_file;
-pub mod block_device;
-pub mod kernel_calls;
-pub mod kernel_file;
-pub mod locks;
+pub(crate) mod accounts;
+pub(crate) mod atomic_file;
+pub(crate) mod block_device;
+pub(crate) mod bounded;
+pub(crate) mod kernel_calls;
+pub(crate) mod kernel_file;
+pub(crate) mod locks;
 pub mod mount_table;
+pub(crate) mod namespace;
+mod now;
 pub mod program;
+pub(crate) mod progress;
+pub(crate) mod regular_file;
+pub mod resolve;
+pub(crate) mod sysfs;
+pub(crate) mod this_boot;
+#[cfg(test)]
+pub(crate) mod tree;
+pub(crate) mod wait;
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use serde::{Deserialize, Serialize};
 
 /// The machine: where its root directory is.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Host {
     root: PathBuf,
+    /// Device numbers that a test's tree cannot have: making a node takes root.
+    #[cfg(test)]
+    #[serde(skip)]
+    pretended: block_device::Pretended,
 }
 
 impl Host {
@@ -29,18 +48,33 @@ impl Host {
 
     /// A machine whose files lie below `root`.
     pub fn at(root: impl Into<PathBuf>) -> Host {
-        Host { root: root.into() }
+        Host {
+            root: root.into(),
+            #[cfg(test)]
+            pretended: block_device::Pretended::default(),
+        }
     }
 
     /// Where a file of the machine is. `absolute` is its path as the machine has it.
-    pub fn path(&self, absolute: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn path(&self, absolute: impl AsRef<Path>) -> PathBuf {
         let absolute = absolute.as_ref();
         self.root
             .join(absolute.strip_prefix("/").unwrap_or(absolute))
     }
 
+    /// The path without symbolic links, as the machine has it.
+    ///
+    /// # Errors
+    ///
+    /// Those of realpath(3).
+    pub(crate) fn real_path(&self, absolute: impl AsRef<Path>) -> io::Result<PathBuf> {
+        let real = fs::canonicalize(self.path(absolute))?;
+        let within = real.strip_prefix(&self.root).unwrap_or(&real);
+        Ok(Path::new("/").join(within))
+    }
+
     /// `/run/vmstage`, or `/var/run/vmstage` where there is no `/run` (before 2011).
-    pub fn runtime_directory(&self) -> PathBuf {
+    pub(crate) fn runtime_directory(&self) -> PathBuf {
         let run = self.path("/run");
         let base = if run.is_dir() {
             run
@@ -55,20 +89,10 @@ impl Host {
     /// # Errors
     ///
     /// That it cannot be read.
-    pub fn boot_id(&self) -> Result<String> {
+    pub(crate) fn boot_id(&self) -> Result<String> {
         let file = "/proc/sys/kernel/random/boot_id";
         let id = kernel_file::read_text(self.path(file))
             .with_context(|| format!("cannot read {file}"))?;
         Ok(id.trim().to_string())
     }
-}
-
-/// The runtime directory of this machine.
-pub fn runtime_directory() -> PathBuf {
-    Host::this_machine().runtime_directory()
-}
-
-/// The boot id of this machine.
-pub fn boot_id() -> Result<String> {
-    Host::this_machine().boot_id()
 }

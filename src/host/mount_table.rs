@@ -1,16 +1,14 @@
 //! The mount table.
 
 use std::ffi::OsString;
-use std::fs;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::block_device::{Number, block_number};
-use super::kernel_file;
+use super::block_device::Number;
+use super::{Host, kernel_file};
 
 /// `mountinfo` would say more, but came with Linux 2.6.26.
 const TABLE: &str = "/proc/self/mounts";
@@ -25,8 +23,8 @@ pub struct Mount {
 }
 
 /// The kernel's mount table, as this process sees it.
-pub fn read() -> Result<Vec<Mount>> {
-    let table = kernel_file::read(TABLE)
+pub(crate) fn read(host: &Host) -> Result<Vec<Mount>> {
+    let table = kernel_file::read(host.path(TABLE))
         .with_context(|| format!("cannot read {TABLE}; is /proc mounted?"))?;
     Ok(parse(&table))
 }
@@ -40,7 +38,7 @@ pub fn parse(table: &[u8]) -> Vec<Mount> {
 }
 
 /// What is mounted on a mount point: the last in the table lies on top.
-pub fn on<'a>(mounts: &'a [Mount], mount_point: &Path) -> Option<&'a Mount> {
+pub(crate) fn on<'a>(mounts: &'a [Mount], mount_point: &Path) -> Option<&'a Mount> {
     mounts
         .iter()
         .rev()
@@ -50,11 +48,11 @@ pub fn on<'a>(mounts: &'a [Mount], mount_point: &Path) -> Option<&'a Mount> {
 /// Whether an open directory is that of the mount on a mount point, and not of a mount
 /// that hides it or a directory above it. None where the kernel does not say: the number
 /// of a descriptor's mount is in `/proc/self/fdinfo` since Linux 3.15.
-pub fn is_mount_on(directory: &impl AsFd, mount_point: &Path) -> Option<bool> {
+pub(crate) fn is_mount_on(host: &Host, directory: &impl AsFd, mount_point: &Path) -> Option<bool> {
     let descriptor = directory.as_fd().as_raw_fd();
-    let info = kernel_file::read_text(format!("/proc/self/fdinfo/{descriptor}")).ok()?;
+    let info = kernel_file::read_text(host.path(format!("/proc/self/fdinfo/{descriptor}"))).ok()?;
     let number = info.lines().find_map(|line| line.strip_prefix("mnt_id:"))?;
-    let table = kernel_file::read("/proc/self/mountinfo").ok()?;
+    let table = kernel_file::read(host.path("/proc/self/mountinfo")).ok()?;
     let mut lines = table.split(|byte| *byte == b'\n').map(|line| {
         let mut fields = line.split(|byte| *byte == b' ');
         (fields.next(), fields.nth(3))
@@ -65,10 +63,10 @@ pub fn is_mount_on(directory: &impl AsFd, mount_point: &Path) -> Option<bool> {
 
 /// A mount point as the table has it: without symbolic links on the way, as far as the
 /// way exists. The mount point itself must not be one.
-pub fn real_path(mount_point: &Path) -> PathBuf {
+pub(crate) fn real_path(host: &Host, mount_point: &Path) -> PathBuf {
     let above = mount_point.ancestors().skip(1);
     let resolved = above.filter_map(|directory| {
-        let real = fs::canonicalize(directory).ok()?;
+        let real = host.real_path(directory).ok()?;
         Some(real.join(mount_point.strip_prefix(directory).ok()?))
     });
     resolved
@@ -128,14 +126,12 @@ pub fn escape(path: &Path) -> Vec<u8> {
 /// The block device of a mount. Its source may not exist under that name (`/dev/root`
 /// on old kernels); then the mounted file system is asked, which only a network file
 /// system could make wait.
-pub fn device_of(mount: &Mount) -> Option<Number> {
+pub(crate) fn device_of(host: &Host, mount: &Mount) -> Option<Number> {
     if !mount.source.starts_with("/dev") {
         return None;
     }
-    block_number(&mount.source).or_else(|| {
-        let metadata = fs::metadata(&mount.mount_point).ok()?;
-        Some(Number::from_raw(metadata.dev()))
-    })
+    host.block_number(&mount.source)
+        .or_else(|| host.device_under(&mount.mount_point))
 }
 
 #[cfg(test)]

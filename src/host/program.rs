@@ -1,13 +1,167 @@
-//! The guest's own programs.
+//! The guest's own programs, run with a time limit.
 
 use std::env;
+use std::io::{self, ErrorKind, PipeReader, Read};
+use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::process::{Command, ExitStatus, Stdio};
+
+use anyhow::{Context, Result, bail};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+use super::Host;
+use super::bounded::{Limit, wait_for_any};
+
+/// What a program wrote is kept up to here.
+const OUTPUT_LIMIT: usize = 64 * 1024;
 
 /// Looks in `$PATH`, and where system programs are: `rc.local` may have a shorter one.
-pub fn find(name: &str) -> Option<PathBuf> {
+pub fn find(host: &Host, name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path)
         .chain(["/sbin", "/usr/sbin", "/bin", "/usr/bin"].map(PathBuf::from))
-        .map(|directory| directory.join(name))
+        .map(|directory| host.path(directory.join(name)))
         .find(|program| program.is_file())
+}
+
+/// How a program ended, and what it wrote.
+#[derive(Debug)]
+pub(crate) struct Done {
+    pub(crate) status: ExitStatus,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
+/// Runs a program to its end, without input.
+///
+/// # Errors
+///
+/// That it cannot be run, or that it was not done within the limit. It is killed then, and
+/// left behind where it does not die of that.
+pub(crate) fn run(mut command: Command, mut limit: Limit) -> Result<Done> {
+    let (stdout, for_stdout) = pipe()?;
+    let (stderr, for_stderr) = pipe()?;
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(for_stdout)
+        .stderr(for_stderr)
+        .spawn();
+    // It has the ends that are written to.
+    drop(command);
+    let mut child = child.context("cannot be run")?;
+    let mut outputs = [Output::of(stdout), Output::of(stderr)];
+    loop {
+        let ended = child.try_wait().context("cannot be waited for")?;
+        outputs.iter_mut().for_each(Output::take);
+        if let Some(status) = ended {
+            let [stdout, stderr] = outputs.map(Output::text);
+            return Ok(Done {
+                status,
+                stdout,
+                stderr,
+            });
+        }
+        if limit.is_over() {
+            let _ = child.kill();
+            bail!("was not done in time and was killed");
+        }
+        let open: Vec<_> = outputs.iter().filter(|output| output.is_open).collect();
+        let open: Vec<_> = open.iter().map(|output| output.pipe.as_fd()).collect();
+        // Its end shows by the end of its output; one that closed that earlier is asked.
+        let pause = match open.is_empty() {
+            true => limit.next_look().min(LOOK_FOR_END),
+            false => limit.next_look(),
+        };
+        wait_for_any(&open, pause);
+    }
+}
+
+/// How often a program without output is asked whether it has ended.
+const LOOK_FOR_END: std::time::Duration = std::time::Duration::from_millis(2);
+
+fn pipe() -> Result<(PipeReader, io::PipeWriter)> {
+    let (reader, writer) = io::pipe().context("cannot make a pipe")?;
+    fcntl(reader.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("cannot set up a pipe")?;
+    Ok((reader, writer))
+}
+
+struct Output {
+    pipe: PipeReader,
+    bytes: Vec<u8>,
+    is_open: bool,
+}
+
+impl Output {
+    fn of(pipe: PipeReader) -> Output {
+        Output {
+            pipe,
+            bytes: Vec::new(),
+            is_open: true,
+        }
+    }
+
+    fn take(&mut self) {
+        let mut buffer = [0; 4096];
+        loop {
+            match self.pipe.read(&mut buffer) {
+                Ok(0) => {
+                    self.is_open = false;
+                    return;
+                }
+                Ok(count) => {
+                    let room = OUTPUT_LIMIT.saturating_sub(self.bytes.len());
+                    self.bytes.extend_from_slice(&buffer[..count.min(room)]);
+                }
+                Err(e) if e.kind() == ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn text(self) -> String {
+        String::from_utf8_lossy(&self.bytes).into_owned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    fn sh(script: &str, limit: Duration) -> Result<Done> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        run(command, Limit::after(limit))
+    }
+
+    #[test]
+    fn what_a_program_writes_is_kept_with_its_end() {
+        let done = sh("echo out; echo err >&2; exit 3", Duration::from_secs(5)).unwrap();
+        assert_eq!(
+            (done.stdout.as_str(), done.stderr.as_str()),
+            ("out\n", "err\n")
+        );
+        assert_eq!(done.status.code(), Some(3));
+    }
+
+    #[test]
+    fn a_program_that_closes_its_output_early_is_waited_for() {
+        let done = sh("exec >&- 2>&-; sleep 0.1; exit 4", Duration::from_secs(5)).unwrap();
+        assert_eq!(done.status.code(), Some(4));
+    }
+
+    #[test]
+    fn a_program_that_is_not_done_in_time_is_killed() {
+        let start = Instant::now();
+        let error = sh("exec sleep 30", Duration::from_millis(50)).unwrap_err();
+        assert_eq!(error.to_string(), "was not done in time and was killed");
+        assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn output_without_end_fills_no_memory() {
+        let done = sh("head -c 10000000 /dev/zero", Duration::from_secs(20)).unwrap();
+        assert_eq!(done.stdout.len(), OUTPUT_LIMIT);
+    }
 }

@@ -1,4 +1,4 @@
 //! What goes when Scientific Linux 5 goes.
 
-pub mod mtab;
+pub(crate) mod mtab;
 pub mod vdso;

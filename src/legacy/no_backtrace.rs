@@ -4,6 +4,8 @@
 //! Symbols of libunwind, defined here first; build.rs has the linker take these. Since
 //! the optimizer sees that no frame is ever reported, all that would look at one goes.
 
+#![allow(unsafe_code)]
+
 use std::ffi::{c_int, c_void};
 
 /// The reason code for the end of the stack.

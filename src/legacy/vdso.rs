@@ -8,6 +8,8 @@
 //! Unsafe code for lack of another way: only a walk past the end of the
 //! environment leads to the auxiliary vector.
 
+#![allow(unsafe_code)]
+
 use nix::libc::{AT_IGNORE, AT_NULL, AT_SYSINFO_EHDR, c_ulong};
 use nix::sys::utsname::uname;
 

@@ -1,162 +1,167 @@
 //! The config drive: a small disk with the same `meta_data.json`, made at launch.
 //!
-//! One that somebody has mounted (cloud-init does) is read where it is. Else it is
-//! mounted read-only in a directory that only root can enter, as it holds passwords
-//! too, and unmounted again as soon as its root directory is open, so that nothing
-//! which happens while it is read can leave it mounted.
+//! It is looked for, mounted and read in children: any disk may hang. One that somebody has
+//! mounted (cloud-init does) is read where it is. Else it is mounted read-only in a mount
+//! namespace of the child's own, as it holds passwords too, and is gone with the child.
 
-use std::fs::{self, DirBuilder, File};
-use std::io::{ErrorKind, Read};
+use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use log::warn;
+use anyhow::{Context, Result, anyhow, bail};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat};
+use nix::mount::{MsFlags, mount};
 use nix::sys::stat::Mode;
-use sys_mount::{Mount, MountFlags, UnmountFlags};
+use nix::unistd::fchdir;
 
 use super::{Answer, NoAnswer, openstack};
 use crate::disk::inventory::{BlockDevice, Inventory};
-use crate::disk::signature::{self, Content};
-use crate::host;
-use crate::host::mount_table;
+use crate::disk::reader::{Reader, Wanted, Zeros};
+use crate::disk::signature::{Content, Reading};
+use crate::host::bounded::{self, Limit};
+use crate::host::{Host, mount_table, namespace};
 
 /// How the origin of a limit that it gave ends.
-pub const ORIGIN: &str = " in the config drive metadata";
+pub(crate) const ORIGIN: &str = " in the config drive metadata";
 
 /// vfat has labels in capitals.
 const LABEL: &str = "config-2";
 
 /// How it is called before a device is known.
-pub const PLACE: &str = "LABEL=config-2";
+pub(crate) const PLACE: &str = "LABEL=config-2";
 
 const SIZE_LIMIT: u64 = 1024 * 1024;
 
-pub fn ask() -> Result<Answer, NoAnswer> {
-    read().map_err(|e| NoAnswer::Local(format!("{e:#}")))
+/// Looks for the drive and reads it, for at most `limit` each.
+pub(crate) fn ask(host: &Host, reader: &mut Reader, limit: Duration) -> Result<Answer, NoAnswer> {
+    read(host, reader, limit).map_err(|e| NoAnswer::Local(format!("{e:#}")))
 }
 
-fn read() -> Result<Answer> {
-    let inventory = Inventory::with_cdroms(&mount_table::read()?)?;
-    let (node, filesystem, mounted_on) = find(&inventory)?;
-    let root = match mounted_on.first() {
-        Some(place) => open_directory(place)
-            .with_context(|| format!("cannot open {} on {}", node.display(), place.display())),
-        None => open_unmounted(&node, &filesystem),
-    }?;
-    let text = read_document(&root)
-        .with_context(|| format!("cannot read {} on {}", openstack::PATH, node.display()))?;
-    let answer = openstack::parse(&text, "config drive").map_err(anyhow::Error::msg);
-    let answer = answer.with_context(|| format!("{} on {}", openstack::PATH, node.display()))?;
-    Ok(Answer {
-        place: Some(node.display().to_string()),
-        ..answer
-    })
+fn read(host: &Host, reader: &mut Reader, limit: Duration) -> Result<Answer> {
+    let start = Instant::now();
+    let inventory = Inventory::with_cdroms(host, &mount_table::read(host)?)?;
+    let drive = find(host, &inventory, reader, limit)?;
+    let left = limit.saturating_sub(start.elapsed());
+    let read = bounded::run(Limit::after(left), &[], || {
+        read_drive(host, &drive).map_err(|e| format!("{e:#}"))
+    });
+    let read = read.with_context(|| format!("{} does not answer", drive.node.display()))?;
+    let mut answer = read.map_err(anyhow::Error::msg)?;
+    answer.warnings.extend(drive.warning);
+    answer.place = Some(drive.node.display().to_string());
+    Ok(answer)
 }
 
-/// Its node, its file system, and where it is mounted.
-fn find(inventory: &Inventory) -> Result<(PathBuf, String, Vec<PathBuf>)> {
-    let mut found = Vec::new();
-    let mut unreadable = 0;
-    for device in inventory
+struct Drive {
+    node: PathBuf,
+    filesystem: String,
+    mounted_on: Vec<PathBuf>,
+    /// That it is not the only one.
+    warning: Option<String>,
+}
+
+fn is_labelled(reading: &Reading) -> bool {
+    match &reading.content {
+        Content::Filesystem { label, .. } => label
+            .as_ref()
+            .is_some_and(|label| label.eq_ignore_ascii_case(LABEL)),
+        _ => false,
+    }
+}
+
+fn find(host: &Host, inventory: &Inventory, reader: &mut Reader, limit: Duration) -> Result<Drive> {
+    let candidates: Vec<(&BlockDevice, &PathBuf)> = inventory
         .devices
         .iter()
-        .filter(|d| !inventory.is_on_root_disk(d))
-    {
-        let Some(node) = &device.node else { continue };
-        match signature::read(node).content {
-            Content::Filesystem {
-                kind,
-                label: Some(label),
-            } if label.eq_ignore_ascii_case(LABEL) => found.push((device, node, kind)),
-            Content::Unreadable { .. } => unreadable += 1,
-            _ => {}
-        }
-    }
-    let names = |found: &[(&BlockDevice, &PathBuf, String)]| {
-        let names: Vec<String> = found.iter().map(|f| f.1.display().to_string()).collect();
-        names.join(" and ")
+        .filter(|device| !inventory.is_on_root_disk(device))
+        .filter_map(|device| Some((device, device.node.as_ref()?)))
+        .collect();
+    let wanted: Vec<Wanted> = candidates
+        .iter()
+        .map(|(device, node)| Wanted {
+            number: device.number,
+            node: host.path(node),
+        })
+        .collect();
+    let readings = reader.read(&wanted, Zeros::Ignore, limit, |_, reading| {
+        is_labelled(reading)
+    });
+    let is_unreadable = |reading: &&Reading| {
+        matches!(
+            reading.content,
+            Content::Unreadable { .. } | Content::NoAnswer { .. }
+        )
     };
+    let unreadable = readings.iter().filter(is_unreadable).count();
+    let mut found: Vec<(&BlockDevice, &PathBuf, Content)> = candidates
+        .into_iter()
+        .zip(readings)
+        .filter(|(_, reading)| is_labelled(reading))
+        .map(|((device, node), reading)| (device, node, reading.content))
+        .collect();
     found.sort_by_key(|(_, node, _)| *node);
-    if found.len() > 1 {
-        warn!(
+    let names: Vec<String> = found.iter().map(|f| f.1.display().to_string()).collect();
+    let warning = (found.len() > 1).then(|| {
+        format!(
             "{} are labelled {LABEL}; the first by name is taken",
-            names(&found)
-        );
-    }
+            names.join(" and ")
+        )
+    });
     match found.into_iter().next() {
-        Some((device, node, kind)) => Ok((node.clone(), kind, inventory.mount_points(device))),
-        None if unreadable > 0 => {
+        Some((device, node, Content::Filesystem { kind, .. })) => Ok(Drive {
+            node: node.clone(),
+            filesystem: kind,
+            mounted_on: inventory.mount_points(device),
+            warning,
+        }),
+        _ if unreadable > 0 => {
             bail!("no disk is labelled {LABEL}, and {unreadable} could not be read")
         }
-        None => bail!("no disk is labelled {LABEL}"),
+        _ => bail!("no disk is labelled {LABEL}"),
     }
 }
 
-/// A directory to mount on, below one that only root can enter. Dropping it unmounts
-/// what is mounted there and removes both.
-struct Place {
-    private: PathBuf,
-    mount_point: PathBuf,
-    mounted: bool,
+/// What a child does.
+fn read_drive(host: &Host, drive: &Drive) -> Result<Answer> {
+    let node = drive.node.display();
+    let root = match drive.mounted_on.first() {
+        Some(place) => open_directory(&host.path(place))
+            .with_context(|| format!("cannot open {node} on {}", place.display())),
+        None => open_unmounted(host, drive),
+    }?;
+    let text = read_document(&root)
+        .with_context(|| format!("cannot read {} on {node}", openstack::PATH))?;
+    openstack::parse(&text, "config drive")
+        .map_err(anyhow::Error::msg)
+        .with_context(|| format!("{} on {node}", openstack::PATH))
 }
 
-impl Place {
-    fn make() -> Result<Place> {
-        let runtime = host::runtime_directory();
-        let private = runtime.join(format!(".config-drive-{}", std::process::id()));
-        let place = Place {
-            mount_point: private.join("drive"),
-            private,
-            mounted: false,
-        };
-        fs::create_dir_all(&runtime)
-            .and_then(|()| DirBuilder::new().mode(0o700).create(&place.private))
-            .and_then(|()| DirBuilder::new().mode(0o700).create(&place.mount_point))
-            .with_context(|| format!("cannot make {}", place.mount_point.display()))?;
-        Ok(place)
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // Lazily: whoever has it open still can read, and the table forgets it at once.
-        if self.mounted
-            && let Err(e) = sys_mount::unmount(&self.mount_point, UnmountFlags::DETACH)
-        {
-            warn!("cannot unmount {}: {e}", self.mount_point.display());
-            return;
-        }
-        for directory in [&self.mount_point, &self.private] {
-            if let Err(e) = fs::remove_dir(directory)
-                && e.kind() != ErrorKind::NotFound
-            {
-                warn!("cannot remove {}: {e}", directory.display());
-            }
-        }
-    }
-}
-
-/// The root directory of a device's file system, which is in no mount table any more.
-fn open_unmounted(node: &Path, filesystem: &str) -> Result<OwnedFd> {
-    let mut place = Place::make()?;
-    Mount::builder()
-        .fstype(filesystem)
-        .flags(MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC)
-        .mount(node, &place.mount_point)
-        .map_err(|e| match e.raw_os_error().map(Errno::from_raw) {
-            Some(Errno::ENODEV) => {
-                anyhow::anyhow!("this kernel has no driver for {filesystem} ({e})")
-            }
-            _ => e.into(),
-        })
-        .with_context(|| format!("cannot mount the config drive {}", node.display()))?;
-    place.mounted = true;
-    open_directory(&place.mount_point)
-        .with_context(|| format!("cannot open the config drive {}", node.display()))
+/// The root directory of a device's file system, which is mounted for this process alone.
+fn open_unmounted(host: &Host, drive: &Drive) -> Result<OwnedFd> {
+    let node = host.path(&drive.node);
+    let directory = open_directory(node.parent().unwrap_or(Path::new("/")))?;
+    namespace::enter().context("cannot have a mount namespace")?;
+    // Nothing is mounted on /dev there: the node is found from its directory.
+    fchdir(directory)?;
+    let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let filesystem = drive.filesystem.as_str();
+    mount(
+        node.file_name(),
+        namespace::MOUNT_POINT,
+        Some(filesystem),
+        flags,
+        None::<&str>,
+    )
+    .map_err(|errno| match errno {
+        Errno::ENODEV => anyhow!("this kernel has no driver for {filesystem} ({errno})"),
+        _ => errno.into(),
+    })
+    .with_context(|| format!("cannot mount the config drive {}", drive.node.display()))?;
+    open_directory(Path::new(namespace::MOUNT_POINT))
+        .with_context(|| format!("cannot open the config drive {}", drive.node.display()))
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd> {

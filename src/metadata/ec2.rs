@@ -8,15 +8,16 @@ use std::time::Instant;
 use serde::Deserialize;
 
 use super::Instance;
-use super::{Answer, NoAnswer, printable, without_control};
+use super::{Answer, NoAnswer};
 use crate::deadline::first_boot;
 use crate::deadline::limit::{Limit, When};
 use crate::http::{Cause, Client, Failure};
+use crate::text;
 
 /// A session lasts as long as it may: six hours.
 const TOKEN_SECONDS: &str = "21600";
 
-pub struct Session<'a> {
+pub(crate) struct Session<'a> {
     base: &'a str,
     token: Token,
     /// There was one once.
@@ -43,7 +44,7 @@ enum Token {
 }
 
 impl<'a> Session<'a> {
-    pub fn new(base: &'a str) -> Session<'a> {
+    pub(crate) fn new(base: &'a str) -> Session<'a> {
         Session {
             base,
             token: Token::NotAskedFor,
@@ -56,20 +57,20 @@ impl<'a> Session<'a> {
     }
 
     /// Whether this is EC2 itself, which gives tokens and spot notices, and not Nova.
-    pub fn gives_tokens(&self) -> bool {
+    pub(crate) fn gives_tokens(&self) -> bool {
         self.gave_token
     }
 
     /// A refusal holds for one round, for it may have been one of the moment, unless the
     /// service answers without a token, as Nova's does.
-    pub fn begin_round(&mut self) {
+    pub(crate) fn begin_round(&mut self) {
         self.wanted_token = false;
         if matches!(self.token, Token::Refused) && self.id.is_none() {
             self.token = Token::NotAskedFor;
         }
     }
 
-    pub fn ask(&mut self, client: &Client, until: Instant) -> Result<Answer, NoAnswer> {
+    pub(crate) fn ask(&mut self, client: &Client, until: Instant) -> Result<Answer, NoAnswer> {
         let mut warnings = Vec::new();
         // Two minutes before its end who this is matters less than the end.
         let limit = match self.ask_for_id(client, until) {
@@ -78,7 +79,7 @@ impl<'a> Session<'a> {
                 self.noticed(client, until)?
             }
             Err(failure) if self.gives_tokens() && is_of_one_value(&failure) => {
-                warnings.push(without_control(&failure.to_string()));
+                warnings.push(text::printable(&failure.to_string()));
                 let notice = self.spot_notice(client, until).ok().flatten();
                 let end = notice.filter(|notice| matches!(notice.when, When::At(_)));
                 Some(end.ok_or(failure)?)
@@ -123,7 +124,7 @@ impl<'a> Session<'a> {
     fn noticed(&mut self, client: &Client, until: Instant) -> Result<Option<Limit>, NoAnswer> {
         match self.spot_notice(client, until) {
             Err(failure) if is_refused(&failure) => {
-                let reason = without_control(&failure.to_string());
+                let reason = text::printable(&failure.to_string());
                 Ok(Some(limit("", When::Unusable(reason))))
             }
             notice => notice,
@@ -131,7 +132,7 @@ impl<'a> Session<'a> {
     }
 
     /// The end of a spot instance, announced two minutes ahead; None is the rule.
-    pub fn spot_notice(
+    pub(crate) fn spot_notice(
         &mut self,
         client: &Client,
         until: Instant,
@@ -255,7 +256,7 @@ impl Value {
 fn had(said: Result<Option<String>, NoAnswer>, warnings: &mut Vec<String>) -> Value {
     said.map_or_else(
         |failure| {
-            warnings.push(without_control(&failure.to_string()));
+            warnings.push(text::printable(&failure.to_string()));
             match is_refused(&failure) {
                 true => Value::Had(None),
                 false => Value::NotHad,
@@ -308,7 +309,7 @@ pub fn spot_limit(text: &[u8]) -> Limit {
     }
     let (action, when) = match serde_json::from_slice::<Notice>(text) {
         Ok(notice) => (
-            format!(" ({})", printable(&notice.action)),
+            format!(" ({})", text::excerpt(&notice.action)),
             When::from_instant(&notice.time),
         ),
         Err(e) => (

@@ -14,10 +14,10 @@ pub struct Instance {
 
 /// What became of asking one metadata source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct SourceAsked {
-    pub source: String,
+pub(crate) struct SourceAsked {
+    pub(crate) source: String,
     /// Milliseconds from the first try to the answer or to giving up.
-    pub took_ms: u64,
+    pub(crate) took_ms: u64,
     /// None where it answered.
-    pub error: Option<String>,
+    pub(crate) error: Option<String>,
 }

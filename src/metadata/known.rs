@@ -11,14 +11,14 @@ use crate::http::Cause;
 
 /// The last answer of each source.
 #[derive(Debug, Default)]
-pub struct Known {
+pub(crate) struct Known {
     config_drive: Option<Said>,
     openstack: Option<Said>,
     ec2: Option<Said>,
     /// The service is there, and has no instance's document for OpenStack.
-    pub openstack_is_absent: bool,
+    pub(crate) openstack_is_absent: bool,
     /// Every source had its say, and nobody named a place for Machine/Job Features.
-    pub no_features: bool,
+    pub(crate) no_features: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -29,7 +29,7 @@ struct Said {
 }
 
 impl Known {
-    pub fn note(&mut self, source: Source, outcome: &Result<Answer, NoAnswer>, at: u64) {
+    pub(crate) fn note(&mut self, source: Source, outcome: &Result<Answer, NoAnswer>, at: u64) {
         match (source, outcome) {
             (Source::Openstack, Ok(_)) => self.openstack_is_absent = false,
             (Source::Openstack, Err(NoAnswer::Http(failure))) => {
@@ -56,7 +56,7 @@ impl Known {
         }
     }
 
-    pub fn has_heard_of(&self, origin: &str) -> bool {
+    pub(crate) fn has_heard_of(&self, origin: &str) -> bool {
         let openstack = self.openstack.as_ref().is_some_and(|said| {
             let garbage =
                 |limit: &Limit| !limit.is_usable() && (limit.origin == origin || is_of_meta(limit));
@@ -94,7 +94,7 @@ impl Known {
         }
     }
 
-    pub fn note_spot_notice(&mut self, limit: Option<Limit>, at: u64) {
+    pub(crate) fn note_spot_notice(&mut self, limit: Option<Limit>, at: u64) {
         let limits = self.spot_limits(limit.into_iter().collect());
         // It counts although nobody may have said yet who this is.
         let answer = Answer::default();
@@ -108,12 +108,12 @@ impl Known {
         self.openstack.as_ref().or(self.config_drive.as_ref())
     }
 
-    pub fn meta(&self) -> &BTreeMap<String, String> {
+    pub(crate) fn meta(&self) -> &BTreeMap<String, String> {
         static NONE: BTreeMap<String, String> = BTreeMap::new();
         self.of_openstack().map_or(&NONE, |said| &said.answer.meta)
     }
 
-    pub fn limits(&self) -> Vec<Limit> {
+    pub(crate) fn limits(&self) -> Vec<Limit> {
         let said = [self.of_openstack(), self.ec2.as_ref()];
         let dated = |said: &Said| {
             let at = said.at;
@@ -126,12 +126,12 @@ impl Known {
         said.into_iter().flatten().flat_map(dated).collect()
     }
 
-    pub fn has_openstack(&self) -> bool {
+    pub(crate) fn has_openstack(&self) -> bool {
         self.openstack.is_some()
     }
 
     /// Each source has its own for one and the same instance.
-    pub fn ids(&self) -> impl Iterator<Item = &str> {
+    pub(crate) fn ids(&self) -> impl Iterator<Item = &str> {
         let said = [&self.config_drive, &self.openstack, &self.ec2];
         said.into_iter()
             .flatten()
@@ -140,7 +140,7 @@ impl Known {
 
     /// The id is that of the first source that has one; what it leaves open, others
     /// may fill.
-    pub fn instance(&self, order: &[Source]) -> Option<Instance> {
+    pub(crate) fn instance(&self, order: &[Source]) -> Option<Instance> {
         let said = order.iter().filter_map(|source| match source {
             Source::ConfigDrive => self.config_drive.as_ref(),
             Source::Openstack => self.openstack.as_ref(),

@@ -1,23 +1,23 @@
 //! Machine/Job Features (HSF-TN-2016-02): one value a file, in a directory or below a
 //! URL, named by the environment, by the instance's `meta` or by the configuration.
 
-pub mod published;
+pub(crate) mod published;
 mod session;
 
 use std::collections::BTreeMap;
-use std::fs::OpenOptions;
-use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{NoAnswer, printable};
+use super::NoAnswer;
 use crate::config::{self, FeaturesLocation};
 use crate::deadline::limit::{Limit, When, whole_number};
+use crate::host::{Host, regular_file};
 use crate::http::{Cause, Client};
+use crate::text::excerpt;
 use crate::url::shown;
 
-pub use session::Session;
+pub(crate) use session::Session;
 
 const MACHINE_KEYS: [&str; 3] = ["shutdowntime", "grace_secs", "total_cpu"];
 
@@ -33,14 +33,14 @@ const JOB_KEYS: [&str; 6] = [
 /// A grace longer than this is a mistake: no work would ever start.
 const LONGEST_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
 
-/// Longer values are not read to their end.
+/// Longer values are not read.
 const VALUE_LIMIT: u64 = 4096;
 
 /// Where the features are, as far as somebody said.
 #[derive(Debug, Clone, PartialEq, Default)]
-pub struct Locations {
-    pub machine: Option<FeaturesLocation>,
-    pub job: Option<FeaturesLocation>,
+pub(crate) struct Locations {
+    pub(crate) machine: Option<FeaturesLocation>,
+    pub(crate) job: Option<FeaturesLocation>,
 }
 
 /// What the environment says.
@@ -51,7 +51,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    pub fn read() -> Environment {
+    pub(crate) fn read() -> Environment {
         let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
         Environment {
             machine: variable("MACHINEFEATURES"),
@@ -62,7 +62,8 @@ impl Environment {
 
 /// The environment before the instance's `meta` before the configuration: what was said
 /// nearest to this process holds. Also says what was passed over, and why.
-pub fn locate(
+pub(crate) fn locate(
+    host: &Host,
     environment: &Environment,
     meta: &BTreeMap<String, String>,
     config: &config::Metadata,
@@ -70,7 +71,7 @@ pub fn locate(
     let mut passed_over = Vec::new();
     let mut first = |candidates: [(&str, Option<FeaturesLocationText>); 3]| {
         candidates.into_iter().find_map(|(origin, location)| {
-            match location?.and_then(not_our_own) {
+            match location?.and_then(|location| not_our_own(host, location)) {
                 Ok(location) => Some(location),
                 Err(reason) => {
                     passed_over.push(format!("{origin}: {reason}; ignored"));
@@ -101,23 +102,23 @@ pub fn locate(
 type FeaturesLocationText = Result<FeaturesLocation, String>;
 
 /// Read back, an old deadline would confirm itself and never move.
-fn not_our_own(location: FeaturesLocation) -> Result<FeaturesLocation, String> {
+fn not_our_own(host: &Host, location: FeaturesLocation) -> Result<FeaturesLocation, String> {
     match &location {
-        FeaturesLocation::Directory(directory) if published::are_own(directory) => Err(format!(
-            "{} is what vmstage itself publishes",
-            directory.display()
-        )),
+        FeaturesLocation::Directory(directory) if published::are_own(&host.path(directory)) => {
+            let shown = directory.display();
+            Err(format!("{shown} is what vmstage itself publishes"))
+        }
         _ => Ok(location),
     }
 }
 
 impl Locations {
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         *self == Locations::default()
     }
 
     /// As it is shown to people.
-    pub fn place(&self) -> String {
+    pub(crate) fn place(&self) -> String {
         let places: Vec<String> = [&self.machine, &self.job]
             .into_iter()
             .flatten()
@@ -145,39 +146,48 @@ impl Locations {
     }
 }
 
-/// None where there is no such key, which is the rule for most of them. Without a name
-/// of one it is the place itself.
-fn read(
-    location: &FeaturesLocation,
-    key: &str,
-    client: &Client,
-    until: Instant,
-) -> Result<Option<Vec<u8>>, NoAnswer> {
-    match location {
-        FeaturesLocation::Url(url) => {
-            match client.get(&url_of(url.as_written(), key), &[], until) {
-                Ok(body) => Ok(Some(body)),
-                Err(failure) if matches!(failure.cause, Cause::Status(404, _)) => Ok(None),
-                Err(failure) => Err(NoAnswer::Http(failure)),
+/// How places are read: on which machine, through which client, and until when.
+pub(crate) struct Reader<'a> {
+    pub(crate) host: &'a Host,
+    pub(crate) client: &'a Client,
+    pub(crate) until: Instant,
+}
+
+impl Reader<'_> {
+    /// None where there is no such key, which is the rule for most of them. Without a name
+    /// of one it is the place itself.
+    fn read(&self, location: &FeaturesLocation, key: &str) -> Result<Option<Vec<u8>>, NoAnswer> {
+        match location {
+            FeaturesLocation::Url(url) => self.read_url(&url_of(url.as_written(), key)),
+            FeaturesLocation::Directory(directory) => {
+                read_in(&self.host.path(directory), directory, key)
             }
         }
-        FeaturesLocation::Directory(directory) => {
-            if key.is_empty() {
-                return Ok(directory.is_dir().then(Vec::new));
-            }
-            let file = directory.join(key);
-            let failed = |path: &Path, e: io::Error| {
-                NoAnswer::Local(format!("cannot read {}: {e}", path.display()))
-            };
-            match read_file(&file) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(e) if e.kind() == ErrorKind::NotFound => match directory.metadata() {
-                    Ok(_) => Ok(None),
-                    Err(e) => Err(failed(directory, e)),
-                },
-                Err(e) => Err(failed(&file, e)),
-            }
+    }
+
+    fn read_url(&self, url: &str) -> Result<Option<Vec<u8>>, NoAnswer> {
+        match self.client.get(url, &[], self.until) {
+            Ok(body) => Ok(Some(body)),
+            Err(failure) if matches!(failure.cause, Cause::Status(404, _)) => Ok(None),
+            Err(failure) => Err(NoAnswer::Http(failure)),
         }
+    }
+}
+
+/// Likewise, in a directory. `shown` is its path as people know it.
+fn read_in(directory: &Path, shown: &Path, key: &str) -> Result<Option<Vec<u8>>, NoAnswer> {
+    if key.is_empty() {
+        return Ok(directory.is_dir().then(Vec::new));
+    }
+    let failed =
+        |path: &Path, e: io::Error| NoAnswer::Local(format!("cannot read {}: {e}", path.display()));
+    match regular_file::read(&directory.join(key), VALUE_LIMIT) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == ErrorKind::NotFound => match directory.metadata() {
+            Ok(_) => Ok(None),
+            Err(e) => Err(failed(shown, e)),
+        },
+        Err(e) => Err(failed(&shown.join(key), e)),
     }
 }
 
@@ -190,25 +200,13 @@ fn url_of(place: &str, key: &str) -> String {
     format!("{}/{key}{query}", path.trim_end_matches('/'))
 }
 
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    // A named pipe must not hold it.
-    let nonblocking = nix::fcntl::OFlag::O_NONBLOCK.bits();
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(nonblocking)
-        .open(path)?;
-    let mut bytes = Vec::new();
-    file.take(VALUE_LIMIT).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
 /// What the values of the known keys mean.
 #[derive(Debug, PartialEq, Default)]
 pub struct Understood {
     pub limits: Vec<Limit>,
     /// The longer of the two, where there is one.
     pub grace: Option<Duration>,
-    pub warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 pub fn understand(values: &BTreeMap<String, String>) -> Understood {
@@ -247,7 +245,7 @@ fn check(key: &str, text: &str) -> Result<(), String> {
         "grace_secs" | "grace_secs_job" => grace(text).map(drop),
         "job_id" => match text.bytes().all(|b| b.is_ascii_graphic() && b != b'<') {
             true if !text.is_empty() => Ok(()),
-            _ => Err(format!("{:?} is not an identifier", printable(text))),
+            _ => Err(format!("{:?} is not an identifier", excerpt(text))),
         },
         _ => seconds(text).map(drop),
     }
@@ -269,8 +267,7 @@ fn limit(key: &str, when: When) -> Limit {
 }
 
 fn seconds(text: &str) -> Result<u64, String> {
-    whole_number(text)
-        .unwrap_or_else(|| Err(format!("{:?} is not a whole number", printable(text))))
+    whole_number(text).unwrap_or_else(|| Err(format!("{:?} is not a whole number", excerpt(text))))
 }
 
 fn unix_seconds(text: &str) -> When {
@@ -410,8 +407,10 @@ mod tests {
             jobfeatures: directory("/configjob"),
             ..config::Metadata::default()
         };
-        let located =
-            |environment: &Environment, meta: &BTreeMap<_, _>| locate(environment, meta, &config).0;
+        let nowhere = Host::at("/nonexistent");
+        let located = |environment: &Environment, meta: &BTreeMap<_, _>| {
+            locate(&nowhere, environment, meta, &config).0
+        };
         let nothing = Environment::default();
         assert_eq!(located(&environment, &meta).machine, directory("/env"));
         assert_eq!(located(&environment, &meta).job, directory("/metajob"));
@@ -444,7 +443,8 @@ mod tests {
             job: Some(providers.display().to_string()),
         };
         let config = config::Metadata::default();
-        let (locations, passed_over) = locate(&environment, &values([]), &config);
+        let (locations, passed_over) =
+            locate(&Host::this_machine(), &environment, &values([]), &config);
         assert_eq!(locations.machine, None);
         assert_eq!(locations.job, Some(FeaturesLocation::Directory(providers)));
         assert_eq!(passed_over.len(), 1);
@@ -463,7 +463,12 @@ mod tests {
             machinefeatures: directory("/config"),
             ..config::Metadata::default()
         };
-        let (locations, passed_over) = locate(&Environment::default(), &meta, &config);
+        let (locations, passed_over) = locate(
+            &Host::at("/nonexistent"),
+            &Environment::default(),
+            &meta,
+            &config,
+        );
         assert_eq!(locations.machine, directory("/config"));
         assert_eq!(locations.job, None);
         assert_eq!(passed_over.len(), 2);
@@ -480,17 +485,24 @@ mod tests {
             machine: Some(FeaturesLocation::Directory(path.clone())),
             job: None,
         };
-        let client = Client::new(Duration::from_secs(1));
+        let client = Client::new(Duration::from_secs(1), crate::host::resolve::addresses);
+        let reader = Reader {
+            host: &Host::this_machine(),
+            client: &client,
+            until: Instant::now(),
+        };
         let mut session = Session::default();
-        let answer = session
-            .ask(&locations, &[], &client, Instant::now())
-            .unwrap();
+        let answer = session.ask(&locations, &[], &reader).unwrap();
         assert_eq!(answer.limits[0].when, When::At(1_795_430_460));
         assert_eq!(answer.grace, Some(Duration::from_secs(900)));
-        assert_eq!(answer.meta["total_cpu"], "");
+        let warning = answer.warnings.join(" ");
+        assert!(
+            warning.contains("total_cpu: it is a named pipe, not a regular file"),
+            "{warning}"
+        );
         std::fs::remove_dir_all(&path).unwrap();
 
-        let gone = session.ask(&locations, &[], &client, Instant::now());
+        let gone = session.ask(&locations, &[], &reader);
         let Err(NoAnswer::Local(why)) = gone else {
             panic!("a missing directory is an answer");
         };

@@ -4,137 +4,49 @@
 //! failed is due again after a while, and until then the others have theirs: a dead
 //! source costs the next one a single request and not the time for all.
 
-pub mod config_drive;
+mod answer;
+mod answered;
+pub(crate) mod config_drive;
 pub mod ec2;
 mod instance;
 mod known;
 pub mod machine_features;
 pub mod openstack;
+mod turns;
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::backoff;
+use crate::clock::{self, Now};
 use crate::config::{Config, Source};
 use crate::deadline::decide::{Decision, decide};
 use crate::deadline::first_boot;
 use crate::deadline::limit::{self, Limit, When};
-use crate::host::{self, atomic_file};
-use crate::http::{Cause, Client, Failure};
-use crate::{clock, url};
-pub use instance::{Instance, SourceAsked};
+use crate::disk::reader::Reader;
+use crate::host::{Host, resolve};
+use crate::http::Client;
+pub use answer::{Answer, NoAnswer};
+use answered::Answered;
+pub(crate) use instance::{Instance, SourceAsked};
 use known::Known;
-use machine_features::{Environment, Locations, Session};
-
-/// The name under which Machine/Job Features are reported.
-pub const MACHINE_FEATURES: &str = "machine-features";
-
-/// What a source said.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct Answer {
-    /// The device, where that is known only now.
-    pub place: Option<String>,
-    pub instance: Instance,
-    /// The key and value pairs that whoever launched the instance gave it.
-    pub meta: BTreeMap<String, String>,
-    pub limits: Vec<Limit>,
-    /// A grace that this source asks for.
-    pub grace: Option<Duration>,
-    pub warnings: Vec<String>,
-    /// A part of the source asks to be left alone for so long.
-    pub retry_after: Option<Duration>,
-}
-
-/// Why there is none.
-#[derive(Debug, Clone, PartialEq)]
-pub enum NoAnswer {
-    Http(Failure),
-    /// Something on this machine; asking again would not help.
-    Local(String),
-}
-
-/// What became of asking one source.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Asked {
-    /// As the configuration calls it, or [`MACHINE_FEATURES`].
-    pub source: String,
-    /// The URL, device or directory.
-    pub place: String,
-    /// From the first try to the answer or to giving up.
-    pub took: Duration,
-    /// None were made where another source found nobody at the same address.
-    pub tries: u32,
-    /// The error says what was asked, the last cause, how often and how long.
-    pub result: Result<Answer, String>,
-    /// The service asks to be left alone for so long.
-    pub retry_after: Option<Duration>,
-}
-
-/// Whether a source that did not answer is asked again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Again {
-    /// Yes, and early in a boot even a 404 may be one for the moment only.
-    Early,
-    Yes,
-    Never,
-}
-
-/// For so long after the kernel's start the service may not know an instance yet.
-const EARLY: Duration = Duration::from_secs(5 * 60);
-
-impl Again {
-    /// Early, or not, by how long this system is up.
-    pub fn by_uptime(uptime: Duration) -> Again {
-        match uptime < EARLY {
-            true => Again::Early,
-            false => Again::Yes,
-        }
-    }
-}
+use machine_features::{Environment, Session};
+pub use turns::{Again, Asked, MACHINE_FEATURES};
+use turns::{Turn, Who, next_turn, note};
 
 /// The sources, and what each of them said last.
 pub struct Metadata<'a> {
+    host: &'a Host,
     config: &'a Config,
     client: Client,
     ec2: ec2::Session<'a>,
     environment: Environment,
     features: Session,
     known: Known,
-    spoken: Spoken,
+    answered: Answered,
+    /// Of the disks among which the config drive is looked for.
+    reader: Reader,
     /// How often it was asked again.
     rounds: u32,
-}
-
-/// That OpenStack's service has answered in this boot, for those that are started later
-/// and find it silent. A file that has the boot's id in it.
-struct Spoken {
-    file: PathBuf,
-    in_boot: Option<String>,
-}
-
-impl Spoken {
-    fn read(directory: PathBuf) -> Spoken {
-        let file = directory.join("openstack-answered");
-        let in_boot = std::fs::read_to_string(&file).ok();
-        Spoken { file, in_boot }
-    }
-
-    fn is_noted(&self) -> bool {
-        self.in_boot.is_some() && self.in_boot == host::boot_id().ok()
-    }
-
-    fn note(&mut self) {
-        if self.is_noted() {
-            return;
-        }
-        self.in_boot = host::boot_id().ok();
-        let boot = self.in_boot.as_deref().unwrap_or_default();
-        // Where it cannot be kept, a deadline that is held says the same of most.
-        let _ = atomic_file::replace(&self.file, boot.as_bytes(), 0o644);
-    }
 }
 
 /// How much of the features is asked for in a round.
@@ -148,26 +60,37 @@ enum Features {
 }
 
 /// Whether a round is for features and not for the service.
-pub fn is_turn_of_features(round: u32, at_a_url: bool, there_is_a_service: bool) -> bool {
+pub(crate) fn is_turn_of_features(round: u32, at_a_url: bool, there_is_a_service: bool) -> bool {
     at_a_url && (round % 2 == 1 || !there_is_a_service)
 }
 
 impl<'a> Metadata<'a> {
-    pub fn new(config: &'a Config) -> Metadata<'a> {
-        Metadata::with_environment(config, Environment::read())
+    pub(crate) fn new(host: &'a Host, config: &'a Config) -> Metadata<'a> {
+        Metadata::with_environment(host, config, Environment::read())
     }
 
-    pub fn with_environment(config: &'a Config, environment: Environment) -> Metadata<'a> {
+    pub fn with_environment(
+        host: &'a Host,
+        config: &'a Config,
+        environment: Environment,
+    ) -> Metadata<'a> {
         Metadata {
+            host,
             config,
-            client: Client::new(config.metadata.request_timeout),
+            client: Client::new(config.metadata.request_timeout, resolve::addresses),
             ec2: ec2::Session::new(config.metadata.url.as_str()),
             environment,
             features: Session::default(),
             known: Known::default(),
-            spoken: Spoken::read(host::runtime_directory()),
+            answered: Answered::read(host),
+            reader: Reader::default(),
             rounds: 0,
         }
+    }
+
+    /// Knows already which disks hang: they are not read once more.
+    pub(crate) fn with_reader(self, reader: Reader) -> Metadata<'a> {
+        Metadata { reader, ..self }
     }
 
     /// Asks these sources, and Machine/Job Features where somebody named a place, each
@@ -220,9 +143,9 @@ impl<'a> Metadata<'a> {
             thread::sleep(turns[next].due.saturating_duration_since(Instant::now()));
             let outcome = self.try_once(&turns[next].who, features, end);
             if let Who::Source(source) = turns[next].who {
-                self.known.note(source, &outcome, clock::now());
+                self.known.note(source, &outcome, clock::wall());
                 if source == Source::Openstack && outcome.is_ok() {
-                    self.spoken.note();
+                    self.answered.note();
                 }
             }
             note(&mut turns, next, outcome, end, again);
@@ -247,7 +170,7 @@ impl<'a> Metadata<'a> {
     }
 
     /// Whether anybody names a place for Machine/Job Features.
-    pub fn names_features(&self) -> bool {
+    pub(crate) fn names_features(&self) -> bool {
         !self.known.no_features
     }
 
@@ -262,7 +185,7 @@ impl<'a> Metadata<'a> {
         let notice = self
             .ec2
             .spot_notice(&self.client, Instant::now() + budget)?;
-        self.known.note_spot_notice(notice, clock::now());
+        self.known.note_spot_notice(notice, clock::wall());
         Ok(())
     }
 
@@ -291,16 +214,16 @@ impl<'a> Metadata<'a> {
 
     /// Which of the limits is the deadline, and what was odd about finding out. `held`
     /// is one from before, `id` the instance's, if anybody said it before.
-    pub fn decide(
+    pub(crate) fn decide(
         &self,
         held: Option<Limit>,
         id: Option<&str>,
-        now: &first_boot::Now,
+        now: Now,
     ) -> (Decision, Vec<String>) {
         let held = held.filter(|limit| !self.is_outdated(limit));
         let limits: Vec<Limit> = self.limits().into_iter().chain(held).collect();
         let ids: Vec<&str> = self.known.ids().chain(id).collect();
-        let lease = first_boot::take(Path::new(first_boot::DIRECTORY), &ids, now);
+        let lease = first_boot::take(self.host, &ids, now);
         let lifetimes = |limit: &Limit| matches!(limit.when, When::AfterFirstBoot(_));
         let decision = decide(&limits, lease.first_boot, self.grace());
         let mut warnings = Vec::new();
@@ -317,7 +240,7 @@ impl<'a> Metadata<'a> {
     /// process or another, is newer: also that there is no limit any more.
     fn is_outdated(&self, limit: &Limit) -> bool {
         limit.origin.ends_with(config_drive::ORIGIN)
-            && (self.known.has_openstack() || self.spoken.is_noted())
+            && (self.known.has_openstack() || self.answered.in_this_boot)
     }
 
     /// The configured grace, or a longer one that a source asks for.
@@ -334,8 +257,12 @@ impl<'a> Metadata<'a> {
         if turns.iter().any(|turn| turn.outcome.is_none()) {
             return;
         }
-        let (locations, passed_over) =
-            machine_features::locate(&self.environment, self.known.meta(), &self.config.metadata);
+        let (locations, passed_over) = machine_features::locate(
+            self.host,
+            &self.environment,
+            self.known.meta(),
+            &self.config.metadata,
+        );
         self.known.no_features = locations.is_empty() && passed_over.is_empty();
         if self.known.no_features {
             self.features = Session::default();
@@ -354,250 +281,46 @@ impl<'a> Metadata<'a> {
 
     fn try_once(&mut self, who: &Who, wanted: Features, end: Instant) -> Result<Answer, NoAnswer> {
         let base = self.config.metadata.url.as_str();
+        let reader = machine_features::Reader {
+            host: self.host,
+            client: &self.client,
+            until: end,
+        };
         match who {
-            Who::Source(Source::ConfigDrive) => config_drive::ask(),
+            Who::Source(Source::ConfigDrive) => {
+                let left = end.saturating_duration_since(Instant::now());
+                let limit = self.config.staging.device_timeout.min(left);
+                config_drive::ask(self.host, &mut self.reader, limit)
+            }
             Who::Source(Source::Openstack) => openstack::ask(&self.client, base, end),
             Who::Source(Source::Ec2) => self.ec2.ask(&self.client, end),
             Who::Features(locations, passed_over)
                 if wanted == Features::OneKey && self.features.are_at(locations) =>
             {
-                self.features.ask_again(passed_over, &self.client, end)
+                self.features.ask_again(passed_over, &reader)
             }
             Who::Features(locations, passed_over) => {
-                self.features.ask(locations, passed_over, &self.client, end)
+                self.features.ask(locations, passed_over, &reader)
             }
         }
     }
-}
-
-#[derive(Debug, Clone, PartialEq)]
-enum Who {
-    Source(Source),
-    /// Where they are, and which places were passed over, with the reasons.
-    Features(Locations, Vec<String>),
-}
-
-impl Who {
-    /// The sources that one service at one address gives the answers of.
-    fn is_on_the_service(&self) -> bool {
-        matches!(self, Who::Source(Source::Openstack | Source::Ec2))
-    }
-}
-
-/// One source while it is being asked.
-#[derive(Debug)]
-struct Turn {
-    who: Who,
-    started: Instant,
-    took: Duration,
-    tries: u32,
-    due: Instant,
-    /// Of the last try.
-    outcome: Option<Result<Answer, NoAnswer>>,
-    /// There will be no further try.
-    settled: bool,
-}
-
-impl Turn {
-    fn new(who: Who, now: Instant) -> Turn {
-        Turn {
-            who,
-            started: now,
-            took: Duration::ZERO,
-            tries: 0,
-            due: now,
-            outcome: None,
-            settled: false,
-        }
-    }
-
-    fn cause(&self) -> Option<&Cause> {
-        match &self.outcome {
-            Some(Err(NoAnswer::Http(failure))) => Some(&failure.cause),
-            _ => None,
-        }
-    }
-
-    fn has_answered(&self) -> bool {
-        matches!(self.outcome, Some(Ok(_)))
-    }
-
-    fn report(self, base: &str) -> Asked {
-        let (source, mut place) = match &self.who {
-            Who::Source(source) => (source.to_string(), place(*source, base)),
-            Who::Features(locations, _) => (MACHINE_FEATURES.into(), locations.place()),
-        };
-        if let Some(Ok(Answer {
-            place: Some(found), ..
-        })) = &self.outcome
-        {
-            place.clone_from(found);
-        }
-        let failure = self
-            .outcome
-            .as_ref()
-            .and_then(|outcome| outcome.as_ref().err());
-        let retry_after = match &self.outcome {
-            Some(Ok(answer)) => answer.retry_after,
-            _ => failure.and_then(NoAnswer::retry_after),
-        };
-        let (tries, took) = (self.tries, self.took);
-        let result = match self.outcome {
-            Some(Ok(answer)) => Ok(answer),
-            Some(Err(NoAnswer::Http(failure))) => Err(match tries {
-                0 => format!("not asked: {failure}"),
-                1 => format!("{failure} (1 try in {took:.1?})"),
-                _ => format!("{failure} ({tries} tries in {took:.1?})"),
-            }),
-            Some(Err(NoAnswer::Local(why))) => Err(why),
-            None => Err("not asked: no time was left".into()),
-        };
-        Asked {
-            source,
-            place: without_control(&place),
-            took,
-            tries,
-            // A URL or a directory in it may be what `meta` names.
-            result: result.map_err(|why| without_control(&why)),
-            retry_after,
-        }
-    }
-}
-
-fn place(source: Source, base: &str) -> String {
-    let base = url::shown(base);
-    match source {
-        Source::ConfigDrive => config_drive::PLACE.into(),
-        Source::Openstack => format!("{base}/{}", openstack::PATH),
-        Source::Ec2 => format!("{base}/latest/meta-data/"),
-    }
-}
-
-/// The one that is due first, in the configured order among equals.
-fn next_turn(turns: &[Turn]) -> Option<usize> {
-    let open = turns.iter().enumerate().filter(|(_, turn)| !turn.settled);
-    open.min_by_key(|(_, turn)| turn.due)
-        .map(|(index, _)| index)
-}
-
-/// Notes what came of a try: whether and when there is another, and what it says about
-/// other sources.
-fn note(
-    turns: &mut [Turn],
-    index: usize,
-    outcome: Result<Answer, NoAnswer>,
-    end: Instant,
-    again: Again,
-) {
-    let now = Instant::now();
-    let turn = &mut turns[index];
-    turn.tries += 1;
-    turn.took = now.saturating_duration_since(turn.started);
-    turn.outcome = Some(outcome);
-    let wait = turn
-        .cause()
-        .filter(|_| again != Again::Never)
-        .and_then(|cause| {
-            let left = end.saturating_duration_since(now);
-            backoff::wait_before_next_try(
-                cause,
-                turn.tries,
-                backoff::jitter(),
-                again == Again::Early,
-                left,
-            )
-        });
-    match wait {
-        Some(wait) => turn.due = now + wait,
-        None => turn.settled = true,
-    }
-    if turn.who.is_on_the_service() {
-        share_fate(turns, index);
-    }
-}
-
-/// OpenStack's and EC2's answers come from one address. Where nobody is there for one
-/// of them nobody is for the other. Where one answers and the other is a 404, that one
-/// is not a question of time.
-fn share_fate(turns: &mut [Turn], index: usize) {
-    let nobody_is_there = matches!(turns[index].cause(), Some(Cause::Unreachable(_)));
-    let (due, settled) = (turns[index].due, turns[index].settled);
-    let outcome = turns[index].outcome.clone();
-    let answered = turns
-        .iter()
-        .any(|turn| turn.who.is_on_the_service() && turn.has_answered());
-    for (other, turn) in turns.iter_mut().enumerate() {
-        if turn.settled || !turn.who.is_on_the_service() {
-            continue;
-        }
-        if nobody_is_there && other != index {
-            turn.outcome = outcome.clone();
-            turn.due = due;
-            turn.settled = settled;
-        } else if answered && matches!(turn.cause(), Some(Cause::Status(404, _))) {
-            turn.settled = true;
-        }
-    }
-}
-
-impl Asked {
-    pub fn took_ms(&self) -> u64 {
-        u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX)
-    }
-
-    /// As the status document shows it.
-    pub fn published(&self) -> SourceAsked {
-        SourceAsked {
-            source: self.source.clone(),
-            took_ms: self.took_ms(),
-            error: self.result.as_ref().err().cloned(),
-        }
-    }
-}
-
-impl NoAnswer {
-    /// For how long the service asks to be left alone.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            NoAnswer::Http(Failure {
-                cause: Cause::Status(_, wait),
-                ..
-            }) => *wait,
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for NoAnswer {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        match self {
-            NoAnswer::Http(failure) => failure.fmt(f),
-            NoAnswer::Local(why) => f.write_str(why),
-        }
-    }
-}
-
-/// A text of somebody else's as it may be written to a terminal or a log.
-pub(crate) fn printable(text: &str) -> String {
-    without_control(&text.chars().take(255).collect::<String>())
-}
-
-fn without_control(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::tree::Tree;
 
     #[test]
     fn the_frozen_limit_of_the_drive_does_not_come_back_when_the_service_falls_silent() {
         let config = Config::default();
-        let directory = std::env::temp_dir().join(format!("vmstage-spoken-{}", std::process::id()));
-        std::fs::create_dir(&directory).unwrap();
+        let tree = Tree::new(&[
+            ("run/vmstage/", ""),
+            ("proc/sys/kernel/random/boot_id", "this\n"),
+        ]);
+        let host = tree.host();
         let fresh = || {
-            let mut metadata = Metadata::new(&config);
-            metadata.spoken = Spoken::read(directory.clone());
+            let mut metadata = Metadata::new(&host, &config);
             let drive = br#"{"uuid": "a", "meta": {"vmstage_deadline": "1800000000"}}"#;
             let drive = openstack::parse(drive, "config drive").unwrap();
             metadata.known.note(Source::ConfigDrive, &Ok(drive), 1);
@@ -605,22 +328,13 @@ mod tests {
         };
         let mut first = fresh();
         assert_eq!(first.limits().len(), 1);
-        first.spoken.note();
+        first.answered.note();
         // As after a restart.
         let second = fresh();
         assert_eq!(second.limits(), []);
         // Of another boot it says nothing.
-        std::fs::write(directory.join("openstack-answered"), "another").unwrap();
+        let file = tree.root().join("run/vmstage/openstack-answered");
+        std::fs::write(file, r#"{"boot_id": "another"}"#).unwrap();
         assert_eq!(fresh().limits().len(), 1);
-        std::fs::remove_dir_all(&directory).unwrap();
-    }
-
-    #[test]
-    fn only_in_the_first_minutes_is_a_404_one_for_the_moment() {
-        let at = |minutes: u64| Again::by_uptime(Duration::from_secs(minutes * 60));
-        assert_eq!(
-            [at(0), at(4), at(5)],
-            [Again::Early, Again::Early, Again::Yes]
-        );
     }
 }

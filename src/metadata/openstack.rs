@@ -13,17 +13,18 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Instance;
-use super::{Answer, NoAnswer, printable};
+use super::{Answer, NoAnswer};
 use crate::deadline::limit::{Limit, When};
 use crate::deadline::{first_boot, limit};
 use crate::http::{Cause, Client, Failure};
+use crate::text::excerpt;
 
 /// What a limit's origin begins with where all of `meta` is of no use.
-pub const META_ORIGIN: &str = "meta in the ";
+pub(crate) const META_ORIGIN: &str = "meta in the ";
 
-pub const PATH: &str = "openstack/latest/meta_data.json";
+pub(crate) const PATH: &str = "openstack/latest/meta_data.json";
 
-pub fn ask(client: &Client, base: &str, until: Instant) -> Result<Answer, NoAnswer> {
+pub(crate) fn ask(client: &Client, base: &str, until: Instant) -> Result<Answer, NoAnswer> {
     let url = format!("{base}/{PATH}");
     let body = client.get(&url, &[], until).map_err(NoAnswer::Http)?;
     parse(&body, "openstack")
@@ -44,7 +45,7 @@ pub fn parse(text: &[u8], source: &str) -> Result<Answer, String> {
     let mut warnings = Vec::new();
     let mut string = |name: &str, value: Text| match value {
         Json::Absent => None,
-        Json::String(text) => Some(printable(&text)),
+        Json::String(text) => Some(excerpt(&text)),
         other => {
             let kind = other.kind();
             warnings.push(format!("{name} is {kind}, not a string; ignored"));
@@ -100,7 +101,7 @@ fn strings_of(values: Vec<(String, Text)>, warnings: &mut Vec<String>) -> BTreeM
             other if key.starts_with("vmstage_") => {
                 drop(strings.insert(key, format!("({}, not a string)", other.kind())));
             }
-            other => others.push(format!("{} ({})", printable(&key), other.kind())),
+            other => others.push(format!("{} ({})", excerpt(&key), other.kind())),
         }
     }
     if !others.is_empty() {

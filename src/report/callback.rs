@@ -1,8 +1,6 @@
 //! Telling somebody over the network that the VM is ready: off while no URL is
 //! configured, and tried by `watch` only, never by `boot`.
 
-use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::unistd::gethostname;
@@ -11,6 +9,8 @@ use serde_json::json;
 use super::console;
 use crate::clock;
 use crate::config::{CallbackFormat, Config};
+use crate::host::regular_file::{self, MIB};
+use crate::host::{Host, resolve};
 use crate::http::{Client, Failure};
 use crate::status::{Outcome, Status};
 
@@ -37,9 +37,9 @@ enum Method {
 
 /// Tells once, and says whether there was anybody to tell: `phone-home` has no words for
 /// a boot that failed. Whether to try again is for
-/// [`wait_before_next_try`](crate::http::wait_before_next_try) to say.
-pub fn post(status: &Status, config: &Config) -> Result<bool, Failure> {
-    let Some(call) = call(Path::new("/"), status, config) else {
+/// [`wait_before_next_try`](crate::backoff::wait_before_next_try) to say.
+pub(crate) fn post(host: &Host, status: &Status, config: &Config) -> Result<bool, Failure> {
+    let Some(call) = call(host, status, config) else {
         return Ok(false);
     };
     let mut headers = vec![
@@ -49,7 +49,7 @@ pub fn post(status: &Status, config: &Config) -> Result<bool, Failure> {
     if let Some(token) = &config.callback.token {
         headers.push(("X-Auth-Token", token.expose()));
     }
-    let client = Client::new(TIMEOUT);
+    let client = Client::new(TIMEOUT, resolve::addresses);
     let until = Instant::now() + TIMEOUT;
     let body = call.body.as_bytes();
     let answer = match call.method {
@@ -59,35 +59,35 @@ pub fn post(status: &Status, config: &Config) -> Result<bool, Failure> {
     answer.map(|_| true)
 }
 
-fn call(root: &Path, status: &Status, config: &Config) -> Option<Call> {
+fn call(host: &Host, status: &Status, config: &Config) -> Option<Call> {
     let url = config.callback.url.as_ref()?.as_written();
-    let host = Host::of(root, status);
+    let caller = Caller::of(host, status);
     match config.callback.format {
         CallbackFormat::PhoneHome if status.outcome == Outcome::Failed => None,
-        CallbackFormat::PhoneHome => Some(phone_home(root, url, &host)),
-        CallbackFormat::Heat => Some(wait_condition(url, status, &host)),
+        CallbackFormat::PhoneHome => Some(phone_home(host, url, &caller)),
+        CallbackFormat::Heat => Some(wait_condition(url, status, &caller)),
     }
 }
 
 /// The fields of cloud-init's module, and its way to have the instance in the URL.
-fn phone_home(root: &Path, url: &str, host: &Host) -> Call {
+fn phone_home(host: &Host, url: &str, caller: &Caller) -> Call {
     let key = |kind| {
         let file = format!("/etc/ssh/ssh_host_{kind}_key.pub");
-        let key = fs::read_to_string(super::below(root, file));
+        let key = regular_file::read_text(&host.path(file), MIB);
         key.unwrap_or(NOT_AVAILABLE.into())
     };
     let fields = [
         ("pub_key_rsa", key("rsa")),
         ("pub_key_ecdsa", key("ecdsa")),
         ("pub_key_ed25519", key("ed25519")),
-        ("instance_id", host.instance_id.clone()),
-        ("hostname", host.name.clone()),
-        ("fqdn", host.fqdn.clone()),
+        ("instance_id", caller.instance_id.clone()),
+        ("hostname", caller.name.clone()),
+        ("fqdn", caller.fqdn.clone()),
     ];
     let fields = fields.map(|(name, value)| format!("{name}={}", form_encoded(&value)));
     Call {
         method: Method::Post,
-        url: url.replace("$INSTANCE_ID", &host.instance_id),
+        url: url.replace("$INSTANCE_ID", &caller.instance_id),
         content_type: "application/x-www-form-urlencoded",
         body: fields.join("&"),
     }
@@ -96,19 +96,19 @@ fn phone_home(root: &Path, url: &str, host: &Host) -> Call {
 /// The handle's URL says how it wants to be told: the Heat API takes a POST with a token
 /// and these keys; a Swift TempURL the same by PUT; and the signed URL of an
 /// `AWS::CloudFormation::WaitConditionHandle` a PUT with exactly the keys of AWS.
-fn wait_condition(url: &str, status: &Status, host: &Host) -> Call {
+fn wait_condition(url: &str, status: &Status, caller: &Caller) -> Call {
     let success = match status.outcome {
         Outcome::Ready => "SUCCESS",
         Outcome::Failed => "FAILURE",
     };
-    let reason = console::line(status, clock::now());
+    let reason = console::line(status, clock::wall());
     let staging = status.staging.as_ref();
     let data = staging.map(|staging| staging.mount_point.display().to_string());
     let asks_for = |parameter: &str| {
         let query = url.split_once('?').map_or("", |(_, query)| query);
         query.split('&').any(|one| one.starts_with(parameter))
     };
-    let id = &host.instance_id;
+    let id = &caller.instance_id;
     let (method, body) = if asks_for("Signature=") {
         let aws = json!({"Status": success, "Reason": reason, "UniqueId": id, "Data": data});
         (Method::Put, aws)
@@ -127,24 +127,25 @@ fn wait_condition(url: &str, status: &Status, host: &Host) -> Call {
     }
 }
 
-struct Host {
+/// Who calls, under each of its names.
+struct Caller {
     instance_id: String,
     name: String,
     fqdn: String,
 }
 
-impl Host {
-    fn of(root: &Path, status: &Status) -> Host {
+impl Caller {
+    fn of(host: &Host, status: &Status) -> Caller {
         let instance = status.instance.as_ref();
         let full = gethostname().unwrap_or_default();
         let full = full.to_string_lossy();
         let name = full.split('.').next().unwrap_or_default();
-        let hosts = fs::read_to_string(super::below(root, "/etc/hosts")).unwrap_or_default();
+        let hosts = regular_file::read_text(&host.path("/etc/hosts"), MIB).unwrap_or_default();
         let fqdn = match full.contains('.') {
             true => full.to_string(),
             false => fqdn_in(&hosts, name).unwrap_or(name.into()),
         };
-        Host {
+        Caller {
             instance_id: instance
                 .and_then(|instance| instance.id.clone())
                 .unwrap_or(NOT_AVAILABLE.into()),
@@ -188,15 +189,16 @@ mod tests {
     use std::thread;
 
     use super::*;
+    use crate::host::tree::Tree;
     use crate::http::Cause;
-    use crate::report::example::{self, Tree};
+    use crate::report::example;
 
     fn config(callback: &str) -> Config {
         Config::parse(&format!("[callback]\n{callback}")).unwrap()
     }
 
-    fn host() -> Host {
-        Host {
+    fn caller() -> Caller {
+        Caller {
             instance_id: "i-7".into(),
             name: "worker".into(),
             fqdn: "worker.example.org".into(),
@@ -206,7 +208,7 @@ mod tests {
     #[test]
     fn phone_home_sends_cloud_inits_fields() {
         let tree = Tree::new(&[("etc/ssh/ssh_host_rsa_key.pub", "ssh-rsa AA+/= root@w\n")]);
-        let call = phone_home(tree.root(), "http://192.0.2.1/$INSTANCE_ID/up", &host());
+        let call = phone_home(&tree.host(), "http://192.0.2.1/$INSTANCE_ID/up", &caller());
         let expected = Call {
             method: Method::Post,
             url: "http://192.0.2.1/i-7/up".into(),
@@ -229,7 +231,7 @@ mod tests {
             (temporary, Method::Put, "status"),
             (signed, Method::Put, "Status"),
         ] {
-            let call = wait_condition(url, &example::ready(), &host());
+            let call = wait_condition(url, &example::ready(), &caller());
             assert_eq!(call.method, method, "{url}");
             let body: serde_json::Value = serde_json::from_str(&call.body).unwrap();
             assert_eq!(body[status], "SUCCESS", "{url}");
@@ -239,7 +241,7 @@ mod tests {
 
     #[test]
     fn a_failed_boot_fails_a_wait_condition_with_the_reason() {
-        let call = wait_condition("http://192.0.2.1/", &example::failed(), &host());
+        let call = wait_condition("http://192.0.2.1/", &example::failed(), &caller());
         let body: serde_json::Value = serde_json::from_str(&call.body).unwrap();
         assert_eq!(body["status"], "FAILURE");
         let reason = body["reason"].as_str().unwrap();
@@ -251,17 +253,17 @@ mod tests {
 
     #[test]
     fn nobody_is_called_without_a_url_or_by_phone_home_when_not_ready() {
-        let root = Path::new("/nonexistent");
-        assert_eq!(call(root, &example::ready(), &Config::default()), None);
+        let nowhere = &Host::at("/nonexistent");
+        assert_eq!(call(nowhere, &example::ready(), &Config::default()), None);
         let home = config("url = \"http://192.0.2.1\"");
-        assert_eq!(call(root, &example::failed(), &home), None);
-        assert!(call(root, &example::ready(), &home).is_some());
+        assert_eq!(call(nowhere, &example::failed(), &home), None);
+        assert!(call(nowhere, &example::ready(), &home).is_some());
     }
 
     #[test]
     fn the_url_is_called_as_it_is_written() {
         let slash = config("url = \"http://192.0.2.1/up/\"");
-        let call = call(Path::new("/nonexistent"), &example::ready(), &slash).unwrap();
+        let call = call(&Host::at("/nonexistent"), &example::ready(), &slash).unwrap();
         assert_eq!(call.url, "http://192.0.2.1/up/");
     }
 
@@ -298,7 +300,7 @@ mod tests {
         let config = config(&format!(
             "url = \"{url}\"\nformat = \"heat\"\ntoken = \"hunter2\""
         ));
-        assert!(post(&example::ready(), &config).unwrap());
+        assert!(post(&Host::this_machine(), &example::ready(), &config).unwrap());
         let request = served.join().unwrap().to_lowercase();
         assert!(
             request.starts_with("post /signal http/1.1\r\n"),
@@ -315,7 +317,7 @@ mod tests {
         let config = config(&format!(
             "url = \"{url}?Signature=f00\"\nformat = \"heat\"\ntoken = \"hunter2\""
         ));
-        let failure = post(&example::ready(), &config).unwrap_err();
+        let failure = post(&Host::this_machine(), &example::ready(), &config).unwrap_err();
         assert!(
             served
                 .join()

@@ -5,18 +5,20 @@
 //! parser cannot take for anything else, and nothing that only newer versions know: no
 //! `if`, no `$(NAME:default)`.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::config::Config;
+use super::files;
+use crate::host::regular_file::{self, MIB};
+use crate::host::{Host, wait};
 use crate::metadata::machine_features::published::MACHINE;
 use crate::status::{Outcome, Status};
 
@@ -26,20 +28,16 @@ const NAME: &str = "99-vmstage.config";
 /// How long a starting master may take until it can be told to read its configuration
 /// again.
 const MASTER_STARTS: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Writes the drop-in where its directory exists, and has a running HTCondor read it.
 /// Says whether it changed.
-pub fn publish(status: &Status, _: &Config) -> Result<bool> {
-    write(status)?.tell()
-}
-
-/// Writes the drop-in only, which takes no time.
-pub fn write(status: &Status) -> Result<Written> {
-    write_in(Path::new("/"), status)
+pub fn publish(host: &Host, status: &Status) -> Result<bool> {
+    write(host, status)?.tell()
 }
 
 /// A drop-in that is in its place, and of which a running HTCondor knows nothing yet.
-pub struct Written {
+pub(crate) struct Written {
     proc: PathBuf,
     changed: bool,
     /// EXECUTE is another one.
@@ -50,7 +48,7 @@ pub struct Written {
 impl Written {
     /// Has a running HTCondor read it, and waits for one that is just starting. Says
     /// whether there was anything new.
-    pub fn tell(self) -> Result<bool> {
+    pub(crate) fn tell(self) -> Result<bool> {
         if self.changed {
             take_effect(&self.proc, self.moved)?;
         }
@@ -64,33 +62,29 @@ impl Written {
     }
 }
 
-fn write_in(root: &Path, status: &Status) -> Result<Written> {
+/// Writes the drop-in only, which takes no time.
+pub(crate) fn write(host: &Host, status: &Status) -> Result<Written> {
     let mut written = Written {
-        proc: super::below(root, "/proc"),
+        proc: host.path("/proc"),
         changed: false,
         moved: false,
         unspeakable: None,
     };
-    let directory = super::below(root, DIRECTORY);
+    let directory = host.path(DIRECTORY);
     if !directory.is_dir() {
         return Ok(written);
     }
     let file = directory.join(NAME);
-    let before = fs::read_to_string(&file).unwrap_or_default();
+    let before = regular_file::read_text(&file, MIB).unwrap_or_default();
     let execute = execute(status);
-    let environment_is_taken = mentioned_elsewhere(root, "STARTER_JOB_ENVIRONMENT")?;
+    let environment_is_taken = mentioned_elsewhere(host, "STARTER_JOB_ENVIRONMENT")?;
     let text = text(status, &execute, environment_is_taken);
-    written.changed = super::write(&file, &text, 0o644)?;
+    written.changed = files::write(&file, &text, 0o644)?;
     written.moved = execute_line(&text).is_some() && execute_line(&before) != execute_line(&text);
     if let Execute::Unspeakable(path) = execute {
         written.unspeakable = Some(path);
     }
     Ok(written)
-}
-
-#[cfg(test)]
-pub(super) fn publish_in(root: &Path, status: &Status) -> Result<bool> {
-    write_in(root, status)?.tell()
 }
 
 /// Where HTCondor's jobs run.
@@ -172,13 +166,13 @@ fn execute_line(text: &str) -> Option<&str> {
 }
 
 /// Whether a site has set a name that can only be set, not added to.
-fn mentioned_elsewhere(root: &Path, name: &str) -> Result<bool> {
+fn mentioned_elsewhere(host: &Host, name: &str) -> Result<bool> {
     let mut files = vec![
-        super::below(root, "/etc/condor/condor_config"),
-        super::below(root, "/etc/condor/condor_config.local"),
+        host.path("/etc/condor/condor_config"),
+        host.path("/etc/condor/condor_config.local"),
     ];
     for directory in [DIRECTORY, "/usr/share/condor/config.d"] {
-        let listing = match fs::read_dir(super::below(root, directory)) {
+        let listing = match fs::read_dir(host.path(directory)) {
             Ok(listing) => listing,
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             Err(e) => return Err(e).with_context(|| format!("cannot read {directory}")),
@@ -186,6 +180,7 @@ fn mentioned_elsewhere(root: &Path, name: &str) -> Result<bool> {
         files.extend(
             listing
                 .flatten()
+                .filter(|entry| is_read_by_htcondor(&entry.file_name()))
                 .filter(|entry| entry.file_name() != NAME)
                 .map(|entry| entry.path()),
         );
@@ -198,23 +193,30 @@ fn mentioned_elsewhere(root: &Path, name: &str) -> Result<bool> {
     };
     Ok(files
         .iter()
-        // A named pipe must not hold it.
-        .filter(|file| file.is_file())
-        .filter_map(|file| fs::read(file).ok())
+        .filter_map(|file| regular_file::read(file, MIB).ok())
         .any(sets))
+}
+
+/// Whether HTCondor reads a file of this name in a `config.d`: the default of
+/// LOCAL_CONFIG_DIR_EXCLUDE_REGEXP. The first pattern is also that of what a killed process
+/// of this program left behind.
+fn is_read_by_htcondor(name: &OsStr) -> bool {
+    let name = name.to_string_lossy();
+    let passed_over = name.starts_with(['.', '#']) || name.ends_with('~');
+    !passed_over && !name.ends_with(".rpmsave") && !name.ends_with(".rpmnew")
 }
 
 /// Has every running HTCondor read its configuration again, as `condor_reconfig` does.
 /// EXECUTE is read only by a startd that starts, so one that is to move is ended: its
 /// master starts another at once.
 fn take_effect(proc: &Path, moved: bool) -> Result<()> {
-    let started = Instant::now();
-    let mut masters = processes(proc, "condor_master");
+    let mut masters = Vec::new();
     // Before it has a handler, the signal would end it.
-    while !masters.iter().all(|master| master.catches_hangup) && started.elapsed() < MASTER_STARTS {
-        thread::sleep(Duration::from_millis(100));
+    wait::until(MASTER_STARTS, LOOK_AGAIN, || {
         masters = processes(proc, "condor_master");
-    }
+        let is_up = |master: &Process| master.catches_hangup;
+        masters.iter().all(is_up).then_some(())
+    });
     for master in masters.iter().filter(|master| master.catches_hangup) {
         signal(master, Signal::SIGHUP)?;
     }
@@ -269,7 +271,8 @@ fn processes(proc: &Path, name: &'static str) -> Vec<Process> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::example::{self, Tree};
+    use crate::host::tree::Tree;
+    use crate::report::example;
 
     const FILE: &str = "etc/condor/config.d/99-vmstage.config";
 
@@ -283,7 +286,7 @@ mod tests {
     #[test]
     fn a_ready_machine_with_a_deadline() {
         let tree = tree();
-        assert!(publish_in(tree.root(), &example::with_deadline()).unwrap());
+        assert!(publish(&tree.host(), &example::with_deadline()).unwrap());
         let expected = "\
 # Written by vmstage(8), which overwrites it.
 StagingReady = True
@@ -296,15 +299,15 @@ STARTD_ATTRS = $(STARTD_ATTRS) MJF_MACHINE_SHUTDOWNTIME MJF_MACHINE_GRACE_SECS
 START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRACE_SECS))
 ";
         assert_eq!(tree.text(FILE), expected);
-        assert!(!publish_in(tree.root(), &example::with_deadline()).unwrap());
+        assert!(!publish(&tree.host(), &example::with_deadline()).unwrap());
         assert_eq!(tree.names("etc/condor/config.d").len(), 2);
     }
 
     #[test]
     fn without_a_deadline_start_is_the_sites_own() {
         let tree = tree();
-        publish_in(tree.root(), &example::with_deadline()).unwrap();
-        assert!(publish_in(tree.root(), &example::ready()).unwrap());
+        publish(&tree.host(), &example::with_deadline()).unwrap();
+        assert!(publish(&tree.host(), &example::ready()).unwrap());
         let text = tree.text(FILE);
         assert!(
             !text.contains("MJF_") && !text.contains("START ="),
@@ -315,7 +318,7 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
     #[test]
     fn a_machine_that_is_not_ready_starts_nothing_and_names_no_directory() {
         let tree = tree();
-        publish_in(tree.root(), &example::failed()).unwrap();
+        publish(&tree.host(), &example::failed()).unwrap();
         let text = tree.text(FILE);
         assert!(text.contains("\nStagingReady = False\n"), "{text}");
         assert!(text.contains("\nSTART = False\n"), "{text}");
@@ -327,7 +330,7 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
         let tree = tree();
         let mut status = example::ready();
         status.directories.remove(0);
-        publish_in(tree.root(), &status).unwrap();
+        publish(&tree.host(), &status).unwrap();
         let text = tree.text(FILE);
         assert!(
             !text.contains("EXECUTE") && !text.contains("START ="),
@@ -342,7 +345,7 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
         status.staging = example::ready().staging;
         status.directories = example::ready().directories;
         status.directories[0].error = Some("there is no user condor".into());
-        publish_in(tree.root(), &status).unwrap();
+        publish(&tree.host(), &status).unwrap();
         let text = tree.text(FILE);
         assert!(
             !text.contains("EXECUTE") && text.contains("START = False"),
@@ -367,7 +370,7 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
             "/a\tb",
         ] {
             let tree = tree();
-            publish_in(tree.root(), &mounted_on(mount_point)).unwrap_err();
+            publish(&tree.host(), &mounted_on(mount_point)).unwrap_err();
             let text = tree.text(FILE);
             assert!(text.contains("\nSTART = False\n"), "{text}");
             assert!(
@@ -380,7 +383,7 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
     #[test]
     fn blanks_and_quotes_in_a_mount_point_are_written_as_they_are() {
         let tree = tree();
-        publish_in(tree.root(), &mounted_on("/my \"own\"/disk's #1\\")).unwrap();
+        publish(&tree.host(), &mounted_on("/my \"own\"/disk's #1\\")).unwrap();
         let expected = "\nEXECUTE = /my \"own\"/disk's #1\\/condor\n";
         assert!(tree.text(FILE).contains(expected), "{}", tree.text(FILE));
     }
@@ -392,16 +395,35 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
             ("# STARTER_JOB_ENVIRONMENT is not set here\n", false),
         ] {
             let tree = Tree::new(&[("etc/condor/config.d/50-site", site)]);
-            publish_in(tree.root(), &example::ready()).unwrap();
+            publish(&tree.host(), &example::ready()).unwrap();
             let ours = tree.text(FILE).contains("STARTER_JOB_ENVIRONMENT");
             assert_eq!(ours, !left, "{site}");
         }
     }
 
     #[test]
+    fn a_file_that_htcondor_passes_over_sets_nothing() {
+        let set = "STARTER_JOB_ENVIRONMENT = \"A=1\"\n";
+        for name in [
+            // What a killed process left behind: of this program, and of an editor.
+            ".99-vmstage.config.new",
+            ".99-vmstage.config.4711.new",
+            "50-site~",
+            "#50-site#",
+            "50-site.rpmsave",
+            "50-site.rpmnew",
+        ] {
+            let tree = Tree::new(&[(&format!("etc/condor/config.d/{name}"), set)]);
+            publish(&tree.host(), &example::ready()).unwrap();
+            let text = tree.text(FILE);
+            assert!(text.contains("STARTER_JOB_ENVIRONMENT"), "{name}: {text}");
+        }
+    }
+
+    #[test]
     fn without_htcondor_nothing_is_made() {
         let tree = Tree::new(&[("etc/condor/condor_config", "")]);
-        assert!(!publish_in(tree.root(), &example::ready()).unwrap());
+        assert!(!publish(&tree.host(), &example::ready()).unwrap());
         assert_eq!(tree.names("etc/condor"), ["condor_config"]);
     }
 
@@ -409,7 +431,7 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
     fn a_link_in_the_place_of_the_drop_in_is_an_error_and_stays() {
         let tree = Tree::new(&[("etc/condor/config.d/real", "theirs")]);
         std::os::unix::fs::symlink("real", tree.root().join(FILE)).unwrap();
-        publish_in(tree.root(), &example::ready()).unwrap_err();
+        publish(&tree.host(), &example::ready()).unwrap_err();
         assert_eq!(tree.text("etc/condor/config.d/real"), "theirs");
     }
 

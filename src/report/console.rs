@@ -4,13 +4,13 @@ use std::fs::File;
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::libc;
 use nix::sys::stat::fstat;
 
 use crate::clock;
+use crate::host::{Host, wait};
 use crate::logging;
 use crate::status::{Outcome, Status};
 use crate::text;
@@ -22,11 +22,11 @@ const RETRY: Duration = Duration::from_millis(50);
 /// The line that says what became of the boot, without the program's name:
 /// `ready: /dev/vdb (ext2, LABEL=ephemeral0) on /staging, 19.6 GiB free, condor tmp`
 /// or `FAILED(3): …`. Its form is stable.
-pub fn line(status: &Status, now: u64) -> String {
+pub(crate) fn line(status: &Status, now: u64) -> String {
     let (Outcome::Ready, Some(staging)) = (status.outcome, &status.staging) else {
         let error = status.error.as_deref().unwrap_or("unknown error");
         let line = format!("FAILED({}): {error}", status.exit_code);
-        return line.replace(|c: char| c.is_control(), " ");
+        return text::one_line(&line);
     };
     let label = staging
         .label
@@ -57,7 +57,7 @@ pub fn line(status: &Status, now: u64) -> String {
         );
     }
     // A label or an error may hold anything; the line is one line.
-    line.replace(|c: char| c.is_control(), " ")
+    text::one_line(&line)
 }
 
 /// How long a line may take: a serial console is slow (4 KiB at 9600 baud are 4 s), and
@@ -70,11 +70,11 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 ///
 /// Those of open(2) and write(2), and that the console took no more for five seconds.
-pub fn write(line: &str) -> io::Result<()> {
+pub(crate) fn write(host: &Host, line: &str) -> io::Result<()> {
     let mut console = File::options()
         .append(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(CONSOLE)?;
+        .open(host.path(CONSOLE))?;
     let stderr = fstat(io::stderr().as_fd())?;
     let is_the_same = console.metadata()?.rdev() == stderr.st_rdev && stderr.st_rdev != 0;
     if is_the_same && !logging::stderr_is_stuck() {
@@ -82,16 +82,21 @@ pub fn write(line: &str) -> io::Result<()> {
     }
     let line = format!("vmstage: {line}\n");
     let mut rest = line.as_bytes();
-    let start = Instant::now();
+    let written = wait::until(PATIENCE, RETRY, || {
+        write_some(&mut console, &mut rest).transpose()
+    });
+    written.unwrap_or_else(|| Err(ErrorKind::WouldBlock.into()))
+}
+
+/// Writes as much of the rest as the console takes now; None while that is not all.
+fn write_some(console: &mut File, rest: &mut &[u8]) -> io::Result<Option<()>> {
     while !rest.is_empty() {
         match console.write(rest) {
-            Ok(written) => rest = &rest[written..],
+            Ok(written) => *rest = &rest[written..],
             Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            Err(e) if e.kind() == ErrorKind::WouldBlock && start.elapsed() < PATIENCE => {
-                sleep(RETRY);
-            }
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(None),
             Err(e) => return Err(e),
         }
     }
-    Ok(())
+    Ok(Some(()))
 }

@@ -6,14 +6,16 @@
 //! because a job in a slot is not the whole VM.
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use super::files;
 use crate::config::{Config, FeaturesLocation};
-use crate::host::{kernel_file, locks, runtime_directory};
+use crate::host::regular_file::{self, MIB};
+use crate::host::{Host, kernel_file, locks};
 use crate::metadata::machine_features::published::{JOB, MACHINE, MARK, are_own};
 use crate::status::Status;
 
@@ -30,12 +32,8 @@ type Key = (&'static str, Option<String>);
 type Value = (String, String);
 
 /// Says whether anything changed.
-pub fn publish(status: &Status, config: &Config) -> Result<bool> {
-    publish_in(Path::new("/"), status, config)
-}
-
-pub(super) fn publish_in(root: &Path, status: &Status, config: &Config) -> Result<bool> {
-    let processors = processors(root);
+pub(crate) fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
+    let processors = processors(host);
     let deadline = status.deadline.as_ref().map(|d| d.at.to_string());
     let grace = status.deadline.as_ref().map_or_else(
         || config.deadline.grace.as_secs(),
@@ -53,11 +51,11 @@ pub(super) fn publish_in(root: &Path, status: &Status, config: &Config) -> Resul
         ("grace_secs_job", grace),
         ("shutdowntime_job", deadline),
     ];
-    let _turn = wait_for_turn(root);
+    let _turn = wait_for_turn(host);
     let done = [
-        directory(root, MACHINE, &config.metadata.machinefeatures, &machine),
-        directory(root, JOB, &config.metadata.jobfeatures, &job),
-        profile(root),
+        directory(host, MACHINE, &config.metadata.machinefeatures, &machine),
+        directory(host, JOB, &config.metadata.jobfeatures, &job),
+        profile(host),
     ];
     done.into_iter()
         .try_fold(false, |changed, one| Ok(one? | changed))
@@ -66,14 +64,13 @@ pub(super) fn publish_in(root: &Path, status: &Status, config: &Config) -> Resul
 /// `boot` and `watch` may publish at the same time, and each would take what the other
 /// has just written for a stranger's. Where there is no place for the lock there is no
 /// status either that another could publish.
-fn wait_for_turn(root: &Path) -> Option<File> {
-    let path = runtime_directory().join("features.lock");
-    locks::lock(&super::below(root, path))
+fn wait_for_turn(host: &Host) -> Option<File> {
+    locks::lock(&host.runtime_directory().join("features.lock"))
 }
 
 /// Publishes into one directory, unless that is where this program is to read.
 fn directory(
-    root: &Path,
+    host: &Host,
     path: &str,
     source: &Option<FeaturesLocation>,
     keys: &[Key],
@@ -81,7 +78,7 @@ fn directory(
     if *source == Some(FeaturesLocation::Directory(path.into())) {
         return Ok(false);
     }
-    let directory = super::below(root, path);
+    let directory = host.path(path);
     let own = own_values(&directory);
     let found: Vec<Found> = keys
         .iter()
@@ -117,7 +114,7 @@ enum Found {
 }
 
 fn find(directory: &Path, key: &str, own: &BTreeSet<Value>) -> Found {
-    match fs::read_to_string(directory.join(key)) {
+    match regular_file::read_text(&directory.join(key), MIB) {
         Ok(content) if own.contains(&(key.to_string(), content.clone())) => Found::Own(content),
         Err(e) if e.kind() == ErrorKind::NotFound => Found::Nothing,
         _ => Found::Foreign,
@@ -138,18 +135,18 @@ fn write_values(directory: &Path, keys: &[(&Key, &Found)], own: BTreeSet<Value>)
     if own == wanted && keys.iter().all(is_in_place) && are_own(directory) {
         return Ok(false);
     }
-    super::make_directory(directory)?;
+    files::make_directory(directory)?;
     let mark = directory.join(MARK);
     let either = own.union(&wanted).cloned().collect();
-    let mut changed = super::write(&mark, marked(&either), 0o644)?;
+    let mut changed = files::write(&mark, marked(&either), 0o644)?;
     for ((key, value), _) in keys {
         let file = directory.join(key);
         changed |= match value {
-            Some(value) => super::write(&file, value, 0o644)?,
-            None => super::remove(&file)?,
+            Some(value) => files::write(&file, value, 0o644)?,
+            None => files::remove(&file)?,
         };
     }
-    Ok(super::write(&mark, marked(&wanted), 0o644)? || changed)
+    Ok(files::write(&mark, marked(&wanted), 0o644)? || changed)
 }
 
 /// A line for each value that this program wrote.
@@ -160,7 +157,7 @@ fn marked(values: &BTreeSet<Value>) -> String {
 }
 
 fn own_values(directory: &Path) -> BTreeSet<Value> {
-    let text = fs::read_to_string(directory.join(MARK)).unwrap_or_default();
+    let text = regular_file::read_text(&directory.join(MARK), MIB).unwrap_or_default();
     text.lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split_once(' '))
@@ -168,17 +165,17 @@ fn own_values(directory: &Path) -> BTreeSet<Value> {
         .collect()
 }
 
-fn profile(root: &Path) -> Result<bool> {
-    let directory = super::below(root, "/etc/profile.d");
+fn profile(host: &Host) -> Result<bool> {
+    let directory = host.path("/etc/profile.d");
     if !directory.is_dir() {
         return Ok(false);
     }
-    super::write(&directory.join("vmstage.sh"), PROFILE, 0o644)
+    files::write(&directory.join("vmstage.sh"), PROFILE, 0o644)
 }
 
 /// Counted as the specification does: the "processor" lines of `/proc/cpuinfo`.
-fn processors(root: &Path) -> Option<String> {
-    let text = kernel_file::read_text(super::below(root, "/proc/cpuinfo")).ok()?;
+fn processors(host: &Host) -> Option<String> {
+    let text = kernel_file::read_text(host.path("/proc/cpuinfo")).ok()?;
     let count = text
         .lines()
         .filter(|line| line.split(':').next().map(str::trim_end) == Some("processor"))
@@ -194,8 +191,11 @@ fn job_id(status: &Status) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
-    use crate::report::example::{self, Tree};
+    use crate::host::tree::Tree;
+    use crate::report::example;
 
     const CPUINFO: &str = "processor\t: 0\nmodel name\t: a processor: fast\n\nprocessor\t: 1\n";
 
@@ -207,7 +207,7 @@ mod tests {
     fn each_key_is_a_file_and_the_deadline_is_in_unix_seconds() {
         let tree = tree();
         let config = Config::default();
-        assert!(publish_in(tree.root(), &example::with_deadline(), &config).unwrap());
+        assert!(publish(&tree.host(), &example::with_deadline(), &config).unwrap());
         for (file, value) in [
             ("etc/machinefeatures/total_cpu", "2"),
             ("etc/machinefeatures/grace_secs", "600"),
@@ -222,19 +222,19 @@ mod tests {
         ] {
             assert_eq!(tree.text(file), value, "{file}");
         }
-        assert!(!publish_in(tree.root(), &example::with_deadline(), &config).unwrap());
+        assert!(!publish(&tree.host(), &example::with_deadline(), &config).unwrap());
     }
 
     #[test]
     fn without_a_deadline_there_is_no_shutdowntime_and_one_that_was_is_removed() {
         let tree = tree();
         let config = Config::default();
-        publish_in(tree.root(), &example::ready(), &config).unwrap();
+        publish(&tree.host(), &example::ready(), &config).unwrap();
         let before = tree.names("etc");
         assert!(!before.iter().any(|name| name.contains("shutdowntime")));
 
-        publish_in(tree.root(), &example::with_deadline(), &config).unwrap();
-        assert!(publish_in(tree.root(), &example::ready(), &config).unwrap());
+        publish(&tree.host(), &example::with_deadline(), &config).unwrap();
+        assert!(publish(&tree.host(), &example::ready(), &config).unwrap());
         assert_eq!(tree.names("etc"), before);
     }
 
@@ -245,7 +245,7 @@ mod tests {
             ("etc/machinefeatures/shutdowntime", "1795000000"),
         ];
         let tree = Tree::new(&theirs);
-        let error = publish_in(tree.root(), &example::ready(), &Config::default());
+        let error = publish(&tree.host(), &example::ready(), &Config::default());
         let error = error.unwrap_err().to_string();
         assert!(
             error.contains("has shutdowntime from somebody else"),
@@ -261,12 +261,12 @@ mod tests {
     fn what_somebody_else_published_later_is_left_alone_and_the_rest_goes_on() {
         let tree = tree();
         let config = Config::default();
-        publish_in(tree.root(), &example::ready(), &config).unwrap();
+        publish(&tree.host(), &example::ready(), &config).unwrap();
         let theirs = tree.root().join("etc/machinefeatures/shutdowntime");
         fs::write(&theirs, "1795000000\n").unwrap();
         fs::write(tree.root().join("etc/jobfeatures/job_id"), "theirs").unwrap();
         for status in [example::with_deadline(), example::ready()] {
-            let error = publish_in(tree.root(), &status, &config).unwrap_err();
+            let error = publish(&tree.host(), &status, &config).unwrap_err();
             let error = error.to_string();
             assert!(
                 error.contains("has shutdowntime from somebody else"),
@@ -280,9 +280,9 @@ mod tests {
         // Once theirs is gone, the key is this program's again.
         fs::remove_file(&theirs).unwrap();
         fs::remove_file(tree.root().join("etc/jobfeatures/job_id")).unwrap();
-        publish_in(tree.root(), &example::with_deadline(), &config).unwrap();
+        publish(&tree.host(), &example::with_deadline(), &config).unwrap();
         assert_eq!(tree.text("etc/machinefeatures/shutdowntime"), "1795430460");
-        assert!(publish_in(tree.root(), &example::ready(), &config).unwrap());
+        assert!(publish(&tree.host(), &example::ready(), &config).unwrap());
         assert!(!theirs.exists());
     }
 
@@ -290,7 +290,7 @@ mod tests {
     fn after_a_crash_between_mark_and_file_both_values_are_its_own() {
         let tree = tree();
         let config = Config::default();
-        publish_in(tree.root(), &example::with_deadline(), &config).unwrap();
+        publish(&tree.host(), &example::with_deadline(), &config).unwrap();
         let directory = tree.root().join("etc/machinefeatures");
         let mut values = own_values(&directory);
         values.insert(("shutdowntime".into(), "1800000000".into()));
@@ -298,7 +298,7 @@ mod tests {
         for at_the_crash in ["1795430460", "1800000000"] {
             fs::write(directory.join("shutdowntime"), at_the_crash).unwrap();
             fs::write(directory.join(MARK), marked(&values)).unwrap();
-            assert!(publish_in(tree.root(), &example::ready(), &config).unwrap());
+            assert!(publish(&tree.host(), &example::ready(), &config).unwrap());
             assert!(!directory.join("shutdowntime").exists());
         }
     }
@@ -309,7 +309,7 @@ mod tests {
             ("proc/cpuinfo", CPUINFO),
             ("etc/machinefeatures/hs06", "171"),
         ]);
-        publish_in(tree.root(), &example::ready(), &Config::default()).unwrap();
+        publish(&tree.host(), &example::ready(), &Config::default()).unwrap();
         assert_eq!(tree.text("etc/machinefeatures/hs06"), "171");
         assert_eq!(tree.text("etc/machinefeatures/total_cpu"), "2");
     }
@@ -319,7 +319,7 @@ mod tests {
         let tree = tree();
         let config = "[metadata]\nmachinefeatures = \"/etc/machinefeatures\"";
         let config = Config::parse(config).unwrap();
-        publish_in(tree.root(), &example::ready(), &config).unwrap();
+        publish(&tree.host(), &example::ready(), &config).unwrap();
         assert!(!tree.root().join("etc/machinefeatures").exists());
         assert!(are_own(&tree.root().join("etc/jobfeatures")));
     }
@@ -348,7 +348,7 @@ mod tests {
             ("etc/machinefeatures/shutdowntime/", ""),
         ]);
         for status in [example::ready(), example::with_deadline()] {
-            publish_in(tree.root(), &status, &Config::default()).unwrap_err();
+            publish(&tree.host(), &status, &Config::default()).unwrap_err();
         }
         assert!(
             tree.root()

@@ -1,74 +1,77 @@
 //! Who is told what: one file a consumer.
 
-pub mod callback;
+pub(crate) mod callback;
 pub mod condor;
-pub mod console;
-pub mod machine_features;
-pub mod motd;
-pub mod systemd;
-pub mod terminals;
-pub mod textfile;
+pub(crate) mod console;
+mod files;
+pub(crate) mod machine_features;
+pub(crate) mod motd;
+pub(crate) mod systemd;
+pub(crate) mod terminals;
+pub(crate) mod textfile;
 
-use std::fs::{self, DirBuilder};
-use std::io::ErrorKind;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-
-use anyhow::{Context, Result};
+use anyhow::Result;
 use log::{error, info};
 
+use crate::clock;
 use crate::config::Config;
-use crate::host::atomic_file;
+use crate::host::Host;
+use crate::logging::Notices;
 use crate::staging::directories::Ready;
 use crate::status::{Outcome, Status};
-use crate::{clock, logging};
 
 /// Tells everybody inside the machine what became of the boot. A consumer that fails
 /// is a warning, and no more than that.
-pub fn outcome(status: &mut Status, ready: Option<&Ready>, config: &Config) {
-    status.warnings = logging::warnings();
-    note("the status file", status.write());
+pub(crate) fn outcome(
+    host: &Host,
+    notices: &Notices,
+    status: &mut Status,
+    ready: Option<&Ready>,
+    config: &Config,
+) {
+    status.warnings = notices.all();
+    note(notices, "the status file", status.write(host));
     // The service manager starts HTCondor then, which reads its drop-in once.
-    let drop_in = config.report.condor.then(|| condor::write(status));
+    let drop_in = config.report.condor.then(|| condor::write(host, status));
     if let Some(ready) = ready {
         // Also where it is told nothing else: a unit that waits for this would fail.
         let text = config.report.systemd.then_some(&*status);
-        note("the service manager", systemd::ready(ready, text));
+        note(notices, "the service manager", systemd::ready(ready, text));
     }
     // No other consumer delays readiness, nor does an HTCondor that is just starting.
     if let Some(drop_in) = drop_in {
         let told = drop_in.and_then(condor::Written::tell);
-        note("HTCondor", told.map(drop));
+        note(notices, "HTCondor", told.map(drop));
     }
-    publish_files(status, config);
+    publish_files(host, notices, status, config);
 }
 
 /// Whether another boot has said since what became of it. `watch` may have as well: of
 /// the deadline, which it knows no worse.
-pub fn is_outdated(told: &Status) -> bool {
+pub(crate) fn is_outdated(host: &Host, told: &Status) -> bool {
     let boot = |status: &Status| (status.started_at.clone(), status.staging.clone());
-    match Status::read() {
+    match Status::read(host) {
         Ok(Some(written)) => boot(&written) != boot(told),
         _ => false,
     }
 }
 
 /// Tells when the machine must be gone, or that nothing limits it.
-pub fn deadline(status: &Status, config: &Config) {
-    note("the status file", status.write());
+pub(crate) fn deadline(host: &Host, notices: &Notices, status: &Status, config: &Config) {
+    note(notices, "the status file", status.write(host));
     if config.report.condor {
-        note("HTCondor", condor::publish(status, config).map(drop));
+        note(notices, "HTCondor", condor::publish(host, status).map(drop));
     }
-    publish_files(status, config);
+    publish_files(host, notices, status, config);
     if config.report.systemd {
-        let line = console::line(status, clock::now());
-        note("the service manager", systemd::text(&line));
+        let line = console::line(status, clock::wall());
+        note(notices, "the service manager", systemd::text(&line));
     }
 }
 
 /// Tells those who read files whenever they like, and writes only what changed.
-fn publish_files(status: &Status, config: &Config) {
-    type Publish = fn(&Status, &Config) -> Result<bool>;
+fn publish_files(host: &Host, notices: &Notices, status: &Status, config: &Config) {
+    type Publish = fn(&Host, &Status, &Config) -> Result<bool>;
     let report = &config.report;
     let consumers: [(&str, bool, Publish); 3] = [
         (
@@ -81,85 +84,48 @@ fn publish_files(status: &Status, config: &Config) {
     ];
     for (name, wanted, publish) in consumers {
         if wanted {
-            note(name, publish(status, config).map(drop));
+            note(notices, name, publish(host, status, config).map(drop));
         }
     }
 }
 
 /// The last line of a boot: in the log, and on the console.
-pub fn final_line(status: &Status, config: &Config) {
-    let line = console::line(status, clock::now());
+pub(crate) fn final_line(host: &Host, notices: &Notices, status: &Status, config: &Config) {
+    let line = console::line(status, clock::wall());
     match status.outcome {
         Outcome::Ready => info!("{line}"),
         Outcome::Failed => error!("{line}"),
     }
     if config.report.console {
-        note("the console", console::write(&line).map_err(Into::into));
+        note(
+            notices,
+            "the console",
+            console::write(host, &line).map_err(Into::into),
+        );
     }
 }
 
-pub fn note(consumer: &str, told: Result<()>) {
+/// Warns where a consumer could not be told.
+pub(crate) fn note(notices: &Notices, consumer: &str, told: Result<()>) {
     if let Err(e) = told {
         // What is told in several steps fails in each.
-        logging::warn_once(&format!("{consumer} could not be told: {e:#}"));
-    }
-}
-
-/// An absolute path as it is found in a tree: `/` itself, or a test's.
-fn below(root: &Path, path: impl AsRef<Path>) -> PathBuf {
-    let path = path.as_ref();
-    root.join(path.strip_prefix("/").unwrap_or(path))
-}
-
-/// Says whether the file had to be written.
-fn write(path: &Path, content: impl AsRef<[u8]>, mode: u32) -> Result<bool> {
-    atomic_file::replace_if_changed(path, content.as_ref(), mode)
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// Says whether there was anything to remove.
-fn remove(path: &Path) -> Result<bool> {
-    atomic_file::remove_if_there(path).with_context(|| format!("cannot remove {}", path.display()))
-}
-
-/// A directory that everybody may read, whatever the umask; its parent must be there.
-fn make_directory(path: &Path) -> Result<()> {
-    let made = match DirBuilder::new().mode(0o755).create(path) {
-        Ok(()) => fs::set_permissions(path, fs::Permissions::from_mode(0o755)),
-        Err(e) if e.kind() == ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
-        Err(e) => Err(e),
-    };
-    made.with_context(|| format!("cannot make {}", path.display()))
-}
-
-/// One line of text without anything that a terminal would act on.
-fn printable(text: &str) -> String {
-    text.replace(|c: char| c.is_control(), " ")
-}
-
-/// An instant for people: `2026-11-23 11:41:00 +01:00 (2026-11-23T10:41:00Z)`, or in UTC
-/// alone where that is the local time.
-pub fn instant(unix: u64) -> String {
-    let (local, utc) = (clock::local(unix), clock::utc(unix));
-    match local.ends_with("+00:00") {
-        true => utc,
-        false => format!("{local} ({utc})"),
+        notices.warn_once(format!("{consumer} could not be told: {e:#}"));
     }
 }
 
 /// Status documents and directory trees for the consumers' tests.
 #[cfg(test)]
 pub(crate) mod example {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::path::Path;
 
     use super::*;
     use crate::config::Action;
     use crate::metadata::Instance;
     use crate::status::{Deadline, Directory, Staging};
 
-    pub const DEADLINE: u64 = 1_795_430_460;
+    pub(crate) const DEADLINE: u64 = 1_795_430_460;
 
-    pub fn ready() -> Status {
+    pub(crate) fn ready() -> Status {
         let directory = |name: &str, owner: &str, mode: &str| Directory {
             path: Path::new("/staging").join(name),
             owner: owner.into(),
@@ -206,7 +172,7 @@ pub(crate) mod example {
         }
     }
 
-    pub fn with_deadline() -> Status {
+    pub(crate) fn with_deadline() -> Status {
         Status {
             deadline: Some(Deadline {
                 at: DEADLINE,
@@ -220,7 +186,7 @@ pub(crate) mod example {
         }
     }
 
-    pub fn failed() -> Status {
+    pub(crate) fn failed() -> Status {
         Status {
             outcome: Outcome::Failed,
             exit_code: 3,
@@ -230,92 +196,83 @@ pub(crate) mod example {
             ..ready()
         }
     }
-
-    /// A directory tree of a test's own, gone with it.
-    pub struct Tree(PathBuf);
-
-    impl Tree {
-        /// `files` are paths with their content; a path that ends in `/` is a directory.
-        pub fn new(files: &[(&str, &str)]) -> Tree {
-            static COUNT: AtomicUsize = AtomicUsize::new(0);
-            let number = COUNT.fetch_add(1, Ordering::Relaxed);
-            let name = format!("vmstage-report-{}-{number}", std::process::id());
-            let root = std::env::temp_dir().join(name);
-            fs::create_dir(&root).unwrap();
-            for (path, content) in files {
-                let path = root.join(path);
-                if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
-                    fs::create_dir_all(&path).unwrap();
-                } else {
-                    fs::create_dir_all(path.parent().unwrap()).unwrap();
-                    fs::write(path, content).unwrap();
-                }
-            }
-            Tree(root)
-        }
-
-        pub fn root(&self) -> &Path {
-            &self.0
-        }
-
-        pub fn text(&self, path: &str) -> String {
-            let path = self.0.join(path);
-            fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
-        }
-
-        /// The names of all files below `path`, sorted, those this program hides left out.
-        pub fn names(&self, path: &str) -> Vec<String> {
-            let mut names: Vec<String> = Vec::new();
-            for entry in fs::read_dir(self.0.join(path)).unwrap().flatten() {
-                let name = entry.file_name().into_string().unwrap();
-                if entry.file_type().unwrap().is_dir() {
-                    let below = self.names(&format!("{path}/{name}"));
-                    names.extend(below.into_iter().map(|file| format!("{name}/{file}")));
-                } else if name != ".vmstage" {
-                    names.push(name);
-                }
-            }
-            names.sort();
-            names
-        }
-    }
-
-    impl Drop for Tree {
-        fn drop(&mut self) {
-            fs::remove_dir_all(&self.0).ok();
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
 
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
     use super::*;
+    use crate::host::tree::Tree;
+
+    #[test]
+    fn a_pipe_in_the_place_of_a_file_that_is_read_holds_nobody() {
+        let tree = Tree::new(&[
+            ("run/", ""),
+            ("lib/security/", ""),
+            ("etc/ssh/", ""),
+            ("etc/condor/config.d/", ""),
+            ("etc/machinefeatures/", ""),
+            ("var/run/", ""),
+            ("textfiles/", ""),
+        ]);
+        for file in [
+            "lib/security/pam_motd.so",
+            "etc/motd",
+            "etc/hosts",
+            "etc/ssh/ssh_host_rsa_key.pub",
+            "etc/condor/condor_config",
+            "etc/condor/config.d/50-site",
+            "etc/condor/config.d/99-vmstage.config",
+            "etc/machinefeatures/.vmstage",
+            "etc/machinefeatures/total_cpu",
+            "var/run/utmp",
+            "textfiles/vmstage.prom",
+        ] {
+            mkfifo(&tree.root().join(file), Mode::S_IRWXU).unwrap();
+        }
+        let config =
+            "report.textfile_directory = \"/textfiles\"\n[callback]\nurl = \"http://127.0.0.1:1\"";
+        let config = Config::parse(config).unwrap();
+        let (host, status) = (tree.host(), example::with_deadline());
+        for told in [
+            condor::publish(&host, &status),
+            machine_features::publish(&host, &status, &config),
+            motd::publish(&host, &status, &config),
+            textfile::publish(&host, &status, &config),
+            terminals::write(&host, "hello").map(|_| true),
+        ] {
+            told.unwrap_err();
+        }
+        assert!(callback::post(&host, &status, &config).is_err());
+    }
 
     #[test]
     fn a_directory_in_which_nothing_can_be_written_is_an_error_for_each_consumer() {
         let pam = ("lib/security/pam_motd.so", "/run/motd.d");
-        let tree = example::Tree::new(&[pam, ("etc/condor/", ""), ("run/", "")]);
+        let tree = Tree::new(&[pam, ("etc/condor/", ""), ("run/", "")]);
         // Not even root makes a file there.
         for link in ["etc/condor/config.d", "etc/machinefeatures", "run/motd.d"] {
             symlink("/proc/tty", tree.root().join(link)).unwrap();
         }
         let config = "[report]\ntextfile_directory = \"/etc/condor/config.d\"";
         let config = Config::parse(config).unwrap();
-        let (root, status) = (tree.root(), example::with_deadline());
+        let (host, status) = (tree.host(), example::with_deadline());
         for (told, path) in [
             (
-                condor::publish_in(root, &status),
+                condor::publish(&host, &status),
                 "config.d/99-vmstage.config",
             ),
             (
-                machine_features::publish_in(root, &status, &config),
+                machine_features::publish(&host, &status, &config),
                 "etc/machinefeatures/.vmstage",
             ),
-            (motd::publish_in(root, &status), "run/motd.d/vmstage"),
+            (motd::publish(&host, &status, &config), "run/motd.d/vmstage"),
             (
-                textfile::publish_in(root, &status, &config),
+                textfile::publish(&host, &status, &config),
                 "config.d/vmstage.prom",
             ),
         ] {

@@ -14,8 +14,11 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use super::files;
+use crate::clock;
 use crate::config::Config;
-use crate::host::atomic_file;
+use crate::host::regular_file::{self, MIB};
+use crate::host::{Host, atomic_file};
 use crate::status::{Outcome, Status};
 use crate::text as texts;
 
@@ -23,20 +26,16 @@ use crate::text as texts;
 const PREFIX: &str = "vmstage: ";
 
 /// Says whether the message changed.
-pub fn publish(status: &Status, _: &Config) -> Result<bool> {
-    publish_in(Path::new("/"), status)
-}
-
-pub(super) fn publish_in(root: &Path, status: &Status) -> Result<bool> {
+pub(crate) fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> {
     let text = text(status);
-    let script_directory = super::below(root, "/etc/update-motd.d");
-    let motd = super::below(root, "/etc/motd");
-    if pam_reads_motd_d(root) {
-        let directory = super::below(root, "/run/motd.d");
-        super::make_directory(&directory)?;
-        super::write(&directory.join("vmstage"), &text, 0o644)
+    let script_directory = host.path("/etc/update-motd.d");
+    let motd = host.path("/etc/motd");
+    if pam_reads_motd_d(host) {
+        let directory = host.path("/run/motd.d");
+        files::make_directory(&directory)?;
+        files::write(&directory.join("vmstage"), &text, 0o644)
     } else if script_directory.is_dir() {
-        super::write(&script_directory.join("98-vmstage"), script(&text), 0o755)
+        files::write(&script_directory.join("98-vmstage"), script(&text), 0o755)
     } else if motd.exists() {
         append(&motd, &text)
     } else {
@@ -45,7 +44,7 @@ pub(super) fn publish_in(root: &Path, status: &Status) -> Result<bool> {
 }
 
 /// Where scratch space is, and when the VM goes away.
-pub fn text(status: &Status) -> String {
+pub(crate) fn text(status: &Status) -> String {
     let scratch = match (status.outcome, &status.staging) {
         (Outcome::Ready, Some(staging)) => format!(
             "scratch space is on {} ({}), {} of it free at boot",
@@ -58,11 +57,11 @@ pub fn text(status: &Status) -> String {
             status.error.as_deref().unwrap_or("staging it failed")
         ),
     };
-    let mut text = format!("{PREFIX}{}\n", super::printable(&scratch));
+    let mut text = format!("{PREFIX}{}\n", texts::one_line(&scratch));
     if let Some(deadline) = &status.deadline {
         text += &format!(
             "{PREFIX}this VM goes away at {}\n",
-            super::instant(deadline.at)
+            clock::for_people(deadline.at)
         );
     }
     text
@@ -83,7 +82,7 @@ fn append(motd: &Path, text: &str) -> Result<bool> {
             motd.display()
         );
     }
-    let present = fs::read(motd).with_context(named)?;
+    let present = regular_file::read(motd, MIB).with_context(named)?;
     let theirs = |line: &&[u8]| !line.starts_with(PREFIX.as_bytes());
     let lines = present.split_inclusive(|byte| *byte == b'\n');
     let mut wanted = lines.filter(theirs).collect::<Vec<_>>().concat();
@@ -92,6 +91,7 @@ fn append(motd: &Path, text: &str) -> Result<bool> {
     }
     wanted.extend(text.as_bytes());
     if wanted == present {
+        atomic_file::sweep(motd);
         return Ok(false);
     }
     atomic_file::replace(motd, &wanted, there.permissions().mode() & 0o7777).with_context(named)?;
@@ -99,17 +99,20 @@ fn append(motd: &Path, text: &str) -> Result<bool> {
 }
 
 /// The module names the directories that it reads.
-fn pam_reads_motd_d(root: &Path) -> bool {
+fn pam_reads_motd_d(host: &Host) -> bool {
     const DIRECTORY: &[u8] = b"/run/motd.d";
     let names_it = |module: Vec<u8>| {
         module
             .windows(DIRECTORY.len())
             .any(|part| part == DIRECTORY)
     };
-    let multiarch = format!("lib/{}-linux-gnu", std::env::consts::ARCH);
-    ["lib", "lib64", &multiarch]
+    let multiarch = format!("/lib/{}-linux-gnu", std::env::consts::ARCH);
+    ["/lib", "/lib64", &multiarch]
         .iter()
-        .filter_map(|library| fs::read(root.join(library).join("security/pam_motd.so")).ok())
+        .filter_map(|library| {
+            let module = host.path(library).join("security/pam_motd.so");
+            regular_file::read(&module, MIB).ok()
+        })
         .any(names_it)
 }
 
@@ -119,7 +122,8 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::report::example::{self, Tree};
+    use crate::host::tree::Tree;
+    use crate::report::example;
 
     const NEW_PAM: (&str, &str) = (
         "lib/x86_64-linux-gnu/security/pam_motd.so",
@@ -131,14 +135,14 @@ mod tests {
         format!(
             "vmstage: scratch space is on /staging (20.0 GiB), 19.6 GiB of it free at boot\n\
              vmstage: this VM goes away at {}\n",
-            crate::report::instant(example::DEADLINE)
+            clock::for_people(example::DEADLINE)
         )
     }
 
     fn both(tree: &Tree, first: &Status, second: &Status) {
-        assert!(publish_in(tree.root(), first).unwrap());
-        assert!(!publish_in(tree.root(), first).unwrap());
-        assert!(publish_in(tree.root(), second).unwrap());
+        assert!(publish(&tree.host(), first, &Config::default()).unwrap());
+        assert!(!publish(&tree.host(), first, &Config::default()).unwrap());
+        assert!(publish(&tree.host(), second, &Config::default()).unwrap());
     }
 
     #[test]
@@ -165,7 +169,7 @@ mod tests {
             let system = Path::new("/").join(directory);
             std::os::unix::fs::symlink(system, tree.root().join(directory)).unwrap();
         }
-        publish_in(tree.root(), &example::with_deadline()).unwrap();
+        publish(&tree.host(), &example::with_deadline(), &Config::default()).unwrap();
         let login = "mount --rbind \"$1\" /run && script -qc 'login -f root' /dev/null";
         let mut session = Command::new("unshare")
             .args(["--mount", "sh", "-c", login, "sh"])
@@ -203,24 +207,33 @@ mod tests {
         fs::write(&motd, theirs).unwrap();
         fs::set_permissions(&motd, fs::Permissions::from_mode(0o664)).unwrap();
         both(&tree, &example::with_deadline(), &example::failed());
-        publish_in(tree.root(), &example::with_deadline()).unwrap();
+        publish(&tree.host(), &example::with_deadline(), &Config::default()).unwrap();
         let expected = [&theirs[..], b"\n", two_lines().as_bytes()].concat();
         assert_eq!(fs::read(&motd).unwrap(), expected);
         assert_eq!(motd.metadata().unwrap().permissions().mode() & 0o777, 0o664);
     }
 
     #[test]
+    fn what_a_killed_process_left_beside_etc_motd_goes() {
+        let tree = Tree::new(&[OLD_PAM, ("etc/motd", "")]);
+        publish(&tree.host(), &example::ready(), &Config::default()).unwrap();
+        fs::write(tree.root().join("etc/.motd.new"), "half a li").unwrap();
+        assert!(!publish(&tree.host(), &example::ready(), &Config::default()).unwrap());
+        assert_eq!(tree.names("etc"), ["motd"]);
+    }
+
+    #[test]
     fn an_etc_motd_that_is_a_link_is_an_error_and_left_alone() {
         let tree = Tree::new(&[("etc/real", "theirs\n")]);
         std::os::unix::fs::symlink("real", tree.root().join("etc/motd")).unwrap();
-        publish_in(tree.root(), &example::ready()).unwrap_err();
+        publish(&tree.host(), &example::ready(), &Config::default()).unwrap_err();
         assert_eq!(tree.text("etc/real"), "theirs\n");
     }
 
     #[test]
     fn where_there_is_no_message_of_the_day_none_is_made() {
         let tree = Tree::new(&[("etc/", "")]);
-        assert!(!publish_in(tree.root(), &example::ready()).unwrap());
+        assert!(!publish(&tree.host(), &example::ready(), &Config::default()).unwrap());
         assert!(tree.names("etc").is_empty());
     }
 

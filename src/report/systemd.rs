@@ -5,13 +5,13 @@ use std::io::ErrorKind;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::console;
 use crate::clock;
+use crate::host::wait;
 use crate::staging::directories::Ready;
 use crate::status::Status;
 
@@ -21,19 +21,19 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(20);
 
 /// `READY=1`, which takes a [`Ready`] to say, and the status where it is to be told.
-pub fn ready(_: &Ready, status: Option<&Status>) -> Result<()> {
-    let line = status.map(|status| console::line(status, clock::now()));
+pub(crate) fn ready(_: &Ready, status: Option<&Status>) -> Result<()> {
+    let line = status.map(|status| console::line(status, clock::wall()));
     let text = line.map_or(String::new(), |line| format!("STATUS={line}\n"));
     notify(&format!("READY=1\n{text}"), PATIENCE)
 }
 
 /// `READY=1` of `watch`, which is ready when it watches.
-pub fn watching() -> Result<()> {
+pub(crate) fn watching() -> Result<()> {
     notify("READY=1\n", PATIENCE)
 }
 
 /// `STATUS=`: the line that `systemctl status` shows.
-pub fn text(text: &str) -> Result<()> {
+pub(crate) fn text(text: &str) -> Result<()> {
     notify(&format!("STATUS={text}\n"), Duration::ZERO)
 }
 
@@ -48,15 +48,13 @@ fn notify(message: &str, patience: Duration) -> Result<()> {
     .and_then(|address| {
         let socket = UnixDatagram::unbound()?;
         socket.set_nonblocking(true)?;
-        let start = Instant::now();
-        loop {
+        let sent = wait::until(patience, RETRY, || {
             match socket.send_to_addr(message.as_bytes(), &address) {
-                Err(e) if e.kind() == ErrorKind::WouldBlock && start.elapsed() < patience => {
-                    sleep(RETRY);
-                }
-                sent => return sent,
+                Err(e) if e.kind() == ErrorKind::WouldBlock => None,
+                sent => Some(sent),
             }
-        }
+        });
+        sent.unwrap_or_else(|| Err(ErrorKind::WouldBlock.into()))
     });
     told.map(drop).context("cannot write to $NOTIFY_SOCKET")
 }

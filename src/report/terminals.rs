@@ -9,12 +9,16 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
 
+use crate::clock;
+use crate::host::Host;
+use crate::host::regular_file::{self, MIB};
 use crate::status::Deadline;
+use crate::text;
 
 /// A record of utmp(5) on x86: `ut_type` at its start, `ut_line` at 8, 32 bytes long.
 const RECORD: usize = 384;
@@ -22,41 +26,40 @@ const LINE: std::ops::Range<usize> = 8..40;
 const USER_PROCESS: i16 = 7;
 
 /// What users are told at each of the `warn` times.
-pub fn warning(deadline: &Deadline, now: u64) -> String {
+pub(crate) fn warning(deadline: &Deadline, now: u64) -> String {
     format!(
         "this VM goes away {}, at {}; save your work",
-        crate::clock::relative(deadline.at, now),
-        super::instant(deadline.at)
+        clock::relative(deadline.at, now),
+        clock::for_people(deadline.at)
     )
 }
 
 /// Writes a line to every logged-in terminal, whatever its `mesg` says, and waits for
 /// none of them. Says how many took it.
-pub fn write(text: &str) -> Result<usize> {
-    write_in(Path::new("/"), text)
-}
-
-fn write_in(root: &Path, text: &str) -> Result<usize> {
-    let dev = root.join("dev");
+pub(crate) fn write(host: &Host, warning: &str) -> Result<usize> {
     // Programs leave terminals in raw mode, where a newline alone does not return.
-    let line = format!("\r\n\x07vmstage: {}\r\n", super::printable(text));
-    let told = logged_in(root)?
+    let line = format!("\r\n\x07vmstage: {}\r\n", text::one_line(warning));
+    let told = logged_in(host)?
         .iter()
-        .filter(|terminal| say(&dev.join(terminal), line.as_bytes()).is_ok())
+        .filter(|terminal| say(&device(host, terminal), line.as_bytes()).is_ok())
         .count();
     Ok(told)
 }
 
+fn device(host: &Host, terminal: &str) -> PathBuf {
+    host.path("/dev").join(terminal)
+}
+
 /// The terminals, relative to `/dev`, each once.
-fn logged_in(root: &Path) -> Result<BTreeSet<String>> {
-    let utmp = super::below(root, "/var/run/utmp");
-    match fs::read(&utmp) {
+fn logged_in(host: &Host) -> Result<BTreeSet<String>> {
+    let utmp = host.path("/var/run/utmp");
+    match regular_file::read(&utmp, MIB) {
         Ok(records) => Ok(records
             .chunks_exact(RECORD)
             .filter_map(terminal)
             .filter(|name| is_terminal_name(name))
             .collect()),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(owned_terminals(&root.join("dev"))),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(owned_terminals(&host.path("/dev"))),
         Err(e) => Err(e).with_context(|| format!("cannot read {}", utmp.display())),
     }
 }
@@ -126,7 +129,8 @@ mod tests {
     use nix::sys::termios::{FlowArg, tcflow};
 
     use super::*;
-    use crate::report::example::{self, Tree};
+    use crate::host::tree::Tree;
+    use crate::report::example;
 
     /// As glibc on x86_64 writes it.
     fn record(kind: i16, line: &str) -> Vec<u8> {
@@ -170,7 +174,7 @@ mod tests {
     fn a_logged_in_terminal_gets_the_line_and_one_that_was_left_does_not() {
         let ((here, name), (gone, left)) = (terminal(), terminal());
         let tree = tree(&[record(8, &left), record(7, &name), record(7, &name)]);
-        assert_eq!(write_in(tree.root(), "save\x1b[2J\nyour work").unwrap(), 1);
+        assert_eq!(write(&tree.host(), "save\x1b[2J\nyour work").unwrap(), 1);
         let expected = "\r\n\x07vmstage: save [2J your work\r\n";
         // The terminal's own output processing makes of "\r\n" what it likes.
         assert_eq!(heard(&here).replace("\r\r\n", "\r\n"), expected);
@@ -184,11 +188,11 @@ mod tests {
         let ((stopped, one), (_full, other)) = (terminal(), terminal());
         tcflow(stopped.slave.as_fd(), FlowArg::TCOOFF).unwrap();
         let tree = tree(&[record(7, &one)]);
-        assert_eq!(write_in(tree.root(), "hello").unwrap(), 0);
+        assert_eq!(write(&tree.host(), "hello").unwrap(), 0);
 
         fs::write(tree.root().join("var/run/utmp"), record(7, &other)).unwrap();
         let long = "x".repeat(100_000);
-        assert_eq!(write_in(tree.root(), &long).unwrap(), 0);
+        assert_eq!(write(&tree.host(), &long).unwrap(), 0);
     }
 
     #[test]
@@ -203,11 +207,11 @@ mod tests {
             "",
         ];
         let records: Vec<_> = names.iter().map(|name| record(7, name)).collect();
-        assert_eq!(logged_in(tree(&records).root()).unwrap(), BTreeSet::new());
+        assert_eq!(logged_in(&tree(&records).host()).unwrap(), BTreeSet::new());
 
         let tree = Tree::new(&[("var/run/", ""), ("dev/tty9", "mine")]);
         fs::write(tree.root().join("var/run/utmp"), record(7, "tty9")).unwrap();
-        assert_eq!(write_in(tree.root(), "hello").unwrap(), 0);
+        assert_eq!(write(&tree.host(), "hello").unwrap(), 0);
         assert_eq!(tree.text("dev/tty9"), "mine");
     }
 
@@ -217,7 +221,7 @@ mod tests {
         let mut records = record(7, &name);
         records.extend([0xff; 100]);
         let tree = tree(&[records]);
-        assert_eq!(write_in(tree.root(), "hello").unwrap(), 1);
+        assert_eq!(write(&tree.host(), "hello").unwrap(), 1);
         assert!(heard(&pty).contains("hello"));
     }
 
@@ -228,8 +232,8 @@ mod tests {
             // Without root they are a user's already.
             chown(tree.root().join(terminal), Some(65534), None).ok();
         }
-        assert!(logged_in(tree.root()).unwrap().contains("pts/3"));
-        assert!(!logged_in(tree.root()).unwrap().contains("pts/ptmx"));
+        assert!(logged_in(&tree.host()).unwrap().contains("pts/3"));
+        assert!(!logged_in(&tree.host()).unwrap().contains("pts/ptmx"));
         // Which the system has given to root, and nobody logs in on.
         assert!(!owned_terminals(Path::new("/dev")).contains("tty"));
     }
@@ -239,7 +243,7 @@ mod tests {
         let deadline = example::with_deadline().deadline.unwrap();
         let expected = format!(
             "this VM goes away in 15 min 0 s, at {}; save your work",
-            crate::report::instant(deadline.at)
+            clock::for_people(deadline.at)
         );
         assert_eq!(warning(&deadline, example::DEADLINE - 900), expected);
     }

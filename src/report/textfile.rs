@@ -1,31 +1,28 @@
 //! A file of metrics for node_exporter's textfile collector.
 
 use std::fmt::Write;
-use std::path::Path;
 
 use anyhow::Result;
 
+use super::files;
 use crate::config::Config;
+use crate::host::Host;
 use crate::status::{Outcome, Status};
 
 const NAME: &str = "vmstage.prom";
 
 /// Writes the file where the collector's directory exists. Says whether it changed.
-pub fn publish(status: &Status, config: &Config) -> Result<bool> {
-    publish_in(Path::new("/"), status, config)
-}
-
-pub(super) fn publish_in(root: &Path, status: &Status, config: &Config) -> Result<bool> {
-    let directory = super::below(root, &config.report.textfile_directory);
+pub(crate) fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
+    let directory = host.path(&config.report.textfile_directory);
     if !directory.is_dir() {
         return Ok(false);
     }
-    super::write(&directory.join(NAME), text(status), 0o644)
+    files::write(&directory.join(NAME), text(status), 0o644)
 }
 
 /// The metrics in the text exposition format, without time stamps: the collector
 /// refuses a file that has any.
-pub fn text(status: &Status) -> String {
+pub(crate) fn text(status: &Status) -> String {
     let mut text = String::new();
     gauge(
         &mut text,
@@ -123,7 +120,8 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
-    use crate::report::example::{self, Tree};
+    use crate::host::tree::Tree;
+    use crate::report::example;
 
     const DIRECTORY: &str = "var/lib/prometheus/node-exporter";
     const FILE: &str = "var/lib/prometheus/node-exporter/vmstage.prom";
@@ -206,7 +204,7 @@ vmstage_deadline_grace_seconds 600
     fn the_file_is_written_once_and_a_deadline_that_goes_away_leaves_it() {
         let tree = Tree::new(&[(&format!("{DIRECTORY}/"), "")]);
         let config = Config::default();
-        let publish = |status| publish_in(tree.root(), &status, &config).unwrap();
+        let publish = |status| publish(&tree.host(), &status, &config).unwrap();
         assert!(publish(example::with_deadline()));
         assert!(!publish(example::with_deadline()));
         assert!(publish(example::ready()));
@@ -217,14 +215,14 @@ vmstage_deadline_grace_seconds 600
     #[test]
     fn without_the_collectors_directory_nothing_is_made() {
         let tree = Tree::new(&[("var/lib/", "")]);
-        assert!(!publish_in(tree.root(), &example::ready(), &Config::default()).unwrap());
+        assert!(!publish(&tree.host(), &example::ready(), &Config::default()).unwrap());
         assert!(tree.names("var/lib").is_empty());
     }
 
     #[test]
     fn a_directory_in_the_place_of_the_file_is_an_error() {
         let tree = Tree::new(&[(&format!("{FILE}/"), "")]);
-        let error = publish_in(tree.root(), &example::ready(), &Config::default());
+        let error = publish(&tree.host(), &example::ready(), &Config::default());
         let error = format!("{:#}", error.unwrap_err());
         assert!(
             error.contains("vmstage.prom: what is there is not a regular file"),

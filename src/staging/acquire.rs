@@ -1,27 +1,80 @@
 //! The search for the scratch disk, for as long as one may still come.
 
 use std::fs;
-use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
-use anyhow::Result;
 use log::{debug, info};
 
+use super::limits::limit_of;
+use super::mount::{MountError, mount};
+use super::mount_point;
+use super::staged::{Staged, find_staged};
 use crate::config::{Format, Spec, Staging};
-use crate::disk::choose::{Accepted, Blank, Choice, Judgement, Verdict, choose};
+use crate::disk::choose::{Accepted, Blank, Choice, FoundBy, Judgement, Verdict, choose};
 use crate::disk::observe::observe;
+use crate::disk::reader::Reader;
 use crate::disk::{inventory, mkfs};
-use crate::host::block_device::{Number, block_number};
-use crate::host::kernel_file;
+use crate::failure::Failure;
+use crate::host::block_device::Number;
+use crate::host::bounded::Child;
 use crate::host::mount_table::{self, Mount};
+use crate::host::{Host, kernel_file, wait};
+use crate::logging::Notices;
 
 /// How often the kernel's lists are looked at while a disk is waited for, and how often the
 /// disks: that a file system is made on one changes no list.
 const POLL: Duration = Duration::from_millis(100);
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
-pub struct Search<'a> {
+/// How often the disks are looked at anew where one changes before it can be mounted.
+const MOST_CHANGES: usize = 3;
+
+/// What came of the search: what is staged, or why nothing is, and the last verdicts; none
+/// where something was mounted already.
+pub(crate) struct Acquired {
+    pub(crate) staged: Result<Staged, Failure>,
+    /// Has the disk mounted as well, where this run mounted it.
+    pub(crate) child: Option<Child>,
+    pub(crate) verdicts: Vec<Verdict>,
+}
+
+/// Looks for the scratch disk and mounts it, again whenever a disk or a mount comes or
+/// goes, until it is staged or `staging.wait` is over. What somebody else mounts on the
+/// mount point meanwhile is staged too.
+pub(crate) fn acquire(
+    host: &Host,
+    config: &Staging,
+    reader: &mut Reader,
+    notices: &Notices,
+) -> Acquired {
+    let mut search = Search {
+        host,
+        config,
+        reader,
+        notices,
+        start: Instant::now(),
+        is_waiting: false,
+        seen: Snapshot::default(),
+        said: Vec::new(),
+        refused: Vec::new(),
+        is_formatted: false,
+        not_formatted: None,
+        verdicts: Vec::new(),
+        child: None,
+    };
+    let staged = search.run();
+    Acquired {
+        staged,
+        child: search.child,
+        verdicts: search.verdicts,
+    }
+}
+
+struct Search<'a> {
+    host: &'a Host,
     config: &'a Staging,
+    reader: &'a mut Reader,
+    notices: &'a Notices,
     start: Instant,
     is_waiting: bool,
     seen: Snapshot,
@@ -31,19 +84,44 @@ pub struct Search<'a> {
     is_formatted: bool,
     /// Why no file system could be made.
     not_formatted: Option<String>,
+    /// Of the last look.
+    verdicts: Vec<Verdict>,
+    child: Option<Child>,
 }
 
 impl Search<'_> {
-    pub fn new(config: &Staging) -> Search<'_> {
-        Search {
-            config,
-            start: Instant::now(),
-            is_waiting: false,
-            seen: Snapshot::default(),
-            said: Vec::new(),
-            refused: Vec::new(),
-            is_formatted: false,
-            not_formatted: None,
+    fn run(&mut self) -> Result<Staged, Failure> {
+        let mut changes = 0;
+        loop {
+            let mounts = mount_table::read(self.host)?;
+            let there = find_staged(self.host, self.config, &mounts, self.reader, self.notices);
+            if let Some(staged) = there.map_err(Failure::mount)? {
+                return Ok(staged);
+            }
+            let mut choice = self.look(&mounts)?;
+            let mounted = self.mount_first_accepted(&mut choice);
+            self.verdicts.clone_from(&choice.verdicts);
+            match mounted {
+                Ok(Some(staged)) => return Ok(staged),
+                Err(Failure::Changed(text)) if changes < MOST_CHANGES => {
+                    self.notices.warn(format!("{text}; looking again"));
+                    changes += 1;
+                    continue;
+                }
+                Err(failure) => return Err(failure),
+                Ok(None) => {}
+            }
+            if self.wait_for_a_change() {
+                continue;
+            }
+            let Some(blank) = self.to_be_formatted(&choice) else {
+                self.warn_of(&choice);
+                return Err(self.nothing_usable(&choice));
+            };
+            let mount_point = self.config.mount_point.as_path();
+            mount_point::see_that_it_can_be_made(self.host, mount_point, self.notices)
+                .map_err(Failure::mount)?;
+            self.format(&blank);
         }
     }
 
@@ -52,9 +130,10 @@ impl Search<'_> {
     /// # Errors
     ///
     /// That the kernel's lists of devices cannot be read.
-    pub fn look(&mut self, mounts: &[Mount]) -> Result<Choice> {
-        self.seen = Snapshot::take(self.config, mounts.to_vec());
-        let mut choice = choose(&self.config.devices, &observe(self.config, mounts)?);
+    fn look(&mut self, mounts: &[Mount]) -> anyhow::Result<Choice> {
+        self.seen = Snapshot::take(self.host, self.config, mounts.to_vec());
+        let observed = observe(self.host, self.config, mounts, self.reader)?;
+        let mut choice = choose(&self.config.devices, &observed);
         for (accepted, error) in &self.refused {
             choice.refuse(accepted, error);
         }
@@ -66,23 +145,63 @@ impl Search<'_> {
         Ok(choice)
     }
 
+    /// A device that a label found and that cannot be mounted ends the search: falling
+    /// back to a bare name after that could take somebody's volume.
+    fn mount_first_accepted(&mut self, choice: &mut Choice) -> Result<Option<Staged>, Failure> {
+        while let Some(accepted) = choice.first_accepted().cloned() {
+            self.warn_of(choice);
+            let mounted = mount(self.host, &accepted, self.config, self.reader, self.notices);
+            let error = match mounted {
+                Ok((staged, child)) => {
+                    self.child = Some(child);
+                    return Ok(Some(staged));
+                }
+                Err(MountError::MountPoint(error)) => return Err(Failure::mount(error)),
+                Err(MountError::Changed(error)) => {
+                    return Err(Failure::Changed(format!("{error:#}")));
+                }
+                Err(MountError::Device(error)) => format!("{error:#}"),
+            };
+            let found_by = accepted.found_by();
+            self.refuse(accepted, error.clone(), choice);
+            if found_by == FoundBy::Label {
+                return Err(Failure::Mount(error));
+            }
+            self.notices.warn(format!("{error}; the search goes on"));
+        }
+        Ok(None)
+    }
+
+    fn warn_of(&self, choice: &Choice) {
+        for warning in &choice.warnings {
+            self.notices.warn_once(warning);
+        }
+    }
+
+    fn nothing_usable(&self, choice: &Choice) -> Failure {
+        match self.refusals() {
+            Some(errors) => Failure::Mount(errors),
+            None => Failure::NoDevice(format!("no usable disk: {choice}")),
+        }
+    }
+
     /// Takes note of a device that could not be mounted: it is rejected from now on, until
     /// something else is on it.
-    pub fn refuse(&mut self, accepted: Accepted, error: String, choice: &mut Choice) {
+    fn refuse(&mut self, accepted: Accepted, error: String, choice: &mut Choice) {
         choice.refuse(&accepted, &error);
         self.said.clone_from(&choice.verdicts);
         self.refused.push((accepted, error));
     }
 
     /// Why each device that was tried could not be mounted; None where none was tried.
-    pub fn refusals(&self) -> Option<String> {
+    fn refusals(&self) -> Option<String> {
         let errors: Vec<_> = self.refused.iter().map(|(_, error)| &**error).collect();
         (!errors.is_empty()).then(|| errors.join("; "))
     }
 
     /// Waits until it is worth to look again: when a disk or a mount came or went, and every
     /// second. False when `staging.wait` is over.
-    pub fn wait_for_a_change(&mut self) -> bool {
+    fn wait_for_a_change(&mut self) -> bool {
         let left = self.config.wait.saturating_sub(self.start.elapsed());
         if left.is_zero() {
             return false;
@@ -94,28 +213,26 @@ impl Search<'_> {
             );
             self.is_waiting = true;
         }
-        let waiting = Instant::now();
-        while waiting.elapsed() < LOOK_AGAIN.min(left) {
-            sleep(POLL.min(left));
-            let mounts = mount_table::read().unwrap_or_default();
-            if Snapshot::take(self.config, mounts) != self.seen {
-                break;
-            }
-        }
+        wait::until(LOOK_AGAIN.min(left), POLL, || {
+            let mounts = mount_table::read(self.host).unwrap_or_default();
+            let now = Snapshot::take(self.host, self.config, mounts);
+            (now != self.seen).then_some(())
+        });
         true
     }
 
     /// The blank disk that is to get a file system; none where that was tried already.
-    pub fn to_be_formatted<'c>(&self, choice: &'c Choice) -> Option<&'c Blank> {
+    fn to_be_formatted(&self, choice: &Choice) -> Option<Blank> {
         let is_wanted = self.config.format != Format::Never && !self.is_formatted;
-        choice.blank().filter(|_| is_wanted)
+        choice.blank().filter(|_| is_wanted).cloned()
     }
 
     /// Makes a file system. That it cannot be made is a warning of the next look, which
     /// has to be taken either way: somebody else may have been at the same.
-    pub fn format(&mut self, blank: &Blank) {
+    fn format(&mut self, blank: &Blank) {
         self.is_formatted = true;
-        let made = mkfs::make(blank, self.config.filesystem);
+        let limit = || limit_of(self.host, blank.number(), self.config);
+        let made = mkfs::make(self.host, blank, self.config, limit);
         self.not_formatted = made.err().map(|error| format!("{error:#}"));
     }
 }
@@ -139,14 +256,16 @@ struct Snapshot {
 }
 
 impl Snapshot {
-    fn take(config: &Staging, mounts: Vec<Mount>) -> Snapshot {
+    fn take(host: &Host, config: &Staging, mounts: Vec<Mount>) -> Snapshot {
         let named = config.devices.iter().filter_map(|spec| match spec {
-            Spec::Name(path) => Some(block_number(path)),
+            Spec::Name(path) => Some(host.block_number(path)),
             Spec::Label(_) => None,
         });
         Snapshot {
-            devices: kernel_file::read(inventory::PARTITIONS).ok(),
-            nodes: fs::metadata("/dev").and_then(|dev| dev.modified()).ok(),
+            devices: kernel_file::read(host.path(inventory::PARTITIONS)).ok(),
+            nodes: fs::metadata(host.path("/dev"))
+                .and_then(|dev| dev.modified())
+                .ok(),
             named: named.collect(),
             mounts,
         }

@@ -5,38 +5,68 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
-use log::{info, warn};
+use log::info;
 use nix::errno::Errno;
-use nix::fcntl::{AtFlags, OFlag, openat};
+use nix::fcntl::{AtFlags, OFlag, open, openat};
 use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, mkdirat, stat};
-use nix::unistd::{Gid, Group, Uid, User, fchown};
+use nix::unistd::{Gid, Uid, fchown};
+use serde::{Deserialize, Serialize};
 
-use super::mount::Staged;
-use crate::config::{Account, Directory};
+use super::staged::Staged;
+use crate::config::Directory;
+use crate::host::bounded::{self, Child, GaveUp, Limit, Task};
+use crate::host::{Host, accounts, namespace};
 
 /// The scratch disk is staged and every directory is in place. Only [`create`] makes one.
 #[derive(Debug)]
-pub struct Ready(());
+pub(crate) struct Ready(());
 
 /// What became of one directory.
 #[derive(Debug)]
-pub struct Created {
-    pub path: PathBuf,
-    pub error: Option<anyhow::Error>,
+pub(crate) struct Created {
+    pub(crate) path: PathBuf,
+    pub(crate) error: Option<anyhow::Error>,
 }
 
 /// Makes each directory on the staged file system, with owner and mode, whether or not
 /// it was there before. One that fails does not keep the others from being made; with
-/// all in place the machine is [`Ready`].
-pub fn create(staged: &Staged, directories: &[Directory]) -> (Vec<Created>, Option<Ready>) {
-    let created: Vec<Created> = directories
-        .iter()
-        .map(|directory| {
+/// all in place the machine is [`Ready`]. The disk may hang: it is done in a child, in
+/// `mounted` where that has the file system mounted as well.
+pub(crate) fn create(
+    host: &Host,
+    staged: &Staged,
+    directories: &[Directory],
+    mounted: Option<Child>,
+    limit: Limit,
+) -> (Vec<Created>, Option<Ready>) {
+    // Before anything is made: a directory of the wrong owner would be worse than none.
+    let owners: Vec<_> = directories.iter().map(|one| owner_of(host, one)).collect();
+    let orders = directories.iter().zip(&owners);
+    let orders = orders.map(|(directory, owner)| {
+        let (owner, group) = *owner.as_ref().ok()?;
+        Some(Order {
+            mount_point: staged.mount_point().into(),
+            path: directory.path.as_path().into(),
+            owner: owner.as_raw(),
+            group: group.as_raw(),
+            mode: directory.mode.bits(),
+        })
+    });
+    let orders: Vec<Option<Order>> = orders.collect();
+    let errors = match make_all(staged, &orders, mounted, limit) {
+        Ok(errors) => errors,
+        Err(gave_up) => vec![Some(format!("the disk does not answer: {gave_up}")); orders.len()],
+    };
+    let all = directories.iter().zip(owners).zip(errors);
+    let created: Vec<Created> = all
+        .map(|((directory, owner), error)| {
             let path = staged.mount_point().join(directory.path.as_path());
-            let error = create_one(staged, directory)
-                .with_context(|| format!("cannot make {} as asked", path.display()))
-                .inspect(|()| info!("{} is in place", path.display()))
-                .err();
+            let error = owner.err().or(error.map(anyhow::Error::msg));
+            let error = error
+                .map(|error| error.context(format!("cannot make {} as asked", path.display())));
+            if error.is_none() {
+                info!("{} is in place", path.display());
+            }
             Created { path, error }
         })
         .collect();
@@ -47,33 +77,82 @@ pub fn create(staged: &Staged, directories: &[Directory]) -> (Vec<Created>, Opti
     (created, ready)
 }
 
-fn create_one(staged: &Staged, directory: &Directory) -> Result<()> {
-    // Before anything is made: a directory of the wrong owner would be worse than none.
-    let owner = directory
-        .owner
-        .as_ref()
-        .map_or(Ok(Uid::from_raw(0)), user)?;
-    let group = directory
-        .group
-        .as_ref()
-        .map_or(Ok(Gid::from_raw(0)), self::group)?;
+/// A directory to be made; nothing where its owner is not known.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    /// For the words of an error.
+    mount_point: PathBuf,
+    path: PathBuf,
+    owner: u32,
+    group: u32,
+    mode: u32,
+}
 
+/// Makes directories on the file system that the child has mounted.
+struct Make;
+
+impl Task for Make {
+    type Order = Vec<Option<Order>>;
+    type Outcome = Vec<Option<String>>;
+
+    fn perform(orders: Self::Order) -> Self::Outcome {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+        match open(namespace::MOUNT_POINT, flags, Mode::empty()) {
+            Ok(root) => make(root.as_fd(), &orders),
+            Err(e) => vec![Some(e.to_string()); orders.len()],
+        }
+    }
+}
+
+fn make_all(
+    staged: &Staged,
+    orders: &Vec<Option<Order>>,
+    mounted: Option<Child>,
+    limit: Limit,
+) -> Result<Vec<Option<String>>, GaveUp> {
+    let Some(mut child) = mounted else {
+        let root = staged.directory();
+        return bounded::run(limit, &[root], || make(root, orders));
+    };
+    let made = child.ask::<Make>(orders, limit);
+    if made.is_err() {
+        child.give_up();
+    }
+    made
+}
+
+/// What went wrong with each.
+fn make(root: BorrowedFd, orders: &[Option<Order>]) -> Vec<Option<String>> {
+    let made = orders.iter().map(|order| {
+        let made = create_one(root, order.as_ref()?);
+        made.err().map(|error| format!("{error:#}"))
+    });
+    made.collect()
+}
+
+/// The numbers of a directory's owner and group.
+fn owner_of(host: &Host, directory: &Directory) -> Result<(Uid, Gid)> {
+    let owner = directory.owner.as_ref();
+    let group = directory.group.as_ref();
+    Ok((
+        owner.map_or(Ok(Uid::from_raw(0)), |owner| accounts::user(host, owner))?,
+        group.map_or(Ok(Gid::from_raw(0)), |group| accounts::group(host, group))?,
+    ))
+}
+
+fn create_one(root: BorrowedFd, order: &Order) -> Result<()> {
+    let (owner, group) = (Uid::from_raw(order.owner), Gid::from_raw(order.group));
     let mut open: Option<OwnedFd> = None;
-    let mut parent_path = staged.mount_point().to_path_buf();
-    for name in directory.path.as_path() {
-        let parent = open.as_ref().map_or(staged.directory(), AsFd::as_fd);
+    let mut parent_path = order.mount_point.clone();
+    for name in &order.path {
+        let parent = open.as_ref().map_or(root, AsFd::as_fd);
         see_that_one_can_enter(parent, &parent_path, owner, group)?;
         let within = open_or_make(&parent, name)?;
         open = Some(within);
         parent_path.push(name);
     }
     let open = open.context("its path is empty")?;
-    set_owner_and_mode(
-        &open,
-        owner,
-        group,
-        Mode::from_bits_truncate(directory.mode.bits()),
-    )
+    set_owner_and_mode(&open, owner, group, Mode::from_bits_truncate(order.mode))
 }
 
 /// A directory on a used disk, its root too, may be somebody's own. Owner and mode of
@@ -159,37 +238,4 @@ fn set_owner_and_mode(open: &OwnedFd, owner: Uid, group: Gid, mode: Mode) -> Res
         bail!("this file system does not keep its mode");
     }
     Ok(())
-}
-
-fn user(account: &Account) -> Result<Uid> {
-    match account {
-        Account::Number(number) => Ok(Uid::from_raw(*number)),
-        Account::Name(name) => match User::from_name(name) {
-            Ok(Some(user)) => Ok(user.uid),
-            Ok(None) => bail!(
-                "there is no user {name} in /etc/passwd; create it, or set the directory's owner"
-            ),
-            Err(e) => Err(e).with_context(|| format!("cannot look up the user {name}")),
-        },
-    }
-}
-
-fn group(account: &Account) -> Result<Gid> {
-    match account {
-        Account::Number(number) => Ok(Gid::from_raw(*number)),
-        Account::Name(name) => match Group::from_name(name) {
-            Ok(Some(group)) => Ok(group.gid),
-            Ok(None) => bail!(
-                "there is no group {name} in /etc/group; create it, or set the directory's group"
-            ),
-            Err(e) => Err(e).with_context(|| format!("cannot look up the group {name}")),
-        },
-    }
-}
-
-/// Says each failure, one line each.
-pub fn warn_of_failures(created: &[Created]) {
-    for error in created.iter().filter_map(|one| one.error.as_ref()) {
-        warn!("{error:#}");
-    }
 }

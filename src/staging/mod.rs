@@ -1,6 +1,10 @@
 //! From an accepted device to a scratch disk that jobs can use.
 
-pub mod acquire;
-pub mod directories;
-pub mod mount;
-pub mod mount_point;
+pub(crate) mod acquire;
+pub(crate) mod directories;
+mod limits;
+pub(crate) mod mount;
+pub(crate) mod mount_point;
+mod options;
+mod rehearse;
+pub(crate) mod staged;

@@ -5,22 +5,23 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use log::warn;
 
 use crate::config::MountPoint;
+use crate::host::Host;
 use crate::host::block_device::kind_in_words;
 use crate::host::mount_table;
+use crate::logging::Notices;
 
 /// Whether something is in the way where the mount point is to be.
-pub fn check(mount_point: &Path) -> Result<()> {
-    let real = mount_table::real_path(mount_point);
+pub(crate) fn check(host: &Host, mount_point: &Path) -> Result<()> {
+    let real = mount_table::real_path(host, mount_point);
     if MountPoint::is_of_the_system(&real) {
         bail!(
             "the mount point is really {}; set staging.mount_point to a directory of its own",
             real.display()
         );
     }
-    match fs::symlink_metadata(&real) {
+    match fs::symlink_metadata(host.path(&real)) {
         Ok(metadata) if !metadata.is_dir() => bail!(
             "the mount point is {}, not a directory; remove it or set staging.mount_point",
             kind_in_words(metadata.file_type())
@@ -33,39 +34,45 @@ pub fn check(mount_point: &Path) -> Result<()> {
 }
 
 /// Whether there can be one, before anything is done to a disk that would need it.
-pub fn see_that_it_can_be_made(mount_point: &Path) -> Result<()> {
-    check(mount_point)?;
-    make(&mount_table::real_path(mount_point)).map(Made::remove)
+pub(super) fn see_that_it_can_be_made(
+    host: &Host,
+    mount_point: &Path,
+    notices: &Notices,
+) -> Result<()> {
+    check(host, mount_point)?;
+    let real = mount_table::real_path(host, mount_point);
+    make(&host.path(real), notices).map(|made| made.remove(notices))
 }
 
 /// Sees to it that the mount point is a directory.
-pub fn prepare(mount_point: &Path) -> Result<Made> {
-    check(mount_point)?;
-    let made = make(mount_point)?;
-    let hidden = fs::read_dir(mount_point)?.count();
+pub(super) fn prepare(host: &Host, mount_point: &Path, notices: &Notices) -> Result<Made> {
+    check(host, mount_point)?;
+    let path = host.path(mount_point);
+    let made = make(&path, notices)?;
+    let hidden = fs::read_dir(&path)?.count();
     if hidden > 0 {
-        warn!(
+        notices.warn(format!(
             "{} is not empty: mounting over it hides {hidden} entries of the file system below",
             mount_point.display()
-        );
+        ));
     }
     Ok(made)
 }
 
 /// The directories that had to be made for the mount point, outermost first.
-pub struct Made(Vec<PathBuf>);
+pub(crate) struct Made(Vec<PathBuf>);
 
 impl Made {
-    pub fn remove(self) {
+    pub(super) fn remove(self, notices: &Notices) {
         for directory in self.0.iter().rev() {
             if let Err(e) = fs::remove_dir(directory) {
-                warn!("cannot remove {} again: {e}", directory.display());
+                notices.warn(format!("cannot remove {} again: {e}", directory.display()));
             }
         }
     }
 }
 
-fn make(mount_point: &Path) -> Result<Made> {
+fn make(mount_point: &Path, notices: &Notices) -> Result<Made> {
     let missing: Vec<&Path> = mount_point
         .ancestors()
         .take_while(|directory| !directory.is_dir())
@@ -76,7 +83,7 @@ fn make(mount_point: &Path) -> Result<Made> {
             Ok(true) => made.0.push(directory.to_path_buf()),
             Ok(false) => {}
             Err(e) => {
-                made.remove();
+                made.remove(notices);
                 return Err(e).with_context(|| format!("cannot make {}", directory.display()));
             }
         }

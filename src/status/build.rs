@@ -7,21 +7,21 @@ use crate::deadline::decide;
 use crate::deadline::limit::{Limit, When};
 use crate::disk::choose::{self, Judgement};
 use crate::failure::Failure;
-use crate::host;
+use crate::host::Host;
 use crate::staging::directories::Created;
-use crate::staging::mount::Staged;
+use crate::staging::staged::Staged;
 
 impl Status {
     /// The beginning of a document, given that of an earlier run in this boot.
-    pub fn begin_after(earlier: Option<Status>) -> Status {
-        let now = clock::utc(clock::now());
+    pub(crate) fn begin_after(host: &Host, earlier: Option<Status>) -> Status {
+        let now = clock::utc(clock::wall());
         let (verdicts, instance, deadline) = earlier
             .map(|earlier| (earlier.verdicts, earlier.instance, earlier.deadline))
             .unwrap_or_default();
         Status {
             schema: SCHEMA,
             version: env!("CARGO_PKG_VERSION").into(),
-            boot_id: host::boot_id().unwrap_or_default(),
+            boot_id: host.boot_id().unwrap_or_default(),
             outcome: Outcome::Failed,
             exit_code: 1,
             error: None,
@@ -38,7 +38,7 @@ impl Status {
         }
     }
 
-    pub fn record_directories(&mut self, asked: &[config::Directory], created: &[Created]) {
+    pub(crate) fn record_directories(&mut self, asked: &[config::Directory], created: &[Created]) {
         let name = |account: &Option<config::Account>| {
             account.as_ref().map_or("root".into(), ToString::to_string)
         };
@@ -56,8 +56,8 @@ impl Status {
     }
 
     /// Records how it ended: ready, or why not.
-    pub fn conclude(&mut self, failure: Option<&Failure>) {
-        self.finished_at = clock::utc(clock::now());
+    pub(crate) fn conclude(&mut self, failure: Option<&Failure>) {
+        self.finished_at = clock::utc(clock::wall());
         self.outcome = failure.map_or(Outcome::Ready, |_| Outcome::Failed);
         self.exit_code = failure.map_or(0, Failure::exit_code);
         self.error = failure.map(ToString::to_string);
@@ -66,7 +66,7 @@ impl Status {
 
 impl Limit {
     /// A deadline that was found before, which holds while nobody can be asked.
-    pub fn held(deadline: &Deadline) -> Limit {
+    pub(crate) fn held(deadline: &Deadline) -> Limit {
         Limit {
             origin: deadline.origin.clone(),
             when: When::At(deadline.at),
@@ -77,7 +77,7 @@ impl Limit {
 
 impl decide::Deadline {
     /// As the status document shows it.
-    pub fn published(&self, action: Action) -> Deadline {
+    pub(crate) fn published(&self, action: Action) -> Deadline {
         Deadline {
             at: self.at,
             at_utc: clock::utc(self.at),
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_second_boot_begins_with_the_deadline_and_with_nothing_achieved() {
         let earlier = example::with_deadline();
-        let status = Status::begin_after(Some(earlier.clone()));
+        let status = Status::begin_after(&Host::this_machine(), Some(earlier.clone()));
         assert_eq!(status.deadline, earlier.deadline);
         assert_eq!(status.instance, earlier.instance);
         assert_eq!(status.outcome, Outcome::Failed);

@@ -5,4 +5,4 @@ mod document;
 mod store;
 
 pub use document::*;
-pub use store::{lock, path};
+pub(crate) use store::{lock, path};

@@ -1,29 +1,30 @@
 //! Where the status document is kept.
 
-use std::fs::File;
-use std::io;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
-use serde::Deserialize;
 
 use super::{Outcome, Status};
 use crate::failure::Failure;
-use crate::host::{self, atomic_file, locks, mount_table};
+use crate::host::this_boot::ThisBoot;
+use crate::host::{Host, atomic_file, locks, mount_table};
 
-#[derive(Deserialize)]
-struct OfBoot {
-    boot_id: Option<String>,
+/// Where people and scripts find it.
+pub(crate) fn path(host: &Host) -> PathBuf {
+    host.runtime_directory().join("status.json")
 }
 
-pub fn path() -> PathBuf {
-    host::runtime_directory().join("status.json")
+/// Where it is while nothing can be written to the run directory: that one is in memory, and
+/// anybody may fill it.
+fn spare_path(host: &Host) -> PathBuf {
+    host.path("/var/lib/vmstage/status.json")
 }
 
 /// Held from reading the document to writing it, for `boot` and `watch` both write it.
 /// Where there is no place for the lock there is none for the document either.
-pub fn lock() -> Option<File> {
-    locks::lock(&host::runtime_directory().join("status.lock"))
+pub(crate) fn lock(host: &Host) -> Option<File> {
+    locks::lock(&host.runtime_directory().join("status.lock"))
 }
 
 impl Status {
@@ -31,16 +32,18 @@ impl Status {
     /// run in this boot found out holds until it is found out anew: on which disk it
     /// decided and why, who this VM is and when it must be gone. Else a second boot
     /// would tell HTCondor for a while that there is no deadline.
-    pub fn begin() -> Status {
-        let earlier = Status::read().ok().flatten();
+    pub fn begin(host: &Host) -> Status {
+        let earlier = Status::read(host).ok().flatten();
         let holds = |earlier: &Status| {
-            earlier.outcome == Outcome::Ready && earlier.see_that_it_is_mounted().is_ok()
+            earlier.outcome == Outcome::Ready && earlier.see_that_it_is_mounted(host).is_ok()
         };
         if !earlier.as_ref().is_some_and(holds) {
             // Who waits for this boot is not to be told of the failure of that one.
-            let _ = std::fs::remove_file(path());
+            for place in [path(host), spare_path(host)] {
+                let _ = atomic_file::remove_if_there(&place);
+            }
         }
-        Status::begin_after(earlier)
+        Status::begin_after(host, earlier)
     }
 
     /// What was mounted at boot may be gone since.
@@ -48,12 +51,12 @@ impl Status {
     /// # Errors
     ///
     /// That it is, in words; or that the mount table cannot be read.
-    pub fn see_that_it_is_mounted(&self) -> Result<(), Failure> {
+    pub(crate) fn see_that_it_is_mounted(&self, host: &Host) -> Result<(), Failure> {
         let (Outcome::Ready, Some(staging)) = (self.outcome, &self.staging) else {
             return Ok(());
         };
         let mount_point = staging.mount_point.display();
-        match mount_table::on(&mount_table::read()?, &staging.mount_point) {
+        match mount_table::on(&mount_table::read(host)?, &staging.mount_point) {
             Some(mount) if mount.source == Path::new(&staging.device) => Ok(()),
             Some(mount) => Err(Failure::Other(anyhow!(
                 "{} is mounted on {mount_point}, and not {} any more",
@@ -67,48 +70,154 @@ impl Status {
     }
 
     /// Writes the document to its place when nobody else is changing what is there.
-    pub fn write(&self) -> Result<()> {
-        let _turn = lock();
-        self.put()
+    ///
+    /// # Errors
+    ///
+    /// As [`Status::put`].
+    pub fn write(&self, host: &Host) -> Result<()> {
+        let _turn = lock(host);
+        self.put(host)
     }
 
     /// Writes the document to its place, atomically, readable for everybody. For whoever
     /// has the [`lock`].
-    pub fn put(&self) -> Result<()> {
-        let path = path();
-        let directory = host::runtime_directory();
-        std::fs::create_dir_all(&directory)
-            .with_context(|| format!("cannot make {}", directory.display()))?;
+    ///
+    /// # Errors
+    ///
+    /// That it cannot be written there. [`Status::read`] still finds it, if it could be
+    /// written elsewhere, and else the one before, if that is still true.
+    pub(crate) fn put(&self, host: &Host) -> Result<()> {
         let mut text =
             serde_json::to_vec_pretty(self).context("cannot write the status as JSON")?;
         text.push(b'\n');
-        atomic_file::replace(&path, &text, 0o644)
-            .inspect_err(|_| {
-                // What is there is not true any more.
-                let _ = std::fs::remove_file(&path);
-            })
-            .with_context(|| format!("cannot write {}", path.display()))
+        let (place, spare) = (path(host), spare_path(host));
+        let Err(error) = write(&place, &text) else {
+            // It is outdated from now on.
+            let _ = atomic_file::remove_if_there(&spare);
+            return Ok(());
+        };
+        if write(&spare, &text).is_ok() {
+            let _ = atomic_file::remove_if_there(&place);
+            return Err(anyhow!("{error:#}; it is in {} meanwhile", spare.display()));
+        }
+        if !self.is_told_by_what_is_there(host) {
+            for place in [place, spare] {
+                let _ = atomic_file::remove_if_there(&place);
+            }
+        }
+        Err(error)
+    }
+
+    /// Whether an older document says the same of what became of the boot.
+    fn is_told_by_what_is_there(&self, host: &Host) -> bool {
+        let result = |status: &Status| {
+            let staging = status.staging.as_ref();
+            let place =
+                staging.map(|staging| (staging.mount_point.clone(), staging.device.clone()));
+            (status.outcome, status.exit_code, place)
+        };
+        let there = Status::read(host).ok().flatten();
+        there.is_some_and(|there| result(&there) == result(self))
     }
 
     /// The document of this boot; None where there is none, or only an earlier boot's.
-    pub fn read() -> Result<Option<Status>> {
-        let path = path();
-        let text = match std::fs::read(&path) {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(e).with_context(|| format!("cannot read {}", path.display())),
-        };
-        let not_one = || format!("{} is not a status document", path.display());
-        // Another boot's may be of another version, and have other fields.
-        let of: OfBoot = serde_json::from_slice(&text).with_context(not_one)?;
-        if of
-            .boot_id
-            .is_some_and(|id| host::boot_id().is_ok_and(|this| id != this))
-        {
-            return Ok(None);
+    ///
+    /// # Errors
+    ///
+    /// That it cannot be read, or not understood.
+    pub fn read(host: &Host) -> Result<Option<Status>> {
+        match ThisBoot::at(host, path(host)).read() {
+            Ok(None) => ThisBoot::at(host, spare_path(host)).read(),
+            found => found,
         }
-        serde_json::from_slice(&text)
-            .map(Some)
-            .with_context(not_one)
+    }
+}
+
+fn write(file: &Path, text: &[u8]) -> Result<()> {
+    if let Some(directory) = file.parent() {
+        fs::create_dir_all(directory)
+            .with_context(|| format!("cannot make {}", directory.display()))?;
+    }
+    atomic_file::replace(file, text, 0o644)
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::tree::Tree;
+    use crate::report::example;
+
+    const FILE: &str = "run/vmstage/status.json";
+    const SPARE: &str = "var/lib/vmstage/status.json";
+    /// As long as this directory is there, nothing can be written beside it.
+    const OBSTACLE: &str = "run/vmstage/.status.json.new";
+
+    fn tree() -> Tree {
+        let boot_id = example::ready().boot_id;
+        Tree::new(&[
+            ("run/vmstage/", ""),
+            ("var/lib/", ""),
+            ("proc/sys/kernel/random/boot_id", &boot_id),
+        ])
+    }
+
+    fn block(tree: &Tree, directory: &str) {
+        fs::create_dir_all(tree.root().join(directory)).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_written_to_run_is_found_all_the_same() {
+        let tree = tree();
+        let host = tree.host();
+        block(&tree, OBSTACLE);
+        let error = format!("{:#}", example::ready().write(&host).unwrap_err());
+        assert!(error.contains("run/vmstage/status.json: "), "{error}");
+        assert!(error.ends_with(&format!("{SPARE} meanwhile")), "{error}");
+        assert_eq!(Status::read(&host).unwrap(), Some(example::ready()));
+        // Later it can, and the other one is outdated.
+        fs::remove_dir(tree.root().join(OBSTACLE)).unwrap();
+        example::failed().write(&host).unwrap();
+        assert_eq!(Status::read(&host).unwrap(), Some(example::failed()));
+        assert!(!tree.root().join(SPARE).exists());
+    }
+
+    #[test]
+    fn the_newest_document_is_the_one_that_is_found() {
+        let tree = tree();
+        let host = tree.host();
+        example::ready().write(&host).unwrap();
+        block(&tree, OBSTACLE);
+        example::failed().write(&host).unwrap_err();
+        assert_eq!(Status::read(&host).unwrap(), Some(example::failed()));
+    }
+
+    #[test]
+    fn where_nothing_can_be_written_an_older_document_stays_while_it_is_true() {
+        let tree = tree();
+        let host = tree.host();
+        example::ready().write(&host).unwrap();
+        block(&tree, OBSTACLE);
+        fs::write(tree.root().join("var/lib/vmstage"), "").unwrap();
+        // Only the deadline is new.
+        example::with_deadline().write(&host).unwrap_err();
+        assert_eq!(Status::read(&host).unwrap(), Some(example::ready()));
+        // But this machine is not ready any more.
+        example::failed().write(&host).unwrap_err();
+        assert_eq!(Status::read(&host).unwrap(), None);
+    }
+
+    #[test]
+    fn a_document_of_another_boot_is_none() {
+        let tree = tree();
+        let host = tree.host();
+        for file in [FILE, SPARE] {
+            let other = serde_json::json!({"boot_id": "another", "schema": 7});
+            fs::create_dir_all(tree.root().join(file).parent().unwrap()).unwrap();
+            fs::write(tree.root().join(file), other.to_string()).unwrap();
+        }
+        assert_eq!(Status::read(&host).unwrap(), None);
+        Status::begin(&host);
+        assert!(!tree.root().join(FILE).exists() && !tree.root().join(SPARE).exists());
     }
 }

@@ -8,7 +8,6 @@ use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -18,6 +17,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::config::Config;
+use crate::host::{Host, wait};
 use crate::logging;
 
 /// The name under which this program looks after a drain command. Not a command of the
@@ -32,12 +32,12 @@ const READS: u32 = 16;
 const TICK: Duration = Duration::from_millis(100);
 
 /// A drain command that is running, as `watch` knows it.
-pub struct Drain(Child);
+pub(crate) struct Drain(Child);
 
 impl Drain {
     /// Starts the configured command and who looks after it. The environment says when
     /// the deadline is.
-    pub fn start(config: &Config, deadline: u64) -> Result<Drain> {
+    pub(crate) fn start(config: &Config, deadline: u64) -> Result<Drain> {
         let limit = config.deadline.drain_timeout.as_millis();
         // Not by its name: the file may have been replaced since.
         let mut keeper = Command::new("/proc/self/exe");
@@ -54,7 +54,7 @@ impl Drain {
 
     /// Whether there is nothing left to wait for. What became of the command it has
     /// said itself.
-    pub fn has_ended(&mut self) -> bool {
+    pub(crate) fn has_ended(&mut self) -> bool {
         match self.0.try_wait() {
             Ok(None) => false,
             Ok(Some(status)) => {
@@ -74,10 +74,10 @@ impl Drain {
 /// What this program does under that name: runs the command to its end. The arguments
 /// are its time limit in milliseconds, whether there is to be a log in syslog, and the
 /// command's words.
-pub fn run(mut arguments: impl Iterator<Item = String>) -> u8 {
+pub fn run(host: &Host, mut arguments: impl Iterator<Item = String>) -> u8 {
     let limit = arguments.next().and_then(|limit| limit.parse().ok());
     if arguments.next().as_deref() == Some("true") {
-        logging::connect();
+        logging::connect(host.path(logging::SOCKET));
     }
     let words: Vec<String> = arguments.collect();
     let done = limit
@@ -100,7 +100,6 @@ struct Running {
     partial: Vec<u8>,
     started: Instant,
     limit: Duration,
-    killed: bool,
 }
 
 impl Running {
@@ -125,39 +124,37 @@ impl Running {
             partial: Vec::new(),
             started: Instant::now(),
             limit,
-            killed: false,
         })
     }
 
     /// Logs what it writes until it ends, by itself or because its time is over.
     fn wait_for_its_end(mut self) -> Result<ExitStatus> {
-        loop {
-            self.log_output();
-            if let Some(status) = self.child.try_wait().context("cannot wait for it")? {
-                self.log_output();
-                self.log_partial_line();
-                match status.success() {
-                    true => info!("drain: done after {:.0?}", self.started.elapsed()),
-                    false => warn!("drain: failed, {status}"),
-                }
-                return Ok(status);
-            }
-            // One in a system call that does not end outlives this.
-            if self.started.elapsed() >= self.limit {
-                self.kill();
-            }
-            sleep(TICK);
+        let ended = wait::until(self.limit, TICK, || self.has_ended().transpose());
+        let ended = ended.or_else(|| {
+            self.kill();
+            // One in a system call that does not end outlives that.
+            wait::until(Duration::MAX, TICK, || self.has_ended().transpose())
+        });
+        let status = ended.context("it does not end")??;
+        self.log_output();
+        self.log_partial_line();
+        match status.success() {
+            true => info!("drain: done after {:.0?}", self.started.elapsed()),
+            false => warn!("drain: failed, {status}"),
         }
+        Ok(status)
     }
 
-    fn kill(&mut self) {
+    fn has_ended(&mut self) -> Result<Option<ExitStatus>> {
+        self.log_output();
+        self.child.try_wait().context("cannot wait for it")
+    }
+
+    fn kill(&self) {
+        warn!("drain: killed, it was not done within {:?}", self.limit);
         let group = Pid::from_raw(self.child.id() as i32);
         // It may have ended just now.
         let _ = killpg(group, Signal::SIGKILL);
-        if !self.killed {
-            warn!("drain: killed, it was not done within {:?}", self.limit);
-            self.killed = true;
-        }
     }
 
     fn log_output(&mut self) {
@@ -195,6 +192,8 @@ impl Running {
 
 #[cfg(test)]
 mod tests {
+    use std::thread::sleep;
+
     use super::*;
 
     fn run(script: &str, limit: Duration) -> Duration {

@@ -4,34 +4,26 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::clock::Now;
 use crate::config;
-
-/// The two clocks. The wall clock may be set at any time; the monotonic one only runs.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Moment {
-    /// Unix seconds.
-    pub wall: u64,
-    /// Since the machine was booted.
-    pub uptime: Duration,
-}
 
 /// What has been done already.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct Done {
+pub(crate) struct Done {
     /// The warning times, in seconds before the deadline, that have passed and were
     /// warned of.
-    pub warned: Vec<u64>,
-    pub drained: bool,
+    pub(crate) warned: Vec<u64>,
+    pub(crate) drained: bool,
     /// The deadline of which it was said that it is reached.
-    pub reported: Option<u64>,
-    pub called_back: bool,
+    pub(crate) reported: Option<u64>,
+    pub(crate) called_back: bool,
     /// The uptime, in seconds, at which the clock was last seen to be set.
     #[serde(default)]
-    pub clock_set_at: u64,
+    pub(crate) clock_set_at: u64,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-pub enum Step {
+pub(crate) enum Step {
     /// Warn logged-in users.
     Warn,
     Drain,
@@ -45,12 +37,12 @@ pub enum Step {
 ///
 /// Nothing that cannot be undone happens before the clock is `trusted_for` the
 /// configured `min_uptime`: it may have been years off, and may be yet.
-pub fn due(
+pub(crate) fn due(
     at: u64,
     grace: Duration,
     config: &config::Deadline,
     done: &mut Done,
-    now: Moment,
+    now: Now,
     trusted_for: Duration,
 ) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -88,8 +80,8 @@ pub fn due(
 
 /// Follows the two clocks to notice that the wall clock was set.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Trust {
-    last: Moment,
+pub(crate) struct Trust {
+    last: Now,
     /// The uptime at which the wall clock was last seen to be set, or, where it was not,
     /// at which it began to be followed.
     since: Duration,
@@ -104,7 +96,7 @@ const NOTE_PERIOD: Duration = Duration::from_secs(60);
 impl Trust {
     /// Where nobody followed the clocks before in this boot: what happened to them until
     /// now nobody knows.
-    pub fn new(now: Moment) -> Trust {
+    pub(crate) fn new(now: Now) -> Trust {
         Trust {
             last: now,
             since: now.uptime,
@@ -113,7 +105,7 @@ impl Trust {
 
     /// Takes note of the time. Says whether the wall clock was set since last time, and
     /// if so, by how many seconds.
-    pub fn notice(&mut self, now: Moment) -> Option<i64> {
+    pub(crate) fn notice(&mut self, now: Now) -> Option<i64> {
         let ran = now.uptime.saturating_sub(self.last.uptime).as_secs();
         let step = now.wall as i64 - self.last.wall as i64 - ran as i64;
         self.last = now;
@@ -125,12 +117,12 @@ impl Trust {
     }
 
     /// For how long the wall clock is known not to have been set.
-    pub fn lasted(&self) -> Duration {
+    pub(crate) fn lasted(&self) -> Duration {
         self.last.uptime.saturating_sub(self.since)
     }
 
     /// Whether this, written down, still says enough of what is known `later`.
-    pub fn stands_for(&self, later: &Trust) -> bool {
+    pub(crate) fn stands_for(&self, later: &Trust) -> bool {
         let age = later.last.uptime.saturating_sub(self.last.uptime);
         self.since == later.since && age < NOTE_PERIOD
     }
@@ -154,7 +146,7 @@ mod tests {
 
     /// The steps due so many seconds before (or, negative, after) the deadline.
     fn steps(config: &config::Deadline, done: &mut Done, before: i64) -> Vec<Step> {
-        let now = Moment {
+        let now = Now {
             wall: AT.saturating_add_signed(-before),
             uptime: HOUR,
         };
@@ -227,7 +219,7 @@ mod tests {
             (min - Duration::from_secs(1), false),
             (min, true),
         ] {
-            let now = Moment {
+            let now = Now {
                 wall: AT + 315_360_000,
                 uptime: trusted_for,
             };
@@ -239,7 +231,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_is_set_is_trusted_anew_from_then_on() {
-        let moment = |wall, uptime| Moment {
+        let moment = |wall, uptime| Now {
             wall,
             uptime: Duration::from_secs(uptime),
         };
@@ -265,7 +257,7 @@ mod tests {
 
     #[test]
     fn the_clocks_are_written_down_once_a_minute_and_when_one_is_set() {
-        let moment = |wall, uptime| Moment {
+        let moment = |wall, uptime| Now {
             wall,
             uptime: Duration::from_secs(uptime),
         };

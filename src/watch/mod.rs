@@ -15,19 +15,17 @@ use std::time::Duration;
 use log::{info, warn};
 
 use crate::backoff::{jitter, wait_before_next_try};
+use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::deadline::decide::Deadline;
-use crate::deadline::first_boot;
-use crate::deadline::limit::IgnoredLimit;
-use crate::deadline::limit::Limit;
-use crate::metadata::Instance;
-use crate::metadata::{Asked, MACHINE_FEATURES, Metadata, NoAnswer};
+use crate::deadline::limit::{IgnoredLimit, Limit};
+use crate::host::Host;
+use crate::logging::Notices;
+use crate::metadata::{Asked, Instance, MACHINE_FEATURES, Metadata, NoAnswer};
 use crate::report::{self, callback, terminals};
 use crate::status::{self, Status};
-use crate::{clock, logging};
 
 use drain::Drain;
-pub use due::Moment;
 use due::{Step, Trust, due};
 use progress::Progress;
 
@@ -37,17 +35,10 @@ fn longest_wait(asked: &[Asked]) -> Duration {
     waits.max().unwrap_or_default()
 }
 
-impl Moment {
-    pub fn read() -> Moment {
-        Moment {
-            wall: clock::now(),
-            uptime: clock::uptime(),
-        }
-    }
-}
-
 /// What is known, what was done, and when there is something to do again.
 pub struct Watch<'a> {
+    host: &'a Host,
+    notices: &'a Notices,
     config: &'a Config,
     metadata: Metadata<'a>,
     /// The deadline of the status file, until the source that it is from has spoken.
@@ -72,7 +63,7 @@ pub struct Watch<'a> {
 }
 
 /// What does not end with the configuration.
-pub struct Carried {
+pub(crate) struct Carried {
     trust: Trust,
     drain: Option<Drain>,
 }
@@ -82,18 +73,20 @@ type Told = (Option<status::Deadline>, Option<Instance>);
 
 impl<'a> Watch<'a> {
     /// Takes up where `boot`, or a `watch` before this one, left off.
-    pub fn start(config: &'a Config, now: Moment) -> Watch<'a> {
-        let status = Status::read().ok().flatten();
-        let progress = Progress::read();
+    pub fn start(host: &'a Host, notices: &'a Notices, config: &'a Config, now: Now) -> Watch<'a> {
+        let status = Status::read(host).ok().flatten();
+        let progress = Progress::read(host);
         let mut watch = Watch {
+            host,
+            notices,
             config,
-            metadata: Metadata::new(config),
+            metadata: Metadata::new(host, config),
             held: None,
             ignored: Vec::new(),
             instance: status.and_then(|status| status.instance),
             deadline: None,
             asked: Vec::new(),
-            trust: progress.trust.unwrap_or_else(|| Trust::new(now)),
+            trust: progress.trust().unwrap_or_else(|| Trust::new(now)),
             progress,
             drain: None,
             next_ask: now.uptime + schedule::first_ask(jitter()),
@@ -113,7 +106,7 @@ impl<'a> Watch<'a> {
     }
 
     /// What a `watch` with an older configuration was at goes on.
-    pub fn carry_on(&mut self, carried: Option<Carried>) {
+    pub(crate) fn carry_on(&mut self, carried: Option<Carried>) {
         if let Some(Carried { trust, drain }) = carried {
             self.trust = trust;
             self.drain = drain;
@@ -121,7 +114,7 @@ impl<'a> Watch<'a> {
     }
 
     /// Ends this one; another, with a newer configuration, carries on.
-    pub fn hand_over(self) -> Carried {
+    pub(crate) fn hand_over(self) -> Carried {
         Carried {
             trust: self.trust,
             drain: self.drain,
@@ -129,7 +122,7 @@ impl<'a> Watch<'a> {
     }
 
     /// One look at the clocks, and whatever is due by them.
-    pub fn tick(&mut self, now: Moment) {
+    pub fn tick(&mut self, now: Now) {
         let stepped = self.follow_the_clocks(now);
         let asked = self.ask_if_due(now);
         let noticed = self.ask_for_spot_notice_if_due(now);
@@ -144,7 +137,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn ask_if_due(&mut self, now: Moment) -> bool {
+    fn ask_if_due(&mut self, now: Now) -> bool {
         if now.uptime < self.next_ask {
             return false;
         }
@@ -166,7 +159,7 @@ impl<'a> Watch<'a> {
         true
     }
 
-    fn plan_to_ask_again(&mut self, asked: &[Asked], now: Moment) {
+    fn plan_to_ask_again(&mut self, asked: &[Asked], now: Now) {
         let wait = longest_wait(asked);
         self.next_ask = now.uptime + schedule::next_ask(jitter()).max(wait);
         // The service was asked for a notice as well, or wants to be left alone.
@@ -176,7 +169,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn ask_for_spot_notice_if_due(&mut self, now: Moment) -> bool {
+    fn ask_for_spot_notice_if_due(&mut self, now: Now) -> bool {
         if !self.metadata.has_spot_notices() || now.uptime < self.next_spot {
             return false;
         }
@@ -193,29 +186,23 @@ impl<'a> Watch<'a> {
             // It is the same service.
             let left_alone = now.uptime + retry_after.unwrap_or_default();
             self.next_ask = self.next_ask.max(left_alone);
-            logging::warn_once(&format!("no spot notice can be had: {e}"));
+            self.notices
+                .warn_once(format!("no spot notice can be had: {e}"));
         }
         noticed.is_ok()
     }
 
     /// Works out the deadline from everything that is known now.
-    fn decide(&mut self, now: Moment) {
+    fn decide(&mut self, now: Now) {
         self.hold(now);
         let id = self
             .instance
             .as_ref()
             .and_then(|instance| instance.id.clone());
-        let now_here = first_boot::Now {
-            unix: now.wall,
-            uptime: now.uptime,
-            boot_id: self.progress.boot_id().into(),
-        };
-        let (decision, warnings) =
-            self.metadata
-                .decide(self.held.clone(), id.as_deref(), &now_here);
+        let (decision, warnings) = self.metadata.decide(self.held.clone(), id.as_deref(), now);
         warnings
             .iter()
-            .for_each(|warning| logging::warn_once(warning));
+            .for_each(|warning| self.notices.warn_once(warning));
         self.ignored = decision.ignored;
         self.say_how_it_moved(decision.deadline.as_ref(), now);
         self.deadline = decision.deadline;
@@ -224,8 +211,8 @@ impl<'a> Watch<'a> {
     /// Holds on to what the status says, which `boot` may write after this has started,
     /// for as long as the source that said so is silent. What the image or a lifetime
     /// says is worked out anew, by a clock that may have been set since.
-    fn hold(&mut self, now: Moment) {
-        let Ok(Some(status)) = Status::read() else {
+    fn hold(&mut self, now: Now) {
+        let Ok(Some(status)) = Status::read(self.host) else {
             return;
         };
         if self.instance.is_none() {
@@ -242,28 +229,28 @@ impl<'a> Watch<'a> {
     }
 
     /// In Unix seconds by the clock as it is now; None where it has not been set.
-    fn clock_set_at(&self, now: Moment) -> Option<u64> {
+    fn clock_set_at(&self, now: Now) -> Option<u64> {
         let since_then = now
             .uptime
             .as_secs()
-            .checked_sub(self.progress.done.clock_set_at)?;
-        (self.progress.done.clock_set_at > 0).then(|| now.wall.saturating_sub(since_then))
+            .checked_sub(self.progress.done().clock_set_at)?;
+        (self.progress.done().clock_set_at > 0).then(|| now.wall.saturating_sub(since_then))
     }
 
     /// Says whether the wall clock was set, also while no `watch` was running.
-    fn follow_the_clocks(&mut self, now: Moment) -> bool {
+    fn follow_the_clocks(&mut self, now: Now) -> bool {
         let stepped = self.trust.notice(now);
-        let mut done = self.progress.done.clone();
+        let mut done = self.progress.done().clone();
         if let Some(step) = stepped {
             info!("the clock was set by {step} s");
             done.clock_set_at = now.uptime.as_secs();
         }
-        self.progress.keep(done, self.trust);
+        self.progress.keep(self.notices, done, self.trust);
         stepped.is_some()
     }
 
-    fn say_how_it_moved(&self, new: Option<&Deadline>, now: Moment) {
-        let drained = self.progress.has_drained();
+    fn say_how_it_moved(&self, new: Option<&Deadline>, now: Now) {
+        let drained = self.progress.done().drained;
         match (&self.deadline, new) {
             (Some(old), Some(new)) if old.at == new.at => {}
             (old, Some(new)) => {
@@ -285,14 +272,16 @@ impl<'a> Watch<'a> {
     /// Brings the status up to date, and tells everybody else what changed, if it did.
     fn publish(&mut self) {
         // `boot` may be about to write what became of another one.
-        let turn = status::lock();
-        let read = match Status::read() {
+        let turn = status::lock(self.host);
+        let read = match Status::read(self.host) {
             // It could not be written the last time: /run was full, say.
             Ok(read) => read.or(self.last_status.take()),
-            Err(e) => return logging::warn_once(&format!("{e:#}")),
+            Err(e) => return self.notices.warn_once(format!("{e:#}")),
         };
         let Some(mut status) = read else {
-            return logging::warn_once("there is no status of this boot to add to");
+            return self
+                .notices
+                .warn_once("there is no status of this boot to add to");
         };
         let deadline = self.deadline.as_ref();
         let written = status.deadline.take();
@@ -302,7 +291,7 @@ impl<'a> Watch<'a> {
         if !self.asked.is_empty() {
             status.sources = self.asked.iter().map(Asked::published).collect();
         }
-        report::note("the status file", status.put());
+        report::note(self.notices, "the status file", status.put(self.host));
         drop(turn);
         self.last_status = Some(status.clone());
 
@@ -317,18 +306,18 @@ impl<'a> Watch<'a> {
             status.instance.clone(),
         );
         if by_others || self.told.as_ref() != Some(&told) {
-            report::deadline(&status, self.config);
+            report::deadline(self.host, self.notices, &status, self.config);
             self.told = Some(told);
         }
     }
 
-    fn act(&mut self, now: Moment) {
+    fn act(&mut self, now: Now) {
         let Some(deadline) = &self.deadline else {
             self.ordered_off = None;
             return;
         };
         let (at, origin) = (deadline.at, deadline.origin.clone());
-        let mut done = self.progress.done.clone();
+        let mut done = self.progress.done().clone();
         let steps = due(
             at,
             deadline.grace,
@@ -338,7 +327,7 @@ impl<'a> Watch<'a> {
             self.trust.lasted(),
         );
         // Before it is done: after a crash in between it is better left out than done twice.
-        self.progress.keep(done, self.trust);
+        self.progress.keep(self.notices, done, self.trust);
         if !steps.contains(&Step::PowerOff) {
             self.ordered_off = None;
         }
@@ -352,14 +341,18 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn warn_users(&self, now: Moment) {
+    fn warn_users(&self, now: Now) {
         let Some(deadline) = &self.deadline else {
             return;
         };
         let text = terminals::warning(&deadline.published(self.config.deadline.action), now.wall);
         info!("warning users: {text}");
         if self.config.report.terminals {
-            report::note("logged-in users", terminals::write(&text).map(drop));
+            report::note(
+                self.notices,
+                "logged-in users",
+                terminals::write(self.host, &text).map(drop),
+            );
         }
     }
 
@@ -370,11 +363,11 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn power_off(&mut self, now: Moment) {
+    fn power_off(&mut self, now: Now) {
         match self.ordered_off {
             None => {
                 self.ordered_off = Some(now.uptime);
-                poweroff::ask_init();
+                poweroff::ask_init(self.host);
             }
             Some(at) if now.uptime >= at + poweroff::PATIENCE => {
                 self.ordered_off = Some(now.uptime);
@@ -384,17 +377,17 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn call_back_if_due(&mut self, now: Moment) {
-        let wanted = self.config.callback.url.is_some() && !self.progress.done.called_back;
+    fn call_back_if_due(&mut self, now: Now) {
+        let wanted = self.config.callback.url.is_some() && !self.progress.done().called_back;
         let knows_who = self.instance.is_some() || self.has_asked;
         if !wanted || !knows_who || now.uptime < self.next_callback {
             return;
         }
         // Nobody is told of a boot that has not ended.
-        let Ok(Some(status)) = Status::read() else {
+        let Ok(Some(status)) = Status::read(self.host) else {
             return;
         };
-        let failure = match callback::post(&status, self.config) {
+        let failure = match callback::post(self.host, &status, self.config) {
             Ok(true) => {
                 info!("the callback was told what became of the boot");
                 return self.keep_called_back();
@@ -431,8 +424,8 @@ impl<'a> Watch<'a> {
     }
 
     fn keep_called_back(&mut self) {
-        let mut done = self.progress.done.clone();
+        let mut done = self.progress.done().clone();
         done.called_back = true;
-        self.progress.keep(done, self.trust);
+        self.progress.keep(self.notices, done, self.trust);
     }
 }

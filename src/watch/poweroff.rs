@@ -1,28 +1,31 @@
 //! Ending the VM: by its init system, and if that does not, by the kernel.
 
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{info, warn};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::unistd::sync;
 
-use crate::host::program;
+use crate::host::bounded::{self, Limit};
+use crate::host::{Host, program, wait};
 
 /// How long init may take to stop everything before the kernel is asked: systemd alone
 /// gives each service 90 seconds.
-pub const PATIENCE: Duration = Duration::from_secs(180);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
+
+/// How long writing out the disks may take then.
+const SYNC: Duration = Duration::from_secs(30);
 
 /// How long a command may take to say that it cannot.
 const REFUSAL: Duration = Duration::from_secs(10);
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Asks the init system at hand to power off: one command after the other, until one
 /// takes the order.
-pub fn ask_init() {
-    for words in commands(Path::new("/run/systemd/system").is_dir()) {
-        let Some(program) = program::find(words[0]) else {
+pub(crate) fn ask_init(host: &Host) {
+    for words in commands(host.path("/run/systemd/system").is_dir()) {
+        let Some(program) = program::find(host, words[0]) else {
             continue;
         };
         let order = Command::new(&program)
@@ -45,14 +48,10 @@ pub fn ask_init() {
 /// A command that has not come back by [`REFUSAL`] is at it: some return only when the
 /// machine is off.
 fn was_taken(mut order: Child) -> Result<(), String> {
-    let start = Instant::now();
-    loop {
-        match order.try_wait().map_err(|e| e.to_string())? {
-            Some(status) if status.success() => return Ok(()),
-            Some(status) => return Err(status.to_string()),
-            None if start.elapsed() >= REFUSAL => return Ok(()),
-            None => sleep(Duration::from_millis(100)),
-        }
+    let ended = wait::until(REFUSAL, LOOK_AGAIN, || order.try_wait().transpose());
+    match ended.transpose().map_err(|e| e.to_string())? {
+        Some(status) if !status.success() => Err(status.to_string()),
+        _ => Ok(()),
     }
 }
 
@@ -65,10 +64,13 @@ fn commands(systemd: bool) -> Vec<&'static [&'static str]> {
     commands
 }
 
-/// What is left where init did not: disks are written out, and the power goes.
-pub fn ask_kernel() {
+/// What is left where init did not: disks are written out, and the power goes. A disk that
+/// hangs keeps sync(2) for ever, and shutdown(8) of SysV as well.
+pub(crate) fn ask_kernel() {
     warn!("init has not powered off within {PATIENCE:?}; asking the kernel");
-    sync();
+    if let Err(gave_up) = bounded::run(Limit::after(SYNC), &[], sync) {
+        warn!("not every disk could be written out: {gave_up}");
+    }
     let Err(e) = reboot(RebootMode::RB_POWER_OFF);
     warn!("the kernel does not power off: {e}");
 }

@@ -3,27 +3,27 @@
 use std::time::Duration;
 
 /// How often a service is asked whether the deadline has moved.
-pub const PERIOD: Duration = Duration::from_secs(60);
+pub(crate) const PERIOD: Duration = Duration::from_secs(60);
 
 /// How often EC2 is asked whether it wants the instance back: it gives two minutes'
 /// notice, and recommends to ask every five seconds.
-pub const SPOT_PERIOD: Duration = Duration::from_secs(5);
+pub(crate) const SPOT_PERIOD: Duration = Duration::from_secs(5);
 
 /// Until the first time of asking after `boot` did: anywhere within a period, so that
 /// instances which booted together do not go on asking together.
-pub fn first_ask(chance: f64) -> Duration {
+pub(crate) fn first_ask(chance: f64) -> Duration {
     PERIOD.mul_f64(chance.clamp(0.0, 1.0))
 }
 
 /// Until the next time of asking: a period, give or take a tenth of it.
-pub fn next_ask(chance: f64) -> Duration {
+pub(crate) fn next_ask(chance: f64) -> Duration {
     PERIOD.mul_f64(0.9 + 0.2 * chance.clamp(0.0, 1.0))
 }
 
 /// Until the next time of asking for a spot notice: five seconds, and after so many
 /// failures in a row 10 s, 20 s, … 80 s, each cut by up to a half. Not sooner than the
 /// service asks.
-pub fn next_spot(failed: u32, chance: f64, retry_after: Option<Duration>) -> Duration {
+pub(crate) fn next_spot(failed: u32, chance: f64, retry_after: Option<Duration>) -> Duration {
     let backoff = match failed {
         0 => SPOT_PERIOD,
         failed => {
@@ -36,7 +36,7 @@ pub fn next_spot(failed: u32, chance: f64, retry_after: Option<Duration>) -> Dur
 
 /// Until a callback that failed so often is tried again: 10 s, 20 s, … 10 min, each cut
 /// by up to a half.
-pub fn next_callback(failed: u32, chance: f64) -> Duration {
+pub(crate) fn next_callback(failed: u32, chance: f64) -> Duration {
     let ceiling = Duration::from_secs(10 << failed.min(6)).min(Duration::from_secs(600));
     ceiling.mul_f64(1.0 - chance.clamp(0.0, 1.0) / 2.0)
 }

@@ -8,17 +8,18 @@
 //! gone is gone.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::{Locations, check, read, understand};
+use super::{Locations, Reader, check, understand};
 use crate::clock;
 use crate::config::FeaturesLocation;
 use crate::deadline::limit::Limit;
-use crate::http::{Cause, Client};
-use crate::metadata::{Answer, NoAnswer, without_control};
+use crate::http::Cause;
+use crate::metadata::{Answer, NoAnswer};
+use crate::text;
 
 #[derive(Debug, Default)]
-pub struct Session {
+pub(crate) struct Session {
     locations: Locations,
     keys: BTreeMap<&'static str, Kept>,
     /// What was wrong with a place when it was asked last, by its keys.
@@ -43,7 +44,7 @@ impl Heard {
 
     /// A place in it may be what `meta` names.
     fn warn_of(&mut self, failure: &NoAnswer) {
-        self.warnings.push(without_control(&failure.to_string()));
+        self.warnings.push(text::printable(&failure.to_string()));
     }
 }
 
@@ -87,12 +88,11 @@ struct Kept {
 
 impl Session {
     /// Asks for every key. `passed_over` says why other places were not taken.
-    pub fn ask(
+    pub(crate) fn ask(
         &mut self,
         locations: &Locations,
         passed_over: &[String],
-        client: &Client,
-        until: Instant,
+        reader: &Reader,
     ) -> Result<Answer, NoAnswer> {
         if locations.is_empty() {
             return Err(NoAnswer::Local(passed_over.join("; ")));
@@ -101,7 +101,7 @@ impl Session {
         let mut heard = Heard::of(passed_over);
         for (location, keys) in locations.with_keys() {
             match location {
-                Some(location) => self.ask_place(location, keys, &mut heard, client, until),
+                Some(location) => self.ask_place(location, keys, &mut heard, reader),
                 None => {
                     self.keys.retain(|key, _| !keys.contains(key));
                     self.failed.remove(keys);
@@ -113,11 +113,10 @@ impl Session {
 
     /// Asks again, for a single key where that costs somebody a request, or for the two
     /// that make a wall limit.
-    pub fn ask_again(
+    pub(crate) fn ask_again(
         &mut self,
         passed_over: &[String],
-        client: &Client,
-        until: Instant,
+        reader: &Reader,
     ) -> Result<Answer, NoAnswer> {
         let locations = self.locations.clone();
         if locations.is_empty() {
@@ -126,15 +125,15 @@ impl Session {
         let mut heard = Heard::of(passed_over);
         for (location, keys) in locations.with_keys() {
             if let Some(directory @ FeaturesLocation::Directory(_)) = location {
-                self.ask_place(directory, keys, &mut heard, client, until);
+                self.ask_place(directory, keys, &mut heard, reader);
             }
         }
         if let Some(turn) = self.next_turn(&locations) {
             self.turns += 1;
             let given = match turn.wanted {
-                [] => is_there(turn.location, client, until),
+                [] => is_there(turn.location, reader),
                 wanted => {
-                    let asked = self.ask_for(wanted, turn.location, &mut heard, client, until);
+                    let asked = self.ask_for(wanted, turn.location, &mut heard, reader);
                     self.note(turn.keys, &asked, &mut heard);
                     asked.given
                 }
@@ -151,13 +150,12 @@ impl Session {
         location: &FeaturesLocation,
         keys: Keys,
         heard: &mut Heard,
-        client: &Client,
-        until: Instant,
+        reader: &Reader,
     ) {
-        let asked = self.ask_for(keys, location, heard, client, until);
+        let asked = self.ask_for(keys, location, heard, reader);
         self.note(keys, &asked, heard);
         let has_failed = asked.failure.is_some();
-        let is_there = || !has_failed && is_there(location, client, until);
+        let is_there = || !has_failed && is_there(location, reader);
         if asked.given || self.is_any_missing(keys) && is_there() {
             self.believe(keys);
         }
@@ -178,12 +176,12 @@ impl Session {
     }
 
     /// Whether these are the places that were asked last.
-    pub fn are_at(&self, locations: &Locations) -> bool {
+    pub(crate) fn are_at(&self, locations: &Locations) -> bool {
         self.locations == *locations
     }
 
     /// Whether asking costs somebody a request.
-    pub fn are_at_a_url(&self) -> bool {
+    pub(crate) fn are_at_a_url(&self) -> bool {
         self.locations.at_urls().next().is_some()
     }
 
@@ -226,15 +224,14 @@ impl Session {
         keys: Keys,
         location: &FeaturesLocation,
         heard: &mut Heard,
-        client: &Client,
-        until: Instant,
+        reader: &Reader,
     ) -> AskedFor {
         let before = WALL.map(|key| self.keys.get(key).and_then(|kept| kept.value.clone()));
         let mut given = Vec::new();
         let mut refused = None;
         let mut failure = None;
         for key in keys {
-            match read(location, key, client, until) {
+            match reader.read(location, key) {
                 Ok(answer) => {
                     if self.take(key, answer, &mut heard.warnings) {
                         given.push(*key);
@@ -297,7 +294,7 @@ impl Session {
         match check(key, &text) {
             Ok(()) => {
                 *kept = Kept {
-                    value: Some((text, clock::now())),
+                    value: Some((text, clock::wall())),
                     ..Kept::default()
                 };
                 return true;
@@ -371,7 +368,7 @@ impl Session {
         })
     }
 
-    pub fn limits(&self) -> Vec<Limit> {
+    pub(crate) fn limits(&self) -> Vec<Limit> {
         let mut limits = understand(&self.values()).limits;
         for limit in &mut limits {
             let kept = self.keys.get(key_of(&limit.origin));
@@ -381,13 +378,13 @@ impl Session {
         limits
     }
 
-    pub fn grace(&self) -> Option<Duration> {
+    pub(crate) fn grace(&self) -> Option<Duration> {
         understand(&self.values()).grace
     }
 
     /// Whether the key that a limit of this origin is from was given, or is known to be
     /// absent.
-    pub fn has_heard_of(&self, origin: &str) -> bool {
+    pub(crate) fn has_heard_of(&self, origin: &str) -> bool {
         let heard = |key: &str| {
             let kept = self.keys.get(key);
             kept.is_some_and(|kept| kept.value.is_some() || kept.is_absent)
@@ -425,8 +422,8 @@ fn as_one(failures: Vec<NoAnswer>) -> NoAnswer {
 }
 
 /// Whether the place answers for itself. One that lists nothing may refuse to.
-fn is_there(location: &FeaturesLocation, client: &Client, until: Instant) -> bool {
-    matches!(read(location, "", client, until), Ok(Some(_)))
+fn is_there(location: &FeaturesLocation, reader: &Reader) -> bool {
+    matches!(reader.read(location, ""), Ok(Some(_)))
 }
 
 /// A length or a start is asked for only with the other.

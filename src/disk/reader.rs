@@ -1,0 +1,392 @@
+//! Reading many disks, any of which may hang.
+//!
+//! A child process takes one disk after the other. Where it gets stuck, more children take
+//! those that are left, so that many slow disks cost as much time as one, and fast ones no
+//! more than one child. A disk that hangs keeps its child, which is left behind; it is not
+//! read again while that child is there. A disk on which libblkid crashes costs a child.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use serde::{Deserialize, Serialize};
+
+use super::signature::{self, Content, Reading};
+use crate::host::block_device::Number;
+use crate::host::bounded::{Child, GaveUp, LeftBehind, Parent, wait_for_any};
+
+/// Children that have said nothing for so long are taken for stuck, and others help. A
+/// local disk takes a tenth of it.
+const STUCK: Duration = Duration::from_millis(3);
+
+/// How much longer other disks are waited for once one is enough: what they could say
+/// would be a warning.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// A device that is to be read.
+#[derive(Debug, Clone)]
+pub(crate) struct Wanted {
+    pub(crate) number: Number,
+    pub(crate) node: PathBuf,
+}
+
+/// Whether it is also seen if a disk without any signature is zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Zeros {
+    LookFor,
+    Ignore,
+}
+
+/// Reads disks within a time limit, and remembers those that hang.
+#[derive(Debug, Default)]
+pub(crate) struct Reader {
+    /// The child that each of them keeps, and after how long it was given up.
+    stuck: BTreeMap<Number, (LeftBehind, Duration)>,
+    /// One that has nothing left to read.
+    spare: Option<Child>,
+}
+
+/// What a child says of the device at an index.
+#[derive(Debug, Serialize, Deserialize)]
+enum Message {
+    Begun(usize),
+    Read(usize, Reading),
+    IsZero(usize, bool),
+}
+
+impl Reader {
+    /// Reads all of these for at most `limit` together, or for half a second more from the
+    /// moment on at which `is_enough` says that one of them is. What has not answered by
+    /// then is [`Content::NoAnswer`].
+    pub(crate) fn read(
+        &mut self,
+        wanted: &[Wanted],
+        zeros: Zeros,
+        limit: Duration,
+        is_enough: impl Fn(&Wanted, &Reading) -> bool,
+    ) -> Vec<Reading> {
+        self.stuck.retain(|_, (child, _)| child.is_there());
+        let mut round = Round::new(wanted, zeros);
+        for (index, device) in wanted.iter().enumerate() {
+            if let Some((_, after)) = self.stuck.get(&device.number) {
+                round.settle_as(index, Reading::no_answer(*after));
+            }
+        }
+        if let Err(error) = round.run(limit, is_enough) {
+            round.fail(&error);
+        }
+        let after = round.start.elapsed();
+        let is_all = round.to_settle == 0;
+        for (child, at) in round.children {
+            match at {
+                None if is_all => self.spare = Some(child),
+                None => drop(child.give_up()),
+                Some(index) => {
+                    let number = wanted[index].number;
+                    self.leave_alone(number, child.give_up(), after);
+                }
+            }
+        }
+        round
+            .states
+            .into_iter()
+            .map(|state| state.reading.unwrap_or(Reading::no_answer(after)))
+            .collect()
+    }
+
+    /// Takes note of a child that was given up after this time, as it hangs on a device,
+    /// which is not read while it does.
+    pub(crate) fn leave_alone(&mut self, number: Number, child: LeftBehind, after: Duration) {
+        self.stuck.insert(number, (child, after));
+    }
+
+    /// A child for work on a disk: the one that has read the last ones, if it is there.
+    ///
+    /// # Errors
+    ///
+    /// That none can be started.
+    pub(crate) fn child(&mut self) -> Result<Child, GaveUp> {
+        match self.spare.take() {
+            Some(child) => Ok(child),
+            None => Child::start(&[], |_| ()),
+        }
+    }
+
+    /// Reads one device.
+    pub(crate) fn read_one(&mut self, wanted: &Wanted, limit: Duration) -> Reading {
+        let mut read = self.read(
+            std::slice::from_ref(wanted),
+            Zeros::Ignore,
+            limit,
+            |_, _| false,
+        );
+        read.remove(0)
+    }
+}
+
+/// How far a device is.
+#[derive(Debug, Clone, Default)]
+struct State {
+    is_begun: bool,
+    is_settled: bool,
+    reading: Option<Reading>,
+}
+
+/// One time of reading.
+struct Round<'a> {
+    wanted: &'a [Wanted],
+    zeros: Zeros,
+    start: Instant,
+    states: Vec<State>,
+    /// How many devices no child has begun, and how many are not settled.
+    to_begin: usize,
+    to_settle: usize,
+    /// Each with the device that it is at.
+    children: Vec<(Child, Option<usize>)>,
+}
+
+impl<'a> Round<'a> {
+    fn new(wanted: &'a [Wanted], zeros: Zeros) -> Round<'a> {
+        Round {
+            wanted,
+            zeros,
+            start: Instant::now(),
+            states: vec![State::default(); wanted.len()],
+            to_begin: wanted.len(),
+            to_settle: wanted.len(),
+            children: Vec::new(),
+        }
+    }
+
+    fn run(
+        &mut self,
+        limit: Duration,
+        is_enough: impl Fn(&Wanted, &Reading) -> bool,
+    ) -> io::Result<()> {
+        let open = (0..self.wanted.len()).filter(|index| !self.states[*index].is_begun);
+        let mut queue = Queue::new(open.collect())?;
+        let mut until = self.start + limit;
+        let mut had_enough = false;
+        let mut moved_at = Instant::now();
+        while self.to_settle > 0 {
+            let now = Instant::now();
+            if now >= until {
+                break;
+            }
+            if self.children.is_empty() {
+                self.start_child(&mut queue)?;
+            } else if self.to_begin > 0 && now - moved_at >= STUCK {
+                // As many again, so that thousands of hanging disks are all begun in time.
+                for _ in 0..self.children.len() {
+                    self.start_child(&mut queue)?;
+                }
+                moved_at = now;
+            }
+            queue.fill();
+            let pause = match self.to_begin {
+                0 => until - now,
+                _ => STUCK.min(until - now),
+            };
+            let children = self.children.iter();
+            let said: Vec<BorrowedFd> = children.map(|(child, _)| child.as_fd()).collect();
+            wait_for_any(&said, pause);
+            let read = self.take_messages();
+            if !read.is_empty() {
+                moved_at = Instant::now();
+            }
+            let enough = |index: &usize| {
+                let reading = self.states[*index].reading.as_ref();
+                reading.is_some_and(|reading| is_enough(&self.wanted[*index], reading))
+            };
+            if self.to_settle > 0 && !had_enough && read.iter().any(enough) {
+                had_enough = true;
+                until = until.min(Instant::now() + GRACE);
+            }
+        }
+        Ok(())
+    }
+
+    fn start_child(&mut self, queue: &mut Queue) -> io::Result<()> {
+        let first = queue.take_first();
+        let (wanted, zeros, items) = (self.wanted, self.zeros, queue.items.as_fd());
+        let child = Child::start(&[items], |parent| {
+            if let Some(first) = first {
+                read_one(first, wanted, zeros, parent);
+            }
+            while let Some(index) = next_of(items) {
+                parent.tell(&Message::Begun(index));
+                read_one(index, wanted, zeros, parent);
+            }
+        });
+        self.children
+            .push((child.map_err(io::Error::other)?, first));
+        if let Some(first) = first {
+            self.begin(first);
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, index: usize) {
+        self.to_begin -= usize::from(!self.states[index].is_begun);
+        self.states[index].is_begun = true;
+    }
+
+    /// Takes what the children say. Returns the devices that were read.
+    fn take_messages(&mut self) -> Vec<usize> {
+        let mut read = Vec::new();
+        let mut children = std::mem::take(&mut self.children);
+        for (child, at) in &mut children {
+            for message in child.messages() {
+                match message {
+                    Message::Begun(index) => {
+                        self.begin(index);
+                        *at = Some(index);
+                    }
+                    Message::Read(index, reading) => {
+                        let is_blank = reading.content == Content::Nothing;
+                        self.states[index].reading = Some(reading);
+                        if !(is_blank && self.zeros == Zeros::LookFor) {
+                            self.settle(index);
+                            *at = None;
+                        }
+                        read.push(index);
+                    }
+                    Message::IsZero(index, is_zero) => {
+                        if let Some(reading) = &mut self.states[index].reading {
+                            reading.is_zero = is_zero;
+                        }
+                        self.settle(index);
+                        *at = None;
+                    }
+                }
+            }
+        }
+        for (child, at) in children {
+            match (child.has_closed(), at) {
+                (false, _) => self.children.push((child, at)),
+                (true, None) => {}
+                (true, Some(index)) => {
+                    let why = "the process that read it was ended by a fault";
+                    self.settle_as(index, Reading::unreadable(why.into()));
+                }
+            }
+        }
+        read
+    }
+
+    fn settle(&mut self, index: usize) {
+        self.begin(index);
+        self.to_settle -= usize::from(!self.states[index].is_settled);
+        self.states[index].is_settled = true;
+    }
+
+    fn settle_as(&mut self, index: usize, reading: Reading) {
+        self.states[index].reading = Some(reading);
+        self.settle(index);
+    }
+
+    /// No child can be started: nothing more can be read.
+    fn fail(&mut self, error: &io::Error) {
+        for index in 0..self.states.len() {
+            if !self.states[index].is_begun {
+                self.settle_as(index, Reading::unreadable(error.to_string()));
+            }
+        }
+    }
+}
+
+/// The devices that no child has begun yet: a pipe, from which each child takes one index
+/// at a time.
+struct Queue {
+    items: io::PipeReader,
+    input: Option<io::PipeWriter>,
+    rest: VecDeque<usize>,
+}
+
+impl Queue {
+    fn new(rest: VecDeque<usize>) -> io::Result<Queue> {
+        let (reader, writer) = io::pipe()?;
+        fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        Ok(Queue {
+            items: reader,
+            input: Some(writer),
+            rest,
+        })
+    }
+
+    /// The first that is not in the pipe yet: nobody has to say of it that it is begun.
+    fn take_first(&mut self) -> Option<usize> {
+        self.rest.pop_front()
+    }
+
+    /// Puts in what there is room for, and closes it after the last one.
+    fn fill(&mut self) {
+        while let (Some(input), Some(index)) = (&mut self.input, self.rest.front()) {
+            // Atomic, as is taking them out: the length divides PIPE_BUF (pipe(7)).
+            if input.write(&(*index as u32).to_ne_bytes()).is_err() {
+                return;
+            }
+            self.rest.pop_front();
+        }
+        self.input = None;
+    }
+}
+
+/// Takes the next index out of the queue; None after the last one.
+fn next_of(items: BorrowedFd) -> Option<usize> {
+    let mut item = [0; 4];
+    match nix::unistd::read(items, &mut item) {
+        Ok(4) => Some(u32::from_ne_bytes(item) as usize),
+        _ => None,
+    }
+}
+
+/// What a child does.
+fn read_one(index: usize, wanted: &[Wanted], zeros: Zeros, parent: &mut Parent) {
+    let node = &wanted[index].node;
+    let reading = signature::read(node);
+    let is_blank = reading.content == Content::Nothing;
+    parent.tell(&Message::Read(index, reading));
+    if is_blank && zeros == Zeros::LookFor {
+        let is_zero = signature::is_zero(node).unwrap_or(false);
+        parent.tell(&Message::IsZero(index, is_zero));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_device_has_its_own_outcome() {
+        // Reading more of them would take disks: tests/host/hanging.rs has some.
+        let nodes = ["/nonexistent", "/dev/null/x", "/nonexistent"];
+        let wanted: Vec<Wanted> = (0..3000)
+            .map(|index| Wanted {
+                number: Number {
+                    major: 7,
+                    minor: index as u64,
+                },
+                node: PathBuf::from(nodes[index % 3]),
+            })
+            .collect();
+        let mut reader = Reader::default();
+        let limit = Duration::from_secs(5);
+        let read = reader.read(&wanted, Zeros::LookFor, limit, |_, _| false);
+        assert_eq!(read.len(), wanted.len());
+        for (index, reading) in read.iter().enumerate() {
+            let expected = match index % 3 {
+                1 => "Not a directory",
+                _ => "No such file",
+            };
+            match &reading.content {
+                Content::Unreadable { error } if error.starts_with(expected) => {}
+                other => panic!("{index}: {other}"),
+            }
+        }
+        assert!(reader.stuck.is_empty());
+    }
+}

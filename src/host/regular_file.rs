@@ -1,0 +1,116 @@
+//! Reading files that somebody else may have laid there.
+
+use std::fs::{self, File, FileType};
+use std::io::{self, ErrorKind, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::libc::{O_NOCTTY, O_NONBLOCK};
+use nix::sys::stat::makedev;
+
+use super::block_device::kind_in_words;
+
+pub(crate) const MIB: u64 = 1 << 20;
+
+/// The whole of a regular file of at most so many bytes. A named pipe in its place cannot
+/// hold the caller. `/dev/null`, to which people link what they turn off, is an empty file.
+///
+/// # Errors
+///
+/// Those of open(2) and read(2), that it is something else than a regular file, and that it
+/// is too large.
+pub(crate) fn read(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
+    let mut content = Vec::new();
+    open(path)?
+        .take(at_most.saturating_add(1))
+        .read_to_end(&mut content)?;
+    if content.len() as u64 > at_most {
+        return Err(io::Error::new(
+            ErrorKind::FileTooLarge,
+            format!("it is larger than {at_most} bytes"),
+        ));
+    }
+    Ok(content)
+}
+
+/// Likewise, of a file that holds text.
+///
+/// # Errors
+///
+/// Those of [`read`], and that it is not UTF-8.
+pub(crate) fn read_text(path: &Path, at_most: u64) -> io::Result<String> {
+    String::from_utf8(read(path, at_most)?).map_err(|e| io::Error::new(ErrorKind::InvalidData, e))
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    let opened = File::options()
+        .read(true)
+        .custom_flags(O_NONBLOCK | O_NOCTTY)
+        .open(path);
+    let file = opened.map_err(|e| match fs::metadata(path) {
+        // Opening a socket fails with "No such device or address".
+        Ok(there) if there.file_type().is_socket() => not_regular(there.file_type()),
+        _ => e,
+    })?;
+    let there = file.metadata()?;
+    let is_null = there.file_type().is_char_device() && there.rdev() == makedev(1, 3);
+    match there.is_file() || is_null {
+        true => Ok(file),
+        false => Err(not_regular(there.file_type())),
+    }
+}
+
+fn not_regular(kind: FileType) -> io::Error {
+    io::Error::new(
+        ErrorKind::InvalidInput,
+        format!("it is {}, not a regular file", kind_in_words(kind)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+    use std::os::unix::net::UnixListener;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+    use crate::host::tree::Tree;
+
+    #[test]
+    fn a_regular_file_is_read_up_to_its_largest_size() {
+        let tree = Tree::new(&[("file", "12345")]);
+        let file = tree.root().join("file");
+        assert_eq!(read(&file, 5).unwrap(), b"12345");
+        let error = read(&file, 4).unwrap_err().to_string();
+        assert_eq!(error, "it is larger than 4 bytes");
+        let missing = read(&tree.root().join("missing"), 5).unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_is_no_regular_file_is_refused_and_holds_nobody() {
+        let tree = Tree::new(&[("directory/", "")]);
+        let (pipe, socket) = (tree.root().join("pipe"), tree.root().join("socket"));
+        mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+        let _listener = UnixListener::bind(&socket).unwrap();
+        for (path, kind) in [
+            (pipe, "a named pipe"),
+            (socket, "a socket"),
+            (tree.root().join("directory"), "a directory"),
+            ("/dev/zero".into(), "a character device"),
+        ] {
+            let error = read(&path, MIB).unwrap_err().to_string();
+            assert_eq!(error, format!("it is {kind}, not a regular file"));
+        }
+    }
+
+    #[test]
+    fn a_link_to_dev_null_is_an_empty_file() {
+        let tree = Tree::new(&[]);
+        let link = tree.root().join("off");
+        symlink("/dev/null", &link).unwrap();
+        assert_eq!(read(&link, MIB).unwrap(), b"");
+    }
+}

@@ -1,0 +1,92 @@
+//! A machine for tests: a directory tree.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::Host;
+use super::block_device::Number;
+
+/// A directory tree of a test's own, gone with it.
+pub(crate) struct Tree(PathBuf);
+
+impl Tree {
+    /// `files` are paths with their content; a path that ends in `/` is a directory.
+    pub(crate) fn new(files: &[(&str, &str)]) -> Tree {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("vmstage-tree-{}-{number}", std::process::id());
+        let root = std::env::temp_dir().join(name);
+        fs::create_dir(&root).unwrap();
+        for (path, content) in files {
+            let path = root.join(path);
+            if path.as_os_str().as_encoded_bytes().ends_with(b"/") {
+                fs::create_dir_all(&path).unwrap();
+            } else {
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                fs::write(path, content).unwrap();
+            }
+        }
+        Tree(root)
+    }
+
+    pub(crate) fn root(&self) -> &Path {
+        &self.0
+    }
+
+    pub(crate) fn host(&self) -> Host {
+        Host::at(&self.0)
+    }
+
+    /// A host with these block devices, each by its place below `/sys/block` (`vda`,
+    /// `vda/vda1`), with a node in `/dev` and numbers that count up; `/` is on the device of
+    /// that name, if any is given.
+    pub(crate) fn with_devices(&self, places: &[&str], root: Option<&str>) -> Host {
+        let mut host = self.host();
+        let mut listed = String::from("major minor  #blocks  name\n\n");
+        for (minor, place) in places.iter().enumerate() {
+            let name = place.rsplit('/').next().unwrap_or_default();
+            let number = Number {
+                major: 252,
+                minor: minor as u64,
+            };
+            fs::create_dir_all(self.0.join("sys/block").join(place)).unwrap();
+            listed += &format!(" 252 {minor} 1048576 {}\n", name.replace('!', "/"));
+            let node = Path::new("/dev").join(name.replace('!', "/"));
+            host.pretended.nodes.insert(node, number);
+            if root == Some(name) {
+                host.pretended.file_systems.insert("/".into(), number);
+            }
+        }
+        fs::create_dir_all(self.0.join("proc")).unwrap();
+        fs::write(self.0.join("proc/partitions"), listed).unwrap();
+        host
+    }
+
+    pub(crate) fn text(&self, path: &str) -> String {
+        let path = self.0.join(path);
+        fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
+    }
+
+    /// The names of all files below `path`, sorted, those this program hides left out.
+    pub(crate) fn names(&self, path: &str) -> Vec<String> {
+        let mut names: Vec<String> = Vec::new();
+        for entry in fs::read_dir(self.0.join(path)).unwrap().flatten() {
+            let name = entry.file_name().into_string().unwrap();
+            if entry.file_type().unwrap().is_dir() {
+                let below = self.names(&format!("{path}/{name}"));
+                names.extend(below.into_iter().map(|file| format!("{name}/{file}")));
+            } else if name != ".vmstage" {
+                names.push(name);
+            }
+        }
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).ok();
+    }
+}

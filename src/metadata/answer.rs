@@ -1,0 +1,57 @@
+//! What a source says when it is asked, or why it says nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::instance::Instance;
+use crate::deadline::limit::Limit;
+use crate::http::{Cause, Failure};
+
+/// What a source said.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Answer {
+    /// The device, where that is known only now.
+    pub(crate) place: Option<String>,
+    pub instance: Instance,
+    /// The key and value pairs that whoever launched the instance gave it.
+    pub meta: BTreeMap<String, String>,
+    pub limits: Vec<Limit>,
+    /// A grace that this source asks for.
+    pub(crate) grace: Option<Duration>,
+    pub warnings: Vec<String>,
+    /// A part of the source asks to be left alone for so long.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+/// Why there is none.
+#[derive(Debug, Clone, PartialEq)]
+pub enum NoAnswer {
+    Http(Failure),
+    /// Something on this machine; asking again would not help.
+    Local(String),
+}
+
+impl NoAnswer {
+    /// For how long the service asks to be left alone.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            NoAnswer::Http(Failure {
+                cause: Cause::Status(_, wait),
+                ..
+            }) => *wait,
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            NoAnswer::Http(failure) => failure.fmt(f),
+            NoAnswer::Local(why) => f.write_str(why),
+        }
+    }
+}

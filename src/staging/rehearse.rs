@@ -1,0 +1,177 @@
+//! A first mount of a device, in a child and where nobody sees it.
+//!
+//! mount(2) of a disk that hangs never returns, and completes late when the disk comes back:
+//! in a mount namespace of the child's own that harms nobody. Where it succeeds, mounting
+//! the same disk once more takes no reading of the disk, for the kernel has it in use.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::Mode;
+use nix::unistd::fchdir;
+use serde::{Deserialize, Serialize};
+
+use super::options::{drivers, flags_and_data};
+use crate::disk::choose::{Accepted, FoundBy};
+use crate::disk::signature;
+use crate::host::block_device::Number;
+use crate::host::bounded::{self, Limit, Task};
+use crate::host::mount_table::{self, device_of};
+use crate::host::{Host, namespace};
+
+/// What came of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Rehearsed {
+    /// The kernel has the device in use for as long as the child is there.
+    Mounted {
+        driver: String,
+    },
+    Failed(Failed),
+    /// This kernel has no driver for it.
+    NoDriver,
+}
+
+/// An error of the system's.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Failed {
+    errno: Option<i32>,
+    text: String,
+}
+
+impl Failed {
+    pub(super) fn errno(&self) -> Option<Errno> {
+        self.errno.map(Errno::from_raw)
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.errno() == Some(Errno::EBUSY)
+    }
+
+    /// musl has no words for EUCLEAN, which is what the kernel says of a damaged file
+    /// system.
+    pub(super) fn in_words(&self) -> String {
+        match self.errno() {
+            Some(Errno::EUCLEAN) => {
+                let number = Errno::EUCLEAN as i32;
+                format!("{} (os error {number})", Errno::EUCLEAN.desc())
+            }
+            _ => self.text.clone(),
+        }
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Failed {
+        Failed {
+            errno: error.raw_os_error(),
+            text: error.to_string(),
+        }
+    }
+}
+
+/// What the child is to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Order {
+    root: Host,
+    node: PathBuf,
+    number: Number,
+    found_by: FoundBy,
+    filesystem: String,
+    options: Vec<String>,
+}
+
+impl Order {
+    pub(super) fn of(host: &Host, accepted: &Accepted, options: &[String]) -> Order {
+        Order {
+            root: host.clone(),
+            node: accepted.node().into(),
+            number: accepted.number(),
+            found_by: accepted.found_by(),
+            filesystem: accepted.filesystem().into(),
+            options: options.to_vec(),
+        }
+    }
+}
+
+/// Mounts the device in the child. The kernel has it in use until the child ends.
+pub(super) struct Rehearse;
+
+impl Task for Rehearse {
+    type Order = Order;
+    type Outcome = Rehearsed;
+
+    fn perform(order: Order) -> Rehearsed {
+        mount_alone(&order).unwrap_or_else(|e| Rehearsed::Failed(e.into()))
+    }
+}
+
+fn mount_alone(order: &Order) -> io::Result<Rehearsed> {
+    let host = &order.root;
+    see_that_it_is_free(host, &order.node, order.number, order.found_by)?;
+    let node = host.path(&order.node);
+    let directory = node.parent().unwrap_or(Path::new("/"));
+    let name = node.file_name().unwrap_or_default();
+    let directory = open(
+        directory,
+        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
+        Mode::empty(),
+    )?;
+    namespace::enter()?;
+    // Nothing is mounted on /dev there: the node is found from its directory.
+    fchdir(directory)?;
+    let (flags, data) = flags_and_data(&order.options);
+    let flags = MsFlags::from_bits_truncate(flags.bits());
+    for driver in drivers(&order.filesystem) {
+        let (name, data) = (Some(name), Some(data.as_str()));
+        match mount(name, namespace::MOUNT_POINT, Some(driver), flags, data) {
+            Ok(()) => {
+                return Ok(Rehearsed::Mounted {
+                    driver: driver.into(),
+                });
+            }
+            Err(Errno::ENODEV) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(Rehearsed::NoDriver)
+}
+
+/// Whether the device can be had, in a child of its own.
+pub(super) fn is_busy(host: &Host, accepted: &Accepted, limit: Limit) -> bool {
+    let (node, number, found_by) = (accepted.node(), accepted.number(), accepted.found_by());
+    let claimed = bounded::run(limit, &[], || {
+        see_that_it_is_free(host, node, number, found_by).map_err(Failed::from)
+    });
+    matches!(claimed, Ok(Err(failed)) if failed.is_busy())
+}
+
+/// Nobody has it but, where a label says that it is the one, a mount that is in the
+/// mount table. One in another mount namespace, or below an overlay, is not.
+fn see_that_it_is_free(
+    host: &Host,
+    node: &Path,
+    number: Number,
+    found_by: FoundBy,
+) -> io::Result<()> {
+    match signature::claim(&host.path(node), number) {
+        Err(e)
+            if e.raw_os_error() == Some(Errno::EBUSY as i32)
+                && found_by == FoundBy::Label
+                && is_in_table(host, number) =>
+        {
+            Ok(())
+        }
+        claimed => claimed.map(drop),
+    }
+}
+
+fn is_in_table(host: &Host, number: Number) -> bool {
+    mount_table::read(host).is_ok_and(|mounts| {
+        mounts
+            .iter()
+            .any(|mount| device_of(host, mount) == Some(number))
+    })
+}

@@ -1,0 +1,466 @@
+//! A boot that is killed before any of its system calls, and the next: that makes the
+//! machine ready, and nothing of the first lies about.
+//!
+//! With `VMSTAGE_CRASH_STRIDE=10` it is killed before every tenth call only.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use nix::libc;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::common::tracer::{count, kill_before};
+use crate::common::{Disk, Image, Machine, Mount, Outcome, Tree, tool};
+use crate::server::Server;
+
+claims![
+    what_is_killed_before_a_system_call_does_not_make_it,
+    a_boot_that_mounts_a_labelled_disk_can_be_killed,
+    a_boot_that_formats_a_blank_disk_can_be_killed,
+    a_boot_that_writes_mtab_and_tells_htcondor_can_be_killed,
+    a_boot_that_is_told_a_lifetime_can_be_killed,
+    a_boot_that_reads_a_config_drive_can_be_killed_and_started_again,
+];
+
+fn what_is_killed_before_a_system_call_does_not_make_it() {
+    let machine = Machine::new();
+    // A child makes it.
+    let command = || {
+        let mut shell = machine.command("/bin/sh", None);
+        shell.args(["-c", "mkdir /tmp/directory; true"]);
+        shell
+    };
+    let made = machine.path("/tmp/directory");
+    let calls = count(command()).system_calls;
+    assert!(made.exists());
+    let made_before = |nth| {
+        let _ = fs::remove_dir(&made);
+        let traced = kill_before(nth, command());
+        assert_eq!((traced.system_calls, traced.code), (nth, None));
+        (made.exists(), traced.killed_before.unwrap())
+    };
+    let killed: Vec<(bool, String)> = (1..=calls).map(made_before).collect();
+    let first = killed.iter().position(|(is_made, _)| *is_made).unwrap();
+    assert_eq!(
+        killed[first - 1].1,
+        format!("call {} /tmp/directory", libc::SYS_mkdir)
+    );
+    assert!(killed[first..].iter().all(|(is_made, _)| *is_made));
+}
+
+fn a_boot_that_mounts_a_labelled_disk_can_be_killed() {
+    survives_every_crash(&Case::of("plain"));
+}
+
+fn a_boot_that_formats_a_blank_disk_can_be_killed() {
+    tool("mkfs.ext4");
+    survives_every_crash(&Case {
+        configuration: "[staging]\nformat = \"blank\"\n".into(),
+        disks: vec![("vdb", Image::blank(16))],
+        ..Case::of("blank")
+    });
+}
+
+fn a_boot_that_writes_mtab_and_tells_htcondor_can_be_killed() {
+    let furnish = |machine: &Machine| {
+        let mtab = machine.path("/etc/mtab");
+        fs::remove_file(&mtab).unwrap();
+        fs::write(mtab, "/dev/vda1 / ext3 rw 0 0\n").unwrap();
+        for directory in [
+            "/etc/condor/config.d",
+            "/etc/profile.d",
+            "/var/lib/prometheus/node-exporter",
+        ] {
+            fs::create_dir_all(machine.path(directory)).unwrap();
+        }
+    };
+    survives_every_crash(&Case {
+        furnish,
+        ..Case::of("mtab")
+    });
+}
+
+const DOCUMENT: &str = r#"{"uuid": "me", "meta": {"vmstage_lifetime": "36h"}}"#;
+
+fn a_boot_that_is_told_a_lifetime_can_be_killed() {
+    let service = Server::saying(200, "", DOCUMENT.as_bytes());
+    let url = service.url();
+    survives_every_crash(&Case {
+        // A busy host may be slow.
+        configuration: format!(
+            "[metadata]\nsources = [\"openstack\"]\nurl = {url:?}\nrequest_timeout = \"15s\"\n"
+        ),
+        ..Case::of("metadata")
+    });
+}
+
+fn a_boot_that_reads_a_config_drive_can_be_killed_and_started_again() {
+    let machine = Machine::new();
+    let drive = machine.disk("vdc", &Image::ext2("config-2"));
+    let write =
+        format!("mkdir -p openstack/latest; echo '{DOCUMENT}' > openstack/latest/meta_data.json");
+    machine.prepare("/dev/vdc", &write);
+    let drive = Image::read(&drive.file);
+    drop(machine);
+    let mut case = Case {
+        configuration: "[metadata]\nsources = [\"config-drive\"]\n".into(),
+        next: Next::Run,
+        ..Case::of("drive")
+    };
+    case.disks.push(("vdc", drive));
+    survives_every_crash(&case);
+}
+
+/// A machine before its first boot, and what comes after a crash of that.
+struct Case {
+    name: &'static str,
+    configuration: String,
+    disks: Vec<(&'static str, Image)>,
+    furnish: fn(&Machine),
+    next: Next,
+}
+
+enum Next {
+    /// The machine boots again.
+    Boot,
+    /// The program is started again.
+    Run,
+}
+
+impl Case {
+    fn of(name: &'static str) -> Case {
+        Case {
+            name,
+            configuration: String::new(),
+            disks: vec![("vdb", Image::ext2("ephemeral0"))],
+            furnish: |_| {},
+            next: Next::Boot,
+        }
+    }
+
+    fn guest(&self) -> Guest {
+        let mut machine = Machine::new();
+        machine.configure(&self.configuration);
+        let disks = self.disks.iter();
+        let disks: Vec<Disk> = disks
+            .map(|(name, image)| machine.disk(name, image))
+            .collect();
+        (self.furnish)(&machine);
+        Guest::with(machine, &disks)
+    }
+
+    fn next(&self, guest: &Guest) -> Outcome {
+        if let Next::Boot = self.next {
+            guest.reboot();
+        }
+        guest.machine.boot()
+    }
+}
+
+/// What became of a boot that was killed, and of the next.
+struct Crash {
+    killed_before: String,
+    problems: Vec<String>,
+    /// mkfs was killed, and the next boot leaves its disk alone and says so.
+    half_made: bool,
+}
+
+fn survives_every_crash(case: &Case) {
+    let start = Instant::now();
+    let guest = case.guest();
+    let calls = count(guest.boot_command()).system_calls;
+    let expected = Left::by(case.next(&guest).ready_on("/dev/vdb"), &guest);
+    drop(guest);
+
+    let points: Vec<usize> = (1..=calls).step_by(stride()).collect();
+    let next = AtomicUsize::new(0);
+    let crashes = Mutex::new(Vec::new());
+    let work = || {
+        while let Some(point) = points.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let crash = Crash::at(*point, case, &expected);
+            crashes.lock().unwrap().push(crash);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().unwrap().get() {
+            scope.spawn(work);
+        }
+    });
+    let crashes = crashes.into_inner().unwrap();
+    let half_made = crashes.iter().filter(|crash| crash.half_made).count();
+    println!(
+        "{}: killed before {} of {calls} system calls in {:.0?}; {half_made} half-made file systems",
+        case.name,
+        points.len(),
+        start.elapsed()
+    );
+    let problems = summary(&crashes);
+    assert!(problems.is_empty(), "{}: {problems}", case.name);
+}
+
+/// Every system call, or every nth.
+fn stride() -> usize {
+    let stride = std::env::var("VMSTAGE_CRASH_STRIDE").ok();
+    stride.map_or(1, |stride| stride.parse().expect("VMSTAGE_CRASH_STRIDE"))
+}
+
+impl Crash {
+    /// Kills a boot right before this system call, and looks at what the next one leaves.
+    fn at(point: usize, case: &Case, expected: &Left) -> Crash {
+        let guest = case.guest();
+        let killed = kill_before(point, guest.boot_command()).killed_before;
+        let killed = killed.unwrap_or("nothing: it had ended".into());
+        let look = || {
+            let boot = case.next(&guest);
+            (problems(&boot, &guest, expected), is_half_made(&boot))
+        };
+        let looked = catch_unwind(AssertUnwindSafe(look));
+        let (problems, half_made) = looked.unwrap_or_else(|panic| (vec![text_of(&*panic)], false));
+        Crash {
+            killed_before: format!("{point}: {killed}"),
+            problems,
+            half_made,
+        }
+    }
+}
+
+fn problems(boot: &Outcome, guest: &Guest, expected: &Left) -> Vec<String> {
+    if boot.code == 0 {
+        let mut problems = Left::by(boot, guest).problems(expected);
+        // A child that another thread has just forked has our files open until its execve(2).
+        let umount = "until umount /staging 2>/dev/null; do sleep 0.01; done";
+        let check = format!("{umount}; e2fsck -fn /dev/vdb 2>&1");
+        let checked = guest.machine.try_sh(&check);
+        if !checked.status.success() {
+            let said = String::from_utf8_lossy(&checked.stdout);
+            problems.push(format!("e2fsck finds fault: {said}"));
+        }
+        if !problems.is_empty() {
+            problems.extend(warnings(boot));
+        }
+        return problems;
+    }
+    let mut problems = Vec::new();
+    if !is_half_made(boot) {
+        let error = &boot.the_status()["error"];
+        problems.push(format!("the next boot fails with {}: {error}", boot.code));
+    }
+    if guest.machine.path("/staging").exists() {
+        problems.push("a boot that fails leaves a mount point".into());
+    }
+    problems
+}
+
+/// They may explain a problem.
+fn warnings(boot: &Outcome) -> Vec<String> {
+    let warnings = boot.the_status()["warnings"].as_array().unwrap();
+    let warnings = warnings
+        .iter()
+        .map(|warning| without_numbers(&warning.to_string()));
+    warnings.collect()
+}
+
+fn is_half_made(boot: &Outcome) -> bool {
+    let error = boot.the_status()["error"].as_str();
+    boot.code == 3 && error.is_some_and(|error| error.contains("/dev/vdb has no signature"))
+}
+
+fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>();
+    let first_line = text.and_then(|text| text.lines().next());
+    format!("a panic: {}", first_line.unwrap_or("?"))
+}
+
+/// How often each problem was there, and after which crash first.
+fn summary(crashes: &[Crash]) -> String {
+    let mut kinds: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for crash in crashes {
+        for problem in &crash.problems {
+            kinds.entry(problem).or_default().push(&crash.killed_before);
+        }
+    }
+    let lines = kinds.iter().map(|(problem, crashes)| {
+        let (count, first) = (crashes.len(), crashes[0]);
+        format!("\n{count:5} times {problem}; as when killed before {first}")
+    });
+    lines.collect()
+}
+
+/// A machine that can boot again.
+struct Guest {
+    machine: Machine,
+    /// What is mounted before vmstage runs.
+    mounts: Vec<Mount>,
+}
+
+impl Guest {
+    fn with(mut machine: Machine, disks: &[Disk]) -> Guest {
+        for changed in ["/etc", "/staging", "/var"] {
+            machine.may_change(changed);
+        }
+        hide_processes(&machine);
+        hide_other_disks(&machine, disks);
+        fs::write(machine.path(BOOT_ID), "first").unwrap();
+        bind(
+            &machine.path(BOOT_ID),
+            &machine.path(PROC).join("sys/kernel/random/boot_id"),
+        );
+        let mounts = machine.mounts();
+        Guest { machine, mounts }
+    }
+
+    fn boot_command(&self) -> Command {
+        let mut command = self.machine.command("/usr/sbin/vmstage", None);
+        command.arg("boot");
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null());
+        command
+    }
+
+    /// Takes down what does not outlast a boot: mounts, and all of `/run`.
+    fn reboot(&self) {
+        let mounts = self.machine.mounts();
+        for mount in mounts
+            .iter()
+            .rev()
+            .filter(|mount| !self.mounts.contains(mount))
+        {
+            umount2(&self.machine.path(&mount.point), MntFlags::MNT_DETACH).unwrap();
+        }
+        assert_eq!(self.machine.mounts(), self.mounts);
+        for entry in fs::read_dir(self.machine.path("/run")).unwrap() {
+            let path = entry.unwrap().path();
+            match path.is_dir() {
+                true => fs::remove_dir_all(path).unwrap(),
+                false => fs::remove_file(path).unwrap(),
+            }
+        }
+        fs::write(self.machine.path(BOOT_ID), "second").unwrap();
+    }
+}
+
+const BOOT_ID: &str = "/root/boot-id";
+const PROC: &str = "/root/proc";
+
+/// Whoever looks at all processes makes a number of system calls that depends on this host.
+fn hide_processes(machine: &Machine) {
+    let (shown, whole) = (machine.path("/proc"), machine.path(PROC));
+    fs::create_dir(&whole).unwrap();
+    bind(&shown, &whole);
+    umount2(&shown, MntFlags::MNT_DETACH).unwrap();
+    for entry in fs::read_dir("/proc").unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        if !name.starts_with(|first: char| first.is_ascii_digit()) {
+            symlink(format!("..{PROC}/{name}"), shown.join(name)).unwrap();
+        }
+    }
+}
+
+/// Likewise for the disks that the kernel has.
+fn hide_other_disks(machine: &Machine, disks: &[Disk]) {
+    let shown = machine.path("/sys/block");
+    let (tmpfs, nothing) = (Some("tmpfs"), None::<&str>);
+    mount(tmpfs, &shown, tmpfs, MsFlags::empty(), nothing).unwrap();
+    for Disk { kernel_name, .. } in disks {
+        let device = format!("../devices/virtual/block/{kernel_name}");
+        symlink(device, shown.join(kernel_name)).unwrap();
+    }
+}
+
+fn bind(from: &Path, to: &Path) {
+    let nothing = None::<&str>;
+    mount(Some(from), to, nothing, MsFlags::MS_BIND, nothing).unwrap();
+}
+
+/// What there is after a boot.
+struct Left {
+    /// Kind, mode and owner of everything on the root file system, in `/run` and on the
+    /// scratch disk, by path.
+    entries: BTreeMap<String, String>,
+    mounts: Vec<Mount>,
+    /// Of files that are the same after each boot.
+    contents: BTreeMap<&'static str, String>,
+}
+
+impl Left {
+    fn by(boot: &Outcome, guest: &Guest) -> Left {
+        let machine = &guest.machine;
+        let mut entries = BTreeMap::new();
+        let trees = [
+            ("", machine.root_tree()),
+            ("run/", Tree::of(&machine.path("/run"))),
+            ("staging/", Tree::of(&machine.path("/staging"))),
+        ];
+        for (place, tree) in trees {
+            for (path, what) in tree.without_content() {
+                entries.insert(format!("/{place}{path}"), what);
+            }
+        }
+        let contents = ["/etc/mtab", "/etc/condor/config.d/99-vmstage.config"];
+        let contents = contents.into_iter().filter_map(|path| {
+            let file = machine.path(path);
+            let is_file = fs::symlink_metadata(&file).is_ok_and(|file| file.is_file());
+            is_file.then(|| (path, fs::read_to_string(file).unwrap()))
+        });
+        Left {
+            entries,
+            mounts: boot.mounts.clone(),
+            contents: contents.collect(),
+        }
+    }
+
+    /// How it differs from what there has to be.
+    fn problems(&self, expected: &Left) -> Vec<String> {
+        let mut problems = Vec::new();
+        for (path, what) in &self.entries {
+            match expected.entries.get(path) {
+                None => problems.push(format!("{path} is left behind ({what})")),
+                Some(other) if what != other => {
+                    problems.push(format!("{path} is {what}, and not {other}"))
+                }
+                _ => {}
+            }
+        }
+        for path in expected.entries.keys() {
+            if !self.entries.contains_key(path) {
+                problems.push(format!("there is no {path}"));
+            }
+        }
+        if self.mounts != expected.mounts {
+            problems.push("other mounts".into());
+        }
+        for (path, content) in &self.contents {
+            if Some(content) != expected.contents.get(path) {
+                problems.push(format!("{path} has another content"));
+            }
+        }
+        problems
+            .into_iter()
+            .map(|problem| without_numbers(&problem))
+            .collect()
+    }
+}
+
+/// Process ids differ from crash to crash.
+fn without_numbers(text: &str) -> String {
+    let mut result = String::new();
+    for character in text.chars() {
+        match character.is_ascii_digit() {
+            true if result.ends_with('#') => {}
+            true => result.push('#'),
+            false => result.push(character),
+        }
+    }
+    result
+}

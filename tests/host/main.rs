@@ -1,0 +1,52 @@
+//! The tests of the program on this host, with real block devices and services that
+//! answer as a test wants. All in one program, because linking takes longer than most.
+//!
+//! `cargo test --test host -- staging::` runs the claims of one module.
+
+// Loop devices and chroot(2) take system calls.
+#![allow(unsafe_code)]
+
+#[macro_use]
+mod common;
+mod server;
+
+mod choosing;
+mod commands;
+mod config_drive;
+mod crashes;
+mod directories;
+mod faulty_disk;
+mod full_run;
+mod hanging;
+mod init;
+mod metadata;
+mod network;
+mod old_kernel;
+mod staging;
+mod watch;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    watch::day::play_a_part();
+    common::run(&[
+        choosing::CLAIMS,
+        staging::CLAIMS,
+        directories::CLAIMS,
+        commands::CLAIMS,
+        full_run::CLAIMS,
+        config_drive::CLAIMS,
+        metadata::CLAIMS,
+        network::CLAIMS,
+        faulty_disk::CLAIMS,
+        hanging::CLAIMS,
+        crashes::CLAIMS,
+        init::sysv::CLAIMS,
+        init::rc_local::CLAIMS,
+        init::units::CLAIMS,
+        watch::running::CLAIMS,
+        watch::clock::CLAIMS,
+        watch::day::CLAIMS,
+        old_kernel::CLAIMS,
+    ])
+}

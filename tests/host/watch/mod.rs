@@ -1,0 +1,5 @@
+//! What follows the deadline.
+
+pub mod clock;
+pub mod day;
+pub mod running;

@@ -1,0 +1,419 @@
+//! `vmstage watch`, running for real with deadlines seconds ahead. What it would power
+//! the machine off with is a script that only writes down that it was called.
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::sleep;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::common::{Image, Machine, Outcome, Running, tool};
+use crate::server::{Server, respond};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+claims!(
+    // A minute or more each: they start first, beside all the others.
+    the_last_known_deadline_holds_while_the_service_is_down,
+    a_deadline_that_goes_away_is_taken_back_everywhere,
+    users_are_warned_drain_runs_once_and_the_machine_is_ended_at_the_deadline,
+    the_action_report_ends_nothing,
+    a_machine_that_is_younger_than_min_uptime_is_neither_drained_nor_ended,
+    after_a_crash_drain_does_not_run_again,
+    a_drain_goes_on_with_its_output_whatever_becomes_of_watch,
+    the_time_limit_of_a_drain_holds_without_watch,
+    a_drain_that_hangs_is_killed_and_does_not_keep_the_machine_from_its_end,
+    sigterm_ends_watching_and_not_the_machine,
+    sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing,
+    a_second_watch_refuses_to_run_beside_the_first,
+    the_callback_is_told_once,
+    memory_stays_below_4_mib,
+);
+
+const SERVICE: &str = "169.254.169.254:80";
+const INSTANCE: &str = "aaaaaaaa-0000-4000-8000-000000000001";
+
+fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap()
+        .as_secs()
+}
+
+/// A staged machine whose metadata service names this deadline; 0 is none.
+struct Cloud {
+    machine: Machine,
+    deadline: Arc<AtomicU64>,
+    posted: Arc<Mutex<Vec<String>>>,
+    service: Option<Server>,
+}
+
+impl Cloud {
+    /// In `seconds` from now. `configuration` is the section `[deadline]` and more.
+    fn with_deadline_in(seconds: u64, configuration: &str) -> Cloud {
+        let mut machine = Machine::new();
+        machine.configure(&format!(
+            "[metadata]\nsources = [\"openstack\"]\ntimeout = \"5s\"\n{configuration}"
+        ));
+        for published in [
+            "/etc/machinefeatures",
+            "/etc/jobfeatures",
+            "/run",
+            "/staging",
+            "/var/lib/vmstage",
+            "/tmp",
+        ] {
+            machine.may_change(published);
+        }
+        machine.disk("vdb", &Image::ext2("ephemeral0"));
+        machine.sh(
+            "mkdir /tmp/fake; for name in shutdown poweroff systemctl; do
+             printf '#!/bin/sh\\necho \"$0 $*\" >> /tmp/off\\n' > /tmp/fake/$name
+             chmod 755 /tmp/fake/$name; done",
+        );
+        unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET)");
+        for words in ["link set lo up", "address add 169.254.169.254/32 dev lo"] {
+            let ip = std::process::Command::new(tool("ip"))
+                .args(words.split(' '))
+                .status();
+            assert!(ip.unwrap().success(), "ip {words}");
+        }
+        let mut cloud = Cloud {
+            machine,
+            deadline: Arc::new(AtomicU64::new(now() + seconds)),
+            posted: Arc::default(),
+            service: None,
+        };
+        cloud.serve();
+        cloud.machine.boot().ready_on("/dev/vdb");
+        cloud
+    }
+
+    fn serve(&mut self) {
+        let (deadline, posted) = (self.deadline.clone(), self.posted.clone());
+        let server = Server::start_at(SERVICE, move |request, stream| {
+            if request.method == "POST" {
+                posted.lock().unwrap().push(request.path.clone());
+                return respond(stream, 200, "", b"");
+            }
+            let meta = match deadline.load(Ordering::SeqCst) {
+                0 => String::new(),
+                1 => return respond(stream, 503, "", b"<html>down for hours"),
+                at => format!(r#", "meta": {{"vmstage_deadline": "{at}"}}"#),
+            };
+            let body = format!(r#"{{"uuid": "{INSTANCE}"{meta}}}"#);
+            respond(stream, 200, "", body.as_bytes())
+        });
+        self.service = Some(server);
+    }
+
+    fn watch(&self) -> Running<'_> {
+        let mut watch = self.machine.command("/usr/sbin/vmstage", None);
+        watch
+            .arg("watch")
+            .env("PATH", "/tmp/fake:/usr/sbin:/usr/bin:/sbin:/bin");
+        self.machine.start_command(watch)
+    }
+
+    /// What the scripts wrote that stand in for powering off.
+    fn ordered_off(&self) -> String {
+        fs::read_to_string(self.machine.path("/tmp/off")).unwrap_or_default()
+    }
+
+    fn shutdowntime(&self) -> PathBuf {
+        self.machine.path("/etc/machinefeatures/shutdowntime")
+    }
+
+    fn status(&self) -> serde_json::Value {
+        let text = fs::read(self.machine.path("/run/vmstage/status.json")).unwrap();
+        serde_json::from_slice(&text).unwrap()
+    }
+}
+
+fn stop(mut watch: Running) -> Outcome {
+    signal(&mut watch, Signal::SIGTERM);
+    let start = Instant::now();
+    while start.elapsed() < SECONDS(5) && watch.process().try_wait().unwrap().is_none() {
+        sleep(Duration::from_millis(20));
+    }
+    watch.wait()
+}
+
+fn signal(watch: &mut Running, signal: Signal) {
+    kill(Pid::from_raw(watch.process().id() as i32), signal).unwrap();
+}
+
+/// Waits until something is so, and says whether it came to be.
+fn comes_to_be(within: Duration, so: impl Fn() -> bool) -> bool {
+    let start = Instant::now();
+    while !so() {
+        if start.elapsed() > within {
+            return false;
+        }
+        sleep(Duration::from_millis(50));
+    }
+    true
+}
+
+const SECONDS: fn(u64) -> Duration = Duration::from_secs;
+
+const ENDS: &str = "[deadline]\ngrace = \"5s\"\nwarn = [\"7s\"]\naction = \"poweroff\"\nmin_uptime = \"0s\"\n\
+    drain = [\"/bin/sh\", \"-c\", \"echo until $VMSTAGE_DEADLINE; echo x >> /tmp/drained\"]\n";
+
+fn users_are_warned_drain_runs_once_and_the_machine_is_ended_at_the_deadline() {
+    let cloud = Cloud::with_deadline_in(9, ENDS);
+    let at = cloud.deadline.load(Ordering::SeqCst);
+    let watch = cloud.watch();
+    assert!(comes_to_be(SECONDS(20), || !cloud.ordered_off().is_empty()));
+    assert!(now() >= at, "{} s early", at - now());
+    assert!(now() <= at + 4, "{} s late", now() - at);
+    sleep(SECONDS(2));
+    assert_eq!(cloud.ordered_off(), "/tmp/fake/shutdown -h -P now\n");
+    let drained = fs::read_to_string(cloud.machine.path("/tmp/drained"));
+    assert_eq!(drained.unwrap(), "x\n");
+    let said = stop(watch).stderr;
+    let at_of = |words: &str| {
+        said.find(words)
+            .unwrap_or_else(|| panic!("no {words:?} in {said}"))
+    };
+    let story = [
+        at_of("warning users: this VM goes away in "),
+        at_of(&format!("drain: until {at}")),
+        at_of("drain: done"),
+        at_of("the deadline is reached"),
+        at_of("asked init to power off"),
+    ];
+    assert!(story.is_sorted(), "{said}");
+    assert_eq!(said.matches("warning users").count(), 1, "{said}");
+}
+
+fn the_action_report_ends_nothing() {
+    let cloud = Cloud::with_deadline_in(3, "[deadline]\nmin_uptime = \"0s\"\n");
+    let watch = cloud.watch();
+    sleep(SECONDS(6));
+    let said = stop(watch).stderr;
+    assert_eq!(said.matches("the deadline is reached").count(), 1, "{said}");
+    assert_eq!(cloud.ordered_off(), "");
+}
+
+fn a_machine_that_is_younger_than_min_uptime_is_neither_drained_nor_ended() {
+    // No machine that runs this has been up for that long.
+    let cloud = Cloud::with_deadline_in(
+        2,
+        &ENDS.replace("min_uptime = \"0s\"", "min_uptime = \"100years\""),
+    );
+    let watch = cloud.watch();
+    sleep(SECONDS(5));
+    let said = stop(watch).stderr;
+    assert!(said.contains("the deadline is reached"), "{said}");
+    assert_eq!(cloud.ordered_off(), "");
+    assert!(!cloud.machine.path("/tmp/drained").exists());
+}
+
+fn after_a_crash_drain_does_not_run_again() {
+    let cloud = Cloud::with_deadline_in(600, &ENDS.replace("grace = \"5s\"", "grace = \"20m\""));
+    let mut watch = cloud.watch();
+    let drained = || fs::read_to_string(cloud.machine.path("/tmp/drained")).unwrap_or_default();
+    assert!(comes_to_be(SECONDS(10), || drained() == "x\n"));
+    watch.process().kill().unwrap();
+    drop(watch);
+    let watch = cloud.watch();
+    sleep(SECONDS(3));
+    let said = stop(watch).stderr;
+    assert_eq!(drained(), "x\n", "{said}");
+    assert!(said.contains("must be gone by"), "{said}");
+}
+
+/// A drain that runs a shell script from the start, grace being longer than what is left.
+fn draining(script: &str, limit: &str) -> String {
+    format!(
+        "[deadline]\ngrace = \"20m\"\nmin_uptime = \"0s\"\ndrain_timeout = {limit:?}\n\
+         drain = [\"/bin/sh\", \"-c\", {script:?}]\n"
+    )
+}
+
+fn a_drain_goes_on_with_its_output_whatever_becomes_of_watch() {
+    let script = "echo x >> /tmp/drained; \
+        for step in 1 2 3 4 5 6 7 8 9; do echo step $step; sleep 0.5; done; touch /tmp/done";
+    let cloud = Cloud::with_deadline_in(600, &draining(script, "1h"));
+    let log = cloud.machine.syslog();
+    let said = std::cell::RefCell::new(String::new());
+    let has_said = |words: &str| {
+        let mut datagram = [0; 4096];
+        while let Ok(length) = log.recv(&mut datagram) {
+            let line = String::from_utf8_lossy(&datagram[..length]);
+            said.borrow_mut().push_str(&(line.into_owned() + "\n"));
+        }
+        said.borrow().contains(words)
+    };
+    let watch = cloud.watch();
+    assert!(comes_to_be(SECONDS(10), || has_said("drain: step 2")));
+    stop(watch);
+    let mut watch = cloud.watch();
+    assert!(comes_to_be(SECONDS(10), || has_said("drain: step 4")));
+    watch.process().kill().unwrap();
+    drop(watch);
+    assert!(comes_to_be(SECONDS(10), || has_said("drain: step 6")));
+    let watch = cloud.watch();
+    assert!(comes_to_be(SECONDS(10), || has_said("drain: done after ")));
+    stop(watch);
+    assert!(cloud.machine.path("/tmp/done").exists());
+    let drained = fs::read_to_string(cloud.machine.path("/tmp/drained"));
+    assert_eq!(drained.unwrap(), "x\n");
+    for step in 1..=9 {
+        assert!(
+            has_said(&format!("drain: step {step}")),
+            "{}",
+            said.borrow()
+        );
+    }
+}
+
+fn the_time_limit_of_a_drain_holds_without_watch() {
+    let script = "for beat in $(seq 100); do echo x >> /tmp/beats; sleep 0.2; done";
+    let cloud = Cloud::with_deadline_in(600, &draining(script, "4s"));
+    let beats = || fs::read(cloud.machine.path("/tmp/beats")).map_or(0, |text| text.len());
+    let mut watch = cloud.watch();
+    assert!(comes_to_be(SECONDS(10), || beats() > 0));
+    watch.process().kill().unwrap();
+    drop(watch);
+    let at_the_crash = beats();
+    sleep(SECONDS(6));
+    let at_the_limit = beats();
+    assert!(at_the_limit > at_the_crash + 4, "it ended with watch");
+    sleep(SECONDS(1));
+    assert_eq!(beats(), at_the_limit, "it goes on");
+}
+
+fn a_drain_that_hangs_is_killed_and_does_not_keep_the_machine_from_its_end() {
+    let hangs = "[deadline]\ngrace = \"60s\"\naction = \"poweroff\"\nmin_uptime = \"0s\"\n\
+        drain = [\"/bin/sleep\", \"1000\"]\ndrain_timeout = \"2s\"\n";
+    let cloud = Cloud::with_deadline_in(6, hangs);
+    let watch = cloud.watch();
+    assert!(comes_to_be(SECONDS(15), || !cloud.ordered_off().is_empty()));
+    let said = stop(watch).stderr;
+    assert!(said.contains("drain: killed"), "{said}");
+}
+
+fn sigterm_ends_watching_and_not_the_machine() {
+    let cloud = Cloud::with_deadline_in(600, ENDS);
+    let watch = cloud.watch();
+    sleep(SECONDS(1));
+    let since = Instant::now();
+    let outcome = stop(watch);
+    assert_eq!(outcome.code, 0, "{outcome}");
+    assert!(since.elapsed() < SECONDS(3), "{outcome}");
+    assert_eq!(cloud.ordered_off(), "");
+}
+
+fn sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing() {
+    let mut cloud = Cloud::with_deadline_in(600, "[deadline]\nmin_uptime = \"0s\"\n");
+    cloud.machine.may_change("/etc/vmstage.toml");
+    let file = cloud.machine.path("/etc/vmstage.toml");
+    let mut watch = cloud.watch();
+    sleep(SECONDS(1));
+    fs::write(&file, "[deadline]\ngrase = \"20m\"\n").unwrap();
+    signal(&mut watch, Signal::SIGHUP);
+    sleep(SECONDS(2));
+    assert!(!cloud.machine.path("/tmp/drained").exists());
+    let drain = "drain = [\"/bin/touch\", \"/tmp/drained\"]";
+    let good = format!(
+        "[metadata]\nsources = []\n[deadline]\ngrace = \"20m\"\nmin_uptime = \"0s\"\n{drain}\n"
+    );
+    fs::write(&file, good).unwrap();
+    signal(&mut watch, Signal::SIGHUP);
+    assert!(comes_to_be(SECONDS(5), || cloud
+        .machine
+        .path("/tmp/drained")
+        .exists()));
+    let said = stop(watch).stderr;
+    assert!(
+        said.contains("the old one is kept: /etc/vmstage.toml, line 2"),
+        "{said}"
+    );
+    assert!(said.contains("the configuration was read again"), "{said}");
+}
+
+fn a_second_watch_refuses_to_run_beside_the_first() {
+    let cloud = Cloud::with_deadline_in(600, "");
+    let watch = cloud.watch();
+    sleep(SECONDS(1));
+    let second = cloud.watch().wait();
+    assert_eq!(second.code, 1, "{second}");
+    assert!(
+        second.stderr.contains("/run/vmstage/watch.lock"),
+        "{second}"
+    );
+    assert_eq!(stop(watch).code, 0);
+}
+
+fn the_last_known_deadline_holds_while_the_service_is_down() {
+    let cloud = Cloud::with_deadline_in(80, ENDS);
+    let at = cloud.deadline.swap(1, Ordering::SeqCst);
+    let confirmed = cloud.status()["deadline"]["confirmed_at"].clone();
+    let watch = cloud.watch();
+    // It asks within the first minute, and is told nothing.
+    let asked = || cloud.status()["sources"][0]["error"].is_string();
+    assert!(comes_to_be(SECONDS(70), asked), "{}", cloud.status());
+    assert_eq!(cloud.status()["deadline"]["at"], at);
+    assert_eq!(cloud.status()["deadline"]["confirmed_at"], confirmed);
+    let shown = cloud.machine.run(&["status"]).stdout;
+    assert!(
+        shown.contains("confirmed ") && shown.contains(" ago"),
+        "{shown}"
+    );
+    assert!(comes_to_be(SECONDS(100), || !cloud
+        .ordered_off()
+        .is_empty()));
+    stop(watch);
+}
+
+fn a_deadline_that_goes_away_is_taken_back_everywhere() {
+    let cloud = Cloud::with_deadline_in(3600, "");
+    assert!(cloud.shutdowntime().exists());
+    cloud.deadline.store(0, Ordering::SeqCst);
+    let watch = cloud.watch();
+    assert!(comes_to_be(SECONDS(70), || !cloud.shutdowntime().exists()));
+    assert!(cloud.status()["deadline"].is_null(), "{}", cloud.status());
+    let said = stop(watch).stderr;
+    assert!(said.contains("there is no deadline any more"), "{said}");
+}
+
+fn the_callback_is_told_once() {
+    let callback = "[callback]\nurl = \"http://169.254.169.254/ready/\"\n";
+    let cloud = Cloud::with_deadline_in(3600, callback);
+    assert!(
+        cloud.posted.lock().unwrap().is_empty(),
+        "boot never calls back"
+    );
+    let watch = cloud.watch();
+    let posted = || cloud.posted.lock().unwrap().clone();
+    assert!(comes_to_be(SECONDS(10), || !posted().is_empty()));
+    stop(watch);
+    let watch = cloud.watch();
+    sleep(SECONDS(3));
+    stop(watch);
+    assert_eq!(posted(), ["/ready/"]);
+}
+
+fn memory_stays_below_4_mib() {
+    let cloud = Cloud::with_deadline_in(3600, "");
+    let mut watch = cloud.watch();
+    sleep(SECONDS(5));
+    let file = format!("/proc/{}/status", watch.process().id());
+    let text = fs::read_to_string(file).unwrap();
+    let peak = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let kib: u64 = peak
+        .unwrap()
+        .trim()
+        .trim_end_matches(" kB")
+        .parse()
+        .unwrap();
+    stop(watch);
+    // The bound is that of the static binary.
+    if std::env::var_os("VMSTAGE_BIN").is_some() {
+        assert!(kib <= 4096, "{kib} KiB");
+    }
+}
