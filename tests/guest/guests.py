@@ -40,6 +40,7 @@ class Disk(NamedTuple):
     bus: str = ""  # "virtio" or "scsi"; empty: the bus of the case
     serial: str = ""
     late: bool = False
+    hangs: bool = False
 
 
 class Guest(VM):
@@ -61,10 +62,11 @@ class Guest(VM):
         for number, disk in enumerate(disks, 1):
             path = directory / f"disk{number}"
             disk.write(path)
-            drives.append(Drive(path, disk.bus or root_bus, disk.serial, late=disk.late))
+            drives.append(Drive(path, disk.bus or root_bus, disk.serial, late=disk.late, hangs=disk.hangs))
         super().__init__(
             directory, images.kernel()[0], images.initramfs(directory, files), drives,
-            f"root=/dev/{'sda' if bus == 'scsi' else 'vda'} {'guest.xvdb' * (bus == 'xvdb')} {cmdline}",
+            f"root=/dev/{'sda' if bus == 'scsi' else 'vda'} {'guest.xvdb' * (bus == 'xvdb')} "
+            f"{'guest.pause' * any(disk.hangs for disk in disks)} {cmdline}",
             **options,
         )  # fmt: skip
 

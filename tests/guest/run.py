@@ -12,10 +12,10 @@ import time
 import traceback
 
 import images
-from cases import CASES
 from guests import SYSTEMS
+from hanging import CASES
 
-AT_ONCE, WAITING = 2, 1
+AT_ONCE, WAITING = 2, 3
 
 
 def run(case):

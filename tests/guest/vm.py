@@ -18,6 +18,7 @@ METADATA_PROGRAM = Path(__file__).with_name("metadata.py")
 # The guest's only network: a link-local one in which QEMU itself answers, and that leads nowhere else.
 NETWORK = "user,id=net,restrict=on,net=169.254.0.0/16,host=169.254.0.2,dns=169.254.0.3,dhcpstart=169.254.0.15"
 SHELL_IS_UP = b"guest-shell: ready\n"
+PAUSED = b"guest: paused\r?\n"
 
 
 class Answer(NamedTuple):
@@ -35,6 +36,7 @@ class Drive(NamedTuple):
     serial: str = ""
     throw_away: bool = False  # what the guest writes is forgotten, the image stays as it was
     late: bool = False  # not there at boot: plugged in by VM.plug
+    hangs: bool = False  # from when the kernel has found it on
 
 
 class VM:
@@ -130,12 +132,25 @@ class VM:
         """Pulls a drive out of the running machine."""
         self.qmp("device_del", id=name)
 
+    def hang(self, name):
+        """From now on the drive takes requests and answers none. Nothing in the guest takes notice of that: virtio has
+        no time limit."""
+        limits = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
+        self.qmp("block_set_io_throttle", device=f"{name}-image", **limits | {"bps": 1})
+        # The first request still passes, at the cost of all that follow: one byte a second.
+        self.qmp("human-monitor-command", **{"command-line": f'qemu-io {name}-image "read 0 64k"'})
+
     def tell(self, command):
         """Runs a shell command in the guest that nobody waits for: poweroff, reboot."""
         self._shell.sendall(f"{command}\n".encode())
 
     def wait_shell(self, timeout=400):
         """Waits until the guest takes commands."""
+        if hanging := [name for name, drive in self.drives.items() if drive.hangs]:
+            self._receive_until(PAUSED, timeout)
+            for name in hanging:
+                self.hang(name)
+            self.tell("")
         self._receive_until(SHELL_IS_UP, timeout)
 
     def sh(self, command, timeout=60):

@@ -11,7 +11,7 @@ use crate::common::tool;
 
 claims![
     start_boots_and_then_starts_watch,
-    watch_is_detached_from_whoever_started_it,
+    boot_and_watch_are_detached_from_whoever_started_them,
     a_failed_boot_fails_the_start_and_watch_follows_the_deadline_all_the_same,
     a_wrong_configuration_fails_the_start_and_leaves_no_watch_and_no_directory,
     a_second_start_boots_again_but_starts_no_second_watch,
@@ -61,12 +61,13 @@ fn start_boots_and_then_starts_watch() {
     });
 }
 
-fn watch_is_detached_from_whoever_started_it() {
+fn boot_and_watch_are_detached_from_whoever_started_them() {
     in_every_system(|guest| {
         // A pipe as descriptor 3, as debconf has it while a package is configured. That
-        // the pipeline ends says that watch holds neither.
+        // the pipeline ends says that watch holds neither; of boot, the fake would say so.
         let start = guest.shell(&["-c", "cd /tmp && /etc/init.d/vmstage start 3>&1 | cat"]);
         assert_eq!(start.code, Some(0));
+        assert_eq!(guest.calls(), ["boot", "watch"]);
         let [pid] = guest.watches()[..] else {
             panic!("{:?}", guest.watches());
         };

@@ -13,6 +13,7 @@ claims![
     condor_requires_staging_and_stops_before_it_is_unmounted,
     the_mount_is_made_for_the_whole_machine,
     the_boot_unit_is_ready_when_the_program_says_so_and_stays_active,
+    a_process_that_no_signal_reaches_holds_up_no_stop,
     the_watch_unit_restarts_and_lasts_until_the_end_of_a_shutdown,
 ];
 
@@ -251,6 +252,7 @@ fn the_boot_unit_is_ready_when_the_program_says_so_and_stays_active() {
     assert_eq!(units.one(unit, "Type"), "notify");
     assert_eq!(units.one(unit, "NotifyAccess"), "main");
     assert_eq!(units.one(unit, "RemainAfterExit"), "yes");
+    // Longer than the nine minutes after which the program gives up by itself.
     assert_eq!(units.one(unit, "TimeoutStartSec"), "10min");
     assert_eq!(units.one(unit, "Restart"), "no");
     assert_eq!(units.one(unit, "StandardOutput"), "journal");
@@ -267,13 +269,20 @@ fn the_boot_unit_is_ready_when_the_program_says_so_and_stays_active() {
     assert!(!shipped("systemd/vmstage.service").contains("\nCondition"));
 }
 
+fn a_process_that_no_signal_reaches_holds_up_no_stop() {
+    let units = Loaded::by_systemd();
+    for unit in ["vmstage.service", "vmstage-watch.service"] {
+        assert_eq!(units.one(unit, "KillMode"), "process", "{unit}");
+        assert_eq!(units.one(unit, "TimeoutStopSec"), "5s", "{unit}");
+    }
+}
+
 fn the_watch_unit_restarts_and_lasts_until_the_end_of_a_shutdown() {
     let units = Loaded::by_systemd();
     let unit = "vmstage-watch.service";
     assert_eq!(units.one(unit, "Type"), "notify");
     assert_eq!(units.one(unit, "NotifyAccess"), "main");
     assert_eq!(units.one(unit, "Restart"), "on-failure");
-    assert_eq!(units.one(unit, "KillMode"), "process");
     let commands = units.all(unit, "Command Line");
     assert!(commands.contains("/usr/sbin/vmstage watch"), "{commands:?}");
     assert!(

@@ -1,0 +1,97 @@
+"""Disks that take requests and never answer, as when a cloud's storage is down: they stop no boot, and keep no VM from
+its end."""
+
+import time
+
+from cases import CASES, SCRATCH, case, has_failed, is_staged
+from guests import Disk
+from images import filesystem
+
+__all__ = ["CASES"]
+
+# The rest of a guest has to get along with the disk as well. mount(8) looks for a label of /etc/fstab on every disk, and
+# SysV's start of udev waits two minutes for each.
+BESIDE_A_HUNG_DISK = {
+    "/etc/fstab": "/dev/vda / ext4 defaults 0 0\n",
+    "/setup": "[ ! -e /etc/rcS.d ] || update-rc.d udev remove\n",
+}
+LABELLED = filesystem("ext2", label="ephemeral0")
+UNRELATED = Disk(filesystem("ext4"), hangs=True)
+
+
+def does_not_answer(status, *devices):
+    """Each of them is named in a warning."""
+    for device in devices:
+        assert any(f"{device} does not answer" in warning for warning in status["warnings"]), status["warnings"]
+
+
+@case("minimal systemd sl sysvinit", disks=[*SCRATCH, UNRELATED], files=BESIDE_A_HUNG_DISK)
+def a_hung_disk_beside_the_labelled_one_stops_no_boot(guest):
+    status = is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
+    does_not_answer(status, "/dev/vdc")
+
+
+@case("minimal", disks=[Disk(filesystem("ext2")), UNRELATED, UNRELATED])
+def two_hung_disks_beside_one_that_only_its_name_leads_to_stop_no_boot(guest):
+    status = is_staged(guest, "/dev/vdb", "ext2")
+    does_not_answer(status, "/dev/vdc", "/dev/vdd")
+
+
+@case("minimal systemd sysvinit", disks=[Disk(LABELLED, hangs=True)], files=BESIDE_A_HUNG_DISK)
+def a_hung_scratch_disk_is_no_scratch_disk(guest):
+    status = has_failed(guest, 3, "/dev/vdb does not answer")
+    does_not_answer(status, "/dev/vdb")
+
+
+# systemd-shutdown gives a disk this long: 30 s to its own sync(2), 90 s to SIGTERM and 90 s to SIGKILL to end what is in
+# state D, and 30 s to another sync(2).
+SYSTEMD_SHUTDOWN = 240
+# A slow machine, beside what is computed.
+SLACK = 60
+
+
+@case("systemd", disks=[*SCRATCH, UNRELATED], files=BESIDE_A_HUNG_DISK, waits=True)
+def a_hung_disk_beside_the_labelled_one_keeps_no_vm_from_being_powered_off(guest):
+    is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
+    guest.tell("systemctl poweroff")
+    # Here all units are stopped. By default, each that has a process in state D takes three minutes.
+    guest.wait_console("Reached target .*poweroff.target", timeout=SLACK)
+    guest.wait_off(timeout=SYSTEMD_SHUTDOWN + SLACK)
+
+
+# watch, and a deadline that comes to be known when the disk hangs already
+
+END = """\
+[deadline]
+action = "poweroff"
+min_uptime = "0s"
+grace = "10s"
+"""
+# watch asks once a minute, and once more before it does anything.
+KNOWN_AFTER = 66 + 20
+# How long after the deadline a VM is gone in any case: what watch leaves to init, what it then gives sync(2).
+PATIENCE = 180 + 30
+WATCHED = {"config": END, "metadata": {}, "waits": True}
+
+
+def goes_off_in_time(guest):
+    deadline = guest.now() + KNOWN_AFTER + 10
+    guest.metadata.answer(meta={"vmstage_deadline": str(deadline)})
+    guest.wait_off(timeout=deadline - time.time() + max(PATIENCE, SYSTEMD_SHUTDOWN) + SLACK)
+    assert time.time() >= deadline, f"off {deadline - time.time():.0f} s before the deadline"
+
+
+@case("systemd sysvinit", disks=[*SCRATCH, Disk(filesystem("ext4"))], **WATCHED)
+def where_another_disk_begins_to_hang_watch_ends_the_vm_in_time(guest):
+    is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
+    guest.hang("disk2")
+    goes_off_in_time(guest)
+
+
+@case("systemd sysvinit", disks=SCRATCH, **WATCHED)
+def where_the_scratch_disk_begins_to_hang_watch_ends_the_vm_in_time(guest):
+    is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
+    # As a job does, so that there is something to be written out.
+    guest.sh("head -c 1000000 /dev/zero >/staging/condor/file")
+    guest.hang("disk1")
+    goes_off_in_time(guest)
