@@ -150,19 +150,21 @@ fn remove_leftover(temporary: &Path) -> io::Result<()> {
         .read(true)
         .custom_flags(O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
         .open(temporary);
-    match opened {
+    // Locked, it stays what has this name until it is removed: the lock ends with `opened`.
+    match &opened {
         Ok(file) if file.metadata()?.is_file() => {
-            // Locked, it stays what has this name until it is removed.
-            if !is_free(&file) || !is_at(&file, temporary)? {
+            if !is_free(file) || !is_at(file, temporary)? {
                 return Ok(());
             }
         }
         Ok(_) => {}
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(e) if is_link_or_socket(&e) => {}
-        Err(e) => return Err(e),
+        Err(e) if is_link_or_socket(e) => {}
+        Err(_) => return opened.map(drop),
     }
-    unlink_if_there(temporary).map(drop)
+    let removed = unlink_if_there(temporary).map(drop);
+    drop(opened);
+    removed
 }
 
 fn is_link_or_socket(error: &io::Error) -> bool {
