@@ -7,6 +7,7 @@
 mod common;
 mod server;
 
+mod blank;
 mod choosing;
 mod commands;
 mod config_drive;
@@ -26,6 +27,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     watch::day::play_a_part();
     common::run(&[
+        blank::CLAIMS,
         choosing::CLAIMS,
         staging::CLAIMS,
         directories::CLAIMS,
