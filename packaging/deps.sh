@@ -29,12 +29,14 @@ busybox busybox
 debootstrap debootstrap
 dosfstools mkfs.vfat
 e2fsprogs mkfs.ext4
+f2fs-tools mkfs.f2fs
 fdisk sfdisk
 g++ g++
 genisoimage genisoimage
 groff-base groff
 insserv insserv
 iproute2 ip
+ntfs-3g mkntfs
 rpm rpmbuild
 strace strace
 systemd systemd-analyze

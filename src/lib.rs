@@ -18,7 +18,7 @@ pub mod clock;
 pub mod command;
 pub mod config;
 pub mod deadline;
-pub(crate) mod disk;
+pub mod disk;
 pub mod failure;
 pub mod host;
 pub mod http;

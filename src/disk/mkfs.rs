@@ -5,6 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use log::info;
 
+use super::blank::{self, Found};
 use super::choose::Blank;
 use super::signature::{self, Content};
 use crate::config::{Filesystem, Staging};
@@ -57,7 +58,7 @@ pub(crate) fn make(
 fn see_that_it_is_blank(host: &Host, blank: &Blank, limit: Limit) -> Result<()> {
     let (node, path, number) = (blank.node(), host.path(blank.node()), blank.number());
     let seen = bounded::run(limit, &[], || {
-        let _claimed = signature::claim(&path, number)
+        let claimed = signature::claim(&path, number)
             .map_err(|e| format!("cannot have {} alone: {e}", node.display()))?;
         let content = signature::read(&path).content;
         if content != Content::Nothing {
@@ -66,9 +67,12 @@ fn see_that_it_is_blank(host: &Host, blank: &Blank, limit: Limit) -> Result<()> 
                 node.display()
             ));
         }
-        match signature::is_zero(&path) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(format!("{} was blank and is not any more", node.display())),
+        match blank::scan(&claimed, blank::SAMPLING) {
+            Ok(Found::Zeros { .. }) => Ok(()),
+            Ok(something) => Err(format!(
+                "{} was blank and is not any more: {something}",
+                node.display()
+            )),
             Err(e) => Err(format!("{} cannot be read: {e}", node.display())),
         }
     });

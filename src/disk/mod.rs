@@ -1,6 +1,7 @@
 //! Finding the scratch disk: which block devices there are, what is on them, and
 //! which one it is.
 
+pub mod blank;
 pub(crate) mod choose;
 mod content;
 pub(crate) mod inventory;

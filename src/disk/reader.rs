@@ -26,6 +26,9 @@ const STUCK: Duration = Duration::from_millis(3);
 /// would be a warning.
 const GRACE: Duration = Duration::from_millis(500);
 
+/// A process that runs dies of SIGKILL in less.
+const SOON: Duration = Duration::from_millis(100);
+
 /// A device that is to be read.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
@@ -86,7 +89,11 @@ impl Reader {
                 None => drop(child.give_up()),
                 Some(index) => {
                     let number = wanted[index].number;
-                    self.leave_alone(number, child.give_up(), after);
+                    let child = child.give_up();
+                    // Where all that was left to find out is whether it is blank, nothing hangs.
+                    if !(round.states[index].is_settled && child.is_gone_within(SOON)) {
+                        self.leave_alone(number, child, after);
+                    }
                 }
             }
         }
@@ -205,6 +212,9 @@ impl<'a> Round<'a> {
                 had_enough = true;
                 until = until.min(Instant::now() + GRACE);
             }
+            if had_enough {
+                self.settle_those_read();
+            }
         }
         Ok(())
     }
@@ -281,6 +291,15 @@ impl<'a> Round<'a> {
         self.begin(index);
         self.to_settle -= usize::from(!self.states[index].is_settled);
         self.states[index].is_settled = true;
+    }
+
+    /// One disk is enough: that another one is blank would be of no use.
+    fn settle_those_read(&mut self) {
+        for index in 0..self.states.len() {
+            if self.states[index].reading.is_some() {
+                self.settle(index);
+            }
+        }
     }
 
     fn settle_as(&mut self, index: usize, reading: Reading) {

@@ -10,6 +10,7 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
+use super::blank::{self, Found};
 pub(crate) use super::content::Content;
 use super::libblkid;
 use crate::host::block_device::Number;
@@ -62,38 +63,14 @@ pub(crate) fn read(node: &Path) -> Reading {
     judged.unwrap_or_else(|error| Reading::unreadable(error.to_string()))
 }
 
-const MIB: u64 = 1 << 20;
-const SAMPLE: u64 = 4096;
-const SAMPLES: u64 = 256;
-
-/// Where a first partition begins, mostly at 1 MiB, is beyond the first MiB.
-const HEAD: u64 = 4 * MIB;
-/// Where ext2, ext3 and ext4 keep the first copy of their superblock: behind 8,192,
-/// 16,384 and 32,768 blocks of 1, 2 and 4 KiB.
-const SUPERBLOCK_COPIES: [u64; 3] = [8 * MIB, 32 * MIB, 128 * MIB];
-
-/// Whether a disk is zero wherever it is looked: the first 4 MiB and the last one, 256
-/// samples of 4 KiB in between, and where copies of a superblock would be.
+/// Whether a disk is provably blank, as far as can be seen: see [`blank`].
+///
+/// # Errors
+///
+/// That it cannot be read.
 pub(crate) fn is_zero(node: &Path) -> io::Result<bool> {
-    let mut device = open(node)?;
-    let size = device.seek(SeekFrom::End(0))?;
-    let begin = (0..HEAD / MIB).map(|n| (n * MIB, MIB));
-    let end = (size.saturating_sub(MIB), MIB);
-    let samples = (0..SAMPLES).map(|n| size / SAMPLES * n);
-    let samples = samples
-        .chain(SUPERBLOCK_COPIES)
-        .map(|offset| (offset, SAMPLE));
-    let places = begin.chain([end]).chain(samples);
-    for (offset, length) in places.filter(|(offset, _)| *offset < size) {
-        let length = length.min(size - offset);
-        if read_at(&mut device, offset, length)?
-            .iter()
-            .any(|byte| *byte != 0)
-        {
-            return Ok(false);
-        }
-    }
-    Ok(size > 0)
+    let found = blank::scan(&open(node)?, blank::SAMPLING)?;
+    Ok(matches!(found, Found::Zeros { .. }))
 }
 
 /// Has a device for oneself until the file is closed. Fails with EBUSY while it is mounted
@@ -171,7 +148,7 @@ fn read_both_ends(device: &File) -> io::Result<()> {
             "its size is 0, as of a drive without a medium",
         ));
     }
-    let length = (SAMPLE * 16).min(size);
+    let length = (64 << 10).min(size);
     read_at(&mut device, 0, length)?;
     read_at(&mut device, size - length, length)?;
     Ok(())

@@ -326,6 +326,11 @@ impl LeftBehind {
         reap(&LEFT_BEHIND);
         LEFT_BEHIND.lock().is_ok_and(|left| left.contains(&self.0))
     }
+
+    /// Waits until it is gone, for at most this time.
+    pub(crate) fn is_gone_within(&self, most: Duration) -> bool {
+        wait::until(most, PAUSE, || (!self.is_there()).then_some(())).is_some()
+    }
 }
 
 /// How a time of waiting ended.

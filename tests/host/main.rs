@@ -10,6 +10,7 @@
 mod common;
 mod server;
 
+mod blank;
 mod choosing;
 mod commands;
 mod config_drive;
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     watch::day::play_a_part();
     common::run(&[
+        blank::CLAIMS,
         choosing::CLAIMS,
         staging::CLAIMS,
         directories::CLAIMS,

@@ -144,6 +144,16 @@ impl Image {
         self.with(offset, &superblock)
     }
 
+    /// The same with version 1.0, 8 to 12 KiB before the end.
+    pub fn with_raid_superblock_1_0_at_its_end(self) -> Image {
+        let sector = (self.size / 512 - 16) & !7;
+        let mut superblock = [0; 256];
+        superblock[..4].copy_from_slice(&0xa92b_4efc_u32.to_le_bytes());
+        superblock[4..8].copy_from_slice(&1u32.to_le_bytes());
+        superblock[144..152].copy_from_slice(&sector.to_le_bytes());
+        self.with(sector * 512, &superblock)
+    }
+
     /// Lays one uberblock into each of the four labels of a member of a ZFS pool, as a
     /// new pool has them (OpenZFS, include/sys/vdev_impl.h). In the second half of each.
     pub fn with_zfs_labels(self) -> Image {
@@ -246,6 +256,12 @@ impl Image {
         self
     }
 
+    /// With so many MiB at its begin overwritten by zeros.
+    pub fn without_head(mut self, mebibytes: u64) -> Image {
+        self.blocks = self.blocks.split_off(&(mebibytes * MIB));
+        self
+    }
+
     pub fn write(&self, path: &Path) {
         let file = File::create_new(path).unwrap();
         file.set_len(self.size).unwrap();
@@ -272,13 +288,27 @@ impl Image {
                 let mut block = vec![0; BLOCK as usize];
                 let there = (size - offset).min(BLOCK) as usize;
                 file.read_exact_at(&mut block[..there], offset).unwrap();
-                if block.iter().any(|byte| *byte != 0) {
+                // Not byte by byte: a journal has hundreds of megabytes.
+                if block != [0; BLOCK as usize] {
                     blocks.insert(offset, block);
                 }
             }
             at = hole;
         }
         Image { size, blocks }
+    }
+
+    /// Where the first byte is that is not zero, to a block.
+    pub fn first_block_that_is_not_zero(&self) -> Option<u64> {
+        self.blocks.keys().next().copied()
+    }
+
+    /// The blocks that have these bytes at this place.
+    pub fn blocks_with(&self, place: u64, bytes: &[u8]) -> Vec<u64> {
+        let has_them = |block: &[u8]| block[place as usize..].starts_with(bytes);
+        let blocks = self.blocks.iter();
+        let found = blocks.filter(|(_, block)| has_them(block));
+        found.map(|(offset, _)| *offset).collect()
     }
 
     pub fn size(&self) -> u64 {
@@ -292,7 +322,8 @@ impl Image {
         hasher.finish()
     }
 
-    fn made(mebibytes: u64, words: &[&str]) -> Image {
+    /// What this program makes on a disk of this size, which it gets as the last argument.
+    pub fn made(mebibytes: u64, words: &[&str]) -> Image {
         let file = scratch_file();
         Image::blank(mebibytes).write(&file);
         run(words, &file);
@@ -315,7 +346,7 @@ impl Image {
 }
 
 /// A name that nobody has, where temporary files go.
-fn scratch_file() -> PathBuf {
+pub fn scratch_file() -> PathBuf {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     std::env::temp_dir().join(format!("vmstage-test-{}-{count}", std::process::id()))

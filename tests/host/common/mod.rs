@@ -28,7 +28,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 
 pub use faulty_disk::{Fault, FaultyDisk};
-pub use image::Image;
+pub use image::{Image, MIB, scratch_file};
 pub use loop_device::{Attach, LoopDevice};
 pub use machine::{CONDOR, Disk, Machine, Running, Tree};
 pub use outcome::{Mount, Outcome};
