@@ -24,7 +24,12 @@ const FILES: &[(&str, &str)] = &[
     (
         "/var/lib/vmstage",
         "What has to survive a reboot: when this instance first booted, from which a lifetime \
-         counts.",
+         counts, and, while a file system is being made, on which disk.",
+    ),
+    (
+        ".vmstage",
+        "In the root directory of the scratch disk: which machine and instance staged it, first and \
+         last when, and by which version. A disk without a label is known again by it.",
     ),
 ];
 

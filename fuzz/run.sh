@@ -22,7 +22,7 @@ RUSTFLAGS="--cfg fuzzing -Cpasses=sancov-module \
     cargo build --release --quiet --target "$host"
 
 # What is recorded elsewhere in the repository is not kept here twice.
-for target in meta_data machine_features config mounts; do
+for target in meta_data machine_features config mounts fstab; do
     mkdir -p "corpus/$target" "artifacts/$target"
 done
 number=0
@@ -33,7 +33,7 @@ done
 sed -n 's/^#: \{0,1\}//p' ../packaging/vmstage.toml > corpus/config/shipped
 
 failed=
-for target in meta_data machine_features config mounts; do
+for target in meta_data machine_features config mounts fstab; do
     echo "fuzz: $target for $seconds s"
     if ! "target/$host/release/$target" -max_total_time="$seconds" -timeout=5 \
         -rss_limit_mb=1024 -max_len=65536 -verbosity=0 -print_final_stats=1 \

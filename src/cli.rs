@@ -108,13 +108,15 @@ Exit codes:
 
 const BOOT_HELP: &str = "\
 Without a configuration, the first of LABEL=ephemeral0, LABEL=blankpartition0,
-/dev/vdb, /dev/sdb and /dev/xvdb that holds a usable file system is mounted on
-/staging, where the directories condor and tmp are made. Swap, partition tables,
-the root disk, the config drive, and whatever else is no scratch disk are
-rejected, with the reason. `vmstage probe` shows all of that beforehand.
+/dev/vdb, /dev/sdb, /dev/xvdb and LOCAL (what the cloud marks as local scratch)
+that holds a usable file system is mounted on /staging, where the directories
+condor and tmp are made. What only a name led to must be empty, or bear the mark
+.vmstage of an earlier boot. Swap, partition tables, the root disk, the config
+drive, and whatever else is no scratch disk are rejected, with the reason.
+`vmstage probe` shows all of that beforehand.
 
-It can be run again: on a staged machine it changes nothing and exits with 0.
-After a failure nothing lies under the mount point.
+It can be run again: on a staged machine it changes nothing but the mark, and
+exits with 0. After a failure nothing lies under the mount point.
 
 The last line goes to the console too:
   vmstage: ready: /dev/vdb (ext2, LABEL=ephemeral0) on /staging, 19.6 GiB free, condor tmp

@@ -157,6 +157,41 @@ the_packages_have_what_install_puts_and_the_licences() {
     equal "/etc/vmstage.toml" "$(rpm -qp --configfiles "$rpm")"
 }
 
+# Runs the installation scripts of both packages, and prints which commands of vmstage they call.
+# Given are what `status` exits with, what `probe` prints, and what `boot` exits with.
+commands_at_an_upgrade() {
+    local bin=$tmp/bin name
+    mkdir -p "$bin" || fail "no directory for the programs"
+    for name in deb-systemd-helper update-rc.d systemctl chkconfig; do
+        printf '#!/bin/sh\n' >"$bin/$name"
+    done
+    cat >"$bin/vmstage" <<-END
+	#!/bin/sh
+	echo \$1 >>"$tmp/called"
+	case \$1 in
+	status) exit $1 ;;
+	probe) echo "$2" ;;
+	boot) exit $3 ;;
+	esac
+	END
+    chmod 755 "$bin"/*
+    echo deb: >"$tmp/called"
+    PATH=$bin:$PATH sh packaging/deb/postinst configure 0.1.0 || fail "postinst fails"
+    echo rpm: >>"$tmp/called"
+    sed -n '/^%post$/,/^%preun$/p' packaging/vmstage.spec | sed '1d;$d' >"$tmp/post"
+    PATH=$bin:$PATH sh -e "$tmp/post" 2 || fail "%post fails"
+    xargs <"$tmp/called"
+}
+
+an_upgrade_has_a_disk_marked_that_is_staged_and_mounts_none() {
+    local staged="/dev/vdb is already mounted on /staging"
+    equal "deb: status probe boot rpm: status probe boot" "$(commands_at_an_upgrade 0 "$staged" 0)"
+    equal "deb: status rpm: status" "$(commands_at_an_upgrade 1 "$staged" 0)"
+    equal "deb: status probe rpm: status probe" "$(commands_at_an_upgrade 0 "boot would mount /dev/vdb on /staging" 0)"
+    equal "deb: status probe rpm: status probe" "$(commands_at_an_upgrade 0 "" 0)"
+    equal "deb: status probe boot rpm: status probe boot" "$(commands_at_an_upgrade 0 "$staged" 1 2>/dev/null)"
+}
+
 the_tarball_goes_through_the_links_of_an_image() {
     make -s dist >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
     mkdir -p "$tmp/image/etc/rc.d/init.d" "$tmp/image/usr/bin"

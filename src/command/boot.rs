@@ -9,15 +9,18 @@ use nix::unistd::geteuid;
 use super::configuration;
 use crate::config::Config;
 use crate::deadline::limit::Limit;
+use crate::disk::making;
 use crate::disk::reader::Reader;
 use crate::failure::Failure;
-use crate::host::{Host, bounded, locks};
+use crate::host::bounded::{self, Child};
+use crate::host::{Host, locks};
 use crate::legacy::mtab;
 use crate::logging::{self, Notices};
 use crate::metadata::{Again, Asked, Metadata};
 use crate::report;
 use crate::staging::acquire::acquire;
 use crate::staging::directories::{self, Created, Ready};
+use crate::staging::mark;
 use crate::staging::staged::Staged;
 use crate::status::Status;
 
@@ -57,17 +60,32 @@ pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
     };
 
     status.conclude(outcome.as_ref().err());
-    report::outcome(host, &notices, &mut status, outcome.as_ref().ok(), &config);
-    if outcome.is_ok() {
+    let ready = outcome.as_ref().ok().map(|machine| &machine.ready);
+    report::outcome(host, &notices, &mut status, ready, &config);
+    if let Ok(machine) = outcome {
+        report::note(
+            &notices,
+            "the scratch disk",
+            mark::make_durable(&machine.staged, machine.child),
+        );
         // Another boot does not wait for the network.
         drop(turn);
         let told = status.clone();
         find_deadline(host, &notices, &config, reader, &mut status);
+        let instance = status
+            .instance
+            .as_ref()
+            .and_then(|instance| instance.id.as_ref());
+        if let Some(id) = instance {
+            let marked = mark::add_instance(host, &machine.staged, id);
+            report::note(&notices, "the scratch disk", marked);
+        }
         if status != told && !report::is_outdated(host, &told) {
             report::deadline(host, &notices, &status, &config);
         }
     }
     report::final_line(host, &notices, &status, &config);
+    making::forget_without_identity(host);
     // Somebody may unmount the disk at once.
     bounded::wait_for_those_that_end();
     status.exit_code
@@ -80,8 +98,8 @@ fn make_ready(
     reader: &mut Reader,
     status: &mut Status,
     notices: &Notices,
-) -> Result<Ready, Failure> {
-    let acquired = acquire(host, &config.staging, reader, notices);
+) -> Result<ReadyMachine, Failure> {
+    let mut acquired = acquire(host, config, reader, notices);
     if !acquired.verdicts.is_empty() {
         status.verdicts = acquired.verdicts.iter().map(Into::into).collect();
     }
@@ -91,10 +109,26 @@ fn make_ready(
     status.staging = Some((&staged).into());
 
     let limit = staged.limit(host, &config.staging);
-    let (created, ready) =
-        directories::create(host, &staged, &config.directories, acquired.child, limit);
-    status.record_directories(&config.directories, &created);
-    ready.ok_or_else(|| not_as_asked(&staged, &created))
+    let mounted = &mut acquired.child;
+    let asked = &config.directories;
+    let (created, ready) = directories::create(host, &staged, asked, mounted, limit, notices);
+    status.record_directories(asked, &created);
+    match ready {
+        Some(ready) => Ok(ReadyMachine {
+            ready,
+            staged,
+            child: acquired.child,
+        }),
+        None => Err(not_as_asked(&staged, &created)),
+    }
+}
+
+/// What is in place when the machine is ready.
+struct ReadyMachine {
+    ready: Ready,
+    staged: Staged,
+    /// Has the disk mounted as well, where this run mounted it.
+    child: Option<Child>,
 }
 
 /// The status is that of the boot which has the turn.

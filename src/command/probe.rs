@@ -9,14 +9,17 @@ use serde::Serialize;
 use super::configuration;
 use crate::cli::{self, Format};
 use crate::command::status::verdicts;
-use crate::config::Staging;
-use crate::disk::choose::choose;
+use crate::config::Config;
+use crate::disk::identity::Identity;
+use crate::disk::inventory::System;
 use crate::disk::observation::Observation;
-use crate::disk::observe::observe;
 use crate::disk::reader::Reader;
 use crate::failure::Failure;
-use crate::host::{Host, mount_table};
+use crate::host::Host;
+use crate::host::mount_table::{self, Mount};
 use crate::logging::Notices;
+use crate::staging::by_somebody;
+use crate::staging::look::observe_and_choose;
 use crate::staging::mount_point;
 use crate::staging::staged::find_staged;
 use crate::status;
@@ -46,8 +49,8 @@ struct Device {
     size_bytes: u64,
     content: String,
     read_only: bool,
-    root_disk: bool,
-    serial: Option<String>,
+    system_disk: bool,
+    identity: Option<String>,
     mounted_on: Vec<String>,
 }
 
@@ -58,7 +61,7 @@ pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<()
     if !geteuid().is_root() {
         warn!("not run as root: devices cannot be read, and every verdict may be another one");
     }
-    let report = look(host, &config.staging)?;
+    let report = look(host, &config)?;
     let text = match format {
         Format::Json => serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)? + "\n",
         Format::Table => report.table(),
@@ -74,34 +77,50 @@ pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<()
     }
 }
 
-fn look(host: &Host, config: &Staging) -> Result<Report, Failure> {
+fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
+    let (staging, mount_point) = (&config.staging, config.staging.mount_point.as_path());
     let mounts = mount_table::read(host)?;
     let mut reader = Reader::default();
-    let observed = observe(host, config, &mounts, &mut reader)?;
-    let mount_point = config.mount_point.as_path();
-    let staged = find_staged(host, config, &mounts, &mut reader, &Notices::default());
+    let notices = Notices::default();
+    let staged = find_staged(host, staging, &mounts, &mut reader, &notices);
     let checked = match &staged {
         Ok(None) => mount_point::check(host, mount_point),
         _ => Ok(()),
     };
     let real = mount_table::real_path(host, mount_point);
-    let mut without_it = observed.clone();
-    for device in &mut without_it.devices {
-        // Mounted somewhere else would speak against it.
-        device.mounted_on.retain(|place| *place != real);
+    // Mounted somewhere else would speak against it.
+    let elsewhere: Vec<Mount> = mounts
+        .iter()
+        .filter(|mount| mount.mount_point != real)
+        .cloned()
+        .collect();
+    let (observed, choice) = observe_and_choose(host, config, &elsewhere, &mut reader)?;
+    let mut devices: Vec<Device> = observed.devices.iter().map(Into::into).collect();
+    for mount in mounts.iter().filter(|mount| mount.mount_point == real) {
+        let number = host.block_number(&mount.source);
+        let seen = observed.devices.iter().zip(&mut devices);
+        for (_, device) in seen.filter(|(seen, _)| Some(seen.number) == number) {
+            device.mounted_on.push(real.display().to_string());
+        }
     }
-    let choice = choose(&config.devices, &without_it);
     let chosen = choice.first_accepted();
+    let mut warnings = notices.all();
+    warnings.extend(choice.warnings.clone());
+    if let Ok(Some(staged)) = &staged
+        && let Some(number) = by_somebody::put_there_by_its_name(host, mount_point, staged)
+    {
+        warnings.extend(by_somebody::suspicion(config, staged, number, &observed));
+    }
     Ok(Report {
         mount_point: mount_point.display().to_string(),
         chosen: chosen.map(|accepted| accepted.node().display().to_string()),
         formatted: choice
-            .blank()
+            .to_be_made()
             .filter(|_| chosen.is_none())
-            .map(|blank| blank.node().display().to_string()),
+            .map(|one| one.node().display().to_string()),
         verdicts: choice.verdicts.iter().map(Into::into).collect(),
-        warnings: choice.warnings.clone(),
-        devices: observed.devices.iter().map(Into::into).collect(),
+        warnings,
+        devices,
         obstacle: staged
             .as_ref()
             .err()
@@ -144,7 +163,7 @@ impl Report {
             (None, Some(device)) => format!("boot would mount {device} on {}", self.mount_point),
             (None, None) => match &self.formatted {
                 Some(device) => format!(
-                    "boot would make a file system on {device}, which is blank, and mount it on {}",
+                    "boot would make a file system on {device}, and mount it on {}",
                     self.mount_point
                 ),
                 None => format!(
@@ -163,8 +182,11 @@ impl From<&Observation> for Device {
             size_bytes: observation.size_bytes,
             content: observation.content.to_string(),
             read_only: observation.read_only,
-            root_disk: observation.on_root_disk,
-            serial: observation.serial.clone(),
+            system_disk: observation.system != System::Elsewhere,
+            identity: match &observation.identity {
+                Identity::Unknown => None,
+                known => Some(known.to_string()),
+            },
             mounted_on: observation
                 .mounted_on
                 .iter()

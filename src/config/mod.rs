@@ -178,11 +178,12 @@ impl Default for Staging {
                 Spec::Name(PathBuf::from("/dev/vdb")),
                 Spec::Name(PathBuf::from("/dev/sdb")),
                 Spec::Name(PathBuf::from("/dev/xvdb")),
+                Spec::Local,
             ],
             options: vec!["nosuid".into(), "nodev".into()],
             wait: Duration::from_secs(5),
             device_timeout: Duration::from_secs(10),
-            format: Format::Never,
+            format: Format::Local,
             filesystem: Filesystem::Ext4,
         }
     }
@@ -409,7 +410,7 @@ mod tests {
             ),
             (
                 "[staging]\ndevices = [\n\"LABEL=a\",\n\"vdb\"]",
-                "line 2: staging.devices: \"vdb\" is neither LABEL=… nor a path under /dev",
+                "line 2: staging.devices: \"vdb\" is neither LABEL=… nor LOCAL nor a path under /dev",
             ),
             (
                 "[staging]\ndevices = [\"LABEL=\"]",
@@ -425,7 +426,7 @@ mod tests {
             ),
             (
                 "[staging]\nformat = \"always\"",
-                "line 2: staging.format: unknown variant `always`, expected `never` or `blank`",
+                "line 2: staging.format: unknown variant `always`, expected one of `never`, `local`, `blank`",
             ),
             (
                 "[[directory]]\nmode = \"0755\"",

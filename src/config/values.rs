@@ -17,17 +17,24 @@ pub(crate) enum Spec {
     Label(String),
     /// A path under `/dev`.
     Name(PathBuf),
+    /// `LOCAL`: a disk that the cloud itself marks as local scratch.
+    Local,
 }
 
 impl TryFrom<String> for Spec {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
+        if text == "LOCAL" {
+            return Ok(Spec::Local);
+        }
         match text.strip_prefix("LABEL=") {
             Some("") => Err("the label after LABEL= is empty".into()),
             Some(label) => Ok(Spec::Label(label.into())),
             None if text.starts_with("/dev/") => Ok(Spec::Name(PathBuf::from(text))),
-            None => Err(format!("{text:?} is neither LABEL=… nor a path under /dev")),
+            None => Err(format!(
+                "{text:?} is neither LABEL=… nor LOCAL nor a path under /dev"
+            )),
         }
     }
 }
@@ -37,6 +44,7 @@ impl fmt::Display for Spec {
         match self {
             Spec::Label(label) => write!(f, "LABEL={label}"),
             Spec::Name(path) => write!(f, "{}", path.display()),
+            Spec::Local => write!(f, "LOCAL"),
         }
     }
 }
@@ -212,7 +220,11 @@ impl fmt::Display for Mode {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Format {
     Never,
-    /// A disk that is provably blank.
+    /// A disk that the cloud marks as local scratch and that is provably blank; and in place
+    /// of a file system that keeps no owners, that a label or the cloud's mark led to, and
+    /// that is empty.
+    Local,
+    /// Also any other disk that is provably blank.
     Blank,
 }
 

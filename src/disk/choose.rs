@@ -1,164 +1,47 @@
 //! Which device is the scratch disk: a pure function of the specs and of what was
 //! observed.
+//!
+//! A disk is used only for a reason: a label that the image asks for, the cloud's own mark
+//! that it is local scratch, or, where only a name led to it, that it is nobody else's.
 
-use std::fmt;
+mod against;
+mod verdict;
+
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-
+use super::identity::{Identity, Scratch};
+use super::inventory::System;
+use super::looked::{Contents, Look};
 use super::observation::{Named, Observation, Observed};
-use super::reason::{Reason, Zero};
+use super::reason::{Kept, Reason, Zero};
 use super::signature::Content;
-use crate::config::Spec;
-use crate::host::block_device::Number;
-
-/// A device that may be mounted as the scratch disk. Only [`choose`] makes one.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Accepted {
-    node: PathBuf,
-    number: Number,
-    size_bytes: u64,
-    filesystem: String,
-    label: Option<String>,
-    found_by: FoundBy,
-    mounted_on: Vec<PathBuf>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum FoundBy {
-    Label,
-    Name,
-}
-
-impl Accepted {
-    pub(crate) fn node(&self) -> &Path {
-        &self.node
-    }
-
-    pub(crate) fn number(&self) -> Number {
-        self.number
-    }
-
-    /// What was on it when it was accepted.
-    pub(crate) fn content(&self) -> Content {
-        Content::Filesystem {
-            kind: self.filesystem.clone(),
-            label: self.label.clone(),
-        }
-    }
-
-    /// libblkid's name for the file system.
-    pub(crate) fn filesystem(&self) -> &str {
-        &self.filesystem
-    }
-
-    pub(crate) fn label(&self) -> Option<&str> {
-        self.label.as_deref()
-    }
-
-    pub(crate) fn found_by(&self) -> FoundBy {
-        self.found_by
-    }
-
-    /// Where else it is mounted already.
-    pub(crate) fn mounted_on(&self) -> &[PathBuf] {
-        &self.mounted_on
-    }
-}
-
-/// A disk with nothing on it that would be used if there were a file system on it.
-/// Only [`choose`] makes one, and only of a disk that was seen to be all zero.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Blank {
-    node: PathBuf,
-    number: Number,
-}
-
-impl Blank {
-    pub(crate) fn node(&self) -> &Path {
-        &self.node
-    }
-
-    pub(crate) fn number(&self) -> Number {
-        self.number
-    }
-}
-
-/// What became of one device under one spec, or of a spec that led to no device.
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Verdict {
-    pub(crate) spec: Spec,
-    /// The spec's own path where there is no device behind it.
-    pub(crate) device: Option<PathBuf>,
-    pub(crate) judgement: Judgement,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Judgement {
-    Accepted(Accepted),
-    Absent,
-    Rejected(Reason),
-}
-
-/// The verdicts in the order of the specs, and what a person should know of them.
-#[derive(Debug, Default)]
-pub(crate) struct Choice {
-    pub(crate) verdicts: Vec<Verdict>,
-    pub(crate) warnings: Vec<String>,
-    /// The first disk that only lacks a file system.
-    blank: Option<Blank>,
-}
-
-impl Choice {
-    /// The accepted devices, in the order in which they are to be tried.
-    pub(crate) fn accepted(&self) -> impl Iterator<Item = &Accepted> {
-        self.verdicts
-            .iter()
-            .filter_map(|verdict| match &verdict.judgement {
-                Judgement::Accepted(accepted) => Some(accepted),
-                _ => None,
-            })
-    }
-
-    /// The one that is to be tried.
-    pub(crate) fn first_accepted(&self) -> Option<&Accepted> {
-        self.accepted().next()
-    }
-
-    /// Rejects what could not be mounted, under every spec that led to it.
-    pub(crate) fn refuse(&mut self, refused: &Accepted, error: &str) {
-        for verdict in &mut self.verdicts {
-            let is_it = |accepted: &Accepted| {
-                accepted.number == refused.number && accepted.content() == refused.content()
-            };
-            if matches!(&verdict.judgement, Judgement::Accepted(accepted) if is_it(accepted)) {
-                verdict.judgement = Judgement::Rejected(Reason::NotMountable(error.into()));
-            }
-        }
-    }
-
-    /// The first disk that only lacks a file system.
-    pub(crate) fn blank(&self) -> Option<&Blank> {
-        self.blank.as_ref()
-    }
-}
+use crate::config::{Format, Spec};
+use against::{against_making, refuse, refuse_blank, refuse_for_a_name};
+pub(crate) use verdict::{Accepted, Choice, Evidence, InPlaceOf, Judgement, ToBeMade, Verdict};
 
 /// Judges every device that a spec leads to.
-pub(crate) fn choose(specs: &[Spec], observed: &Observed) -> Choice {
-    let mut choice = Choice::default();
+pub(crate) fn choose(specs: &[Spec], format: Format, observed: &Observed) -> Choice {
+    let mut judge = Judge {
+        specs,
+        format,
+        observed,
+        choice: Choice::default(),
+        winner: None,
+    };
     for spec in specs {
         let found = match spec {
-            Spec::Label(label) => judge_label(label, observed, &mut choice.warnings),
-            Spec::Name(path) => vec![judge_name(path, observed, &mut choice.blank)],
+            Spec::Label(label) => judge.label(label),
+            Spec::Name(path) => vec![judge.name(path)],
+            Spec::Local => judge.local(),
         };
-        choice
-            .verdicts
-            .extend(found.into_iter().map(|(device, judgement)| Verdict {
-                spec: spec.clone(),
-                device,
-                judgement,
-            }));
+        let verdicts = found.into_iter().map(|(device, judgement)| Verdict {
+            spec: spec.clone(),
+            device,
+            judgement,
+        });
+        judge.choice.verdicts.extend(verdicts);
     }
+    let mut choice = judge.choice;
     choice
         .warnings
         .extend(labels_unknown(specs, observed, &choice.verdicts));
@@ -206,167 +89,376 @@ fn silent(observed: &Observed) -> impl Iterator<Item = (&Observation, Reason)> {
 
 type Judged = (Option<PathBuf>, Judgement);
 
-fn judge_label(label: &str, observed: &Observed, warnings: &mut Vec<String>) -> Vec<Judged> {
-    let mut labelled: Vec<&Observation> = observed
-        .devices
-        .iter()
-        .filter(|device| device.content.label() == Some(label))
-        .collect();
-    // Nobody knows whether one of these has it.
-    let silent = silent(observed).map(|(device, reason)| {
-        let node = device.node.clone();
-        (Some(node), Judgement::Rejected(reason))
-    });
-    let silent: Vec<Judged> = silent.collect();
-    if labelled.is_empty() && silent.is_empty() {
-        return vec![(None, Judgement::Absent)];
-    }
-    labelled.sort_by_key(|device| (is_volume(device), natural_order(&device.node)));
+struct Judge<'a> {
+    specs: &'a [Spec],
+    format: Format,
+    observed: &'a Observed,
+    choice: Choice,
+    /// The first device that is to be used: what comes after it need not be looked into.
+    winner: Option<PathBuf>,
+}
 
-    let mut taken: Option<&Observation> = None;
-    let mut judged = Vec::new();
-    for device in labelled {
-        let judgement = match (refuse(device), taken) {
-            (Some(reason), _) => Judgement::Rejected(reason),
-            (None, Some(first)) => {
-                warnings.push(format!(
-                    "{} and {} both have the label {label}; {} is taken",
-                    first.node.display(),
-                    device.node.display(),
-                    first.node.display(),
-                ));
-                Judgement::Rejected(Reason::SameLabelAs(first.node.clone()))
+impl Judge<'_> {
+    fn label(&mut self, label: &str) -> Vec<Judged> {
+        let mut labelled: Vec<&Observation> = self
+            .observed
+            .devices
+            .iter()
+            .filter(|device| has_label(&device.content, label))
+            .collect();
+        // Nobody knows whether one of these has it.
+        let silent = silent(self.observed).map(|(device, reason)| {
+            let node = device.node.clone();
+            (Some(node), Judgement::Rejected(reason))
+        });
+        let silent: Vec<Judged> = silent.collect();
+        if labelled.is_empty() && silent.is_empty() {
+            return vec![(None, Judgement::Absent)];
+        }
+        labelled.sort_by_key(|device| (is_persistent(device), natural_order(&device.node)));
+
+        let mut taken: Option<&Observation> = None;
+        let mut judged = Vec::new();
+        for device in labelled {
+            let evidence = Evidence::Label(label.into());
+            let judgement = match (refuse(device), taken) {
+                (Some(reason), _) => Judgement::Rejected(reason),
+                (None, Some(first)) => {
+                    self.choice.warnings.push(format!(
+                        "{} and {} both have the label {label}; {} is taken",
+                        first.node.display(),
+                        device.node.display(),
+                        first.node.display(),
+                    ));
+                    Judgement::Rejected(Reason::SameLabelAs(first.node.clone()))
+                }
+                (None, None) => {
+                    taken = Some(device);
+                    match self.half_made(device, &evidence) {
+                        Some(judgement) => judgement,
+                        None => self.use_file_system(device, evidence),
+                    }
+                }
+            };
+            judged.push((Some(device.node.clone()), judgement));
+        }
+        judged.extend(silent);
+        judged
+    }
+
+    fn name(&mut self, path: &Path) -> Judged {
+        let device = Some(path.to_path_buf());
+        let number = match self.observed.names.get(path) {
+            None | Some(Named::Missing) => return (None, Judgement::Absent),
+            Some(Named::NotABlockDevice(kind)) => {
+                return (device, Judgement::Rejected(Reason::NotABlockDevice(kind)));
             }
-            (None, None) => {
-                taken = Some(device);
-                accept(device, FoundBy::Label)
+            Some(Named::Unreachable(error)) => {
+                let reason = Reason::Unreachable(error.clone());
+                return (device, Judgement::Rejected(reason));
             }
+            Some(Named::BlockDevice(number)) => *number,
         };
-        judged.push((Some(device.node.clone()), judgement));
-    }
-    judged.extend(silent);
-    judged
-}
-
-fn judge_name(path: &Path, observed: &Observed, blank: &mut Option<Blank>) -> Judged {
-    let device = Some(path.to_path_buf());
-    let number = match observed.names.get(path) {
-        None | Some(Named::Missing) => return (None, Judgement::Absent),
-        Some(Named::NotABlockDevice(kind)) => {
-            return (device, Judgement::Rejected(Reason::NotABlockDevice(kind)));
-        }
-        Some(Named::Unreachable(error)) => {
-            return (
-                device,
-                Judgement::Rejected(Reason::Unreachable(error.clone())),
-            );
-        }
-        Some(Named::BlockDevice(number)) => *number,
-    };
-    let Some(found) = observed
-        .devices
-        .iter()
-        .find(|device| device.number == number)
-    else {
-        return (None, Judgement::Absent);
-    };
-    // A name says less than a label does: that a device has it may be chance.
-    let judgement = match refuse(found).or_else(|| refuse_for_a_name(found)) {
-        Some(Reason::Blank(_)) if refuse_for_a_name(found).is_none() => {
-            if !found.is_zero {
-                return (device, Judgement::Rejected(Reason::Blank(Zero::NotSeen)));
+        let is_it = |device: &&Observation| device.number == number;
+        let Some(found) = self.observed.devices.iter().find(is_it) else {
+            return (None, Judgement::Absent);
+        };
+        let judgement = match (asked_for_label(self.specs, found), local(found)) {
+            // Evidence belongs to the device, whatever led to it.
+            (Some(label), _) => self.led_by_evidence(found, Evidence::Label(label.into())),
+            (None, Some(scratch)) => {
+                self.led_by_evidence(found, Evidence::Local(scratch.to_string()))
             }
-            // Use the resolved node: the link may change.
-            blank.get_or_insert_with(|| Blank {
-                node: found.node.clone(),
-                number: found.number,
-            });
-            Judgement::Rejected(Reason::Blank(Zero::Seen))
+            (None, None) => self.led_by_a_name(found),
+        };
+        (device, judgement)
+    }
+
+    fn local(&mut self) -> Vec<Judged> {
+        let disks = self.observed.devices.iter();
+        let mut disks: Vec<(&Observation, Scratch)> = disks
+            .filter_map(|device| Some((device, local(device)?)))
+            .collect();
+        if disks.is_empty() {
+            return vec![(None, Judgement::Absent)];
         }
-        Some(reason) => Judgement::Rejected(reason),
-        None => accept(found, FoundBy::Name),
-    };
-    (device, judgement)
-}
+        // One with a file system, which may be ours, goes before a blank one.
+        disks.sort_by_key(|(device, _)| {
+            let is_blank = device.content == Content::Nothing;
+            (is_blank, natural_order(&device.node))
+        });
+        let judged = disks.into_iter().map(|(device, scratch)| {
+            let evidence = Evidence::Local(scratch.to_string());
+            let judgement = self.led_by_evidence(device, evidence);
+            (Some(device.node.clone()), judgement)
+        });
+        judged.collect()
+    }
 
-/// What speaks against a device however it was found. The weightiest comes first: it
-/// is the one that is told.
-fn refuse(device: &Observation) -> Option<Reason> {
-    if device.on_root_disk {
-        return Some(Reason::RootDisk);
-    }
-    if !device.holders.is_empty() {
-        return Some(Reason::Held(device.holders.clone()));
-    }
-    let filesystem = match &device.content {
-        Content::Unreadable { error } => return Some(Reason::Unreadable(error.clone())),
-        Content::NoAnswer { after } => return Some(Reason::NoAnswer(*after)),
-        Content::Nothing if device.read_only => return Some(Reason::ReadOnly),
-        Content::Nothing if !device.partitions.is_empty() => {
-            return Some(Reason::HasPartitions(device.partitions.clone()));
+    /// A device with evidence of its own: nothing that speaks against a name does.
+    fn led_by_evidence(&mut self, device: &Observation, evidence: Evidence) -> Judgement {
+        if let Some(judgement) = self.half_made(device, &evidence) {
+            return judgement;
         }
-        Content::Nothing => return Some(Reason::Blank(Zero::NotSeen)),
-        Content::Ambivalent { kinds } => return Some(Reason::Ambivalent(kinds.clone())),
-        Content::Other { kind, .. } => return Some(Reason::NotAFilesystem(kind.clone())),
-        Content::PartitionTable { kind } => return Some(Reason::PartitionTable(kind.clone())),
-        Content::Filesystem { kind, .. } => kind,
-    };
-    let is_config_drive = |label: &str| label.eq_ignore_ascii_case("config-2");
-    if device.content.label().is_some_and(is_config_drive) {
-        return Some(Reason::ConfigDrive);
+        match refuse(device) {
+            Some(Reason::Blank(_)) => self.blank(device, evidence),
+            Some(reason) => Judgement::Rejected(reason),
+            None => self.use_file_system(device, evidence),
+        }
     }
-    if READ_ONLY_FILESYSTEMS.contains(&filesystem.as_str()) {
-        return Some(Reason::ReadOnlyFilesystem(filesystem.clone()));
+
+    /// A name says less than a label does: that a device has it may be chance.
+    fn led_by_a_name(&mut self, device: &Observation) -> Judgement {
+        let against = refuse_for_a_name(device);
+        if against.is_none()
+            && let Some(judgement) = self.half_made(device, &Evidence::Blank)
+        {
+            return judgement;
+        }
+        match (refuse(device), against) {
+            (Some(Reason::Blank(_)), None) => self.blank(device, Evidence::Blank),
+            // Whose disk it is says more than that nothing is on it.
+            (None | Some(Reason::Blank(_)), Some(reason)) => Judgement::Rejected(reason),
+            (Some(reason), _) => Judgement::Rejected(reason),
+            (None, None) => match self.look_of(device) {
+                Ok(seen) => self.judge_contents(device, seen),
+                Err(reason) => Judgement::Rejected(reason),
+            },
+        }
     }
-    device.read_only.then_some(Reason::ReadOnly)
+
+    fn judge_contents(&mut self, device: &Observation, seen: &Contents) -> Judgement {
+        if let Some(mark) = &seen.mark {
+            if !mark.is_by(self.observed.machine.as_deref()) {
+                self.choice.warnings.push(format!(
+                    "{} was staged by another machine before ({})",
+                    device.node.display(),
+                    mark.machine.as_deref().unwrap_or("unknown"),
+                ));
+            }
+            return self.use_file_system(device, Evidence::Ours);
+        }
+        if !seen.others.is_empty() {
+            let cure = label_command(device, self.specs);
+            return Judgement::Rejected(Reason::HoldsFiles(seen.others.to_string(), cure));
+        }
+        if seen.is_replay_pending {
+            return Judgement::Rejected(Reason::ReplayPending);
+        }
+        if let Some(label) = device.content.label() {
+            self.choice.warnings.push(format!(
+                "{} has the label {label}, which nobody asked for; it is empty",
+                device.node.display()
+            ));
+        }
+        self.use_file_system(device, Evidence::Empty)
+    }
+
+    /// What is in the file system, or why it is not looked into.
+    fn look_of<'a>(&mut self, device: &'a Observation) -> Result<&'a Contents, Reason> {
+        match &device.look {
+            Some(Look::Seen(contents)) => Ok(contents),
+            Some(Look::Failed(error)) => Err(Reason::CannotBeLookedInto(error.clone())),
+            None => match &self.winner {
+                Some(winner) => Err(Reason::NotNeeded(winner.clone())),
+                None => {
+                    self.choice.to_look_into.get_or_insert(device.number);
+                    Err(Reason::NotLookedInto)
+                }
+            },
+        }
+    }
+
+    /// A file system that keeps owners is mounted; one that does not is made anew, if there
+    /// is nothing in it.
+    fn use_file_system(&mut self, device: &Observation, evidence: Evidence) -> Judgement {
+        let Content::Filesystem { kind, label } = &device.content else {
+            unreachable!("refuse() lets nothing but file systems through");
+        };
+        if WITHOUT_OWNERS.contains(&kind.as_str()) {
+            return match self.may_be_replaced(device, &evidence) {
+                Ok(()) => self.make(device, InPlaceOf::Empty(kind.clone()), evidence),
+                Err(NotReplaced::Undecided(reason)) => Judgement::Rejected(reason),
+                Err(NotReplaced::Kept(why)) => {
+                    Judgement::Rejected(Reason::KeepsNoOwners(kind.clone(), why))
+                }
+            };
+        }
+        self.winner.get_or_insert(device.node.clone());
+        self.warn_of_state(device);
+        Judgement::Accepted(Accepted {
+            node: device.node.clone(),
+            number: device.number,
+            size_bytes: device.size_bytes,
+            filesystem: kind.clone(),
+            label: label.clone(),
+            uuid: device.uuid.clone(),
+            evidence,
+            mounted_on: device.mounted_on.clone(),
+            twin_of: device.twin_of.clone(),
+        })
+    }
+
+    fn warn_of_state(&mut self, device: &Observation) {
+        let node = device.node.display();
+        let rest = device
+            .facts
+            .size_bytes
+            .map(|size| device.size_bytes.saturating_sub(size));
+        // Partition tables and rounding take a little.
+        if let (Some(size), Some(rest)) = (device.facts.size_bytes, rest)
+            && rest > device.size_bytes / 20
+        {
+            self.choice.warnings.push(format!(
+                "the file system on {node} takes {} of {}; the disk was made larger since",
+                crate::text::bytes(size),
+                crate::text::bytes(device.size_bytes)
+            ));
+        }
+        if let Some(twin) = &device.twin_of {
+            self.choice.warnings.push(format!(
+                "{node} has the same UUID as {}, which is mounted: one is a copy of the other",
+                twin.display()
+            ));
+        }
+    }
+
+    /// A file system is made in place of an empty one only where a label or the cloud's mark
+    /// led to it.
+    fn may_be_replaced(
+        &mut self,
+        device: &Observation,
+        evidence: &Evidence,
+    ) -> Result<(), NotReplaced> {
+        if self.format == Format::Never {
+            return Err(NotReplaced::Kept(Kept::FormatIsNever));
+        }
+        if evidence.is_of_a_name() {
+            return Err(NotReplaced::Kept(Kept::FoundByName));
+        }
+        if let Some(reason) = against_making(device, self.observed) {
+            return Err(NotReplaced::Undecided(reason));
+        }
+        if !device.mounted_on.is_empty() {
+            return Err(NotReplaced::Undecided(Reason::Mounted(
+                device.mounted_on.clone(),
+            )));
+        }
+        let seen = self.look_of(device).map_err(NotReplaced::Undecided)?;
+        match seen.used.is_empty() {
+            true => Ok(()),
+            false => Err(NotReplaced::Kept(Kept::Holds(seen.used.to_string()))),
+        }
+    }
+
+    /// What this program was making a file system on when it was ended, whatever shows there.
+    fn half_made(&mut self, device: &Observation, evidence: &Evidence) -> Option<Judgement> {
+        let is_usable = device.is_half_made
+            && self.format != Format::Never
+            && device.system == System::Elsewhere
+            && device.holders.is_empty()
+            && device.mounted_on.is_empty()
+            && !device.read_only
+            && against_making(device, self.observed).is_none();
+        is_usable.then(|| self.make(device, InPlaceOf::HalfMade, evidence.clone()))
+    }
+
+    fn blank(&mut self, device: &Observation, evidence: Evidence) -> Judgement {
+        let is_allowed = match (&evidence, self.format) {
+            (_, Format::Never) | (Evidence::Blank, Format::Local) => false,
+            (_, Format::Local | Format::Blank) => true,
+        };
+        let against = against_making(device, self.observed).or(refuse_blank(device));
+        match (device.is_zero, against) {
+            (false, _) => Judgement::Rejected(Reason::Blank(Zero::NotSeen)),
+            (true, Some(reason)) => Judgement::Rejected(reason),
+            (true, None) if is_allowed => self.make(device, InPlaceOf::Nothing, evidence),
+            (true, None) => Judgement::Rejected(Reason::Blank(Zero::Seen)),
+        }
+    }
+
+    fn make(
+        &mut self,
+        device: &Observation,
+        in_place_of: InPlaceOf,
+        evidence: Evidence,
+    ) -> Judgement {
+        let to_be_made = ToBeMade {
+            node: device.node.clone(),
+            number: device.number,
+            size_bytes: device.size_bytes,
+            in_place_of,
+            evidence,
+        };
+        if to_be_made.is_decisive() {
+            self.winner.get_or_insert(device.node.clone());
+        }
+        Judgement::ToBeMade(to_be_made)
+    }
 }
 
-/// What speaks against a device that only a name led to.
-fn refuse_for_a_name(device: &Observation) -> Option<Reason> {
-    if !device.mounted_on.is_empty() {
-        return Some(Reason::Mounted(device.mounted_on.clone()));
-    }
-    let serial = device
-        .serial
-        .clone()
-        .filter(|serial| is_volume_serial(serial));
-    serial.map(Reason::Volume)
+/// Why an empty file system stays.
+enum NotReplaced {
+    /// The disk is not judged any further.
+    Undecided(Reason),
+    Kept(Kept),
 }
 
-fn accept(device: &Observation, found_by: FoundBy) -> Judgement {
-    let Content::Filesystem { kind, label } = &device.content else {
-        unreachable!("refuse() lets nothing but file systems through");
-    };
-    Judgement::Accepted(Accepted {
-        node: device.node.clone(),
-        number: device.number,
-        size_bytes: device.size_bytes,
-        filesystem: kind.clone(),
-        label: label.clone(),
-        found_by,
-        mounted_on: device.mounted_on.clone(),
+/// File systems that keep no owners and modes: what jobs need cannot be made on them.
+const WITHOUT_OWNERS: [&str; 3] = ["vfat", "ntfs", "exfat"];
+
+/// mkfs.vfat may write a label in capitals.
+pub(crate) fn has_label(content: &Content, wanted: &str) -> bool {
+    match content {
+        Content::Filesystem {
+            kind,
+            label: Some(label),
+        } if kind == "vfat" => label.eq_ignore_ascii_case(wanted),
+        content => content.label() == Some(wanted),
+    }
+}
+
+/// The first label of the specs that a device has.
+fn asked_for_label<'a>(specs: &'a [Spec], device: &Observation) -> Option<&'a str> {
+    specs.iter().find_map(|spec| match spec {
+        Spec::Label(label) if has_label(&device.content, label) => Some(label.as_str()),
+        _ => None,
     })
 }
 
-/// File systems that Linux cannot write to, or only once.
-const READ_ONLY_FILESYSTEMS: [&str; 6] = ["iso9660", "udf", "squashfs", "cramfs", "erofs", "romfs"];
-
-fn is_volume(device: &Observation) -> bool {
-    device.serial.as_deref().is_some_and(is_volume_serial)
+fn local(device: &Observation) -> Option<Scratch> {
+    match device.identity {
+        // What the system runs from is no scratch disk, nor is what lies beside it.
+        Identity::LocalScratch(scratch) if device.system == System::Elsewhere => Some(scratch),
+        _ => None,
+    }
 }
 
-/// OpenStack gives a volume its UUID as serial number, of which virtio shows the first
-/// 20 characters (VIRTIO_BLK_ID_BYTES) and SCSI all; ephemeral disks get none.
-fn is_volume_serial(serial: &str) -> bool {
-    const UUID: &str = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
-    (serial.len() == 20 || serial.len() == UUID.len())
-        && serial
-            .bytes()
-            .zip(UUID.bytes())
-            .all(|(byte, place)| match place {
-                b'-' => byte == b'-',
-                _ => byte.is_ascii_hexdigit(),
-            })
+fn is_persistent(device: &Observation) -> bool {
+    matches!(device.identity, Identity::Persistent(_))
+}
+
+/// The command by which somebody says that this is the scratch disk.
+fn label_command(device: &Observation, specs: &[Spec]) -> String {
+    let node = device.node.display();
+    let label = specs.iter().find_map(|spec| match spec {
+        Spec::Label(label) => Some(label.as_str()),
+        _ => None,
+    });
+    let Some(label) = label else {
+        return "name its label in staging.devices".into();
+    };
+    let kind = match &device.content {
+        Content::Filesystem { kind, .. } => kind.as_str(),
+        _ => "",
+    };
+    match kind {
+        "ext2" | "ext3" | "ext4" => format!("e2label {node} {label}"),
+        "xfs" => format!("xfs_admin -L {label} {node}"),
+        "btrfs" => format!("btrfs filesystem label {node} {label}"),
+        "vfat" => format!("fatlabel {node} {label}"),
+        _ => format!("label {label}"),
+    }
 }
 
 /// `/dev/sdb` before `/dev/sdaa`, as the kernel names them.
@@ -374,35 +466,18 @@ fn natural_order(node: &Path) -> (usize, PathBuf) {
     (node.as_os_str().len(), node.to_path_buf())
 }
 
-/// One line: `LABEL=ephemeral0: /dev/vdb is accepted (ext4)`.
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        write!(f, "{}", self.spec)?;
-        if let (Spec::Label(_), Some(device)) = (&self.spec, &self.device) {
-            write!(f, ": {}", device.display())?;
-        }
-        match &self.judgement {
-            Judgement::Accepted(accepted) => write!(f, " is accepted ({})", accepted.filesystem),
-            Judgement::Absent => write!(f, " is absent"),
-            Judgement::Rejected(reason) => write!(f, " {reason}"),
-        }
-    }
-}
-
-/// All verdicts and warnings in one line.
-impl fmt::Display for Choice {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let verdicts: Vec<_> = self.verdicts.iter().map(Verdict::to_string).collect();
-        write!(f, "{}", verdicts.join(", "))?;
-        self.warnings
-            .iter()
-            .try_for_each(|warning| write!(f, "; {warning}"))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::disk::claimed::{Author, Place};
+    use crate::disk::identity::Persistent;
+    use crate::disk::looked::Names;
+    use crate::disk::mark::Mark;
+    use crate::disk::observation::Fstab;
+    use crate::disk::superblock::Facts;
+    use crate::host::block_device::Number;
 
     const VOLUME: &str = "0e4d1c2b-8f6a-4b3c-9";
 
@@ -415,12 +490,34 @@ mod tests {
             size_bytes: 20 << 30,
             content,
             read_only: false,
-            on_root_disk: false,
+            uuid: None,
+            boot_label: None,
+            facts: Facts::default(),
+            system: System::Elsewhere,
+            is_swapped_on: false,
             holders: vec![],
-            serial: None,
+            identity: Identity::Unknown,
+            fstab: Fstab::Nothing,
+            twin_of: None,
             mounted_on: vec![],
             partitions: vec![],
             is_zero: false,
+            is_half_made: false,
+            look: Some(Look::Seen(Contents::default())),
+        }
+    }
+
+    fn volume() -> Identity {
+        Identity::Persistent(Persistent::OpenStackVolume {
+            serial: VOLUME.into(),
+        })
+    }
+
+    fn names(names: &[&str]) -> Names {
+        Names {
+            first: names.iter().map(ToString::to_string).collect(),
+            count: names.len(),
+            is_cut: false,
         }
     }
 
@@ -451,7 +548,11 @@ mod tests {
             .iter()
             .map(|device| (device.node.clone(), Named::BlockDevice(device.number)))
             .collect();
-        Observed { devices, names }
+        Observed {
+            devices,
+            names,
+            ..Observed::default()
+        }
     }
 
     fn specs(texts: &[&str]) -> Vec<Spec> {
@@ -469,9 +570,18 @@ mod tests {
         "/dev/xvdb",
     ];
 
+    const DEFAULTS_AND_LOCAL: [&str; 6] = [
+        "LABEL=ephemeral0",
+        "LABEL=blankpartition0",
+        "/dev/vdb",
+        "/dev/sdb",
+        "/dev/xvdb",
+        "LOCAL",
+    ];
+
     /// The nodes that the default specs accept among these devices, in order.
     fn chosen(devices: Vec<Observation>) -> Vec<String> {
-        choose(&specs(&DEFAULTS), &observed(devices))
+        choose(&specs(&DEFAULTS), Format::Local, &observed(devices))
             .accepted()
             .map(|accepted| accepted.node().display().to_string())
             .collect()
@@ -479,11 +589,11 @@ mod tests {
 
     /// What is said of `/dev/vdb` when it is named.
     fn said_of_vdb(vdb: Observation) -> String {
-        let choice = choose(&specs(&["/dev/vdb"]), &observed(vec![vdb]));
+        let choice = choose(&specs(&["/dev/vdb"]), Format::Local, &observed(vec![vdb]));
         match &choice.verdicts[0].judgement {
             Judgement::Rejected(reason) => reason.to_string(),
             Judgement::Accepted(_) => "accepted".into(),
-            Judgement::Absent => "absent".into(),
+            other => other.to_string(),
         }
     }
 
@@ -597,15 +707,15 @@ mod tests {
             ),
             (
                 named(filesystem("iso9660", Some("cidata"))),
-                "holds iso9660, which cannot be written to",
+                "is cloud-init's seed disk",
             ),
             (
                 named(filesystem("squashfs", None)),
                 "holds squashfs, which cannot be written to",
             ),
             (
-                with(|vdb| vdb.on_root_disk = true),
-                "is the root disk or a part of it",
+                with(|vdb| vdb.system = System::Disk),
+                "is a disk that the system runs from",
             ),
             (
                 with(|vdb| vdb.holders = vec!["dm-0".into()]),
@@ -617,7 +727,7 @@ mod tests {
                 "is mounted on /mnt",
             ),
             (
-                with(|vdb| vdb.serial = Some(VOLUME.into())),
+                with(|vdb| vdb.identity = volume()),
                 "is a persistent volume",
             ),
         ];
@@ -646,11 +756,11 @@ mod tests {
         ];
         for (named, expected) in cases {
             let seen = Observed {
-                devices: vec![],
                 names: [(path.clone(), named)].into(),
+                ..Observed::default()
             };
             assert_eq!(
-                choose(&specs(&["/dev/vdb"]), &seen).verdicts[0].judgement,
+                choose(&specs(&["/dev/vdb"]), Format::Local, &seen).verdicts[0].judgement,
                 expected
             );
         }
@@ -660,18 +770,22 @@ mod tests {
     fn what_only_speaks_against_a_name_does_not_speak_against_a_label() {
         let mut mounted = device("/dev/vdb", ext4(Some("ephemeral0")));
         mounted.mounted_on = vec!["/mnt".into()];
-        mounted.serial = Some(VOLUME.into());
-        let choice = choose(&specs(&DEFAULTS), &observed(vec![mounted]));
+        mounted.identity = volume();
+        let choice = choose(&specs(&DEFAULTS), Format::Local, &observed(vec![mounted]));
         let accepted = choice.accepted().next().unwrap();
-        assert_eq!(accepted.found_by(), FoundBy::Label);
+        assert_eq!(accepted.evidence(), &Evidence::Label("ephemeral0".into()));
         assert_eq!(accepted.mounted_on(), [PathBuf::from("/mnt")]);
-        assert_eq!(choice.accepted().count(), 1, "by name it is rejected");
+        assert_eq!(
+            choice.accepted().count(),
+            2,
+            "evidence belongs to the device"
+        );
     }
 
     #[test]
     fn a_label_does_not_save_what_must_never_be_mounted() {
         let spoil: [fn(&mut Observation); 3] = [
-            |device| device.on_root_disk = true,
+            |device| device.system = System::Disk,
             |device| device.holders = vec!["md0".into()],
             |device| device.read_only = true,
         ];
@@ -690,11 +804,11 @@ mod tests {
     fn of_two_devices_with_one_label_the_first_that_is_no_volume_is_taken_and_both_are_named() {
         let plain = |node| device(node, ext4(Some("ephemeral0")));
         let volume = |node| Observation {
-            serial: Some(VOLUME.into()),
+            identity: volume(),
             ..plain(node)
         };
         let root = |node| Observation {
-            on_root_disk: true,
+            system: System::Disk,
             ..plain(node)
         };
         let cases = [
@@ -710,7 +824,11 @@ mod tests {
             ),
         ];
         for (devices, expected, warnings) in cases {
-            let choice = choose(&specs(&["LABEL=ephemeral0"]), &observed(devices.clone()));
+            let choice = choose(
+                &specs(&["LABEL=ephemeral0"]),
+                Format::Local,
+                &observed(devices.clone()),
+            );
             let accepted: Vec<_> = choice.accepted().map(|a| a.node().to_path_buf()).collect();
             assert_eq!(accepted, [PathBuf::from(expected)], "{devices:?}");
             assert_eq!(choice.warnings.len(), warnings, "{:?}", choice.warnings);
@@ -738,7 +856,7 @@ mod tests {
         let labelled = || device("/dev/vdb", ext4(Some("ephemeral0")));
         let swap = || device("/dev/vdd", other("swap"));
         let root = || Observation {
-            on_root_disk: true,
+            system: System::Disk,
             ..broken()
         };
         let cases = [
@@ -753,7 +871,7 @@ mod tests {
             (&["/dev/vdb"][..], vec![broken()], 0),
         ];
         for (asked, devices, warnings) in cases {
-            let choice = choose(&specs(asked), &observed(devices));
+            let choice = choose(&specs(asked), Format::Local, &observed(devices));
             assert_eq!(choice.warnings.len(), warnings, "{:?}", choice.warnings);
             assert!(choice.warnings.iter().all(|w| w.starts_with("/dev/vdc ")));
         }
@@ -765,6 +883,7 @@ mod tests {
         let hung = |node| device(node, Content::NoAnswer { after });
         let choice = choose(
             &specs(&["LABEL=ephemeral0", "/dev/vdc", "/dev/vdb"]),
+            Format::Local,
             &observed(vec![hung("/dev/vdc"), device("/dev/vdb", ext4(None))]),
         );
         let said: Vec<String> = choice.verdicts.iter().map(Verdict::to_string).collect();
@@ -774,12 +893,16 @@ mod tests {
             [
                 format!("LABEL=ephemeral0: /dev/vdc {words}"),
                 format!("/dev/vdc {words}"),
-                "/dev/vdb is accepted (ext4)".to_string(),
+                "/dev/vdb is accepted (ext4, empty)".to_string(),
             ]
         );
         assert_eq!(choice.warnings, [format!("/dev/vdc {words}")]);
         // Whoever needs it or not.
-        let unrelated = choose(&specs(&["/dev/vdb"]), &observed(vec![hung("/dev/vdc")]));
+        let unrelated = choose(
+            &specs(&["/dev/vdb"]),
+            Format::Local,
+            &observed(vec![hung("/dev/vdc")]),
+        );
         assert_eq!(unrelated.warnings.len(), 1);
     }
 
@@ -804,32 +927,365 @@ mod tests {
                 }),
                 false,
             ),
-            (spoilt(|vdb| vdb.on_root_disk = true), false),
+            (spoilt(|vdb| vdb.system = System::Disk), false),
             (spoilt(|vdb| vdb.read_only = true), false),
             (spoilt(|vdb| vdb.holders = vec!["dm-0".into()]), false),
             (spoilt(|vdb| vdb.mounted_on = vec!["/mnt".into()]), false),
-            (spoilt(|vdb| vdb.serial = Some(VOLUME.into())), false),
+            (spoilt(|vdb| vdb.identity = volume()), false),
         ];
         for (vdb, formattable) in cases {
-            let choice = choose(&specs(&["/dev/vdb"]), &observed(vec![vdb.clone()]));
-            assert_eq!(choice.blank().is_some(), formattable, "{vdb:?}");
+            let choice = choose(
+                &specs(&["/dev/vdb"]),
+                Format::Blank,
+                &observed(vec![vdb.clone()]),
+            );
+            assert_eq!(choice.to_be_made().is_some(), formattable, "{vdb:?}");
+        }
+    }
+
+    fn place(text: &str, by_cloud_init: bool) -> Fstab {
+        Fstab::Place(Place {
+            line: 3,
+            text: text.into(),
+            author: match by_cloud_init {
+                true => Author::CloudInit,
+                false => Author::Other,
+            },
+        })
+    }
+
+    fn contents(change: fn(&mut Contents)) -> Option<Look> {
+        let mut contents = Contents::default();
+        change(&mut contents);
+        Some(Look::Seen(contents))
+    }
+
+    #[test]
+    fn beside_the_system_nothing_is_made_and_nothing_is_local() {
+        let beside = |identity| Observation {
+            system: System::PartitionOfItsDisk,
+            is_zero: true,
+            identity,
+            ..device("/dev/vdb", Content::Nothing)
+        };
+        let local = Identity::LocalScratch(Scratch::Ec2InstanceStorage);
+        for identity in [local, Identity::Unknown] {
+            let specs = [Spec::Local, Spec::Name("/dev/vdb".into())];
+            let observed = observed(vec![beside(identity)]);
+            let choice = choose(&specs, Format::Blank, &observed);
+            assert!(choice.to_be_made().is_none(), "{:?}", choice.verdicts);
+            assert!(choice.first_accepted().is_none(), "{:?}", choice.verdicts);
         }
     }
 
     #[test]
-    fn a_serial_number_is_a_volumes_only_if_it_is_a_uuid_or_its_first_20_characters() {
+    fn what_speaks_against_a_name_does_and_says_what_to_do() {
+        let with = |change: fn(&mut Observation)| {
+            let mut vdb = device("/dev/vdb", ext4(Some("data")));
+            change(&mut vdb);
+            vdb
+        };
+        let mark = |machine: Option<&str>| Mark::staged_by(machine.map(Into::into), None, 1, None);
+        let ours = Observation {
+            look: Some(Look::Seen(Contents {
+                mark: Some(mark(Some("another"))),
+                is_replay_pending: true,
+                others: names(&["home"]),
+                used: names(&["home"]),
+            })),
+            ..device("/dev/vdb", ext4(None))
+        };
         let cases = [
-            (VOLUME, true),
-            ("0e4d1c2b-8f6a-4b3c-9d2e-112233445566", true),
-            ("eph0-serial", false),
-            ("QM00001", false),
-            ("0e4d1c2b-8f6a-4b3c-", false),
-            ("0e4d1c2b88f6a-4b3c-9", false),
-            ("ze4d1c2b-8f6a-4b3c-9", false),
-            ("", false),
+            (with(|_| ()), "accepted"),
+            (ours, "accepted"),
+            (
+                with(|vdb| {
+                    vdb.look = contents(|seen| {
+                        seen.others = Names {
+                            first: vec!["etc".into(), "home".into(), "root".into()],
+                            count: 17,
+                            is_cut: false,
+                        }
+                    })
+                }),
+                "holds files (etc, home, root … 17 in all); if it is the scratch disk, give it the label: e2label /dev/vdb ephemeral0",
+            ),
+            (
+                with(|vdb| vdb.look = contents(|seen| seen.is_replay_pending = true)),
+                "was not unmounted cleanly",
+            ),
+            (
+                with(|vdb| vdb.look = Some(Look::Failed("EIO".into()))),
+                "cannot be looked into (EIO)",
+            ),
+            (with(|vdb| vdb.look = None), "has not been looked into"),
+            (
+                with(|vdb| vdb.identity = volume()),
+                "is a persistent volume",
+            ),
+            (
+                with(|vdb| vdb.fstab = place("LABEL=data /data", false)),
+                "has another place: line 3 of /etc/fstab (LABEL=data /data)",
+            ),
+            (
+                with(|vdb| vdb.fstab = place("cloud-init's", true)),
+                "accepted",
+            ),
+            (
+                with(|vdb| vdb.fstab = Fstab::Unknown("EIO".into())),
+                "may have another place",
+            ),
+            (
+                with(|vdb| vdb.twin_of = Some("/dev/vda1".into())),
+                "has the same UUID as /dev/vda1, which is mounted",
+            ),
+            (
+                with(|vdb| vdb.facts.devices = Some(2)),
+                "is a part of a file system on 2 devices",
+            ),
+            (
+                with(|vdb| vdb.system = System::PartitionOfItsDisk),
+                "accepted",
+            ),
+            (
+                with(|vdb| {
+                    vdb.system = System::PartitionOfItsDisk;
+                    vdb.is_swapped_on = true;
+                }),
+                "is in use as swap space",
+            ),
+            (
+                Observation {
+                    boot_label: Some("CONFIG-2".into()),
+                    ..device("/dev/vdb", filesystem("vfat", None))
+                },
+                "is the config drive",
+            ),
+            (
+                device("/dev/vdb", filesystem("vfat", Some("CIDATA"))),
+                "is cloud-init's seed disk",
+            ),
+            (
+                device("/dev/vdb", filesystem("vfat", None)),
+                "holds vfat, which keeps no owners, and only a name led to it",
+            ),
         ];
-        for (serial, expected) in cases {
-            assert_eq!(is_volume_serial(serial), expected, "{serial}");
+        for (vdb, expected) in cases {
+            let specs = specs(&["LABEL=ephemeral0", "/dev/vdb"]);
+            let choice = choose(&specs, Format::Local, &observed(vec![vdb.clone()]));
+            let said = match &choice.verdicts[1].judgement {
+                Judgement::Accepted(_) => "accepted".to_string(),
+                other => other.to_string(),
+            };
+            assert!(
+                said.starts_with(expected),
+                "{vdb:?}: {said:?}, not {expected:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_name_is_looked_into_only_where_it_decides() {
+        let unseen = |node, label| Observation {
+            look: None,
+            ..device(node, ext4(label))
+        };
+        let vdb = unseen("/dev/vdb", None);
+        let specs = specs(&DEFAULTS);
+        let by_name = choose(&specs, Format::Local, &observed(vec![vdb.clone()]));
+        assert_eq!(by_name.to_look_into, Some(vdb.number));
+        let labelled = unseen("/dev/vdc", Some("ephemeral0"));
+        let by_label = choose(&specs, Format::Local, &observed(vec![vdb, labelled]));
+        assert_eq!(by_label.to_look_into, None);
+        let said: Vec<String> = by_label.verdicts.iter().map(Verdict::to_string).collect();
+        assert!(
+            said.iter()
+                .any(|line| line.contains("/dev/vdb is not needed")),
+            "{said:?}"
+        );
+    }
+
+    #[test]
+    fn an_empty_vfat_that_a_label_led_to_is_made_anew_and_nothing_else_is_taken() {
+        let vfat = |label: &str, change: fn(&mut Observation)| {
+            let mut vdb = device("/dev/vdb", filesystem("vfat", Some(label)));
+            change(&mut vdb);
+            vdb
+        };
+        let holds = |vdb: &mut Observation| {
+            vdb.look = Some(Look::Seen(Contents {
+                used: names(&["thesis.tex"]),
+                ..Contents::default()
+            }))
+        };
+        type Case = (Observation, Format, bool, &'static str);
+        let cases: [Case; 6] = [
+            (
+                vfat("EPHEMERAL0", |_| ()),
+                Format::Local,
+                true,
+                "holds an empty vfat",
+            ),
+            (
+                vfat("ephemeral0", |_| ()),
+                Format::Blank,
+                true,
+                "holds an empty vfat",
+            ),
+            (
+                vfat("ephemeral0", |_| ()),
+                Format::Never,
+                false,
+                "holds vfat, which keeps no owners, and staging.format is \"never\"; set os_type=linux",
+            ),
+            (
+                vfat("EPHEMERAL0", holds),
+                Format::Local,
+                false,
+                "holds vfat, which keeps no owners, and is not empty (thesis.tex); set os_type=linux",
+            ),
+            (
+                vfat("EPHEMERAL0", |vdb| {
+                    vdb.fstab = place("cloud-init's line", true)
+                }),
+                Format::Local,
+                false,
+                "has another place: line 3 of /etc/fstab (cloud-init's line)",
+            ),
+            (
+                vfat("EPHEMERAL0", |vdb| vdb.identity = volume()),
+                Format::Local,
+                false,
+                "is a persistent volume",
+            ),
+        ];
+        for (vdb, format, is_made, expected) in cases {
+            let other = device("/dev/sdb", ext4(None));
+            let devices = observed(vec![vdb.clone(), other]);
+            let choice = choose(&specs(&DEFAULTS), format, &devices);
+            assert_eq!(
+                choice.to_be_made_at_once().is_some(),
+                is_made,
+                "{vdb:?} {format:?}"
+            );
+            let said = choice.verdicts[0].judgement.to_string();
+            assert!(said.starts_with(expected), "{said:?}, not {expected:?}");
+            assert_eq!(choice.first_accepted().is_some(), !is_made, "{choice}");
+        }
+    }
+
+    #[test]
+    fn a_local_disk_is_used_for_its_mark_and_made_anew_where_it_is_blank() {
+        let local = |node: &str, content| Observation {
+            identity: Identity::LocalScratch(Scratch::Ec2InstanceStorage),
+            look: None,
+            is_zero: true,
+            ..device(node, content)
+        };
+        let used = local("/dev/nvme2n1", ext4(None));
+        let blank = local("/dev/nvme1n1", Content::Nothing);
+        let choice = choose(
+            &specs(&DEFAULTS_AND_LOCAL),
+            Format::Local,
+            &observed(vec![blank.clone(), used]),
+        );
+        let accepted = choice.first_accepted().unwrap();
+        assert_eq!(accepted.node(), Path::new("/dev/nvme2n1"));
+        assert_eq!(accepted.reasons(), "local: EC2 instance storage");
+        for (format, is_made) in [
+            (Format::Never, false),
+            (Format::Local, true),
+            (Format::Blank, true),
+        ] {
+            let devices = observed(vec![blank.clone()]);
+            let choice = choose(&specs(&DEFAULTS_AND_LOCAL), format, &devices);
+            assert_eq!(choice.to_be_made().is_some(), is_made, "{format:?}");
+        }
+        // A name that leads to it does not take its evidence away.
+        let named = local("/dev/vdb", Content::Nothing);
+        let choice = choose(&specs(&["/dev/vdb"]), Format::Local, &observed(vec![named]));
+        assert!(choice.to_be_made().is_some());
+        let other = Observation {
+            is_zero: true,
+            ..device("/dev/vdb", Content::Nothing)
+        };
+        let choice = choose(&specs(&["/dev/vdb"]), Format::Local, &observed(vec![other]));
+        assert!(choice.to_be_made().is_none());
+    }
+
+    #[test]
+    fn what_this_program_was_making_is_made_anew() {
+        let half_made = |change: fn(&mut Observation)| {
+            let mut vdb = Observation {
+                is_half_made: true,
+                ..device("/dev/vdb", Content::Nothing)
+            };
+            change(&mut vdb);
+            vdb
+        };
+        let cases = [
+            (half_made(|_| ()), true),
+            (half_made(|vdb| vdb.content = ext4(None)), true),
+            (half_made(|vdb| vdb.identity = volume()), false),
+            (half_made(|vdb| vdb.mounted_on = vec!["/mnt".into()]), false),
+            (half_made(|vdb| vdb.fstab = place("a line", false)), false),
+        ];
+        for (vdb, is_made) in cases {
+            let devices = observed(vec![vdb.clone()]);
+            let choice = choose(&specs(&["/dev/vdb"]), Format::Blank, &devices);
+            assert_eq!(choice.to_be_made().is_some(), is_made, "{vdb:?}");
+        }
+    }
+
+    proptest! {
+        /// For whatever there is: who is taken by name is empty or ours, and nobody else's.
+        #[test]
+        fn what_a_name_led_to_is_nobody_elses(
+            flags in proptest::collection::vec(any::<bool>(), 14),
+            pick in 0..6usize,
+        ) {
+            let content = [
+                ext4(None), ext4(Some("data")), filesystem("xfs", None), other("swap"),
+                Content::Nothing, filesystem("vfat", None),
+            ][pick].clone();
+            let mut vdb = device("/dev/vdb", content);
+            let seen = Contents {
+                mark: flags[0].then(|| Mark::staged_by(None, None, 1, None)),
+                is_replay_pending: flags[1],
+                others: names(if flags[2] { &["home"] } else { &[] }),
+                used: names(if flags[2] { &["home"] } else { &[] }),
+            };
+            vdb.look = match flags[3] {
+                true => Some(Look::Failed("EIO".into())),
+                false => Some(Look::Seen(seen.clone())),
+            };
+            if flags[4] { vdb.identity = volume(); }
+            if flags[5] { vdb.fstab = place("a line", flags[6]); }
+            if flags[7] { vdb.twin_of = Some("/dev/vda".into()); }
+            if flags[8] { vdb.system = System::Disk; }
+            if flags[9] { vdb.mounted_on = vec!["/mnt".into()]; }
+            if flags[10] { vdb.holders = vec!["dm-0".into()]; }
+            if flags[11] { vdb.read_only = true; }
+            if flags[12] { vdb.facts.devices = Some(2); }
+            vdb.is_zero = flags[13];
+            let devices = observed(vec![vdb.clone()]);
+            for format in [Format::Never, Format::Local, Format::Blank] {
+                let choice = choose(&specs(&["LABEL=ephemeral0", "/dev/vdb"]), format, &devices);
+                if choice.first_accepted().is_some() {
+                    prop_assert!(!flags[3] && (seen.mark.is_some() || !flags[1] && !flags[2]));
+                    prop_assert!(!flags[5] || flags[6]);
+                    for against in [4, 7, 8, 9, 10, 11, 12] {
+                        prop_assert!(!flags[against], "{}", against);
+                    }
+                }
+                if choice.to_be_made().is_some() {
+                    prop_assert!(format == Format::Blank && vdb.is_zero);
+                    prop_assert!(vdb.content == Content::Nothing);
+                    for against in [4, 5, 8, 9, 10, 11] {
+                        prop_assert!(!flags[against], "{}", against);
+                    }
+                }
+            }
         }
     }
 }

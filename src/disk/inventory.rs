@@ -32,12 +32,25 @@ pub(crate) struct BlockDevice {
     pub(crate) node: Option<PathBuf>,
 }
 
+/// Whether the running system lives on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum System {
+    Elsewhere,
+    /// It is a partition of a disk from which something of the system is mounted.
+    PartitionOfItsDisk,
+    /// It is such a disk, or lies on one.
+    Disk,
+}
+
 /// The block devices, and which of them the system runs from.
 #[derive(Debug, Default)]
 pub(crate) struct Inventory {
     pub(crate) devices: Vec<BlockDevice>,
-    on_root_disk: BTreeSet<Number>,
+    system: BTreeMap<Number, System>,
     mounted_on: BTreeMap<Number, Vec<PathBuf>>,
+    swapped_on: BTreeSet<Number>,
+    /// Of btrfs on several devices that is mounted by one of them: where.
+    shared: BTreeMap<Number, PathBuf>,
 }
 
 impl Inventory {
@@ -63,27 +76,66 @@ impl Inventory {
         find_nodes(host, &mut devices);
 
         let mounted_on = mount_points_by_device(host, mounts);
-        let root_disks: BTreeSet<String> = root_devices(host, mounts, &mounted_on)
+        let mut of_the_system = system_devices(host, mounts, &mounted_on);
+        let mut shared = BTreeMap::new();
+        for members in btrfs_on_several_devices(host, &devices) {
+            let mounted = members
+                .iter()
+                .find_map(|member| mounted_on.get(member)?.first());
+            if members.iter().any(|member| of_the_system.contains(member)) {
+                of_the_system.extend(&members);
+            } else if let Some(place) = mounted {
+                let others = members
+                    .iter()
+                    .filter(|member| !mounted_on.contains_key(member));
+                shared.extend(others.map(|member| (*member, place.clone())));
+            }
+        }
+        let system_disks: BTreeSet<String> = devices
             .iter()
-            .filter_map(|number| devices.iter().find(|device| device.number == *number))
+            .filter(|device| of_the_system.contains(&device.number))
             .flat_map(|device| sysfs::disks_under(host, &device.name))
             .collect();
-        let on_root_disk = devices
+        let place_of = |device: &BlockDevice| {
+            let disk = sysfs::disk_of(host, &device.name);
+            let is_on_one = |disk: &String| system_disks.contains(disk);
+            match is_on_one(&disk) {
+                // A partition, and the system is on it and not only beside it.
+                _ if of_the_system.contains(&device.number) => System::Disk,
+                true if disk != sysfs::name_of(&device.name) => System::PartitionOfItsDisk,
+                true => System::Disk,
+                false if sysfs::disks_under(host, &device.name).iter().any(is_on_one) => {
+                    System::Disk
+                }
+                false => System::Elsewhere,
+            }
+        };
+        let system = devices
             .iter()
-            .filter(|device| root_disks.contains(&sysfs::disk_of(host, &device.name)))
-            .map(|device| device.number)
-            .collect();
+            .map(|device| (device.number, place_of(device)));
+        let system = system.collect();
         Ok(Inventory {
             devices,
-            on_root_disk,
+            system,
             mounted_on,
+            swapped_on: swapped_on(host),
+            shared,
         })
     }
 
-    /// The root file system is on it, or on a partition of it, or of the disk that
-    /// it is a partition of.
-    pub(crate) fn is_on_root_disk(&self, device: &BlockDevice) -> bool {
-        self.on_root_disk.contains(&device.number)
+    /// Whether the running system lives on a device.
+    pub(crate) fn system(&self, device: &BlockDevice) -> System {
+        let system = self.system.get(&device.number);
+        system.copied().unwrap_or(System::Elsewhere)
+    }
+
+    pub(crate) fn is_swapped_on(&self, device: &BlockDevice) -> bool {
+        self.swapped_on.contains(&device.number)
+    }
+
+    /// Where a btrfs is mounted that this device is a part of, without being mounted itself.
+    pub(crate) fn shared_with(&self, device: &BlockDevice) -> Option<&PathBuf> {
+        self.shared.get(&device.number)
     }
 
     pub(crate) fn mount_points(&self, device: &BlockDevice) -> Vec<PathBuf> {
@@ -208,37 +260,95 @@ fn mount_points_by_device(host: &Host, mounts: &[Mount]) -> BTreeMap<Number, Vec
                 .push(mount.mount_point.clone());
         }
     }
+    // The mount table may call the root's device anything.
+    if let Some(number) = host.device_under(Path::new("/")) {
+        let root = || vec![PathBuf::from("/")];
+        by_device.entry(number).or_insert_with(root);
+    }
     by_device
 }
 
-/// What the root file system is on: by the device number of `/`, by the mount table
-/// (btrfs has device numbers of its own), and, where the root is an overlay, by what
-/// it lies over.
-fn root_devices(
+/// What a system does not run without, where it is a mount of its own (file-hierarchy(7)).
+const OF_THE_SYSTEM: [&str; 19] = [
+    "/",
+    "/boot",
+    "/boot/efi",
+    "/efi",
+    "/etc",
+    "/nix",
+    "/nix/store",
+    "/opt",
+    "/root",
+    "/sysroot",
+    "/usr",
+    "/usr/local",
+    "/var",
+    "/var/cache",
+    "/var/lib",
+    "/var/log",
+    "/var/log/audit",
+    "/var/spool",
+    "/var/tmp",
+];
+
+/// What the running system is on: by the device numbers of its mount points, by the mount
+/// table (btrfs has device numbers of its own), and, where one is an overlay or a composefs,
+/// by what that lies over.
+fn system_devices(
     host: &Host,
     mounts: &[Mount],
     mounted_on: &BTreeMap<Number, Vec<PathBuf>>,
 ) -> BTreeSet<Number> {
-    let root = Path::new("/");
-    let layers = mounts
-        .iter()
-        .filter(|mount| mount.mount_point == root)
+    let is_system = |point: &Path| OF_THE_SYSTEM.iter().any(|own| point == Path::new(own));
+    let of_the_system = || mounts.iter().filter(|mount| is_system(&mount.mount_point));
+    let by_number = of_the_system()
+        .map(|mount| mount.mount_point.as_path())
+        .chain([Path::new("/")])
+        .filter_map(|point| host.device_under(point));
+    let layers = of_the_system()
         .flat_map(|mount| mount.options.split(','))
-        .filter_map(|option| {
-            option
-                .strip_prefix("lowerdir=")
-                .or(option.strip_prefix("upperdir="))
-        })
+        .filter_map(layers_of)
         .flat_map(|directories| directories.split(':'))
         .filter_map(|directory| host.device_under(Path::new(directory)));
     let in_table = mounted_on
         .iter()
-        .filter(|(_, points)| points.iter().any(|point| point == root))
+        .filter(|(_, points)| points.iter().any(|point| is_system(point)))
         .map(|(number, _)| *number);
-    host.device_under(root)
-        .into_iter()
-        .chain(in_table)
-        .chain(layers)
+    by_number.chain(in_table).chain(layers).collect()
+}
+
+/// The directories that an option of overlayfs names. Those with a plus came with Linux 6.8,
+/// and composefs uses them (Documentation/filesystems/overlayfs.rst).
+fn layers_of(option: &str) -> Option<&str> {
+    let (name, directories) = option.split_once('=')?;
+    let is_layer = matches!(
+        name.trim_end_matches('+'),
+        "lowerdir" | "upperdir" | "datadir"
+    );
+    is_layer.then_some(directories)
+}
+
+/// The devices of each btrfs that the kernel knows to be on several (Linux 3.18 on).
+fn btrfs_on_several_devices(host: &Host, devices: &[BlockDevice]) -> Vec<BTreeSet<Number>> {
+    let directory = host.path("/sys/fs/btrfs");
+    let number_of = |name: &String| {
+        let of_name = |device: &&BlockDevice| sysfs::name_of(&device.name) == *name;
+        devices.iter().find(of_name).map(|device| device.number)
+    };
+    let groups = sysfs::entries(&directory).into_iter().map(|uuid| {
+        let members = sysfs::entries(&directory.join(uuid).join("devices"));
+        members.iter().filter_map(number_of).collect()
+    });
+    groups
+        .filter(|members: &BTreeSet<Number>| members.len() > 1)
+        .collect()
+}
+
+/// The devices in `/proc/swaps`.
+fn swapped_on(host: &Host) -> BTreeSet<Number> {
+    let list = kernel_file::read_text(host.path("/proc/swaps")).unwrap_or_default();
+    list.lines()
+        .filter_map(|line| host.block_number(Path::new(line.split_whitespace().next()?)))
         .collect()
 }
 
@@ -249,7 +359,7 @@ mod tests {
     use crate::host::tree::Tree;
 
     /// The devices of a machine that its root file system is on.
-    fn of_the_root(
+    fn of_the_system(
         places: &[&str],
         others: &[(&str, &str)],
         root: Option<&str>,
@@ -258,13 +368,13 @@ mod tests {
         let tree = Tree::new(others);
         let host = tree.with_devices(places, root);
         let inventory = Inventory::read(&host, &mount_table::parse(mounts.as_bytes())).unwrap();
-        let on_it = |device: &&BlockDevice| inventory.is_on_root_disk(device);
+        let on_it = |device: &&BlockDevice| inventory.system(device) != System::Elsewhere;
         let found = inventory.devices.iter().filter(on_it);
         found.map(|device| device.name.clone()).collect()
     }
 
     #[test]
-    fn the_root_disk_is_found_through_whatever_the_root_lies_on() {
+    fn a_system_disk_is_found_through_whatever_the_system_lies_on() {
         type Case<'a> = (
             &'a str,
             &'a [&'a str],
@@ -356,7 +466,7 @@ mod tests {
         ];
         for (what, places, others, root, mounts, expected) in cases {
             assert_eq!(
-                of_the_root(places, others, root, mounts),
+                of_the_system(places, others, root, mounts),
                 expected,
                 "{what}"
             );
@@ -373,7 +483,7 @@ mod tests {
         }
         let mounts = "overlay / overlay rw,lowerdir=/lower:/nowhere,upperdir=/upper 0 0";
         let inventory = Inventory::read(&host, &mount_table::parse(mounts.as_bytes())).unwrap();
-        let on_it = |device: &&BlockDevice| inventory.is_on_root_disk(device);
+        let on_it = |device: &&BlockDevice| inventory.system(device) != System::Elsewhere;
         assert_eq!(inventory.devices.iter().filter(on_it).count(), 2);
     }
 

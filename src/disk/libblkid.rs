@@ -24,14 +24,35 @@ impl Drop for Probe {
     }
 }
 
-pub(super) fn probe(device: &File) -> io::Result<Content> {
+/// What libblkid tells of a device.
+pub(super) struct Found {
+    pub(super) content: Content,
+    pub(super) uuid: Option<String>,
+    /// The label in the boot sector of a vfat, which need not be its label.
+    pub(super) boot_label: Option<String>,
+}
+
+impl Found {
+    fn content(content: Content) -> Found {
+        Found {
+            content,
+            uuid: None,
+            boot_label: None,
+        }
+    }
+}
+
+pub(super) fn probe(device: &File) -> io::Result<Found> {
     // SAFETY: takes nothing; a null result is refused in the next line.
     let raw = unsafe { blkid::blkid_new_probe() };
     if raw.is_null() {
         return Err(io::Error::from(io::ErrorKind::OutOfMemory));
     }
     let probe = Probe(raw);
-    let wanted = blkid::BLKID_SUBLKS_TYPE | blkid::BLKID_SUBLKS_LABEL | blkid::BLKID_SUBLKS_USAGE;
+    let wanted = blkid::BLKID_SUBLKS_TYPE
+        | blkid::BLKID_SUBLKS_LABEL
+        | blkid::BLKID_SUBLKS_UUID
+        | blkid::BLKID_SUBLKS_USAGE;
     // SAFETY: the probe is valid, and the descriptor stays open for as long as the
     // probe lives: `device` outlives `probe`. Offset and size 0 mean all of it.
     unsafe {
@@ -45,12 +66,16 @@ pub(super) fn probe(device: &File) -> io::Result<Content> {
     Errno::clear();
     // SAFETY: the probe is valid and has a device.
     match unsafe { blkid::blkid_do_safeprobe(probe.0) } {
-        0 => Ok(content_found(&probe)),
-        1 => Ok(Content::Nothing),
-        // Ambivalent; every other negative value is an error.
-        -2 => Ok(Content::Ambivalent {
-            kinds: all_kinds(&probe),
+        0 => Ok(Found {
+            content: content_found(&probe),
+            uuid: probe.value(c"UUID"),
+            boot_label: probe.value(c"LABEL_FATBOOT"),
         }),
+        1 => Ok(Found::content(Content::Nothing)),
+        // Ambivalent; every other negative value is an error.
+        -2 => Ok(Found::content(Content::Ambivalent {
+            kinds: all_kinds(&probe),
+        })),
         _ => Err(last_error()),
     }
 }

@@ -1,16 +1,19 @@
-//! Making a file system on a blank disk, with the guest's own mkfs.
+//! Making a file system, with the guest's own mkfs.
 
-use std::process::Command;
+use std::fs::File;
+use std::io::Read;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use log::info;
 
 use super::blank::{self, Found};
-use super::choose::Blank;
+use super::choose::{InPlaceOf, ToBeMade};
+use super::making::{self, Making};
 use super::signature::{self, Content};
 use crate::config::{Filesystem, Staging};
 use crate::host::bounded::{self, Limit};
-use crate::host::{Host, program};
+use crate::host::{Host, program, sysfs};
 
 /// What a disk that was blank is called from then on.
 pub(crate) const LABEL: &str = "ephemeral0";
@@ -20,15 +23,15 @@ pub(crate) const LABEL: &str = "ephemeral0";
 ///
 /// # Errors
 ///
-/// That there is no such `mkfs` in the guest, that the disk is not blank any more, or does
-/// not answer; what mkfs said where it failed.
+/// That there is no such `mkfs` in the guest, that the disk is not any more what it was, or
+/// does not answer; what mkfs said where it failed.
 pub(crate) fn make(
     host: &Host,
-    blank: &Blank,
+    to_be_made: &ToBeMade,
     config: &Staging,
     limit: impl Fn() -> Limit,
 ) -> Result<()> {
-    let (node, filesystem) = (blank.node(), config.filesystem);
+    let (node, filesystem) = (to_be_made.node(), config.filesystem);
     let name = format!("mkfs.{filesystem}");
     let Some(program) = program::find(host, &name) else {
         bail!(
@@ -36,17 +39,43 @@ pub(crate) fn make(
             node.display()
         );
     };
-    info!("{} is blank: making {filesystem} on it", node.display());
-    see_that_it_is_blank(host, blank, limit())?;
-    let mut command = Command::new(&program);
-    command.args(arguments(filesystem)).arg(host.path(node));
-    let done = program::run(command, limit())
-        .with_context(|| format!("{} on {}", program.display(), node.display()))?;
+    info!("making {filesystem} on {}", node.display());
+    see_that_it_is_as_it_was(host, to_be_made, limit())?;
+    // While it is open no other device can have its number; and mkfs gets what is open, not a
+    // name that may lead elsewhere by now.
+    let device = signature::open_node(&host.path(node), to_be_made.number())
+        .with_context(|| format!("cannot open {}", node.display()))?;
+    let uuid = random_uuid().context("cannot draw a UUID")?;
+    let kernel_name = sysfs::kernel_name(host, to_be_made.number()).unwrap_or_default();
+    Making::of(host, &kernel_name, to_be_made.size_bytes(), &uuid)
+        .write(host)
+        .context("cannot write down that a file system is being made")?;
+    let made = run(
+        &program,
+        &arguments(filesystem, Some(&uuid)),
+        &device,
+        limit(),
+    )
+    // Those of 2007 cannot be told the UUID.
+    .or_else(|error| match error.to_string().contains("invalid option") {
+        true => run(&program, &arguments(filesystem, None), &device, limit()),
+        false => Err(error),
+    });
+    made.with_context(|| format!("{} on {}", program.display(), node.display()))?;
+    making::forget(host);
+    Ok(())
+}
+
+fn run(program: &std::path::Path, arguments: &[String], device: &File, limit: Limit) -> Result<()> {
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .arg("/proc/self/fd/0")
+        .stdin(Stdio::from(device.try_clone()?));
+    let done = program::run(command, limit)?;
     if !done.status.success() {
         bail!(
-            "{} on {} failed ({}): {}",
-            program.display(),
-            node.display(),
+            "failed ({}): {}",
             done.status,
             done.stderr.split_whitespace().collect::<Vec<_>>().join(" ")
         );
@@ -55,17 +84,25 @@ pub(crate) fn make(
 }
 
 /// Once more, and right before: all disks were looked at since, and that can take long.
-fn see_that_it_is_blank(host: &Host, blank: &Blank, limit: Limit) -> Result<()> {
-    let (node, path, number) = (blank.node(), host.path(blank.node()), blank.number());
+fn see_that_it_is_as_it_was(host: &Host, to_be_made: &ToBeMade, limit: Limit) -> Result<()> {
+    let (node, number) = (to_be_made.node(), to_be_made.number());
+    let path = host.path(node);
     let seen = bounded::run(limit, &[], || {
         let claimed = signature::claim(&path, number)
             .map_err(|e| format!("cannot have {} alone: {e}", node.display()))?;
         let content = signature::read(&path).content;
-        if content != Content::Nothing {
-            return Err(format!(
-                "{} was blank and now has {content} on it",
-                node.display()
-            ));
+        match (to_be_made.in_place_of(), &content) {
+            (InPlaceOf::HalfMade, _) => return Ok(()),
+            (InPlaceOf::Empty(was), Content::Filesystem { kind, .. }) if kind == was => {
+                return Ok(());
+            }
+            (InPlaceOf::Nothing, Content::Nothing) => {}
+            _ => {
+                return Err(format!(
+                    "{} is not what it was: it now has {content} on it",
+                    node.display()
+                ));
+            }
         }
         match blank::scan(&claimed, blank::SAMPLING) {
             Ok(Found::Zeros { .. }) => Ok(()),
@@ -80,10 +117,36 @@ fn see_that_it_is_blank(host: &Host, blank: &Blank, limit: Limit) -> Result<()> 
         .map_err(anyhow::Error::msg)
 }
 
-fn arguments(filesystem: Filesystem) -> &'static [&'static str] {
-    match filesystem {
-        // -F: a whole disk is meant, and there is nobody to confirm that.
-        Filesystem::Ext2 | Filesystem::Ext3 | Filesystem::Ext4 => &["-q", "-F", "-L", LABEL],
-        Filesystem::Xfs | Filesystem::Btrfs => &["-q", "-L", LABEL],
-    }
+fn arguments(filesystem: Filesystem, uuid: Option<&str>) -> Vec<String> {
+    let given = |option: &str, value: &str| vec![option.to_string(), value.to_string()];
+    // -F and -f: a whole disk is meant, there is nobody to confirm that, and what is on it was
+    // looked at.
+    let (force, uuid) = match filesystem {
+        Filesystem::Ext2 | Filesystem::Ext3 | Filesystem::Ext4 => {
+            ("-F", uuid.map(|uuid| given("-U", uuid)))
+        }
+        Filesystem::Xfs => ("-f", uuid.map(|uuid| given("-m", &format!("uuid={uuid}")))),
+        Filesystem::Btrfs => ("-f", uuid.map(|uuid| given("-U", uuid))),
+    };
+    let mut arguments = vec!["-q".to_string(), force.into()];
+    arguments.extend(given("-L", LABEL));
+    arguments.extend(uuid.into_iter().flatten());
+    arguments
+}
+
+/// A UUID of random numbers (RFC 9562, version 4).
+fn random_uuid() -> std::io::Result<String> {
+    let mut bytes = [0; 16];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(format!(
+        "{}-{}-{}-{}-{}",
+        &hex[..8],
+        &hex[8..12],
+        &hex[12..16],
+        &hex[16..20],
+        &hex[20..]
+    ))
 }

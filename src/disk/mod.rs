@@ -2,13 +2,22 @@
 //! which one it is.
 
 pub mod blank;
+mod candidate;
 pub(crate) mod choose;
+pub(crate) mod claimed;
 mod content;
+mod fstab_source;
+pub(crate) mod identity;
 pub(crate) mod inventory;
 mod libblkid;
+pub(crate) mod looked;
+pub(crate) mod making;
+pub(crate) mod mark;
 pub(crate) mod mkfs;
 pub(crate) mod observation;
 pub(crate) mod observe;
 pub(crate) mod reader;
 pub(crate) mod reason;
 pub(crate) mod signature;
+pub(crate) mod superblock;
+mod udev_link;

@@ -3,7 +3,12 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::claimed::Place;
+use super::identity::Identity;
+use super::inventory::System;
+use super::looked::Look;
 use super::signature::Content;
+use super::superblock::Facts;
 use crate::host::block_device::Number;
 
 /// Everything that the choice depends on.
@@ -12,6 +17,10 @@ pub(crate) struct Observed {
     pub(crate) devices: Vec<Observation>,
     /// What each name in the specs leads to.
     pub(crate) names: BTreeMap<PathBuf, Named>,
+    /// The machine's own UUID, where it is known.
+    pub(crate) machine: Option<String>,
+    /// The program of the guest's that makes a file system on Azure's temporary disk.
+    pub(crate) azure_agent: Option<String>,
 }
 
 /// One block device, as it was found.
@@ -22,15 +31,38 @@ pub(crate) struct Observation {
     pub(crate) size_bytes: u64,
     pub(crate) content: Content,
     pub(crate) read_only: bool,
-    pub(crate) on_root_disk: bool,
-    /// Device-mapper and md devices that are made of it.
+    /// Of the file system.
+    pub(crate) uuid: Option<String>,
+    /// The label in the boot sector of a vfat, which need not be its label.
+    pub(crate) boot_label: Option<String>,
+    pub(crate) facts: Facts,
+    pub(crate) system: System,
+    pub(crate) is_swapped_on: bool,
+    /// Device-mapper and md devices that are made of it, and a btrfs that it is a part of.
     pub(crate) holders: Vec<String>,
-    pub(crate) serial: Option<String>,
+    pub(crate) identity: Identity,
+    pub(crate) fstab: Fstab,
+    /// A device whose file system has the same UUID and is mounted.
+    pub(crate) twin_of: Option<PathBuf>,
     pub(crate) mounted_on: Vec<PathBuf>,
     /// The kernel's names of its partitions; only looked for where nothing is on it.
     pub(crate) partitions: Vec<String>,
     /// Zero wherever it was looked; only looked where formatting is allowed.
     pub(crate) is_zero: bool,
+    /// This program was making a file system on it when it was ended.
+    pub(crate) is_half_made: bool,
+    /// What is in its file system, where somebody looked.
+    pub(crate) look: Option<Look>,
+}
+
+/// What `/etc/fstab` says of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Fstab {
+    Nothing,
+    /// It has another place.
+    Place(Place),
+    /// The file cannot be read.
+    Unknown(String),
 }
 
 /// What a path leads to.

@@ -8,18 +8,23 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use log::debug;
 
+use super::candidate::Candidate;
 use super::choose::choose;
+use super::claimed::{Claims, is_same_directory};
+use super::identity::attributes::Attributes;
+use super::identity::identity;
 use super::inventory::{BlockDevice, Inventory};
-use super::observation::{Named, Observation, Observed};
+use super::making::Making;
+use super::observation::{Fstab, Named, Observation, Observed};
 use super::reader::{Reader, Wanted, Zeros};
 use super::signature::{Content, Reading};
 use crate::config::{Format, Spec, Staging};
 use crate::host::block_device::{Number, kind_in_words};
 use crate::host::mount_table::Mount;
-use crate::host::{Host, sysfs};
+use crate::host::{Host, machine, sysfs};
 
-/// Looks at every device that a spec could mean: all that there are where a label is
-/// to be found, else only the named ones.
+/// Looks at every device that a spec could mean: all that there are where a label or a local
+/// disk is to be found, else only the named ones, and what is mounted.
 ///
 /// # Errors
 ///
@@ -42,10 +47,14 @@ pub(crate) fn observe(
         .collect();
     let zeros = match config.format {
         Format::Never => Zeros::Ignore,
-        Format::Blank => Zeros::LookFor,
+        Format::Local | Format::Blank => Zeros::LookFor,
     };
-    let look_at = |(device, node): &(BlockDevice, PathBuf), reading| {
-        observation(host, &inventory, device, node, reading)
+    let place = Place {
+        host,
+        inventory: &inventory,
+        claims: Claims::read(host).map_err(|error| format!("{error:#}")),
+        mount_point: config.mount_point.as_path(),
+        making: Making::read(host),
     };
     let is_enough = |device: &Wanted, reading: &Reading| {
         let found = devices.iter().find(|(one, _)| one.number == device.number);
@@ -53,26 +62,69 @@ pub(crate) fn observe(
         is_asked_for_first(&config.devices, &names, device.number, &reading.content)
             && found.is_some_and(|found| {
                 let observed = Observed {
-                    devices: vec![look_at(found, reading.clone())],
+                    devices: vec![place.observation(found, reading.clone())],
                     names: names.clone(),
+                    ..Observed::default()
                 };
-                is_accepted(&config.devices[..1], &observed)
+                let choice = choose(&config.devices[..1], Format::Never, &observed);
+                choice.first_accepted().is_some()
             })
     };
     let readings = reader.read(&wanted, zeros, config.device_timeout, is_enough);
     let devices = devices.iter().zip(readings);
-    let devices = devices.map(|(device, reading)| look_at(device, reading));
-    Ok(Observed {
-        devices: devices.collect(),
+    let mut observed = Observed {
+        devices: devices
+            .map(|(device, reading)| place.observation(device, reading))
+            .collect(),
         names,
-    })
+        machine: machine::uuid(host),
+        azure_agent: azure_agent(host),
+    };
+    find_twins(&mut observed.devices);
+    Ok(observed)
+}
+
+/// A copy of a disk has its UUID: of the two, the mounted one is the system's own.
+fn find_twins(devices: &mut [Observation]) {
+    let mounted: Vec<(String, Number, PathBuf)> = devices
+        .iter()
+        .filter(|device| !device.mounted_on.is_empty())
+        .filter_map(|device| Some((device.uuid.clone()?, device.number, device.node.clone())))
+        .collect();
+    for device in devices
+        .iter_mut()
+        .filter(|device| device.mounted_on.is_empty())
+    {
+        let is_twin = |(uuid, number, _): &&(String, Number, PathBuf)| {
+            *number != device.number
+                && device
+                    .uuid
+                    .as_ref()
+                    .is_some_and(|own| own.eq_ignore_ascii_case(uuid))
+        };
+        let twin = mounted.iter().find(is_twin);
+        device.twin_of = twin.map(|(_, _, node)| node.clone());
+    }
+}
+
+/// cloud-init and waagent make a file system on Azure's temporary disk in the same seconds.
+fn azure_agent(host: &Host) -> Option<String> {
+    const AGENTS: [(&str, &str); 4] = [
+        ("cloud-init", "/usr/bin/cloud-init"),
+        ("waagent", "/usr/sbin/waagent"),
+        ("waagent", "/usr/bin/waagent"),
+        ("azure-init", "/usr/bin/azure-init"),
+    ];
+    let is_there = |(_, path): &&(&str, &str)| host.path(path).exists();
+    let agent = AGENTS.iter().find(is_there);
+    agent.map(|(name, _)| name.to_string())
 }
 
 /// What each name in the specs leads to.
 fn names(host: &Host, config: &Staging) -> BTreeMap<PathBuf, Named> {
     let names = config.devices.iter().filter_map(|spec| match spec {
         Spec::Name(path) => Some((path.clone(), look_up(host, path))),
-        Spec::Label(_) => None,
+        Spec::Label(_) | Spec::Local => None,
     });
     names.collect()
 }
@@ -83,8 +135,8 @@ fn candidates(
     config: &Staging,
     names: &BTreeMap<PathBuf, Named>,
 ) -> Vec<(BlockDevice, PathBuf)> {
-    let is_label = |spec: &Spec| matches!(spec, Spec::Label(_));
-    let by_label = config.devices.iter().any(is_label);
+    let is_of_any = |spec: &Spec| matches!(spec, Spec::Label(_) | Spec::Local);
+    let by_label = config.devices.iter().any(is_of_any);
     let is_named = |number: Number| {
         names
             .values()
@@ -93,7 +145,11 @@ fn candidates(
     let mut devices: Vec<(BlockDevice, PathBuf)> = Vec::new();
     for device in &inventory.devices {
         match &device.node {
-            Some(node) if by_label || is_named(device.number) => {
+            Some(node)
+                if by_label
+                    || is_named(device.number)
+                    || !inventory.mount_points(device).is_empty() =>
+            {
                 devices.push((device.clone(), node.clone()));
             }
             Some(_) => {}
@@ -129,40 +185,78 @@ fn is_asked_for_first(
     match specs.first() {
         Some(Spec::Label(label)) => content.label() == Some(label),
         Some(Spec::Name(path)) => names.get(path) == Some(&Named::BlockDevice(number)),
-        None => false,
+        Some(Spec::Local) | None => false,
     }
 }
 
-fn is_accepted(specs: &[Spec], observed: &Observed) -> bool {
-    choose(specs, observed).first_accepted().is_some()
+/// Where the devices are observed.
+struct Place<'a> {
+    host: &'a Host,
+    inventory: &'a Inventory,
+    /// Of `/etc/fstab`; why not, where it cannot be read.
+    claims: Result<Claims, String>,
+    mount_point: &'a Path,
+    making: Option<Making>,
 }
 
-fn observation(
-    host: &Host,
-    inventory: &Inventory,
-    device: &BlockDevice,
-    node: &Path,
-    reading: Reading,
-) -> Observation {
-    let partitions = match reading.content {
-        Content::Nothing => sysfs::partitions(host, &device.name),
-        _ => Vec::new(),
-    };
-    let observation = Observation {
-        number: device.number,
-        node: node.to_path_buf(),
-        size_bytes: device.size_bytes,
-        content: reading.content,
-        read_only: reading.read_only,
-        on_root_disk: inventory.is_on_root_disk(device),
-        holders: sysfs::holders(host, &device.name),
-        serial: sysfs::serial(host, &device.name),
-        mounted_on: inventory.mount_points(device),
-        partitions,
-        is_zero: reading.is_zero,
-    };
-    debug!("{}: {observation:?}", node.display());
-    observation
+impl Place<'_> {
+    fn observation(&self, device: &(BlockDevice, PathBuf), reading: Reading) -> Observation {
+        let (host, (device, node)) = (self.host, device);
+        let partitions = match reading.content {
+            Content::Nothing => sysfs::partitions(host, &device.name),
+            _ => Vec::new(),
+        };
+        let uuid = reading.uuid;
+        let is_blank = reading.content == Content::Nothing;
+        let mut holders = sysfs::holders(host, &device.name);
+        let shared = self.inventory.shared_with(device);
+        holders.extend(shared.map(|place| format!("the btrfs on {}", place.display())));
+        let observation = Observation {
+            number: device.number,
+            node: node.to_path_buf(),
+            size_bytes: device.size_bytes,
+            read_only: reading.read_only,
+            boot_label: reading.boot_label,
+            facts: reading.facts,
+            system: self.inventory.system(device),
+            is_swapped_on: self.inventory.is_swapped_on(device),
+            holders,
+            identity: identity(&Attributes::read(host, &device.name)),
+            fstab: self.fstab(device, &reading.content, uuid.as_deref()),
+            twin_of: None,
+            mounted_on: self.inventory.mount_points(device),
+            partitions,
+            is_zero: reading.is_zero,
+            is_half_made: self.making.as_ref().is_some_and(|making| {
+                making.is_of(
+                    host,
+                    &device.name,
+                    device.size_bytes,
+                    uuid.as_deref(),
+                    is_blank,
+                )
+            }),
+            uuid,
+            content: reading.content,
+            look: None,
+        };
+        debug!("{}: {observation:?}", node.display());
+        observation
+    }
+
+    /// What `/etc/fstab` says of a device.
+    fn fstab(&self, device: &BlockDevice, content: &Content, uuid: Option<&str>) -> Fstab {
+        let claims = match &self.claims {
+            Ok(claims) => claims,
+            Err(error) => return Fstab::Unknown(error.clone()),
+        };
+        let mut candidate = Candidate::look_up(self.host, self.inventory, device, content);
+        candidate.uuid = uuid.map(str::to_string);
+        let place = claims.place_elsewhere(&candidate, |path| {
+            is_same_directory(self.host, path, self.mount_point)
+        });
+        place.map_or(Fstab::Nothing, Fstab::Place)
+    }
 }
 
 fn look_up(host: &Host, path: &Path) -> Named {

@@ -13,7 +13,9 @@ pub(crate) enum Reason {
     Unreadable(String),
     /// Reading it was given up after this time.
     NoAnswer(Duration),
-    RootDisk,
+    /// The running system lives on it.
+    SystemDisk,
+    SwappedOn,
     /// Nothing is on it, and whether it was seen to be zero.
     Blank(Zero),
     Ambivalent(Vec<String>),
@@ -24,11 +26,40 @@ pub(crate) enum Reason {
     ReadOnly,
     Held(Vec<String>),
     Mounted(Vec<PathBuf>),
-    Volume(String),
+    /// A disk that outlives the machine, in words.
+    Persistent(String),
+    /// `/etc/fstab` gives it another place.
+    PlaceInFstab(String),
+    FstabUnknown(String),
+    /// It has the UUID of a file system that is mounted from this device.
+    TwinOf(PathBuf),
+    OnSeveralDevices(u64),
+    /// Names that are in it, and the command by which it becomes the scratch disk.
+    HoldsFiles(String, String),
+    ReplayPending,
+    CannotBeLookedInto(String),
+    /// It has not been looked into yet.
+    NotLookedInto,
+    /// Another device is taken, so that it was not looked into.
+    NotNeeded(PathBuf),
+    /// A file system of this kind keeps no owners, and why it stays.
+    KeepsNoOwners(String, Kept),
+    /// This program of the guest's makes its file system.
+    LeftTo(String),
+    SeedDisk,
     SameLabelAs(PathBuf),
     NotMountable(String),
     /// By the kernel's names for them.
     HasPartitions(Vec<String>),
+}
+
+/// Why a file system that keeps no owners is not made anew.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kept {
+    FormatIsNever,
+    FoundByName,
+    /// These names are in it.
+    Holds(String),
 }
 
 /// Whether a disk was seen to be zero wherever it was looked.
@@ -49,7 +80,8 @@ impl fmt::Display for Reason {
                 f,
                 "does not answer (reading it was given up after {after:.1?})"
             ),
-            Reason::RootDisk => write!(f, "is the root disk or a part of it"),
+            Reason::SystemDisk => write!(f, "is a disk that the system runs from"),
+            Reason::SwappedOn => write!(f, "is in use as swap space"),
             Reason::Blank(Zero::Seen) => write!(f, "is blank"),
             Reason::Blank(Zero::NotSeen) => write!(
                 f,
@@ -83,12 +115,58 @@ impl fmt::Display for Reason {
                     points.join(", ")
                 )
             }
-            Reason::Volume(serial) => {
+            Reason::Persistent(words) => write!(f, "{words}"),
+            Reason::PlaceInFstab(place) => write!(
+                f,
+                "has another place: {place}; if it is the scratch disk, remove that line"
+            ),
+            Reason::FstabUnknown(error) => {
+                write!(f, "may have another place: {error}")
+            }
+            Reason::TwinOf(other) => write!(
+                f,
+                "has the same UUID as {}, which is mounted: one is a copy of the other",
+                other.display()
+            ),
+            Reason::OnSeveralDevices(count) => {
+                write!(f, "is a part of a file system on {count} devices")
+            }
+            Reason::HoldsFiles(names, cure) => write!(
+                f,
+                "holds files ({names}); if it is the scratch disk, give it the label: {cure}"
+            ),
+            Reason::ReplayPending => write!(
+                f,
+                "was not unmounted cleanly: what is in it cannot be known before its journal is replayed; mount and unmount it once, or give it the label"
+            ),
+            Reason::CannotBeLookedInto(error) => {
                 write!(
                     f,
-                    "is a persistent volume (its serial number {serial} is a volume's UUID)"
+                    "cannot be looked into ({error}), so that it may be somebody's"
                 )
             }
+            Reason::NotLookedInto => write!(f, "has not been looked into"),
+            Reason::NotNeeded(taken) => {
+                write!(
+                    f,
+                    "is not needed and was not looked into: {} is taken",
+                    taken.display()
+                )
+            }
+            Reason::KeepsNoOwners(kind, kept) => {
+                write!(f, "holds {kind}, which keeps no owners, ")?;
+                match kept {
+                    Kept::FormatIsNever => write!(f, "and staging.format is \"never\"")?,
+                    Kept::FoundByName => write!(f, "and only a name led to it")?,
+                    Kept::Holds(names) => write!(f, "and is not empty ({names})")?,
+                }
+                write!(
+                    f,
+                    "; set os_type=linux on the image or default_ephemeral_format=ext4 in nova.conf, or make ext4 on it"
+                )
+            }
+            Reason::LeftTo(agent) => write!(f, "is left to {agent}, which makes its file system"),
+            Reason::SeedDisk => write!(f, "is cloud-init's seed disk"),
             Reason::NotMountable(error) => write!(f, "{error}"),
             Reason::HasPartitions(names) => write!(
                 f,

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::blank::{self, Found};
 pub(crate) use super::content::Content;
 use super::libblkid;
+use super::superblock::{self, Facts};
 use crate::host::block_device::Number;
 use crate::host::kernel_calls::is_read_only;
 
@@ -20,6 +21,11 @@ use crate::host::kernel_calls::is_read_only;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Reading {
     pub(crate) content: Content,
+    /// Of the file system.
+    pub(crate) uuid: Option<String>,
+    /// The label in the boot sector of a vfat, which need not be its label.
+    pub(crate) boot_label: Option<String>,
+    pub(crate) facts: Facts,
     /// The kernel refuses writes to it.
     pub(crate) read_only: bool,
     /// Zero wherever it was looked; false where nobody looked.
@@ -28,16 +34,19 @@ pub(crate) struct Reading {
 
 impl Reading {
     pub(super) fn unreadable(error: String) -> Reading {
-        Reading {
-            content: Content::Unreadable { error },
-            read_only: false,
-            is_zero: false,
-        }
+        Reading::of(Content::Unreadable { error })
     }
 
     pub(super) fn no_answer(after: Duration) -> Reading {
+        Reading::of(Content::NoAnswer { after })
+    }
+
+    fn of(content: Content) -> Reading {
         Reading {
-            content: Content::NoAnswer { after },
+            content,
+            uuid: None,
+            boot_label: None,
+            facts: Facts::default(),
             read_only: false,
             is_zero: false,
         }
@@ -47,20 +56,50 @@ impl Reading {
 /// Reads the signatures on a block device, changing nothing on it. A disk that hangs hangs
 /// whoever calls: see [`Reader`](super::reader::Reader).
 pub(crate) fn read(node: &Path) -> Reading {
-    let judged = open(node).and_then(|mut device| {
-        read_ahead(&mut device)?;
-        let content = match libblkid::probe(&device)? {
-            // libblkid passes over what it could not read.
-            Content::Nothing => read_both_ends(&device).map(|()| Content::Nothing)?,
-            found => found,
-        };
-        Ok(Reading {
-            content,
-            read_only: is_read_only(&device)?,
-            is_zero: false,
-        })
-    });
+    let judged = open(node).and_then(read_open);
     judged.unwrap_or_else(|error| Reading::unreadable(error.to_string()))
+}
+
+/// Likewise, of a device that is open.
+///
+/// # Errors
+///
+/// Those of reading it.
+pub(crate) fn read_open(mut device: File) -> io::Result<Reading> {
+    read_ahead(&mut device)?;
+    let found = libblkid::probe(&device)?;
+    if found.content == Content::Nothing {
+        // libblkid passes over what it could not read.
+        read_both_ends(&device)?;
+    }
+    let facts = match &found.content {
+        Content::Filesystem { kind, .. } => superblock::facts(&device, kind),
+        _ => Facts::default(),
+    };
+    Ok(Reading {
+        content: found.content,
+        uuid: found.uuid,
+        boot_label: found.boot_label,
+        facts,
+        read_only: is_read_only(&device)?,
+        is_zero: false,
+    })
+}
+
+/// Opens the node of a device, of this number. While it is open no other device has it.
+///
+/// # Errors
+///
+/// Those of open(2), and that it is another device.
+pub(crate) fn open_node(node: &Path, number: Number) -> io::Result<File> {
+    of_number(open(node)?, number)
+}
+
+fn of_number(device: File, number: Number) -> io::Result<File> {
+    match Number::from_raw(device.metadata()?.rdev()) == number {
+        true => Ok(device),
+        false => Err(io::Error::other("it is another device now")),
+    }
 }
 
 /// Whether a disk is provably blank, as far as can be seen: see [`blank`].
@@ -76,11 +115,7 @@ pub(crate) fn is_zero(node: &Path) -> io::Result<bool> {
 /// Has a device for oneself until the file is closed. Fails with EBUSY while it is mounted
 /// in whatever mount namespace, a part of something, or being checked or formatted.
 pub(crate) fn claim(node: &Path, number: Number) -> io::Result<File> {
-    let device = open_with(node, libc::O_EXCL)?;
-    match Number::from_raw(device.metadata()?.rdev()) == number {
-        true => Ok(device),
-        false => Err(io::Error::other("it is another device now")),
-    }
+    of_number(open_with(node, libc::O_EXCL)?, number)
 }
 
 fn open(node: &Path) -> io::Result<File> {

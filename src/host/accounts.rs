@@ -4,7 +4,7 @@
 //! one that does not answer. Accounts that come from elsewhere (LDAP, sssd) are known to the
 //! guest's own `getent`.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -96,7 +96,7 @@ fn ask_getent(host: &Host, name: &str, database: &Database) -> Result<Option<Opt
         return Ok(None);
     };
     let mut command = Command::new(program);
-    command.args([database.name, name]);
+    command.args([database.name, name]).stdin(Stdio::null());
     let done = program::run(command, Limit::after(LIMIT))?;
     Ok(Some(number_in(&done.stdout, name)))
 }

@@ -21,3 +21,69 @@ pub(crate) fn is_read_only(device: &File) -> io::Result<bool> {
     unsafe { blkroget(device.as_raw_fd(), &mut read_only) }?;
     Ok(read_only != 0)
 }
+
+nix::ioctl_write_ptr_bad!(
+    /// `_IO(0x12, 93)` of linux/fs.h: has the kernel refuse writes, or not.
+    blkroset,
+    0x125d,
+    libc::c_int
+);
+
+/// Has the kernel refuse writes to a block device, whoever writes, or no more.
+///
+/// # Errors
+///
+/// Those of ioctl(2).
+pub(crate) fn set_read_only(device: &File, read_only: bool) -> io::Result<()> {
+    // SAFETY: BLKROSET reads one int, which outlives the call.
+    unsafe { blkroset(device.as_raw_fd(), &libc::c_int::from(read_only)) }?;
+    Ok(())
+}
+
+nix::ioctl_none_bad!(
+    /// LOOP_CTL_GET_FREE of linux/loop.h (Linux 3.1).
+    loop_ctl_get_free,
+    0x4C82
+);
+nix::ioctl_write_int_bad!(
+    /// LOOP_SET_FD of linux/loop.h.
+    loop_set_fd,
+    0x4C00
+);
+nix::ioctl_none_bad!(
+    /// LOOP_CLR_FD of linux/loop.h.
+    loop_clr_fd,
+    0x4C01
+);
+
+/// The number of a loop device that is free.
+///
+/// # Errors
+///
+/// Those of ioctl(2).
+pub(crate) fn free_loop_device(control: &File) -> io::Result<i32> {
+    // SAFETY: LOOP_CTL_GET_FREE takes nothing.
+    Ok(unsafe { loop_ctl_get_free(control.as_raw_fd()) }?)
+}
+
+/// Puts a file behind a loop device. It is read-only where one of the two is.
+///
+/// # Errors
+///
+/// Those of ioctl(2): EBUSY where it has one already.
+pub(crate) fn attach_loop_device(device: &File, behind: &File) -> io::Result<()> {
+    // SAFETY: LOOP_SET_FD takes a descriptor, which is open.
+    unsafe { loop_set_fd(device.as_raw_fd(), behind.as_raw_fd()) }?;
+    Ok(())
+}
+
+/// Takes the file behind a loop device away, at the latest when nobody has it open any more.
+///
+/// # Errors
+///
+/// Those of ioctl(2).
+pub(crate) fn detach_loop_device(device: &File) -> io::Result<()> {
+    // SAFETY: LOOP_CLR_FD takes nothing.
+    unsafe { loop_clr_fd(device.as_raw_fd()) }?;
+    Ok(())
+}

@@ -88,8 +88,9 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
     })
 }
 
-/// Undoes the kernel's `\040` for a space and the like (mangle_path in fs/seq_file.c).
-fn unescape(field: &[u8]) -> PathBuf {
+/// Undoes the kernel's `\040` for a space and the like (mangle_path in fs/seq_file.c), which
+/// people write into `/etc/fstab` too.
+pub(super) fn unescape(field: &[u8]) -> PathBuf {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let [first, tail @ ..] = rest {

@@ -4,7 +4,7 @@ use std::env;
 use std::io::{self, ErrorKind, PipeReader, Read};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -32,7 +32,7 @@ pub(crate) struct Done {
     pub(crate) stderr: String,
 }
 
-/// Runs a program to its end, without input.
+/// Runs a program to its end.
 ///
 /// # Errors
 ///
@@ -41,11 +41,7 @@ pub(crate) struct Done {
 pub(crate) fn run(mut command: Command, mut limit: Limit) -> Result<Done> {
     let (stdout, for_stdout) = pipe()?;
     let (stderr, for_stderr) = pipe()?;
-    let child = command
-        .stdin(Stdio::null())
-        .stdout(for_stdout)
-        .stderr(for_stderr)
-        .spawn();
+    let child = command.stdout(for_stdout).stderr(for_stderr).spawn();
     // It has the ends that are written to.
     drop(command);
     let mut child = child.context("cannot be run")?;

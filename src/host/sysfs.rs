@@ -86,6 +86,12 @@ pub(crate) fn serial(host: &Host, name: &str) -> Option<String> {
     })
 }
 
+/// Where the kernel has a device's disk, below `/sys/devices`; None where `/sys/block` has no
+/// links (before Linux 2.6.25).
+pub(crate) fn place(host: &Host, name: &str) -> Option<PathBuf> {
+    fs::read_link(host.path("/sys/block").join(disk_of(host, name))).ok()
+}
+
 /// The text of an attribute; None where there is none, or an empty one.
 pub(crate) fn attribute(path: &Path) -> Option<String> {
     let text = kernel_file::read_text(path).ok()?.trim().to_string();
@@ -104,17 +110,23 @@ pub(crate) fn entries(directory: &Path) -> Vec<String> {
     names
 }
 
-/// Where the kernel counts the requests of the disk that a device is, or is a part of.
-pub(crate) fn stat_of(host: &Host, number: Number) -> PathBuf {
+/// The kernel's name for a device, which its node need not have: `/dev/cciss/c0d0`, or
+/// whatever the guest's static `/dev` says.
+pub(crate) fn kernel_name(host: &Host, number: Number) -> Option<String> {
     let listed = kernel_file::read_text(host.path("/proc/partitions")).unwrap_or_default();
-    let name = listed.lines().find_map(|line| {
+    listed.lines().find_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let [major, minor, _, name] = fields[..] else {
             return None;
         };
-        (format!("{major}:{minor}") == number.to_string()).then_some(name)
-    });
-    let disk = disk_of(host, name.unwrap_or_default());
+        (format!("{major}:{minor}") == number.to_string()).then(|| name.to_string())
+    })
+}
+
+/// Where the kernel counts the requests of the disk that a device is, or is a part of.
+pub(crate) fn stat_of(host: &Host, number: Number) -> PathBuf {
+    let name = kernel_name(host, number).unwrap_or_default();
+    let disk = disk_of(host, &name);
     host.path("/sys/block").join(disk).join("stat")
 }
 

@@ -18,7 +18,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::fchdir;
 
 use super::{Answer, NoAnswer, openstack};
-use crate::disk::inventory::{BlockDevice, Inventory};
+use crate::disk::inventory::{BlockDevice, Inventory, System};
 use crate::disk::reader::{Reader, Wanted, Zeros};
 use crate::disk::signature::{Content, Reading};
 use crate::host::bounded::{self, Limit};
@@ -76,7 +76,7 @@ fn find(host: &Host, inventory: &Inventory, reader: &mut Reader, limit: Duration
     let candidates: Vec<(&BlockDevice, &PathBuf)> = inventory
         .devices
         .iter()
-        .filter(|device| !inventory.is_on_root_disk(device))
+        .filter(|device| inventory.system(device) != System::Disk)
         .filter_map(|device| Some((device, device.node.as_ref()?)))
         .collect();
     let wanted: Vec<Wanted> = candidates

@@ -49,6 +49,9 @@ pub(crate) fn line(status: &Status, now: u64) -> String {
     if directories.is_empty() {
         line.pop();
     }
+    if let Some(suspicion) = &staging.suspicion {
+        line += &format!("; {suspicion}");
+    }
     if let Some(deadline) = &status.deadline {
         line += &format!(
             "; must be gone by {} ({})",

@@ -150,6 +150,8 @@ pub(crate) mod example {
                 options: "rw,nosuid,nodev".into(),
                 size_bytes: 21_474_836_480,
                 free_bytes: 21_045_339_750,
+                evidence: None,
+                suspicion: None,
                 already_mounted: false,
                 also_mounted_on: Vec::new(),
             }),

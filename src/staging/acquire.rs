@@ -5,12 +5,14 @@ use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info};
 
+use super::by_somebody;
 use super::limits::limit_of;
+use super::look::observe_and_choose;
 use super::mount::{MountError, mount};
 use super::mount_point;
 use super::staged::{Staged, find_staged};
-use crate::config::{Format, Spec, Staging};
-use crate::disk::choose::{Accepted, Blank, Choice, FoundBy, Judgement, Verdict, choose};
+use crate::config::{Config, Spec, Staging};
+use crate::disk::choose::{Accepted, Choice, Judgement, ToBeMade, Verdict};
 use crate::disk::observe::observe;
 use crate::disk::reader::Reader;
 use crate::disk::{inventory, mkfs};
@@ -43,7 +45,7 @@ pub(crate) struct Acquired {
 /// mount point meanwhile is staged too.
 pub(crate) fn acquire(
     host: &Host,
-    config: &Staging,
+    config: &Config,
     reader: &mut Reader,
     notices: &Notices,
 ) -> Acquired {
@@ -72,7 +74,7 @@ pub(crate) fn acquire(
 
 struct Search<'a> {
     host: &'a Host,
-    config: &'a Staging,
+    config: &'a Config,
     reader: &'a mut Reader,
     notices: &'a Notices,
     start: Instant,
@@ -94,11 +96,27 @@ impl Search<'_> {
         let mut changes = 0;
         loop {
             let mounts = mount_table::read(self.host)?;
-            let there = find_staged(self.host, self.config, &mounts, self.reader, self.notices);
-            if let Some(staged) = there.map_err(Failure::mount)? {
+            let there = find_staged(
+                self.host,
+                &self.config.staging,
+                &mounts,
+                self.reader,
+                self.notices,
+            );
+            if let Some(mut staged) = there.map_err(Failure::mount)? {
+                let suspicion = self.suspicion(&staged, &mounts);
+                if let Some(suspicion) = &suspicion {
+                    self.notices.warn(suspicion.clone());
+                }
+                staged.suspect(suspicion);
                 return Ok(staged);
             }
             let mut choice = self.look(&mounts)?;
+            if let Some(to_be_made) = self.at_once(&choice) {
+                self.verdicts.clone_from(&choice.verdicts);
+                self.make(&to_be_made)?;
+                continue;
+            }
             let mounted = self.mount_first_accepted(&mut choice);
             self.verdicts.clone_from(&choice.verdicts);
             match mounted {
@@ -114,15 +132,22 @@ impl Search<'_> {
             if self.wait_for_a_change() {
                 continue;
             }
-            let Some(blank) = self.to_be_formatted(&choice) else {
+            let Some(to_be_made) = self.to_be_made(&choice) else {
                 self.warn_of(&choice);
                 return Err(self.nothing_usable(&choice));
             };
-            let mount_point = self.config.mount_point.as_path();
-            mount_point::see_that_it_can_be_made(self.host, mount_point, self.notices)
-                .map_err(Failure::mount)?;
-            self.format(&blank);
+            self.make(&to_be_made)?;
         }
+    }
+
+    /// What shows that what is on the mount point is not the scratch disk. Other disks are only
+    /// looked at where a bare name in `/etc/fstab` put it there.
+    fn suspicion(&mut self, staged: &Staged, mounts: &[Mount]) -> Option<String> {
+        let (host, staging) = (self.host, &self.config.staging);
+        let mount_point = staging.mount_point.as_path();
+        let number = by_somebody::put_there_by_its_name(host, mount_point, staged)?;
+        let observed = observe(host, staging, mounts, self.reader).ok()?;
+        by_somebody::suspicion(self.config, staged, number, &observed)
     }
 
     /// Judges what there is now, given the mount table.
@@ -131,9 +156,9 @@ impl Search<'_> {
     ///
     /// That the kernel's lists of devices cannot be read.
     fn look(&mut self, mounts: &[Mount]) -> anyhow::Result<Choice> {
-        self.seen = Snapshot::take(self.host, self.config, mounts.to_vec());
-        let observed = observe(self.host, self.config, mounts, self.reader)?;
-        let mut choice = choose(&self.config.devices, &observed);
+        self.seen = Snapshot::take(self.host, &self.config.staging, mounts.to_vec());
+        let seen = observe_and_choose(self.host, self.config, mounts, self.reader);
+        let (_, mut choice) = seen?;
         for (accepted, error) in &self.refused {
             choice.refuse(accepted, error);
         }
@@ -145,12 +170,13 @@ impl Search<'_> {
         Ok(choice)
     }
 
-    /// A device that a label found and that cannot be mounted ends the search: falling
+    /// A device that has evidence of its own and cannot be mounted ends the search: falling
     /// back to a bare name after that could take somebody's volume.
     fn mount_first_accepted(&mut self, choice: &mut Choice) -> Result<Option<Staged>, Failure> {
         while let Some(accepted) = choice.first_accepted().cloned() {
             self.warn_of(choice);
-            let mounted = mount(self.host, &accepted, self.config, self.reader, self.notices);
+            let staging = &self.config.staging;
+            let mounted = mount(self.host, &accepted, staging, self.reader, self.notices);
             let error = match mounted {
                 Ok((staged, child)) => {
                     self.child = Some(child);
@@ -162,9 +188,9 @@ impl Search<'_> {
                 }
                 Err(MountError::Device(error)) => format!("{error:#}"),
             };
-            let found_by = accepted.found_by();
+            let is_of_a_name = accepted.evidence().is_of_a_name();
             self.refuse(accepted, error.clone(), choice);
-            if found_by == FoundBy::Label {
+            if !is_of_a_name {
                 return Err(Failure::Mount(error));
             }
             self.notices.warn(format!("{error}; the search goes on"));
@@ -202,38 +228,51 @@ impl Search<'_> {
     /// Waits until it is worth to look again: when a disk or a mount came or went, and every
     /// second. False when `staging.wait` is over.
     fn wait_for_a_change(&mut self) -> bool {
-        let left = self.config.wait.saturating_sub(self.start.elapsed());
+        let left = self
+            .config
+            .staging
+            .wait
+            .saturating_sub(self.start.elapsed());
         if left.is_zero() {
             return false;
         }
         if !self.is_waiting {
             info!(
                 "no usable disk yet, waiting up to {:?} for one",
-                self.config.wait
+                self.config.staging.wait
             );
             self.is_waiting = true;
         }
         wait::until(LOOK_AGAIN.min(left), POLL, || {
             let mounts = mount_table::read(self.host).unwrap_or_default();
-            let now = Snapshot::take(self.host, self.config, mounts);
+            let now = Snapshot::take(self.host, &self.config.staging, mounts);
             (now != self.seen).then_some(())
         });
         true
     }
 
-    /// The blank disk that is to get a file system; none where that was tried already.
-    fn to_be_formatted(&self, choice: &Choice) -> Option<Blank> {
-        let is_wanted = self.config.format != Format::Never && !self.is_formatted;
-        choice.blank().filter(|_| is_wanted).cloned()
+    /// The disk that is to get a file system; none where that was tried already.
+    fn to_be_made(&self, choice: &Choice) -> Option<ToBeMade> {
+        choice.to_be_made().filter(|_| !self.is_formatted).cloned()
+    }
+
+    /// The one for which nothing else is waited.
+    fn at_once(&self, choice: &Choice) -> Option<ToBeMade> {
+        let to_be_made = choice.to_be_made_at_once();
+        to_be_made.filter(|_| !self.is_formatted).cloned()
     }
 
     /// Makes a file system. That it cannot be made is a warning of the next look, which
     /// has to be taken either way: somebody else may have been at the same.
-    fn format(&mut self, blank: &Blank) {
+    fn make(&mut self, to_be_made: &ToBeMade) -> Result<(), Failure> {
+        let mount_point = self.config.staging.mount_point.as_path();
+        mount_point::see_that_it_can_be_made(self.host, mount_point, self.notices)
+            .map_err(Failure::mount)?;
         self.is_formatted = true;
-        let limit = || limit_of(self.host, blank.number(), self.config);
-        let made = mkfs::make(self.host, blank, self.config, limit);
+        let limit = || limit_of(self.host, to_be_made.number(), &self.config.staging);
+        let made = mkfs::make(self.host, to_be_made, &self.config.staging, limit);
         self.not_formatted = made.err().map(|error| format!("{error:#}"));
+        Ok(())
     }
 }
 
@@ -259,7 +298,7 @@ impl Snapshot {
     fn take(host: &Host, config: &Staging, mounts: Vec<Mount>) -> Snapshot {
         let named = config.devices.iter().filter_map(|spec| match spec {
             Spec::Name(path) => Some(host.block_number(path)),
-            Spec::Label(_) => None,
+            Spec::Label(_) | Spec::Local => None,
         });
         Snapshot {
             devices: kernel_file::read(host.path(inventory::PARTITIONS)).ok(),

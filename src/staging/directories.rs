@@ -12,10 +12,13 @@ use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, mkdirat, stat};
 use nix::unistd::{Gid, Uid, fchown};
 use serde::{Deserialize, Serialize};
 
+use super::mark::By;
 use super::staged::Staged;
 use crate::config::Directory;
+use crate::disk::mark;
 use crate::host::bounded::{self, Child, GaveUp, Limit, Task};
 use crate::host::{Host, accounts, namespace};
+use crate::logging::Notices;
 
 /// The scratch disk is staged and every directory is in place. Only [`create`] makes one.
 #[derive(Debug)]
@@ -36,8 +39,9 @@ pub(crate) fn create(
     host: &Host,
     staged: &Staged,
     directories: &[Directory],
-    mounted: Option<Child>,
+    mounted: &mut Option<Child>,
     limit: Limit,
+    notices: &Notices,
 ) -> (Vec<Created>, Option<Ready>) {
     // Before anything is made: a directory of the wrong owner would be worse than none.
     let owners: Vec<_> = directories.iter().map(|one| owner_of(host, one)).collect();
@@ -52,10 +56,26 @@ pub(crate) fn create(
             mode: directory.mode.bits(),
         })
     });
-    let orders: Vec<Option<Order>> = orders.collect();
-    let errors = match make_all(staged, &orders, mounted, limit) {
-        Ok(errors) => errors,
-        Err(gave_up) => vec![Some(format!("the disk does not answer: {gave_up}")); orders.len()],
+    let order = MakeAll {
+        by: By::this(host, None),
+        directories: orders.collect(),
+    };
+    let made = make_all(staged, &order, mounted, limit);
+    let errors = match made {
+        Ok(made) => {
+            if let Some(error) = made.mark {
+                notices.warn(format!(
+                    "cannot write {} on {}: {error}; without a label the next boot may not know it again",
+                    mark::NAME,
+                    staged.device()
+                ));
+            }
+            made.directories
+        }
+        Err(gave_up) => {
+            let error = format!("the disk does not answer: {gave_up}");
+            vec![Some(error); order.directories.len()]
+        }
     };
     let all = directories.iter().zip(owners).zip(errors);
     let created: Vec<Created> = all
@@ -88,46 +108,68 @@ struct Order {
     mode: u32,
 }
 
-/// Makes directories on the file system that the child has mounted.
+/// The mark and the directories.
+#[derive(Debug, Serialize, Deserialize)]
+struct MakeAll {
+    by: By,
+    directories: Vec<Option<Order>>,
+}
+
+/// What went wrong.
+#[derive(Debug, Serialize, Deserialize)]
+struct Made {
+    mark: Option<String>,
+    directories: Vec<Option<String>>,
+}
+
+/// Makes all on the file system that the child has mounted.
 struct Make;
 
 impl Task for Make {
-    type Order = Vec<Option<Order>>;
-    type Outcome = Vec<Option<String>>;
+    type Order = MakeAll;
+    type Outcome = Made;
 
-    fn perform(orders: Self::Order) -> Self::Outcome {
+    fn perform(order: MakeAll) -> Made {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         match open(namespace::MOUNT_POINT, flags, Mode::empty()) {
-            Ok(root) => make(root.as_fd(), &orders),
-            Err(e) => vec![Some(e.to_string()); orders.len()],
+            Ok(root) => make(root.as_fd(), &order),
+            Err(e) => Made {
+                mark: None,
+                directories: vec![Some(e.to_string()); order.directories.len()],
+            },
         }
     }
 }
 
 fn make_all(
     staged: &Staged,
-    orders: &Vec<Option<Order>>,
-    mounted: Option<Child>,
+    order: &MakeAll,
+    mounted: &mut Option<Child>,
     limit: Limit,
-) -> Result<Vec<Option<String>>, GaveUp> {
-    let Some(mut child) = mounted else {
+) -> Result<Made, GaveUp> {
+    let Some(mut child) = mounted.take() else {
         let root = staged.directory();
-        return bounded::run(limit, &[root], || make(root, orders));
+        return bounded::run(limit, &[root], || make(root, order));
     };
-    let made = child.ask::<Make>(orders, limit);
-    if made.is_err() {
-        child.give_up();
+    let made = child.ask::<Make>(order, limit);
+    match made {
+        Ok(_) => *mounted = Some(child),
+        Err(_) => drop(child.give_up()),
     }
     made
 }
 
-/// What went wrong with each.
-fn make(root: BorrowedFd, orders: &[Option<Order>]) -> Vec<Option<String>> {
-    let made = orders.iter().map(|order| {
+fn make(root: BorrowedFd, order: &MakeAll) -> Made {
+    let directories = order.directories.iter().map(|order| {
         let made = create_one(root, order.as_ref()?);
         made.err().map(|error| format!("{error:#}"))
     });
-    made.collect()
+    Made {
+        mark: super::mark::write(root, &order.by)
+            .err()
+            .map(|e| e.to_string()),
+        directories: directories.collect(),
+    }
 }
 
 /// The numbers of a directory's owner and group.

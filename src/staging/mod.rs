@@ -1,8 +1,11 @@
 //! From an accepted device to a scratch disk that jobs can use.
 
 pub(crate) mod acquire;
+pub(crate) mod by_somebody;
 pub(crate) mod directories;
 mod limits;
+pub(crate) mod look;
+pub(crate) mod mark;
 pub(crate) mod mount;
 pub(crate) mod mount_point;
 mod options;

@@ -163,6 +163,9 @@ impl Attempt<'_> {
         let mounted = match rehearsed {
             Rehearsed::Mounted { driver } => self.mount_with(&driver),
             Rehearsed::Failed(failed) => Err(Refused::System(failed)),
+            Rehearsed::Another(found) => Err(Refused::Changed(format!(
+                "the disk was replaced: it now holds {found}"
+            ))),
             Rehearsed::NoDriver => Err(Refused::Device(anyhow!(
                 "this kernel has no driver for {} (see /proc/filesystems)",
                 self.accepted.filesystem()
@@ -231,6 +234,12 @@ impl Attempt<'_> {
 }
 
 fn hint(failed: &Failed, accepted: &Accepted) -> Option<String> {
+    if let (Errno::EINVAL | Errno::EEXIST, Some(twin)) = (failed.errno()?, accepted.twin_of()) {
+        return Some(format!(
+            "it has the same UUID as {}, which is mounted: xfs and btrfs mount no copy beside it; give it another (xfs_admin -U generate, btrfstune -u)",
+            twin.display()
+        ));
+    }
     let hint = match failed.errno()? {
         Errno::EUCLEAN => "run fsck on it",
         // A checksum in its superblock (EFSBADCRC of ext4 and xfs).

@@ -15,8 +15,8 @@ use nix::unistd::fchdir;
 use serde::{Deserialize, Serialize};
 
 use super::options::{drivers, flags_and_data};
-use crate::disk::choose::{Accepted, FoundBy};
-use crate::disk::signature;
+use crate::disk::choose::Accepted;
+use crate::disk::signature::{self, Content};
 use crate::host::block_device::Number;
 use crate::host::bounded::{self, Limit, Task};
 use crate::host::mount_table::{self, device_of};
@@ -30,6 +30,8 @@ pub(super) enum Rehearsed {
         driver: String,
     },
     Failed(Failed),
+    /// What was mounted is not what was accepted, in words.
+    Another(String),
     /// This kernel has no driver for it.
     NoDriver,
 }
@@ -78,8 +80,11 @@ pub(super) struct Order {
     root: Host,
     node: PathBuf,
     number: Number,
-    found_by: FoundBy,
+    /// It may be mounted already, as the mount table says.
+    may_be_mounted: bool,
     filesystem: String,
+    label: Option<String>,
+    uuid: Option<String>,
     options: Vec<String>,
 }
 
@@ -89,8 +94,10 @@ impl Order {
             root: host.clone(),
             node: accepted.node().into(),
             number: accepted.number(),
-            found_by: accepted.found_by(),
+            may_be_mounted: !accepted.evidence().is_of_a_name(),
             filesystem: accepted.filesystem().into(),
+            label: accepted.label().map(Into::into),
+            uuid: accepted.uuid().map(Into::into),
             options: options.to_vec(),
         }
     }
@@ -110,7 +117,7 @@ impl Task for Rehearse {
 
 fn mount_alone(order: &Order) -> io::Result<Rehearsed> {
     let host = &order.root;
-    see_that_it_is_free(host, &order.node, order.number, order.found_by)?;
+    see_that_it_is_free(host, &order.node, order.number, order.may_be_mounted)?;
     let node = host.path(&order.node);
     let directory = node.parent().unwrap_or(Path::new("/"));
     let name = node.file_name().unwrap_or_default();
@@ -128,8 +135,11 @@ fn mount_alone(order: &Order) -> io::Result<Rehearsed> {
         let (name, data) = (Some(name), Some(data.as_str()));
         match mount(name, namespace::MOUNT_POINT, Some(driver), flags, data) {
             Ok(()) => {
-                return Ok(Rehearsed::Mounted {
-                    driver: driver.into(),
+                return Ok(match see_that_it_is_the_same(order, &node)? {
+                    None => Rehearsed::Mounted {
+                        driver: driver.into(),
+                    },
+                    Some(found) => Rehearsed::Another(found),
                 });
             }
             Err(Errno::ENODEV) => {}
@@ -139,11 +149,29 @@ fn mount_alone(order: &Order) -> io::Result<Rehearsed> {
     Ok(Rehearsed::NoDriver)
 }
 
+/// Between the look and the use a device can be replaced by another. Says what is there
+/// instead of what was accepted.
+fn see_that_it_is_the_same(order: &Order, node: &Path) -> io::Result<Option<String>> {
+    let name = node.file_name().unwrap_or_default();
+    let device = signature::open_node(Path::new(name), order.number)?;
+    let found = signature::read_open(device)?;
+    let expected = Content::Filesystem {
+        kind: order.filesystem.clone(),
+        label: order.label.clone(),
+    };
+    let is_same = found.content == expected && found.uuid == order.uuid;
+    Ok((!is_same).then(|| match found.uuid {
+        Some(uuid) => format!("{} UUID={uuid}", found.content),
+        None => found.content.to_string(),
+    }))
+}
+
 /// Whether the device can be had, in a child of its own.
 pub(super) fn is_busy(host: &Host, accepted: &Accepted, limit: Limit) -> bool {
-    let (node, number, found_by) = (accepted.node(), accepted.number(), accepted.found_by());
+    let (node, number) = (accepted.node(), accepted.number());
+    let may_be_mounted = !accepted.evidence().is_of_a_name();
     let claimed = bounded::run(limit, &[], || {
-        see_that_it_is_free(host, node, number, found_by).map_err(Failed::from)
+        see_that_it_is_free(host, node, number, may_be_mounted).map_err(Failed::from)
     });
     matches!(claimed, Ok(Err(failed)) if failed.is_busy())
 }
@@ -154,12 +182,12 @@ fn see_that_it_is_free(
     host: &Host,
     node: &Path,
     number: Number,
-    found_by: FoundBy,
+    may_be_mounted: bool,
 ) -> io::Result<()> {
     match signature::claim(&host.path(node), number) {
         Err(e)
             if e.raw_os_error() == Some(Errno::EBUSY as i32)
-                && found_by == FoundBy::Label
+                && may_be_mounted
                 && is_in_table(host, number) =>
         {
             Ok(())

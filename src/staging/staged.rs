@@ -36,6 +36,10 @@ pub(crate) struct Staged {
     free_bytes: u64,
     already_mounted: bool,
     also_mounted_on: Vec<PathBuf>,
+    /// Why it may be used, where this run chose it.
+    evidence: Option<String>,
+    /// What shows that it is not the scratch disk, in words.
+    suspicion: Option<String>,
 }
 
 impl Staged {
@@ -93,6 +97,21 @@ impl Staged {
         &self.also_mounted_on
     }
 
+    /// Why it may be used: `LABEL=…`, `local: …`, `empty` or `ours`. None where it was mounted
+    /// already.
+    pub(crate) fn evidence(&self) -> Option<&str> {
+        self.evidence.as_deref()
+    }
+
+    /// What shows that what was mounted already is not the scratch disk.
+    pub(crate) fn suspicion(&self) -> Option<&str> {
+        self.suspicion.as_deref()
+    }
+
+    pub(super) fn suspect(&mut self, suspicion: Option<String>) {
+        self.suspicion = suspicion;
+    }
+
     /// Its line in the mount table.
     pub(crate) fn mount(&self) -> Mount {
         Mount {
@@ -116,6 +135,8 @@ impl Staged {
             free_bytes: space.blocks_available() as u64 * space.fragment_size() as u64,
             already_mounted: false,
             also_mounted_on: Vec::new(),
+            evidence: None,
+            suspicion: None,
         })
     }
 }
@@ -256,6 +277,7 @@ pub(super) fn verify(host: &Host, accepted: &Accepted, mount_point: &Path) -> Re
     }
     let mut staged = Staged::of(directory, mount, accepted.label().map(String::from))?;
     staged.also_mounted_on = accepted.mounted_on().to_vec();
+    staged.evidence = Some(accepted.evidence().to_string());
     Ok(staged)
 }
 

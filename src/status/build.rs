@@ -101,6 +101,8 @@ impl From<&Staged> for Staging {
             free_bytes: staged.free_bytes(),
             already_mounted: staged.already_mounted(),
             also_mounted_on: staged.also_mounted_on().into(),
+            evidence: staged.evidence().map(Into::into),
+            suspicion: staged.suspicion().map(Into::into),
         }
     }
 }
@@ -109,6 +111,7 @@ impl From<&choose::Verdict> for Verdict {
     fn from(verdict: &choose::Verdict) -> Verdict {
         let (word, reason) = match &verdict.judgement {
             Judgement::Accepted(_) => ("accepted", None),
+            Judgement::ToBeMade(_) => ("blank", Some(verdict.judgement.to_string())),
             Judgement::Absent => ("absent", None),
             Judgement::Rejected(reason) => ("rejected", Some(reason.to_string())),
         };
@@ -120,6 +123,10 @@ impl From<&choose::Verdict> for Verdict {
                 .map(|device| device.display().to_string()),
             verdict: word.into(),
             reason,
+            evidence: match &verdict.judgement {
+                Judgement::Accepted(accepted) => Some(accepted.evidence().to_string()),
+                _ => None,
+            },
         }
     }
 }

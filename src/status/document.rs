@@ -66,6 +66,12 @@ pub(crate) struct Staging {
     /// Somebody else, or an earlier boot command, had mounted it.
     pub(crate) already_mounted: bool,
     pub(crate) also_mounted_on: Vec<PathBuf>,
+    /// Why it may be used, where the boot chose it: `LABEL=…`, `local: …`, `empty` or `ours`.
+    #[serde(default)]
+    pub(crate) evidence: Option<String>,
+    /// What shows that somebody else staged it, and not the scratch disk, in words.
+    #[serde(default)]
+    pub(crate) suspicion: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,9 +87,12 @@ pub(crate) struct Directory {
 pub(crate) struct Verdict {
     pub(crate) spec: String,
     pub(crate) device: Option<String>,
-    /// `accepted`, `absent` or `rejected`.
+    /// `accepted`, `absent`, `rejected`, or `blank` where a file system is made first.
     pub(crate) verdict: String,
     pub(crate) reason: Option<String>,
+    /// Why an accepted device may be used: `LABEL=…`, `local: …`, `empty` or `ours`.
+    #[serde(default)]
+    pub(crate) evidence: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

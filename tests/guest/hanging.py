@@ -5,8 +5,6 @@ from cases import CASES, SCRATCH, case, has_failed, is_staged
 from guests import Disk
 from images import filesystem
 
-__all__ = ["CASES"]
-
 # The rest of a guest has to get along with the disk as well. mount(8) looks for a label of /etc/fstab on every disk, and
 # SysV's start of udev waits two minutes for each.
 BESIDE_A_HUNG_DISK = {

@@ -16,6 +16,7 @@ mod commands;
 mod config_drive;
 mod crashes;
 mod directories;
+mod evidence;
 mod faulty_disk;
 mod full_run;
 mod hanging;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         choosing::CLAIMS,
         staging::CLAIMS,
         directories::CLAIMS,
+        evidence::CLAIMS,
         commands::CLAIMS,
         full_run::CLAIMS,
         config_drive::CLAIMS,

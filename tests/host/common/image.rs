@@ -256,6 +256,14 @@ impl Image {
         self
     }
 
+    /// With every bit of this byte turned, so that it surely is another.
+    pub fn with_turned(self, offset: u64) -> Image {
+        let within = (offset % BLOCK) as usize;
+        let block = self.blocks.get(&(offset - within as u64));
+        let turned = !block.map_or(0, |block| block[within]);
+        self.with(offset, &[turned])
+    }
+
     /// With so many MiB at its begin overwritten by zeros.
     pub fn without_head(mut self, mebibytes: u64) -> Image {
         self.blocks = self.blocks.split_off(&(mebibytes * MIB));

@@ -23,8 +23,8 @@ use super::{Attach, Image, LoopDevice, Mount, Outcome, bind_socket, private_moun
 pub const CONDOR: (u32, u32) = (64, 65);
 const NOBODY: u32 = 65534;
 
-/// A run that takes longer hangs.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// A run that takes longer hangs: `watch` begins its first round within a minute.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// What is run in it sees the host's programs (read-only), processes and `/sys`, and
 /// nothing else of the host: no device but those that it was given.

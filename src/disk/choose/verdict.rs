@@ -1,0 +1,282 @@
+//! What comes of judging: accepted devices with their evidence, and verdicts.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Spec;
+use crate::disk::reason::Reason;
+use crate::disk::signature::Content;
+use crate::host::block_device::Number;
+
+/// A device that may be mounted as the scratch disk. Only [`choose`] makes one.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Accepted {
+    pub(super) node: PathBuf,
+    pub(super) number: Number,
+    pub(super) size_bytes: u64,
+    pub(super) filesystem: String,
+    pub(super) label: Option<String>,
+    pub(super) uuid: Option<String>,
+    pub(super) evidence: Evidence,
+    pub(super) mounted_on: Vec<PathBuf>,
+    pub(super) twin_of: Option<PathBuf>,
+}
+
+/// Why a disk may be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Evidence {
+    /// Whoever made the file system called it what the image asks for.
+    Label(String),
+    /// The cloud's own mark says that it is local scratch; in words.
+    Local(String),
+    /// A name led to it, and nothing is in it.
+    Empty,
+    /// A name led to it, and this program has staged it before.
+    Ours,
+    /// A name led to it, and it is blank.
+    Blank,
+}
+
+impl Evidence {
+    /// Whether nothing but a name led to the disk.
+    pub(crate) fn is_of_a_name(&self) -> bool {
+        matches!(self, Evidence::Empty | Evidence::Ours | Evidence::Blank)
+    }
+}
+
+impl fmt::Display for Evidence {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Evidence::Label(label) => write!(f, "LABEL={label}"),
+            Evidence::Local(words) => write!(f, "local: {words}"),
+            Evidence::Empty => write!(f, "empty"),
+            Evidence::Ours => write!(f, "ours"),
+            Evidence::Blank => write!(f, "blank"),
+        }
+    }
+}
+
+impl Accepted {
+    pub(crate) fn node(&self) -> &Path {
+        &self.node
+    }
+
+    pub(crate) fn number(&self) -> Number {
+        self.number
+    }
+
+    /// What was on it when it was accepted.
+    pub(crate) fn content(&self) -> Content {
+        Content::Filesystem {
+            kind: self.filesystem.clone(),
+            label: self.label.clone(),
+        }
+    }
+
+    /// libblkid's name for the file system.
+    pub(crate) fn filesystem(&self) -> &str {
+        &self.filesystem
+    }
+
+    pub(crate) fn label(&self) -> Option<&str> {
+        self.label.as_deref()
+    }
+
+    /// Of the file system.
+    pub(crate) fn uuid(&self) -> Option<&str> {
+        self.uuid.as_deref()
+    }
+
+    pub(crate) fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    /// Where else it is mounted already.
+    pub(crate) fn mounted_on(&self) -> &[PathBuf] {
+        &self.mounted_on
+    }
+
+    /// A device with the same UUID that is mounted.
+    pub(crate) fn twin_of(&self) -> Option<&Path> {
+        self.twin_of.as_deref()
+    }
+}
+
+/// A disk that would be used if there were a file system on it that keeps owners. Only
+/// [`choose`] makes one: of a disk that was seen to be all zero, or in whose file system
+/// there is nothing at all.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct ToBeMade {
+    pub(super) node: PathBuf,
+    pub(super) number: Number,
+    pub(super) size_bytes: u64,
+    pub(super) in_place_of: InPlaceOf,
+    pub(super) evidence: Evidence,
+}
+
+/// What is lost when a file system is made.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum InPlaceOf {
+    Nothing,
+    /// What a run that died while mkfs ran has left.
+    HalfMade,
+    /// A file system of this kind, with nothing in it.
+    Empty(String),
+}
+
+impl ToBeMade {
+    pub(crate) fn node(&self) -> &Path {
+        &self.node
+    }
+
+    pub(crate) fn number(&self) -> Number {
+        self.number
+    }
+
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    pub(crate) fn in_place_of(&self) -> &InPlaceOf {
+        &self.in_place_of
+    }
+
+    /// A label led to it: nothing that a later spec leads to may be used instead.
+    pub(super) fn is_decisive(&self) -> bool {
+        matches!(self.evidence, Evidence::Label(_))
+    }
+}
+
+/// What became of one device under one spec, or of a spec that led to no device.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Verdict {
+    pub(crate) spec: Spec,
+    /// The spec's own path where there is no device behind it.
+    pub(crate) device: Option<PathBuf>,
+    pub(crate) judgement: Judgement,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Judgement {
+    Accepted(Accepted),
+    ToBeMade(ToBeMade),
+    Absent,
+    Rejected(Reason),
+}
+
+/// The verdicts in the order of the specs, and what a person should know of them.
+#[derive(Debug, Default)]
+pub(crate) struct Choice {
+    pub(crate) verdicts: Vec<Verdict>,
+    pub(crate) warnings: Vec<String>,
+    /// The device that has to be looked into before the choice can be made.
+    pub(crate) to_look_into: Option<Number>,
+}
+
+impl Choice {
+    /// The accepted devices, in the order in which they are to be tried.
+    pub(crate) fn accepted(&self) -> impl Iterator<Item = &Accepted> {
+        self.verdicts
+            .iter()
+            .take_while(|verdict| !is_decisive(&verdict.judgement))
+            .filter_map(|verdict| match &verdict.judgement {
+                Judgement::Accepted(accepted) => Some(accepted),
+                _ => None,
+            })
+    }
+
+    /// The one that is to be tried.
+    pub(crate) fn first_accepted(&self) -> Option<&Accepted> {
+        self.accepted().next()
+    }
+
+    /// Rejects what could not be mounted, under every spec that led to it.
+    pub(crate) fn refuse(&mut self, refused: &Accepted, error: &str) {
+        for verdict in &mut self.verdicts {
+            let is_it = |accepted: &Accepted| {
+                accepted.number == refused.number && accepted.content() == refused.content()
+            };
+            if matches!(&verdict.judgement, Judgement::Accepted(accepted) if is_it(accepted)) {
+                verdict.judgement = Judgement::Rejected(Reason::NotMountable(error.into()));
+            }
+        }
+    }
+
+    /// The first disk that only lacks a file system.
+    pub(crate) fn to_be_made(&self) -> Option<&ToBeMade> {
+        self.verdicts
+            .iter()
+            .find_map(|verdict| match &verdict.judgement {
+                Judgement::ToBeMade(to_be_made) => Some(to_be_made),
+                _ => None,
+            })
+    }
+
+    /// The one that a label led to, which goes before whatever later specs lead to.
+    pub(crate) fn to_be_made_at_once(&self) -> Option<&ToBeMade> {
+        let accepted = self.first_accepted().is_some();
+        self.to_be_made()
+            .filter(|one| one.is_decisive() && !accepted)
+    }
+}
+
+fn is_decisive(judgement: &Judgement) -> bool {
+    matches!(judgement, Judgement::ToBeMade(one) if one.is_decisive())
+}
+
+/// One line: `LABEL=ephemeral0: /dev/vdb is accepted (LABEL=ephemeral0)`.
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self.spec)?;
+        if let (Spec::Label(_) | Spec::Local, Some(device)) = (&self.spec, &self.device) {
+            write!(f, ": {}", device.display())?;
+        }
+        write!(f, " {}", self.judgement)
+    }
+}
+
+impl fmt::Display for Judgement {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Judgement::Accepted(accepted) => write!(f, "is accepted ({})", accepted.reasons()),
+            Judgement::ToBeMade(one) => match &one.in_place_of {
+                InPlaceOf::Nothing => write!(f, "is blank and gets a file system"),
+                InPlaceOf::HalfMade => write!(
+                    f,
+                    "has a file system that this program was making when it was ended; it is made anew"
+                ),
+                InPlaceOf::Empty(kind) => {
+                    write!(
+                        f,
+                        "holds an empty {kind}, and gets a file system in its place"
+                    )
+                }
+            },
+            Judgement::Absent => write!(f, "is absent"),
+            Judgement::Rejected(reason) => write!(f, "{reason}"),
+        }
+    }
+}
+
+impl Accepted {
+    /// `ext4, empty`, `LABEL=ephemeral0`.
+    pub(crate) fn reasons(&self) -> String {
+        match self.evidence.is_of_a_name() {
+            true => format!("{}, {}", self.filesystem, self.evidence),
+            false => self.evidence.to_string(),
+        }
+    }
+}
+
+/// All verdicts and warnings in one line.
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let verdicts: Vec<_> = self.verdicts.iter().map(Verdict::to_string).collect();
+        write!(f, "{}", verdicts.join(", "))?;
+        self.warnings
+            .iter()
+            .try_for_each(|warning| write!(f, "; {warning}"))
+    }
+}
