@@ -189,7 +189,7 @@ fn find_deadline(
         .and_then(|instance| instance.id.clone());
     // An earlier run of this boot may have found one, and its source be silent now.
     let earlier = status.deadline.as_ref();
-    let held = earlier.filter(|deadline| !metadata.has_heard_of(&deadline.origin));
+    let held = earlier.filter(|deadline| !metadata.has_heard_of(&deadline.given_by()));
     let (decision, warnings) = metadata.decide(held.map(Limit::held), id.as_deref(), host.now());
     warnings.iter().for_each(|warning| notices.warn(warning));
     let deadline = decision.deadline.as_ref();

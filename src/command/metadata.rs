@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::configuration;
 use crate::cli::{self, Format};
 use crate::deadline::limit::{Limit, When};
+use crate::deadline::origin::Origin;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::metadata::{Again, Answer, Asked, Instance, Metadata};
@@ -115,7 +116,8 @@ struct Shown<'a> {
 /// One of `at`, `seconds_from_first_boot` and `ignored` is not null.
 #[derive(Serialize)]
 struct ShownLimit<'a> {
-    origin: &'a str,
+    origin: String,
+    given_by: &'a Origin,
     at: Option<u64>,
     at_utc: Option<String>,
     seconds_from_first_boot: Option<u64>,
@@ -145,7 +147,8 @@ fn json(asked: &[Asked]) -> anyhow::Result<String> {
 
 fn shown_limit(limit: &Limit) -> ShownLimit<'_> {
     let mut shown = ShownLimit {
-        origin: &limit.origin,
+        origin: limit.origin.to_string(),
+        given_by: &limit.origin,
         at: None,
         at_utc: None,
         seconds_from_first_boot: None,
@@ -195,6 +198,7 @@ fn shown(meta: &BTreeMap<String, String>) -> BTreeMap<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deadline::origin::LimitSource;
     use crate::metadata::openstack;
 
     fn asked() -> Vec<Asked> {
@@ -208,7 +212,7 @@ mod tests {
             place: "http://169.254.169.254/openstack/latest/meta_data.json".into(),
             took: Duration::from_millis(12),
             tries: 1,
-            result: openstack::parse(document, "openstack"),
+            result: openstack::parse(document, LimitSource::Openstack),
             retry_after: None,
         };
         let failed = Asked {

@@ -183,6 +183,7 @@ mod tests {
         let mut status = example::with_deadline();
         status.ignored_limits = vec![IgnoredLimit {
             origin: "vmstage_deadline in the openstack metadata".into(),
+            given_by: None,
             reason: "\"soon\" is not a time".into(),
         }];
         let now = example::DEADLINE - 18_720;

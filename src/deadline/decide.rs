@@ -7,7 +7,8 @@
 
 use std::time::Duration;
 
-use super::limit::{IgnoredLimit, Limit, When, plausible};
+use super::limit::{IgnoredLimit, Limit, LimitKind, When, plausible};
+use super::origin::Origin;
 use crate::clock;
 
 /// The earliest of the limits.
@@ -15,9 +16,10 @@ use crate::clock;
 pub struct Deadline {
     /// Unix seconds.
     pub at: u64,
-    pub origin: String,
+    pub origin: Origin,
     pub grace: Duration,
     pub confirmed_at: Option<u64>,
+    pub kind: LimitKind,
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -42,13 +44,11 @@ pub fn decide(limits: &[Limit], first_boot: u64, grace: Duration) -> Decision {
                     origin: limit.origin.clone(),
                     grace,
                     confirmed_at: limit.confirmed_at,
+                    kind: limit.kind,
                 });
             }
             Ok(_) => {}
-            Err(reason) => decision.ignored.push(IgnoredLimit {
-                origin: limit.origin.clone(),
-                reason,
-            }),
+            Err(reason) => decision.ignored.push(limit.ignored(reason)),
         }
     }
     decision
@@ -77,15 +77,12 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::deadline::limit::{own_limit, plain_keys};
+    use crate::deadline::origin::LimitSource;
 
     const FIRST_BOOT: u64 = 1_795_000_000;
 
     fn limit(origin: &str, when: When) -> Limit {
-        Limit {
-            origin: origin.into(),
-            when,
-            confirmed_at: None,
-        }
+        Limit::new(Origin::unknown(origin), when)
     }
 
     fn at(limits: &[Limit]) -> Option<u64> {
@@ -105,7 +102,7 @@ mod tests {
             .deadline
             .unwrap();
         assert_eq!(deadline.at, FIRST_BOOT + 3600);
-        assert_eq!(deadline.origin, "lifetime");
+        assert_eq!(deadline.origin.to_string(), "lifetime");
         assert_eq!(deadline.grace, Duration::from_secs(600));
     }
 
@@ -157,8 +154,8 @@ mod tests {
             ]
             .map(|(k, v)| (k.to_string(), v.to_string())),
         );
-        let limits = plain_keys(&meta, "openstack");
-        let origins: Vec<&str> = limits.iter().map(|l| l.origin.as_str()).collect();
+        let limits = plain_keys(&meta, LimitSource::Openstack);
+        let origins: Vec<String> = limits.iter().map(|l| l.origin.to_string()).collect();
         assert_eq!(
             origins,
             [

@@ -8,17 +8,30 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::origin::{self, LimitSource, Origin};
 use crate::clock;
 use crate::config;
 
 /// One thing that limits how long this VM may live.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Limit {
-    /// Who set it, as `vmstage_lifetime in the openstack metadata`.
-    pub origin: String,
+    pub origin: Origin,
     pub when: When,
     /// Unix seconds at which a source last said so; None where no source has to.
     pub confirmed_at: Option<u64>,
+    #[serde(default)]
+    pub kind: LimitKind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LimitKind {
+    /// Set by people, long ahead.
+    #[default]
+    Planned,
+    /// What a cloud announces minutes or seconds ahead: it happens whether it is believed or
+    /// not, so that nothing waits for a confirmation.
+    Notice,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -33,11 +46,46 @@ pub enum When {
 /// A limit that was given and cannot be used.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct IgnoredLimit {
+    /// For people.
     pub(crate) origin: String,
+    /// None where another version wrote it.
+    #[serde(
+        default,
+        deserialize_with = "origin::readable",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub(crate) given_by: Option<Origin>,
     pub reason: String,
 }
 
 impl Limit {
+    /// A limit that people set, as yet confirmed by nobody.
+    pub fn new(origin: Origin, when: When) -> Limit {
+        Limit {
+            origin,
+            when,
+            confirmed_at: None,
+            kind: LimitKind::Planned,
+        }
+    }
+
+    /// A limit that a cloud announces.
+    pub fn notice(origin: Origin, when: When) -> Limit {
+        Limit {
+            kind: LimitKind::Notice,
+            ..Limit::new(origin, when)
+        }
+    }
+
+    /// It was given, and cannot be used for this reason.
+    pub(crate) fn ignored(&self, reason: String) -> IgnoredLimit {
+        IgnoredLimit {
+            origin: self.origin.to_string(),
+            given_by: Some(self.origin.clone()),
+            reason,
+        }
+    }
+
     pub(crate) fn is_usable(&self) -> bool {
         !matches!(self.when, When::Unusable(_))
     }
@@ -109,29 +157,27 @@ pub(crate) fn whole_number(text: &str) -> Option<Result<u64, String>> {
     })
 }
 
+/// The key of a limit that counts from the first boot.
+pub(crate) const LIFETIME: &str = "vmstage_lifetime";
+
 /// The limits among an instance's `meta`, for clouds without Machine/Job Features.
-pub(crate) fn plain_keys(meta: &BTreeMap<String, String>, source: &str) -> Vec<Limit> {
+pub(crate) fn plain_keys(meta: &BTreeMap<String, String>, source: LimitSource) -> Vec<Limit> {
     let limit = |key: &str, read: fn(&str) -> When| {
-        meta.get(key).map(|value| Limit {
-            origin: format!("{key} in the {source} metadata"),
-            when: read(value),
-            confirmed_at: None,
-        })
+        meta.get(key)
+            .map(|value| Limit::new(Origin::new(source, key), read(value)))
     };
     let limits = [
         limit("vmstage_deadline", When::from_instant),
-        limit("vmstage_lifetime", When::from_lifetime),
+        limit(LIFETIME, When::from_lifetime),
     ];
     limits.into_iter().flatten().collect()
 }
 
 /// The image's own limit; None where the configuration sets none.
 pub(crate) fn own_limit(config: &config::Deadline) -> Option<Limit> {
-    (config.max_lifetime > Duration::ZERO).then(|| Limit {
-        origin: "max_lifetime in the configuration".into(),
-        when: When::AfterFirstBoot(config.max_lifetime),
-        confirmed_at: None,
-    })
+    let origin = || Origin::new(LimitSource::Configuration, "max_lifetime");
+    let when = When::AfterFirstBoot(config.max_lifetime);
+    (config.max_lifetime > Duration::ZERO).then(|| Limit::new(origin(), when))
 }
 
 #[cfg(test)]

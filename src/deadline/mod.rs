@@ -4,3 +4,4 @@
 pub mod decide;
 pub mod first_boot;
 pub mod limit;
+pub mod origin;

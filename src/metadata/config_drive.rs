@@ -18,14 +18,12 @@ use nix::sys::stat::Mode;
 use nix::unistd::fchdir;
 
 use super::{Answer, NoAnswer, openstack};
+use crate::deadline::origin::LimitSource;
 use crate::disk::inventory::{BlockDevice, Inventory, System};
 use crate::disk::reader::{Reader, Wanted, Zeros};
 use crate::disk::signature::{Content, Reading};
 use crate::host::bounded::{self, Limit};
 use crate::host::{Host, mount_table, namespace};
-
-/// How the origin of a limit that it gave ends.
-pub(crate) const ORIGIN: &str = " in the config drive metadata";
 
 /// vfat has labels in capitals.
 const LABEL: &str = "config-2";
@@ -134,7 +132,7 @@ fn read_drive(host: &Host, drive: &Drive) -> Result<Answer> {
     }?;
     let text = read_document(&root)
         .with_context(|| format!("cannot read {} on {node}", openstack::PATH))?;
-    openstack::parse(&text, "config drive")
+    openstack::parse(&text, LimitSource::ConfigDrive)
         .map_err(anyhow::Error::msg)
         .with_context(|| format!("{} on {node}", openstack::PATH))
 }

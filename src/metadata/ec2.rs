@@ -11,6 +11,7 @@ use super::Instance;
 use super::{Answer, NoAnswer};
 use crate::deadline::first_boot;
 use crate::deadline::limit::{Limit, When};
+use crate::deadline::origin::{LimitSource, Origin};
 use crate::http::{Cause, Client, Failure};
 use crate::text;
 
@@ -125,7 +126,7 @@ impl<'a> Session<'a> {
         match self.spot_notice(client, until) {
             Err(failure) if is_refused(&failure) => {
                 let reason = text::printable(&failure.to_string());
-                Ok(Some(limit("", When::Unusable(reason))))
+                Ok(Some(unusable_spot_limit(reason)))
             }
             notice => notice,
         }
@@ -307,25 +308,21 @@ pub fn spot_limit(text: &[u8]) -> Limit {
         action: String,
         time: String,
     }
-    let (action, when) = match serde_json::from_slice::<Notice>(text) {
-        Ok(notice) => (
-            format!(" ({})", text::excerpt(&notice.action)),
+    match serde_json::from_slice::<Notice>(text) {
+        Ok(notice) => Limit::notice(
+            spot_origin().with_detail(text::excerpt(&notice.action)),
             When::from_instant(&notice.time),
         ),
-        Err(e) => (
-            String::new(),
-            When::Unusable(format!("it is not a spot notice: {e}")),
-        ),
-    };
-    limit(&action, when)
+        Err(e) => unusable_spot_limit(format!("it is not a spot notice: {e}")),
+    }
 }
 
-fn limit(action: &str, when: When) -> Limit {
-    Limit {
-        origin: format!("{SPOT}{action} in the ec2 metadata"),
-        when,
-        confirmed_at: None,
-    }
+fn unusable_spot_limit(reason: String) -> Limit {
+    Limit::notice(spot_origin(), When::Unusable(reason))
+}
+
+fn spot_origin() -> Origin {
+    Origin::new(LimitSource::Ec2, SPOT)
 }
 
 #[cfg(test)]
@@ -338,7 +335,7 @@ mod tests {
         let limit = spot_limit(notice);
         assert_eq!(limit.when, When::At(1_795_430_460));
         assert_eq!(
-            limit.origin,
+            limit.origin.to_string(),
             "spot/instance-action (terminate) in the ec2 metadata"
         );
     }

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Instance;
-use super::openstack::META_ORIGIN;
 use super::{Answer, NoAnswer};
 use crate::config::Source;
 use crate::deadline::limit::Limit;
+use crate::deadline::origin::{LimitSource, Origin};
 use crate::http::Cause;
 
 /// The last answer of each source.
@@ -56,22 +56,29 @@ impl Known {
         }
     }
 
-    pub(crate) fn has_heard_of(&self, origin: &str) -> bool {
+    pub(crate) fn has_heard_of(&self, origin: &Origin) -> bool {
         let openstack = self.openstack.as_ref().is_some_and(|said| {
-            let garbage =
-                |limit: &Limit| !limit.is_usable() && (limit.origin == origin || is_of_meta(limit));
+            let garbage = |limit: &Limit| {
+                let is_it = limit.origin.is_same_limit(origin) || limit.origin.is_all_of_meta();
+                !limit.is_usable() && is_it
+            };
             !said.answer.limits.iter().any(garbage)
         });
-        match origin.rsplit_once(" in the ").map(|(_, place)| place) {
-            Some("openstack metadata") => openstack,
-            Some("config drive metadata") => openstack || self.config_drive.is_some(),
-            Some("ec2 metadata") => self.ec2.as_ref().is_some_and(|said| {
+        match origin.source {
+            LimitSource::Openstack => openstack,
+            LimitSource::ConfigDrive => openstack || self.config_drive.is_some(),
+            LimitSource::Ec2 => self.ec2.as_ref().is_some_and(|said| {
                 let limits = &said.answer.limits;
                 limits.is_empty() || is_any_usable(limits)
             }),
-            Some("machine and job features") => self.no_features && openstack,
+            LimitSource::MachineFeatures => self.no_features && openstack,
             // The image's own is worked out anew each time.
-            _ => true,
+            LimitSource::Configuration => true,
+            LimitSource::VendorData
+            | LimitSource::Google
+            | LimitSource::Azure
+            | LimitSource::Operator
+            | LimitSource::Unknown => false,
         }
     }
 
@@ -162,12 +169,13 @@ impl Said {
     /// A limit that this gave holds where its key, or all of `meta`, has become something
     /// that says nothing. What that is stays beside it, to be told as ignored.
     fn outlast_garbage_in(&self, new: &mut Answer) {
-        let is_meta_lost = new.limits.iter().any(is_of_meta);
+        let is_meta_lost = new.limits.iter().any(|limit| limit.origin.is_all_of_meta());
         if is_meta_lost {
             new.meta.clone_from(&self.answer.meta);
         }
         for known in self.answer.limits.iter().filter(|limit| limit.is_usable()) {
-            let mut same = new.limits.iter().filter(|new| new.origin == known.origin);
+            let is_same = |new: &&Limit| new.origin.is_same_limit(&known.origin);
+            let mut same = new.limits.iter().filter(is_same);
             if same.clone().next().is_none() && !is_meta_lost || same.any(Limit::is_usable) {
                 continue;
             }
@@ -177,11 +185,6 @@ impl Said {
             });
         }
     }
-}
-
-/// It stands for whatever `meta` may have said.
-fn is_of_meta(limit: &Limit) -> bool {
-    limit.origin.starts_with(META_ORIGIN)
 }
 
 fn is_any_usable(limits: &[Limit]) -> bool {
@@ -210,11 +213,7 @@ mod tests {
     }
 
     fn limit(at: u64) -> Limit {
-        Limit {
-            origin: "test".into(),
-            when: When::At(at),
-            confirmed_at: None,
-        }
+        Limit::new(Origin::new(LimitSource::Openstack, "test"), When::At(at))
     }
 
     fn refused(code: u16) -> Result<Answer, NoAnswer> {
@@ -245,9 +244,9 @@ mod tests {
     fn garbage_in_the_place_of_a_limit_does_not_take_it_back() {
         let parsed = |meta: &str| {
             let document = format!(r#"{{"uuid": "a", "meta": {meta}}}"#);
-            super::super::openstack::parse(document.as_bytes(), "openstack")
+            super::super::openstack::parse(document.as_bytes(), LimitSource::Openstack)
         };
-        let origin = "vmstage_deadline in the openstack metadata";
+        let origin = &Origin::new(LimitSource::Openstack, "vmstage_deadline");
         let at = |known: &Known| {
             known
                 .limits()
@@ -326,7 +325,8 @@ mod tests {
             when: When::Unusable("it is not a spot notice".into()),
             ..limit(0)
         };
-        let origin = "spot/instance-action (terminate) in the ec2 metadata";
+        let origin =
+            &Origin::new(LimitSource::Ec2, "spot/instance-action").with_detail("terminate");
         let mut known = Known::default();
         known.note(EC2, &Ok(answer("i-1", &[])), 1);
         known.note_spot_notice(Some(html.clone()), 2);

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use super::NoAnswer;
 use crate::config::{self, FeaturesLocation};
 use crate::deadline::limit::{Limit, When, whole_number};
+use crate::deadline::origin::{LimitSource, Origin};
 use crate::host::{Host, regular_file};
 use crate::http::{Cause, Client};
 use crate::text::excerpt;
@@ -259,11 +260,7 @@ fn grace(text: &str) -> Result<Duration, String> {
 }
 
 fn limit(key: &str, when: When) -> Limit {
-    Limit {
-        origin: format!("{key} in the machine and job features"),
-        when,
-        confirmed_at: None,
-    }
+    Limit::new(Origin::new(LimitSource::MachineFeatures, key), when)
 }
 
 fn seconds(text: &str) -> Result<u64, String> {

@@ -22,6 +22,7 @@ use crate::config::{Config, Source};
 use crate::deadline::decide::{Decision, decide};
 use crate::deadline::first_boot;
 use crate::deadline::limit::{self, Limit, When};
+use crate::deadline::origin::{LimitSource, Origin};
 use crate::disk::reader::Reader;
 use crate::host::{Host, resolve};
 use crate::http::Client;
@@ -191,8 +192,9 @@ impl<'a> Metadata<'a> {
 
     /// Whether the source that a limit of this origin is from has answered: then what it
     /// said before no longer counts. The config drive is frozen, and takes nothing back.
-    pub fn has_heard_of(&self, origin: &str) -> bool {
-        self.known.has_heard_of(origin) || self.features.has_heard_of(origin)
+    pub fn has_heard_of(&self, origin: &Origin) -> bool {
+        self.known.has_heard_of(origin)
+            || origin.source == LimitSource::MachineFeatures && self.features.has_heard_of(origin)
     }
 
     /// All known limits: the image's own, and those of the sources, also of one that
@@ -239,7 +241,7 @@ impl<'a> Metadata<'a> {
     /// The config drive is frozen at launch. What the service said in this boot, to this
     /// process or another, is newer: also that there is no limit any more.
     fn is_outdated(&self, limit: &Limit) -> bool {
-        limit.origin.ends_with(config_drive::ORIGIN)
+        limit.origin.source == LimitSource::ConfigDrive
             && (self.known.has_openstack() || self.answered.in_this_boot)
     }
 
@@ -322,7 +324,7 @@ mod tests {
         let fresh = || {
             let mut metadata = Metadata::new(&host, &config);
             let drive = br#"{"uuid": "a", "meta": {"vmstage_deadline": "1800000000"}}"#;
-            let drive = openstack::parse(drive, "config drive").unwrap();
+            let drive = openstack::parse(drive, LimitSource::ConfigDrive).unwrap();
             metadata.known.note(Source::ConfigDrive, &Ok(drive), 1);
             metadata
         };

@@ -15,24 +15,22 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use super::Instance;
 use super::{Answer, NoAnswer};
 use crate::deadline::limit::{Limit, When};
+use crate::deadline::origin::{LimitSource, Origin};
 use crate::deadline::{first_boot, limit};
 use crate::http::{Cause, Client, Failure};
 use crate::text::excerpt;
-
-/// What a limit's origin begins with where all of `meta` is of no use.
-pub(crate) const META_ORIGIN: &str = "meta in the ";
 
 pub(crate) const PATH: &str = "openstack/latest/meta_data.json";
 
 pub(crate) fn ask(client: &Client, base: &str, until: Instant) -> Result<Answer, NoAnswer> {
     let url = format!("{base}/{PATH}");
     let body = client.get(&url, &[], until).map_err(NoAnswer::Http)?;
-    parse(&body, "openstack")
+    parse(&body, LimitSource::Openstack)
         .map_err(|why| NoAnswer::Http(Failure::new(&url, Cause::Unusable(why))))
 }
 
 /// Reads a `meta_data.json`. `source` is whose it is, for the origin of limits.
-pub fn parse(text: &[u8], source: &str) -> Result<Answer, String> {
+pub fn parse(text: &[u8], source: LimitSource) -> Result<Answer, String> {
     // serde would take an array for a struct.
     if text.trim_ascii_start().first() != Some(&b'{') {
         return Err("the answer is not a JSON object".into());
@@ -70,11 +68,10 @@ pub fn parse(text: &[u8], source: &str) -> Result<Answer, String> {
         other => {
             let kind = other.kind();
             warnings.push(format!("meta is {kind}, not an object; ignored"));
-            lost = Some(Limit {
-                origin: format!("{META_ORIGIN}{source} metadata"),
-                when: When::Unusable(format!("it is {kind}, not an object")),
-                confirmed_at: None,
-            });
+            lost = Some(Limit::new(
+                Origin::all_of_meta(source),
+                When::Unusable(format!("it is {kind}, not an object")),
+            ));
             BTreeMap::new()
         }
     };
@@ -221,7 +218,7 @@ mod tests {
     use crate::deadline::limit::When;
 
     fn parsed(text: &str) -> Answer {
-        parse(text.as_bytes(), "openstack").unwrap()
+        parse(text.as_bytes(), LimitSource::Openstack).unwrap()
     }
 
     const ID: &str = "aaaaaaaa-0000-4000-8000-000000000001";
@@ -324,7 +321,7 @@ mod tests {
             (r#"{"uuid": "a"} x"#, "trailing characters"),
         ];
         for (text, expected) in cases {
-            let why = parse(text.as_bytes(), "openstack").unwrap_err();
+            let why = parse(text.as_bytes(), LimitSource::Openstack).unwrap_err();
             assert!(why.contains(expected), "{text:?} gave {why:?}");
         }
     }
@@ -339,7 +336,7 @@ mod tests {
             format!("{{{secrets}"),
             format!("{{{secrets}, \"uuid\": 1, }}"),
         ] {
-            let why = parse(broken.as_bytes(), "openstack").unwrap_err();
+            let why = parse(broken.as_bytes(), LimitSource::Openstack).unwrap_err();
             assert!(!why.contains("hunter2"), "{why}");
         }
     }

@@ -180,6 +180,8 @@ pub(crate) mod example {
                 at: DEADLINE,
                 at_utc: clock::utc(DEADLINE),
                 origin: "vmstage_lifetime in the openstack metadata".into(),
+                given_by: None,
+                notice: false,
                 grace_seconds: 600,
                 action: Action::Poweroff,
                 confirmed_at: Some("2026-11-22T22:41:31Z".into()),

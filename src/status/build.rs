@@ -4,7 +4,8 @@ use super::{Deadline, Directory, Outcome, SCHEMA, Staging, Status, Verdict};
 use crate::clock;
 use crate::config::{self, Action};
 use crate::deadline::decide;
-use crate::deadline::limit::{Limit, When};
+use crate::deadline::limit::{Limit, LimitKind, When};
+use crate::deadline::origin::Origin;
 use crate::disk::choose::{self, Judgement};
 use crate::failure::Failure;
 use crate::host::Host;
@@ -68,10 +69,21 @@ impl Limit {
     /// A deadline that was found before, which holds while nobody can be asked.
     pub(crate) fn held(deadline: &Deadline) -> Limit {
         Limit {
-            origin: deadline.origin.clone(),
-            when: When::At(deadline.at),
             confirmed_at: deadline.confirmed_at.as_deref().and_then(clock::parse_utc),
+            kind: match deadline.notice {
+                true => LimitKind::Notice,
+                false => LimitKind::Planned,
+            },
+            ..Limit::new(deadline.given_by(), When::At(deadline.at))
         }
+    }
+}
+
+impl Deadline {
+    /// One that another version wrote keeps its limit, and nothing takes that back.
+    pub fn given_by(&self) -> Origin {
+        let unknown = || Origin::unknown(&self.origin);
+        self.given_by.clone().unwrap_or_else(unknown)
     }
 }
 
@@ -81,7 +93,9 @@ impl decide::Deadline {
         Deadline {
             at: self.at,
             at_utc: clock::utc(self.at),
-            origin: self.origin.clone(),
+            origin: self.origin.to_string(),
+            given_by: Some(self.origin.clone()),
+            notice: self.kind == LimitKind::Notice,
             grace_seconds: self.grace.as_secs(),
             action,
             confirmed_at: self.confirmed_at.map(clock::utc),
@@ -134,6 +148,7 @@ impl From<&choose::Verdict> for Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deadline::origin::LimitSource;
     use crate::report::example;
 
     #[test]
@@ -144,5 +159,20 @@ mod tests {
         assert_eq!(status.instance, earlier.instance);
         assert_eq!(status.outcome, Outcome::Failed);
         assert_eq!(status.staging, None);
+    }
+
+    #[test]
+    fn a_deadline_of_another_version_keeps_its_limit() {
+        let of_0_1_0 = r#"{"at": 1800000000, "at_utc": "2027-01-15T08:00:00Z",
+            "origin": "vmstage_deadline in the openstack metadata", "grace_seconds": 600,
+            "action": "report", "confirmed_at": "2026-12-24T18:00:00Z"}"#;
+        let of_a_later_one = of_0_1_0.replace('{', r#"{"given_by": {"source": "oracle"},"#);
+        for text in [of_0_1_0, &of_a_later_one] {
+            let held = Limit::held(&serde_json::from_str(text).unwrap());
+            assert_eq!(held.when, When::At(1_800_000_000));
+            assert_eq!(held.origin.source, LimitSource::Unknown);
+            let shown = "vmstage_deadline in the openstack metadata";
+            assert_eq!(held.origin.to_string(), shown);
+        }
     }
 }

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Action;
 use crate::deadline::limit::IgnoredLimit;
+use crate::deadline::origin::{self, Origin};
 use crate::metadata::{Instance, SourceAsked};
 
 /// Raised when a field changes its meaning or goes away; new fields do not raise it.
@@ -102,6 +103,16 @@ pub struct Deadline {
     pub(crate) at_utc: String,
     /// Which limit it is, as `vmstage_lifetime in the openstack metadata`.
     pub origin: String,
+    /// The same as source and key; None where another version wrote it.
+    #[serde(
+        default,
+        deserialize_with = "origin::readable",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub given_by: Option<Origin>,
+    /// A cloud announced it, minutes or seconds ahead.
+    #[serde(default)]
+    pub(crate) notice: bool,
     pub grace_seconds: u64,
     pub(crate) action: Action,
     /// When a source last confirmed it; None where no source is needed to know it.

@@ -18,7 +18,7 @@ use crate::backoff::{jitter, wait_before_next_try};
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::deadline::decide::Deadline;
-use crate::deadline::limit::{IgnoredLimit, Limit};
+use crate::deadline::limit::{self, IgnoredLimit, Limit};
 use crate::host::Host;
 use crate::logging::Notices;
 use crate::metadata::{Asked, Instance, MACHINE_FEATURES, Metadata, NoAnswer};
@@ -221,9 +221,10 @@ impl<'a> Watch<'a> {
         let held = status.deadline.filter(|deadline| {
             let confirmed_at = deadline.confirmed_at.as_deref().and_then(clock::parse_utc);
             // By a clock that has been set since, a lifetime ends at another time.
-            let is_stale = deadline.origin.starts_with("vmstage_lifetime")
-                && confirmed_at < self.clock_set_at(now);
-            confirmed_at.is_some() && !is_stale && !self.metadata.has_heard_of(&deadline.origin)
+            let origin = deadline.given_by();
+            let is_lifetime = origin.key == limit::LIFETIME;
+            let is_stale = is_lifetime && confirmed_at < self.clock_set_at(now);
+            confirmed_at.is_some() && !is_stale && !self.metadata.has_heard_of(&origin)
         });
         self.held = held.as_ref().map(Limit::held);
     }

@@ -14,6 +14,7 @@ use crate::server::{BlackHole, Refusing, Request, Server, Then, begin, nova, res
 use vmstage::config::{Config, Source};
 use vmstage::deadline::decide::decide;
 use vmstage::deadline::limit::When;
+use vmstage::deadline::origin::{LimitSource, Origin};
 use vmstage::host::Host;
 use vmstage::metadata::machine_features::Environment;
 use vmstage::metadata::{Again, Answer, Asked, MACHINE_FEATURES, Metadata};
@@ -886,7 +887,7 @@ fn features_that_meta_names_are_read_over_http() {
     let deadline = decision.deadline.unwrap();
     assert_eq!(deadline.at, 1_795_430_460);
     assert_eq!(
-        deadline.origin,
+        deadline.origin.to_string(),
         "shutdowntime in the machine and job features"
     );
     assert_eq!(deadline.grace, seconds(43200));
@@ -932,7 +933,9 @@ impl Features {
 }
 
 const END: &str = "/mf/shutdowntime";
-const ORIGIN: &str = "shutdowntime in the machine and job features";
+fn shutdowntime() -> Origin {
+    Origin::new(LimitSource::MachineFeatures, "shutdowntime")
+}
 
 fn what_is_no_value_replaces_none_that_is_known() {
     let known = [(END, 200, "1795430460"), ("/mf/grace_secs", 200, "900")];
@@ -965,7 +968,7 @@ fn what_is_no_value_replaces_none_that_is_known() {
         // Nor, after a restart, what another process found out.
         let mut later = metadata_of(&config, Environment::default());
         later.ask(&[], seconds(3), Again::Never);
-        assert!(!later.has_heard_of(ORIGIN), "{case:?}");
+        assert!(!later.has_heard_of(&shutdowntime()), "{case:?}");
     }
 }
 
@@ -984,7 +987,7 @@ fn a_404_takes_a_limit_back_where_the_service_vouches_for_it() {
         features.now_say(case);
         metadata.ask(&[], seconds(3), Again::Never);
         assert_eq!(metadata.limits(), [], "{case:?}");
-        assert!(metadata.has_heard_of(ORIGIN), "{case:?}");
+        assert!(metadata.has_heard_of(&shutdowntime()), "{case:?}");
         // And it can come again, at another time.
         features.now_say(&[(END, 200, "1795430999")]);
         metadata.ask(&[], seconds(3), Again::Never);

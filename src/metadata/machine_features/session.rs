@@ -14,6 +14,7 @@ use super::{Locations, Reader, check, understand};
 use crate::clock;
 use crate::config::FeaturesLocation;
 use crate::deadline::limit::Limit;
+use crate::deadline::origin::Origin;
 use crate::http::Cause;
 use crate::metadata::{Answer, NoAnswer};
 use crate::text;
@@ -371,7 +372,7 @@ impl Session {
     pub(crate) fn limits(&self) -> Vec<Limit> {
         let mut limits = understand(&self.values()).limits;
         for limit in &mut limits {
-            let kept = self.keys.get(key_of(&limit.origin));
+            let kept = self.keys.get(limit.origin.key.as_str());
             let value = kept.and_then(|kept| kept.value.as_ref());
             limit.confirmed_at = value.map(|(_, at)| *at);
         }
@@ -384,13 +385,13 @@ impl Session {
 
     /// Whether the key that a limit of this origin is from was given, or is known to be
     /// absent.
-    pub(crate) fn has_heard_of(&self, origin: &str) -> bool {
+    pub(crate) fn has_heard_of(&self, origin: &Origin) -> bool {
         let heard = |key: &str| {
             let kept = self.keys.get(key);
             kept.is_some_and(|kept| kept.value.is_some() || kept.is_absent)
         };
         let absent = |key: &str| self.keys.get(key).is_some_and(|kept| kept.is_absent);
-        match key_of(origin) {
+        match origin.key.as_str() {
             "wall_limit_secs" => {
                 absent("wall_limit_secs") || heard("wall_limit_secs") && heard("jobstart_secs")
             }
@@ -432,9 +433,4 @@ fn together_with(key: &'static &'static str) -> Keys {
         true => &WALL,
         false => std::slice::from_ref(key),
     }
-}
-
-/// An origin begins with the name of its key.
-fn key_of(origin: &str) -> &str {
-    origin.split(' ').next().unwrap_or_default()
 }
