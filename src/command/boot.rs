@@ -162,7 +162,7 @@ fn find_deadline(
 ) {
     let mut metadata = Metadata::new(host, config).with_reader(reader);
     let asked = metadata.ask(
-        &config.metadata.sources,
+        &metadata.sources(),
         config.metadata.timeout,
         Again::by_uptime(host.now().uptime),
     );

@@ -21,11 +21,7 @@ use crate::{clock, text as texts};
 pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<u8, Failure> {
     let config = configuration::load(host, config_file).map_err(Failure::Config)?;
     let mut metadata = Metadata::new(host, &config);
-    let asked = metadata.ask(
-        &config.metadata.sources,
-        config.metadata.timeout,
-        Again::Yes,
-    );
+    let asked = metadata.ask(&metadata.sources(), config.metadata.timeout, Again::Yes);
     let text = match format {
         Format::Table => text(&asked),
         Format::Json => json(&asked)? + "\n",

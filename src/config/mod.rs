@@ -4,6 +4,7 @@
 //! that cannot hold a bad one, so that the code which uses it need not check again.
 
 mod error;
+mod sources;
 mod values;
 
 use std::path::PathBuf;
@@ -15,6 +16,8 @@ use serde::de::{self, Deserializer};
 use crate::text;
 
 pub(crate) use error::ConfigError;
+pub use sources::Source;
+pub(crate) use sources::Sources;
 pub use values::*;
 use values::{command, duration, durations, mount_options, specs};
 
@@ -70,9 +73,11 @@ pub struct Directory {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Metadata {
-    pub(crate) sources: Vec<Source>,
-    /// The metadata service's base URL, for `openstack` and `ec2`.
+    pub(crate) sources: Sources,
+    /// The metadata service's base URL, for all sources but the config drive.
     pub(crate) url: HttpUrl,
+    /// Whether Azure is asked for scheduled events, which switches them on for the VM.
+    pub(crate) azure_events: bool,
     /// For one request: connecting, headers and body together.
     #[serde(deserialize_with = "duration")]
     pub(crate) request_timeout: Duration,
@@ -189,11 +194,15 @@ impl Default for Staging {
     }
 }
 
+/// Where every cloud has it.
+const METADATA_SERVICE: &str = "http://169.254.169.254";
+
 impl Default for Metadata {
     fn default() -> Self {
         Metadata {
-            sources: vec![Source::ConfigDrive, Source::Openstack, Source::Ec2],
-            url: HttpUrl("http://169.254.169.254".into()),
+            sources: Sources::Auto,
+            url: HttpUrl(METADATA_SERVICE.into()),
+            azure_events: true,
             request_timeout: Duration::from_secs(2),
             timeout: Duration::from_secs(20),
             machinefeatures: None,
@@ -463,6 +472,27 @@ mod tests {
             (
                 "[metadata]\nurl = \"https://x\"",
                 "line 2: metadata.url: \"https://x\" does not begin with http://",
+            ),
+            (
+                "[metadata]\nsources = \"openstack\"",
+                "line 2: metadata.sources: invalid value: string \"openstack\", expected \"auto\", or a \
+                 list of \"config-drive\", \"openstack\", \"ec2\", \"google\" and \"azure\"",
+            ),
+            (
+                "[metadata]\nsources = 5",
+                "line 2: metadata.sources: invalid type: integer `5`, expected \"auto\", or a list",
+            ),
+            (
+                "[metadata]\nsources = [\"auto\"]",
+                "line 2: metadata.sources: unknown variant `auto`",
+            ),
+            (
+                "[metadata]\nsources = [\"ec2\", \"ec2\"]",
+                "line 2: metadata.sources: ec2 is listed twice",
+            ),
+            (
+                "[metadata]\nazure_event = false",
+                "line 2: metadata: unknown field `azure_event`",
             ),
             (
                 "[metadata]\nsources = [\"gce\"]",

@@ -250,24 +250,6 @@ impl fmt::Display for Filesystem {
     }
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Source {
-    ConfigDrive,
-    Openstack,
-    Ec2,
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(match self {
-            Source::ConfigDrive => "config-drive",
-            Source::Openstack => "openstack",
-            Source::Ec2 => "ec2",
-        })
-    }
-}
-
 /// What happens at the deadline.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]

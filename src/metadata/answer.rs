@@ -1,6 +1,6 @@
 //! What a source says when it is asked, or why it says nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -25,8 +25,24 @@ pub struct Answer {
     /// What time it was by the clock of whoever answered (HTTP's `Date`), in Unix seconds: a
     /// witness where this machine's own clock may be wrong.
     pub date: Option<u64>,
+    /// The keys of notices that say no time: the one in the limit is counted from when they were
+    /// asked for.
+    pub(crate) undated: BTreeSet<String>,
+    /// The tag of this version of the answer, which a request that is held names.
+    pub(crate) tag: Option<String>,
+    /// What the cloud waits with until it is told to go on.
+    pub(crate) pending: Vec<Pending>,
     /// A part of the source asks to be left alone for so long.
     pub(crate) retry_after: Option<Duration>,
+}
+
+/// Something that somebody asked the cloud to do with this VM alone, and that it waits with
+/// until the VM agrees or its time has come.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Pending {
+    pub id: String,
+    /// It is the VM's end: there is a limit for it as well.
+    pub is_end: bool,
 }
 
 /// Why there is none.

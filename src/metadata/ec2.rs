@@ -1,33 +1,63 @@
-//! The EC2 metadata service: identity, and the notice that a spot instance is ended.
+//! The EC2 metadata service: identity, and what ends an instance (EC2 User Guide, "Use instance
+//! metadata", "Spot Instance interruption notices", "Scheduled events for your instances"; EC2
+//! Auto Scaling User Guide, "Retrieve the target lifecycle state through instance metadata").
 //!
-//! A session token is asked for first (IMDSv2). Where that is refused (Nova answers
-//! 404) everything is asked for without one.
+//! A session token is asked for first (IMDSv2). Where that is refused (Nova answers 404, a
+//! plain HTTP server 501) everything is asked for without one.
 
+pub mod said;
+
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use serde::Deserialize;
+use said::Said;
 
-use super::Instance;
-use super::{Answer, NoAnswer};
+use super::seen::Seen;
+use super::{Answer, Instance, NoAnswer};
+use crate::clock;
 use crate::deadline::first_boot;
-use crate::deadline::limit::{Limit, When};
-use crate::deadline::origin::{LimitSource, Origin};
+use crate::deadline::limit::{LIFETIME, Limit, When};
 use crate::http::{Cause, Client, Failure};
 use crate::text;
 
 /// A session lasts as long as it may: six hours.
 const TOKEN_SECONDS: &str = "21600";
 
-pub(crate) struct Session<'a> {
-    base: &'a str,
+/// What is asked for below `latest/meta-data/`, and how the answer is read: of what time it
+/// was, in Unix seconds.
+type Part = (&'static str, fn(&[u8], u64) -> Said);
+
+/// Of these an instance is told minutes ahead.
+const NOTICES: [Part; 2] = [(said::SPOT, said::spot), (said::LIFECYCLE, said::lifecycle)];
+
+const PLANS: [Part; 3] = [
+    (said::EVENTS, said::events),
+    (said::DEADLINE_TAG, |text, _| {
+        said::tag("vmstage_deadline", text)
+    }),
+    (said::LIFETIME_TAG, |text, _| said::tag(LIFETIME, text)),
+];
+
+pub(crate) struct Session {
+    base: String,
     token: Token,
-    /// There was one once.
-    gave_token: bool,
-    /// In this round, after the service would not answer without one.
-    wanted_token: bool,
+    /// It gave a token once: this is EC2 itself, which gives notices, and not Nova.
+    is_ec2: bool,
     id: Option<String>,
     availability_zone: Value,
     flavor: Value,
+    /// What each path said last that could be used, and what stood in its place since.
+    limits: BTreeMap<&'static str, Vec<Limit>>,
+    seen: Seen,
+    /// By the service's clock, in Unix seconds.
+    date: Option<u64>,
+}
+
+enum Token {
+    NotAskedFor,
+    /// There are none here.
+    Refused,
+    Held(String),
 }
 
 /// One that does not change, and that an instance need not have.
@@ -38,66 +68,101 @@ enum Value {
     Had(Option<String>),
 }
 
-enum Token {
-    NotAskedFor,
-    Refused,
-    Held(String),
-}
-
-impl<'a> Session<'a> {
-    pub(crate) fn new(base: &'a str) -> Session<'a> {
+impl Session {
+    pub(crate) fn new(base: &str) -> Session {
         Session {
-            base,
+            base: base.to_string(),
             token: Token::NotAskedFor,
-            gave_token: false,
-            wanted_token: false,
+            is_ec2: false,
             id: None,
             availability_zone: Value::NotHad,
             flavor: Value::NotHad,
+            limits: BTreeMap::new(),
+            seen: Seen::default(),
+            date: None,
         }
     }
 
-    /// Whether this is EC2 itself, which gives tokens and spot notices, and not Nova.
-    pub(crate) fn gives_tokens(&self) -> bool {
-        self.gave_token
+    /// The service is at this base URL.
+    pub(crate) fn move_to(&mut self, base: &str) {
+        if self.base != base {
+            self.base = base.to_string();
+        }
     }
 
-    /// A refusal holds for one round, for it may have been one of the moment, unless the
-    /// service answers without a token, as Nova's does.
-    pub(crate) fn begin_round(&mut self) {
-        self.wanted_token = false;
+    /// Whether this is EC2 itself, which gives tokens and notices, and not Nova.
+    pub(crate) fn gives_tokens(&self) -> bool {
+        self.is_ec2
+    }
+
+    /// Asks who this is, and for everything that can end it.
+    ///
+    /// # Errors
+    ///
+    /// That the service does not say who this is, or fails to say whether it is to end.
+    pub(crate) fn ask(&mut self, client: &Client, until: Instant) -> Result<Answer, NoAnswer> {
+        // A refusal may have been one of the moment, unless the service answers without.
         if matches!(self.token, Token::Refused) && self.id.is_none() {
             self.token = Token::NotAskedFor;
         }
-    }
-
-    pub(crate) fn ask(&mut self, client: &Client, until: Instant) -> Result<Answer, NoAnswer> {
         let mut warnings = Vec::new();
-        // Two minutes before its end who this is matters less than the end.
-        let limit = match self.ask_for_id(client, until) {
+        match self.ask_for_id(client, until) {
             Ok(()) => {
                 self.ask_for_the_rest(client, until, &mut warnings);
-                self.noticed(client, until)?
+                self.ask_for_an_end(client, until)?;
+                if self.is_ec2 {
+                    self.ask_for_plans(client, until, &mut warnings);
+                }
             }
-            Err(failure) if self.gives_tokens() && is_of_one_value(&failure) => {
+            // Two minutes before its end who this is matters less than the end.
+            Err(failure) if self.is_ec2 && is_of_one_value(&failure) => {
                 warnings.push(text::printable(&failure.to_string()));
-                let notice = self.spot_notice(client, until).ok().flatten();
-                let end = notice.filter(|notice| matches!(notice.when, When::At(_)));
-                Some(end.ok_or(failure)?)
+                let _ = self.ask_for_an_end(client, until);
+                let limits = self.limits.values().flatten();
+                if !limits
+                    .clone()
+                    .any(|limit| matches!(limit.when, When::At(_)))
+                {
+                    return Err(failure);
+                }
             }
             Err(failure) => return Err(failure),
-        };
-        Ok(Answer {
+        }
+        Ok(self.answer(warnings))
+    }
+
+    /// Asks for nothing but the notices that leave minutes.
+    ///
+    /// # Errors
+    ///
+    /// That the service does not answer, or does not let itself be asked.
+    pub(crate) fn ask_for_notices(
+        &mut self,
+        client: &Client,
+        until: Instant,
+    ) -> Result<Answer, NoAnswer> {
+        for part in NOTICES {
+            self.ask_for_part(part, client, until)?;
+        }
+        Ok(self.answer(Vec::new()))
+    }
+
+    fn answer(&mut self, warnings: Vec<String>) -> Answer {
+        let mut answer = Answer {
             instance: Instance {
                 id: self.id.clone(),
                 availability_zone: self.availability_zone.text(),
                 flavor: self.flavor.text(),
                 ..Instance::default()
             },
-            limits: limit.into_iter().collect(),
+            limits: self.limits.values().flatten().cloned().collect(),
+            undated: [said::LIFECYCLE.to_string()].into(),
+            date: self.date,
             warnings,
             ..Answer::default()
-        })
+        };
+        self.seen.settle(&mut answer);
+        answer
     }
 
     fn ask_for_id(&mut self, client: &Client, until: Instant) -> Result<(), NoAnswer> {
@@ -122,29 +187,58 @@ impl<'a> Session<'a> {
     }
 
     /// A notice that the service refuses to give takes none back, and costs nothing else.
-    fn noticed(&mut self, client: &Client, until: Instant) -> Result<Option<Limit>, NoAnswer> {
-        match self.spot_notice(client, until) {
+    fn ask_for_an_end(&mut self, client: &Client, until: Instant) -> Result<(), NoAnswer> {
+        match self.ask_for_part(NOTICES[0], client, until) {
             Err(failure) if is_refused(&failure) => {
                 let reason = text::printable(&failure.to_string());
-                Ok(Some(unusable_spot_limit(reason)))
+                self.note(said::SPOT, vec![said::unusable_spot(reason)]);
+                Ok(())
             }
-            notice => notice,
+            asked => asked.map(drop),
         }
     }
 
-    /// The end of a spot instance, announced two minutes ahead; None is the rule.
-    pub(crate) fn spot_notice(
+    /// What not every instance has, or what is known long ahead: its failure costs nothing else.
+    fn ask_for_plans(&mut self, client: &Client, until: Instant, warnings: &mut Vec<String>) {
+        for part in NOTICES.into_iter().skip(1).chain(PLANS) {
+            match self.ask_for_part(part, client, until) {
+                Ok(more) => warnings.extend(more),
+                Err(failure) => {
+                    warnings.push(text::printable(&failure.to_string()));
+                    if !is_of_one_value(&failure) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Says what there is to warn of.
+    fn ask_for_part(
         &mut self,
+        (path, read): Part,
         client: &Client,
         until: Instant,
-    ) -> Result<Option<Limit>, NoAnswer> {
-        let notice = self.value(client, SPOT, until)?;
-        Ok(notice.map(|text| spot_limit(&text)))
+    ) -> Result<Vec<String>, NoAnswer> {
+        let body = self.value(client, path, until)?;
+        let now = self.date.unwrap_or_else(clock::wall);
+        let said = body.map(|body| read(&body, now)).unwrap_or_default();
+        self.note(path, said.limits);
+        Ok(said.warnings)
+    }
+
+    /// What says nothing (HTML in the place of a notice) takes nothing back.
+    fn note(&mut self, path: &'static str, limits: Vec<Limit>) {
+        let is_any_usable = |limits: &[Limit]| limits.iter().any(Limit::is_usable);
+        let known = self.limits.entry(path).or_default();
+        if limits.is_empty() || is_any_usable(&limits) || !is_any_usable(known) {
+            *known = limits;
+        }
     }
 
     fn renew_token(&mut self, client: &Client, until: Instant) -> Result<(), NoAnswer> {
         self.token = self.new_token(client, until)?;
-        self.gave_token |= matches!(self.token, Token::Held(_));
+        self.is_ec2 |= matches!(self.token, Token::Held(_));
         Ok(())
     }
 
@@ -154,7 +248,8 @@ impl<'a> Session<'a> {
         let body = match client.put(&url, &[lifetime], b"", until) {
             Ok(response) => response.body,
             Err(Failure {
-                cause: Cause::Status(400..=407 | 409..=428 | 430..=499, _),
+                // 501: a server that knows no PUT at all.
+                cause: Cause::Status(400..=407 | 409..=428 | 430..=499 | 501, _),
                 ..
             }) => return Ok(Token::Refused),
             Err(failure) => return Err(NoAnswer::Http(failure)),
@@ -181,29 +276,31 @@ impl<'a> Session<'a> {
         path: &str,
         until: Instant,
     ) -> Result<Option<Vec<u8>>, NoAnswer> {
+        /// One may have expired, and the next be refused for a moment only.
+        const MOST_TOKENS: u32 = 2;
         let url = self.url(path);
+        let mut tokens = 0;
         if matches!(self.token, Token::NotAskedFor) {
             self.renew_token(client, until)?;
+            tokens += 1;
         }
-        let mut renewed = false;
         loop {
             let header = match &self.token {
                 Token::Held(token) => Some(("X-aws-ec2-metadata-token", token.as_str())),
                 Token::NotAskedFor | Token::Refused => None,
             };
-            match client.get(&url, header.as_slice(), until) {
+            let answer = client.get(&url, header.as_slice(), until);
+            let date = answer
+                .as_ref()
+                .map_or_else(|e| e.date, |answer| answer.date);
+            self.date = date.or(self.date);
+            match answer {
                 Ok(response) => return Ok(Some(response.body)),
                 Err(failure) => match failure.cause {
                     Cause::Status(404, _) => return Ok(None),
-                    // The token has expired.
-                    Cause::Status(401, _) if header.is_some() && !renewed => {
+                    Cause::Status(401, _) if tokens < MOST_TOKENS => {
                         self.renew_token(client, until)?;
-                        renewed = true;
-                    }
-                    Cause::Status(401, _) if header.is_none() && !self.wanted_token => {
-                        self.wanted_token = true;
-                        self.renew_token(client, until)?;
-                        renewed = true;
+                        tokens += 1;
                     }
                     _ => return Err(NoAnswer::Http(failure)),
                 },
@@ -218,7 +315,7 @@ impl<'a> Session<'a> {
         until: Instant,
     ) -> Result<Option<String>, NoAnswer> {
         match self.value(client, path, until)? {
-            Some(body) => one_line(&body)
+            Some(body) => said::one_line(&body)
                 .map(Some)
                 .ok_or_else(|| self.unusable(path, "the answer is not one line of text".into())),
             None => Ok(None),
@@ -290,72 +387,5 @@ fn cause(failure: &NoAnswer) -> Option<&Cause> {
     match failure {
         NoAnswer::Http(failure) => Some(&failure.cause),
         NoAnswer::Local(_) => None,
-    }
-}
-
-const SPOT: &str = "spot/instance-action";
-
-fn one_line(body: &[u8]) -> Option<String> {
-    let text = std::str::from_utf8(body).ok()?.trim();
-    let one = !text.is_empty() && text.len() <= 255 && !text.contains(char::is_control);
-    one.then(|| text.to_string())
-}
-
-/// Reads a spot notice: `{"action": "terminate", "time": "2026-11-23T10:41:00Z"}`.
-pub fn spot_limit(text: &[u8]) -> Limit {
-    #[derive(Deserialize)]
-    struct Notice {
-        action: String,
-        time: String,
-    }
-    match serde_json::from_slice::<Notice>(text) {
-        Ok(notice) => Limit::notice(
-            spot_origin().with_detail(text::excerpt(&notice.action)),
-            When::from_instant(&notice.time),
-        ),
-        Err(e) => unusable_spot_limit(format!("it is not a spot notice: {e}")),
-    }
-}
-
-fn unusable_spot_limit(reason: String) -> Limit {
-    Limit::notice(spot_origin(), When::Unusable(reason))
-}
-
-fn spot_origin() -> Origin {
-    Origin::new(LimitSource::Ec2, SPOT)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_spot_notice_is_a_limit() {
-        let notice = br#"{"action": "terminate", "time": "2026-11-23T10:41:00Z"}"#;
-        let limit = spot_limit(notice);
-        assert_eq!(limit.when, When::At(1_795_430_460));
-        assert_eq!(
-            limit.origin.to_string(),
-            "spot/instance-action (terminate) in the ec2 metadata"
-        );
-    }
-
-    #[test]
-    fn what_is_not_a_spot_notice_is_no_limit() {
-        for text in ["", "<html>", "{}", r#"{"action": "stop", "time": 5}"#, "[]"] {
-            let limit = spot_limit(text.as_bytes());
-            assert!(
-                matches!(limit.when, When::Unusable(_)),
-                "{text:?} gave {limit:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_value_is_one_line_of_text() {
-        assert_eq!(one_line(b"m1.large\n").as_deref(), Some("m1.large"));
-        for wrong in [&b""[..], b"\n", b"a\nb", b"\xff", &[b'x'; 256]] {
-            assert_eq!(one_line(wrong), None, "{wrong:?}");
-        }
     }
 }

@@ -29,6 +29,16 @@ pub(super) fn document<T: for<'de> Deserialize<'de>>(mut text: Vec<u8>) -> Resul
         .map_err(|e| format!("the answer is not the JSON it should be: {e}"))
 }
 
+/// Reads a document that is an array.
+///
+/// # Errors
+///
+/// Why it is none.
+pub(super) fn array<T: for<'de> Deserialize<'de>>(mut text: Vec<u8>) -> Result<Vec<T>, String> {
+    blank_what_is_refused(&mut text);
+    serde_json::from_slice(&text).map_err(|e| format!("the answer is not a JSON array: {e}"))
+}
+
 /// Stands for bytes that are no text. No identifier, time or URL has it, and people see it.
 const BLANK: u8 = 0x7f;
 
@@ -114,7 +124,6 @@ pub(super) type Part<T> = Json<T, IgnoredAny>;
 pub(super) type Parts<T> = Json<IgnoredAny, Part<T>>;
 
 /// What is wanted to be an array of strings.
-#[allow(dead_code)]
 pub(super) type Texts = Json<IgnoredAny, Text>;
 
 /// Longer strings are not kept.

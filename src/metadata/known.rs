@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Instance;
-use super::{Answer, NoAnswer};
+use super::{Answer, NoAnswer, Pending};
 use crate::config::Source;
 use crate::deadline::limit::Limit;
 use crate::deadline::origin::{LimitSource, Origin};
@@ -15,6 +15,7 @@ pub(crate) struct Known {
     config_drive: Option<Said>,
     openstack: Option<Said>,
     ec2: Option<Said>,
+    others: BTreeMap<LimitSource, Said>,
     /// The service is there, and has no instance's document for OpenStack.
     pub(crate) openstack_is_absent: bool,
     /// Every source had its say, and nobody named a place for Machine/Job Features.
@@ -52,7 +53,14 @@ impl Known {
             if let (Source::Openstack, Some(before)) = (source, &self.openstack) {
                 before.outlast_garbage_in(&mut answer);
             }
-            *self.of(source) = Some(Said { answer, at });
+            let said = Said { answer, at };
+            match source {
+                Source::ConfigDrive => self.config_drive = Some(said),
+                Source::Openstack => self.openstack = Some(said),
+                Source::Ec2 => self.ec2 = Some(said),
+                Source::Google => drop(self.others.insert(LimitSource::Google, said)),
+                Source::Azure => drop(self.others.insert(LimitSource::Azure, said)),
+            }
         }
     }
 
@@ -74,20 +82,17 @@ impl Known {
             LimitSource::MachineFeatures => self.no_features && openstack,
             // The image's own is worked out anew each time.
             LimitSource::Configuration => true,
-            LimitSource::VendorData
-            | LimitSource::Google
-            | LimitSource::Azure
-            | LimitSource::Operator
-            | LimitSource::Unknown => false,
+            LimitSource::VendorData | LimitSource::Google | LimitSource::Azure => {
+                self.others.contains_key(&origin.source)
+            }
+            LimitSource::Operator | LimitSource::Unknown => false,
         }
     }
 
-    fn of(&mut self, source: Source) -> &mut Option<Said> {
-        match source {
-            Source::ConfigDrive => &mut self.config_drive,
-            Source::Openstack => &mut self.openstack,
-            Source::Ec2 => &mut self.ec2,
-        }
+    /// Notes what the site says to its guests.
+    pub(crate) fn note_vendor_data(&mut self, answer: Answer, at: u64) {
+        let said = Said { answer, at };
+        self.others.insert(LimitSource::VendorData, said);
     }
 
     /// HTML in the place of a notice does not take back the one before.
@@ -101,8 +106,9 @@ impl Known {
         }
     }
 
-    pub(crate) fn note_spot_notice(&mut self, limit: Option<Limit>, at: u64) {
-        let limits = self.spot_limits(limit.into_iter().collect());
+    /// Notes what EC2 says of the instance's end.
+    pub(crate) fn note_notices(&mut self, limits: Vec<Limit>, at: u64) {
+        let limits = self.spot_limits(limits);
         // It counts although nobody may have said yet who this is.
         let answer = Answer::default();
         let ec2 = self.ec2.get_or_insert(Said { answer, at });
@@ -115,9 +121,12 @@ impl Known {
         self.openstack.as_ref().or(self.config_drive.as_ref())
     }
 
-    pub(crate) fn meta(&self) -> &BTreeMap<String, String> {
-        static NONE: BTreeMap<String, String> = BTreeMap::new();
-        self.of_openstack().map_or(&NONE, |said| &said.answer.meta)
+    /// What whoever launched the instance says before what the site says.
+    pub(crate) fn meta(&self) -> BTreeMap<String, String> {
+        let others = self.others.values().rev();
+        let said = others.chain(self.of_openstack());
+        let pairs = said.flat_map(|said| said.answer.meta.clone());
+        pairs.collect()
     }
 
     pub(crate) fn limits(&self) -> Vec<Limit> {
@@ -130,7 +139,14 @@ impl Known {
                 ..limit
             })
         };
-        said.into_iter().flatten().flat_map(dated).collect()
+        let said = said.into_iter().flatten().chain(self.others.values());
+        said.flat_map(dated).collect()
+    }
+
+    /// What a cloud waits with until it is told to go on.
+    pub(crate) fn pending(&self) -> Vec<Pending> {
+        let said = self.others.values();
+        said.flat_map(|said| said.answer.pending.clone()).collect()
     }
 
     pub(crate) fn has_openstack(&self) -> bool {
@@ -142,6 +158,7 @@ impl Known {
         let said = [&self.config_drive, &self.openstack, &self.ec2];
         said.into_iter()
             .flatten()
+            .chain(self.others.values())
             .filter_map(|said| said.answer.instance.id.as_deref())
     }
 
@@ -152,6 +169,8 @@ impl Known {
             Source::ConfigDrive => self.config_drive.as_ref(),
             Source::Openstack => self.openstack.as_ref(),
             Source::Ec2 => self.ec2.as_ref(),
+            Source::Google => self.others.get(&LimitSource::Google),
+            Source::Azure => self.others.get(&LimitSource::Azure),
         });
         said.map(|said| said.answer.instance.clone())
             .filter(|instance| *instance != Instance::default())
@@ -303,19 +322,19 @@ mod tests {
         known.note(EC2, &Ok(answer("i-1", &[30])), 2);
         let at: Vec<When> = limits(&known).into_iter().map(|(when, _)| when).collect();
         assert_eq!(at, [20, 30].map(When::At));
-        known.note_spot_notice(Some(limit(25)), 4);
+        known.note_notices(vec![limit(25)], 4);
         assert_eq!(limits(&known)[1], (When::At(25), Some(4)));
-        known.note_spot_notice(None, 5);
+        known.note_notices(vec![], 5);
         assert_eq!(limits(&known).len(), 1);
     }
 
     #[test]
     fn a_spot_notice_counts_where_nothing_else_of_ec2_is_known() {
         let mut known = Known::default();
-        known.note_spot_notice(Some(limit(25)), 1);
+        known.note_notices(vec![limit(25)], 1);
         assert_eq!(limits(&known), [(When::At(25), Some(1))]);
         assert_eq!(known.instance(&[EC2]), None);
-        known.note_spot_notice(None, 2);
+        known.note_notices(vec![], 2);
         assert_eq!(limits(&known), []);
     }
 
@@ -329,17 +348,17 @@ mod tests {
             &Origin::new(LimitSource::Ec2, "spot/instance-action").with_detail("terminate");
         let mut known = Known::default();
         known.note(EC2, &Ok(answer("i-1", &[])), 1);
-        known.note_spot_notice(Some(html.clone()), 2);
+        known.note_notices(vec![html.clone()], 2);
         assert!(!known.has_heard_of(origin));
-        known.note_spot_notice(Some(limit(25)), 3);
+        known.note_notices(vec![limit(25)], 3);
         assert!(known.has_heard_of(origin));
-        known.note_spot_notice(Some(html.clone()), 4);
+        known.note_notices(vec![html.clone()], 4);
         assert_eq!(known.limits()[0].when, When::At(25));
         let mut garbled = answer("i-1", &[]);
         garbled.limits.push(html);
         known.note(EC2, &Ok(garbled), 5);
         assert_eq!(known.limits()[0].when, When::At(25));
-        known.note_spot_notice(None, 6);
+        known.note_notices(vec![], 6);
         assert_eq!(known.limits(), []);
     }
 

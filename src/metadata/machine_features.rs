@@ -18,7 +18,7 @@ use crate::http::{Cause, Client};
 use crate::text::excerpt;
 use crate::url::shown;
 
-pub(crate) use session::Session;
+pub(crate) use session::{Places, Session};
 
 const MACHINE_KEYS: [&str; 3] = ["shutdowntime", "grace_secs", "total_cpu"];
 
@@ -62,7 +62,8 @@ impl Environment {
 }
 
 /// The environment before the instance's `meta` before the configuration: what was said
-/// nearest to this process holds. Also says what was passed over, and why.
+/// nearest to this process holds. Where none of them names a place, sites put them into
+/// `/etc` and say nothing. Also says what was passed over, and why.
 pub(crate) fn locate(
     host: &Host,
     environment: &Environment,
@@ -70,32 +71,39 @@ pub(crate) fn locate(
     config: &config::Metadata,
 ) -> (Locations, Vec<String>) {
     let mut passed_over = Vec::new();
-    let mut first = |candidates: [(&str, Option<FeaturesLocationText>); 3]| {
-        candidates.into_iter().find_map(|(origin, location)| {
-            match location?.and_then(|location| not_our_own(host, location)) {
-                Ok(location) => Some(location),
-                Err(reason) => {
-                    passed_over.push(format!("{origin}: {reason}; ignored"));
-                    None
-                }
+    let mut first =
+        |candidates: [(&str, Option<FeaturesLocationText>); 3], usual: &str, keys: &[&str]| {
+            if candidates.iter().all(|(_, location)| location.is_none()) {
+                return published::has_others(&host.path(usual), keys)
+                    .then(|| FeaturesLocation::Directory(usual.into()));
             }
-        })
-    };
+            candidates.into_iter().find_map(|(origin, location)| {
+                match location?.and_then(|location| not_our_own(host, location)) {
+                    Ok(location) => Some(location),
+                    Err(reason) => {
+                        passed_over.push(format!("{origin}: {reason}; ignored"));
+                        None
+                    }
+                }
+            })
+        };
     let text = |text: Option<&String>| text.cloned().map(FeaturesLocation::try_from);
+    let machine = [
+        ("$MACHINEFEATURES", text(environment.machine.as_ref())),
+        ("machinefeatures in meta", text(meta.get("machinefeatures"))),
+        (
+            "metadata.machinefeatures",
+            config.machinefeatures.clone().map(Ok),
+        ),
+    ];
+    let job = [
+        ("$JOBFEATURES", text(environment.job.as_ref())),
+        ("jobfeatures in meta", text(meta.get("jobfeatures"))),
+        ("metadata.jobfeatures", config.jobfeatures.clone().map(Ok)),
+    ];
     let locations = Locations {
-        machine: first([
-            ("$MACHINEFEATURES", text(environment.machine.as_ref())),
-            ("machinefeatures in meta", text(meta.get("machinefeatures"))),
-            (
-                "metadata.machinefeatures",
-                config.machinefeatures.clone().map(Ok),
-            ),
-        ]),
-        job: first([
-            ("$JOBFEATURES", text(environment.job.as_ref())),
-            ("jobfeatures in meta", text(meta.get("jobfeatures"))),
-            ("metadata.jobfeatures", config.jobfeatures.clone().map(Ok)),
-        ]),
+        machine: first(machine, published::MACHINE, &MACHINE_KEYS[..]),
+        job: first(job, published::JOB, &JOB_KEYS[..]),
     };
     (locations, passed_over)
 }
@@ -137,14 +145,6 @@ impl Locations {
             (self.job.as_ref(), &JOB_KEYS),
         ]
     }
-
-    fn at_urls(&self) -> impl Iterator<Item = (&FeaturesLocation, &'static [&'static str])> {
-        let places = self.with_keys().into_iter();
-        places.filter_map(|(location, keys)| match location? {
-            url @ FeaturesLocation::Url(_) => Some((url, keys)),
-            FeaturesLocation::Directory(_) => None,
-        })
-    }
 }
 
 /// How places are read: on which machine, through which client, and until when.
@@ -183,6 +183,8 @@ fn read_in(directory: &Path, shown: &Path, key: &str) -> Result<Option<Vec<u8>>,
     let failed =
         |path: &Path, e: io::Error| NoAnswer::Local(format!("cannot read {}: {e}", path.display()));
     match regular_file::read(&directory.join(key), VALUE_LIMIT) {
+        // Read back, it would confirm itself.
+        Ok(bytes) if published::is_own(directory, key, &bytes) => Ok(None),
         Ok(bytes) => Ok(Some(bytes)),
         Err(e) if e.kind() == ErrorKind::NotFound => match directory.metadata() {
             Ok(_) => Ok(None),
@@ -489,7 +491,7 @@ mod tests {
             until: Instant::now(),
         };
         let mut session = Session::default();
-        let answer = session.ask(&locations, &[], &reader).unwrap();
+        let answer = session.ask(&locations, &[], Places::All, &reader).unwrap();
         assert_eq!(answer.limits[0].when, When::At(1_795_430_460));
         assert_eq!(answer.grace, Some(Duration::from_secs(900)));
         let warning = answer.warnings.join(" ");
@@ -499,11 +501,52 @@ mod tests {
         );
         std::fs::remove_dir_all(&path).unwrap();
 
-        let gone = session.ask(&locations, &[], &reader);
+        let gone = session.ask(&locations, &[], Places::All, &reader);
         let Err(NoAnswer::Local(why)) = gone else {
             panic!("a missing directory is an answer");
         };
         assert!(why.contains("No such file"), "{why}");
         assert_eq!(session.limits(), answer.limits);
+    }
+
+    #[test]
+    fn the_usual_place_is_read_where_nobody_names_one_and_others_have_put_files_there() {
+        use crate::host::tree::Tree;
+
+        let mark = "# head\nshutdowntime 1\ngrace_secs 600\n";
+        let etc = |name: &str| format!("etc/machinefeatures/{name}");
+        let (end, grace, own) = (etc("shutdowntime"), etc("grace_secs"), etc(".vmstage"));
+        type Files<'a> = &'a [(&'a str, &'a str)];
+        let cases: [(Files, bool); 6] = [
+            (&[], false),
+            (&[("etc/machinefeatures/", "")], false),
+            (&[("etc/machinefeatures/README", "x")], false),
+            (&[(&end, "1795430460\n")], true),
+            (&[(&own, mark), (&end, "1"), (&grace, "600")], false),
+            (&[(&own, mark), (&end, "1"), (&grace, "900")], true),
+        ];
+        let nothing = Environment::default();
+        let config = config::Metadata::default();
+        for (files, is_read) in cases {
+            let tree = Tree::new(files);
+            let (locations, passed_over) = locate(&tree.host(), &nothing, &values([]), &config);
+            let usual = directory("/etc/machinefeatures").filter(|_| is_read);
+            assert_eq!(
+                (locations.machine, locations.job),
+                (usual, None),
+                "{files:?}"
+            );
+            assert_eq!(passed_over, [""; 0]);
+        }
+        // Of both only what others wrote.
+        let tree = Tree::new(cases[5].0);
+        let place = tree.root().join("etc/machinefeatures");
+        let read = |key| read_in(&place, &place, key).unwrap();
+        assert_eq!(read("shutdowntime"), None);
+        assert_eq!(read("grace_secs").as_deref(), Some(&b"900"[..]));
+        // Somebody names another place.
+        let meta = values([("machinefeatures", "/elsewhere")]);
+        let (locations, _) = locate(&tree.host(), &nothing, &meta, &config);
+        assert_eq!(locations.machine, directory("/elsewhere"));
     }
 }

@@ -6,20 +6,27 @@
 
 mod answer;
 mod answered;
+pub mod azure;
+mod cloud;
 pub(crate) mod config_drive;
 pub mod ec2;
+pub mod google;
+mod held;
 mod instance;
 mod json;
 mod known;
+mod link_local;
 pub mod machine_features;
 pub mod openstack;
+mod seen;
 mod turns;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::backoff;
 use crate::clock::{self, Now};
-use crate::config::{Config, Source};
+use crate::config::{self, Config, Source, Sources};
 use crate::deadline::decide::{Decision, decide};
 use crate::deadline::first_boot;
 use crate::deadline::limit::{self, Limit, When};
@@ -27,11 +34,12 @@ use crate::deadline::origin::{LimitSource, Origin};
 use crate::disk::reader::Reader;
 use crate::host::{Host, resolve};
 use crate::http::Client;
-pub use answer::{Answer, NoAnswer};
+pub use answer::{Answer, NoAnswer, Pending};
 use answered::Answered;
+pub use held::Held;
 pub(crate) use instance::{Instance, SourceAsked};
 use known::Known;
-use machine_features::{Environment, Session};
+use machine_features::{Environment, Places, Session};
 pub use turns::{Again, Asked, MACHINE_FEATURES};
 use turns::{Turn, Who, next_turn, note};
 
@@ -40,7 +48,13 @@ pub struct Metadata<'a> {
     host: &'a Host,
     config: &'a Config,
     client: Client,
-    ec2: ec2::Session<'a>,
+    /// Those that are asked, in this order.
+    sources: Vec<Source>,
+    /// Where the metadata service may be; the first one answered last.
+    services: Vec<String>,
+    ec2: ec2::Session,
+    google: google::Session,
+    azure: azure::Session,
     environment: Environment,
     features: Session,
     known: Known,
@@ -49,21 +63,37 @@ pub struct Metadata<'a> {
     reader: Reader,
     /// How often it was asked again.
     rounds: u32,
+    /// From 0 to 1; another one on each machine.
+    chance: f64,
 }
 
 /// How much of the features is asked for in a round.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Features {
-    Whole,
-    /// One of those at a URL, and whatever is in directories.
-    OneKey,
-    /// Nothing, unless they are at another place than last time, or in directories.
+    All,
+    /// Nothing at a URL, unless that is another place than last time.
     IfElsewhere,
 }
 
-/// Whether a round is for features and not for the service.
-pub(crate) fn is_turn_of_features(round: u32, at_a_url: bool, there_is_a_service: bool) -> bool {
-    at_a_url && (round % 2 == 1 || !there_is_a_service)
+/// All features at a URL are asked for in one of so many rounds.
+const FEATURES_PERIOD: u32 = 10;
+
+/// Whether a round is one in which features at a URL are asked for. The first one is; after
+/// that `chance`, from 0 to 1, decides which one of ten.
+pub(crate) fn is_turn_of_features(round: u32, chance: f64) -> bool {
+    let offset = (chance.clamp(0.0, 1.0) * f64::from(FEATURES_PERIOD)) as u32;
+    round == 0 || round % FEATURES_PERIOD == offset % FEATURES_PERIOD
+}
+
+/// What a request may take minutes for, which a child therefore makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Google's service holds it until something changes.
+    ForChangeAtGoogle,
+    /// The first one switches Azure's scheduled events on.
+    ForEventsOfAzure,
+    /// OpenStack's service asks the site's own in turn.
+    ForVendorData,
 }
 
 impl<'a> Metadata<'a> {
@@ -80,14 +110,24 @@ impl<'a> Metadata<'a> {
             host,
             config,
             client: Client::new(config.metadata.request_timeout, resolve::addresses),
+            sources: cloud::sources(host, &config.metadata.sources),
+            services: vec![config.metadata.url.as_str().to_string()],
             ec2: ec2::Session::new(config.metadata.url.as_str()),
+            google: google::Session::default(),
+            azure: azure::Session::default(),
             environment,
             features: Session::default(),
             known: Known::default(),
             answered: Answered::read(host),
             reader: Reader::default(),
             rounds: 0,
+            chance: backoff::jitter(),
         }
+    }
+
+    /// The sources that are asked, in this order.
+    pub fn sources(&self) -> Vec<Source> {
+        self.sources.clone()
     }
 
     /// Knows already which disks hang: they are not read once more.
@@ -98,29 +138,23 @@ impl<'a> Metadata<'a> {
     /// Asks these sources, and Machine/Job Features where somebody named a place, each
     /// until it has answered or failed for good, all of them for at most `budget`.
     pub fn ask(&mut self, sources: &[Source], budget: Duration, again: Again) -> Vec<Asked> {
-        self.ask_in_turns(sources, Features::Whole, budget, again)
+        self.ask_in_turns(sources, Features::All, budget, again)
     }
 
-    /// Asks what can have changed, as is due once a minute: the service and wherever the
-    /// features are have thousands of instances to bear, so all of them together get one
-    /// request. Features at a URL have every other round, and a request there is for one
-    /// key; a wall limit takes two, now and then. The first round, of a process that knows
-    /// nothing, asks for all of them, and the config drive, which does not change, as well.
-    /// Each source is tried once.
+    /// Asks what can have changed, as is due once a minute: the service, and in one round of
+    /// ten for all keys of features that are at a URL. Both have thousands of instances to
+    /// bear. The first round, of a process that knows nothing, asks for all of them, and the
+    /// config drive, which does not change, as well. Each source is tried once.
     pub fn ask_again(&mut self, budget: Duration) -> Vec<Asked> {
         let mut sources = self.to_ask_again();
         let round = self.rounds;
-        self.rounds += 1;
-        let features = if round == 0 {
-            let drive = Source::ConfigDrive;
-            let configured = self.config.metadata.sources.contains(&drive);
-            sources.splice(0..0, configured.then_some(drive));
-            Features::Whole
-        } else if is_turn_of_features(round, self.features.are_at_a_url(), !sources.is_empty()) {
-            sources.clear();
-            Features::OneKey
-        } else {
-            Features::IfElsewhere
+        self.rounds = self.rounds.wrapping_add(1);
+        if round == 0 && self.sources.contains(&Source::ConfigDrive) {
+            sources.insert(0, Source::ConfigDrive);
+        }
+        let features = match is_turn_of_features(round, self.chance) {
+            true => Features::All,
+            false => Features::IfElsewhere,
         };
         self.ask_in_turns(&sources, features, budget, Again::Never)
     }
@@ -134,7 +168,7 @@ impl<'a> Metadata<'a> {
     ) -> Vec<Asked> {
         let start = Instant::now();
         let end = start + budget;
-        self.ec2.begin_round();
+        self.look_for_services();
         let mut turns: Vec<Turn> = sources
             .iter()
             .map(|source| Turn::new(Who::Source(*source), start))
@@ -152,11 +186,31 @@ impl<'a> Metadata<'a> {
             }
             note(&mut turns, next, outcome, end, again);
         }
-        let base = self.config.metadata.url.as_str();
+        let base = self.services[0].as_str();
         turns.into_iter().map(|turn| turn.report(base)).collect()
     }
 
-    /// Which of the service's two sources is asked again: EC2 where there is no OpenStack.
+    /// In a network of IPv6 alone OpenStack's service is on the link. An address that was
+    /// configured is the only one.
+    fn look_for_services(&mut self) {
+        let metadata = &self.config.metadata;
+        let is_default = metadata.url == config::Metadata::default().url;
+        if metadata.sources != Sources::Auto
+            || !is_default
+            || !self.sources.contains(&Source::Openstack)
+        {
+            return;
+        }
+        let on_the_link = link_local::services(self.host);
+        if on_the_link.is_empty() {
+            self.services = vec![metadata.url.as_str().to_string()];
+        } else if self.services.iter().all(|base| !on_the_link.contains(base)) {
+            self.services = on_the_link;
+        }
+    }
+
+    /// Which of the service's sources is asked again: of OpenStack and EC2 one, EC2 where there
+    /// is no OpenStack, and whatever else there is.
     fn to_ask_again(&self) -> Vec<Source> {
         // It may only have been late.
         let once_more = self.rounds % 10 == 9;
@@ -164,11 +218,10 @@ impl<'a> Metadata<'a> {
             true => [Source::Ec2, Source::Openstack],
             false => [Source::Openstack, Source::Ec2],
         };
-        let configured = &self.config.metadata.sources;
-        let mut sources = preferred.to_vec();
-        sources.retain(|source| configured.contains(source));
-        sources.truncate(1);
-        sources
+        let is_asked = |source: &Source| self.sources.contains(source);
+        let one = preferred.into_iter().find(is_asked);
+        let others = [Source::Google, Source::Azure].into_iter().filter(is_asked);
+        one.into_iter().chain(others).collect()
     }
 
     /// Whether anybody names a place for Machine/Job Features.
@@ -176,19 +229,125 @@ impl<'a> Metadata<'a> {
         !self.known.no_features
     }
 
-    /// Whether spot notices can be expected: EC2 itself answered, and not Nova.
+    /// Whether notices can be expected that have to be asked for: EC2 itself answered, and not
+    /// Nova, or Azure has events.
     pub fn has_spot_notices(&self) -> bool {
-        self.ec2.gives_tokens()
+        self.ec2.gives_tokens() || self.azure.has_events()
     }
 
-    /// Asks for nothing but the notice that this spot instance is ended.
+    /// Asks for nothing but the notices that the cloud is about to end this instance.
     pub fn ask_for_spot_notice(&mut self, budget: Duration) -> Result<(), NoAnswer> {
-        self.ec2.begin_round();
-        let notice = self
-            .ec2
-            .spot_notice(&self.client, Instant::now() + budget)?;
-        self.known.note_spot_notice(notice, clock::wall());
+        let until = Instant::now() + budget;
+        if self.ec2.gives_tokens() {
+            let answer = self.ec2.ask_for_notices(&self.client, until)?;
+            self.known.note_notices(answer.limits, clock::wall());
+        }
+        if let Some(vm) = self.azure.vm().filter(|_| self.azure.has_events()) {
+            let base = &self.services[0];
+            let events = azure::ask_for_events(&self.client, base, vm, until);
+            self.take(Wait::ForEventsOfAzure, events)?;
+        }
         Ok(())
+    }
+
+    /// What is worth a request that may take minutes.
+    pub fn waits(&self) -> Vec<Wait> {
+        let wants_events = self.config.metadata.azure_events && !self.azure.has_events();
+        let waits = [
+            (
+                Wait::ForChangeAtGoogle,
+                self.sources.contains(&Source::Google),
+            ),
+            (
+                Wait::ForEventsOfAzure,
+                wants_events && self.azure.vm().is_some(),
+            ),
+            (Wait::ForVendorData, self.known.has_openstack()),
+        ];
+        let worth_it = waits.into_iter().filter(|(_, is_worth_it)| *is_worth_it);
+        worth_it.map(|(wait, _)| wait).collect()
+    }
+
+    /// Starts such a request. What comes of it is for [`Metadata::take`].
+    ///
+    /// # Errors
+    ///
+    /// That it cannot even be started.
+    pub fn wait_for(&self, what: Wait) -> Result<Held, NoAnswer> {
+        let base = self.services[0].clone();
+        match what {
+            Wait::ForChangeAtGoogle => {
+                let tag = self.google.tag.clone();
+                Held::start(google::PATIENCE, move |client, until| {
+                    google::ask(client, &base, tag.as_deref(), until)
+                })
+            }
+            Wait::ForEventsOfAzure => {
+                let vm = self.azure.vm().unwrap_or_default().to_string();
+                Held::start(azure::PATIENCE, move |client, until| {
+                    azure::ask_for_events(client, &base, &vm, until)
+                })
+            }
+            Wait::ForVendorData => Held::start(openstack::VENDOR_PATIENCE, move |client, until| {
+                openstack::ask_vendor_data(client, &base, until)
+            }),
+        }
+    }
+
+    /// Takes what came of a request: what is known is as if it had been asked for at once.
+    ///
+    /// # Errors
+    ///
+    /// The failure that it came to.
+    pub fn take(&mut self, what: Wait, outcome: Result<Answer, NoAnswer>) -> Result<(), NoAnswer> {
+        let answer = outcome?;
+        let now = clock::wall();
+        match what {
+            Wait::ForChangeAtGoogle => {
+                let answer = self.google.take(answer);
+                self.known.note(Source::Google, &Ok(answer), now);
+            }
+            Wait::ForEventsOfAzure => {
+                let answer = self.azure.take_events(answer);
+                self.known.note(Source::Azure, &Ok(answer), now);
+            }
+            Wait::ForVendorData => self.known.note_vendor_data(answer, now),
+        }
+        Ok(())
+    }
+
+    /// How long to wait before the next such request, after one that `lasted` so long and
+    /// asked to be left alone for `retry_after`. `chance`, from 0 to 1, keeps VMs apart.
+    pub fn pause(
+        &mut self,
+        what: Wait,
+        lasted: Duration,
+        retry_after: Option<Duration>,
+        chance: f64,
+    ) -> Duration {
+        const MINUTE: Duration = Duration::from_secs(60);
+        let pause = match what {
+            Wait::ForChangeAtGoogle => self.google.pause(lasted, chance),
+            Wait::ForEventsOfAzure => MINUTE.mul_f64(0.9 + 0.2 * chance),
+            Wait::ForVendorData => 10 * MINUTE.mul_f64(0.9 + 0.2 * chance),
+        };
+        pause.max(retry_after.unwrap_or_default())
+    }
+
+    /// Tells the cloud that it need not wait any longer with these.
+    ///
+    /// # Errors
+    ///
+    /// That it could not be told.
+    pub fn acknowledge(&self, pending: &[Pending], budget: Duration) -> Result<(), NoAnswer> {
+        let events: Vec<String> = pending.iter().map(|pending| pending.id.clone()).collect();
+        let until = Instant::now() + budget;
+        azure::acknowledge(&self.client, &self.services[0], &events, until)
+    }
+
+    /// What the cloud waits with until it is told to go on.
+    pub fn pending(&self) -> Vec<Pending> {
+        self.known.pending()
     }
 
     /// Whether the source that a limit of this origin is from has answered: then what it
@@ -212,7 +371,7 @@ impl<'a> Metadata<'a> {
 
     /// Who this instance is; None where nobody said.
     pub fn instance(&self) -> Option<Instance> {
-        self.known.instance(&self.config.metadata.sources)
+        self.known.instance(&self.sources)
     }
 
     /// Which of the limits is the deadline, and what was odd about finding out. `held`
@@ -263,7 +422,7 @@ impl<'a> Metadata<'a> {
         let (locations, passed_over) = machine_features::locate(
             self.host,
             &self.environment,
-            self.known.meta(),
+            &self.known.meta(),
             &self.config.metadata,
         );
         self.known.no_features = locations.is_empty() && passed_over.is_empty();
@@ -271,7 +430,7 @@ impl<'a> Metadata<'a> {
             self.features = Session::default();
             return;
         }
-        let is_known = self.features.are_at(&locations) && self.features.are_at_a_url();
+        let is_known = self.features.are_at(&locations) && self.features.are_at_urls_alone();
         if wanted == Features::IfElsewhere && is_known {
             return;
         }
@@ -283,27 +442,46 @@ impl<'a> Metadata<'a> {
     }
 
     fn try_once(&mut self, who: &Who, wanted: Features, end: Instant) -> Result<Answer, NoAnswer> {
-        let base = self.config.metadata.url.as_str();
-        let reader = machine_features::Reader {
-            host: self.host,
-            client: &self.client,
-            until: end,
-        };
         match who {
-            Who::Source(Source::ConfigDrive) => {
+            Who::Source(source) => self.ask_source(*source, end),
+            Who::Features(locations, passed_over) => {
+                let reader = machine_features::Reader {
+                    host: self.host,
+                    client: &self.client,
+                    until: end,
+                };
+                let places = match wanted == Features::All || !self.features.are_at(locations) {
+                    true => Places::All,
+                    false => Places::Directories,
+                };
+                self.features.ask(locations, passed_over, places, &reader)
+            }
+        }
+    }
+
+    fn ask_source(&mut self, source: Source, end: Instant) -> Result<Answer, NoAnswer> {
+        let client = &self.client;
+        match source {
+            Source::ConfigDrive => {
                 let left = end.saturating_duration_since(Instant::now());
                 let limit = self.config.staging.device_timeout.min(left);
                 config_drive::ask(self.host, &mut self.reader, limit)
             }
-            Who::Source(Source::Openstack) => openstack::ask(&self.client, base, end),
-            Who::Source(Source::Ec2) => self.ec2.ask(&self.client, end),
-            Who::Features(locations, passed_over)
-                if wanted == Features::OneKey && self.features.are_at(locations) =>
-            {
-                self.features.ask_again(passed_over, &reader)
+            Source::Openstack => {
+                let asked = openstack::ask_each(client, &self.services, end);
+                let (answer, at) = asked?;
+                self.services.swap(0, at);
+                self.ec2.move_to(&self.services[0]);
+                Ok(answer)
             }
-            Who::Features(locations, passed_over) => {
-                self.features.ask(locations, passed_over, &reader)
+            Source::Ec2 => self.ec2.ask(client, end),
+            Source::Google => {
+                let answer = google::ask(client, &self.services[0], None, end)?;
+                Ok(self.google.take(answer))
+            }
+            Source::Azure => {
+                let events = self.config.metadata.azure_events;
+                self.azure.ask(client, &self.services[0], events, end)
             }
         }
     }

@@ -6,7 +6,7 @@
 //! and a warning, not the document.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
@@ -34,6 +34,111 @@ pub(crate) fn ask(client: &Client, base: &str, until: Instant) -> Result<Answer,
         date: response.date,
         ..answer.map_err(unusable)?
     })
+}
+
+/// Asks the service at these base URLs, one after the other until somebody is there. Also says
+/// which one that is.
+///
+/// # Errors
+///
+/// Of the last one that was asked.
+pub(super) fn ask_each(
+    client: &Client,
+    bases: &[String],
+    until: Instant,
+) -> Result<(Answer, usize), NoAnswer> {
+    let mut failure = NoAnswer::Local("there is nobody to ask".into());
+    for (index, base) in bases.iter().enumerate() {
+        match ask(client, base, until) {
+            Ok(answer) => return Ok((answer, index)),
+            Err(other) => failure = other,
+        }
+    }
+    Err(failure)
+}
+
+/// Each of the site's services has its answer in it under the service's name
+/// (nova's `vendordata_dynamic_targets`).
+const VENDOR_DATA: &str = "openstack/latest/vendor_data2.json";
+
+/// The service asks the site's own in turn, and may wait for each of them.
+pub(crate) const VENDOR_PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks what the site says to its guests.
+///
+/// # Errors
+///
+/// That the service did not answer. That it has no such document is an answer.
+pub(crate) fn ask_vendor_data(
+    client: &Client,
+    base: &str,
+    until: Instant,
+) -> Result<Answer, NoAnswer> {
+    let url = format!("{base}/{VENDOR_DATA}");
+    let (text, date) = match client.get(&url, &[], until) {
+        Ok(response) => (response.body, response.date),
+        Err(failure) if matches!(failure.cause, Cause::Status(404, _)) => {
+            (b"{}".to_vec(), failure.date)
+        }
+        Err(failure) => return Err(NoAnswer::Http(failure)),
+    };
+    let unusable = |why| NoAnswer::Http(Failure::new(&url, Cause::Unusable(why)));
+    Ok(Answer {
+        date,
+        ..parse_vendor_data(text).map_err(unusable)?
+    })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct VendorData {
+    vmstage: Part<ForVmstage>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct ForVmstage {
+    deadline: Text,
+    lifetime: Text,
+    machinefeatures: Text,
+    jobfeatures: Text,
+}
+
+/// Reads a `vendor_data2.json`: what it says under the name `vmstage`.
+///
+/// # Errors
+///
+/// Why it is none.
+pub fn parse_vendor_data(text: impl Into<Vec<u8>>) -> Result<Answer, String> {
+    let document: VendorData = json::document(text.into())?;
+    let mut answer = Answer::default();
+    let said = match document.vmstage {
+        Json::Absent => return Ok(answer),
+        Json::Object(said) => said,
+        other => {
+            let kind = other.kind();
+            let warning = format!("vmstage is {kind}, not an object; ignored");
+            answer.warnings.push(warning);
+            return Ok(answer);
+        }
+    };
+    let mut pairs = Pairs::default();
+    for (key, value) in [
+        ("vmstage_deadline", said.deadline),
+        (limit::LIFETIME, said.lifetime),
+        ("machinefeatures", said.machinefeatures),
+        ("jobfeatures", said.jobfeatures),
+    ] {
+        match value {
+            Json::Absent => {}
+            // A program wrote it, and a number of seconds may be a number there.
+            Json::Number(number) => pairs.add(key.into(), &Json::String(number.to_string())),
+            value => pairs.add(key.into(), &value),
+        }
+    }
+    answer.limits = limit::plain_keys(&pairs.texts, LimitSource::VendorData);
+    answer.meta = pairs.texts;
+    Ok(answer)
 }
 
 #[derive(Default, Deserialize)]
@@ -248,5 +353,38 @@ mod tests {
         let answer = parsed(r#"{"uuid": "a", "name": "x\u001b[2J\ny"}"#);
         let name = answer.instance.name.as_deref();
         assert_eq!(name, Some("x\u{fffd}[2J\u{fffd}y"));
+    }
+
+    #[test]
+    fn a_site_says_to_vmstage_what_meta_may_say() {
+        let answer = parse_vendor_data(
+            r#"{"static": {"x": 1e400}, "other": {"deadline": "2026-01-02T00:00:00Z"},
+                "vmstage": {"deadline": "1795430460", "lifetime": 129600, "x": [],
+                            "machinefeatures": "http://192.0.2.1/mf"}}"#,
+        )
+        .unwrap();
+        let lifetime = When::AfterFirstBoot(Duration::from_secs(129_600));
+        let whens: Vec<When> = answer.limits.iter().map(|l| l.when.clone()).collect();
+        assert_eq!(whens, [When::At(1_795_430_460), lifetime]);
+        let origin = "vmstage_deadline in the openstack vendor data";
+        assert_eq!(answer.limits[0].origin.to_string(), origin);
+        assert_eq!(answer.meta["machinefeatures"], "http://192.0.2.1/mf");
+        for nothing in ["{}", r#"{"vmstage": null}"#, r#"{"vmstage": {}}"#] {
+            assert_eq!(
+                parse_vendor_data(nothing),
+                Ok(Answer::default()),
+                "{nothing}"
+            );
+        }
+        let odd = parse_vendor_data(r#"{"vmstage": ["deadline"]}"#).unwrap();
+        assert_eq!(
+            odd.warnings,
+            ["vmstage is an array, not an object; ignored"]
+        );
+        let odd = parse_vendor_data(r#"{"vmstage": {"deadline": ["1"]}}"#).unwrap();
+        assert!(!odd.limits[0].is_usable());
+        for garbage in ["", "<html>", "[]", "{"] {
+            assert!(parse_vendor_data(garbage).is_err(), "{garbage}");
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::answer::{Answer, NoAnswer};
 use super::instance::SourceAsked;
 use super::machine_features::Locations;
-use super::{config_drive, openstack};
+use super::{azure, config_drive, google, openstack};
 use crate::config::Source;
 use crate::http::Cause;
 use crate::{backoff, text, url};
@@ -77,7 +77,7 @@ pub(super) enum Who {
 impl Who {
     /// The sources that one service at one address gives the answers of.
     fn is_on_the_service(&self) -> bool {
-        matches!(self, Who::Source(Source::Openstack | Source::Ec2))
+        matches!(self, Who::Source(source) if *source != Source::ConfigDrive)
     }
 }
 
@@ -167,6 +167,8 @@ fn place(source: Source, base: &str) -> String {
         Source::ConfigDrive => config_drive::PLACE.into(),
         Source::Openstack => format!("{base}/{}", openstack::PATH),
         Source::Ec2 => format!("{base}/latest/meta-data/"),
+        Source::Google => format!("{base}/{}", google::PATH),
+        Source::Azure => format!("{base}/{}", azure::PATH),
     }
 }
 
@@ -213,8 +215,8 @@ pub(super) fn note(
     }
 }
 
-/// OpenStack's and EC2's answers come from one address. Where nobody is there for one
-/// of them nobody is for the other. Where one answers and the other is a 404, that one
+/// The answers of all clouds come from one address. Where nobody is there for one of them
+/// nobody is for another. Where one answers and the other is a 404, that one
 /// is not a question of time.
 fn share_fate(turns: &mut [Turn], index: usize) {
     let nobody_is_there = matches!(turns[index].cause(), Some(Cause::Unreachable(_)));

@@ -16,7 +16,7 @@ use super::files;
 use crate::config::{Config, FeaturesLocation};
 use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, kernel_file, locks};
-use crate::metadata::machine_features::published::{JOB, MACHINE, MARK, are_own};
+use crate::metadata::machine_features::published::{JOB, MACHINE, MARK, are_own, own_values};
 use crate::status::Status;
 
 const PROFILE: &str =
@@ -154,15 +154,6 @@ fn marked(values: &BTreeSet<Value>) -> String {
     let head = "# What vmstage(8) published in this directory. Other files are not its own.\n";
     let lines = values.iter().map(|(key, value)| format!("{key} {value}\n"));
     head.to_string() + &lines.collect::<String>()
-}
-
-fn own_values(directory: &Path) -> BTreeSet<Value> {
-    let text = regular_file::read_text(&directory.join(MARK), MIB).unwrap_or_default();
-    text.lines()
-        .filter(|line| !line.starts_with('#'))
-        .filter_map(|line| line.split_once(' '))
-        .map(|(key, value)| (key.to_string(), value.to_string()))
-        .collect()
 }
 
 fn profile(host: &Host) -> Result<bool> {

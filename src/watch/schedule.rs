@@ -75,17 +75,15 @@ mod tests {
         for instance in 0..INSTANCES {
             let mut chance = chances(instance as u64);
             let mut at = first_ask(chance());
+            let which = chance();
             for round in 0.. {
                 let second = at.as_secs() as usize;
                 if second >= load.service.len() {
                     break;
                 }
-                // In the first round everybody is asked, for all nine keys.
-                match is_turn_of_features(round, features, true) {
-                    false => load.service[second] += 1,
-                    true => load.features[second] += 1,
-                }
-                if round == 0 && features {
+                load.service[second] += 1;
+                // All nine keys.
+                if features && is_turn_of_features(round, which) {
                     load.features[second] += 9;
                 }
                 at += next_ask(chance());
@@ -116,23 +114,21 @@ mod tests {
         for features in [false, true] {
             let load = load(features);
             let (first, later) = load.features.split_at(120);
-            let total: usize = load.service.iter().chain(&load.features).sum();
+            let total: usize = load.service.iter().sum();
             let per_minute = total as f64 / (INSTANCES * MINUTES) as f64;
             println!(
                 "{INSTANCES} instances over {MINUTES} min, features at a URL: {features}: at most \
                  {} requests in a second to the service (in lock-step: {INSTANCES}), {} to the \
-                 features at first and {} later, {per_minute:.2} a minute each",
+                 features at first and {} later, {per_minute:.2} a minute each to the service",
                 peak(&load.service),
                 peak(first),
                 peak(later)
             );
-            // A perfectly even load would be 167 a second, nine times that at first.
+            // A perfectly even load would be 167 a second, nine times that at first, and 150
+            // later, of which each instance asks for nine at once.
             assert!(peak(&load.service) < 250, "{}", peak(&load.service));
-            assert!(
-                peak(later) < 250 && peak(first) < 9 * 250,
-                "{}",
-                peak(first)
-            );
+            assert!(peak(first) < 9 * 250, "{}", peak(first));
+            assert!(peak(later) < 400, "{}", peak(later));
             assert!((0.9..=1.2).contains(&per_minute), "{per_minute} a minute");
         }
     }

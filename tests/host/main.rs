@@ -12,10 +12,12 @@ mod server;
 
 mod blank;
 mod choosing;
+mod clouds;
 mod commands;
 mod config_drive;
 mod crashes;
 mod directories;
+mod doubles;
 mod evidence;
 mod faulty_disk;
 mod full_run;
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         full_run::CLAIMS,
         config_drive::CLAIMS,
         metadata::CLAIMS,
+        clouds::CLAIMS,
         network::CLAIMS,
         faulty_disk::CLAIMS,
         hanging::CLAIMS,

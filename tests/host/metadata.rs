@@ -50,7 +50,7 @@ claims![
     all_of_it_ends_within_its_time_whatever_is_wrong,
     a_connection_is_used_again_where_the_service_keeps_it,
     ec2_is_asked_with_a_token_and_for_the_spot_notice,
-    a_spot_notice_alone_is_one_request_and_can_be_taken_back,
+    notices_alone_are_two_requests_and_can_be_taken_back,
     a_value_of_ec2_that_cannot_be_had_costs_neither_the_rest_nor_the_spot_notice,
     a_value_of_ec2_is_asked_for_again_where_the_service_failed_and_not_where_it_refused,
     a_spot_notice_that_is_refused_costs_nothing_else_and_takes_none_back,
@@ -65,9 +65,9 @@ claims![
     features_that_meta_names_are_read_over_http,
     what_is_no_value_replaces_none_that_is_known,
     a_404_takes_a_limit_back_where_the_service_vouches_for_it,
-    the_service_and_features_at_a_url_share_one_request_a_round,
+    all_features_at_a_url_are_asked_for_in_one_round_of_ten_on_one_connection,
     a_wall_limit_is_of_one_job_whenever_it_is_read,
-    what_changes_at_a_url_is_heard_of_within_four_requests,
+    what_changes_at_a_url_is_heard_of_within_ten_rounds,
     a_place_that_meta_names_writes_no_escape_sequence_and_shows_no_password,
     features_that_meta_no_longer_names_are_forgotten,
     features_are_found_by_the_environment_although_nobody_else_answers,
@@ -589,12 +589,12 @@ fn a_connection_is_used_again_where_the_service_keeps_it() {
         };
     let keeping = Server::start(move |request, stream| answer(request, stream, ""));
     answer_of(&ask(&keeping.url(), EC2, Again::Yes), "ec2");
-    assert_eq!((keeping.seen().len(), keeping.connections()), (5, 1));
+    assert_eq!((keeping.seen().len(), keeping.connections()), (9, 1));
 
     let closing =
         Server::start(move |request, stream| answer(request, stream, "Connection: close\r\n"));
     answer_of(&ask(&closing.url(), EC2, Again::Yes), "ec2");
-    assert_eq!((closing.seen().len(), closing.connections()), (5, 5));
+    assert_eq!((closing.seen().len(), closing.connections()), (9, 9));
 }
 
 // EC2.
@@ -638,7 +638,7 @@ fn ec2_is_asked_with_a_token_and_for_the_spot_notice() {
     assert_eq!(ec2.limits[0].when, When::At(1_795_430_460));
 }
 
-fn a_spot_notice_alone_is_one_request_and_can_be_taken_back() {
+fn notices_alone_are_two_requests_and_can_be_taken_back() {
     let server = imds(100, "");
     let config = config(&server.url(), "");
     let mut metadata = metadata_of(&config, Environment::default());
@@ -647,8 +647,20 @@ fn a_spot_notice_alone_is_one_request_and_can_be_taken_back() {
     let before = server.seen().len();
     metadata.ask_for_spot_notice(seconds(1)).unwrap();
     assert_eq!(metadata.limits(), []);
+    let notices = [
+        "GET /latest/meta-data/spot/instance-action",
+        "GET /latest/meta-data/autoscaling/target-lifecycle-state",
+    ];
+    assert_eq!(server.asked_for()[before..], notices);
     answer_of(&metadata.ask_again(seconds(1)), "ec2");
-    assert_eq!(server.seen().len(), before + 2);
+    let asked = server.asked_for().split_off(before + 2);
+    assert_eq!(asked[..2], notices);
+    let plans = [
+        "GET /latest/meta-data/events/maintenance/scheduled",
+        "GET /latest/meta-data/tags/instance/vmstage_deadline",
+        "GET /latest/meta-data/tags/instance/vmstage_lifetime",
+    ];
+    assert_eq!(asked[2..], plans);
 }
 
 /// An EC2 with an end in its spot notice that says this to one path.
@@ -747,7 +759,8 @@ fn an_expired_token_is_renewed() {
         .iter()
         .filter(|line| line.starts_with("PUT"))
         .count();
-    assert_eq!(tokens, 2);
+    // For eight values.
+    assert_eq!(tokens, 4);
 }
 
 fn a_service_that_refuses_every_token_it_gave_is_not_asked_for_ever() {
@@ -758,7 +771,7 @@ fn a_service_that_refuses_every_token_it_gave_is_not_asked_for_ever() {
 }
 
 fn where_a_token_is_refused_ec2_is_asked_without() {
-    for status in [400, 403, 404, 405, 501] {
+    for status in [400, 403, 404, 405, 500, 501, 503] {
         let server = Server::start(move |request, stream| match request.path.as_str() {
             "/latest/api/token" => respond(stream, status, "", b""),
             "/latest/meta-data/instance-id" => respond(stream, 200, "", b"i-0123"),
@@ -766,8 +779,9 @@ fn where_a_token_is_refused_ec2_is_asked_without() {
         });
         let asked = ask(&server.url(), EC2, Again::Never);
         let answered = of(&asked, "ec2").result.is_ok();
-        // A server's own failure is no refusal.
-        assert_eq!(answered, status < 500, "{status}: {asked:?}");
+        // A server's own failure is no refusal, unless it knows no such method.
+        let is_refusal = status < 500 || status == 501;
+        assert_eq!(answered, is_refusal, "{status}: {asked:?}");
     }
 }
 
@@ -995,7 +1009,7 @@ fn a_404_takes_a_limit_back_where_the_service_vouches_for_it() {
     }
 }
 
-fn the_service_and_features_at_a_url_share_one_request_a_round() {
+fn all_features_at_a_url_are_asked_for_in_one_round_of_ten_on_one_connection() {
     let both = Server::start(|request, stream| match request.path.as_str() {
         META_DATA => respond(stream, 200, "", &document("")),
         "/mf/shutdowntime" | "/jf/shutdowntime_job" => respond(stream, 200, "", b"1795430460"),
@@ -1008,24 +1022,20 @@ fn the_service_and_features_at_a_url_share_one_request_a_round() {
     );
     let config = config(&both.url(), &places);
     let mut metadata = metadata_of(&config, Environment::default());
-    metadata.ask_again(seconds(3));
-    let first = both.seen().len();
-    assert_eq!(first, 10, "{:?}", both.asked_for());
-    for _ in 1..=36 {
-        let before = both.seen().len();
-        metadata.ask_again(seconds(3));
-        let asked = both.asked_for().split_off(before);
-        // A length says nothing without the start that it counts from.
-        let wall_limit = ["GET /jf/wall_limit_secs", "GET /jf/jobstart_secs"];
-        assert!(asked.len() == 1 || asked == wall_limit, "{asked:?}");
-    }
-    let asked = both.asked_for().split_off(first);
-    let times = |path: &str| asked.iter().filter(|line| line.ends_with(path)).count();
-    assert_eq!(times(META_DATA), 18);
-    assert_eq!(times("/shutdowntime"), 6);
-    assert_eq!(times("/shutdowntime_job"), 6);
-    assert!(times("/grace_secs") > 0 && times("/wall_limit_secs") > 0);
-    assert_eq!(times("/total_cpu") + times("/job_id"), 0);
+    let rounds: Vec<usize> = (0..=40)
+        .map(|_| {
+            let before = both.seen().len();
+            metadata.ask_again(seconds(3));
+            both.seen().len() - before
+        })
+        .collect();
+    // The service each time, and all nine keys at first and then in one round of ten.
+    assert_eq!(rounds[0], 10);
+    let with_features = rounds[1..].iter().filter(|requests| **requests == 10);
+    assert_eq!(with_features.count(), 4, "{rounds:?}");
+    let without = rounds.iter().filter(|requests| **requests == 1);
+    assert_eq!(without.count(), 36, "{rounds:?}");
+    assert_eq!(both.connections(), 1);
     assert_eq!(metadata.limits().len(), 2);
 }
 
@@ -1067,7 +1077,7 @@ fn a_wall_limit_is_of_one_job_whenever_it_is_read() {
     }
 }
 
-fn what_changes_at_a_url_is_heard_of_within_four_requests() {
+fn what_changes_at_a_url_is_heard_of_within_ten_rounds() {
     let start = [(END, 200, "1795430460"), ("/mf/grace_secs", 200, "900")];
     let changes: [(&[Said], Option<u64>); 4] = [
         (&[(END, 200, "1795430999")], Some(1_795_430_999)),
@@ -1081,9 +1091,7 @@ fn what_changes_at_a_url_is_heard_of_within_four_requests() {
         let mut metadata = metadata_of(&config, Environment::default());
         metadata.ask_again(seconds(3));
         features.now_say(change);
-        let before = features.server.seen().len();
-        (0..4).for_each(|_| drop(metadata.ask_again(seconds(3))));
-        assert_eq!(features.server.seen().len(), before + 4);
+        (0..10).for_each(|_| drop(metadata.ask_again(seconds(3))));
         let found: Vec<When> = metadata.limits().into_iter().map(|l| l.when).collect();
         let expected: Vec<When> = expected.into_iter().map(When::At).collect();
         assert_eq!(found, expected, "{change:?}");
@@ -1174,7 +1182,7 @@ fn a_place_that_fails_is_a_warning_and_does_not_cost_the_other() {
         };
         let mut metadata = with_job(&job.display().to_string());
         for round in 0..3 {
-            let asked = metadata.ask_again(seconds(3));
+            let asked = metadata.ask(&[], seconds(3), Again::Never);
             let answer = answer_of(&asked, MACHINE_FEATURES);
             let named = |warning: &String| warning.contains(place.as_str());
             assert!(answer.warnings.iter().any(named), "{round}: {answer:?}");

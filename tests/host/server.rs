@@ -19,6 +19,7 @@ pub struct Request {
     pub path: String,
     /// Names in lower case.
     pub headers: BTreeMap<String, String>,
+    pub body: Vec<u8>,
     pub at: Instant,
 }
 
@@ -105,21 +106,26 @@ fn serve(
 }
 
 fn read_request(reader: &mut impl BufRead) -> Option<Request> {
-    let mut lines = reader.lines().map_while(Result::ok);
+    let mut lines = reader.by_ref().lines().map_while(Result::ok);
     let first = lines.next()?;
     let mut words = first.split(' ').map(String::from);
     let (method, path) = (words.next()?, words.next()?);
-    let headers = lines
+    let headers: BTreeMap<String, String> = lines
+        .by_ref()
         .take_while(|line| !line.is_empty())
         .filter_map(|line| {
             let (name, value) = line.split_once(':')?;
             Some((name.to_lowercase(), value.trim().to_string()))
         })
         .collect();
+    let length = headers.get("content-length").map(|text| text.parse());
+    let mut body = vec![0; length.and_then(Result::ok).unwrap_or(0)];
+    reader.read_exact(&mut body).ok()?;
     Some(Request {
         method,
         path,
         headers,
+        body,
         at: Instant::now(),
     })
 }

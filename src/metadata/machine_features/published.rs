@@ -1,6 +1,9 @@
 //! What the reader and the publisher of Machine/Job Features share.
 
+use std::collections::BTreeSet;
 use std::path::Path;
+
+use crate::host::regular_file::{self, MIB};
 
 pub(crate) const MACHINE: &str = "/etc/machinefeatures";
 pub(crate) const JOB: &str = "/etc/jobfeatures";
@@ -13,4 +16,30 @@ pub(crate) const MARK: &str = ".vmstage";
 /// must not come back to it as news.
 pub(crate) fn are_own(directory: &Path) -> bool {
     directory.join(MARK).exists()
+}
+
+/// The keys and values that this program published in a directory, by its own list of them.
+pub(crate) fn own_values(directory: &Path) -> BTreeSet<(String, String)> {
+    let text = regular_file::read_text(&directory.join(MARK), MIB).unwrap_or_default();
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| line.split_once(' '))
+        .map(|(key, value)| (key.to_string(), value.to_string()))
+        .collect()
+}
+
+/// Whether this program wrote this value of this key.
+pub(super) fn is_own(directory: &Path, key: &str, value: &[u8]) -> bool {
+    are_own(directory)
+        && std::str::from_utf8(value).is_ok_and(|value| {
+            own_values(directory).contains(&(key.to_string(), value.to_string()))
+        })
+}
+
+/// Whether somebody else has put any of these keys into a directory.
+pub(super) fn has_others(directory: &Path, keys: &[&str]) -> bool {
+    keys.iter().any(|key| {
+        let value = regular_file::read(&directory.join(key), MIB);
+        value.is_ok_and(|value| !is_own(directory, key, &value))
+    })
 }

@@ -25,8 +25,6 @@ pub(crate) struct Session {
     keys: BTreeMap<&'static str, Kept>,
     /// What was wrong with a place when it was asked last, by its keys.
     failed: BTreeMap<Keys, NoAnswer>,
-    /// How often one key was asked for.
-    turns: usize,
 }
 
 /// What came of one round, beside values.
@@ -59,20 +57,9 @@ struct AskedFor {
 /// The keys of one place.
 type Keys = &'static [&'static str];
 
-/// A request for each of these keys, or one for the base URL where there are none.
-#[derive(Clone, Copy)]
-struct Turn<'a> {
-    location: &'a FeaturesLocation,
-    keys: Keys,
-    wanted: Keys,
-}
-
 /// They are of one job, or they say nothing. Should the next job begin between the two
 /// requests, then its start, read last, with the length before is an end to come.
 const WALL: [&str; 2] = ["wall_limit_secs", "jobstart_secs"];
-
-const ENDS: [Keys; 2] = [&["shutdowntime"], &["shutdowntime_job"]];
-const OTHERS: [Keys; 3] = [&["grace_secs"], &["grace_secs_job"], &WALL];
 
 /// What is known of one key.
 #[derive(Debug, Default)]
@@ -87,12 +74,22 @@ struct Kept {
     is_absent: bool,
 }
 
+/// Which places are asked.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Places {
+    All,
+    /// Those that cost nobody a request.
+    Directories,
+}
+
 impl Session {
-    /// Asks for every key. `passed_over` says why other places were not taken.
+    /// Asks for every key, a place after the other. `passed_over` says why other places were
+    /// not taken.
     pub(crate) fn ask(
         &mut self,
         locations: &Locations,
         passed_over: &[String],
+        places: Places,
         reader: &Reader,
     ) -> Result<Answer, NoAnswer> {
         if locations.is_empty() {
@@ -101,46 +98,13 @@ impl Session {
         self.locations = locations.clone();
         let mut heard = Heard::of(passed_over);
         for (location, keys) in locations.with_keys() {
-            match location {
-                Some(location) => self.ask_place(location, keys, &mut heard, reader),
-                None => {
+            match (location, places) {
+                (Some(FeaturesLocation::Url(_)), Places::Directories) => {}
+                (Some(location), _) => self.ask_place(location, keys, &mut heard, reader),
+                (None, _) => {
                     self.keys.retain(|key, _| !keys.contains(key));
                     self.failed.remove(keys);
                 }
-            }
-        }
-        self.answer(heard)
-    }
-
-    /// Asks again, for a single key where that costs somebody a request, or for the two
-    /// that make a wall limit.
-    pub(crate) fn ask_again(
-        &mut self,
-        passed_over: &[String],
-        reader: &Reader,
-    ) -> Result<Answer, NoAnswer> {
-        let locations = self.locations.clone();
-        if locations.is_empty() {
-            return Err(NoAnswer::Local(passed_over.join("; ")));
-        }
-        let mut heard = Heard::of(passed_over);
-        for (location, keys) in locations.with_keys() {
-            if let Some(directory @ FeaturesLocation::Directory(_)) = location {
-                self.ask_place(directory, keys, &mut heard, reader);
-            }
-        }
-        if let Some(turn) = self.next_turn(&locations) {
-            self.turns += 1;
-            let given = match turn.wanted {
-                [] => is_there(turn.location, reader),
-                wanted => {
-                    let asked = self.ask_for(wanted, turn.location, &mut heard, reader);
-                    self.note(turn.keys, &asked, &mut heard);
-                    asked.given
-                }
-            };
-            if given {
-                self.believe(turn.keys);
             }
         }
         self.answer(heard)
@@ -181,43 +145,11 @@ impl Session {
         self.locations == *locations
     }
 
-    /// Whether asking costs somebody a request.
-    pub(crate) fn are_at_a_url(&self) -> bool {
-        self.locations.at_urls().next().is_some()
-    }
-
-    /// Two turns in three are for the ends, the third for what else can change. A 404 that
-    /// nothing has vouched for yet has every other turn for somebody who might. None where
-    /// no place is a URL.
-    fn next_turn<'a>(&self, locations: &'a Locations) -> Option<Turn<'a>> {
-        let doubtful = |(_, keys): &(_, Keys)| self.is_any_missing(keys);
-        if self.turns % 2 == 1
-            && let Some((location, keys)) = locations.at_urls().find(doubtful)
-        {
-            let given = keys.iter().find(|key| self.is_given(key));
-            return Some(Turn {
-                location,
-                keys,
-                wanted: given.map_or(&[], together_with),
-            });
-        }
-        let (wanted, number) = match self.turns % 3 {
-            2 => (&OTHERS[..], self.turns / 3),
-            _ => (&ENDS[..], self.turns - self.turns / 3),
-        };
-        let turns: Vec<Turn> = locations
-            .at_urls()
-            .flat_map(|(location, keys)| {
-                let among_them = wanted.iter().filter(|wanted| keys.contains(&wanted[0]));
-                among_them.map(move |wanted| Turn {
-                    location,
-                    keys,
-                    wanted,
-                })
-            })
-            .collect();
-        let next = number.checked_rem(turns.len())?;
-        Some(turns[next])
+    /// Whether asking again for what is in directories is no use.
+    pub(crate) fn are_at_urls_alone(&self) -> bool {
+        let places = self.locations.with_keys().into_iter();
+        let mut places = places.filter_map(|(location, _)| location);
+        places.all(|location| matches!(location, FeaturesLocation::Url(_)))
     }
 
     fn ask_for(
@@ -311,11 +243,6 @@ impl Session {
     fn is_any_missing(&self, keys: Keys) -> bool {
         let missing = |key: &&str| self.keys.get(key).is_some_and(|kept| kept.is_missing);
         keys.iter().any(missing)
-    }
-
-    fn is_given(&self, key: &str) -> bool {
-        let kept = self.keys.get(key);
-        kept.is_some_and(|kept| kept.value.is_some() && !kept.is_missing)
     }
 
     /// What is missing among these keys is vouched for.
@@ -425,12 +352,4 @@ fn as_one(failures: Vec<NoAnswer>) -> NoAnswer {
 /// Whether the place answers for itself. One that lists nothing may refuse to.
 fn is_there(location: &FeaturesLocation, reader: &Reader) -> bool {
     matches!(reader.read(location, ""), Ok(Some(_)))
-}
-
-/// A length or a start is asked for only with the other.
-fn together_with(key: &'static &'static str) -> Keys {
-    match WALL.contains(key) {
-        true => &WALL,
-        false => std::slice::from_ref(key),
-    }
 }

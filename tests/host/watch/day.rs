@@ -19,7 +19,7 @@ use vmstage::logging::Notices;
 use vmstage::status::Status;
 use vmstage::watch::Watch;
 
-claims![a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour];
+claims![a_day_of_ticks_asks_the_service_at_most_1_2_times_a_minute_within_the_memory_of_an_hour];
 
 /// Names the part of the day that a child process of this claim plays.
 const PART: &str = "VMSTAGE_TEST_PART";
@@ -135,7 +135,7 @@ fn memory_kib() -> (u64, u64) {
     (field("VmHWM:"), field("RssAnon:"))
 }
 
-fn a_day_of_ticks_asks_at_most_1_2_times_a_minute_within_the_memory_of_an_hour() {
+fn a_day_of_ticks_asks_the_service_at_most_1_2_times_a_minute_within_the_memory_of_an_hour() {
     private_mounts();
     for place in ["/run", "/var/lib", "/etc"] {
         let none = None::<&str>;
@@ -170,21 +170,29 @@ fn a_day_on(name: &str) {
         }
     }
     let after_a_day = memory_kib();
-    let spot = match name {
-        "ec2 itself" => cloud.asked("/latest/meta-data/spot/"),
-        _ => 0,
-    };
+    let of_ec2 = name == "ec2 itself";
+    let of_features = cloud.asked("/mf/") + cloud.asked("/jf/");
+    let of_service = cloud.asked("/") - of_features;
+    let of_notices =
+        cloud.asked("/latest/meta-data/spot/") + cloud.asked("/latest/meta-data/autoscaling/");
     let a_minute = |requests: u64| requests as f64 / (24.0 * 60.0);
-    let (asked, spot) = (a_minute(cloud.asked("/") - spot), a_minute(spot));
+    let features = a_minute(of_features);
+    let (asked, notices) = match of_ec2 {
+        true => (a_minute(of_service - of_notices), a_minute(of_notices)),
+        false => (a_minute(of_service), 0.0),
+    };
     println!(
-        "{name} and features: {asked:.2} requests a minute and {spot:.2} for spot notices; the \
-         most memory before, after an hour and after a day: {} KiB, {} KiB, {} KiB; of its own \
+        "{name}: {asked:.2} requests a minute, {notices:.2} for notices and {features:.2} for \
+         features; the most memory before, after an hour and after a day: {} KiB, {} KiB, {} KiB; of its own \
          {} KiB, {} KiB, {} KiB",
         before.0, after_an_hour.0, after_a_day.0, before.1, after_an_hour.1, after_a_day.1
     );
-    // A real EC2 wants to be asked for spot notices every five seconds.
-    assert!((0.5..=1.2).contains(&asked), "{asked} requests a minute");
-    assert!(spot <= 12.5, "{spot} requests a minute for spot notices");
+    // A real EC2 is asked for notices every five seconds, and for events and tags.
+    let most = if of_ec2 { 3.6 } else { 1.2 };
+    assert!((0.5..=most).contains(&asked), "{asked} requests a minute");
+    assert!(notices <= 25.0, "{notices} requests a minute for notices");
+    // Nine keys in ten minutes.
+    assert!(features <= 1.0, "{features} requests a minute for features");
     let grown = after_a_day.0 - after_an_hour.0;
     assert!(grown < 256, "{grown} KiB more than after an hour");
     // With a static binary of at most 1.5 MiB that is at most 4 MiB.

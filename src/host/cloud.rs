@@ -1,0 +1,155 @@
+//! Which cloud this machine is of, by its firmware.
+
+use super::{Host, machine, sysfs};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Cloud {
+    OpenStack,
+    Ec2,
+    Google,
+    Azure,
+}
+
+/// What the firmware says of the machine; nothing before Linux 2.6.22, or on Xen without it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Firmware {
+    pub(crate) sys_vendor: Option<String>,
+    pub(crate) product_name: Option<String>,
+    pub(crate) chassis_asset_tag: Option<String>,
+    /// The machine's UUID, in lower case.
+    pub(crate) uuid: Option<String>,
+}
+
+impl Firmware {
+    pub(crate) fn read(host: &Host) -> Firmware {
+        let field = |name| sysfs::attribute(&host.path("/sys/class/dmi/id").join(name));
+        Firmware {
+            sys_vendor: field("sys_vendor"),
+            product_name: field("product_name"),
+            chassis_asset_tag: field("chassis_asset_tag"),
+            uuid: machine::uuid(host),
+        }
+    }
+}
+
+/// What begins the UUID of EC2's Xen machines, as it is and with the bytes of its first field
+/// in the other order (EC2 User Guide, "Identify EC2 Linux instances").
+fn is_xen_of_ec2(firmware: &Firmware) -> bool {
+    let Some(uuid) = &firmware.uuid else {
+        return false;
+    };
+    let is_swapped = uuid.get(4..5) == Some("2") && uuid.get(6..8) == Some("ec");
+    uuid.starts_with("ec2") || is_swapped && is(&firmware.sys_vendor, &["Xen"])
+}
+
+/// The cloud that the firmware names; None where it names none, or several that cannot all be
+/// right. By what cloud-init looks for (OpenStack, Azure) and the vendors document.
+pub(crate) fn named_by(firmware: &Firmware) -> Option<Cloud> {
+    const PRODUCTS: [&str; 2] = ["OpenStack Nova", "OpenStack Compute"];
+    const TAGS: [&str; 6] = [
+        "OpenTelekomCloud",
+        "HUAWEICLOUD",
+        "SAP CCloud VM",
+        "Samsung Cloud Platform",
+        "OpenStack Nova",
+        "OpenStack Compute",
+    ];
+    let (vendor, product) = (&firmware.sys_vendor, &firmware.product_name);
+    let tag = &firmware.chassis_asset_tag;
+    let named = [
+        (
+            Cloud::OpenStack,
+            is(vendor, &["OpenStack Foundation"]) || is(product, &PRODUCTS) || is(tag, &TAGS),
+        ),
+        (
+            Cloud::Google,
+            is(product, &["Google Compute Engine"]) || is(vendor, &["Google"]),
+        ),
+        (Cloud::Azure, is(tag, &["7783-7084-3265-9085-8269-3286-77"])),
+        (Cloud::Ec2, is(vendor, &["Amazon EC2"])),
+    ];
+    let mut named = named.into_iter().filter(|(_, is_named)| *is_named);
+    match (named.next(), named.next()) {
+        (Some((cloud, _)), None) => Some(cloud),
+        // Any random UUID may begin so: it counts only where nothing else is known.
+        (None, _) if is_xen_of_ec2(firmware) => Some(Cloud::Ec2),
+        _ => None,
+    }
+}
+
+/// Whether it is one of these, in any case.
+fn is(field: &Option<String>, texts: &[&str]) -> bool {
+    let field = field.as_deref().unwrap_or_default();
+    texts.iter().any(|text| field.eq_ignore_ascii_case(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::tree::Tree;
+
+    fn named(files: &[(&str, &str)]) -> Option<Cloud> {
+        let path = |name: &str| match name {
+            "hypervisor" => "sys/hypervisor/uuid".to_string(),
+            name => format!("sys/class/dmi/id/{name}"),
+        };
+        let files: Vec<(String, &str)> = files.iter().map(|f| (path(f.0), f.1)).collect();
+        let files: Vec<(&str, &str)> = files.iter().map(|f| (f.0.as_str(), f.1)).collect();
+        named_by(&Firmware::read(&Tree::new(&files).host()))
+    }
+
+    #[test]
+    fn the_firmware_names_the_cloud() {
+        let (vendor, product, tag) = ("sys_vendor", "product_name", "chassis_asset_tag");
+        const AZURE: &str = "7783-7084-3265-9085-8269-3286-77\n";
+        type Case<'a> = (&'a [(&'a str, &'a str)], Option<Cloud>);
+        let cases: [Case; 16] = [
+            (&[], None),
+            (&[(vendor, "QEMU\n"), (product, "Standard PC\n")], None),
+            (
+                &[(vendor, "OpenStack Foundation\n")],
+                Some(Cloud::OpenStack),
+            ),
+            (&[(product, "OpenStack Nova\n")], Some(Cloud::OpenStack)),
+            (&[(product, "OpenStack Compute\n")], Some(Cloud::OpenStack)),
+            (&[(tag, "OpenTelekomCloud\n")], Some(Cloud::OpenStack)),
+            (&[(tag, "SAP CCloud VM\n")], Some(Cloud::OpenStack)),
+            (&[(vendor, "Amazon EC2\n")], Some(Cloud::Ec2)),
+            (
+                &[("product_uuid", "EC2E1916-9099-7CAF-FD21-012345ABCDEF\n")],
+                Some(Cloud::Ec2),
+            ),
+            (
+                &[("hypervisor", "ec2e1916-9099-7caf-fd21-012345abcdef\n")],
+                Some(Cloud::Ec2),
+            ),
+            (
+                &[
+                    (vendor, "Xen\n"),
+                    ("product_uuid", "45E12AEC-DCD1-B213-94ED-012345ABCDEF\n"),
+                ],
+                Some(Cloud::Ec2),
+            ),
+            (
+                &[("product_uuid", "45E12AEC-DCD1-B213-94ED-012345ABCDEF\n")],
+                None,
+            ),
+            (
+                &[
+                    (product, "OpenStack Nova\n"),
+                    ("product_uuid", "ec2e1916-9099-7caf-fd21-012345abcdef\n"),
+                ],
+                Some(Cloud::OpenStack),
+            ),
+            (&[(vendor, "Google\n")], Some(Cloud::Google)),
+            (
+                &[(vendor, "Microsoft Corporation\n"), (tag, AZURE)],
+                Some(Cloud::Azure),
+            ),
+            (&[(vendor, "Amazon EC2\n"), (tag, AZURE)], None),
+        ];
+        for (files, cloud) in cases {
+            assert_eq!(named(files), cloud, "{files:?}");
+        }
+    }
+}
