@@ -416,6 +416,7 @@ mod tests {
             now: Now {
                 wall: booted_at + uptime,
                 uptime: Duration::from_secs(uptime),
+                vouched: false,
             },
         }
     }

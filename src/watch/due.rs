@@ -149,6 +149,7 @@ mod tests {
         let now = Now {
             wall: AT.saturating_add_signed(-before),
             uptime: HOUR,
+            vouched: false,
         };
         due(AT, GRACE, config, done, now, HOUR)
     }
@@ -222,6 +223,7 @@ mod tests {
             let now = Now {
                 wall: AT + 315_360_000,
                 uptime: trusted_for,
+                vouched: false,
             };
             let steps = due(AT, GRACE, &config, &mut Done::default(), now, trusted_for);
             assert_eq!(steps.contains(&Step::PowerOff), expected, "{trusted_for:?}");
@@ -234,6 +236,7 @@ mod tests {
         let moment = |wall, uptime| Now {
             wall,
             uptime: Duration::from_secs(uptime),
+            vouched: false,
         };
         let mut trust = Trust::new(moment(1_000, 5));
         assert_eq!(trust.notice(moment(1_060, 65)), None);
@@ -260,6 +263,7 @@ mod tests {
         let moment = |wall, uptime| Now {
             wall,
             uptime: Duration::from_secs(uptime),
+            vouched: false,
         };
         let mut trust = Trust::new(moment(1_000, 5));
         let written = trust;

@@ -87,6 +87,7 @@ mod tests {
         let trust = Trust::new(Now {
             wall: 1_800_000_000,
             uptime: Duration::from_secs(60),
+            vouched: false,
         });
         let done = Done {
             drained: true,
