@@ -68,20 +68,58 @@ pub(crate) fn for_people(unix: u64) -> String {
     }
 }
 
-/// RFC 3339 to Unix seconds; None where it is not that, or before 1970.
+/// A time as clouds write it, to Unix seconds; None where it is none, or before 1970.
+///
+/// RFC 3339; the same with an offset such as `+0100` (CloudStack), without seconds
+/// (`2026-12-24T18:00Z`), or with seconds and without a zone, which is UTC (OpenStack writes
+/// `2026-12-24T18:00:00.000000`). Also [`parse_http_date`]'s forms. A date alone is none.
 pub(crate) fn parse_utc(text: &str) -> Option<u64> {
-    let instant = OffsetDateTime::parse(text, &Rfc3339).ok()?;
+    let Some(text) = as_rfc_3339(text) else {
+        return parse_http_date(text);
+    };
+    let instant = OffsetDateTime::parse(&text, &Rfc3339).ok()?;
     u64::try_from(instant.unix_timestamp()).ok()
 }
 
-/// The date of an HTTP header (RFC 9110, IMF-fixdate) to Unix seconds.
+/// What RFC 3339 wants to be there and ISO 8601 lets one leave out.
+fn as_rfc_3339(text: &str) -> Option<String> {
+    // "Thu" and "GMT" have one as well.
+    let is_date = |(date, _): &(&str, &str)| date.len() == 10;
+    let (date, rest) = text.split_once(['T', 't']).filter(is_date)?;
+    let zone_at = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
+    let (time, zone) = rest.split_at(zone_at);
+    let seconds = match time.matches(':').count() {
+        // Without a zone as well it may be anybody's local time.
+        1 if !zone.is_empty() => ":00",
+        2 => "",
+        _ => return None,
+    };
+    let zone = match (zone.len(), zone.is_ascii()) {
+        (0, _) => "Z".to_string(),
+        (3, true) => format!("{zone}:00"),
+        (5, true) => format!("{}:{}", &zone[..3], &zone[3..]),
+        _ => zone.to_string(),
+    };
+    Some(format!("{date}T{time}{seconds}{zone}"))
+}
+
+/// The date of an HTTP header (RFC 9110, IMF-fixdate) to Unix seconds. Azure's scheduled
+/// events have that form too, and EC2's have it without the day of the week:
+/// `21 Jan 2019 09:00:43 GMT`. What the day of the week says is not compared.
 pub(crate) fn parse_http_date(text: &str) -> Option<u64> {
     let format = format_description!(
-        "[weekday repr:short], [day] [month repr:short] [year] [hour]:[minute]:[second] GMT"
+        "[day padding:none] [month repr:short] [year] [hour]:[minute]:[second] GMT"
     );
-    let instant = PrimitiveDateTime::parse(text, &format).ok()?.assume_utc();
+    let date = match text.split_once(", ") {
+        Some((weekday, date)) if WEEKDAYS.contains(&weekday) => date,
+        Some(_) => return None,
+        None => text,
+    };
+    let instant = PrimitiveDateTime::parse(date, &format).ok()?.assume_utc();
     u64::try_from(instant.unix_timestamp()).ok()
 }
+
+const WEEKDAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
 /// `5 h 12 min`, `12 min 30 s`, `2 d 3 h`: the two largest units.
 pub(crate) fn span(duration: Duration) -> String {
@@ -133,14 +171,78 @@ mod tests {
     }
 
     #[test]
+    fn a_time_is_read_in_every_form_that_clouds_write() {
+        const SIX: u64 = 1_798_135_200; // 2026-12-24T18:00:00Z
+        let cases = [
+            ("2026-12-24T18:00:00Z", SIX),
+            ("2026-12-24t18:00:00z", SIX),
+            ("2026-12-24T18:00:00.000000", SIX),
+            ("2026-12-24T18:00:00.999999", SIX),
+            ("2026-12-24T18:00:00", SIX),
+            ("2026-12-24T18:00:07.5Z", SIX + 7),
+            ("2026-12-24T19:00:00+0100", SIX),
+            ("2026-12-24T19:00:00+01:00", SIX),
+            ("2026-12-24T19:00:00+01", SIX),
+            ("2026-12-24T12:30:00-0530", SIX),
+            ("2026-12-24T18:00Z", SIX),
+            ("2026-12-24T19:00+01:00", SIX),
+            ("Thu, 24 Dec 2026 18:00:00 GMT", SIX),
+            // The day of the week is wrong, as in an example of Azure's documentation.
+            ("Mon, 24 Dec 2026 18:00:00 GMT", SIX),
+            ("Mon, 19 Sep 2016 18:29:47 GMT", 1_474_309_787),
+            ("24 Dec 2026 18:00:00 GMT", SIX),
+            ("4 Dec 2026 18:00:00 GMT", SIX - 20 * 86_400),
+        ];
+        for (text, unix) in cases {
+            assert_eq!(parse_utc(text), Some(unix), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_time_is_refused() {
+        let wrong = [
+            "",
+            "T",
+            "now",
+            "2026-12-24",
+            "2026-12-24T",
+            "2026-12-24Z",
+            "2026-12-24T18Z",
+            "2026-12-24T18:00",
+            "2026-12-24 18:00",
+            "2026-12-24T18:00:00 ",
+            "2026-12-24T18:00:00+1",
+            "2026-12-24T18:00:00+010",
+            "2026-12-24T18:00:00+0160",
+            "2026-12-24T18:00:00+é0",
+            "2026-12-24T18:00:00ZZ",
+            "2026-12-24T18:00:00:00Z",
+            "2026-12-24T18:60:00Z",
+            "2026-13-24T18:00:00Z",
+            "1969-12-31T23:59:59",
+            "24 Dec 2026",
+            "24 Dec 2026 18:00:00",
+            "24 Dec 2026 18:00:00 CET",
+            "Xyz, 24 Dec 2026 18:00:00 GMT",
+            "31 Feb 2026 18:00:00 GMT",
+        ];
+        for text in wrong {
+            assert_eq!(parse_utc(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
     fn a_date_of_an_http_header_is_read() {
         let date = "Mon, 23 Nov 2026 10:41:00 GMT";
         assert_eq!(parse_http_date(date), Some(1_795_430_460));
+        // Its older forms are not written by servers any more (RFC 9110, 5.6.7).
         for wrong in [
             "",
             "120",
             "2026-11-23T10:41:00Z",
             "Mon, 23 Nov 2026 10:41:00 CET",
+            "Monday, 23-Nov-26 10:41:00 GMT",
+            "Mon Nov 23 10:41:00 2026",
         ] {
             assert_eq!(parse_http_date(wrong), None, "{wrong:?}");
         }

@@ -2,17 +2,21 @@
 //!
 //! No proxy from the environment, no redirect followed, no thread: ureq's own resolver
 //! starts one to bound a name lookup, and on kernels before 2.6.25 waiting for it spins.
+//! Connections are kept and used again, for as long as the other end keeps them.
+
+mod socket;
 
 use std::fmt;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
 use ureq::Agent;
-use ureq::http::header::{DATE, RETRY_AFTER};
+use ureq::http::header::{DATE, ETAG, HOST, RETRY_AFTER};
 use ureq::http::{HeaderMap, Method, Request, StatusCode, Uri};
 use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
-use ureq::unversioned::transport::{NextTimeout, TcpConnector};
+use ureq::unversioned::transport::NextTimeout;
 
 use crate::clock;
 use crate::url::shown;
@@ -28,12 +32,24 @@ pub struct Client {
     request_timeout: Duration,
 }
 
-/// A request that brought nothing to use.
+/// A 2xx answer.
 #[derive(Debug, Clone, PartialEq)]
+pub struct Response {
+    pub body: Vec<u8>,
+    /// What time it is by the server's clock, in Unix seconds.
+    pub date: Option<u64>,
+    /// The tag of this version of the document (RFC 9110, 8.8.3).
+    pub(crate) etag: Option<String>,
+}
+
+/// A request that brought nothing to use.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Failure {
     /// As it may be shown.
     url: String,
     pub(crate) cause: Cause,
+    /// As in [`Response`], where there was an answer.
+    pub(crate) date: Option<u64>,
 }
 
 impl Failure {
@@ -41,11 +57,12 @@ impl Failure {
         Failure {
             url: shown(url),
             cause,
+            date: None,
         }
     }
 }
 
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Cause {
     /// Nobody answers at this address at all.
     Unreachable(String),
@@ -73,19 +90,23 @@ impl Client {
             .output_buffer_size(4 * 1024)
             .build();
         Client {
-            agent: Agent::with_parts(config, TcpConnector::default(), Direct(resolve)),
+            agent: Agent::with_parts(config, socket::Marked, Direct(resolve)),
             request_timeout,
         }
     }
 
-    /// The body of a 2xx answer, asked for once. It comes before `until`, or earlier
-    /// where the timeout for a request is shorter.
+    /// A 2xx answer, asked for once. It comes before `until`, or earlier where the timeout for
+    /// a request is shorter.
+    ///
+    /// # Errors
+    ///
+    /// Any other answer, or that there was no whole one in time.
     pub fn get(
         &self,
         url: &str,
         headers: &[(&str, &str)],
         until: Instant,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Response, Failure> {
         self.send(Method::GET, url, headers, None, until)
     }
 
@@ -95,7 +116,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
         until: Instant,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Response, Failure> {
         self.send(Method::PUT, url, headers, Some(body), until)
     }
 
@@ -105,7 +126,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: &[u8],
         until: Instant,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Response, Failure> {
         self.send(Method::POST, url, headers, Some(body), until)
     }
 
@@ -116,42 +137,66 @@ impl Client {
         headers: &[(&str, &str)],
         body: Option<&[u8]>,
         until: Instant,
-    ) -> Result<Vec<u8>, Failure> {
+    ) -> Result<Response, Failure> {
         let left = until.saturating_duration_since(Instant::now());
         let timeout = self.request_timeout.min(left).max(LEAST_TIMEOUT);
         let mut request = Request::builder().method(method).uri(url);
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        if let Some(host) = host_to_tell(url) {
+            request = request.header(HOST, host);
+        }
         let sent = match body {
             Some(body) => self.run(request.body(body), timeout),
             None => self.run(request.body(()), timeout),
         };
-        sent.map_err(|cause| Failure::new(url, cause))
+        sent.map_err(|(cause, date)| Failure {
+            date,
+            ..Failure::new(url, cause)
+        })
     }
 
     fn run<B: ureq::AsSendBody>(
         &self,
         request: Result<Request<B>, ureq::http::Error>,
         timeout: Duration,
-    ) -> Result<Vec<u8>, Cause> {
-        let request = request.map_err(|e| Cause::Impossible(e.to_string()))?;
+    ) -> Result<Response, (Cause, Option<u64>)> {
+        let request = request.map_err(|e| (Cause::Impossible(e.to_string()), None))?;
         let request = self
             .agent
             .configure_request(request)
             .timeout_global(Some(timeout))
             // Less than the whole, so that an address at which nobody answers can be
             // told from a service that is silent.
-            .timeout_connect(Some(timeout * 3 / 4))
+            .timeout_connect(Some((timeout * 3 / 4).min(LONGEST_CONNECT)))
             .build();
-        let mut response = self.agent.run(request).map_err(|e| cause(e, timeout))?;
+        let sent = self.agent.run(request);
+        let mut response = sent.map_err(|e| (cause(e, timeout), None))?;
+        let date = text(response.headers(), DATE).and_then(clock::parse_http_date);
         if !response.status().is_success() {
             let wait = retry_after(response.headers(), clock::wall());
-            return Err(Cause::Status(response.status().as_u16(), wait));
+            return Err((Cause::Status(response.status().as_u16(), wait), date));
         }
+        let etag = text(response.headers(), ETAG).map(String::from);
         let body = response.body_mut().with_config().limit(BODY_LIMIT);
-        body.read_to_vec().map_err(|e| cause(e, timeout))
+        let body = body.read_to_vec().map_err(|e| (cause(e, timeout), date))?;
+        Ok(Response { body, date, etag })
     }
+}
+
+/// No request waits longer for a connection, however long its answer may take.
+const LONGEST_CONNECT: Duration = Duration::from_secs(5);
+
+/// The `Host` header, where it is not simply what the URL says.
+fn host_to_tell(url: &str) -> Option<String> {
+    // It is worth a second look at the URL only where there is a zone.
+    let uri: Uri = url.contains('%').then(|| url.parse().ok()).flatten()?;
+    socket::host_without_zone(uri.host()?, uri.port_u16())
+}
+
+fn text(headers: &HeaderMap, name: impl ureq::http::header::AsHeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
 }
 
 fn cause(error: ureq::Error, timeout: Duration) -> Cause {
@@ -184,13 +229,13 @@ fn cause(error: ureq::Error, timeout: Duration) -> Cause {
 /// `Retry-After` in seconds or as a date (RFC 9110). The date is held against the
 /// server's own `Date` where there is one: the guest's clock may not be set yet.
 fn retry_after(headers: &HeaderMap, now: u64) -> Option<Duration> {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-    let wanted = text(RETRY_AFTER)?.trim();
+    let wanted = text(headers, RETRY_AFTER)?.trim();
     let seconds = match wanted.parse() {
         Ok(seconds) => seconds,
         Err(_) => {
             let until = clock::parse_http_date(wanted)?;
-            let now = text(DATE).and_then(clock::parse_http_date).unwrap_or(now);
+            let date = text(headers, DATE).and_then(clock::parse_http_date);
+            let now = date.unwrap_or(now);
             until.saturating_sub(now)
         }
     };
@@ -245,13 +290,12 @@ impl Resolver for Direct {
         let host = uri.host().ok_or(ureq::Error::HostNotFound)?;
         let port = uri.port_u16().unwrap_or(80);
         let mut found = self.empty();
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        if let Ok(address) = bare.parse::<IpAddr>() {
-            found.push(SocketAddr::new(address, port));
+        let failed = |e: io::Error| ureq::Error::Other(e.into());
+        if let Some(address) = socket::address(host, port).map_err(failed)? {
+            found.push(address);
             return Ok(found);
         }
-        let addresses =
-            self.0(host, port, *timeout.after).map_err(|e| ureq::Error::Other(e.into()))?;
+        let addresses = self.0(host, port, *timeout.after).map_err(failed)?;
         for address in addresses.into_iter().take(4) {
             found.push(address);
         }

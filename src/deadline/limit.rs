@@ -92,7 +92,7 @@ impl Limit {
 }
 
 impl When {
-    /// Unix seconds or RFC 3339.
+    /// Unix seconds, or a time as clouds write it.
     pub fn from_instant(text: &str) -> When {
         let text = text.trim();
         let unix = match whole_number(text) {
@@ -205,7 +205,7 @@ mod tests {
             "99999999999999999999",
             "0x6b000000",
             "2026-11-23",
-            "2026-11-23T10:41:00",
+            "2026-11-23T10:41",
             "1969-01-01T00:00:00Z",
             "tomorrow",
         ];

@@ -22,12 +22,15 @@ pub struct Answer {
     /// A grace that this source asks for.
     pub(crate) grace: Option<Duration>,
     pub warnings: Vec<String>,
+    /// What time it was by the clock of whoever answered (HTTP's `Date`), in Unix seconds: a
+    /// witness where this machine's own clock may be wrong.
+    pub date: Option<u64>,
     /// A part of the source asks to be left alone for so long.
     pub(crate) retry_after: Option<Duration>,
 }
 
 /// Why there is none.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum NoAnswer {
     Http(Failure),
     /// Something on this machine; asking again would not help.

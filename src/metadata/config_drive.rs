@@ -132,7 +132,7 @@ fn read_drive(host: &Host, drive: &Drive) -> Result<Answer> {
     }?;
     let text = read_document(&root)
         .with_context(|| format!("cannot read {} on {node}", openstack::PATH))?;
-    openstack::parse(&text, LimitSource::ConfigDrive)
+    openstack::parse(text, LimitSource::ConfigDrive)
         .map_err(anyhow::Error::msg)
         .with_context(|| format!("{} on {node}", openstack::PATH))
 }

@@ -152,7 +152,7 @@ impl<'a> Session<'a> {
         let url = format!("{}/latest/api/token", self.base);
         let lifetime = ("X-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS);
         let body = match client.put(&url, &[lifetime], b"", until) {
-            Ok(body) => body,
+            Ok(response) => response.body,
             Err(Failure {
                 cause: Cause::Status(400..=407 | 409..=428 | 430..=499, _),
                 ..
@@ -192,7 +192,7 @@ impl<'a> Session<'a> {
                 Token::NotAskedFor | Token::Refused => None,
             };
             match client.get(&url, header.as_slice(), until) {
-                Ok(body) => return Ok(Some(body)),
+                Ok(response) => return Ok(Some(response.body)),
                 Err(failure) => match failure.cause {
                     Cause::Status(404, _) => return Ok(None),
                     // The token has expired.

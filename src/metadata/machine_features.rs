@@ -168,7 +168,7 @@ impl Reader<'_> {
 
     fn read_url(&self, url: &str) -> Result<Option<Vec<u8>>, NoAnswer> {
         match self.client.get(url, &[], self.until) {
-            Ok(body) => Ok(Some(body)),
+            Ok(response) => Ok(Some(response.body)),
             Err(failure) if matches!(failure.cause, Cause::Status(404, _)) => Ok(None),
             Err(failure) => Err(NoAnswer::Http(failure)),
         }

@@ -9,6 +9,7 @@ mod answered;
 pub(crate) mod config_drive;
 pub mod ec2;
 mod instance;
+mod json;
 mod known;
 pub mod machine_features;
 pub mod openstack;

@@ -1,55 +1,64 @@
-//! OpenStack's `meta_data.json`, over HTTP; the config drive has the same file.
+//! OpenStack's `meta_data.json`, over HTTP; the config drive has the same file. And
+//! `vendor_data2.json`, where a site may say something to its guests.
 //!
 //! Only what is used is read out of it, so that `admin_pass`, `random_seed` and keys
 //! are never in memory that could be printed. A value of a wrong type costs that value
 //! and a warning, not the document.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::marker::PhantomData;
 use std::time::Instant;
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::Instance;
+use super::json::{self, Json, Pairs, Part, Text};
 use super::{Answer, NoAnswer};
 use crate::deadline::limit::{Limit, When};
 use crate::deadline::origin::{LimitSource, Origin};
 use crate::deadline::{first_boot, limit};
 use crate::http::{Cause, Client, Failure};
-use crate::text::excerpt;
 
 pub(crate) const PATH: &str = "openstack/latest/meta_data.json";
 
+/// Asks the service at this base URL.
+///
+/// # Errors
+///
+/// That it did not give the document of an instance.
 pub(crate) fn ask(client: &Client, base: &str, until: Instant) -> Result<Answer, NoAnswer> {
     let url = format!("{base}/{PATH}");
-    let body = client.get(&url, &[], until).map_err(NoAnswer::Http)?;
-    parse(&body, LimitSource::Openstack)
-        .map_err(|why| NoAnswer::Http(Failure::new(&url, Cause::Unusable(why))))
+    let response = client.get(&url, &[], until).map_err(NoAnswer::Http)?;
+    let answer = parse(response.body, LimitSource::Openstack);
+    let unusable = |why| NoAnswer::Http(Failure::new(&url, Cause::Unusable(why)));
+    Ok(Answer {
+        date: response.date,
+        ..answer.map_err(unusable)?
+    })
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Document {
+    uuid: Text,
+    name: Text,
+    project_id: Text,
+    availability_zone: Text,
+    meta: Part<Pairs>,
 }
 
 /// Reads a `meta_data.json`. `source` is whose it is, for the origin of limits.
-pub fn parse(text: &[u8], source: LimitSource) -> Result<Answer, String> {
-    // serde would take an array for a struct.
-    if text.trim_ascii_start().first() != Some(&b'{') {
-        return Err("the answer is not a JSON object".into());
-    }
-    let document: Document = serde_json::from_slice(text)
-        .map_err(|e| format!("the answer is not the JSON it should be: {e}"))?;
-    if !document.has_uuid() {
+///
+/// # Errors
+///
+/// Why it is not that of an instance.
+pub fn parse(text: impl Into<Vec<u8>>, source: LimitSource) -> Result<Answer, String> {
+    let document: Document = json::document(text.into())?;
+    // Every instance has one, and an error in the form of JSON has none.
+    if matches!(document.uuid, Json::Absent) {
         return Err("the answer is JSON, but not that of an instance".into());
     }
     let mut warnings = Vec::new();
-    let mut string = |name: &str, value: Text| match value {
-        Json::Absent => None,
-        Json::String(text) => Some(excerpt(&text)),
-        other => {
-            let kind = other.kind();
-            warnings.push(format!("{name} is {kind}, not a string; ignored"));
-            None
-        }
-    };
+    let mut string = |name: &str, value: Text| value.shown(name, &mut warnings);
     let mut instance = Instance {
         id: string("uuid", document.uuid),
         name: string("name", document.name),
@@ -61,20 +70,7 @@ pub fn parse(text: &[u8], source: LimitSource) -> Result<Answer, String> {
         warnings.push(format!("uuid: {reason}; ignored"));
         instance.id = None;
     }
-    let mut lost = None;
-    let meta = match document.meta {
-        Json::Absent => BTreeMap::new(),
-        Json::Object(values) => strings_of(values, &mut warnings),
-        other => {
-            let kind = other.kind();
-            warnings.push(format!("meta is {kind}, not an object; ignored"));
-            lost = Some(Limit::new(
-                Origin::all_of_meta(source),
-                When::Unusable(format!("it is {kind}, not an object")),
-            ));
-            BTreeMap::new()
-        }
-    };
+    let (meta, lost) = meta_of(document.meta, source, &mut warnings);
     let limits = limit::plain_keys(&meta, source);
     Ok(Answer {
         limits: limits.into_iter().chain(lost).collect(),
@@ -85,130 +81,25 @@ pub fn parse(text: &[u8], source: LimitSource) -> Result<Answer, String> {
     })
 }
 
-/// What is named in a warning before it becomes a list that nobody reads.
-const NAMED: usize = 5;
-
-fn strings_of(values: Vec<(String, Text)>, warnings: &mut Vec<String>) -> BTreeMap<String, String> {
-    let mut strings = BTreeMap::new();
-    let mut others = Vec::new();
-    for (key, value) in values {
-        match value {
-            Json::String(text) => drop(strings.insert(key, text)),
-            // Somebody meant a limit: it is told of as one that cannot be used.
-            other if key.starts_with("vmstage_") => {
-                drop(strings.insert(key, format!("({}, not a string)", other.kind())));
-            }
-            other => others.push(format!("{} ({})", excerpt(&key), other.kind())),
+/// Also a limit that stands for all of `meta`, where that is of no use.
+fn meta_of(
+    meta: Part<Pairs>,
+    source: LimitSource,
+    warnings: &mut Vec<String>,
+) -> (BTreeMap<String, String>, Option<Limit>) {
+    match meta {
+        Json::Absent => Default::default(),
+        Json::Object(pairs) => {
+            warnings.extend(pairs.warnings("meta"));
+            (pairs.texts, None)
         }
-    }
-    if !others.is_empty() {
-        let more = others.len().saturating_sub(NAMED);
-        others.truncate(NAMED);
-        let more = if more > 0 {
-            format!(" and {more} more")
-        } else {
-            String::new()
-        };
-        warnings.push(format!(
-            "values in meta that are not strings are ignored: {}{more}",
-            others.join(", ")
-        ));
-    }
-    strings
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Document {
-    uuid: Text,
-    name: Text,
-    project_id: Text,
-    availability_zone: Text,
-    meta: Json<Text>,
-}
-
-impl Document {
-    /// Every instance has one, and an error in the form of JSON has none.
-    fn has_uuid(&self) -> bool {
-        !matches!(self.uuid, Json::Absent)
-    }
-}
-
-/// What is wanted to be a string.
-type Text = Json<IgnoredAny>;
-
-/// A string, an object of `V`, or the name of what was there in their place. Whatever
-/// is not wanted is passed over without being kept, however deep it is.
-#[derive(Default)]
-enum Json<V> {
-    #[default]
-    Absent,
-    String(String),
-    Object(Vec<(String, V)>),
-    Other(&'static str),
-}
-
-impl<V> Json<V> {
-    fn kind(&self) -> &'static str {
-        match self {
-            Json::Absent => "null",
-            Json::String(_) => "a string",
-            Json::Object(_) => "an object",
-            Json::Other(kind) => kind,
+        other => {
+            let kind = other.kind();
+            warnings.push(format!("meta is {kind}, not an object; ignored"));
+            let when = When::Unusable(format!("it is {kind}, not an object"));
+            let lost = Limit::new(Origin::all_of_meta(source), when);
+            (BTreeMap::new(), Some(lost))
         }
-    }
-}
-
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for Json<V> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(JsonVisitor(PhantomData))
-    }
-}
-
-struct JsonVisitor<V>(PhantomData<V>);
-
-impl<'de, V: Deserialize<'de>> Visitor<'de> for JsonVisitor<V> {
-    type Value = Json<V>;
-
-    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str("any value")
-    }
-
-    fn visit_unit<E>(self) -> Result<Json<V>, E> {
-        Ok(Json::Absent)
-    }
-
-    fn visit_str<E>(self, text: &str) -> Result<Json<V>, E> {
-        Ok(Json::String(text.into()))
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Json<V>, E> {
-        Ok(Json::Other("a boolean"))
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Json<V>, E> {
-        Ok(Json::Other("a number"))
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Json<V>, E> {
-        Ok(Json::Other("a number"))
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Json<V>, E> {
-        Ok(Json::Other("a number"))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Json<V>, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Json::Other("an array"))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Json<V>, A::Error> {
-        let mut entries = Vec::new();
-        while let Some(entry) = map.next_entry()? {
-            entries.push(entry);
-        }
-        Ok(Json::Object(entries))
     }
 }
 
@@ -218,7 +109,7 @@ mod tests {
     use crate::deadline::limit::When;
 
     fn parsed(text: &str) -> Answer {
-        parse(text.as_bytes(), LimitSource::Openstack).unwrap()
+        parse(text, LimitSource::Openstack).unwrap()
     }
 
     const ID: &str = "aaaaaaaa-0000-4000-8000-000000000001";

@@ -80,7 +80,10 @@ impl Cloud {
             &[],
             Instant::now() + patience,
         );
-        String::from_utf8(answer.unwrap()).unwrap().parse().unwrap()
+        String::from_utf8(answer.unwrap().body)
+            .unwrap()
+            .parse()
+            .unwrap()
     }
 }
 
