@@ -144,7 +144,13 @@ impl ClockTrust {
 
     /// What time it is now. The last look was not long ago.
     pub(crate) fn time(&self, now: Now) -> Time {
-        let unix = self.counts.at.saturating_add_unsigned(now.uptime.as_secs());
+        let by_uptime = self.counts.at.saturating_add_unsigned(now.uptime.as_secs());
+        // To the second, where the wall clock is right.
+        let is_right = epoch(now.wall, now.uptime).abs_diff(self.counts.at) <= EQUAL as u64;
+        let unix = match i64::try_from(now.wall) {
+            Ok(wall) if is_right => wall,
+            _ => by_uptime,
+        };
         let since = match self.counts.believed {
             true => Duration::ZERO,
             false => self.counts.since,
@@ -153,6 +159,12 @@ impl ClockTrust {
             unix: u64::try_from(unix).unwrap_or(0),
             trusted_for: now.uptime.saturating_sub(since),
         }
+    }
+
+    /// The uptime at which the kernel will have said for long enough that its clock is right.
+    pub(crate) fn kernel_counts(&self, uptime: Duration) -> Option<Duration> {
+        let since = self.vouched_since.filter(|_| !self.counts.believed)?;
+        Some(since + KERNEL_WORD).filter(|at| *at > uptime)
     }
 
     /// By how many seconds the wall clock is ahead of the time that counts, where that is

@@ -36,6 +36,29 @@ pub(crate) struct Identity {
     named: BTreeMap<Kind, Named>,
 }
 
+/// The ids of this instance, as far as they are known.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Names {
+    pub(crate) machine: Option<String>,
+    pub(crate) uuid: Option<String>,
+    pub(crate) others: Vec<String>,
+}
+
+impl Names {
+    pub(super) fn has_uuid(&self) -> bool {
+        self.machine.is_some() || self.uuid.is_some()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        !self.has_uuid() && self.others.is_empty()
+    }
+
+    pub(super) fn is_ours(&self, uuid: &str) -> bool {
+        let ours = [&self.machine, &self.uuid];
+        ours.into_iter().flatten().any(|id| is_same(id, uuid))
+    }
+}
+
 /// What an answer that names an instance is worth.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Judgement {
@@ -109,21 +132,23 @@ impl Identity {
         format!("it is of {id}, and the machine's own UUID is {machine}")
     }
 
-    /// UUIDs of this instance: the machine's own, and the metadata's.
-    pub(crate) fn uuids(&self) -> Vec<&str> {
-        let machine = self.machine.as_deref();
-        let named = self.usable(Kind::Uuid);
-        let other = named.filter(|id| machine.is_none_or(|machine| !is_same(machine, id)));
-        machine.into_iter().chain(other).collect()
+    /// The names by which its records are kept.
+    pub(crate) fn names(&self) -> Names {
+        let others = [Kind::Ec2, Kind::Google].into_iter();
+        Names {
+            machine: self.machine.clone(),
+            uuid: self.usable(Kind::Uuid).map(Into::into),
+            others: others
+                .filter_map(|kind| self.usable(kind).map(Into::into))
+                .collect(),
+        }
     }
 
-    /// Ids that may be small counters, and come again in another cloud.
-    pub(crate) fn other_ids(&self) -> Vec<&str> {
-        let kinds = [Kind::Ec2, Kind::Google];
-        kinds
-            .into_iter()
-            .filter_map(|kind| self.usable(kind))
-            .collect()
+    /// What another process of this boot knows.
+    pub(crate) fn learn(&mut self, other: &Identity) {
+        for (kind, named) in &other.named {
+            self.named.entry(*kind).or_insert_with(|| named.clone());
+        }
     }
 
     /// One that the machine contradicts has to be known first.
@@ -248,8 +273,9 @@ mod tests {
         let mut identity = Identity::of(Some(A.into()));
         assert_eq!(judged(&mut identity, OPENSTACK, A, 60), "ours");
         assert_eq!(judged(&mut identity, LimitSource::Ec2, "i-5", 60), "first");
-        assert_eq!(identity.uuids(), [A]);
-        assert_eq!(identity.other_ids(), ["i-5"]);
+        let names = identity.names();
+        assert_eq!(names.machine.as_deref(), Some(A));
+        assert_eq!(names.others, ["i-5"]);
     }
 
     #[test]

@@ -21,16 +21,16 @@ const LONG_MOVE: u64 = 3600;
 
 /// What a source said when it was asked.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Statement {
+pub struct Statement {
     /// Which instance it is about, as far as it says.
-    pub(crate) instance: Option<String>,
-    pub(crate) limits: Vec<Limit>,
-    pub(crate) about: About,
+    pub instance: Option<String>,
+    pub limits: Vec<Limit>,
+    pub about: About,
 }
 
 /// What a statement is about: of that, what it does not say is taken back.
-#[derive(Debug, Clone, Default)]
-pub(crate) enum About {
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub enum About {
     #[default]
     Everything,
     Keys(Vec<String>),
@@ -38,22 +38,22 @@ pub(crate) enum About {
 
 /// When something was said.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Heard {
+pub struct SaidAt {
     /// Unix seconds.
-    pub(crate) unix: u64,
-    pub(crate) uptime: Duration,
+    pub unix: u64,
+    pub uptime: Duration,
 }
 
 /// What became of a statement.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) enum Recorded {
+pub enum Recorded {
     Used,
     /// It is another instance's, in words.
     Refused(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub(crate) struct Ledger {
+pub struct Ledger {
     pub(crate) identity: Identity,
     entries: Vec<Entry>,
     /// Of each source, what was given and cannot be used.
@@ -79,12 +79,7 @@ struct Entry {
 
 impl Ledger {
     /// Takes note of an answer.
-    pub(crate) fn record(
-        &mut self,
-        source: LimitSource,
-        statement: &Statement,
-        at: Heard,
-    ) -> Recorded {
+    pub fn record(&mut self, source: LimitSource, statement: &Statement, at: SaidAt) -> Recorded {
         let judgement = statement
             .instance
             .as_deref()
@@ -125,19 +120,40 @@ impl Ledger {
         });
     }
 
+    /// What another process of this boot knows of sources that have not spoken to this one.
+    pub(crate) fn learn(&mut self, other: &Ledger) {
+        self.identity.learn(&other.identity);
+        for entry in &other.entries {
+            let origin = &entry.said.origin;
+            let is_known = |known: &Entry| known.said.origin.is_same_limit(origin);
+            if !self.spoken.contains(&origin.source) && !self.entries.iter().any(is_known) {
+                self.entries.push(entry.clone());
+            }
+        }
+        for source in &other.spoken {
+            if !self.spoken.contains(source) {
+                self.spoken.push(*source);
+            }
+        }
+    }
+
+    pub(crate) fn has_anybody_spoken(&self) -> bool {
+        !self.spoken.is_empty()
+    }
+
     /// Takes back all that a source said.
-    pub(crate) fn forget(&mut self, source: LimitSource) {
+    pub fn forget(&mut self, source: LimitSource) {
         self.entries
             .retain(|entry| entry.said.origin.source != source);
         self.unusable.retain(|limit| limit.origin.source != source);
     }
 
-    pub(crate) fn has_spoken(&self, source: LimitSource) -> bool {
+    pub fn has_spoken(&self, source: LimitSource) -> bool {
         self.spoken.contains(&source)
     }
 
     /// All limits as they were said last, also those that cannot be used.
-    pub(crate) fn limits(&self) -> Vec<Limit> {
+    pub fn limits(&self) -> Vec<Limit> {
         let said = self.entries.iter().map(|entry| &entry.said);
         let all = said.chain(&self.unusable);
         all.filter(|limit| self.counts(limit)).cloned().collect()
@@ -165,13 +181,13 @@ impl Ledger {
         entry.is_some_and(|entry| entry.believed(uptime) != Some(&entry.said.when))
     }
 
-    /// The uptime at which the sources are to be asked again for a second answer; None where
+    /// The uptime at which a source is to be asked for a second answer, and which; None where
     /// nothing is urgent. A source that is silent then is not asked so soon once more.
-    pub(crate) fn wants_second_answer(&self) -> Option<Duration> {
+    pub(crate) fn wants_second_answer(&self) -> Option<(Duration, LimitSource)> {
         let urgent = self.entries.iter().filter(|entry| entry.is_urgent);
         urgent
             .filter(|entry| self.counts(&entry.said))
-            .filter_map(|entry| Some(entry.doubted_since? + APART))
+            .filter_map(|entry| Some((entry.doubted_since? + APART, entry.said.origin.source)))
             .min()
     }
 
@@ -218,7 +234,7 @@ impl Ledger {
         });
     }
 
-    fn say(&mut self, limit: &Limit, at: Heard) {
+    fn say(&mut self, limit: &Limit, at: SaidAt) {
         let limit = Limit {
             confirmed_at: limit.confirmed_at.or(Some(at.unix)),
             ..limit.clone()
@@ -323,8 +339,8 @@ mod tests {
     const T: u64 = 1_800_000_000;
     const HOUR: u64 = 3600;
 
-    fn at(uptime: u64) -> Heard {
-        Heard {
+    fn at(uptime: u64) -> SaidAt {
+        SaidAt {
             unix: T + uptime,
             uptime: Duration::from_secs(uptime),
         }
@@ -418,13 +434,16 @@ mod tests {
             let tell = |ledger: &mut Ledger, up, unix| {
                 let statement = says(None, vec![limit(OPENSTACK, unix)]);
                 ledger.record(OPENSTACK, &statement, at(up));
-                ledger.wants_second_answer().map(|at| at.as_secs())
+                ledger.wants_second_answer().map(|(at, _)| at.as_secs())
             };
             assert_eq!(tell(&mut ledger, 60, first), Some(70));
             assert_eq!(tell(&mut ledger, 70, first), None);
             let wanted = tell(&mut ledger, 130, second);
             ledger.hurry(|when| *when <= When::At(T + 200) || wanted.is_some());
-            (wanted, ledger.wants_second_answer().map(|at| at.as_secs()))
+            (
+                wanted,
+                ledger.wants_second_answer().map(|(at, _)| at.as_secs()),
+            )
         };
         let far = T + 9 * HOUR;
         assert_eq!(wanted(far, far - HOUR - 1), (Some(140), Some(140)));

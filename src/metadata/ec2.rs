@@ -293,7 +293,7 @@ fn cause(failure: &NoAnswer) -> Option<&Cause> {
     }
 }
 
-const SPOT: &str = "spot/instance-action";
+pub(super) const SPOT: &str = "spot/instance-action";
 
 fn one_line(body: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?.trim();

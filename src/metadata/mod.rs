@@ -5,7 +5,6 @@
 //! source costs the next one a single request and not the time for all.
 
 mod answer;
-mod answered;
 pub(crate) mod config_drive;
 pub mod ec2;
 mod instance;
@@ -18,17 +17,13 @@ mod turns;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::clock::{self, Now};
 use crate::config::{Config, Source};
-use crate::deadline::decide::{Decision, decide};
-use crate::deadline::first_boot;
-use crate::deadline::limit::{self, Limit, When};
-use crate::deadline::origin::{LimitSource, Origin};
+use crate::deadline::ledger::About;
+use crate::deadline::origin::LimitSource;
 use crate::disk::reader::Reader;
 use crate::host::{Host, resolve};
 use crate::http::Client;
 pub use answer::{Answer, NoAnswer};
-use answered::Answered;
 pub(crate) use instance::{Instance, SourceAsked};
 use known::Known;
 use machine_features::{Environment, Session};
@@ -44,7 +39,6 @@ pub struct Metadata<'a> {
     environment: Environment,
     features: Session,
     known: Known,
-    answered: Answered,
     /// Of the disks among which the config drive is looked for.
     reader: Reader,
     /// How often it was asked again.
@@ -66,6 +60,16 @@ pub(crate) fn is_turn_of_features(round: u32, at_a_url: bool, there_is_a_service
     at_a_url && (round % 2 == 1 || !there_is_a_service)
 }
 
+/// None where it is no source of the configuration's.
+fn source_of(limits: LimitSource) -> Option<Source> {
+    match limits {
+        LimitSource::ConfigDrive => Some(Source::ConfigDrive),
+        LimitSource::Openstack => Some(Source::Openstack),
+        LimitSource::Ec2 => Some(Source::Ec2),
+        _ => None,
+    }
+}
+
 impl<'a> Metadata<'a> {
     pub(crate) fn new(host: &'a Host, config: &'a Config) -> Metadata<'a> {
         Metadata::with_environment(host, config, Environment::read())
@@ -84,7 +88,6 @@ impl<'a> Metadata<'a> {
             environment,
             features: Session::default(),
             known: Known::default(),
-            answered: Answered::read(host),
             reader: Reader::default(),
             rounds: 0,
         }
@@ -108,6 +111,19 @@ impl<'a> Metadata<'a> {
     /// nothing, asks for all of them, and the config drive, which does not change, as well.
     /// Each source is tried once.
     pub fn ask_again(&mut self, budget: Duration) -> Vec<Asked> {
+        self.ask_once_more(budget, None)
+    }
+
+    /// The same, where a second answer of one source is wanted.
+    pub(crate) fn ask_for_second_answer(
+        &mut self,
+        of: LimitSource,
+        budget: Duration,
+    ) -> Vec<Asked> {
+        self.ask_once_more(budget, Some(of))
+    }
+
+    fn ask_once_more(&mut self, budget: Duration, second: Option<LimitSource>) -> Vec<Asked> {
         let mut sources = self.to_ask_again();
         let round = self.rounds;
         self.rounds += 1;
@@ -116,6 +132,12 @@ impl<'a> Metadata<'a> {
             let configured = self.config.metadata.sources.contains(&drive);
             sources.splice(0..0, configured.then_some(drive));
             Features::Whole
+        } else if let Some(of) = second {
+            sources = source_of(of).into_iter().collect();
+            match of {
+                LimitSource::MachineFeatures => Features::Whole,
+                _ => Features::IfElsewhere,
+            }
         } else if is_turn_of_features(round, self.features.are_at_a_url(), !sources.is_empty()) {
             sources.clear();
             Features::OneKey
@@ -145,10 +167,7 @@ impl<'a> Metadata<'a> {
             thread::sleep(turns[next].due.saturating_duration_since(Instant::now()));
             let outcome = self.try_once(&turns[next].who, features, end);
             if let Who::Source(source) = turns[next].who {
-                self.known.note(source, &outcome, clock::wall());
-                if source == Source::Openstack && outcome.is_ok() {
-                    self.answered.note();
-                }
+                self.known.note(source, &outcome);
             }
             note(&mut turns, next, outcome, end, again);
         }
@@ -172,7 +191,7 @@ impl<'a> Metadata<'a> {
     }
 
     /// Whether anybody names a place for Machine/Job Features.
-    pub(crate) fn names_features(&self) -> bool {
+    pub fn names_features(&self) -> bool {
         !self.known.no_features
     }
 
@@ -182,32 +201,16 @@ impl<'a> Metadata<'a> {
     }
 
     /// Asks for nothing but the notice that this spot instance is ended.
-    pub fn ask_for_spot_notice(&mut self, budget: Duration) -> Result<(), NoAnswer> {
+    pub fn ask_for_spot_notice(&mut self, budget: Duration) -> Result<Answer, NoAnswer> {
         self.ec2.begin_round();
         let notice = self
             .ec2
             .spot_notice(&self.client, Instant::now() + budget)?;
-        self.known.note_spot_notice(notice, clock::wall());
-        Ok(())
-    }
-
-    /// Whether the source that a limit of this origin is from has answered: then what it
-    /// said before no longer counts. The config drive is frozen, and takes nothing back.
-    pub fn has_heard_of(&self, origin: &Origin) -> bool {
-        self.known.has_heard_of(origin)
-            || origin.source == LimitSource::MachineFeatures && self.features.has_heard_of(origin)
-    }
-
-    /// All known limits: the image's own, and those of the sources, also of one that
-    /// answered once and fell silent.
-    pub fn limits(&self) -> Vec<Limit> {
-        let own = limit::own_limit(&self.config.deadline);
-        let of_sources = self.known.limits().into_iter();
-        own.into_iter()
-            .chain(of_sources)
-            .chain(self.features.limits())
-            .filter(|limit| !self.is_outdated(limit))
-            .collect()
+        Ok(Answer {
+            limits: notice.into_iter().collect(),
+            about: About::Keys(vec![ec2::SPOT.into()]),
+            ..Answer::default()
+        })
     }
 
     /// Who this instance is; None where nobody said.
@@ -215,43 +218,9 @@ impl<'a> Metadata<'a> {
         self.known.instance(&self.config.metadata.sources)
     }
 
-    /// Which of the limits is the deadline, and what was odd about finding out. `held`
-    /// is one from before, `id` the instance's, if anybody said it before.
-    pub(crate) fn decide(
-        &self,
-        held: Option<Limit>,
-        id: Option<&str>,
-        now: Now,
-    ) -> (Decision, Vec<String>) {
-        let held = held.filter(|limit| !self.is_outdated(limit));
-        let limits: Vec<Limit> = self.limits().into_iter().chain(held).collect();
-        let ids: Vec<&str> = self.known.ids().chain(id).collect();
-        let lease = first_boot::take(self.host, &ids, now);
-        let lifetimes = |limit: &Limit| matches!(limit.when, When::AfterFirstBoot(_));
-        let decision = decide(&limits, lease.first_boot, self.grace());
-        let mut warnings = Vec::new();
-        if limits.iter().any(lifetimes) {
-            warnings = lease.warnings;
-        }
-        let ignored = decision.ignored.iter();
-        warnings
-            .extend(ignored.map(|limit| format!("{} is ignored: {}", limit.origin, limit.reason)));
-        (decision, warnings)
-    }
-
-    /// The config drive is frozen at launch. What the service said in this boot, to this
-    /// process or another, is newer: also that there is no limit any more.
-    fn is_outdated(&self, limit: &Limit) -> bool {
-        limit.origin.source == LimitSource::ConfigDrive
-            && (self.known.has_openstack() || self.answered.in_this_boot)
-    }
-
-    /// The configured grace, or a longer one that a source asks for.
-    pub fn grace(&self) -> Duration {
-        let configured = self.config.deadline.grace;
-        self.features
-            .grace()
-            .map_or(configured, |g| g.max(configured))
+    /// A grace that a source asks for.
+    pub fn grace(&self) -> Option<Duration> {
+        self.features.grace()
     }
 
     /// Machine/Job Features have their turn as soon as every source had its say about
@@ -306,38 +275,5 @@ impl<'a> Metadata<'a> {
                 self.features.ask(locations, passed_over, &reader)
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::host::tree::Tree;
-
-    #[test]
-    fn the_frozen_limit_of_the_drive_does_not_come_back_when_the_service_falls_silent() {
-        let config = Config::default();
-        let tree = Tree::new(&[
-            ("run/vmstage/", ""),
-            ("proc/sys/kernel/random/boot_id", "this\n"),
-        ]);
-        let host = tree.host();
-        let fresh = || {
-            let mut metadata = Metadata::new(&host, &config);
-            let drive = br#"{"uuid": "a", "meta": {"vmstage_deadline": "1800000000"}}"#;
-            let drive = openstack::parse(drive, LimitSource::ConfigDrive).unwrap();
-            metadata.known.note(Source::ConfigDrive, &Ok(drive), 1);
-            metadata
-        };
-        let mut first = fresh();
-        assert_eq!(first.limits().len(), 1);
-        first.answered.note();
-        // As after a restart.
-        let second = fresh();
-        assert_eq!(second.limits(), []);
-        // Of another boot it says nothing.
-        let file = tree.root().join("run/vmstage/openstack-answered");
-        std::fs::write(file, r#"{"boot_id": "another"}"#).unwrap();
-        assert_eq!(fresh().limits().len(), 1);
     }
 }
