@@ -22,6 +22,10 @@ pub struct Now {
     pub wall: u64,
     /// Since the machine was booted.
     pub uptime: Duration,
+    /// The kernel says that the wall clock is synchronised: `maxerror` of adjtimex(2) is
+    /// under 16 s.
+    #[serde(default)]
+    pub vouched: bool,
 }
 
 /// The wall clock in Unix seconds; 0 where it stands before 1970.

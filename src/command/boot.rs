@@ -3,12 +3,14 @@
 use std::path::Path;
 use std::time::Duration;
 
-use log::{debug, error, info};
+use log::{debug, error, info, warn};
 use nix::unistd::geteuid;
 
 use super::configuration;
 use crate::config::Config;
+use crate::deadline::follower::Follower;
 use crate::deadline::limit::Limit;
+use crate::deadline::records;
 use crate::disk::making;
 use crate::disk::reader::Reader;
 use crate::failure::Failure;
@@ -160,13 +162,20 @@ fn find_deadline(
     reader: Reader,
     status: &mut Status,
 ) {
+    let now = host.now();
+    let mut follower = records::follow(host, &config.deadline, now);
+    // An earlier run of this boot, by another version, may have found one.
+    if let Some(earlier) = &status.deadline {
+        follower.hold(Limit::held(earlier), !earlier.unconfirmed, now);
+    }
     let mut metadata = Metadata::new(host, config).with_reader(reader);
     let asked = metadata.ask(
         &metadata.sources(),
         config.metadata.timeout,
-        Again::by_uptime(host.now().uptime),
+        Again::by_uptime(now.uptime),
     );
     let answered = asked.iter().any(|asked| asked.result.is_ok());
+    let mut is_ours = true;
     for asked in &asked {
         match &asked.result {
             Ok(answer) => {
@@ -174,26 +183,46 @@ fn find_deadline(
                 for warning in &answer.warnings {
                     notices.warn(format!("{}: {warning}", asked.source));
                 }
+                let (date, statement) = (asked.date_at_start(), answer.statement());
+                let heard = follower.hear(asked.gives, &statement, date, now);
+                is_ours &= !heard.is_refused;
+                for said in heard.said {
+                    notices.warn(format!("{}: {said}", asked.source));
+                }
             }
             // One cloud has one source: that others do not answer is nothing to warn of.
             Err(error) if answered => debug!("{}: {error}", asked.source),
             Err(error) => notices.warn(format!("{}: {error}", asked.source)),
         }
     }
-    status.instance = metadata.instance().or(status.instance.take());
+    let instance = metadata.instance().filter(|_| is_ours);
+    status.instance = instance.or(status.instance.take());
     status.sources = asked.iter().map(Asked::published).collect();
+    follower.wish_grace(metadata.grace());
+    follower.read(records::read(host, &follower.names()), now);
+    publish_deadline(host, notices, config, &follower, status);
+}
 
-    let id = status
-        .instance
-        .as_ref()
-        .and_then(|instance| instance.id.clone());
-    // An earlier run of this boot may have found one, and its source be silent now.
-    let earlier = status.deadline.as_ref();
-    let held = earlier.filter(|deadline| !metadata.has_heard_of(&deadline.given_by()));
-    let (decision, warnings) = metadata.decide(held.map(Limit::held), id.as_deref(), host.now());
-    warnings.iter().for_each(|warning| notices.warn(warning));
-    let deadline = decision.deadline.as_ref();
-    status.deadline = deadline.map(|deadline| deadline.published(config.deadline.action));
+fn publish_deadline(
+    host: &Host,
+    notices: &Notices,
+    config: &Config,
+    follower: &Follower,
+    status: &mut Status,
+) {
+    let decision = follower.decide(host.now());
+    decision
+        .warnings
+        .iter()
+        .for_each(|warning| notices.warn(warning));
+    for failed in records::write(&decision.writes) {
+        notices.warn(failed);
+    }
+    let file = records::knowledge(host);
+    if let Err(e) = records::keep(&file, follower.knowledge()) {
+        warn!("cannot write {}: {e:#}", file.path().display());
+    }
+    status.deadline = decision.published(config.deadline.action);
     status.ignored_limits = decision.ignored;
     status.warnings = notices.all();
 }

@@ -204,6 +204,7 @@ mod tests {
                      "ssh_key": "hunter2", "machinefeatures": "http://me:hunter2@192.0.2.1/mf?sig=hunter2",
                      "vmstage_lifetime": "36h", "vmstage_deadline": "soon", "n": 1}}"#;
         let answered = Asked {
+            gives: LimitSource::Openstack,
             source: "openstack".into(),
             place: "http://169.254.169.254/openstack/latest/meta_data.json".into(),
             took: Duration::from_millis(12),
@@ -212,6 +213,7 @@ mod tests {
             retry_after: None,
         };
         let failed = Asked {
+            gives: LimitSource::Openstack,
             source: "ec2".into(),
             place: "http://169.254.169.254/latest/meta-data/".into(),
             took: Duration::from_secs(2),

@@ -4,8 +4,6 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::sleep;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use log::{info, warn};
@@ -18,9 +16,7 @@ use crate::host::{Host, locks};
 use crate::logging::{self, Notices};
 use crate::report::{self, systemd};
 use crate::watch::Watch;
-
-/// How often the clocks and the signals are looked at.
-const TICK: Duration = Duration::from_secs(1);
+use crate::watch::sleep::Sleeper;
 
 /// Follows the deadline until SIGTERM, or until the machine is off.
 pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
@@ -35,6 +31,7 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
     let _alone = be_the_only_one(host)?;
     let stop = flag(&[SIGTERM, SIGINT])?;
     let reload = flag(&[SIGHUP])?;
+    let mut sleeper = Sleeper::new(&[SIGTERM, SIGINT, SIGHUP])?;
     report::note(&notices, "the service manager", systemd::watching());
     let mut carried = None;
     loop {
@@ -42,7 +39,8 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
         watch.carry_on(carried.take());
         while !stop.load(Ordering::Relaxed) && !reload.load(Ordering::Relaxed) {
             watch.tick(host.now());
-            sleep(TICK);
+            let now = host.now();
+            sleeper.sleep(watch.next_tick(now).saturating_sub(now.uptime));
         }
         if stop.load(Ordering::Relaxed) {
             info!("stopped watching; the machine stays up");

@@ -1,18 +1,17 @@
-//! When this instance booted for the first time, from which lifetimes count.
+//! When this instance booted for the first time, from which lifetimes count. Pure: what the
+//! records say is handed in, and what they are to say from now on is handed back.
 //!
-//! It is kept per instance id, so that a reboot does not renew a lease and an image
-//! that was saved and launched again starts anew. All ids that were given in one boot
-//! are names of one instance (OpenStack and EC2 have different ones for it): the
-//! earliest first boot of theirs counts, and no other id renews the lease because
-//! another source gives it. But an EC2 id may be a small counter, as Nova's are, and come
-//! again in another cloud: its record says which uuid it belonged to, and where another
-//! one is known now, it is another instance's, does not count and is replaced.
+//! Records are kept by the instance's UUIDs, the machine's own and the metadata's, either of
+//! which finds them: a reboot does not renew a lease, and an image that was saved and launched
+//! again starts anew. An EC2 id may be a small counter, as Nova's are, and come again in
+//! another cloud: a record is kept by one only where no UUID was ever known.
 //!
 //! What a record says depends on the clock of that first boot, which nobody vouches for.
 //! So:
 //!
 //! - a clock that stands before [`clock::EARLIEST`] is known to be wrong: nothing is
 //!   recorded, and lifetimes count from this boot;
+//! - nor is anything recorded while nobody knows how long this machine has been up;
 //! - in the boot that made it, a record follows the clock for [`SETTLING`], within
 //!   which NTP will have set it. Not longer: a VM that was suspended for days looks the
 //!   same, and must not gain them;
@@ -25,22 +24,14 @@
 //! Whenever less is known than a record would say, there is a warning: no lease is
 //! renewed in silence.
 
-use std::collections::BTreeSet;
-use std::fs;
-use std::io::{self, ErrorKind};
-use std::path::{Path, PathBuf};
-use std::time::{Duration, UNIX_EPOCH};
+use std::path::PathBuf;
+use std::time::Duration;
 
-use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
+use super::identity::Names;
+use super::limit::Limit;
 use crate::clock::{self, Now};
-use crate::host::regular_file::{self, MIB};
-use crate::host::this_boot::ThisBoot;
-use crate::host::{Host, atomic_file};
-
-/// Where it is kept. It has to survive reboots.
-const DIRECTORY: &str = "/var/lib/vmstage";
 
 /// For so long after booting a step of the clock is taken for a correction.
 pub(crate) const SETTLING: Duration = Duration::from_secs(15 * 60);
@@ -53,129 +44,90 @@ pub(crate) struct Lease {
     /// Unix seconds.
     pub(crate) first_boot: u64,
     pub(crate) warnings: Vec<String>,
+    /// What an earlier boot of this instance knew last.
+    pub(crate) kept: Option<KeptDeadline>,
+    /// The records that are to be written anew.
+    pub(crate) writes: Vec<(PathBuf, Record)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Record {
-    first_boot: u64,
+pub(crate) struct Record {
+    pub(super) first_boot: u64,
     /// The boot that was the first; None where the record replaces a damaged one.
-    boot_id: Option<String>,
-    /// Under an EC2 id: the uuid of the instance, where one was known.
+    pub(super) boot_id: Option<String>,
+    /// The metadata's UUID of the instance, where one is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     uuid: Option<String>,
+    /// The machine's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    machine: Option<String>,
+    /// None also where another version wrote one that cannot be read.
+    #[serde(
+        default,
+        deserialize_with = "readable",
+        skip_serializing_if = "Option::is_none"
+    )]
+    deadline: Option<KeptDeadline>,
 }
 
-/// Where the record under an id is.
-#[derive(Debug)]
-struct Place {
-    file: PathBuf,
-    /// The instance's, as far as they are known; none where the id alone says whose record
-    /// it is.
-    uuids: Vec<String>,
+/// The last known deadline, for a boot in which its source is silent.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct KeptDeadline {
+    pub(crate) limit: Limit,
+    pub(crate) is_believed: bool,
+}
+
+/// What the record is to say of the deadline from now on.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Keep {
+    /// Nobody has said anything yet in this boot.
+    AsBefore,
+    Nothing,
+    Deadline(KeptDeadline),
+}
+
+fn readable<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<KeptDeadline>, D::Error> {
+    let value = serde_json::Value::deserialize(from)?;
+    Ok(serde_json::from_value(value).ok())
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Found {
+pub(crate) enum Found {
     Nothing,
     Record(Record),
     /// It cannot be understood, and was written at this Unix second.
     Damaged(u64),
+    /// It cannot be read, for this reason.
+    Unreadable(String),
 }
 
-/// What counts, and what to do about the record.
-#[derive(Debug, PartialEq)]
-struct Settled {
-    first_boot: u64,
-    /// What the record says from now on; None where the clock or the record is wrong.
-    record: Option<Record>,
-    warning: Option<String>,
+/// By whose name a record is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KeptBy {
+    Uuid,
+    /// The same with its bytes in the other order: read, and not written.
+    SwappedUuid,
+    OtherId,
+    /// Nobody's: it is good for one boot.
+    Nobody,
+    /// Somebody's, and nobody knows whether this machine's.
+    Unknown,
 }
 
-/// The ids that were given in one boot.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-struct Names {
-    ids: BTreeSet<String>,
-}
-
-/// Looks up the first boot of the instance that has these ids, and records it where
-/// that is new.
-pub(crate) fn take(host: &Host, ids: &[&str], now: Now) -> Lease {
-    let directory = &host.path(DIRECTORY);
-    let boot_id = &host.boot_id().unwrap_or_default();
-    let mut state = State {
-        present: Present { boot_id, now },
-        names: ThisBoot::at(host, directory.join(NAMES)),
-        warnings: Vec::new(),
-    };
-    let names = state.names(ids);
-    if names.is_empty() {
-        state.warn("no source gave an instance id; lifetimes count from this boot".into());
-    }
-    let (mut settled, mut missing) = state.settle(places(directory, &names));
-    if settled.is_empty() {
-        // What counted while nobody had said who this is.
-        let nobody = state.settle(vec![Place::of_its_own(directory.join(ANONYMOUS))]);
-        settled = nobody.0;
-        if names.is_empty() {
-            missing = nobody.1;
-        }
-    }
-    let earliest = settled.into_iter().min_by_key(|settled| settled.first_boot);
-    let first = earliest.unwrap_or_else(|| settle(Found::Nothing, &state.present));
-    if let Some(record) = &first.record {
-        for place in &missing {
-            state.write(&place.file, &place.claimed(record.clone()));
-        }
-    }
-    first
-        .warning
-        .into_iter()
-        .for_each(|warning| state.warn(warning));
-    Lease {
-        first_boot: first.first_boot,
-        warnings: state.warnings,
-    }
-}
-
-fn places(directory: &Path, names: &BTreeSet<String>) -> Vec<Place> {
-    let (ec2, uuids): (Vec<&String>, Vec<&String>) =
-        names.iter().partition(|id| id.starts_with(EC2));
-    let file = |id: &String| directory.join(file_name(id));
-    let own = uuids.iter().map(|id| Place::of_its_own(file(id)));
-    let shared = ec2.iter().map(|id| Place {
-        file: file(id),
-        uuids: uuids.iter().map(ToString::to_string).collect(),
-    });
-    own.chain(shared).collect()
-}
-
-impl Place {
-    fn of_its_own(file: PathBuf) -> Place {
-        Place {
-            file,
-            uuids: Vec::new(),
-        }
-    }
-
-    /// Made by an instance with another uuid.
-    fn is_another_ones(&self, record: &Record) -> bool {
-        let is_known = |uuid| self.uuids.contains(uuid);
-        !self.uuids.is_empty() && !record.uuid.as_ref().is_none_or(is_known)
-    }
-
-    /// The record as it is kept here: it says whose it is, as soon as that is known.
-    fn claimed(&self, mut record: Record) -> Record {
-        if record.uuid.is_none() || self.is_another_ones(&record) {
-            record.uuid = self.uuids.first().cloned();
-        }
-        record
-    }
+/// A place for a record, and what was found there.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Place {
+    pub(crate) kept_by: KeptBy,
+    pub(crate) id: String,
+    pub(crate) file: PathBuf,
+    pub(crate) found: Found,
 }
 
 /// Which boot this is, and what time it is.
-struct Present<'a> {
-    boot_id: &'a str,
-    now: Now,
+pub(crate) struct Present<'a> {
+    pub(crate) boot_id: &'a str,
+    /// By the clock that counts.
+    pub(crate) now: Now,
 }
 
 impl Present<'_> {
@@ -186,132 +138,149 @@ impl Present<'_> {
     fn has_made(&self, record: &Record) -> bool {
         record.boot_id.as_deref() == Some(self.boot_id)
     }
-}
 
-/// Where records are, and what was odd about them.
-struct State<'a> {
-    present: Present<'a>,
-    names: ThisBoot<Names>,
-    warnings: Vec<String>,
-}
-
-impl State<'_> {
-    fn warn(&mut self, warning: String) {
-        if !self.warnings.contains(&warning) {
-            self.warnings.push(warning);
-        }
+    /// An uptime of zero is one that could not be read.
+    fn is_known(&self) -> bool {
+        self.now.wall >= clock::EARLIEST && !self.now.uptime.is_zero()
     }
+}
 
-    /// Of this boot, these and those given earlier.
-    fn names(&mut self, ids: &[&str]) -> BTreeSet<String> {
-        atomic_file::sweep(self.names.path());
-        let kept = self.names.read().ok().flatten();
-        let mut names = kept.clone().unwrap_or_default();
-        for id in ids {
-            match usable_id(id) {
-                Ok(id) if names.ids.len() < MOST_NAMES => drop(names.ids.insert(id.into())),
-                // Whoever gives another one each time does not fill the disk.
-                Ok(_) => {}
-                Err(reason) => self.warn(format!("{reason}; ignored")),
+/// What one record comes to.
+#[derive(Debug, PartialEq)]
+struct Settled {
+    first_boot: u64,
+    /// What the record says from now on; None where the clock or the record is wrong.
+    record: Option<Record>,
+    warning: Option<String>,
+}
+
+/// The first boot of the instance that has these names: of all records of it the earliest
+/// counts.
+pub(crate) fn lease(places: &[Place], names: &Names, keep: &Keep, present: &Present) -> Lease {
+    let mut warnings = Vec::new();
+    if names.is_empty() {
+        warnings.push("no source gave an instance id; lifetimes count from this boot".to_string());
+    }
+    let keeps_deadline = |place: &Place| match &place.found {
+        Found::Record(record) => record.deadline.is_some() && !present.has_made(record),
+        _ => false,
+    };
+    let of_unknown = |place: &&Place| matches!(place.kept_by, KeptBy::Nobody | KeptBy::Unknown);
+    if names.is_empty() && places.iter().filter(of_unknown).any(keeps_deadline) {
+        warnings.push(NOBODY_KNOWS.into());
+    }
+    let (all, kept) = settle_all(places, names, present, &mut warnings);
+    let all = match all.is_empty() {
+        // What counted while nobody had said who this is.
+        true => vec![settle(of_nobody(places, present), present)],
+        false => all,
+    };
+    warnings.extend(all.iter().filter_map(|settled| settled.warning.clone()));
+    warnings.dedup();
+    let earliest = all.into_iter().min_by_key(|settled| settled.first_boot);
+    let first = earliest.unwrap_or_else(|| settle(Found::Nothing, present));
+    let record = first.record.map(|record| Record {
+        uuid: names.uuid.clone().or(record.uuid),
+        machine: names.machine.clone().or(record.machine),
+        deadline: match keep {
+            Keep::AsBefore => kept.clone(),
+            Keep::Nothing => None,
+            Keep::Deadline(deadline) => Some(deadline.clone()),
+        },
+        ..record
+    });
+    let writes = record.map(|record| writes(places, names, &record));
+    Lease {
+        first_boot: first.first_boot,
+        warnings,
+        kept,
+        writes: writes.unwrap_or_default(),
+    }
+}
+
+const NOBODY_KNOWS: &str = "nothing says which instance this is: the deadline that an earlier boot \
+                            knew does not hold";
+
+/// What each record of this instance comes to, and the deadline that one of them keeps.
+fn settle_all(
+    places: &[Place],
+    names: &Names,
+    present: &Present,
+    warnings: &mut Vec<String>,
+) -> (Vec<Settled>, Option<KeptDeadline>) {
+    let (mut all, mut kept) = (Vec::new(), None);
+    let of_unknown = |place: &&Place| matches!(place.kept_by, KeptBy::Nobody | KeptBy::Unknown);
+    for place in places.iter().filter(|place| !of_unknown(place)) {
+        match &place.found {
+            Found::Nothing => {}
+            Found::Unreadable(why) => warnings.push(format!(
+                "cannot read {}: {why}; lifetimes may count from this boot",
+                place.file.display()
+            )),
+            Found::Record(record) if place.is_anothers(record, names) => warnings.push(format!(
+                "{} is another instance's and does not count",
+                place.file.display()
+            )),
+            found => {
+                if let Found::Record(record) = found {
+                    kept = kept.or_else(|| record.deadline.clone());
+                }
+                all.push(settle(found.clone(), present));
             }
         }
-        if !names.ids.is_empty() && kept.as_ref() != Some(&names) {
-            let written = self.names.text(&names);
-            let file = self.names.path().to_path_buf();
-            self.see(&file, written.and_then(|text| Ok(write(&file, &text)?)));
+    }
+    (all, kept)
+}
+
+/// What this boot recorded before anybody said who this is.
+fn of_nobody(places: &[Place], present: &Present) -> Found {
+    let mut places = places.iter();
+    let nobody = places.find(|place| place.kept_by == KeptBy::Nobody);
+    match nobody.map(|place| &place.found) {
+        Some(Found::Record(record)) if present.has_made(record) => Found::Record(record.clone()),
+        _ => Found::Nothing,
+    }
+}
+
+/// The places in which this is news.
+fn writes(places: &[Place], names: &Names, record: &Record) -> Vec<(PathBuf, Record)> {
+    let is_wanted = |place: &&Place| match place.kept_by {
+        KeptBy::Uuid => true,
+        KeptBy::SwappedUuid | KeptBy::Unknown => false,
+        // From now on the UUID finds it.
+        KeptBy::OtherId if names.has_uuid() => {
+            matches!(&place.found, Found::Record(record) if !place.is_anothers(record, names))
         }
-        names.ids
-    }
+        KeptBy::OtherId => true,
+        KeptBy::Nobody => names.is_empty(),
+    };
+    let is_news = |place: &&Place| match &place.found {
+        Found::Record(found) => found != record,
+        Found::Unreadable(_) => false,
+        Found::Nothing | Found::Damaged(_) => true,
+    };
+    let wanted = places.iter().filter(is_wanted).filter(is_news);
+    wanted
+        .map(|place| (place.file.clone(), record.clone()))
+        .collect()
+}
 
-    /// What each record comes to, and which ones there are not.
-    fn settle(&mut self, places: Vec<Place>) -> (Vec<Settled>, Vec<Place>) {
-        let (mut all, mut missing) = (Vec::new(), Vec::new());
-        for place in places {
-            let file = &place.file;
-            atomic_file::sweep(file);
-            match find(file).map(|found| of_this_boot_only(found, file, &self.present)) {
-                Ok(Found::Nothing) => missing.push(place),
-                Ok(Found::Record(record)) if place.is_another_ones(&record) => {
-                    self.warn(format!(
-                        "{} is another instance's and does not count",
-                        file.display()
-                    ));
-                    missing.push(place);
-                }
-                Ok(found) => {
-                    let mut settled = settle(found.clone(), &self.present);
-                    settled.record = settled.record.map(|record| place.claimed(record));
-                    match &settled.record {
-                        Some(record) if found != Found::Record(record.clone()) => {
-                            self.write(file, record);
-                        }
-                        _ => {}
-                    }
-                    settled.warning.iter().for_each(|w| self.warn(w.clone()));
-                    all.push(settled);
-                }
-                Err(e) => self.warn(format!(
-                    "cannot read {}: {e}; lifetimes may count from this boot",
-                    file.display()
-                )),
-            }
-        }
-        (all, missing)
-    }
-
-    fn write(&mut self, file: &Path, record: &Record) {
-        let text = serde_json::to_vec(record).map_err(anyhow::Error::from);
-        let written = text.and_then(|mut text| {
-            text.push(b'\n');
-            Ok(write(file, &text)?)
-        });
-        self.see(file, written);
-    }
-
-    fn see(&mut self, file: &Path, written: Result<()>) {
-        if let Err(e) = written {
-            self.warn(format!(
-                "cannot write {}: {e:#}; after a reboot lifetimes may count anew",
-                file.display()
-            ));
+impl Place {
+    fn is_anothers(&self, record: &Record, names: &Names) -> bool {
+        let uuids = || [&record.uuid, &record.machine].into_iter().flatten();
+        let is_owned = uuids().next().is_some();
+        match self.kept_by {
+            KeptBy::Uuid | KeptBy::SwappedUuid | KeptBy::Nobody | KeptBy::Unknown => false,
+            KeptBy::OtherId if is_owned => !uuids().any(|uuid| names.is_ours(uuid)),
+            // A small counter says nothing where a UUID does.
+            KeptBy::OtherId => names.has_uuid() && is_counter(&self.id),
         }
     }
 }
 
-/// What an instance id has to look like before it becomes part of a file name.
-pub fn usable_id(id: &str) -> Result<&str, String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
-    if id.is_empty() || id.len() > 64 || !id.bytes().all(plain) {
-        return Err(format!(
-            "{:?} is not an instance id",
-            id.chars().take(64).collect::<String>()
-        ));
-    }
-    Ok(id)
-}
-
-/// The record of an instance that nobody named: it is good for one boot.
-const ANONYMOUS: &str = "first-boot.json";
-
-/// What an EC2 id begins with: `i-00000005`, `i-0123456789abcdef0`.
-const EC2: &str = "i-";
-
-const NAMES: &str = "names.json";
-
-/// More than sources have for an instance.
-const MOST_NAMES: usize = 8;
-
-fn file_name(usable_id: &str) -> String {
-    format!("first-boot-{usable_id}.json")
-}
-
-/// Of the record without a name nothing but this boot's own counts.
-fn of_this_boot_only(found: Found, file: &Path, present: &Present) -> Found {
-    match found {
-        Found::Record(record) if present.has_made(&record) => Found::Record(record),
-        _ if file.ends_with(ANONYMOUS) => Found::Nothing,
-        found => found,
-    }
+/// `i-00000005`, as Nova makes them; EC2's own are `i-0123456789abcdef0`.
+fn is_counter(id: &str) -> bool {
+    id.len() <= "i-00000005".len()
 }
 
 fn settle(found: Found, present: &Present) -> Settled {
@@ -327,6 +296,8 @@ fn settle(found: Found, present: &Present) -> Settled {
             first_boot: booted_at,
             boot_id: Some(present.boot_id.into()),
             uuid: None,
+            machine: None,
+            deadline: None,
         }),
         warning,
     };
@@ -336,13 +307,23 @@ fn settle(found: Found, present: &Present) -> Settled {
         ));
     }
     match found {
-        Found::Nothing => recorded_now(None),
+        Found::Record(record) if !present.is_known() => Settled {
+            first_boot: record.first_boot,
+            record: None,
+            warning: None,
+        },
+        _ if !present.is_known() => this_boot(Some(
+            "nobody knows how long this machine has been up; the first boot is not recorded".into(),
+        )),
+        Found::Nothing | Found::Unreadable(_) => recorded_now(None),
         Found::Damaged(written) if (clock::EARLIEST..=booted_at).contains(&written) => Settled {
             first_boot: written,
             record: Some(Record {
                 first_boot: written,
                 boot_id: None,
                 uuid: None,
+                machine: None,
+                deadline: None,
             }),
             warning: Some(format!(
                 "the record of the first boot is damaged; lifetimes count from {}, when it was \
@@ -378,35 +359,28 @@ fn settle(found: Found, present: &Present) -> Settled {
     }
 }
 
-fn find(file: &Path) -> io::Result<Found> {
-    let text = match regular_file::read(file, MIB) {
-        Ok(text) => text,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
-        // It is none of ours.
-        Err(e) if e.kind() == ErrorKind::FileTooLarge => Vec::new(),
-        Err(e) => return Err(e),
-    };
-    let plausible = clock::EARLIEST..=clock::LATEST;
-    match serde_json::from_slice::<Record>(&text) {
-        Ok(record) if plausible.contains(&record.first_boot) => Ok(Found::Record(record)),
-        _ => {
-            let written = fs::metadata(file)?.modified()?;
-            let since = written.duration_since(UNIX_EPOCH).unwrap_or_default();
-            Ok(Found::Damaged(since.as_secs()))
-        }
+/// What an instance id has to look like before it becomes part of a file name.
+pub fn usable_id(id: &str) -> Result<&str, String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
+    if id.is_empty() || id.len() > 64 || !id.bytes().all(plain) {
+        return Err(format!(
+            "{:?} is not an instance id",
+            id.chars().take(64).collect::<String>()
+        ));
     }
-}
-
-fn write(file: &Path, text: &[u8]) -> io::Result<()> {
-    if let Some(directory) = file.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    atomic_file::replace(file, text, 0o644)
+    Ok(id)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+    use std::fs;
+    use std::time::UNIX_EPOCH;
+
     use super::*;
+    use crate::deadline::limit::When;
+    use crate::deadline::origin::{LimitSource, Origin};
+    use crate::deadline::records;
     use crate::host::tree::Tree;
 
     /// A boot at this second, this long ago.
@@ -416,6 +390,7 @@ mod tests {
             now: Now {
                 wall: booted_at + uptime,
                 uptime: Duration::from_secs(uptime),
+                vouched: false,
             },
         }
     }
@@ -423,15 +398,31 @@ mod tests {
     const MONDAY: u64 = 1_795_000_000;
     const HOUR: u64 = 3600;
 
-    /// A machine that has no record yet.
-    struct Scratch(Tree);
+    /// A machine that has no record yet, and the names that were given in this boot.
+    struct Scratch {
+        tree: Tree,
+        named: RefCell<(String, Names)>,
+    }
+
+    /// As they are in one boot: UUIDs, EC2 ids, and the machine's own.
+    fn names(ids: &[&str]) -> Names {
+        let mut names = Names::default();
+        for id in ids {
+            match id.split_once(':') {
+                Some(("machine", id)) => names.machine = Some(id.into()),
+                _ if id.starts_with("i-") => names.others = vec![id.to_string()],
+                _ => names.uuid = Some(id.to_string()),
+            }
+        }
+        names
+    }
 
     impl Scratch {
         fn new() -> Scratch {
-            Scratch(Tree::new(&[
-                ("var/lib/", ""),
-                ("proc/sys/kernel/random/", ""),
-            ]))
+            Scratch {
+                tree: Tree::new(&[("var/lib/", "")]),
+                named: RefCell::default(),
+            }
         }
 
         fn take(&self, id: Option<&str>, present: &Present) -> Lease {
@@ -439,17 +430,34 @@ mod tests {
         }
 
         fn take_all(&self, ids: &[&str], present: &Present) -> Lease {
-            let boot_id = self.0.root().join("proc/sys/kernel/random/boot_id");
-            fs::write(boot_id, present.boot_id).unwrap();
-            take(&self.0.host(), ids, present.now)
+            self.take_and_keep(ids, &Keep::AsBefore, present)
+        }
+
+        fn take_and_keep(&self, ids: &[&str], keep: &Keep, present: &Present) -> Lease {
+            let mut named = self.named.borrow_mut();
+            if named.0 != present.boot_id {
+                *named = (present.boot_id.into(), Names::default());
+            }
+            let (known, new) = (&mut named.1, names(ids));
+            known.machine = new.machine.or(known.machine.take());
+            known.uuid = new.uuid.or(known.uuid.take());
+            known.others = match new.others.is_empty() {
+                true => known.others.clone(),
+                false => new.others,
+            };
+            let places = records::read(&self.tree.host(), known);
+            let mut lease = lease(&places, known, keep, present);
+            lease.warnings.extend(records::write(&lease.writes));
+            lease.writes.clear();
+            lease
         }
 
         fn directory(&self) -> PathBuf {
-            self.0.host().path(DIRECTORY)
+            self.tree.host().path(records::DIRECTORY)
         }
 
         fn file(&self, instance: &str) -> PathBuf {
-            self.directory().join(file_name(instance))
+            self.directory().join(records::file_name(instance))
         }
     }
 
@@ -457,6 +465,8 @@ mod tests {
         Lease {
             first_boot,
             warnings: Vec::new(),
+            kept: None,
+            writes: Vec::new(),
         }
     }
 
@@ -497,9 +507,6 @@ mod tests {
         // OpenStack falls silent, or forgets who this is, and EC2 answers.
         assert_eq!(state.take(Some("i-1"), &second), silent(MONDAY));
         assert_eq!(state.take(None, &second), silent(MONDAY));
-        // From then on either name will do.
-        let third = boot("3", MONDAY + 9 * HOUR, 30);
-        assert_eq!(state.take(Some("i-1"), &third), silent(MONDAY));
         // Saved and launched again, it has two new ones.
         let launched_again = boot("4", MONDAY + 12 * HOUR, 30);
         let lease = state.take_all(&["i-2", "uuid-2"], &launched_again);
@@ -516,85 +523,105 @@ mod tests {
     }
 
     #[test]
-    fn an_ec2_id_that_comes_again_with_another_uuid_inherits_no_lease() {
-        let (state, now) = launched_again();
-        let lease = state.take_all(&["uuid-2", "i-5"], &now);
-        assert_eq!(lease.first_boot, MONDAY + 5 * HOUR);
-        assert!(said(&lease, "another instance's"), "{lease:?}");
-        // OpenStack falls silent: the record is its own now, in this boot and the next.
-        for now in [now, boot("3", MONDAY + 9 * HOUR, 30)] {
-            assert_eq!(
-                state.take(Some("i-5"), &now),
-                silent(MONDAY + 5 * HOUR),
-                "in boot {}",
-                now.boot_id
-            );
-        }
-        // And so it is where only one of the two answers, in whatever order.
-        for (first, then) in [("i-5", "uuid-3"), ("uuid-3", "i-5")] {
+    fn an_ec2_id_that_comes_again_inherits_no_lease() {
+        for ids in [
+            &["uuid-2", "i-5"][..],
+            &["i-5"],
+            &["machine:uuid-3", "i-5"],
+            &["machine:uuid-3"],
+        ] {
             let (state, now) = launched_again();
-            state.take(Some(first), &now);
-            let lease = state.take(Some(then), &now);
-            assert_eq!(lease.first_boot, MONDAY + 5 * HOUR, "{first} first");
+            let lease = state.take_all(ids, &now);
+            assert_eq!(lease.first_boot, MONDAY + 5 * HOUR, "{ids:?}");
             let later = boot("3", MONDAY + 9 * HOUR, 30);
-            assert_eq!(
-                state.take(Some("i-5"), &later),
-                silent(MONDAY + 5 * HOUR),
-                "{first} first"
-            );
+            let lease = state.take_all(ids, &later);
+            assert_eq!(lease.first_boot, MONDAY + 5 * HOUR, "{ids:?}");
         }
     }
 
     #[test]
-    fn an_ec2_id_that_was_known_before_the_uuid_is_claimed_by_it() {
-        let state = Scratch::new();
-        state.take(Some("i-5"), &boot("1", MONDAY, 30));
-        state.take(Some("uuid-1"), &boot("1", MONDAY, 90));
+    fn the_metadatas_uuid_and_the_machines_find_the_same_record() {
+        const UUID: &str = "00112233-4455-6677-8899-aabbccddeeff";
+        const SWAPPED: &str = "33221100-5544-7766-8899-AABBCCDDEEFF";
+        let both = ["machine:board", UUID, "i-5"];
+        for ids in [&both[..], &["machine:board"], &[UUID], &[SWAPPED]] {
+            let state = Scratch::new();
+            state.take_all(&both, &boot("1", MONDAY, 30));
+            let second = boot("2", MONDAY + 5 * HOUR, 30);
+            assert_eq!(state.take_all(ids, &second), silent(MONDAY), "{ids:?}");
+        }
+    }
+
+    #[test]
+    fn records_of_0_1_0_are_read_and_rewritten() {
+        let old = format!(r#"{{"first_boot": {MONDAY}, "boot_id": "1"}}"#);
+        let owned = old.replace('}', r#", "uuid": "uuid-1"}"#);
+        let aws = "i-0123456789abcdef0";
         let second = boot("2", MONDAY + 5 * HOUR, 30);
-        // It is the same instance, whichever of its names is given.
-        assert_eq!(state.take(Some("i-5"), &second), silent(MONDAY));
-        assert_eq!(state.take(Some("uuid-1"), &second), silent(MONDAY));
-        let launched_again = boot("3", MONDAY + 9 * HOUR, 30);
-        let lease = state.take_all(&["i-5", "uuid-2"], &launched_again);
-        assert_eq!(lease.first_boot, MONDAY + 9 * HOUR);
-    }
-
-    #[test]
-    fn a_record_under_an_ec2_id_that_does_not_say_whose_it_is_counts() {
-        let state = Scratch::new();
-        fs::create_dir_all(state.directory()).unwrap();
-        let text = format!(r#"{{"first_boot": {MONDAY}, "boot_id": "1"}}"#);
-        fs::write(state.file("i-5"), text).unwrap();
-        let second = boot("2", MONDAY + 5 * HOUR, 30);
-        let lease = state.take_all(&["i-5", "uuid-1"], &second);
-        assert_eq!(lease, silent(MONDAY));
-    }
-
-    #[test]
-    fn a_name_that_is_learnt_while_the_clock_is_wrong_is_known_when_it_is_right() {
-        let state = Scratch::new();
-        state.take(Some("uuid"), &boot("1", MONDAY, 30));
-        for unset in [boot("2", 0, 30), boot("2", MONDAY - 200 * 24 * HOUR, 60)] {
-            state.take_all(&["uuid", "i-1"], &unset);
+        for (file, text, ids, is_read) in [
+            ("uuid-1", &old, &["uuid-1"][..], true),
+            ("uuid-1", &old, &["machine:uuid-1"], true),
+            ("i-5", &old, &["i-5"], true),
+            ("i-5", &owned, &["i-5", "uuid-1"], true),
+            ("i-5", &owned, &["i-5"], false),
+            ("i-5", &owned, &["i-5", "uuid-2"], false),
+            ("i-5", &old, &["i-5", "machine:uuid-2"], false),
+            (aws, &old, &[aws, "machine:uuid-2"], true),
+        ] {
+            let state = Scratch::new();
+            fs::create_dir_all(state.directory()).unwrap();
+            fs::write(state.file(file), text).unwrap();
+            let counts = match is_read {
+                true => MONDAY,
+                false => MONDAY + 5 * HOUR,
+            };
+            let lease = state.take_all(ids, &second);
+            assert_eq!(lease.first_boot, counts, "{file} {text} {ids:?}");
+            let uuid = ids.iter().find(|id| !id.starts_with("i-"));
+            if let Some(id) = uuid {
+                let id = id.trim_start_matches("machine:");
+                assert!(state.file(id).exists(), "{file} {text} {ids:?}");
+            }
         }
-        let late = boot("2", MONDAY + 5 * HOUR, 2 * HOUR);
-        assert_eq!(state.take(Some("i-1"), &late), silent(MONDAY));
     }
 
     #[test]
-    fn a_source_that_gives_another_id_each_time_neither_renews_nor_fills_the_disk() {
+    fn a_failed_read_of_the_uptime_writes_no_record_anew() {
         let state = Scratch::new();
-        for number in 0..100 {
-            let now = boot("1", MONDAY, 30 + 60 * number);
-            assert_eq!(
-                state.take(Some(&format!("i-{number}")), &now),
-                silent(MONDAY)
-            );
-        }
+        state.take(Some("a"), &boot("1", MONDAY, 300));
+        let failed = boot("1", MONDAY + 300, 0);
+        assert_eq!(state.take(Some("a"), &failed), silent(MONDAY));
+        let lease = Scratch::new().take(Some("b"), &failed);
+        assert!(said(&lease, "how long this machine has been up"));
         assert_eq!(
-            fs::read_dir(state.directory()).unwrap().count(),
-            MOST_NAMES + 1
+            state.take(Some("a"), &boot("1", MONDAY, 360)),
+            silent(MONDAY)
         );
+    }
+
+    #[test]
+    fn a_deadline_is_kept_for_the_next_boot_of_this_instance_and_of_no_other() {
+        let origin = Origin::new(LimitSource::Openstack, "vmstage_deadline");
+        let deadline = KeptDeadline {
+            limit: Limit::new(origin, When::At(MONDAY + 20 * HOUR)),
+            is_believed: true,
+        };
+        let keep = Keep::Deadline(deadline.clone());
+        let state = Scratch::new();
+        state.take_and_keep(&["machine:a"], &keep, &boot("1", MONDAY, 30));
+        let second = boot("2", MONDAY + HOUR, 30);
+        assert_eq!(state.take(Some("machine:a"), &second).kept, Some(deadline));
+        let another = boot("3", MONDAY + 2 * HOUR, 30);
+        assert_eq!(state.take(Some("machine:b"), &another).kept, None);
+        // Nobody says who this is.
+        let nobody = state.take(None, &boot("4", MONDAY + 3 * HOUR, 30));
+        assert_eq!(nobody.kept, None);
+        assert!(said(&nobody, "does not hold"), "{nobody:?}");
+        // Taken back.
+        let fifth = boot("5", MONDAY + 4 * HOUR, 30);
+        state.take_and_keep(&["machine:a"], &Keep::Nothing, &fifth);
+        let sixth = boot("6", MONDAY + 5 * HOUR, 30);
+        assert_eq!(state.take(Some("machine:a"), &sixth).kept, None);
     }
 
     #[test]
@@ -620,32 +647,6 @@ mod tests {
         );
         let second = state.take(None, &boot("2", MONDAY + HOUR, 30));
         assert_eq!(second.first_boot, MONDAY + HOUR);
-    }
-
-    #[test]
-    fn an_id_that_is_no_file_name_is_refused_and_said() {
-        let state = Scratch::new();
-        for id in [
-            "",
-            "../../etc/passwd",
-            "a/b",
-            "a b",
-            "<html>",
-            "a\n",
-            &"x".repeat(65),
-        ] {
-            let lease = state.take(Some(id), &boot("1", MONDAY, 30));
-            assert_eq!(lease.first_boot, MONDAY);
-            assert!(said(&lease, "is not an instance id"), "{id:?}: {lease:?}");
-        }
-        let names: Vec<_> = fs::read_dir(state.directory()).unwrap().flatten().collect();
-        assert_eq!(names.len(), 1, "{names:?}");
-        for id in [
-            "aaaaaaaa-0000-4000-8000-000000000001",
-            "i-0123456789abcdef0",
-        ] {
-            assert_eq!(usable_id(id), Ok(id));
-        }
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub enum LimitKind {
     Notice,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub enum When {
     /// Unix seconds.
     At(u64),

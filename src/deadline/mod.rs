@@ -1,7 +1,17 @@
-//! When this VM must be gone: limits, the first boot that lifetimes count from, and the
-//! decision.
+//! When this VM must be gone.
+//!
+//! The [`ledger`] holds what the sources said, the [`follower`] joins it with the first boot,
+//! the clocks and the configuration to a decision. All of it is pure but `records`.
 
+pub(crate) mod clock_trust;
 pub mod decide;
+pub(crate) mod due;
 pub mod first_boot;
+pub(crate) mod follower;
+pub(crate) mod identity;
+pub mod ledger;
 pub mod limit;
+#[cfg(test)]
+mod lives;
 pub mod origin;
+pub(crate) mod records;

@@ -40,6 +40,18 @@ pub(crate) fn set_read_only(device: &File, read_only: bool) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the kernel says that the wall clock is synchronised. `maxerror` of adjtimex(2) is
+/// set by whoever keeps the clock, grows by itself, and is 16 s where nobody does and after
+/// a step.
+pub(crate) fn clock_is_synchronised() -> bool {
+    const UNSYNCHRONISED: libc::c_long = 16_000_000;
+    // SAFETY: all zeros is a valid timex, which asks for nothing to be changed.
+    let mut timex: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: adjtimex writes one timex, which outlives the call, and nothing else.
+    let state = unsafe { libc::adjtimex(&mut timex) };
+    state >= 0 && timex.status & libc::STA_UNSYNC == 0 && timex.maxerror < UNSYNCHRONISED
+}
+
 nix::ioctl_none_bad!(
     /// LOOP_CTL_GET_FREE of linux/loop.h (Linux 3.1).
     loop_ctl_get_free,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::{Host, kernel_file};
+use super::{Host, kernel_calls, kernel_file};
 use crate::clock::{self, Now};
 
 impl Host {
@@ -13,6 +13,7 @@ impl Host {
         Now {
             wall: clock::wall(),
             uptime: self.uptime(),
+            vouched: kernel_calls::clock_is_synchronised(),
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::instance::Instance;
+use crate::deadline::ledger::{About, Statement};
 use crate::deadline::limit::Limit;
 use crate::http::{Cause, Failure};
 
@@ -22,6 +23,8 @@ pub struct Answer {
     /// A grace that this source asks for.
     pub(crate) grace: Option<Duration>,
     pub warnings: Vec<String>,
+    /// What else the source would have said, had it meant it.
+    pub(crate) about: About,
     /// What time it was by the clock of whoever answered (HTTP's `Date`), in Unix seconds: a
     /// witness where this machine's own clock may be wrong.
     pub date: Option<u64>,
@@ -43,6 +46,21 @@ pub struct Pending {
     pub id: String,
     /// It is the VM's end: there is a limit for it as well.
     pub is_end: bool,
+}
+
+impl Answer {
+    /// What it says for the ledger: nothing of limits that it only repeats from before.
+    pub fn statement(&self) -> Statement {
+        let is_said = |limit: &&Limit| match &self.about {
+            About::Everything => true,
+            About::Keys(keys) => keys.contains(&limit.origin.key) || !limit.is_usable(),
+        };
+        Statement {
+            instance: self.instance.id.clone(),
+            limits: self.limits.iter().filter(is_said).cloned().collect(),
+            about: self.about.clone(),
+        }
+    }
 }
 
 /// Why there is none.

@@ -15,7 +15,8 @@ use super::seen::Seen;
 use super::{Answer, Instance, NoAnswer, Pending};
 use crate::clock;
 use crate::deadline::first_boot;
-use crate::deadline::limit::{self, Limit, When};
+use crate::deadline::ledger::About;
+use crate::deadline::limit::{self, LIFETIME, Limit, When};
 use crate::deadline::origin::{LimitSource, Origin};
 use crate::http::{Cause, Client, Failure, Response};
 use crate::text;
@@ -29,6 +30,9 @@ const METADATA: (&str, &str) = ("Metadata", "true");
 
 /// The first request for events is waited for for so long: it may take two minutes.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
+
+/// The keys of the limits that tags may give.
+const PLAIN_KEYS: [&str; 2] = ["vmstage_deadline", LIFETIME];
 
 /// What the service said last.
 #[derive(Default)]
@@ -55,7 +59,7 @@ impl Session {
         let mut warning = None;
         if events && let Some(vm) = self.vm() {
             match ask_for_events(client, base, vm, until) {
-                Ok(events) => self.events = Some(events),
+                Ok(events) => drop(self.events.replace(events)),
                 Err(failure) => {
                     let failure = text::printable(&failure.to_string());
                     let first = match self.events {
@@ -66,7 +70,11 @@ impl Session {
                 }
             }
         }
-        let mut answer = self.answer();
+        let are_events_unknown = warning.is_some() || !events;
+        let mut answer = self.answer(match are_events_unknown {
+            true => About::Keys(PLAIN_KEYS.map(String::from).into()),
+            false => About::Everything,
+        });
         answer.warnings.extend(warning);
         Ok(answer)
     }
@@ -83,12 +91,18 @@ impl Session {
 
     /// Takes what was said of events, and says it together with what is known beside it.
     pub(crate) fn take_events(&mut self, events: Answer) -> Answer {
-        self.events = Some(events);
-        self.answer()
+        let key = |limit: &Limit| limit.origin.key.clone();
+        let before = self.events.replace(events);
+        let of_both = before.iter().chain(&self.events);
+        // Also of those that have vanished.
+        let keys = of_both.flat_map(|events| events.limits.iter().map(key));
+        let about = About::Keys(keys.collect());
+        self.answer(about)
     }
 
-    fn answer(&mut self) -> Answer {
+    fn answer(&mut self, about: About) -> Answer {
         let mut answer = self.document.clone().unwrap_or_default();
+        answer.about = about;
         if let Some(events) = self.events.clone() {
             answer.limits.extend(events.limits);
             answer.undated = events.undated;

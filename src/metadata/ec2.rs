@@ -7,7 +7,6 @@
 
 pub mod said;
 
-use std::collections::BTreeMap;
 use std::time::Instant;
 
 use said::Said;
@@ -16,6 +15,7 @@ use super::seen::Seen;
 use super::{Answer, Instance, NoAnswer};
 use crate::clock;
 use crate::deadline::first_boot;
+use crate::deadline::ledger::About;
 use crate::deadline::limit::{LIFETIME, Limit, When};
 use crate::http::{Cause, Client, Failure};
 use crate::text;
@@ -23,20 +23,57 @@ use crate::text;
 /// A session lasts as long as it may: six hours.
 const TOKEN_SECONDS: &str = "21600";
 
-/// What is asked for below `latest/meta-data/`, and how the answer is read: of what time it
-/// was, in Unix seconds.
-type Part = (&'static str, fn(&[u8], u64) -> Said);
+/// Something below `latest/meta-data/` that may end an instance.
+struct Part {
+    path: &'static str,
+    /// Of the limit that it is, or of what stands in the place of one.
+    key: &'static str,
+    /// Reads an answer, of what time it was given, in Unix seconds.
+    read: fn(&[u8], u64) -> Said,
+}
 
-/// Of these an instance is told minutes ahead.
-const NOTICES: [Part; 2] = [(said::SPOT, said::spot), (said::LIFECYCLE, said::lifecycle)];
+/// A spot instance is taken back.
+const SPOT: Part = Part {
+    path: said::SPOT,
+    key: said::SPOT,
+    read: said::spot,
+};
 
+/// An auto-scaling group ends it.
+const LIFECYCLE: Part = Part {
+    path: said::LIFECYCLE,
+    key: said::LIFECYCLE,
+    read: said::lifecycle,
+};
+
+/// What is known long ahead.
 const PLANS: [Part; 3] = [
-    (said::EVENTS, said::events),
-    (said::DEADLINE_TAG, |text, _| {
-        said::tag("vmstage_deadline", text)
-    }),
-    (said::LIFETIME_TAG, |text, _| said::tag(LIFETIME, text)),
+    Part {
+        path: said::EVENTS,
+        key: said::EVENTS,
+        read: said::events,
+    },
+    Part {
+        path: "tags/instance/vmstage_deadline",
+        key: "vmstage_deadline",
+        read: |text, _| said::tag("vmstage_deadline", text),
+    },
+    Part {
+        path: "tags/instance/vmstage_lifetime",
+        key: LIFETIME,
+        read: |text, _| said::tag(LIFETIME, text),
+    },
 ];
+
+/// What was said of the instance's end since it was asked about last.
+#[derive(Default)]
+struct Round {
+    limits: Vec<Limit>,
+    /// The keys of which something was said.
+    keys: Vec<String>,
+    /// Something that was asked for was not said.
+    is_partial: bool,
+}
 
 pub(crate) struct Session {
     base: String,
@@ -46,8 +83,9 @@ pub(crate) struct Session {
     id: Option<String>,
     availability_zone: Value,
     flavor: Value,
-    /// What each path said last that could be used, and what stood in its place since.
-    limits: BTreeMap<&'static str, Vec<Limit>>,
+    round: Round,
+    /// The keys of the events that were there last: they may have vanished.
+    events: Vec<String>,
     seen: Seen,
     /// By the service's clock, in Unix seconds.
     date: Option<u64>,
@@ -77,7 +115,8 @@ impl Session {
             id: None,
             availability_zone: Value::NotHad,
             flavor: Value::NotHad,
-            limits: BTreeMap::new(),
+            round: Round::default(),
+            events: Vec::new(),
             seen: Seen::default(),
             date: None,
         }
@@ -106,6 +145,7 @@ impl Session {
             self.token = Token::NotAskedFor;
         }
         let mut warnings = Vec::new();
+        self.round = Round::default();
         match self.ask_for_id(client, until) {
             Ok(()) => {
                 self.ask_for_the_rest(client, until, &mut warnings);
@@ -118,11 +158,9 @@ impl Session {
             Err(failure) if self.is_ec2 && is_of_one_value(&failure) => {
                 warnings.push(text::printable(&failure.to_string()));
                 let _ = self.ask_for_an_end(client, until);
-                let limits = self.limits.values().flatten();
-                if !limits
-                    .clone()
-                    .any(|limit| matches!(limit.when, When::At(_)))
-                {
+                self.round.is_partial = true;
+                let mut limits = self.round.limits.iter();
+                if !limits.any(|limit| matches!(limit.when, When::At(_))) {
                     return Err(failure);
                 }
             }
@@ -141,13 +179,16 @@ impl Session {
         client: &Client,
         until: Instant,
     ) -> Result<Answer, NoAnswer> {
-        for part in NOTICES {
-            self.ask_for_part(part, client, until)?;
+        self.round = Round::default();
+        for part in [SPOT, LIFECYCLE] {
+            self.ask_for_part(&part, client, until)?;
         }
+        self.round.is_partial = true;
         Ok(self.answer(Vec::new()))
     }
 
     fn answer(&mut self, warnings: Vec<String>) -> Answer {
+        let round = std::mem::take(&mut self.round);
         let mut answer = Answer {
             instance: Instance {
                 id: self.id.clone(),
@@ -155,7 +196,11 @@ impl Session {
                 flavor: self.flavor.text(),
                 ..Instance::default()
             },
-            limits: self.limits.values().flatten().cloned().collect(),
+            limits: round.limits,
+            about: match round.is_partial {
+                true => About::Keys(round.keys),
+                false => About::Everything,
+            },
             undated: [said::LIFECYCLE.to_string()].into(),
             date: self.date,
             warnings,
@@ -188,10 +233,10 @@ impl Session {
 
     /// A notice that the service refuses to give takes none back, and costs nothing else.
     fn ask_for_an_end(&mut self, client: &Client, until: Instant) -> Result<(), NoAnswer> {
-        match self.ask_for_part(NOTICES[0], client, until) {
+        match self.ask_for_part(&SPOT, client, until) {
             Err(failure) if is_refused(&failure) => {
                 let reason = text::printable(&failure.to_string());
-                self.note(said::SPOT, vec![said::unusable_spot(reason)]);
+                self.note(&SPOT, vec![said::unusable_spot(reason)]);
                 Ok(())
             }
             asked => asked.map(drop),
@@ -200,11 +245,12 @@ impl Session {
 
     /// What not every instance has, or what is known long ahead: its failure costs nothing else.
     fn ask_for_plans(&mut self, client: &Client, until: Instant, warnings: &mut Vec<String>) {
-        for part in NOTICES.into_iter().skip(1).chain(PLANS) {
+        for part in [LIFECYCLE].iter().chain(&PLANS) {
             match self.ask_for_part(part, client, until) {
                 Ok(more) => warnings.extend(more),
                 Err(failure) => {
                     warnings.push(text::printable(&failure.to_string()));
+                    self.round.is_partial = true;
                     if !is_of_one_value(&failure) {
                         return;
                     }
@@ -216,24 +262,30 @@ impl Session {
     /// Says what there is to warn of.
     fn ask_for_part(
         &mut self,
-        (path, read): Part,
+        part: &Part,
         client: &Client,
         until: Instant,
     ) -> Result<Vec<String>, NoAnswer> {
-        let body = self.value(client, path, until)?;
+        let body = self.value(client, part.path, until)?;
         let now = self.date.unwrap_or_else(clock::wall);
-        let said = body.map(|body| read(&body, now)).unwrap_or_default();
-        self.note(path, said.limits);
+        let said = body.map(|body| (part.read)(&body, now)).unwrap_or_default();
+        self.note(part, said.limits);
         Ok(said.warnings)
     }
 
-    /// What says nothing (HTML in the place of a notice) takes nothing back.
-    fn note(&mut self, path: &'static str, limits: Vec<Limit>) {
-        let is_any_usable = |limits: &[Limit]| limits.iter().any(Limit::is_usable);
-        let known = self.limits.entry(path).or_default();
-        if limits.is_empty() || is_any_usable(&limits) || !is_any_usable(known) {
-            *known = limits;
+    /// What says nothing (HTML in the place of events) takes none back.
+    fn note(&mut self, part: &Part, limits: Vec<Limit>) {
+        let is_garbage = !limits.is_empty() && !limits.iter().any(Limit::is_usable);
+        let keys = limits.iter().map(|limit| limit.origin.key.clone());
+        self.round.keys.push(part.key.to_string());
+        self.round.keys.extend(keys.clone());
+        if part.key == said::EVENTS && !is_garbage {
+            self.round.keys.append(&mut self.events);
+            self.events = keys.collect();
         }
+        // Nor may it stand for all that was said before.
+        self.round.is_partial |= is_garbage;
+        self.round.limits.extend(limits);
     }
 
     fn renew_token(&mut self, client: &Client, until: Instant) -> Result<(), NoAnswer> {

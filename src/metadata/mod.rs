@@ -5,7 +5,6 @@
 //! source costs the next one a single request and not the time for all.
 
 mod answer;
-mod answered;
 pub mod azure;
 mod cloud;
 pub(crate) mod config_drive;
@@ -25,17 +24,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::backoff;
-use crate::clock::{self, Now};
 use crate::config::{self, Config, Source, Sources};
-use crate::deadline::decide::{Decision, decide};
-use crate::deadline::first_boot;
-use crate::deadline::limit::{self, Limit, When};
-use crate::deadline::origin::{LimitSource, Origin};
+use crate::deadline::origin::LimitSource;
 use crate::disk::reader::Reader;
 use crate::host::{Host, resolve};
 use crate::http::Client;
 pub use answer::{Answer, NoAnswer, Pending};
-use answered::Answered;
 pub use held::Held;
 pub(crate) use instance::{Instance, SourceAsked};
 use known::Known;
@@ -58,7 +52,6 @@ pub struct Metadata<'a> {
     environment: Environment,
     features: Session,
     known: Known,
-    answered: Answered,
     /// Of the disks among which the config drive is looked for.
     reader: Reader,
     /// How often it was asked again.
@@ -96,6 +89,18 @@ pub enum Wait {
     ForVendorData,
 }
 
+/// None where it is no source of the configuration's.
+fn source_of(limits: LimitSource) -> Option<Source> {
+    match limits {
+        LimitSource::ConfigDrive => Some(Source::ConfigDrive),
+        LimitSource::Openstack => Some(Source::Openstack),
+        LimitSource::Ec2 => Some(Source::Ec2),
+        LimitSource::Google => Some(Source::Google),
+        LimitSource::Azure => Some(Source::Azure),
+        _ => None,
+    }
+}
+
 impl<'a> Metadata<'a> {
     pub(crate) fn new(host: &'a Host, config: &'a Config) -> Metadata<'a> {
         Metadata::with_environment(host, config, Environment::read())
@@ -118,7 +123,6 @@ impl<'a> Metadata<'a> {
             environment,
             features: Session::default(),
             known: Known::default(),
-            answered: Answered::read(host),
             reader: Reader::default(),
             rounds: 0,
             chance: backoff::jitter(),
@@ -146,16 +150,35 @@ impl<'a> Metadata<'a> {
     /// bear. The first round, of a process that knows nothing, asks for all of them, and the
     /// config drive, which does not change, as well. Each source is tried once.
     pub fn ask_again(&mut self, budget: Duration) -> Vec<Asked> {
+        self.ask_once_more(budget, None)
+    }
+
+    /// The same, where a second answer of one source is wanted.
+    pub(crate) fn ask_for_second_answer(
+        &mut self,
+        of: LimitSource,
+        budget: Duration,
+    ) -> Vec<Asked> {
+        self.ask_once_more(budget, Some(of))
+    }
+
+    fn ask_once_more(&mut self, budget: Duration, second: Option<LimitSource>) -> Vec<Asked> {
         let mut sources = self.to_ask_again();
         let round = self.rounds;
         self.rounds = self.rounds.wrapping_add(1);
-        if round == 0 && self.sources.contains(&Source::ConfigDrive) {
-            sources.insert(0, Source::ConfigDrive);
-        }
-        let features = match is_turn_of_features(round, self.chance) {
+        let mut features = match is_turn_of_features(round, self.chance) {
             true => Features::All,
             false => Features::IfElsewhere,
         };
+        if round == 0 && self.sources.contains(&Source::ConfigDrive) {
+            sources.insert(0, Source::ConfigDrive);
+        } else if let (1.., Some(of)) = (round, second) {
+            sources = source_of(of).into_iter().collect();
+            features = match of {
+                LimitSource::MachineFeatures => Features::All,
+                _ => Features::IfElsewhere,
+            };
+        }
         self.ask_in_turns(&sources, features, budget, Again::Never)
     }
 
@@ -179,10 +202,7 @@ impl<'a> Metadata<'a> {
             thread::sleep(turns[next].due.saturating_duration_since(Instant::now()));
             let outcome = self.try_once(&turns[next].who, features, end);
             if let Who::Source(source) = turns[next].who {
-                self.known.note(source, &outcome, clock::wall());
-                if source == Source::Openstack && outcome.is_ok() {
-                    self.answered.note();
-                }
+                self.known.note(source, &outcome);
             }
             note(&mut turns, next, outcome, end, again);
         }
@@ -225,7 +245,7 @@ impl<'a> Metadata<'a> {
     }
 
     /// Whether anybody names a place for Machine/Job Features.
-    pub(crate) fn names_features(&self) -> bool {
+    pub fn names_features(&self) -> bool {
         !self.known.no_features
     }
 
@@ -236,18 +256,26 @@ impl<'a> Metadata<'a> {
     }
 
     /// Asks for nothing but the notices that the cloud is about to end this instance.
-    pub fn ask_for_spot_notice(&mut self, budget: Duration) -> Result<(), NoAnswer> {
+    ///
+    /// # Errors
+    ///
+    /// That they cannot be had.
+    pub fn ask_for_spot_notice(
+        &mut self,
+        budget: Duration,
+    ) -> Result<(LimitSource, Answer), NoAnswer> {
         let until = Instant::now() + budget;
-        if self.ec2.gives_tokens() {
-            let answer = self.ec2.ask_for_notices(&self.client, until)?;
-            self.known.note_notices(answer.limits, clock::wall());
+        match self.azure.vm().filter(|_| self.azure.has_events()) {
+            Some(vm) => {
+                let base = &self.services[0];
+                let events = azure::ask_for_events(&self.client, base, vm, until);
+                self.take(Wait::ForEventsOfAzure, events)
+            }
+            None => {
+                let answer = self.ec2.ask_for_notices(&self.client, until)?;
+                Ok((LimitSource::Ec2, answer))
+            }
         }
-        if let Some(vm) = self.azure.vm().filter(|_| self.azure.has_events()) {
-            let base = &self.services[0];
-            let events = azure::ask_for_events(&self.client, base, vm, until);
-            self.take(Wait::ForEventsOfAzure, events)?;
-        }
-        Ok(())
     }
 
     /// What is worth a request that may take minutes.
@@ -294,26 +322,33 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    /// Takes what came of a request: what is known is as if it had been asked for at once.
+    /// Takes what came of a request, and says what it means and who says so.
     ///
     /// # Errors
     ///
     /// The failure that it came to.
-    pub fn take(&mut self, what: Wait, outcome: Result<Answer, NoAnswer>) -> Result<(), NoAnswer> {
+    pub fn take(
+        &mut self,
+        what: Wait,
+        outcome: Result<Answer, NoAnswer>,
+    ) -> Result<(LimitSource, Answer), NoAnswer> {
         let answer = outcome?;
-        let now = clock::wall();
-        match what {
+        Ok(match what {
             Wait::ForChangeAtGoogle => {
-                let answer = self.google.take(answer);
-                self.known.note(Source::Google, &Ok(answer), now);
+                let answer = Ok(self.google.take(answer));
+                self.known.note(Source::Google, &answer);
+                (LimitSource::Google, answer?)
             }
             Wait::ForEventsOfAzure => {
-                let answer = self.azure.take_events(answer);
-                self.known.note(Source::Azure, &Ok(answer), now);
+                let answer = Ok(self.azure.take_events(answer));
+                self.known.note(Source::Azure, &answer);
+                (LimitSource::Azure, answer?)
             }
-            Wait::ForVendorData => self.known.note_vendor_data(answer, now),
-        }
-        Ok(())
+            Wait::ForVendorData => {
+                self.known.note_vendor_data(answer.clone());
+                (LimitSource::VendorData, answer)
+            }
+        })
     }
 
     /// How long to wait before the next such request, after one that `lasted` so long and
@@ -350,67 +385,14 @@ impl<'a> Metadata<'a> {
         self.known.pending()
     }
 
-    /// Whether the source that a limit of this origin is from has answered: then what it
-    /// said before no longer counts. The config drive is frozen, and takes nothing back.
-    pub fn has_heard_of(&self, origin: &Origin) -> bool {
-        self.known.has_heard_of(origin)
-            || origin.source == LimitSource::MachineFeatures && self.features.has_heard_of(origin)
-    }
-
-    /// All known limits: the image's own, and those of the sources, also of one that
-    /// answered once and fell silent.
-    pub fn limits(&self) -> Vec<Limit> {
-        let own = limit::own_limit(&self.config.deadline);
-        let of_sources = self.known.limits().into_iter();
-        own.into_iter()
-            .chain(of_sources)
-            .chain(self.features.limits())
-            .filter(|limit| !self.is_outdated(limit))
-            .collect()
-    }
-
     /// Who this instance is; None where nobody said.
     pub fn instance(&self) -> Option<Instance> {
         self.known.instance(&self.sources)
     }
 
-    /// Which of the limits is the deadline, and what was odd about finding out. `held`
-    /// is one from before, `id` the instance's, if anybody said it before.
-    pub(crate) fn decide(
-        &self,
-        held: Option<Limit>,
-        id: Option<&str>,
-        now: Now,
-    ) -> (Decision, Vec<String>) {
-        let held = held.filter(|limit| !self.is_outdated(limit));
-        let limits: Vec<Limit> = self.limits().into_iter().chain(held).collect();
-        let ids: Vec<&str> = self.known.ids().chain(id).collect();
-        let lease = first_boot::take(self.host, &ids, now);
-        let lifetimes = |limit: &Limit| matches!(limit.when, When::AfterFirstBoot(_));
-        let decision = decide(&limits, lease.first_boot, self.grace());
-        let mut warnings = Vec::new();
-        if limits.iter().any(lifetimes) {
-            warnings = lease.warnings;
-        }
-        let ignored = decision.ignored.iter();
-        warnings
-            .extend(ignored.map(|limit| format!("{} is ignored: {}", limit.origin, limit.reason)));
-        (decision, warnings)
-    }
-
-    /// The config drive is frozen at launch. What the service said in this boot, to this
-    /// process or another, is newer: also that there is no limit any more.
-    fn is_outdated(&self, limit: &Limit) -> bool {
-        limit.origin.source == LimitSource::ConfigDrive
-            && (self.known.has_openstack() || self.answered.in_this_boot)
-    }
-
-    /// The configured grace, or a longer one that a source asks for.
-    pub fn grace(&self) -> Duration {
-        let configured = self.config.deadline.grace;
-        self.features
-            .grace()
-            .map_or(configured, |g| g.max(configured))
+    /// A grace that a source asks for.
+    pub fn grace(&self) -> Option<Duration> {
+        self.features.grace()
     }
 
     /// Machine/Job Features have their turn as soon as every source had its say about
@@ -484,38 +466,5 @@ impl<'a> Metadata<'a> {
                 self.azure.ask(client, &self.services[0], events, end)
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::host::tree::Tree;
-
-    #[test]
-    fn the_frozen_limit_of_the_drive_does_not_come_back_when_the_service_falls_silent() {
-        let config = Config::default();
-        let tree = Tree::new(&[
-            ("run/vmstage/", ""),
-            ("proc/sys/kernel/random/boot_id", "this\n"),
-        ]);
-        let host = tree.host();
-        let fresh = || {
-            let mut metadata = Metadata::new(&host, &config);
-            let drive = br#"{"uuid": "a", "meta": {"vmstage_deadline": "1800000000"}}"#;
-            let drive = openstack::parse(drive, LimitSource::ConfigDrive).unwrap();
-            metadata.known.note(Source::ConfigDrive, &Ok(drive), 1);
-            metadata
-        };
-        let mut first = fresh();
-        assert_eq!(first.limits().len(), 1);
-        first.answered.note();
-        // As after a restart.
-        let second = fresh();
-        assert_eq!(second.limits(), []);
-        // Of another boot it says nothing.
-        let file = tree.root().join("run/vmstage/openstack-answered");
-        std::fs::write(file, r#"{"boot_id": "another"}"#).unwrap();
-        assert_eq!(fresh().limits().len(), 1);
     }
 }

@@ -3,16 +3,24 @@
 use std::collections::BTreeMap;
 
 use super::Answer;
+use crate::deadline::ledger::About;
 use crate::deadline::limit::{LimitKind, When};
 
-/// The times of the notices in the last answer of a source, by their keys. Unix seconds.
+/// The times of the notices that a source gave last, by their keys. Unix seconds.
 #[derive(Debug, Default)]
 pub(super) struct Seen(BTreeMap<String, u64>);
 
 impl Seen {
     /// A notice that says no time, or no longer, keeps the one that it had.
     pub(super) fn settle(&mut self, answer: &mut Answer) {
-        let mut times = BTreeMap::new();
+        let mut times = match &answer.about {
+            About::Everything => BTreeMap::new(),
+            About::Keys(keys) => {
+                let mut others = self.0.clone();
+                others.retain(|key, _| !keys.contains(key));
+                others
+            }
+        };
         for limit in &mut answer.limits {
             let (LimitKind::Notice, When::At(at)) = (limit.kind, &mut limit.when) else {
                 continue;
@@ -68,5 +76,17 @@ mod tests {
             let expected: Vec<When> = expected.map(When::At).into_iter().collect();
             assert_eq!(whens, expected, "{at:?} {undated}");
         }
+    }
+
+    #[test]
+    fn what_an_answer_says_nothing_of_is_remembered() {
+        let mut seen = Seen::default();
+        seen.settle(&mut answer(Some(30), true));
+        let mut other = answer(None, true);
+        other.about = About::Keys(vec!["another".into()]);
+        seen.settle(&mut other);
+        let mut again = answer(Some(90), true);
+        seen.settle(&mut again);
+        assert_eq!(again.limits[0].when, When::At(30));
     }
 }

@@ -7,6 +7,7 @@ use super::instance::SourceAsked;
 use super::machine_features::Locations;
 use super::{azure, config_drive, google, openstack};
 use crate::config::Source;
+use crate::deadline::origin::LimitSource;
 use crate::http::Cause;
 use crate::{backoff, text, url};
 
@@ -18,6 +19,8 @@ pub const MACHINE_FEATURES: &str = "machine-features";
 pub struct Asked {
     /// As the configuration calls it, or [`MACHINE_FEATURES`].
     pub source: String,
+    /// The source of the limits among its answer.
+    pub gives: LimitSource,
     /// The URL, device or directory.
     pub place: String,
     /// From the first try to the answer or to giving up.
@@ -33,6 +36,12 @@ pub struct Asked {
 impl Asked {
     pub(crate) fn took_ms(&self) -> u64 {
         u64::try_from(self.took.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// What time it was by the answer's `Date` when the asking began, in Unix seconds.
+    pub(crate) fn date_at_start(&self) -> Option<u64> {
+        let date = self.result.as_ref().ok()?.date?;
+        Some(date.saturating_sub(self.took.as_secs_f64().round() as u64))
     }
 
     /// As the status document shows it.
@@ -120,9 +129,13 @@ impl Turn {
     }
 
     pub(super) fn report(self, base: &str) -> Asked {
-        let (source, mut place) = match &self.who {
-            Who::Source(source) => (source.to_string(), place(*source, base)),
-            Who::Features(locations, _) => (MACHINE_FEATURES.into(), locations.place()),
+        let (source, gives, mut place) = match &self.who {
+            Who::Source(source) => (source.to_string(), gives(*source), place(*source, base)),
+            Who::Features(locations, _) => (
+                MACHINE_FEATURES.into(),
+                LimitSource::MachineFeatures,
+                locations.place(),
+            ),
         };
         if let Some(Ok(Answer {
             place: Some(found), ..
@@ -151,6 +164,7 @@ impl Turn {
         };
         Asked {
             source,
+            gives,
             place: text::printable(&place),
             took,
             tries,
@@ -158,6 +172,16 @@ impl Turn {
             result: result.map_err(|why| text::printable(&why)),
             retry_after,
         }
+    }
+}
+
+fn gives(source: Source) -> LimitSource {
+    match source {
+        Source::ConfigDrive => LimitSource::ConfigDrive,
+        Source::Openstack => LimitSource::Openstack,
+        Source::Ec2 => LimitSource::Ec2,
+        Source::Google => LimitSource::Google,
+        Source::Azure => LimitSource::Azure,
     }
 }
 

@@ -182,6 +182,7 @@ pub(crate) mod example {
                 origin: "vmstage_lifetime in the openstack metadata".into(),
                 given_by: None,
                 notice: false,
+                unconfirmed: false,
                 grace_seconds: 600,
                 action: Action::Poweroff,
                 confirmed_at: Some("2026-11-22T22:41:31Z".into()),

@@ -4,6 +4,7 @@ use super::{Deadline, Directory, Outcome, SCHEMA, Staging, Status, Verdict};
 use crate::clock;
 use crate::config::{self, Action};
 use crate::deadline::decide;
+use crate::deadline::follower::Decision;
 use crate::deadline::limit::{Limit, LimitKind, When};
 use crate::deadline::origin::Origin;
 use crate::disk::choose::{self, Judgement};
@@ -87,6 +88,17 @@ impl Deadline {
     }
 }
 
+impl Decision {
+    /// The deadline as the status document shows it.
+    pub(crate) fn published(&self, action: Action) -> Option<Deadline> {
+        let deadline = self.deadlines.published.as_ref()?;
+        Some(Deadline {
+            unconfirmed: self.is_unconfirmed,
+            ..deadline.published(action)
+        })
+    }
+}
+
 impl decide::Deadline {
     /// As the status document shows it.
     pub(crate) fn published(&self, action: Action) -> Deadline {
@@ -96,6 +108,7 @@ impl decide::Deadline {
             origin: self.origin.to_string(),
             given_by: Some(self.origin.clone()),
             notice: self.kind == LimitKind::Notice,
+            unconfirmed: false,
             grace_seconds: self.grace.as_secs(),
             action,
             confirmed_at: self.confirmed_at.map(clock::utc),

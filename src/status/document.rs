@@ -113,6 +113,9 @@ pub struct Deadline {
     /// A cloud announced it, minutes or seconds ahead.
     #[serde(default)]
     pub(crate) notice: bool,
+    /// One answer has said so, and nothing is done about it before another has too.
+    #[serde(default)]
+    pub(crate) unconfirmed: bool,
     pub grace_seconds: u64,
     pub(crate) action: Action,
     /// When a source last confirmed it; None where no source is needed to know it.

@@ -17,8 +17,10 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::config::Config;
+use crate::deadline::decide::Deadline;
 use crate::host::{Host, wait};
 use crate::logging;
+use crate::text;
 
 /// The name under which this program looks after a drain command. Not a command of the
 /// command line, as nobody is to type it.
@@ -36,8 +38,8 @@ pub(crate) struct Drain(Child);
 
 impl Drain {
     /// Starts the configured command and who looks after it. The environment says when
-    /// the deadline is.
-    pub(crate) fn start(config: &Config, deadline: u64) -> Result<Drain> {
+    /// the deadline is, how long that is from now, in Unix seconds, and why.
+    pub(crate) fn start(config: &Config, deadline: &Deadline, now: u64) -> Result<Drain> {
         let limit = config.deadline.drain_timeout.as_millis();
         // Not by its name: the file may have been replaced since.
         let mut keeper = Command::new("/proc/self/exe");
@@ -45,7 +47,15 @@ impl Drain {
             .arg0(NAME)
             .args([limit.to_string(), config.report.syslog.to_string()])
             .args(&config.deadline.drain)
-            .env("VMSTAGE_DEADLINE", deadline.to_string())
+            .env("VMSTAGE_DEADLINE", deadline.at.to_string())
+            .env(
+                "VMSTAGE_SECONDS_LEFT",
+                deadline.at.saturating_sub(now).to_string(),
+            )
+            .env(
+                "VMSTAGE_REASON",
+                text::one_line(&deadline.origin.to_string()),
+            )
             .stdin(Stdio::null())
             .process_group(0);
         let keeper = keeper.spawn().context("cannot run this program again")?;

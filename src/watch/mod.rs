@@ -1,14 +1,14 @@
 //! Following the deadline: asking again, telling what changed, and in the end doing
 //! what is configured.
 //!
-//! A loop without threads that paces itself by sleeping: on kernels before 2.6.25
-//! std's timed waits spin.
+//! A loop without threads that sleeps until something is due. What is due, and what holds,
+//! the follower says.
 
 pub mod drain;
-mod due;
 mod poweroff;
 mod progress;
 mod schedule;
+pub(crate) mod sleep;
 
 use std::time::Duration;
 
@@ -18,16 +18,23 @@ use crate::backoff::{jitter, wait_before_next_try};
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::deadline::decide::Deadline;
-use crate::deadline::limit::{self, IgnoredLimit, Limit};
+use crate::deadline::due::Step;
+use crate::deadline::follower::{Decision, Follower, Knowledge};
+use crate::deadline::limit::Limit;
+use crate::deadline::origin::LimitSource;
+use crate::deadline::records;
 use crate::host::Host;
+use crate::host::this_boot::ThisBoot;
 use crate::logging::Notices;
 use crate::metadata::{Asked, Instance, MACHINE_FEATURES, Metadata, NoAnswer};
 use crate::report::{self, callback, terminals};
 use crate::status::{self, Status};
 
 use drain::Drain;
-use due::{Step, Trust, due};
 use progress::Progress;
+
+/// How often a drain that runs is looked at.
+const DRAIN_TICK: Duration = Duration::from_secs(1);
 
 /// For how long one of these wants to be left alone.
 fn longest_wait(asked: &[Asked]) -> Duration {
@@ -41,30 +48,33 @@ pub struct Watch<'a> {
     notices: &'a Notices,
     config: &'a Config,
     metadata: Metadata<'a>,
-    /// The deadline of the status file, until the source that it is from has spoken.
-    held: Option<Limit>,
-    ignored: Vec<IgnoredLimit>,
+    follower: Follower<'a>,
+    known: ThisBoot<Knowledge>,
+    /// As it was last written or read.
+    last_known: Option<Knowledge>,
     instance: Option<Instance>,
-    deadline: Option<Deadline>,
+    decision: Decision,
     asked: Vec<Asked>,
-    trust: Trust,
     progress: Progress,
     drain: Option<Drain>,
     /// The uptime at which each of these is next.
     next_ask: Duration,
     next_spot: Duration,
+    last_ask: Duration,
+    /// The service wants to be left alone until then.
+    left_alone: Duration,
     failed_spots: u32,
     next_callback: Duration,
     failed_callbacks: u32,
     ordered_off: Option<Duration>,
     has_asked: bool,
+    clock_is_said_off: bool,
     told: Option<Told>,
     last_status: Option<Status>,
 }
 
 /// What does not end with the configuration.
 pub(crate) struct Carried {
-    trust: Trust,
     drain: Option<Drain>,
 }
 
@@ -75,66 +85,81 @@ impl<'a> Watch<'a> {
     /// Takes up where `boot`, or a `watch` before this one, left off.
     pub fn start(host: &'a Host, notices: &'a Notices, config: &'a Config, now: Now) -> Watch<'a> {
         let status = Status::read(host).ok().flatten();
-        let progress = Progress::read(host);
         let mut watch = Watch {
             host,
             notices,
             config,
             metadata: Metadata::new(host, config),
-            held: None,
-            ignored: Vec::new(),
+            follower: records::follow(host, &config.deadline, now),
+            known: records::knowledge(host),
+            last_known: None,
             instance: status.and_then(|status| status.instance),
-            deadline: None,
+            decision: Decision::default(),
             asked: Vec::new(),
-            trust: progress.trust().unwrap_or_else(|| Trust::new(now)),
-            progress,
+            progress: Progress::read(host),
             drain: None,
             next_ask: now.uptime + schedule::first_ask(jitter()),
             next_spot: now.uptime,
+            last_ask: Duration::ZERO,
+            left_alone: Duration::ZERO,
             failed_spots: 0,
             next_callback: now.uptime,
             failed_callbacks: 0,
             ordered_off: None,
             has_asked: false,
+            clock_is_said_off: false,
             told: None,
             last_status: None,
         };
         watch.follow_the_clocks(now);
+        watch.learn(now);
         watch.decide(now);
         watch.publish();
+        watch.ask_soon_if_wanted();
         watch
     }
 
     /// What a `watch` with an older configuration was at goes on.
     pub(crate) fn carry_on(&mut self, carried: Option<Carried>) {
-        if let Some(Carried { trust, drain }) = carried {
-            self.trust = trust;
+        if let Some(Carried { drain }) = carried {
             self.drain = drain;
         }
     }
 
     /// Ends this one; another, with a newer configuration, carries on.
     pub(crate) fn hand_over(self) -> Carried {
-        Carried {
-            trust: self.trust,
-            drain: self.drain,
-        }
+        Carried { drain: self.drain }
     }
 
     /// One look at the clocks, and whatever is due by them.
     pub fn tick(&mut self, now: Now) {
-        let stepped = self.follow_the_clocks(now);
+        self.follow_the_clocks(now);
         let asked = self.ask_if_due(now);
         let noticed = self.ask_for_spot_notice_if_due(now);
-        if asked || noticed || stepped {
-            self.decide(now);
+        if asked {
+            self.learn(now);
+        }
+        let changed = self.decide(now);
+        if asked || noticed || changed {
             self.publish();
         }
+        self.note_the_end_of_drain();
         self.act(now);
         self.call_back_if_due(now);
-        if self.drain.as_mut().is_some_and(Drain::has_ended) {
-            self.drain = None;
-        }
+    }
+
+    /// The uptime of the next tick that is needed, unless the wall clock is set.
+    pub(crate) fn next_tick(&self, now: Now) -> Duration {
+        let spot = self.metadata.has_spot_notices().then_some(self.next_spot);
+        let callback = self.wants_to_call_back().then_some(self.next_callback);
+        let drain = self.drain.as_ref().map(|_| now.uptime + DRAIN_TICK);
+        let off = self.ordered_off.map(|at| at + poweroff::PATIENCE);
+        let due = self
+            .follower
+            .next(&self.decision, self.progress.done(), now);
+        let all = [spot, callback, drain, off, due];
+        let next = all.into_iter().flatten().min();
+        next.map_or(self.next_ask, |next| next.min(self.next_ask))
     }
 
     fn ask_if_due(&mut self, now: Now) -> bool {
@@ -142,7 +167,14 @@ impl<'a> Watch<'a> {
             return false;
         }
         self.has_asked = true;
-        let asked = self.metadata.ask_again(self.config.metadata.timeout);
+        let budget = self.config.metadata.timeout;
+        let wanted = self.follower.wants_second_answer();
+        let asked = match wanted.filter(|(at, _)| *at > self.last_ask) {
+            Some((_, of)) => self.metadata.ask_for_second_answer(of, budget),
+            None => self.metadata.ask_again(budget),
+        };
+        self.last_ask = now.uptime;
+        let is_ours = self.hear(&asked, now);
         self.plan_to_ask_again(&asked, now);
         // Of sources that had no turn in this round the last one counts.
         self.asked
@@ -152,20 +184,52 @@ impl<'a> Watch<'a> {
             self.asked.retain(|asked| asked.source != MACHINE_FEATURES);
         }
         // An answer that does not say who this is does not make it somebody else.
-        self.instance = match self.metadata.instance() {
+        self.instance = match self.metadata.instance().filter(|_| is_ours) {
             Some(said) if said.id.is_some() || self.instance.is_none() => Some(said),
             _ => self.instance.take(),
         };
         true
     }
 
+    /// Says whether all answers were of this instance.
+    fn hear(&mut self, asked: &[Asked], now: Now) -> bool {
+        let mut is_ours = true;
+        for asked in asked {
+            let Ok(answer) = &asked.result else { continue };
+            let (date, statement) = (asked.date_at_start(), answer.statement());
+            let heard = self.follower.hear(asked.gives, &statement, date, now);
+            is_ours &= !heard.is_refused;
+            for said in heard.said {
+                self.notices.warn_once(format!("{}: {said}", asked.source));
+            }
+        }
+        let has_openstack = self.follower.has_spoken(LimitSource::Openstack);
+        if !self.metadata.names_features() && has_openstack {
+            self.follower.forget(LimitSource::MachineFeatures);
+        }
+        self.follower.wish_grace(self.metadata.grace());
+        is_ours
+    }
+
     fn plan_to_ask_again(&mut self, asked: &[Asked], now: Now) {
         let wait = longest_wait(asked);
+        self.left_alone = now.uptime + wait;
         self.next_ask = now.uptime + schedule::next_ask(jitter()).max(wait);
         // The service was asked for a notice as well, or wants to be left alone.
         if asked.iter().any(|asked| asked.source != MACHINE_FEATURES) {
             let wait = wait.max(schedule::SPOT_PERIOD);
             self.next_spot = self.next_spot.max(now.uptime + wait);
+        }
+        self.ask_soon_if_wanted();
+    }
+
+    /// Where one answer must not decide, another is asked for. A source that is silent then
+    /// is not asked so soon once more.
+    fn ask_soon_if_wanted(&mut self) {
+        let wanted = self.follower.wants_second_answer();
+        if let Some((at, _)) = wanted.filter(|(at, _)| *at > self.last_ask) {
+            let at = at + schedule::second_answer(jitter());
+            self.next_ask = self.next_ask.min(at.max(self.left_alone));
         }
     }
 
@@ -177,88 +241,107 @@ impl<'a> Watch<'a> {
         let noticed = self.metadata.ask_for_spot_notice(budget);
         let retry_after = noticed.as_ref().err().and_then(NoAnswer::retry_after);
         self.failed_spots = match noticed {
-            Ok(()) => 0,
+            Ok(_) => 0,
             Err(_) => self.failed_spots.saturating_add(1),
         };
         let wait = schedule::next_spot(self.failed_spots, jitter(), retry_after);
         self.next_spot = now.uptime + wait;
-        if let Err(e) = &noticed {
-            // It is the same service.
-            let left_alone = now.uptime + retry_after.unwrap_or_default();
-            self.next_ask = self.next_ask.max(left_alone);
-            self.notices
-                .warn_once(format!("no spot notice can be had: {e}"));
+        match noticed {
+            Ok((source, answer)) => {
+                let statement = answer.statement();
+                self.follower.hear(source, &statement, answer.date, now);
+                true
+            }
+            Err(e) => {
+                // It is the same service.
+                let left_alone = now.uptime + retry_after.unwrap_or_default();
+                self.next_ask = self.next_ask.max(left_alone);
+                self.notices
+                    .warn_once(format!("no spot notice can be had: {e}"));
+                false
+            }
         }
-        noticed.is_ok()
     }
 
-    /// Works out the deadline from everything that is known now.
-    fn decide(&mut self, now: Now) {
-        self.hold(now);
-        let id = self
-            .instance
-            .as_ref()
-            .and_then(|instance| instance.id.clone());
-        let (decision, warnings) = self.metadata.decide(self.held.clone(), id.as_deref(), now);
-        warnings
-            .iter()
-            .for_each(|warning| self.notices.warn_once(warning));
-        self.ignored = decision.ignored;
-        self.say_how_it_moved(decision.deadline.as_ref(), now);
-        self.deadline = decision.deadline;
+    /// Works out what holds from everything that is known now. Says whether that is new.
+    fn decide(&mut self, now: Now) -> bool {
+        let decision = self.follower.decide(now);
+        for warning in &decision.warnings {
+            self.notices.warn_once(warning);
+        }
+        // One answer of nobody known may be another instance's.
+        if !decision.writes.is_empty() && !self.follower.is_instance_in_doubt() {
+            for failed in records::write(&decision.writes) {
+                self.notices.warn_once(failed);
+            }
+            let places = records::read(self.host, &self.follower.names());
+            self.follower.read(places, now);
+        }
+        self.keep_what_is_known();
+        self.say_how_it_moved(decision.deadlines.published.as_ref(), now);
+        let is_new = decision != self.decision;
+        self.decision = decision;
+        is_new
     }
 
-    /// Holds on to what the status says, which `boot` may write after this has started,
-    /// for as long as the source that said so is silent. What the image or a lifetime
-    /// says is worked out anew, by a clock that may have been set since.
-    fn hold(&mut self, now: Now) {
+    /// What `boot` may have found out and written after this has started.
+    fn learn(&mut self, now: Now) {
+        if let Ok(Some(known)) = self.known.read()
+            && self.last_known.as_ref() != Some(&known)
+        {
+            self.follower.learn(&known);
+        }
         let Ok(Some(status)) = Status::read(self.host) else {
             return;
         };
         if self.instance.is_none() {
             self.instance = status.instance;
         }
-        let held = status.deadline.filter(|deadline| {
-            let confirmed_at = deadline.confirmed_at.as_deref().and_then(clock::parse_utc);
-            // By a clock that has been set since, a lifetime ends at another time.
-            let origin = deadline.given_by();
-            let is_lifetime = origin.key == limit::LIFETIME;
-            let is_stale = is_lifetime && confirmed_at < self.clock_set_at(now);
-            confirmed_at.is_some() && !is_stale && !self.metadata.has_heard_of(&origin)
-        });
-        self.held = held.as_ref().map(Limit::held);
-    }
-
-    /// In Unix seconds by the clock as it is now; None where it has not been set.
-    fn clock_set_at(&self, now: Now) -> Option<u64> {
-        let since_then = now
-            .uptime
-            .as_secs()
-            .checked_sub(self.progress.done().clock_set_at)?;
-        (self.progress.done().clock_set_at > 0).then(|| now.wall.saturating_sub(since_then))
-    }
-
-    /// Says whether the wall clock was set, also while no `watch` was running.
-    fn follow_the_clocks(&mut self, now: Now) -> bool {
-        let stepped = self.trust.notice(now);
-        let mut done = self.progress.done().clone();
-        if let Some(step) = stepped {
-            info!("the clock was set by {step} s");
-            done.clock_set_at = now.uptime.as_secs();
+        let confirmed = |deadline: &status::Deadline| deadline.confirmed_at.is_some();
+        if let Some(deadline) = status.deadline.filter(confirmed) {
+            let is_believed = !deadline.unconfirmed;
+            self.follower.hold(Limit::held(&deadline), is_believed, now);
         }
-        self.progress.keep(self.notices, done, self.trust);
-        stepped.is_some()
+        let places = records::read(self.host, &self.follower.names());
+        self.follower.read(places, now);
+    }
+
+    fn keep_what_is_known(&mut self) {
+        let known = self.follower.knowledge();
+        if self.last_known.as_ref() == Some(known) {
+            return;
+        }
+        if let Err(e) = records::keep(&self.known, known) {
+            self.notices.warn_once(format!(
+                "cannot write {}: {e:#}; after a crash less is known",
+                self.known.path().display()
+            ));
+        }
+        self.last_known = Some(known.clone());
+    }
+
+    fn follow_the_clocks(&mut self, now: Now) {
+        if let Some(moved) = self.follower.look(now) {
+            info!("{moved}");
+        }
+        let off = self.follower.wall_is_off_by();
+        if let Some(off) = off.filter(|_| !self.clock_is_said_off) {
+            let by = clock::span(Duration::from_secs(off.unsigned_abs()));
+            let way = if off > 0 { "ahead of" } else { "behind" };
+            warn!("the wall clock is {by} {way} the time that is believed");
+        }
+        self.clock_is_said_off = off.is_some();
     }
 
     fn say_how_it_moved(&self, new: Option<&Deadline>, now: Now) {
         let drained = self.progress.done().drained;
-        match (&self.deadline, new) {
+        match (&self.decision.deadlines.published, new) {
             (Some(old), Some(new)) if old.at == new.at => {}
             (old, Some(new)) => {
                 info!(
                     "the machine must be gone by {} ({}): {}",
                     clock::utc(new.at),
-                    clock::relative(new.at, now.wall),
+                    clock::relative(new.at, self.follower.time(now).unix),
                     new.origin
                 );
                 if drained && old.as_ref().is_some_and(|old| old.at < new.at) {
@@ -284,10 +367,9 @@ impl<'a> Watch<'a> {
                 .notices
                 .warn_once("there is no status of this boot to add to");
         };
-        let deadline = self.deadline.as_ref();
         let written = status.deadline.take();
-        status.ignored_limits = self.ignored.clone();
-        status.deadline = deadline.map(|deadline| deadline.published(self.config.deadline.action));
+        status.ignored_limits = self.decision.ignored.clone();
+        status.deadline = self.decision.published(self.config.deadline.action);
         status.instance = self.instance.clone();
         if !self.asked.is_empty() {
             status.sources = self.asked.iter().map(Asked::published).collect();
@@ -313,40 +395,44 @@ impl<'a> Watch<'a> {
     }
 
     fn act(&mut self, now: Now) {
-        let Some(deadline) = &self.deadline else {
-            self.ordered_off = None;
-            return;
-        };
-        let (at, origin) = (deadline.at, deadline.origin.clone());
         let mut done = self.progress.done().clone();
-        let steps = due(
-            at,
-            deadline.grace,
-            &self.config.deadline,
-            &mut done,
-            now,
-            self.trust.lasted(),
-        );
+        let steps = self.follower.due(&self.decision, &mut done, now);
         // Before it is done: after a crash in between it is better left out than done twice.
-        self.progress.keep(self.notices, done, self.trust);
+        self.progress.keep(self.notices, done);
         if !steps.contains(&Step::PowerOff) {
             self.ordered_off = None;
         }
         for step in steps {
             match step {
                 Step::Warn => self.warn_users(now),
-                Step::Drain => self.start_drain(at),
-                Step::Report => warn!("the deadline is reached: {} ({origin})", clock::utc(at)),
+                Step::Drain(deadline) => self.start_drain(&deadline, now),
+                Step::Report => self.say_that_it_is_reached(),
                 Step::PowerOff => self.power_off(now),
             }
         }
     }
 
+    fn note_the_end_of_drain(&mut self) {
+        if self.drain.as_mut().is_some_and(Drain::has_ended) {
+            self.drain = None;
+            let mut done = self.progress.done().clone();
+            done.drain_ended = true;
+            self.progress.keep(self.notices, done);
+        }
+    }
+
+    fn say_that_it_is_reached(&self) {
+        if let Some(deadline) = &self.decision.deadlines.published {
+            let (at, origin) = (clock::utc(deadline.at), &deadline.origin);
+            warn!("the deadline is reached: {at} ({origin})");
+        }
+    }
+
     fn warn_users(&self, now: Now) {
-        let Some(deadline) = &self.deadline else {
+        let Some(deadline) = self.decision.published(self.config.deadline.action) else {
             return;
         };
-        let text = terminals::warning(&deadline.published(self.config.deadline.action), now.wall);
+        let text = terminals::warning(&deadline, self.follower.time(now).unix);
         info!("warning users: {text}");
         if self.config.report.terminals {
             report::note(
@@ -357,8 +443,8 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn start_drain(&mut self, at: u64) {
-        match Drain::start(self.config, at) {
+    fn start_drain(&mut self, deadline: &Deadline, now: Now) {
+        match Drain::start(self.config, deadline, self.follower.time(now).unix) {
             Ok(drain) => self.drain = Some(drain),
             Err(e) => warn!("drain: {e:#}"),
         }
@@ -378,14 +464,18 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn call_back_if_due(&mut self, now: Now) {
+    fn wants_to_call_back(&self) -> bool {
         let wanted = self.config.callback.url.is_some() && !self.progress.done().called_back;
-        let knows_who = self.instance.is_some() || self.has_asked;
-        if !wanted || !knows_who || now.uptime < self.next_callback {
+        wanted && (self.instance.is_some() || self.has_asked)
+    }
+
+    fn call_back_if_due(&mut self, now: Now) {
+        if !self.wants_to_call_back() || now.uptime < self.next_callback {
             return;
         }
         // Nobody is told of a boot that has not ended.
         let Ok(Some(status)) = Status::read(self.host) else {
+            self.next_callback = now.uptime + schedule::BOOT_ENDS;
             return;
         };
         let failure = match callback::post(self.host, &status, self.config) {
@@ -427,6 +517,6 @@ impl<'a> Watch<'a> {
     fn keep_called_back(&mut self) {
         let mut done = self.progress.done().clone();
         done.called_back = true;
-        self.progress.keep(self.notices, done, self.trust);
+        self.progress.keep(self.notices, done);
     }
 }

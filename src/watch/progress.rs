@@ -1,10 +1,9 @@
-//! What `watch` has done and seen of the clocks already, kept across a crash, so that
-//! nothing is done twice and no clock is set unseen.
+//! What `watch` has done already, kept across a crash, so that nothing is done twice.
 
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-use super::due::{Done, Trust};
+use crate::deadline::due::Done;
 use crate::host::this_boot::ThisBoot;
 use crate::host::{Host, atomic_file};
 use crate::logging::Notices;
@@ -17,8 +16,6 @@ pub(crate) struct Progress {
 #[derive(Default, Serialize, Deserialize)]
 struct Kept {
     done: Done,
-    /// As it was a minute ago or less; None where nothing was written in this boot.
-    trust: Option<Trust>,
 }
 
 impl Progress {
@@ -33,22 +30,13 @@ impl Progress {
         &self.kept.done
     }
 
-    pub(crate) fn trust(&self) -> Option<Trust> {
-        self.kept.trust
-    }
-
-    /// Writes down what was done, if that is new, and once a minute how the clocks stand.
-    pub(crate) fn keep(&mut self, notices: &Notices, done: Done, trust: Trust) {
-        let clocks_are_kept = self.kept.trust.is_some_and(|kept| kept.stands_for(&trust));
-        let is_done_anew = self.kept.done != done;
-        if !is_done_anew && clocks_are_kept {
+    /// Writes down what was done, if that is new.
+    pub(crate) fn keep(&mut self, notices: &Notices, done: Done) {
+        if self.kept.done == done {
             return;
         }
-        self.kept = Kept {
-            done,
-            trust: Some(trust),
-        };
-        if let Err(e) = self.write(is_done_anew) {
+        self.kept = Kept { done };
+        if let Err(e) = self.write() {
             notices.warn_once(format!(
                 "cannot write {}: {e:#}; after a crash, what is done may be done again",
                 self.file.path().display()
@@ -56,17 +44,9 @@ impl Progress {
         }
     }
 
-    /// How the clocks stand is written often, and not worth waiting for the disk.
-    fn write(&self, is_done_anew: bool) -> Result<()> {
+    fn write(&self) -> Result<()> {
         let text = self.file.text(&self.kept)?;
-        match is_done_anew {
-            true => atomic_file::replace(self.file.path(), &text, 0o600)?,
-            false => drop(atomic_file::replace_if_changed(
-                self.file.path(),
-                &text,
-                0o600,
-            )?),
-        }
+        atomic_file::replace(self.file.path(), &text, 0o600)?;
         Ok(())
     }
 }
@@ -74,34 +54,25 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::time::Duration;
 
     use super::*;
-    use crate::clock::Now;
     use crate::host::tree::Tree;
 
     #[test]
     fn what_was_done_is_known_after_a_restart_and_forgotten_after_a_reboot() {
         let boot_id = "proc/sys/kernel/random/boot_id";
         let tree = Tree::new(&[("run/vmstage/", ""), (boot_id, "first\n")]);
-        let trust = Trust::new(Now {
-            wall: 1_800_000_000,
-            uptime: Duration::from_secs(60),
-        });
         let done = Done {
             drained: true,
             ..Done::default()
         };
         let notices = Notices::default();
-        Progress::read(&tree.host()).keep(&notices, done.clone(), trust);
+        Progress::read(&tree.host()).keep(&notices, done.clone());
         let restarted = Progress::read(&tree.host());
-        assert_eq!((restarted.done(), restarted.trust()), (&done, Some(trust)));
+        assert_eq!(restarted.done(), &done);
         fs::write(tree.root().join(boot_id), "second\n").unwrap();
         let rebooted = Progress::read(&tree.host());
-        assert_eq!(
-            (rebooted.done(), rebooted.trust()),
-            (&Done::default(), None)
-        );
+        assert_eq!(rebooted.done(), &Done::default());
         assert_eq!(notices.all(), [""; 0]);
     }
 }

@@ -15,6 +15,14 @@ pub(crate) fn first_ask(chance: f64) -> Duration {
     PERIOD.mul_f64(chance.clamp(0.0, 1.0))
 }
 
+/// Until a callback looks again whether `boot` has ended.
+pub(crate) const BOOT_ENDS: Duration = Duration::from_secs(1);
+
+/// How much longer than needed a second answer is waited for: anywhere within two seconds.
+pub(crate) fn second_answer(chance: f64) -> Duration {
+    Duration::from_secs(2).mul_f64(chance.clamp(0.0, 1.0))
+}
+
 /// Until the next time of asking: a period, give or take a tenth of it.
 pub(crate) fn next_ask(chance: f64) -> Duration {
     PERIOD.mul_f64(0.9 + 0.2 * chance.clamp(0.0, 1.0))

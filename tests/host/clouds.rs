@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use crate::common::{program, tool};
 use crate::doubles::{Azure, Ec2, Google, NOW};
+use crate::metadata::Asking;
 use crate::server::{Server, Then, begin, respond, trickle};
 use vmstage::config::Config;
 use vmstage::deadline::limit::{Limit, LimitKind, When};
 use vmstage::host::Host;
 use vmstage::metadata::machine_features::Environment;
-use vmstage::metadata::{Again, Answer, Held, Metadata, NoAnswer, Wait};
+use vmstage::metadata::{Again, Answer, Held, NoAnswer, Wait};
 
 claims![
     google_says_who_the_vm_is_and_that_it_is_preempted,
@@ -50,28 +51,28 @@ fn config(url: &str, source: &str, lines: &str) -> Config {
     .unwrap()
 }
 
-/// Of this source of this service alone.
-struct Asking {
+/// This source of this service alone.
+struct Service {
     config: Config,
     host: Host,
 }
 
-impl Asking {
-    fn of(url: &str, source: &str) -> Asking {
-        Asking {
+impl Service {
+    fn of(url: &str, source: &str) -> Service {
+        Service {
             config: config(url, source, ""),
             host: Host::at("/nonexistent"),
         }
     }
 
-    fn metadata(&self) -> Metadata<'_> {
-        Metadata::with_environment(&self.host, &self.config, Environment::default())
+    fn metadata(&self) -> Asking<'_> {
+        Asking::on(&self.host, &self.config, Environment::default())
     }
 }
 
 /// The answer to one round.
 #[track_caller]
-fn ask(metadata: &mut Metadata) -> Answer {
+fn ask(metadata: &mut Asking) -> Answer {
     let sources = metadata.sources();
     let asked = metadata.ask(&sources, seconds(5), Again::Never);
     asked[0].result.clone().unwrap()
@@ -92,14 +93,14 @@ fn outcome(held: &mut Held, most: Duration) -> Result<Answer, NoAnswer> {
 
 /// Takes what comes of such a request.
 #[track_caller]
-fn wait(metadata: &mut Metadata, what: Wait) {
+fn wait(metadata: &mut Asking, what: Wait) {
     let mut held = metadata.wait_for(what).unwrap();
     let outcome = outcome(&mut held, seconds(10));
     metadata.take(what, outcome).unwrap();
 }
 
 /// The key and the time of each limit that has one.
-fn ends(metadata: &Metadata) -> Vec<(String, u64)> {
+fn ends(metadata: &Asking) -> Vec<(String, u64)> {
     let end = |limit: Limit| match limit.when {
         When::At(at) => Some((limit.origin.key, at)),
         _ => None,
@@ -115,8 +116,8 @@ fn lifetime() -> When {
 
 fn google_says_who_the_vm_is_and_that_it_is_preempted() {
     let google = Google::start();
-    let asking = Asking::of(&google.server.url(), "google");
-    let mut metadata = asking.metadata();
+    let service = Service::of(&google.server.url(), "google");
+    let mut metadata = service.metadata();
     let answer = ask(&mut metadata);
     assert_eq!(answer.instance.id.as_deref(), Some("7857118082129425400"));
     assert_eq!(answer.instance.name.as_deref(), Some("vm-1"));
@@ -138,8 +139,8 @@ fn google_says_who_the_vm_is_and_that_it_is_preempted() {
 
 fn a_change_at_google_ends_a_request_that_is_held_within_a_second() {
     let google = Google::start();
-    let asking = Asking::of(&google.server.url(), "google");
-    let mut metadata = asking.metadata();
+    let service = Service::of(&google.server.url(), "google");
+    let mut metadata = service.metadata();
     ask(&mut metadata);
     assert_eq!(metadata.waits(), [Wait::ForChangeAtGoogle]);
     let mut slowest = Duration::ZERO;
@@ -170,8 +171,8 @@ fn a_preemption_does_not_move_while_it_is_told_again() {
             format!("Date: Thu, 24 Dec 2026 18:{minute:02}:00 GMT\r\nETag: a{minute}\r\n");
         respond(stream, 200, &headers, br#"{"id": 1, "preempted": "TRUE"}"#)
     });
-    let asking = Asking::of(&google.url(), "google");
-    let mut metadata = asking.metadata();
+    let service = Service::of(&google.url(), "google");
+    let mut metadata = service.metadata();
     for minute in 0..4 {
         match minute % 2 {
             0 => drop(ask(&mut metadata)),
@@ -187,8 +188,8 @@ fn a_preemption_does_not_move_while_it_is_told_again() {
 
 fn a_held_request_does_not_hold_up_whoever_started_it() {
     let google = Google::start();
-    let asking = Asking::of(&google.server.url(), "google");
-    let mut metadata = asking.metadata();
+    let service = Service::of(&google.server.url(), "google");
+    let mut metadata = service.metadata();
     ask(&mut metadata);
     let start = Instant::now();
     let mut held = metadata.wait_for(Wait::ForChangeAtGoogle).unwrap();
@@ -252,8 +253,8 @@ fn a_held_request_that_misbehaves_is_a_failure_in_time() {
 fn a_google_that_answers_at_once_each_time_is_asked_less_and_less_often() {
     for answer in [&br#"{"id": 1}"#[..], b"<html>"] {
         let google = Server::start(move |_, stream| respond(stream, 200, "ETag: a\r\n", answer));
-        let asking = Asking::of(&google.url(), "google");
-        let mut metadata = asking.metadata();
+        let service = Service::of(&google.url(), "google");
+        let mut metadata = service.metadata();
         let mut pauses = Vec::new();
         for _ in 0..6 {
             let what = Wait::ForChangeAtGoogle;
@@ -261,11 +262,11 @@ fn a_google_that_answers_at_once_each_time_is_asked_less_and_less_often() {
             let outcome = outcome(&mut held, seconds(5));
             let lasted = held.lasted();
             let _ = metadata.take(what, outcome);
-            pauses.push(metadata.pause(what, lasted, None, 0.0).as_secs());
+            pauses.push(metadata.pause(what, lasted.as_secs(), None).as_secs());
         }
         assert_eq!(pauses, [0, 0, 1, 2, 4, 8]);
         let wanted = Some(seconds(300));
-        let pause = metadata.pause(Wait::ForChangeAtGoogle, seconds(60), wanted, 0.0);
+        let pause = metadata.pause(Wait::ForChangeAtGoogle, 60, wanted);
         assert_eq!(pause, seconds(300));
     }
 }
@@ -284,8 +285,8 @@ fn event(kind: &str, status: &str, source: &str, resources: &str, not_before: &s
 
 fn azure_says_who_the_vm_is_and_that_it_is_ended() {
     let azure = Azure::start(Duration::ZERO);
-    let asking = Asking::of(&azure.server.url(), "azure");
-    let mut metadata = asking.metadata();
+    let service = Service::of(&azure.server.url(), "azure");
+    let mut metadata = service.metadata();
     let answer = ask(&mut metadata);
     let id = "efd3aced-81c4-4521-bbe7-154bcb11e816";
     assert_eq!(answer.instance.id.as_deref(), Some(id));
@@ -325,8 +326,8 @@ fn azure_says_who_the_vm_is_and_that_it_is_ended() {
 
 fn the_first_request_for_events_may_take_long_and_holds_up_nobody() {
     let azure = Azure::start(seconds(3));
-    let asking = Asking::of(&azure.server.url(), "azure");
-    let mut metadata = asking.metadata();
+    let service = Service::of(&azure.server.url(), "azure");
+    let mut metadata = service.metadata();
     let start = Instant::now();
     let answer = ask(&mut metadata);
     // Who it is is known, and the limit of its tag.
@@ -358,8 +359,8 @@ fn the_first_request_for_events_may_take_long_and_holds_up_nobody() {
 
 fn an_event_of_azure_that_begins_keeps_its_time_and_one_that_vanishes_is_no_limit() {
     let azure = Azure::start(Duration::ZERO);
-    let asking = Asking::of(&azure.server.url(), "azure");
-    let mut metadata = asking.metadata();
+    let service = Service::of(&azure.server.url(), "azure");
+    let mut metadata = service.metadata();
     ask(&mut metadata);
     let event = |status, at| event("Terminate", status, "Platform", r#"["vm_0"]"#, at);
     let earlier = "Thu, 24 Dec 2026 17:59:50 GMT";
@@ -383,8 +384,8 @@ fn an_event_of_azure_that_begins_keeps_its_time_and_one_that_vanishes_is_no_limi
 
 fn azure_is_told_to_go_on_with_what_waits_for_this_vm() {
     let azure = Azure::start(Duration::ZERO);
-    let asking = Asking::of(&azure.server.url(), "azure");
-    let mut metadata = asking.metadata();
+    let service = Service::of(&azure.server.url(), "azure");
+    let mut metadata = service.metadata();
     let soon = "Thu, 24 Dec 2026 18:05:00 GMT";
     let both = event("Reboot", "Scheduled", "User", r#"["vm_0", "vm_1"]"#, soon);
     azure.say(&[&both]);
@@ -407,11 +408,10 @@ fn azure_is_asked_for_no_events_where_none_are_wanted() {
     let azure = Azure::start(Duration::ZERO);
     let config = config(&azure.server.url(), "azure", "azure_events = false");
     let host = Host::at("/nonexistent");
-    let mut metadata = Metadata::with_environment(&host, &config, Environment::default());
+    let mut metadata = Asking::on(&host, &config, Environment::default());
     for _ in 0..3 {
         ask(&mut metadata);
         metadata.ask_again(seconds(1));
-        metadata.ask_for_spot_notice(seconds(1)).unwrap();
     }
     assert!(!metadata.has_spot_notices() && metadata.waits().is_empty());
     let asked = azure.server.asked_for();
@@ -426,8 +426,8 @@ fn azure_is_asked_for_no_events_where_none_are_wanted() {
 
 fn ec2_says_when_it_stops_an_instance_and_what_its_tags_say() {
     let ec2 = Ec2::start();
-    let asking = Asking::of(&ec2.server.url(), "ec2");
-    let mut metadata = asking.metadata();
+    let service = Service::of(&ec2.server.url(), "ec2");
+    let mut metadata = service.metadata();
     assert_eq!(ask(&mut metadata).limits, []);
     ec2.say("tags/instance/vmstage_lifetime", Some("36h"));
     ec2.say("tags/instance/vmstage_deadline", Some("2026-12-25T18:00Z"));
@@ -465,8 +465,8 @@ fn ec2_says_when_it_stops_an_instance_and_what_its_tags_say() {
 
 fn a_group_that_ends_an_instance_says_so_once() {
     let ec2 = Ec2::start();
-    let asking = Asking::of(&ec2.server.url(), "ec2");
-    let mut metadata = asking.metadata();
+    let service = Service::of(&ec2.server.url(), "ec2");
+    let mut metadata = service.metadata();
     ask(&mut metadata);
     let path = "autoscaling/target-lifecycle-state";
     ec2.say(path, Some("InService"));
@@ -498,8 +498,8 @@ fn what_ec2_fails_to_say_takes_nothing_back() {
         },
         _ => respond(stream, 404, "", b""),
     });
-    let asking = Asking::of(&server.url(), "ec2");
-    let mut metadata = asking.metadata();
+    let service = Service::of(&server.url(), "ec2");
+    let mut metadata = service.metadata();
     let deadline = [("vmstage_deadline".to_string(), NOW + 86_400)];
     for code in [200, 500, 403, 0] {
         says.store(code, Ordering::Relaxed);
@@ -545,8 +545,8 @@ fn vendor_data_is_a_word_of_the_site_to_vmstage() {
         (404, "", vec![]),
     ] {
         let server = openstack(status, text, Duration::ZERO);
-        let asking = Asking::of(&server.url(), "openstack");
-        let mut metadata = asking.metadata();
+        let service = Service::of(&server.url(), "openstack");
+        let mut metadata = service.metadata();
         // Nobody is asked before OpenStack is known to be there.
         assert_eq!(metadata.waits(), []);
         ask(&mut metadata);
@@ -563,16 +563,16 @@ fn vendor_data_is_a_word_of_the_site_to_vmstage() {
         let broken = Err(NoAnswer::Local("broken".into()));
         assert!(metadata.take(Wait::ForVendorData, broken).is_err());
         assert_eq!(ends(&metadata), expected, "{text}");
-        let pause = metadata.pause(Wait::ForVendorData, seconds(1), None, 0.5);
-        assert_eq!(pause, seconds(600));
+        let pause = metadata.pause(Wait::ForVendorData, 1, None);
+        assert_eq!(pause, seconds(540));
     }
 }
 
 fn vendor_data_that_takes_its_time_holds_up_nobody() {
     let said = r#"{"vmstage": {"lifetime": "36h"}}"#;
     let server = openstack(200, said, seconds(3));
-    let asking = Asking::of(&server.url(), "openstack");
-    let mut metadata = asking.metadata();
+    let service = Service::of(&server.url(), "openstack");
+    let mut metadata = service.metadata();
     ask(&mut metadata);
     let start = Instant::now();
     let mut held = metadata.wait_for(Wait::ForVendorData).unwrap();
@@ -595,8 +595,8 @@ fn the_clock_of_whoever_answers_is_handed_up() {
         (azure.server.url(), "azure"),
         (ec2.server.url(), "ec2"),
     ] {
-        let asking = Asking::of(&url, source);
-        assert_eq!(ask(&mut asking.metadata()).date, Some(NOW), "{source}");
+        let service = Service::of(&url, source);
+        assert_eq!(ask(&mut service.metadata()).date, Some(NOW), "{source}");
     }
     for (date, expected) in [
         ("Date: Thu, 24 Dec 2026 18:00:00 GMT\r\n", Some(NOW)),
@@ -606,8 +606,8 @@ fn the_clock_of_whoever_answers_is_handed_up() {
         ("", None),
     ] {
         let server = Server::saying(200, date, br#"{"uuid": "aaaa"}"#);
-        let asking = Asking::of(&server.url(), "openstack");
-        assert_eq!(ask(&mut asking.metadata()).date, expected, "{date:?}");
+        let service = Service::of(&server.url(), "openstack");
+        assert_eq!(ask(&mut service.metadata()).date, expected, "{date:?}");
     }
 }
 
@@ -679,8 +679,8 @@ fn a_retry_after_of_a_year_is_ten_minutes() {
         let headers = format!("Retry-After: {wanted}\r\nDate: Thu, 24 Dec 2026 18:00:00 GMT\r\n");
         let server = Server::saying(503, &headers, b"");
         for source in ["openstack", "ec2", "google", "azure"] {
-            let asking = Asking::of(&server.url(), source);
-            let mut metadata = asking.metadata();
+            let service = Service::of(&server.url(), source);
+            let mut metadata = service.metadata();
             let sources = metadata.sources();
             let asked = metadata.ask(&sources, seconds(2), Again::Yes);
             assert_eq!(asked[0].retry_after, Some(seconds(600)), "{source}");

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
+use std::ops::Deref;
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
@@ -13,11 +14,12 @@ use crate::common::program;
 use crate::server::{BlackHole, Refusing, Request, Server, Then, begin, nova, respond, trickle};
 use vmstage::config::{Config, Source};
 use vmstage::deadline::decide::decide;
-use vmstage::deadline::limit::When;
-use vmstage::deadline::origin::{LimitSource, Origin};
+use vmstage::deadline::ledger::{Ledger, SaidAt};
+use vmstage::deadline::limit::{Limit, When};
+use vmstage::deadline::origin::LimitSource;
 use vmstage::host::Host;
 use vmstage::metadata::machine_features::Environment;
-use vmstage::metadata::{Again, Answer, Asked, MACHINE_FEATURES, Metadata};
+use vmstage::metadata::{Again, Answer, Asked, MACHINE_FEATURES, Metadata, NoAnswer, Wait};
 
 claims![
     nova_says_who_the_instance_is,
@@ -92,8 +94,88 @@ fn config(url: &str, lines: &str) -> Config {
 
 static HOST: LazyLock<Host> = LazyLock::new(Host::this_machine);
 
-fn metadata_of(config: &Config, environment: Environment) -> Metadata<'_> {
-    Metadata::with_environment(&HOST, config, environment)
+fn metadata_of(config: &Config, environment: Environment) -> Asking<'_> {
+    Asking::on(&HOST, config, environment)
+}
+
+/// The sources, and a ledger that is told what they say, a minute apart.
+pub struct Asking<'a> {
+    metadata: Metadata<'a>,
+    ledger: Ledger,
+    rounds: u64,
+}
+
+impl<'a> Deref for Asking<'a> {
+    type Target = Metadata<'a>;
+
+    fn deref(&self) -> &Metadata<'a> {
+        &self.metadata
+    }
+}
+
+impl<'a> Asking<'a> {
+    pub fn on(host: &'a Host, config: &'a Config, environment: Environment) -> Asking<'a> {
+        Asking {
+            metadata: Metadata::with_environment(host, config, environment),
+            ledger: Ledger::default(),
+            rounds: 0,
+        }
+    }
+
+    pub fn ask(&mut self, sources: &[Source], budget: Duration, again: Again) -> Vec<Asked> {
+        let asked = self.metadata.ask(sources, budget, again);
+        self.record(&asked);
+        asked
+    }
+
+    pub fn ask_again(&mut self, budget: Duration) -> Vec<Asked> {
+        let asked = self.metadata.ask_again(budget);
+        self.record(&asked);
+        asked
+    }
+
+    pub fn ask_for_spot_notice(&mut self, budget: Duration) -> Result<(), NoAnswer> {
+        let (source, answer) = self.metadata.ask_for_spot_notice(budget)?;
+        let at = self.at();
+        self.ledger.record(source, &answer.statement(), at);
+        Ok(())
+    }
+
+    /// Takes what came of a request that may take long.
+    pub fn take(&mut self, what: Wait, outcome: Result<Answer, NoAnswer>) -> Result<(), NoAnswer> {
+        let (source, answer) = self.metadata.take(what, outcome)?;
+        let at = self.at();
+        self.ledger.record(source, &answer.statement(), at);
+        Ok(())
+    }
+
+    pub fn pause(&mut self, what: Wait, lasted: u64, retry_after: Option<Duration>) -> Duration {
+        self.metadata.pause(what, seconds(lasted), retry_after, 0.0)
+    }
+
+    fn record(&mut self, asked: &[Asked]) {
+        let at = self.at();
+        for asked in asked {
+            if let Ok(answer) = &asked.result {
+                self.ledger.record(asked.gives, &answer.statement(), at);
+            }
+        }
+        if !self.names_features() {
+            self.ledger.forget(LimitSource::MachineFeatures);
+        }
+    }
+
+    fn at(&mut self) -> SaidAt {
+        self.rounds += 1;
+        SaidAt {
+            unix: 1_795_000_000,
+            uptime: seconds(60 * self.rounds),
+        }
+    }
+
+    pub fn limits(&self) -> Vec<Limit> {
+        self.ledger.limits()
+    }
 }
 
 fn seconds(s: u64) -> Duration {
@@ -897,7 +979,7 @@ fn features_that_meta_names_are_read_over_http() {
     let asked = metadata.ask(OPENSTACK, seconds(3), Again::Yes);
     answer_of(&asked, MACHINE_FEATURES);
 
-    let decision = decide(&metadata.limits(), 0, metadata.grace());
+    let decision = decide(&metadata.limits(), 0, metadata.grace().unwrap());
     let deadline = decision.deadline.unwrap();
     assert_eq!(deadline.at, 1_795_430_460);
     assert_eq!(
@@ -947,10 +1029,6 @@ impl Features {
 }
 
 const END: &str = "/mf/shutdowntime";
-fn shutdowntime() -> Origin {
-    Origin::new(LimitSource::MachineFeatures, "shutdowntime")
-}
-
 fn what_is_no_value_replaces_none_that_is_known() {
     let known = [(END, 200, "1795430460"), ("/mf/grace_secs", 200, "900")];
     let html = "<html>starting up</html>";
@@ -978,11 +1056,13 @@ fn what_is_no_value_replaces_none_that_is_known() {
         let limits = metadata.limits();
         assert_eq!(limits.len(), 1, "{case:?}: {limits:?}");
         assert_eq!(limits[0].when, When::At(1_795_430_460), "{case:?}");
-        assert_eq!(metadata.grace(), seconds(900), "{case:?}");
+        assert_eq!(metadata.grace(), Some(seconds(900)), "{case:?}");
         // Nor, after a restart, what another process found out.
         let mut later = metadata_of(&config, Environment::default());
+        later.ledger = metadata.ledger;
         later.ask(&[], seconds(3), Again::Never);
-        assert!(!later.has_heard_of(&shutdowntime()), "{case:?}");
+        let still = |limit: &Limit| limit.when == When::At(1_795_430_460);
+        assert!(later.limits().iter().any(still), "{case:?}");
     }
 }
 
@@ -1001,7 +1081,6 @@ fn a_404_takes_a_limit_back_where_the_service_vouches_for_it() {
         features.now_say(case);
         metadata.ask(&[], seconds(3), Again::Never);
         assert_eq!(metadata.limits(), [], "{case:?}");
-        assert!(metadata.has_heard_of(&shutdowntime()), "{case:?}");
         // And it can come again, at another time.
         features.now_say(&[(END, 200, "1795430999")]);
         metadata.ask(&[], seconds(3), Again::Never);

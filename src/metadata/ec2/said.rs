@@ -11,9 +11,6 @@ use crate::text::excerpt;
 pub(super) const SPOT: &str = "spot/instance-action";
 pub(super) const LIFECYCLE: &str = "autoscaling/target-lifecycle-state";
 pub(super) const EVENTS: &str = "events/maintenance/scheduled";
-/// The instance's tags are there where whoever launched it allowed them in its metadata.
-pub(super) const DEADLINE_TAG: &str = "tags/instance/vmstage_deadline";
-pub(super) const LIFETIME_TAG: &str = "tags/instance/vmstage_lifetime";
 
 #[derive(Debug, Default, PartialEq)]
 pub struct Said {
@@ -138,7 +135,8 @@ fn in_words(code: &str, not_before: &str, description: &Text) -> String {
     format!("EC2 has scheduled for this instance: {code}{when}{why}")
 }
 
-/// A tag, as OpenStack's `meta`.
+/// A tag, as OpenStack's `meta`. Tags are there where whoever launched the instance allowed
+/// them in its metadata.
 pub fn tag(key: &str, text: &[u8]) -> Said {
     let Some(value) = one_line(text) else {
         let when = When::Unusable("it is not one line of text".into());

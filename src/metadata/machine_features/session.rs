@@ -7,14 +7,14 @@
 //! of the same place, or else by answering at the base URL. In a directory a file that is
 //! gone is gone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::{Locations, Reader, check, understand};
 use crate::clock;
 use crate::config::FeaturesLocation;
+use crate::deadline::ledger::About;
 use crate::deadline::limit::Limit;
-use crate::deadline::origin::Origin;
 use crate::http::Cause;
 use crate::metadata::{Answer, NoAnswer};
 use crate::text;
@@ -25,6 +25,8 @@ pub(crate) struct Session {
     keys: BTreeMap<&'static str, Kept>,
     /// What was wrong with a place when it was asked last, by its keys.
     failed: BTreeMap<Keys, NoAnswer>,
+    /// The keys that were given, or found to be absent, in this round.
+    fresh: BTreeSet<&'static str>,
 }
 
 /// What came of one round, beside values.
@@ -96,6 +98,7 @@ impl Session {
             return Err(NoAnswer::Local(passed_over.join("; ")));
         }
         self.locations = locations.clone();
+        self.fresh.clear();
         let mut heard = Heard::of(passed_over);
         for (location, keys) in locations.with_keys() {
             match (location, places) {
@@ -218,7 +221,12 @@ impl Session {
     ) -> bool {
         let kept = self.keys.entry(key).or_default();
         kept.is_missing = answer.is_none() && !kept.is_absent;
-        let Some(bytes) = answer else { return false };
+        let Some(bytes) = answer else {
+            if kept.is_absent {
+                self.fresh.insert(key);
+            }
+            return false;
+        };
         let Ok(text) = String::from_utf8(bytes) else {
             warnings.push(format!("{key} is not text; ignored"));
             return false;
@@ -230,6 +238,7 @@ impl Session {
                     value: Some((text, clock::wall())),
                     ..Kept::default()
                 };
+                self.fresh.insert(key);
                 return true;
             }
             Err(reason) if kept.value.is_some() => {
@@ -253,6 +262,7 @@ impl Session {
                     is_absent: true,
                     ..Kept::default()
                 };
+                self.fresh.insert(key);
             }
         }
     }
@@ -284,6 +294,7 @@ impl Session {
         heard.warnings.extend(understand(&self.values()).warnings);
         Ok(Answer {
             meta: self.values(),
+            about: About::Keys(self.spoken_of()),
             limits: self.limits(),
             grace: self.grace(),
             retry_after: heard
@@ -310,20 +321,20 @@ impl Session {
         understand(&self.values()).grace
     }
 
-    /// Whether the key that a limit of this origin is from was given, or is known to be
-    /// absent.
-    pub(crate) fn has_heard_of(&self, origin: &Origin) -> bool {
-        let heard = |key: &str| {
-            let kept = self.keys.get(key);
-            kept.is_some_and(|kept| kept.value.is_some() || kept.is_absent)
+    /// The keys of limits of which this round said something.
+    fn spoken_of(&self) -> Vec<String> {
+        let is_absent = |key: &str| self.keys.get(key).is_some_and(|kept| kept.is_absent);
+        let is_fresh = |key: &&str| match *key {
+            // One half says nothing.
+            "wall_limit_secs" if !is_absent(key) => WALL.iter().all(|key| self.fresh.contains(key)),
+            key => self.fresh.contains(key),
         };
-        let absent = |key: &str| self.keys.get(key).is_some_and(|kept| kept.is_absent);
-        match origin.key.as_str() {
-            "wall_limit_secs" => {
-                absent("wall_limit_secs") || heard("wall_limit_secs") && heard("jobstart_secs")
-            }
-            key => heard(key),
-        }
+        let limits = ["shutdowntime", "shutdowntime_job", WALL[0]];
+        limits
+            .into_iter()
+            .filter(is_fresh)
+            .map(Into::into)
+            .collect()
     }
 }
 

@@ -50,6 +50,7 @@ fn moment(up: u64, second: u64) -> Now {
     Now {
         wall: START + second,
         uptime: Duration::from_secs(up + second),
+        vouched: false,
     }
 }
 
@@ -176,6 +177,7 @@ fn ended_by(configuration: &str, wall: impl Fn(u64) -> u64, watches: &[Range<u64
     let moment = |up: u64| Now {
         wall: wall(up),
         uptime: Duration::from_secs(up),
+        vouched: false,
     };
     watches.iter().find_map(|watched| {
         let notices = Notices::default();

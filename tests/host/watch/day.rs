@@ -158,6 +158,7 @@ fn a_day_on(name: &str) {
     let moment = |second: u64| Now {
         wall: START + second,
         uptime: Duration::from_secs(HOUR + second),
+        vouched: false,
     };
     let before = memory_kib();
     let notices = Notices::default();

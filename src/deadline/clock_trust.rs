@@ -1,0 +1,427 @@
+//! What time it is, as far as anybody vouches for it. Pure: readings are handed in.
+//!
+//! Three may know the time: the wall clock, if the kernel says that it is synchronised; the
+//! `Date` of the metadata service, the witness; and the clock that only runs, since one of
+//! the others was believed. A step of the wall clock alone changes nothing.
+//!
+//! Where two are believed and differ, the earlier counts: nothing is then ended before its
+//! time, and late by no more than they differ.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{self, Now};
+
+/// Clocks that differ by no more than this agree, in seconds.
+const AGREE: i64 = 60;
+
+/// Readings in whole seconds that differ by no more than this are equal: the `Date` of an
+/// answer is up to a second old, and the answer was on its way.
+const EQUAL: i64 = 2;
+
+/// For so long the kernel has to say that the wall clock is synchronised.
+const KERNEL_WORD: Duration = Duration::from_secs(60);
+
+/// Two looks, or answers, that are nearer than this are one.
+pub(crate) const APART: Duration = Duration::from_secs(10);
+
+/// What a moment's time is worth.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Time {
+    /// Unix seconds.
+    pub(crate) unix: u64,
+    /// For how long it is known to be right, or not to have been set.
+    pub(crate) trusted_for: Duration,
+}
+
+/// What is known of the clocks. A time is kept as the Unix second at which the machine
+/// would have been booted by it, so that the clock that only runs carries it on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ClockTrust {
+    last: Now,
+    counts: Epoch,
+    /// By the witness's last word.
+    witness: Option<Witness>,
+    /// Since this uptime the kernel has said, without a step, that the clock is right.
+    vouched_since: Option<Duration>,
+    /// Another time than the believed one, on which two agree: it needs a second look.
+    other: Option<Other>,
+}
+
+/// The time that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Epoch {
+    /// Unix seconds at an uptime of zero.
+    at: i64,
+    /// Two agreed on it, or the kernel vouched for it.
+    believed: bool,
+    /// The uptime since which it counts.
+    since: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Witness {
+    epoch: i64,
+    /// The uptime at which it answered.
+    at: Duration,
+    /// Two answers in succession said the same.
+    is_steady: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct Other {
+    epoch: i64,
+    /// The uptime at which the two were seen to agree on it first.
+    seen: Duration,
+}
+
+fn epoch(unix: u64, uptime: Duration) -> i64 {
+    let unix = i64::try_from(unix).unwrap_or(i64::MAX);
+    unix.saturating_sub_unsigned(uptime.as_secs())
+}
+
+fn agree(one: i64, other: i64) -> bool {
+    one.abs_diff(other) <= AGREE as u64
+}
+
+/// The earlier of two epochs, or the first where they are equal.
+fn earlier(first: i64, second: i64) -> i64 {
+    match second < first - EQUAL {
+        true => second,
+        false => first,
+    }
+}
+
+impl ClockTrust {
+    /// Where nobody followed the clocks before in this boot.
+    pub(crate) fn new(now: Now) -> ClockTrust {
+        ClockTrust {
+            last: now,
+            counts: Epoch {
+                at: epoch(now.wall, now.uptime),
+                believed: false,
+                since: now.uptime,
+            },
+            witness: None,
+            vouched_since: now.vouched.then_some(now.uptime),
+            other: None,
+        }
+    }
+
+    /// A look at the clocks. Says what became of the time that counts, where it moved by
+    /// more than clocks may differ.
+    pub(crate) fn look(&mut self, now: Now) -> Option<String> {
+        let ran = now.uptime.saturating_sub(self.last.uptime).as_secs() as i64;
+        let step = now.wall as i64 - self.last.wall as i64 - ran;
+        self.last = now;
+        if !now.vouched || step.abs() > EQUAL {
+            self.vouched_since = None;
+        }
+        if now.vouched {
+            self.vouched_since.get_or_insert(now.uptime);
+        }
+        self.settle()
+    }
+
+    /// The `Date` of an answer that came just now.
+    pub(crate) fn witness(&mut self, date: u64, now: Now) -> Option<String> {
+        let moved = self.look(now);
+        if !(clock::EARLIEST..=clock::LATEST).contains(&date) {
+            // It lies, or its clock is not set either.
+            self.witness = None;
+            return self.settle().or(moved);
+        }
+        let epoch = epoch(date, now.uptime);
+        let is_steady = self.witness.is_some_and(|last| agree(last.epoch, epoch));
+        self.witness = Some(Witness {
+            epoch,
+            at: now.uptime,
+            is_steady,
+        });
+        self.settle().or(moved)
+    }
+
+    /// What time it is now. The last look was not long ago.
+    pub(crate) fn time(&self, now: Now) -> Time {
+        let by_uptime = self.counts.at.saturating_add_unsigned(now.uptime.as_secs());
+        // To the second, where the wall clock is right.
+        let is_right = epoch(now.wall, now.uptime).abs_diff(self.counts.at) <= EQUAL as u64;
+        let unix = match i64::try_from(now.wall) {
+            Ok(wall) if is_right => wall,
+            _ => by_uptime,
+        };
+        let since = match self.counts.believed {
+            true => Duration::ZERO,
+            false => self.counts.since,
+        };
+        Time {
+            unix: u64::try_from(unix).unwrap_or(0),
+            trusted_for: now.uptime.saturating_sub(since),
+        }
+    }
+
+    /// The uptime at which the kernel will have said for long enough that its clock is right.
+    pub(crate) fn kernel_counts(&self, uptime: Duration) -> Option<Duration> {
+        let since = self.vouched_since.filter(|_| !self.counts.believed)?;
+        Some(since + KERNEL_WORD).filter(|at| *at > uptime)
+    }
+
+    /// By how many seconds the wall clock is ahead of the time that counts, where that is
+    /// more than clocks may differ.
+    pub(crate) fn wall_is_off_by(&self) -> Option<i64> {
+        let off = epoch(self.last.wall, self.last.uptime).saturating_sub(self.counts.at);
+        (off.unsigned_abs() > AGREE as u64).then_some(off)
+    }
+
+    fn wall(&self) -> Option<i64> {
+        let is_set = self.last.wall >= clock::EARLIEST;
+        is_set.then(|| epoch(self.last.wall, self.last.uptime))
+    }
+
+    /// The time that the kernel's word, or wall clock and witness together, stand for, and
+    /// the uptime at which it was said.
+    fn agreed(&self) -> Option<(i64, Duration)> {
+        let wall = self.wall()?;
+        let with = self.witness.filter(|witness| agree(wall, witness.epoch));
+        let vouched = self
+            .vouched_since
+            .is_some_and(|since| self.last.uptime.saturating_sub(since) >= KERNEL_WORD);
+        match with {
+            Some(witness) if vouched => Some((earlier(wall, witness.epoch), self.last.uptime)),
+            Some(witness) => Some((earlier(wall, witness.epoch), witness.at)),
+            None => vouched.then_some((wall, self.last.uptime)),
+        }
+    }
+
+    /// The time where nobody vouches for one: the earlier of two that differ.
+    fn unvouched(&self) -> i64 {
+        let steady = self.witness.filter(|witness| witness.is_steady);
+        match (self.wall(), steady) {
+            (Some(wall), Some(witness)) => earlier(wall, witness.epoch),
+            (None, Some(witness)) => witness.epoch,
+            (Some(wall), None) => wall,
+            // It stands in 1970, and so do first boot and lifetime.
+            (None, None) => epoch(self.last.wall, self.last.uptime),
+        }
+    }
+
+    fn settle(&mut self) -> Option<String> {
+        let Some((agreed, said)) = self.agreed() else {
+            self.other = None;
+            if self.counts.believed {
+                return None;
+            }
+            let found = self.unvouched();
+            return match agree(found, self.counts.at) {
+                true => {
+                    self.counts.at = self.counts.at.min(found);
+                    None
+                }
+                false => self.count(found, false),
+            };
+        };
+        if !self.counts.believed {
+            return self.count(agreed, true);
+        }
+        if agree(agreed, self.counts.at) {
+            self.other = None;
+            self.counts.at = agreed;
+            return None;
+        }
+        match self.other.filter(|other| agree(other.epoch, agreed)) {
+            Some(other) if said.saturating_sub(other.seen) >= APART => self.count(agreed, true),
+            Some(_) => None,
+            None => {
+                self.other = Some(Other {
+                    epoch: agreed,
+                    seen: self.last.uptime,
+                });
+                None
+            }
+        }
+    }
+
+    fn count(&mut self, epoch: i64, believed: bool) -> Option<String> {
+        let step = epoch.saturating_sub(self.counts.at);
+        self.other = None;
+        self.counts = Epoch {
+            at: epoch,
+            believed,
+            since: self.last.uptime,
+        };
+        let moved = step.unsigned_abs() > AGREE as u64;
+        moved.then(|| {
+            let way = if step > 0 { "later" } else { "earlier" };
+            let by = clock::span(Duration::from_secs(step.unsigned_abs()));
+            format!("it is {by} {way} than was thought: the clock was set")
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The right time at an uptime of zero.
+    const BOOTED: u64 = 1_800_000_000;
+    const YEAR: i64 = 365 * 24 * 3600;
+    const MIN: u64 = 60;
+
+    /// A clock that is off by so many seconds.
+    fn at(up: u64, off: i64) -> Now {
+        Now {
+            wall: (BOOTED + up).saturating_add_signed(off),
+            uptime: Duration::from_secs(up),
+            vouched: false,
+        }
+    }
+
+    fn vouched(up: u64, off: i64) -> Now {
+        Now {
+            vouched: true,
+            ..at(up, off)
+        }
+    }
+
+    /// By how much the time that counts is off.
+    fn off(trust: &ClockTrust, now: Now) -> i64 {
+        trust.time(now).unix as i64 - (BOOTED + now.uptime.as_secs()) as i64
+    }
+
+    fn date(up: u64, off: i64) -> u64 {
+        at(up, off).wall
+    }
+
+    #[test]
+    fn wall_clock_and_witness_that_agree_are_believed_at_once() {
+        let mut trust = ClockTrust::new(at(60, 0));
+        assert_eq!(trust.time(at(60, 0)).trusted_for, Duration::ZERO);
+        trust.witness(date(60, -1), at(60, 0));
+        assert_eq!(trust.time(at(60, 0)).trusted_for.as_secs(), 60);
+        assert_eq!(off(&trust, at(60, 0)), 0);
+    }
+
+    #[test]
+    fn a_believed_time_outlives_every_step_of_the_wall_clock() {
+        for step in [60, -60, 3600, YEAR, -YEAR, 10 * YEAR, -10 * YEAR] {
+            let mut trust = ClockTrust::new(at(60, 0));
+            trust.witness(date(60, 0), at(60, 0));
+            for up in 61..20_000 {
+                let stepped = if up > 300 { step } else { 0 };
+                trust.look(at(up, stepped));
+                if up % 60 == 0 {
+                    trust.witness(date(up, 0), at(up, stepped));
+                }
+                let off = off(&trust, at(up, stepped));
+                assert!((-60..=0).contains(&off), "{step}: off by {off} at {up}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_stands_in_1970_leaves_the_word_to_the_witness() {
+        let mut trust = ClockTrust::new(at(60, -57 * YEAR));
+        for up in [60, 120, 180] {
+            trust.witness(date(up, 0), at(up, -57 * YEAR));
+        }
+        assert_eq!(off(&trust, at(180, -57 * YEAR)), 0);
+        // Nobody else says so: that takes min_uptime.
+        assert_eq!(
+            trust.time(at(720, -57 * YEAR)).trusted_for.as_secs(),
+            10 * MIN
+        );
+    }
+
+    #[test]
+    fn of_a_wall_clock_and_a_witness_that_differ_the_earlier_counts_and_only_after_a_while() {
+        for (wall, witness, counts) in [
+            (YEAR, 0, 0),
+            (0, YEAR, 0),
+            (-YEAR / 4, 0, -YEAR / 4),
+            (0, -YEAR / 4, -YEAR / 4),
+        ] {
+            let mut trust = ClockTrust::new(at(60, wall));
+            for up in [60, 120, 180] {
+                trust.witness(date(up, witness), at(up, wall));
+            }
+            assert_eq!(off(&trust, at(180, wall)), counts, "{wall}, {witness}");
+            assert!(trust.time(at(180, wall)).trusted_for.as_secs() <= 120);
+        }
+    }
+
+    #[test]
+    fn a_witness_that_lies_is_not_believed_alone() {
+        // 1970, 2100, and one that jumps.
+        for lie in [
+            |_| 0,
+            |_| 4_102_444_800,
+            |up: u64| BOOTED + up + up % 7 * 100_000,
+        ] {
+            let mut trust = ClockTrust::new(at(60, 0));
+            for up in (60..6000).step_by(60) {
+                trust.witness(lie(up), at(up, 0));
+                assert_eq!(off(&trust, at(up, 0)), 0, "{up}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_kernel_vouches_after_a_minute_without_a_step_and_wins() {
+        let mut trust = ClockTrust::new(vouched(60, 0));
+        for up in 61..=119 {
+            trust.look(vouched(up, 0));
+            assert!(!trust.counts.believed, "{up}");
+        }
+        trust.look(vouched(120, 0));
+        assert!(trust.counts.believed);
+        for up in [130, 190, 250] {
+            trust.witness(date(up, -YEAR / 4), vouched(up, 0));
+            assert_eq!(off(&trust, vouched(up, 0)), 0);
+        }
+        // A step takes its word back.
+        let mut trust = ClockTrust::new(vouched(60, 0));
+        trust.look(vouched(100, 0));
+        trust.look(vouched(130, 500));
+        assert!(!trust.counts.believed);
+    }
+
+    #[test]
+    fn ntp_that_sets_a_clock_right_late_is_believed_when_two_looks_agree() {
+        // A year ahead until NTP sets it after 900 s; the witness was right all along.
+        let mut trust = ClockTrust::new(at(60, YEAR));
+        for up in (60..900).step_by(60) {
+            trust.witness(date(up, 0), at(up, YEAR));
+            let off = off(&trust, at(up, YEAR));
+            assert!(off == 0 || up == 60, "off by {off} at {up}");
+        }
+        trust.witness(date(960, 0), at(960, 0));
+        assert!(trust.counts.believed);
+    }
+
+    #[test]
+    fn a_pause_of_the_machine_is_made_up_for_when_two_answers_agree() {
+        let mut trust = ClockTrust::new(at(60, 0));
+        trust.witness(date(60, 0), at(60, 0));
+        // It stood still for a day: both its clocks are behind, and NTP sets one.
+        let day = 24 * 3600;
+        trust.witness(date(120, day), at(120, 0));
+        assert_eq!(off(&trust, at(120, 0)), 0);
+        trust.witness(date(180, day), at(180, day));
+        assert_eq!(off(&trust, at(180, day)), 0);
+        assert!(trust.witness(date(240, day), at(240, day)).is_some());
+        assert_eq!(off(&trust, at(240, day)), day);
+    }
+
+    #[test]
+    fn without_witness_and_word_a_step_begins_min_uptime_anew_and_a_flutter_does_not() {
+        let mut trust = ClockTrust::new(at(0, 0));
+        for up in 1..1000 {
+            trust.look(at(up, if up % 600 < 300 { 60 } else { 0 }));
+        }
+        assert_eq!(trust.time(at(1000, 0)).trusted_for.as_secs(), 1000);
+        assert_eq!(off(&trust, at(1000, 0)), 0);
+        trust.look(at(1001, YEAR));
+        assert_eq!(trust.time(at(1001, YEAR)).trusted_for, Duration::ZERO);
+    }
+}

@@ -1,0 +1,361 @@
+//! What is to be done now about the deadline. Pure: times and history are handed in.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::clock_trust::Time;
+use super::decide::Deadline;
+use super::limit::LimitKind;
+use super::origin::LimitSource;
+use crate::config;
+
+/// A drain that begins so long after grace did was learnt late, and is given its time.
+const LATE: Duration = Duration::from_secs(60);
+
+/// What has been done already.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// The warning times, in seconds before the deadline, that have passed and were
+    /// warned of.
+    pub(crate) warned: Vec<u64>,
+    pub(crate) drained: bool,
+    /// The uptime until which the power stays on for a drain that was begun late.
+    #[serde(default)]
+    pub(crate) drain_until: Option<Duration>,
+    #[serde(default)]
+    pub(crate) drain_ended: bool,
+    /// The deadline of which it was said that it is reached.
+    pub(crate) reported: Option<u64>,
+    pub(crate) called_back: bool,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Step {
+    /// Warn logged-in users.
+    Warn,
+    Drain(Deadline),
+    /// Say that the deadline is reached.
+    Report,
+    PowerOff,
+}
+
+/// A moment, by the clock that counts and by the one that only runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Moment {
+    pub(crate) time: Time,
+    pub(crate) uptime: Duration,
+}
+
+impl Moment {
+    fn left(&self, deadline: &Deadline) -> Duration {
+        Duration::from_secs(deadline.at.saturating_sub(self.time.unix))
+    }
+}
+
+/// The deadlines of a moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Deadlines {
+    /// The earliest, as it was said last.
+    pub(crate) published: Option<Deadline>,
+    /// The earliest that people set, as it is believed.
+    pub(crate) planned: Option<Deadline>,
+    /// The earliest that needs no belief: of a cloud's notices and an operator's orders.
+    pub(crate) certain: Option<Deadline>,
+}
+
+impl Deadlines {
+    /// What is acted upon: the earlier of the two.
+    ///
+    /// What people set is not, before the clock is trusted for the configured `min_uptime`:
+    /// it may be years off, and the mistake may be theirs.
+    fn acted_upon(&self, config: &config::Deadline, time: Time) -> Option<&Deadline> {
+        let is_trusted = time.trusted_for >= config.min_uptime;
+        let planned = self.planned.as_ref().filter(|_| is_trusted);
+        let both = planned.into_iter().chain(&self.certain);
+        both.min_by_key(|deadline| deadline.at)
+    }
+}
+
+/// Whether a deadline is acted upon without a second answer, and by whatever clock.
+pub(crate) fn is_certain(kind: LimitKind, source: LimitSource) -> bool {
+    kind == LimitKind::Notice || source == LimitSource::Operator
+}
+
+/// The steps that are due. Records them in `done`.
+pub(crate) fn due(
+    deadlines: &Deadlines,
+    config: &config::Deadline,
+    done: &mut Done,
+    now: Moment,
+) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if let Some(published) = &deadlines.published {
+        warn_if_due(published, config, done, now, &mut steps);
+    }
+    let Some(acted_upon) = deadlines.acted_upon(config, now.time) else {
+        return steps;
+    };
+    let left = now.left(acted_upon);
+    let is_notice = acted_upon.kind == LimitKind::Notice;
+    if left <= acted_upon.grace && !config.drain.is_empty() && !done.drained {
+        done.drained = true;
+        done.drain_ended = false;
+        let is_late = left + LATE < acted_upon.grace;
+        done.drain_until = is_late.then_some(now.uptime + config.drain_timeout);
+        steps.push(Step::Drain(acted_upon.clone()));
+    }
+    let is_draining = done.drain_until.is_some_and(|until| now.uptime < until) && !done.drain_ended;
+    let may_power_off = is_notice || !is_draining;
+    if left.is_zero() && may_power_off && config.action == config::Action::Poweroff {
+        steps.push(Step::PowerOff);
+    }
+    steps
+}
+
+fn warn_if_due(
+    published: &Deadline,
+    config: &config::Deadline,
+    done: &mut Done,
+    now: Moment,
+    steps: &mut Vec<Step>,
+) {
+    let left = now.left(published);
+    // One warning, however many times for one have passed while nobody was looking.
+    let passed: Vec<u64> = config
+        .warn
+        .iter()
+        .filter(|time| left <= **time)
+        .map(Duration::as_secs)
+        .collect();
+    if !left.is_zero() && passed.iter().any(|time| !done.warned.contains(time)) {
+        steps.push(Step::Warn);
+    }
+    // A deadline that moved away is warned of again when it comes close again.
+    done.warned = passed;
+    if left.is_zero() && done.reported != Some(published.at) {
+        done.reported = Some(published.at);
+        steps.push(Step::Report);
+    }
+}
+
+/// How long until something may be due that is not now; None where nothing is ahead.
+pub(crate) fn next(
+    deadlines: &Deadlines,
+    config: &config::Deadline,
+    done: &Done,
+    now: Moment,
+) -> Option<Duration> {
+    let mut ahead = Vec::new();
+    let until = |at: u64| Duration::from_secs(at.saturating_sub(now.time.unix));
+    if let Some(published) = &deadlines.published {
+        let warn = config.warn.iter().map(Duration::as_secs);
+        ahead.extend(warn.map(|before| until(published.at.saturating_sub(before))));
+        ahead.push(until(published.at));
+    }
+    for deadline in deadlines.planned.iter().chain(&deadlines.certain) {
+        ahead.push(until(deadline.at.saturating_sub(deadline.grace.as_secs())));
+        ahead.push(until(deadline.at));
+    }
+    if deadlines.planned.is_some() {
+        ahead.push(config.min_uptime.saturating_sub(now.time.trusted_for));
+    }
+    if let Some(drained) = done.drain_until {
+        ahead.push(drained.saturating_sub(now.uptime));
+    }
+    ahead.into_iter().filter(|wait| !wait.is_zero()).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deadline::origin::Origin;
+
+    const AT: u64 = 1_800_000_000;
+    const GRACE: Duration = Duration::from_secs(600);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    fn poweroff() -> config::Deadline {
+        config::Deadline {
+            action: config::Action::Poweroff,
+            drain: vec!["/bin/drain".into()],
+            ..Default::default()
+        }
+    }
+
+    fn deadline(kind: LimitKind) -> Deadline {
+        Deadline {
+            at: AT,
+            origin: Origin::new(LimitSource::Openstack, "test"),
+            grace: GRACE,
+            confirmed_at: None,
+            kind,
+        }
+    }
+
+    fn planned() -> Deadlines {
+        Deadlines {
+            published: Some(deadline(LimitKind::Planned)),
+            planned: Some(deadline(LimitKind::Planned)),
+            certain: None,
+        }
+    }
+
+    fn noticed() -> Deadlines {
+        Deadlines {
+            published: Some(deadline(LimitKind::Notice)),
+            planned: None,
+            certain: Some(deadline(LimitKind::Notice)),
+        }
+    }
+
+    /// So many seconds before (or, negative, after) the deadline, by a clock that is trusted
+    /// for so long.
+    fn moment(before: i64, trusted_for: Duration) -> Moment {
+        let time = Time {
+            unix: AT.saturating_add_signed(-before),
+            trusted_for,
+        };
+        let uptime = Duration::from_secs((100_000 - before) as u64);
+        Moment { time, uptime }
+    }
+
+    /// The names of the steps that are due for a trusted clock.
+    fn steps(config: &config::Deadline, done: &mut Done, before: i64) -> Vec<&'static str> {
+        names(&planned(), config, done, moment(before, HOUR))
+    }
+
+    fn names(
+        deadlines: &Deadlines,
+        config: &config::Deadline,
+        done: &mut Done,
+        now: Moment,
+    ) -> Vec<&'static str> {
+        let steps = due(deadlines, config, done, now);
+        let name = |step: &Step| match step {
+            Step::Warn => "warn",
+            Step::Drain(_) => "drain",
+            Step::Report => "report",
+            Step::PowerOff => "power off",
+        };
+        steps.iter().map(name).collect()
+    }
+
+    #[test]
+    fn each_warning_time_is_warned_of_once() {
+        let mut done = Done::default();
+        let config = config::Deadline::default();
+        let warned: Vec<i64> = (-10..=4000)
+            .rev()
+            .filter(|before| steps(&config, &mut done, *before).contains(&"warn"))
+            .collect();
+        assert_eq!(warned, [3600, 900, 300, 60]);
+    }
+
+    #[test]
+    fn several_warning_times_that_passed_unwatched_are_one_warning() {
+        let mut done = Done::default();
+        let config = config::Deadline::default();
+        assert_eq!(steps(&config, &mut done, 200), ["warn"]);
+        assert_eq!(steps(&config, &mut done, 199), [""; 0]);
+        assert_eq!(steps(&config, &mut done, 60), ["warn"]);
+    }
+
+    #[test]
+    fn a_deadline_that_moved_away_is_warned_of_again() {
+        let mut done = Done::default();
+        let config = config::Deadline::default();
+        assert_eq!(steps(&config, &mut done, 300), ["warn"]);
+        assert_eq!(steps(&config, &mut done, 7200), [""; 0]);
+        assert_eq!(steps(&config, &mut done, 300), ["warn"]);
+    }
+
+    #[test]
+    fn drain_runs_once_when_grace_begins_and_the_vm_is_ended_at_the_deadline() {
+        let mut done = Done::default();
+        let config = poweroff();
+        assert!(!steps(&config, &mut done, 601).contains(&"drain"));
+        assert!(steps(&config, &mut done, 600).contains(&"drain"));
+        assert!(!steps(&config, &mut done, 599).contains(&"drain"));
+        assert!(!steps(&config, &mut done, 1).contains(&"power off"));
+        assert_eq!(steps(&config, &mut done, 0), ["report", "power off"]);
+    }
+
+    #[test]
+    fn drain_does_not_run_again_for_a_deadline_that_moved_later() {
+        let mut done = Done::default();
+        let config = poweroff();
+        assert!(steps(&config, &mut done, 600).contains(&"drain"));
+        steps(&config, &mut done, 7200);
+        assert!(!steps(&config, &mut done, 600).contains(&"drain"));
+    }
+
+    #[test]
+    fn with_the_action_report_the_deadline_is_said_once_and_nothing_is_ended() {
+        let mut done = Done::default();
+        let config = config::Deadline::default();
+        assert_eq!(steps(&config, &mut done, -5), ["report"]);
+        assert_eq!(steps(&config, &mut done, -6), [""; 0]);
+    }
+
+    #[test]
+    fn what_people_set_waits_until_the_clock_is_trusted_and_a_notice_does_not() {
+        let config = poweroff();
+        let min = config.min_uptime;
+        for (deadlines, trusted, expected) in [
+            (planned(), min - Duration::from_secs(1), &["report"][..]),
+            (planned(), min, &["report", "drain"]),
+            (noticed(), Duration::ZERO, &["report", "drain", "power off"]),
+        ] {
+            let mut done = Done::default();
+            let steps = names(&deadlines, &config, &mut done, moment(0, trusted));
+            assert_eq!(steps, expected, "{deadlines:?}");
+        }
+        // One that is not acted upon yet does not hide a notice.
+        let both = Deadlines {
+            certain: noticed().certain,
+            ..planned()
+        };
+        let mut done = Done::default();
+        let steps = names(&both, &config, &mut done, moment(60, Duration::ZERO));
+        assert_eq!(steps, ["warn", "drain"]);
+    }
+
+    #[test]
+    fn a_deadline_that_is_learnt_late_gives_drain_its_time_and_one_in_time_ends_on_time() {
+        let config = poweroff();
+        let limit = config.drain_timeout.as_secs() as i64;
+        let ended = |first: i64, drain_takes: i64| {
+            let mut done = Done::default();
+            (-10_000..=first).rev().find(|before| {
+                done.drain_ended |= first - before >= drain_takes && done.drained;
+                steps(&config, &mut done, *before).contains(&"power off")
+            })
+        };
+        assert_eq!(ended(700, 9000), Some(0));
+        // In the middle of grace, or past.
+        assert_eq!(ended(300, 9000), Some((300 - limit).min(0)));
+        assert_eq!(ended(-100, 9000), Some(-100 - limit));
+        assert_eq!(ended(-100, 90), Some(-190));
+        // A notice ends it anyway.
+        let mut done = Done::default();
+        names(&noticed(), &config, &mut done, moment(30, HOUR));
+        let steps = names(&noticed(), &config, &mut done, moment(0, HOUR));
+        assert!(steps.contains(&"power off"));
+    }
+
+    #[test]
+    fn the_next_thing_that_is_due_is_waited_for() {
+        let config = poweroff();
+        let next = |before: i64, trusted: u64| {
+            let now = moment(before, Duration::from_secs(trusted));
+            next(&planned(), &config, &Done::default(), now).map(|wait| wait.as_secs())
+        };
+        assert_eq!(next(10_000, 600), Some(6400));
+        assert_eq!(next(900, 600), Some(300));
+        assert_eq!(next(600, 600), Some(300));
+        assert_eq!(next(60, 600), Some(60));
+        assert_eq!(next(0, 600), None);
+        assert_eq!(next(0, 590), Some(10));
+    }
+}

@@ -1,0 +1,286 @@
+//! Joins what the sources said, the first boot, the clocks and the configuration to a
+//! decision. Pure: `boot` asks it once, `watch` for ever, and the I/O is theirs.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::clock_trust::{ClockTrust, Time};
+use super::decide::{Deadline, decide};
+use super::due::{self, Deadlines, Done, Moment, Step, is_certain};
+use super::first_boot::{self, Keep, KeptDeadline, Place, Present, Record};
+use super::identity::{Identity, Names};
+use super::ledger::{self, Ledger, Recorded, Statement};
+use super::limit::{self, IgnoredLimit, Limit, LimitKind, When};
+use super::origin::{LimitSource, Origin};
+use crate::clock::Now;
+use crate::config;
+
+/// What is due within this is asked for again soon: the next regular answer may be late.
+const SOON: u64 = 150;
+
+/// What is known in one boot, by `boot` and by each `watch`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Knowledge {
+    pub(crate) ledger: Ledger,
+    clock: ClockTrust,
+}
+
+pub(crate) struct Follower<'a> {
+    config: &'a config::Deadline,
+    boot_id: String,
+    knowledge: Knowledge,
+    /// The records of first boots, as they were read last.
+    places: Vec<Place>,
+    /// The longer grace that a source asks for.
+    grace: Option<Duration>,
+}
+
+/// What came of an answer.
+#[derive(Debug, Default)]
+pub(crate) struct Reception {
+    /// To be said, for people.
+    pub(crate) said: Vec<String>,
+    /// It is another instance's, and was not used.
+    pub(crate) is_refused: bool,
+}
+
+/// What holds at a moment.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Decision {
+    pub(crate) deadlines: Deadlines,
+    /// The published deadline waits for a second answer before it is acted upon.
+    pub(crate) is_unconfirmed: bool,
+    pub(crate) ignored: Vec<IgnoredLimit>,
+    pub(crate) warnings: Vec<String>,
+    /// The records that are to be written anew.
+    pub(crate) writes: Vec<(PathBuf, Record)>,
+}
+
+impl<'a> Follower<'a> {
+    /// `before` is what another process of this boot knew, `machine` the machine's own UUID.
+    pub(crate) fn new(
+        config: &'a config::Deadline,
+        boot_id: String,
+        machine: Option<String>,
+        before: Option<Knowledge>,
+        now: Now,
+    ) -> Follower<'a> {
+        let mut knowledge = before.unwrap_or_else(|| Knowledge {
+            ledger: Ledger::default(),
+            clock: ClockTrust::new(now),
+        });
+        let ledger = &mut knowledge.ledger;
+        ledger.identity = Identity::of(machine).or_as_before(std::mem::take(&mut ledger.identity));
+        Follower {
+            config,
+            boot_id,
+            knowledge,
+            places: Vec::new(),
+            grace: None,
+        }
+    }
+
+    pub(crate) fn knowledge(&self) -> &Knowledge {
+        &self.knowledge
+    }
+
+    /// The names by which records of this instance are kept.
+    pub(crate) fn names(&self) -> Names {
+        self.knowledge.ledger.identity.names()
+    }
+
+    /// What the records of these names say. What an earlier boot of this instance knew holds
+    /// until its source has spoken in this one.
+    pub(crate) fn read(&mut self, places: Vec<Place>, now: Now) {
+        self.places = places;
+        if let Some(KeptDeadline { limit, is_believed }) = self.lease(&Keep::AsBefore, now).kept {
+            self.hold(limit, is_believed, now);
+        }
+    }
+
+    /// Holds a limit that was found before.
+    pub(crate) fn hold(&mut self, limit: Limit, is_believed: bool, now: Now) {
+        let ledger = &mut self.knowledge.ledger;
+        ledger.hold(limit, is_believed, now.uptime);
+    }
+
+    /// What another process of this boot found out meanwhile.
+    pub(crate) fn learn(&mut self, from: &Knowledge) {
+        self.knowledge.ledger.learn(&from.ledger);
+    }
+
+    pub(crate) fn has_spoken(&self, source: LimitSource) -> bool {
+        self.knowledge.ledger.has_spoken(source)
+    }
+
+    /// Whether it takes a second answer to say which instance this is.
+    pub(crate) fn is_instance_in_doubt(&self) -> bool {
+        self.knowledge.ledger.identity.is_in_doubt()
+    }
+
+    pub(crate) fn forget(&mut self, source: LimitSource) {
+        self.knowledge.ledger.forget(source);
+    }
+
+    pub(crate) fn wish_grace(&mut self, grace: Option<Duration>) {
+        self.grace = grace;
+    }
+
+    /// The configured grace, or a longer one that a source asks for.
+    pub(crate) fn grace(&self) -> Duration {
+        self.config.grace.max(self.grace.unwrap_or_default())
+    }
+
+    /// A look at the clocks. Says what came of it where that is news.
+    pub(crate) fn look(&mut self, now: Now) -> Option<String> {
+        self.knowledge.clock.look(now)
+    }
+
+    /// Takes note of an answer, with the `Date` that came with it. Hands back what is to be
+    /// said of it.
+    pub(crate) fn hear(
+        &mut self,
+        source: LimitSource,
+        statement: &Statement,
+        date: Option<u64>,
+        now: Now,
+    ) -> Reception {
+        let mut said = Vec::new();
+        if let Some(date) = date {
+            said.extend(self.knowledge.clock.witness(date, now));
+        }
+        let at = ledger::SaidAt {
+            unix: self.time(now).unix,
+            uptime: now.uptime,
+        };
+        let recorded = self.knowledge.ledger.record(source, statement, at);
+        let is_refused = recorded != Recorded::Used;
+        if let Recorded::Refused(why) = recorded {
+            said.push(why);
+        }
+        let first_boot = self.lease(&Keep::AsBefore, now).first_boot;
+        let soon = at.unix + self.grace().as_secs() + SOON;
+        self.knowledge.ledger.hurry(|when| match when {
+            When::At(at) => *at <= soon,
+            When::AfterFirstBoot(lifetime) => first_boot + lifetime.as_secs() <= soon,
+            When::Unusable(_) => false,
+        });
+        Reception { said, is_refused }
+    }
+
+    /// What holds now.
+    pub(crate) fn decide(&self, now: Now) -> Decision {
+        let ledger = &self.knowledge.ledger;
+        let own = || limit::own_limit(self.config).into_iter();
+        let said: Vec<Limit> = own().chain(ledger.limits()).collect();
+        let believed: Vec<Limit> = own().chain(ledger.believed(now.uptime)).collect();
+        let first_boot = self.lease(&Keep::AsBefore, now).first_boot;
+        let published = decide(&said, first_boot, self.grace());
+        let is_a_lifetime = |limit: &Limit| matches!(limit.when, When::AfterFirstBoot(_));
+        let (certain, planned): (Vec<Limit>, Vec<Limit>) = believed
+            .into_iter()
+            .partition(|limit| is_certain(limit.kind, limit.origin.source));
+        let earliest = |limits: &[Limit]| decide(limits, first_boot, self.grace()).deadline;
+        let keep = self.to_keep(published.deadline.as_ref(), &said, now);
+        let lease = self.lease(&keep, now);
+        let mut warnings: Vec<String> = Vec::new();
+        if said.iter().any(is_a_lifetime) {
+            warnings.extend(lease.warnings);
+        }
+        let ignored = published.ignored.iter();
+        warnings
+            .extend(ignored.map(|limit| format!("{} is ignored: {}", limit.origin, limit.reason)));
+        let origin = published.deadline.as_ref().map(|deadline| &deadline.origin);
+        Decision {
+            is_unconfirmed: origin.is_some_and(|origin| ledger.is_doubted(origin, now.uptime)),
+            deadlines: Deadlines {
+                planned: earliest(&planned),
+                certain: earliest(&certain),
+                published: published.deadline,
+            },
+            ignored: published.ignored,
+            warnings,
+            writes: lease.writes,
+        }
+    }
+
+    /// What is due now. Records it in `done`.
+    pub(crate) fn due(&self, decision: &Decision, done: &mut Done, now: Now) -> Vec<Step> {
+        due::due(&decision.deadlines, self.config, done, self.moment(now))
+    }
+
+    /// The uptime at which something may be due next, unless somebody says something new.
+    pub(crate) fn next(&self, decision: &Decision, done: &Done, now: Now) -> Option<Duration> {
+        let ahead = due::next(&decision.deadlines, self.config, done, self.moment(now));
+        let ledger = &self.knowledge.ledger;
+        let silence = ledger.silence_counts(now.uptime);
+        let word = self.knowledge.clock.kernel_counts(now.uptime);
+        let ahead = ahead.map(|wait| now.uptime + wait);
+        ahead.into_iter().chain(silence).chain(word).min()
+    }
+
+    /// The uptime at which a second answer is wanted, and of whom.
+    pub(crate) fn wants_second_answer(&self) -> Option<(Duration, LimitSource)> {
+        self.knowledge.ledger.wants_second_answer()
+    }
+
+    pub(crate) fn time(&self, now: Now) -> Time {
+        self.knowledge.clock.time(now)
+    }
+
+    /// By how many seconds the wall clock is ahead of the time that counts.
+    pub(crate) fn wall_is_off_by(&self) -> Option<i64> {
+        self.knowledge.clock.wall_is_off_by()
+    }
+
+    fn moment(&self, now: Now) -> Moment {
+        Moment {
+            time: self.time(now),
+            uptime: now.uptime,
+        }
+    }
+
+    fn lease(&self, keep: &Keep, now: Now) -> first_boot::Lease {
+        let present = Present {
+            boot_id: &self.boot_id,
+            now: Now {
+                wall: self.time(now).unix,
+                ..now
+            },
+        };
+        first_boot::lease(&self.places, &self.names(), keep, &present)
+    }
+
+    /// What is worth knowing in the next boot: a limit of a source, and not one that a cloud
+    /// announces, which is over by then.
+    fn to_keep(&self, deadline: Option<&Deadline>, said: &[Limit], now: Now) -> Keep {
+        let ledger = &self.knowledge.ledger;
+        let is_of_a_source = |origin: &Origin| {
+            let own = [LimitSource::Configuration, LimitSource::Operator];
+            !own.contains(&origin.source)
+        };
+        let is_it = |limit: &&Limit| {
+            let is_planned = limit.kind == LimitKind::Planned && limit.is_usable();
+            is_planned && is_of_a_source(&limit.origin)
+        };
+        let of_deadline = deadline.and_then(|deadline| {
+            said.iter()
+                .filter(is_it)
+                .find(|limit| limit.origin == deadline.origin)
+        });
+        match of_deadline.or_else(|| said.iter().find(is_it)) {
+            Some(limit) => Keep::Deadline(KeptDeadline {
+                limit: Limit {
+                    // When it was last confirmed changes each minute.
+                    confirmed_at: None,
+                    ..limit.clone()
+                },
+                is_believed: !ledger.is_doubted(&limit.origin, now.uptime),
+            }),
+            None if ledger.has_anybody_spoken() => Keep::Nothing,
+            None => Keep::AsBefore,
+        }
+    }
+}

@@ -1,0 +1,580 @@
+//! What each source said last, and what of it is believed. Pure.
+//!
+//! What a source said holds while it is silent, and where the place of a limit has become
+//! garbage. One answer can be wrong, and must not end a VM: a limit that is new, or moves
+//! towards now, is published at once and believed when a second answer says so too.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::clock_trust::APART;
+use super::identity::{Identity, Judgement};
+use super::limit::{Limit, LimitKind, When};
+use super::origin::{LimitSource, Origin};
+
+/// A source that has been silent for so long since it said something is taken to mean it.
+const SILENCE: Duration = Duration::from_secs(600);
+
+/// A limit that moves towards now by more than this, in seconds, is asked for again soon.
+const LONG_MOVE: u64 = 3600;
+
+/// What a source said when it was asked.
+#[derive(Debug, Clone, Default)]
+pub struct Statement {
+    /// Which instance it is about, as far as it says.
+    pub instance: Option<String>,
+    pub limits: Vec<Limit>,
+    pub about: About,
+}
+
+/// What a statement is about: of that, what it does not say is taken back.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub enum About {
+    #[default]
+    Everything,
+    Keys(Vec<String>),
+}
+
+/// When something was said.
+#[derive(Debug, Clone, Copy)]
+pub struct SaidAt {
+    /// Unix seconds.
+    pub unix: u64,
+    pub uptime: Duration,
+}
+
+/// What became of a statement.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Recorded {
+    Used,
+    /// It is another instance's, in words.
+    Refused(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Ledger {
+    pub(crate) identity: Identity,
+    entries: Vec<Entry>,
+    /// Of each source, what was given and cannot be used.
+    unusable: Vec<Limit>,
+    /// Those that have answered in this boot.
+    spoken: Vec<LimitSource>,
+}
+
+/// One limit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Entry {
+    /// As it was said last.
+    said: Limit,
+    /// What is acted upon; None where only one answer has said anything yet.
+    believed: Option<When>,
+    /// Where what was said is not believed yet: the uptime at which it was said first.
+    doubted_since: Option<Duration>,
+    /// The uptime at which the source said it last.
+    heard: Duration,
+    /// The second answer is wanted soon, and not only when one is due.
+    is_urgent: bool,
+}
+
+impl Ledger {
+    /// Takes note of an answer.
+    pub fn record(&mut self, source: LimitSource, statement: &Statement, at: SaidAt) -> Recorded {
+        let judgement = statement
+            .instance
+            .as_deref()
+            .map(|id| self.identity.judge(source, id, at.uptime));
+        match judgement {
+            Some(Judgement::Anothers(reason)) => {
+                return Recorded::Refused(format!("an answer is not used: {reason}"));
+            }
+            Some(Judgement::First) if self.spoken.contains(&source) => self.forget(source),
+            _ => {}
+        }
+        if !self.spoken.contains(&source) {
+            self.spoken.push(source);
+        }
+        self.take_back(source, statement);
+        for limit in &statement.limits {
+            match limit.is_usable() {
+                true => self.say(limit, at),
+                false => self.unusable.push(limit.clone()),
+            }
+        }
+        Recorded::Used
+    }
+
+    /// What a process before this one found, or a boot before this one. Where its source has
+    /// said anything since, it does not count.
+    pub(crate) fn hold(&mut self, limit: Limit, is_believed: bool, uptime: Duration) {
+        let is_known = |entry: &Entry| entry.said.origin.is_same_limit(&limit.origin);
+        if self.spoken.contains(&limit.origin.source) || self.entries.iter().any(is_known) {
+            return;
+        }
+        self.entries.push(Entry {
+            believed: is_believed.then(|| limit.when.clone()),
+            doubted_since: (!is_believed).then_some(uptime),
+            heard: uptime,
+            is_urgent: !is_believed,
+            said: limit,
+        });
+    }
+
+    /// What another process of this boot knows of sources that have not spoken to this one.
+    pub(crate) fn learn(&mut self, other: &Ledger) {
+        self.identity.learn(&other.identity);
+        for entry in &other.entries {
+            let origin = &entry.said.origin;
+            let is_known = |known: &Entry| known.said.origin.is_same_limit(origin);
+            if !self.spoken.contains(&origin.source) && !self.entries.iter().any(is_known) {
+                self.entries.push(entry.clone());
+            }
+        }
+        for source in &other.spoken {
+            if !self.spoken.contains(source) {
+                self.spoken.push(*source);
+            }
+        }
+    }
+
+    pub(crate) fn has_anybody_spoken(&self) -> bool {
+        !self.spoken.is_empty()
+    }
+
+    /// Takes back all that a source said.
+    pub fn forget(&mut self, source: LimitSource) {
+        self.entries
+            .retain(|entry| entry.said.origin.source != source);
+        self.unusable.retain(|limit| limit.origin.source != source);
+    }
+
+    pub fn has_spoken(&self, source: LimitSource) -> bool {
+        self.spoken.contains(&source)
+    }
+
+    /// All limits as they were said last, also those that cannot be used.
+    pub fn limits(&self) -> Vec<Limit> {
+        let said = self.entries.iter().map(|entry| &entry.said);
+        let all = said.chain(&self.unusable);
+        all.filter(|limit| self.counts(limit)).cloned().collect()
+    }
+
+    /// Those limits that are acted upon, as they are believed.
+    pub(crate) fn believed(&self, uptime: Duration) -> Vec<Limit> {
+        let counting = self.entries.iter().filter(|entry| self.counts(&entry.said));
+        counting
+            .filter_map(|entry| {
+                Some(Limit {
+                    when: entry.believed(uptime)?.clone(),
+                    ..entry.said.clone()
+                })
+            })
+            .collect()
+    }
+
+    /// Whether a second answer is needed before this limit is acted upon as it was said.
+    pub(crate) fn is_doubted(&self, origin: &Origin, uptime: Duration) -> bool {
+        let entry = self
+            .entries
+            .iter()
+            .find(|entry| entry.said.origin == *origin);
+        entry.is_some_and(|entry| entry.believed(uptime) != Some(&entry.said.when))
+    }
+
+    /// The uptime at which a source is to be asked for a second answer, and which; None where
+    /// nothing is urgent. A source that is silent then is not asked so soon once more.
+    pub(crate) fn wants_second_answer(&self) -> Option<(Duration, LimitSource)> {
+        let urgent = self.entries.iter().filter(|entry| entry.is_urgent);
+        urgent
+            .filter(|entry| self.counts(&entry.said))
+            .filter_map(|entry| Some((entry.doubted_since? + APART, entry.said.origin.source)))
+            .min()
+    }
+
+    /// The uptime at which silence will count as a second answer.
+    pub(crate) fn silence_counts(&self, uptime: Duration) -> Option<Duration> {
+        let doubted = self.entries.iter().filter(|e| e.doubted_since.is_some());
+        let at = doubted.map(|entry| entry.heard + SILENCE);
+        at.filter(|at| *at > uptime).min()
+    }
+
+    /// Has what is due within `soon` of now, in Unix seconds, asked for again soon.
+    pub(crate) fn hurry(&mut self, is_due_soon: impl Fn(&When) -> bool) {
+        for entry in &mut self.entries {
+            entry.is_urgent |= entry.doubted_since.is_some() && is_due_soon(&entry.said.when);
+        }
+    }
+
+    /// The config drive is frozen at launch: what the service said in this boot is newer,
+    /// also that there is no limit any more.
+    fn counts(&self, limit: &Limit) -> bool {
+        limit.origin.source != LimitSource::ConfigDrive || !self.has_spoken(LimitSource::Openstack)
+    }
+
+    /// What a statement does not say any more. Garbage in the place of a limit, or of all
+    /// `meta`, takes none back.
+    fn take_back(&mut self, source: LimitSource, statement: &Statement) {
+        let is_about = |origin: &Origin| {
+            origin.source == source
+                && match &statement.about {
+                    About::Everything => true,
+                    About::Keys(keys) => keys.contains(&origin.key),
+                }
+        };
+        let lost_all = |limit: &Limit| !limit.is_usable() && limit.origin.is_all_of_meta();
+        let is_all_lost = statement.limits.iter().any(lost_all);
+        let is_said = |origin: &Origin| {
+            let mut limits = statement.limits.iter();
+            limits.any(|limit| limit.origin.is_same_limit(origin))
+        };
+        self.unusable.retain(|limit| !is_about(&limit.origin));
+        self.entries.retain(|entry| {
+            let origin = &entry.said.origin;
+            !is_about(origin) || is_all_lost || is_said(origin)
+        });
+    }
+
+    fn say(&mut self, limit: &Limit, at: SaidAt) {
+        let limit = Limit {
+            confirmed_at: limit.confirmed_at.or(Some(at.unix)),
+            ..limit.clone()
+        };
+        let same = |entry: &&mut Entry| entry.said.origin.is_same_limit(&limit.origin);
+        match self.entries.iter_mut().find(same) {
+            Some(entry) => entry.say(limit, at.uptime),
+            None => self.entries.push(Entry::new(limit, at.uptime)),
+        }
+    }
+}
+
+impl Entry {
+    fn new(said: Limit, uptime: Duration) -> Entry {
+        let is_exempt = said.kind == LimitKind::Notice || said.origin.source.is_of_this_machine();
+        Entry {
+            believed: is_exempt.then(|| said.when.clone()),
+            doubted_since: (!is_exempt).then_some(uptime),
+            heard: uptime,
+            is_urgent: !is_exempt,
+            said,
+        }
+    }
+
+    /// Another answer. What is later than the believed is believed at once. Else two answers
+    /// that are apart confirm the later of what they say.
+    fn say(&mut self, limit: Limit, uptime: Duration) {
+        let before = std::mem::replace(self, Entry::new(limit, uptime));
+        if self.believed.is_some() {
+            return;
+        }
+        let new = &self.said.when;
+        let is_apart = |since: Duration| uptime.saturating_sub(since) >= APART;
+        let confirmed = match before.doubted_since {
+            Some(since) if is_apart(since) => later(&before.said.when, new),
+            _ => None,
+        };
+        self.believed = match before.believed(uptime) {
+            Some(old) if !is_earlier(new, old) => Some(new.clone()),
+            old => confirmed.or(old.cloned()),
+        };
+        if self.believed.as_ref() == Some(new) {
+            self.doubted_since = None;
+            self.is_urgent = false;
+            return;
+        }
+        // The same once more, too soon: the wait goes on.
+        if before.said.when == *new && !before.doubted_since.is_none_or(is_apart) {
+            self.doubted_since = before.doubted_since;
+        }
+        let believed = self.believed.as_ref();
+        self.is_urgent = believed.is_none_or(|believed| is_far(believed, new));
+    }
+
+    fn believed(&self, uptime: Duration) -> Option<&When> {
+        let silent_for = uptime.saturating_sub(self.heard);
+        match self.doubted_since {
+            Some(_) if silent_for >= SILENCE => Some(&self.said.when),
+            _ => self.believed.as_ref(),
+        }
+    }
+}
+
+impl LimitSource {
+    /// Nobody else can be wrong about it.
+    fn is_of_this_machine(self) -> bool {
+        matches!(self, LimitSource::Configuration | LimitSource::Operator)
+    }
+}
+
+/// Comparable where both are of one kind.
+fn seconds(one: &When, other: &When) -> Option<(u64, u64)> {
+    match (one, other) {
+        (When::At(one), When::At(other)) => Some((*one, *other)),
+        (When::AfterFirstBoot(one), When::AfterFirstBoot(other)) => {
+            Some((one.as_secs(), other.as_secs()))
+        }
+        _ => None,
+    }
+}
+
+fn is_earlier(one: &When, other: &When) -> bool {
+    seconds(one, other).is_some_and(|(one, other)| one < other)
+}
+
+fn later(one: &When, other: &When) -> Option<When> {
+    let (first, second) = seconds(one, other)?;
+    Some(if first > second { one } else { other }.clone())
+}
+
+fn is_far(believed: &When, new: &When) -> bool {
+    seconds(believed, new).is_none_or(|(old, new)| new + LONG_MOVE < old)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OPENSTACK: LimitSource = LimitSource::Openstack;
+    const DRIVE: LimitSource = LimitSource::ConfigDrive;
+    const EC2: LimitSource = LimitSource::Ec2;
+    const T: u64 = 1_800_000_000;
+    const HOUR: u64 = 3600;
+
+    fn at(uptime: u64) -> SaidAt {
+        SaidAt {
+            unix: T + uptime,
+            uptime: Duration::from_secs(uptime),
+        }
+    }
+
+    fn limit(source: LimitSource, at: u64) -> Limit {
+        Limit::new(Origin::new(source, "vmstage_deadline"), When::At(at))
+    }
+
+    fn says(instance: Option<&str>, limits: Vec<Limit>) -> Statement {
+        Statement {
+            instance: instance.map(Into::into),
+            limits,
+            about: About::Everything,
+        }
+    }
+
+    fn unix(limits: Vec<Limit>) -> Vec<u64> {
+        let at = |limit: Limit| match limit.when {
+            When::At(at) => Some(at),
+            _ => None,
+        };
+        limits.into_iter().filter_map(at).collect()
+    }
+
+    /// A story of OpenStack: at this uptime it says this deadline, and then this one is
+    /// published, and this one believed; 0 is none, and silence where it says nothing.
+    fn story(steps: &[(u64, Option<u64>, u64, u64)]) {
+        let mut ledger = Ledger::default();
+        for (step, (uptime, said, published, believed)) in steps.iter().enumerate() {
+            if let Some(said) = said {
+                let limits = (*said > 0).then(|| limit(OPENSTACK, *said));
+                let statement = says(Some("a"), limits.into_iter().collect());
+                ledger.record(OPENSTACK, &statement, at(*uptime));
+            }
+            let one = |limits| unix(limits).first().copied().unwrap_or(0);
+            let found = (
+                one(ledger.limits()),
+                one(ledger.believed(Duration::from_secs(*uptime))),
+            );
+            assert_eq!(found, (*published, *believed), "step {step} of {steps:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_new_or_moves_towards_now_is_believed_when_a_second_answer_says_so() {
+        let (x, y) = (T + 9 * HOUR, T + 5 * HOUR);
+        // The first of a boot.
+        story(&[
+            (60, Some(x), x, 0),
+            (65, Some(x), x, 0),
+            (70, Some(x), x, x),
+        ]);
+        // One wrong answer, and the right one a minute later.
+        story(&[(60, Some(5), 5, 0), (123, Some(x), x, x)]);
+        story(&[
+            (60, Some(x), x, 0),
+            (120, Some(x), x, x),
+            (180, Some(5), 5, x),
+            (190, Some(x), x, x),
+        ]);
+        // Towards now, twice; and away from it, at once.
+        story(&[
+            (60, Some(x), x, 0),
+            (120, Some(x), x, x),
+            (180, Some(y), y, x),
+            (190, Some(y), y, y),
+            (250, Some(x), x, x),
+        ]);
+        // An end that is worked out anew each time, and creeps.
+        story(&[
+            (60, Some(x), x, 0),
+            (120, Some(x - 9), x - 9, x),
+            (180, Some(x - 19), x - 19, x - 9),
+            (240, Some(x - 29), x - 29, x - 19),
+        ]);
+        // Silence for ten minutes.
+        story(&[(60, Some(x), x, 0), (659, None, x, 0), (660, None, x, x)]);
+        // Taken back.
+        story(&[
+            (60, Some(x), x, 0),
+            (120, Some(x), x, x),
+            (180, Some(0), 0, 0),
+        ]);
+    }
+
+    #[test]
+    fn a_second_answer_is_wanted_after_ten_seconds_and_not_for_every_small_move() {
+        let wanted = |first: u64, second: u64| {
+            let mut ledger = Ledger::default();
+            let tell = |ledger: &mut Ledger, up, unix| {
+                let statement = says(None, vec![limit(OPENSTACK, unix)]);
+                ledger.record(OPENSTACK, &statement, at(up));
+                ledger.wants_second_answer().map(|(at, _)| at.as_secs())
+            };
+            assert_eq!(tell(&mut ledger, 60, first), Some(70));
+            assert_eq!(tell(&mut ledger, 70, first), None);
+            let wanted = tell(&mut ledger, 130, second);
+            ledger.hurry(|when| *when <= When::At(T + 200) || wanted.is_some());
+            (
+                wanted,
+                ledger.wants_second_answer().map(|(at, _)| at.as_secs()),
+            )
+        };
+        let far = T + 9 * HOUR;
+        assert_eq!(wanted(far, far - HOUR - 1), (Some(140), Some(140)));
+        assert_eq!(wanted(far, far - HOUR), (None, None));
+        assert_eq!(wanted(T + 400, T + 150), (None, Some(140)));
+        assert_eq!(wanted(far, far + HOUR), (None, None));
+    }
+
+    #[test]
+    fn what_nobody_else_can_say_is_believed_at_once() {
+        let spot = Limit::notice(Origin::new(EC2, "spot/instance-action"), When::At(T));
+        let end = Limit::new(Origin::new(LimitSource::Operator, "end"), When::At(T));
+        for limit in [spot, end] {
+            let mut ledger = Ledger::default();
+            let source = limit.origin.source;
+            ledger.record(source, &says(None, vec![limit]), at(60));
+            assert_eq!(unix(ledger.believed(Duration::from_secs(60))), [T]);
+            assert_eq!(ledger.wants_second_answer(), None);
+        }
+    }
+
+    #[test]
+    fn another_instances_answer_is_not_used() {
+        let right = "aaaaaaaa-0000-4000-8000-000000000001";
+        let mut ledger = Ledger {
+            identity: Identity::of(Some(right.into())),
+            ..Ledger::default()
+        };
+        let wrong = says(
+            Some("bbbbbbbb-0000-4000-8000-000000000002"),
+            vec![limit(OPENSTACK, T)],
+        );
+        let said = ledger.record(OPENSTACK, &wrong, at(60));
+        assert!(matches!(said, Recorded::Refused(_)));
+        assert_eq!(ledger.limits(), []);
+        let mine = says(Some(right), vec![limit(OPENSTACK, T + HOUR)]);
+        assert_eq!(ledger.record(OPENSTACK, &mine, at(123)), Recorded::Used);
+        ledger.record(OPENSTACK, &wrong, at(183));
+        assert_eq!(unix(ledger.limits()), [T + HOUR]);
+    }
+
+    #[test]
+    fn answers_of_two_instances_in_turns_confirm_nothing() {
+        let mut ledger = Ledger::default();
+        for minute in 1..100 {
+            let (id, unix) = match minute % 2 {
+                0 => ("a", T + HOUR),
+                _ => ("b", T + 2 * HOUR),
+            };
+            let statement = says(Some(id), vec![limit(OPENSTACK, unix)]);
+            ledger.record(OPENSTACK, &statement, at(60 * minute));
+            assert_eq!(ledger.believed(at(60 * minute).uptime), []);
+        }
+    }
+
+    #[test]
+    fn the_service_wins_over_the_frozen_config_drive_also_when_it_takes_back() {
+        let mut ledger = Ledger::default();
+        ledger.record(DRIVE, &says(Some("a"), vec![limit(DRIVE, T)]), at(60));
+        assert_eq!(unix(ledger.limits()), [T]);
+        ledger.record(OPENSTACK, &says(Some("a"), vec![]), at(70));
+        assert_eq!(ledger.limits(), []);
+        // As after a restart, in a status that `boot` wrote.
+        ledger.hold(limit(DRIVE, T), true, Duration::from_secs(80));
+        assert_eq!(ledger.limits(), []);
+    }
+
+    #[test]
+    fn limits_of_ec2_count_beside_those_of_openstack_and_a_notice_is_taken_back_alone() {
+        let mut ledger = Ledger::default();
+        let spot = |unix| Limit::notice(Origin::new(EC2, "spot/instance-action"), When::At(unix));
+        ledger.record(OPENSTACK, &says(None, vec![limit(OPENSTACK, T)]), at(60));
+        let both = vec![limit(EC2, T + 1), spot(T + 2)];
+        ledger.record(EC2, &says(None, both), at(61));
+        assert_eq!(unix(ledger.limits()), [T, T + 1, T + 2]);
+        let no_notice = Statement {
+            about: About::Keys(vec!["spot/instance-action".into()]),
+            ..Statement::default()
+        };
+        ledger.record(EC2, &no_notice, at(66));
+        assert_eq!(unix(ledger.limits()), [T, T + 1]);
+    }
+
+    #[test]
+    fn garbage_in_the_place_of_a_limit_takes_it_not_back_and_is_told() {
+        let origin = Origin::new(OPENSTACK, "vmstage_deadline");
+        let all = Origin::all_of_meta(OPENSTACK);
+        for origin in [origin, all] {
+            let garbage = Limit::new(origin, When::Unusable("it is HTML".into()));
+            let mut ledger = Ledger::default();
+            ledger.record(OPENSTACK, &says(None, vec![limit(OPENSTACK, T)]), at(60));
+            for up in [120, 180] {
+                ledger.record(OPENSTACK, &says(None, vec![garbage.clone()]), at(up));
+                assert_eq!(unix(ledger.limits()), [T]);
+                assert_eq!(ledger.limits().len(), 2, "nothing is told");
+                assert_eq!(ledger.limits()[0].confirmed_at, Some(T + 60));
+            }
+            ledger.record(OPENSTACK, &says(None, vec![]), at(240));
+            assert_eq!(ledger.limits(), []);
+        }
+    }
+
+    #[test]
+    fn what_is_held_counts_until_its_source_has_spoken_and_a_same_answer_confirms_it() {
+        let mut ledger = Ledger::default();
+        ledger.hold(limit(OPENSTACK, T + HOUR), true, Duration::from_secs(10));
+        let unknown = Limit::new(Origin::unknown("of another version"), When::At(T));
+        ledger.hold(unknown, true, Duration::from_secs(10));
+        assert_eq!(
+            unix(ledger.believed(Duration::from_secs(10))),
+            [T + HOUR, T]
+        );
+        let same = says(None, vec![limit(OPENSTACK, T + HOUR)]);
+        ledger.record(OPENSTACK, &same, at(60));
+        assert_eq!(
+            unix(ledger.believed(Duration::from_secs(60))),
+            [T + HOUR, T]
+        );
+        ledger.record(OPENSTACK, &says(None, vec![]), at(120));
+        assert_eq!(unix(ledger.limits()), [T]);
+    }
+
+    #[test]
+    fn a_ledger_is_the_same_after_a_restart() {
+        let mut ledger = Ledger::default();
+        ledger.record(
+            OPENSTACK,
+            &says(Some("a"), vec![limit(OPENSTACK, T)]),
+            at(60),
+        );
+        let text = serde_json::to_string(&ledger).unwrap();
+        assert_eq!(serde_json::from_str::<Ledger>(&text).unwrap(), ledger);
+    }
+}

@@ -1,0 +1,145 @@
+//! Where the records of first boots are: reading and writing them, without an opinion.
+
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
+use super::first_boot::{Found, KeptBy, Place, Record, usable_id};
+use super::follower::{Follower, Knowledge};
+use super::identity::{Names, byte_swapped};
+use crate::clock::{self, Now};
+use crate::config;
+use crate::host::regular_file::{self, MIB};
+use crate::host::this_boot::ThisBoot;
+use crate::host::{Host, atomic_file, machine};
+
+/// It has to survive reboots.
+pub(super) const DIRECTORY: &str = "/var/lib/vmstage";
+
+/// The record of an instance that nobody named.
+const ANONYMOUS: &str = "first-boot.json";
+
+/// More than an image that was saved again and again has.
+const MOST_RECORDS: usize = 64;
+
+pub(super) fn file_name(usable_id: &str) -> String {
+    format!("first-boot-{usable_id}.json")
+}
+
+/// The places of the records of an instance with these names, and what is in them.
+pub(crate) fn read(host: &Host, names: &Names) -> Vec<Place> {
+    let directory = host.path(DIRECTORY);
+    let uuids = [&names.machine, &names.uuid].into_iter().flatten();
+    let uuids = uuids.map(|id| (KeptBy::Uuid, id.clone()));
+    let others = names.others.iter().map(|id| (KeptBy::OtherId, id.clone()));
+    let mut ids: Vec<(KeptBy, String)> = uuids.chain(others).collect();
+    let swapped: Vec<_> = ids
+        .iter()
+        .filter_map(|(_, id)| Some((KeptBy::SwappedUuid, byte_swapped(&id.to_lowercase())?)))
+        .collect();
+    ids.extend(swapped);
+    let usable = ids.into_iter().filter(|(_, id)| usable_id(id).is_ok());
+    let named = usable.map(|(kept_by, id)| (kept_by, file_name(&id), id));
+    let nobody = (KeptBy::Nobody, ANONYMOUS.to_string(), String::new());
+    let mut places: Vec<Place> = Vec::new();
+    for (kept_by, name, id) in named.chain([nobody]) {
+        let file = directory.join(name);
+        if places.iter().all(|place| place.file != file) {
+            atomic_file::sweep(&file);
+            places.push(Place {
+                kept_by,
+                id,
+                found: find(&file).unwrap_or_else(|e| Found::Unreadable(e.to_string())),
+                file,
+            });
+        }
+    }
+    if names.is_empty() {
+        places.extend(of_unknown(&directory));
+    }
+    places
+}
+
+/// Records of whomever, where nobody knows who this is.
+fn of_unknown(directory: &Path) -> Vec<Place> {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let named = |file: &Path| {
+        let name = file.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with("first-boot-") && name.ends_with(".json"))
+    };
+    let files = entries.map(|entry| entry.path()).filter(|file| named(file));
+    let places = files.take(MOST_RECORDS).map(|file| Place {
+        kept_by: KeptBy::Unknown,
+        id: String::new(),
+        found: find(&file).unwrap_or_else(|e| Found::Unreadable(e.to_string())),
+        file,
+    });
+    places.collect()
+}
+
+/// Begins to follow: with what another process of this boot knew, and an earlier boot of this
+/// instance.
+pub(crate) fn follow<'a>(host: &Host, config: &'a config::Deadline, now: Now) -> Follower<'a> {
+    let boot_id = host.boot_id().unwrap_or_default();
+    let before = knowledge(host).read().ok().flatten();
+    let mut follower = Follower::new(config, boot_id, machine::uuid(host), before, now);
+    follower.read(read(host, &follower.names()), now);
+    follower
+}
+
+/// What is known in this boot, for the next process that follows.
+pub(crate) fn knowledge(host: &Host) -> ThisBoot<Knowledge> {
+    ThisBoot::at(host, host.runtime_directory().join("deadline.json"))
+}
+
+/// Writes that down.
+///
+/// # Errors
+///
+/// That it cannot be written.
+pub(crate) fn keep(file: &ThisBoot<Knowledge>, known: &Knowledge) -> anyhow::Result<()> {
+    let text = file.text(known)?;
+    atomic_file::replace_if_changed(file.path(), &text, 0o600)?;
+    Ok(())
+}
+
+/// Writes these records. What could not be is said.
+pub(crate) fn write(writes: &[(std::path::PathBuf, Record)]) -> Vec<String> {
+    let failed = writes.iter().filter_map(|(file, record)| {
+        let e = write_one(file, record).err()?;
+        Some(format!(
+            "cannot write {}: {e:#}; after a reboot lifetimes may count anew",
+            file.display()
+        ))
+    });
+    failed.collect()
+}
+
+fn write_one(file: &Path, record: &Record) -> io::Result<()> {
+    let mut text = serde_json::to_vec(record)?;
+    text.push(b'\n');
+    if let Some(directory) = file.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    atomic_file::replace(file, &text, 0o644)
+}
+
+fn find(file: &Path) -> io::Result<Found> {
+    let text = match regular_file::read(file, MIB) {
+        Ok(text) => text,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        // It is none of ours.
+        Err(e) if e.kind() == ErrorKind::FileTooLarge => Vec::new(),
+        Err(e) => return Err(e),
+    };
+    let plausible = clock::EARLIEST..=clock::LATEST;
+    match serde_json::from_slice::<Record>(&text) {
+        Ok(record) if plausible.contains(&record.first_boot) => Ok(Found::Record(record)),
+        _ => {
+            let written = fs::metadata(file)?.modified()?;
+            let since = written.duration_since(UNIX_EPOCH).unwrap_or_default();
+            Ok(Found::Damaged(since.as_secs()))
+        }
+    }
+}

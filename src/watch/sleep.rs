@@ -1,0 +1,103 @@
+//! Sleeping until something is due, a signal comes, or the wall clock is set.
+//!
+//! poll(2), and none of std's timed waits: before Linux 2.6.25 those spin.
+
+use std::io::Read;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+/// Where the kernel cannot say that the clock was set, it is looked at so often.
+const SLICE: Duration = Duration::from_secs(1);
+
+/// Nothing is due so soon again: what is due at a second may be due within it.
+const SHORTEST: Duration = Duration::from_millis(200);
+
+pub(crate) struct Sleeper {
+    signals: UnixStream,
+    /// None before Linux 3.0.
+    clock: Option<TimerFd>,
+}
+
+impl Sleeper {
+    /// One that these signals wake, also where they came just before it slept.
+    ///
+    /// # Errors
+    ///
+    /// That signals cannot be caught.
+    pub(crate) fn new(signals: &[i32]) -> Result<Sleeper> {
+        let (reader, writer) = UnixStream::pair().context("cannot make a pair of sockets")?;
+        reader
+            .set_nonblocking(true)
+            .context("cannot set up a socket")?;
+        for signal in signals {
+            let writer = writer.try_clone().context("cannot copy a socket")?;
+            signal_hook::low_level::pipe::register(*signal, writer)
+                .context("cannot catch signals")?;
+        }
+        Ok(Sleeper {
+            signals: reader,
+            clock: clock_watch(),
+        })
+    }
+
+    /// Sleeps for so long, or less.
+    pub(crate) fn sleep(&mut self, wait: Duration) {
+        let wait = match &self.clock {
+            Some(_) => wait,
+            None => wait.min(SLICE),
+        };
+        let timeout = PollTimeout::try_from(wait.max(SHORTEST)).unwrap_or(PollTimeout::MAX);
+        let mut events = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let clock = self.clock.as_ref().map(AsFd::as_fd);
+        events.extend(clock.map(|clock| PollFd::new(clock, PollFlags::POLLIN)));
+        // A signal in between is a reason to wake, too.
+        let _ = poll(&mut events, timeout);
+        let was_set = events.get(1).is_some_and(|event| event.any() == Some(true));
+        if was_set {
+            self.clock = clock_watch();
+        }
+        let mut bytes = [0; 64];
+        while matches!(self.signals.read(&mut bytes), Ok(1..)) {}
+    }
+}
+
+/// A timer that never runs out, and can be read when the wall clock is set.
+fn clock_watch() -> Option<TimerFd> {
+    let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+    let timer = TimerFd::new(ClockId::CLOCK_REALTIME, flags).ok()?;
+    let never = Expiration::OneShot(TimeSpec::new(i64::from(i32::MAX), 0));
+    let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
+    timer.set(never, flags).ok()?;
+    Some(timer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use nix::sys::signal::{Signal, raise};
+
+    use super::*;
+
+    #[test]
+    fn it_sleeps_for_as_long_as_it_is_told_and_a_signal_ends_it_at_once() {
+        let mut sleeper = Sleeper::new(&[Signal::SIGUSR2 as i32]).unwrap();
+        let start = Instant::now();
+        sleeper.sleep(Duration::from_millis(600));
+        assert!(start.elapsed() >= Duration::from_millis(590));
+        // Also one that came before it slept.
+        raise(Signal::SIGUSR2).unwrap();
+        let start = Instant::now();
+        sleeper.sleep(Duration::from_secs(60));
+        assert!(start.elapsed() < Duration::from_secs(1));
+        let start = Instant::now();
+        sleeper.sleep(Duration::from_millis(600));
+        assert!(start.elapsed() >= Duration::from_millis(590));
+    }
+}
