@@ -10,8 +10,12 @@ use super::limit::LimitKind;
 use super::origin::LimitSource;
 use crate::config;
 
-/// A drain that begins so long after grace did was learnt late, and is given its time.
+/// A deadline whose drain begins so long after its grace did, or after half of a short one,
+/// was learnt late, and drain is given its time.
 const LATE: Duration = Duration::from_secs(60);
+
+/// So long a drain may take to be killed when its time is over.
+const KILLED: Duration = Duration::from_secs(1);
 
 /// What has been done already.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -101,8 +105,9 @@ pub(crate) fn due(
     if left <= acted_upon.grace && !config.drain.is_empty() && !done.drained {
         done.drained = true;
         done.drain_ended = false;
-        let is_late = left + LATE < acted_upon.grace;
-        done.drain_until = is_late.then_some(now.uptime + config.drain_timeout);
+        let is_late = left + LATE.min(acted_upon.grace / 2) < acted_upon.grace;
+        let limit = config.drain_timeout + KILLED;
+        done.drain_until = is_late.then_some(now.uptime + limit);
         steps.push(Step::Drain(acted_upon.clone()));
     }
     let is_draining = done.drain_until.is_some_and(|until| now.uptime < until) && !done.drain_ended;
@@ -324,7 +329,7 @@ mod tests {
     #[test]
     fn a_deadline_that_is_learnt_late_gives_drain_its_time_and_one_in_time_ends_on_time() {
         let config = poweroff();
-        let limit = config.drain_timeout.as_secs() as i64;
+        let limit = (config.drain_timeout + KILLED).as_secs() as i64;
         let ended = |first: i64, drain_takes: i64| {
             let mut done = Done::default();
             (-10_000..=first).rev().find(|before| {

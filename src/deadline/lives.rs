@@ -1,1 +1,575 @@
+//! Ten thousand lives in virtual time: whole lives of a VM, from its boot to its end, with
+//! clocks that step, sources that are silent or lie, reboots, restarts and pauses.
+//!
+//! What is promised: none is ended before the earliest limit that it was told truthfully, by
+//! more than a second; and none is alive later than the latest, plus what drain, confirmation
+//! and `min_uptime` are allowed, and as much as the clocks differed.
+//!
+//! What is not promised, and does not happen here: that both clocks are ahead at once with no
+//! word of the kernel, as nothing is left then that is right; and that a source falls silent
+//! for ten minutes right after it lied, as silence counts as a second answer.
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::due::{Done, Step};
+use super::first_boot::{Found, KeptBy, Place, Record};
+use super::follower::{Follower, Knowledge};
+use super::identity::Names;
+use super::ledger::{About, Statement};
+use super::limit::{Limit, When};
+use super::origin::{LimitSource, Origin};
+use crate::clock::Now;
+use crate::config;
+use crate::watch::schedule::Asking;
+
+const LIVES: u64 = 10_000;
+const BOOTED: u64 = 1_800_000_000;
+const MINUTE: u64 = 60;
+const HOUR: u64 = 3600;
+const YEAR: i64 = 365 * 24 * 3600;
+
+const DRAIN_TIMEOUT: u64 = 300;
+const MIN_UPTIME: u64 = 600;
+
+/// A second answer after ten to twelve seconds, or ten minutes of silence after a minute's
+/// round.
+const CONFIRMATION: u64 = 600 + 66 + 12;
+
+/// splitmix64.
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn between(&mut self, start: u64, end: u64) -> u64 {
+        start + self.below(end - start)
+    }
+
+    fn one_in(&mut self, number: u64) -> bool {
+        self.below(number) == 0
+    }
+
+    fn fraction(&mut self) -> f64 {
+        (self.next() >> 11) as f64 / (1u64 << 53) as f64
+    }
+}
+
+/// What the wall clock does.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Wall {
+    Right,
+    /// Off by so much until NTP sets it at this uptime; then the kernel vouches for it.
+    SetLate(i64, u64),
+    /// Right until this uptime, and off by so much from then on.
+    SteppedAt(u64, i64),
+    /// Forth and back by a minute every five.
+    Flutters,
+}
+
+/// What the `Date` of the service says.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Date {
+    Right,
+    Missing,
+    Of1970,
+    Of2100,
+    Jumps,
+}
+
+#[derive(Debug)]
+struct World {
+    wall: Wall,
+    date: Date,
+    /// The kernel vouches for a clock that is right.
+    has_ntp: bool,
+    machine: Option<&'static str>,
+    /// One answer in so many lies; 0 is none.
+    lies: u64,
+    /// Uptimes between which the service is silent.
+    silent: (u64, u64),
+    /// The machine stands still at this uptime, for so long; NTP sets its clock later.
+    pause: Option<(u64, u64)>,
+    reboot: Option<u64>,
+    restart: Option<u64>,
+    /// What the source says from this uptime of the first boot on, as a true Unix second.
+    says: Vec<(u64, u64)>,
+    notice: Option<u64>,
+    drain_takes: u64,
+}
+
+const MINE: &str = "aaaaaaaa-0000-4000-8000-000000000001";
+const ANOTHERS: &str = "bbbbbbbb-0000-4000-8000-000000000002";
+
+impl World {
+    fn of(chance: &mut Chance) -> World {
+        let end = chance.between(15 * MINUTE, HOUR);
+        let wall = match chance.below(8) {
+            0 => Wall::SetLate(years(chance), chance.between(120, 1800)),
+            1 => Wall::SetLate(-57 * YEAR, u64::MAX),
+            2 => Wall::SteppedAt(chance.between(200, end), years(chance)),
+            3 => Wall::SteppedAt(chance.between(200, end), -(chance.below(7200) as i64)),
+            4 => Wall::Flutters,
+            _ => Wall::Right,
+        };
+        let date = match (wall, chance.below(10)) {
+            (Wall::Right, 0) => Date::Missing,
+            (Wall::Right, 1) => Date::Of1970,
+            (Wall::Right, 2) => Date::Of2100,
+            (Wall::Right, 3) => Date::Jumps,
+            _ => Date::Right,
+        };
+        let mut says = vec![(0, BOOTED + end)];
+        if chance.one_in(3) {
+            let moved = chance.between(10 * MINUTE, 2 * HOUR);
+            says.push((chance.between(60, end), BOOTED + moved));
+        }
+        let silent = match chance.one_in(3) {
+            true => chance.between(200, 2 * HOUR),
+            false => u64::MAX,
+        };
+        World {
+            wall,
+            date,
+            has_ntp: chance.one_in(2),
+            machine: chance.one_in(2).then_some(MINE),
+            lies: [0, 3, 10, 50][chance.below(4) as usize],
+            silent: (silent, silent.saturating_add(chance.between(60, HOUR))),
+            pause: chance
+                .one_in(6)
+                .then(|| (chance.between(200, end), chance.between(30, HOUR))),
+            reboot: chance.one_in(5).then(|| chance.between(200, end)),
+            restart: chance.one_in(4).then(|| chance.between(60, end)),
+            notice: chance.one_in(8).then(|| BOOTED + chance.between(300, end)),
+            drain_takes: chance.below(2 * DRAIN_TIMEOUT),
+            says,
+        }
+    }
+
+    /// True seconds from an uptime of this boot.
+    fn paused_by(&self, up: u64) -> u64 {
+        self.pause
+            .map_or(0, |(at, long)| if up >= at { long } else { 0 })
+    }
+
+    fn is_silent(&self, up: u64) -> bool {
+        (self.silent.0..self.silent.1).contains(&up)
+    }
+}
+
+fn years(chance: &mut Chance) -> i64 {
+    let off = chance.between(1, 10) as i64 * YEAR / 4;
+    if chance.one_in(2) { off } else { -off }
+}
+
+/// A machine that lives.
+struct Life {
+    world: World,
+    chance: Chance,
+    records: BTreeMap<PathBuf, Record>,
+    boots: u64,
+    /// The true Unix second at an uptime of zero.
+    booted: u64,
+    up: u64,
+    /// What was told truthfully, in Unix seconds.
+    told: Vec<u64>,
+    first_told: u64,
+    has_lied: bool,
+    drain_ends: Option<u64>,
+    /// By how much the clocks differed at most, where the kernel vouched for none.
+    differed: u64,
+    last_step: u64,
+    wakes: u64,
+}
+
+impl Life {
+    fn truth(&self) -> u64 {
+        self.booted + self.up + self.world.paused_by(self.up)
+    }
+
+    /// The wall clock's error, and whether the kernel vouches for it.
+    fn error(&self) -> (i64, bool) {
+        let up = self.up;
+        let (error, is_set) = match self.world.wall {
+            // After a reboot the clock of the board is right.
+            Wall::SetLate(off, at) if self.boots == 1 || at == u64::MAX => match up < at {
+                true => (off, false),
+                false => (0, true),
+            },
+            Wall::SteppedAt(at, off) if self.boots == 1 && up >= at => (off, false),
+            Wall::Flutters => (if up % 600 < 300 { 60 } else { 0 }, false),
+            _ => (0, true),
+        };
+        // Both its clocks stood still, until NTP notices.
+        let missed = match self.world.pause {
+            Some((at, long)) if (at..at + 400).contains(&up) => long as i64,
+            _ => 0,
+        };
+        (error - missed, is_set && self.world.has_ntp)
+    }
+
+    fn now(&self) -> Now {
+        let (error, vouched) = self.error();
+        Now {
+            wall: self.truth().saturating_add_signed(error),
+            uptime: Duration::from_secs(self.up),
+            vouched,
+        }
+    }
+
+    fn date(&mut self) -> Option<u64> {
+        let truth = self.truth();
+        match self.world.date {
+            Date::Right => Some(truth - self.chance.below(2)),
+            Date::Missing => None,
+            Date::Of1970 => Some(1000),
+            Date::Of2100 => Some(4_102_444_800),
+            Date::Jumps => Some(truth + self.chance.below(10_000_000)),
+        }
+    }
+
+    /// What the source says now.
+    fn answer(&mut self) -> Option<Statement> {
+        if self.world.is_silent(self.up) {
+            return None;
+        }
+        let lie = self.world.lies > 0 && !self.has_lied && self.chance.one_in(self.world.lies);
+        // Not twice in succession, nor before a silence.
+        self.has_lied = lie && !self.world.is_silent(self.up + 120);
+        let since_first = self.truth() - BOOTED;
+        let mut said = self.world.says.iter().rev();
+        let (_, at) = *said.find(|(from, _)| *from <= since_first)?;
+        let is_anothers = self.chance.one_in(2);
+        let past = BOOTED - 1000;
+        let (instance, at) = match self.has_lied {
+            true if is_anothers => (ANOTHERS, past),
+            true => (MINE, past),
+            false => (MINE, at),
+        };
+        if !self.has_lied {
+            self.tell(at);
+        }
+        Some(Statement {
+            instance: Some(instance.into()),
+            limits: vec![limit(at)],
+            about: About::Everything,
+        })
+    }
+
+    fn tell(&mut self, at: u64) {
+        if self.told.is_empty() {
+            self.first_told = self.truth();
+        }
+        if !self.told.contains(&at) {
+            self.told.push(at);
+        }
+    }
+
+    fn places(&self, names: &Names) -> Vec<Place> {
+        let uuids = [&names.machine, &names.uuid].into_iter().flatten();
+        let named = uuids.map(|id| (KeptBy::Uuid, id.clone()));
+        let nobody = (KeptBy::Nobody, "nobody".to_string());
+        named
+            .chain([nobody])
+            .map(|(kept_by, id)| {
+                let file = PathBuf::from(&id);
+                let found = self.records.get(&file).cloned();
+                Place {
+                    kept_by,
+                    id,
+                    file,
+                    found: found.map_or(Found::Nothing, Found::Record),
+                }
+            })
+            .collect()
+    }
+
+    fn follower<'a>(
+        &self,
+        config: &'a config::Deadline,
+        before: Option<Knowledge>,
+    ) -> Follower<'a> {
+        let machine = self.world.machine.map(Into::into);
+        let boot = self.boots.to_string();
+        let mut follower = Follower::new(config, boot, machine, before, self.now());
+        follower.read(self.places(&follower.names()), self.now());
+        follower
+    }
+
+    /// The true second at which it was ended; None where it never is.
+    fn live(&mut self, config: &config::Deadline, last: u64) -> Option<u64> {
+        loop {
+            match self.live_one_boot(config, last) {
+                Lived::Ended => return Some(self.truth()),
+                Lived::TooLong => return None,
+                Lived::Rebooted => {
+                    self.booted = self.truth() + 30;
+                    self.world.pause = None;
+                    self.world.reboot = None;
+                    self.world.restart = None;
+                    self.up = 20;
+                    self.boots += 1;
+                    self.drain_ends = None;
+                    self.last_step = self.truth();
+                }
+            }
+        }
+    }
+
+    fn live_one_boot(&mut self, config: &config::Deadline, last: u64) -> Lived {
+        let mut follower = self.follower(config, None);
+        let mut done = Done::default();
+        // `boot` asks once.
+        self.ask(&mut follower);
+        self.decide(&mut follower);
+        let mut asking = Asking::begin(self.now().uptime, self.chance.fraction());
+        asking.want(follower.wants_second_answer(), self.chance.fraction());
+        while self.truth() < last {
+            if self.world.reboot.is_some_and(|at| self.up >= at) {
+                return Lived::Rebooted;
+            }
+            if self.world.restart.is_some_and(|at| self.up >= at) {
+                self.world.restart = None;
+                let text = serde_json::to_string(follower.knowledge()).unwrap();
+                follower = self.follower(config, serde_json::from_str(&text).ok());
+            }
+            if self.tick(&mut follower, &mut asking, &mut done) {
+                return Lived::Ended;
+            }
+        }
+        Lived::TooLong
+    }
+
+    /// One wake-up, and the sleep after it. Says whether the power goes off.
+    fn tick(&mut self, follower: &mut Follower, asking: &mut Asking, done: &mut Done) -> bool {
+        self.wakes += 1;
+        let now = self.now();
+        follower.look(now);
+        self.note_differences();
+        if now.uptime >= asking.next {
+            self.ask(follower);
+            asking.asked(now.uptime, Duration::ZERO, self.chance.fraction());
+            asking.want(follower.wants_second_answer(), self.chance.fraction());
+        }
+        let noticed = self.world.notice.filter(|at| self.truth() + 120 >= *at);
+        if let Some(at) = noticed {
+            self.world.notice = None;
+            self.tell(at);
+            let spot = Origin::new(LimitSource::Ec2, "spot/instance-action");
+            let notice = Statement {
+                limits: vec![Limit::notice(spot, When::At(at))],
+                ..Statement::default()
+            };
+            follower.hear(LimitSource::Ec2, &notice, Some(self.truth()), now);
+        }
+        if self.drain_ends.is_some_and(|at| self.up >= at) {
+            done.drain_ended = true;
+        }
+        let decision = self.decide(follower);
+        for step in follower.due(&decision, done, now) {
+            match step {
+                Step::Drain(_) => {
+                    let takes = self.world.drain_takes.min(DRAIN_TIMEOUT);
+                    self.drain_ends = Some(self.up + takes);
+                }
+                Step::PowerOff => return true,
+                Step::Warn | Step::Report => {}
+            }
+        }
+        let next = follower.next(&decision, done, now);
+        let next = next.map_or(asking.next, |next| next.min(asking.next));
+        self.sleep_until(next.as_secs_f64().ceil() as u64);
+        false
+    }
+
+    /// Or until the wall clock is set, a notice can be had, drain ends, or somebody acts.
+    fn sleep_until(&mut self, next: u64) {
+        let world = &self.world;
+        let mut wakes = vec![next];
+        match world.wall {
+            Wall::SetLate(_, at) | Wall::SteppedAt(at, _) => wakes.push(at),
+            Wall::Flutters => wakes.push((self.up / 300 + 1) * 300),
+            Wall::Right => {}
+        }
+        if let Some((at, _)) = world.pause {
+            wakes.extend([at, at + 400]);
+        }
+        wakes.extend(world.reboot);
+        wakes.extend(world.restart);
+        wakes.extend(self.drain_ends);
+        if let Some(at) = world.notice {
+            wakes.push(self.up + (at - 120).saturating_sub(self.truth()));
+        }
+        let up = self.up;
+        self.up = wakes
+            .into_iter()
+            .filter(|at| *at > up)
+            .min()
+            .unwrap_or(up)
+            .max(up + 1);
+    }
+
+    fn ask(&mut self, follower: &mut Follower) {
+        let date = self.date();
+        if let Some(statement) = self.answer() {
+            follower.hear(LimitSource::Openstack, &statement, date, self.now());
+        }
+        follower.read(self.places(&follower.names()), self.now());
+    }
+
+    fn decide(&mut self, follower: &mut Follower) -> super::follower::Decision {
+        let decision = follower.decide(self.now());
+        if !follower.is_instance_in_doubt() {
+            self.records.extend(decision.writes.iter().cloned());
+        }
+        decision
+    }
+
+    fn note_differences(&mut self) {
+        let (error, vouched) = self.error();
+        let date_is_off = self.world.date != Date::Right;
+        let differs = error.unsigned_abs() > 0 || date_is_off;
+        if differs && !vouched {
+            // A wall clock that is right, with a witness that is not, is not behind.
+            self.differed = self.differed.max((-error.min(0)) as u64);
+        }
+        if error.unsigned_abs() > 0 {
+            self.last_step = self.truth();
+        }
+        // The kernel goes on vouching for a clock that stood still with the machine.
+        if let Some((at, long)) = self.world.pause
+            && self.up >= at
+        {
+            self.differed = self.differed.max(long);
+        }
+    }
+}
+
+enum Lived {
+    Ended,
+    Rebooted,
+    TooLong,
+}
+
+fn limit(at: u64) -> Limit {
+    let origin = Origin::new(LimitSource::Openstack, "vmstage_deadline");
+    Limit::new(origin, When::At(at))
+}
+
+fn configuration() -> config::Deadline {
+    config::Deadline {
+        grace: Duration::from_secs(600),
+        drain: vec!["/bin/drain".into()],
+        drain_timeout: Duration::from_secs(DRAIN_TIMEOUT),
+        action: config::Action::Poweroff,
+        min_uptime: Duration::from_secs(MIN_UPTIME),
+        ..config::Deadline::default()
+    }
+}
+
+/// What the lives were like, so that they are seen to be lives.
+#[derive(Debug, Default)]
+struct Sums {
+    ended: u64,
+    wakes: u64,
+    reboots: u64,
+    rebooted_or_lied_to: u64,
+    /// Within a minute of the earliest limit.
+    on_time: u64,
+}
+
+impl Sums {
+    fn add(&mut self, life: &Life, ended: Option<u64>) {
+        self.ended += u64::from(ended.is_some());
+        self.wakes += life.wakes;
+        self.reboots += life.boots - 1;
+        self.rebooted_or_lied_to += u64::from(life.boots > 1 || life.world.lies > 0);
+        let earliest = life.told.iter().min();
+        let is_on_time = |at: u64| earliest.is_some_and(|limit| at.abs_diff(*limit) <= 60);
+        self.on_time += u64::from(ended.is_some_and(is_on_time));
+    }
+}
+
+/// What is wrong with one life.
+fn complaint(seed: u64, config: &config::Deadline, sums: &mut Sums) -> Option<String> {
+    let mut chance = Chance(seed);
+    let world = World::of(&mut chance);
+    let told = format!("{world:?}");
+    let mut life = Life {
+        world,
+        chance,
+        records: BTreeMap::new(),
+        boots: 1,
+        booted: BOOTED,
+        up: 20,
+        told: Vec::new(),
+        first_told: BOOTED,
+        has_lied: false,
+        drain_ends: None,
+        differed: 0,
+        last_step: BOOTED,
+        wakes: 0,
+    };
+    let last = BOOTED + 3 * HOUR;
+    let ended = life.live(config, last);
+    sums.add(&life, ended);
+    let earliest = life.told.iter().min().copied().unwrap_or(u64::MAX);
+    let latest = life.told.iter().max().copied().unwrap_or(u64::MAX);
+    let clocks = life.last_step.max(life.booted) + MIN_UPTIME;
+    let allowed = latest
+        .max(clocks)
+        .max(life.first_told)
+        .saturating_add(DRAIN_TIMEOUT + CONFIRMATION + life.differed);
+    let relative = |at: u64| at as i64 - BOOTED as i64;
+    match ended {
+        Some(at) if at + 1 < earliest => Some(format!(
+            "seed {seed}: ended at {}, told {:?}: {told}",
+            relative(at),
+            life.told.iter().map(|at| relative(*at)).collect::<Vec<_>>()
+        )),
+        Some(at) if at > allowed => Some(format!(
+            "seed {seed}: ended at {}, latest {} allowed {}: {told}",
+            relative(at),
+            relative(latest),
+            relative(allowed)
+        )),
+        None if allowed < last => Some(format!(
+            "seed {seed}: never ended, latest {} allowed {}: {told}",
+            relative(latest),
+            relative(allowed)
+        )),
+        _ => None,
+    }
+}
+
+#[test]
+fn ten_thousand_lives_end_neither_early_nor_late() {
+    let config = configuration();
+    let first = 20_261_126;
+    let mut sums = Sums::default();
+    let complaints: Vec<String> = (first..first + LIVES)
+        .filter_map(|seed| complaint(seed, &config, &mut sums))
+        .collect();
+    println!(
+        "{LIVES} lives from seed {first}: {} are wrong; {sums:?}",
+        complaints.len()
+    );
+    let shown = complaints.iter().take(10).cloned().collect::<Vec<_>>();
+    assert!(
+        complaints.is_empty(),
+        "{}\n{}",
+        complaints.len(),
+        shown.join("\n")
+    );
+}

@@ -4,17 +4,18 @@
 //! A loop without threads that sleeps until something is due. What is due, and what holds,
 //! the follower says.
 
+mod call_back;
 pub mod drain;
 mod poweroff;
 mod progress;
-mod schedule;
+pub(crate) mod schedule;
 pub(crate) mod sleep;
 
 use std::time::Duration;
 
 use log::{info, warn};
 
-use crate::backoff::{jitter, wait_before_next_try};
+use crate::backoff::jitter;
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::deadline::decide::Deadline;
@@ -27,11 +28,12 @@ use crate::host::Host;
 use crate::host::this_boot::ThisBoot;
 use crate::logging::Notices;
 use crate::metadata::{Asked, Instance, MACHINE_FEATURES, Metadata, NoAnswer};
-use crate::report::{self, callback, terminals};
+use crate::report::{self, terminals};
 use crate::status::{self, Status};
 
 use drain::Drain;
 use progress::Progress;
+use schedule::Asking;
 
 /// How often a drain that runs is looked at.
 const DRAIN_TICK: Duration = Duration::from_secs(1);
@@ -58,11 +60,8 @@ pub struct Watch<'a> {
     progress: Progress,
     drain: Option<Drain>,
     /// The uptime at which each of these is next.
-    next_ask: Duration,
+    asking: Asking,
     next_spot: Duration,
-    last_ask: Duration,
-    /// The service wants to be left alone until then.
-    left_alone: Duration,
     failed_spots: u32,
     next_callback: Duration,
     failed_callbacks: u32,
@@ -98,10 +97,8 @@ impl<'a> Watch<'a> {
             asked: Vec::new(),
             progress: Progress::read(host),
             drain: None,
-            next_ask: now.uptime + schedule::first_ask(jitter()),
+            asking: Asking::begin(now.uptime, jitter()),
             next_spot: now.uptime,
-            last_ask: Duration::ZERO,
-            left_alone: Duration::ZERO,
             failed_spots: 0,
             next_callback: now.uptime,
             failed_callbacks: 0,
@@ -115,7 +112,8 @@ impl<'a> Watch<'a> {
         watch.learn(now);
         watch.decide(now);
         watch.publish();
-        watch.ask_soon_if_wanted();
+        let wanted = watch.follower.wants_second_answer();
+        watch.asking.want(wanted, jitter());
         watch
     }
 
@@ -159,21 +157,20 @@ impl<'a> Watch<'a> {
             .next(&self.decision, self.progress.done(), now);
         let all = [spot, callback, drain, off, due];
         let next = all.into_iter().flatten().min();
-        next.map_or(self.next_ask, |next| next.min(self.next_ask))
+        next.map_or(self.asking.next, |next| next.min(self.asking.next))
     }
 
     fn ask_if_due(&mut self, now: Now) -> bool {
-        if now.uptime < self.next_ask {
+        if now.uptime < self.asking.next {
             return false;
         }
         self.has_asked = true;
         let budget = self.config.metadata.timeout;
         let wanted = self.follower.wants_second_answer();
-        let asked = match wanted.filter(|(at, _)| *at > self.last_ask) {
-            Some((_, of)) => self.metadata.ask_for_second_answer(of, budget),
+        let asked = match self.asking.second(wanted) {
+            Some(of) => self.metadata.ask_for_second_answer(of, budget),
             None => self.metadata.ask_again(budget),
         };
-        self.last_ask = now.uptime;
         let is_ours = self.hear(&asked, now);
         self.plan_to_ask_again(&asked, now);
         // Of sources that had no turn in this round the last one counts.
@@ -213,24 +210,14 @@ impl<'a> Watch<'a> {
 
     fn plan_to_ask_again(&mut self, asked: &[Asked], now: Now) {
         let wait = longest_wait(asked);
-        self.left_alone = now.uptime + wait;
-        self.next_ask = now.uptime + schedule::next_ask(jitter()).max(wait);
+        self.asking.asked(now.uptime, wait, jitter());
         // The service was asked for a notice as well, or wants to be left alone.
         if asked.iter().any(|asked| asked.source != MACHINE_FEATURES) {
             let wait = wait.max(schedule::SPOT_PERIOD);
             self.next_spot = self.next_spot.max(now.uptime + wait);
         }
-        self.ask_soon_if_wanted();
-    }
-
-    /// Where one answer must not decide, another is asked for. A source that is silent then
-    /// is not asked so soon once more.
-    fn ask_soon_if_wanted(&mut self) {
         let wanted = self.follower.wants_second_answer();
-        if let Some((at, _)) = wanted.filter(|(at, _)| *at > self.last_ask) {
-            let at = at + schedule::second_answer(jitter());
-            self.next_ask = self.next_ask.min(at.max(self.left_alone));
-        }
+        self.asking.want(wanted, jitter());
     }
 
     fn ask_for_spot_notice_if_due(&mut self, now: Now) -> bool {
@@ -255,7 +242,7 @@ impl<'a> Watch<'a> {
             Err(e) => {
                 // It is the same service.
                 let left_alone = now.uptime + retry_after.unwrap_or_default();
-                self.next_ask = self.next_ask.max(left_alone);
+                self.asking.leave_alone(left_alone);
                 self.notices
                     .warn_once(format!("no spot notice can be had: {e}"));
                 false
@@ -462,61 +449,5 @@ impl<'a> Watch<'a> {
             }
             Some(_) => {}
         }
-    }
-
-    fn wants_to_call_back(&self) -> bool {
-        let wanted = self.config.callback.url.is_some() && !self.progress.done().called_back;
-        wanted && (self.instance.is_some() || self.has_asked)
-    }
-
-    fn call_back_if_due(&mut self, now: Now) {
-        if !self.wants_to_call_back() || now.uptime < self.next_callback {
-            return;
-        }
-        // Nobody is told of a boot that has not ended.
-        let Ok(Some(status)) = Status::read(self.host) else {
-            self.next_callback = now.uptime + schedule::BOOT_ENDS;
-            return;
-        };
-        let failure = match callback::post(self.host, &status, self.config) {
-            Ok(true) => {
-                info!("the callback was told what became of the boot");
-                return self.keep_called_back();
-            }
-            // Of a failed boot there is nothing to say; another one may follow.
-            Ok(false) => {
-                self.next_callback = now.uptime + schedule::PERIOD;
-                return;
-            }
-            Err(failure) => failure,
-        };
-        self.failed_callbacks += 1;
-        let chance = jitter();
-        match wait_before_next_try(
-            &failure.cause,
-            self.failed_callbacks,
-            chance,
-            false,
-            Duration::MAX,
-        ) {
-            Some(wait) => {
-                let wait = wait.max(schedule::next_callback(self.failed_callbacks - 1, chance));
-                warn!(
-                    "the callback was not told: {failure}; trying again in {}",
-                    clock::span(wait)
-                );
-                self.next_callback = now.uptime + wait;
-            }
-            None => {
-                warn!("the callback was not told: {failure}; it is not tried again");
-                self.keep_called_back();
-            }
-        }
-    }
-
-    fn keep_called_back(&mut self) {
-        let mut done = self.progress.done().clone();
-        done.called_back = true;
-        self.progress.keep(self.notices, done);
     }
 }

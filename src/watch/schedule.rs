@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::deadline::origin::LimitSource;
+
 /// How often a service is asked whether the deadline has moved.
 pub(crate) const PERIOD: Duration = Duration::from_secs(60);
 
@@ -11,20 +13,69 @@ pub(crate) const SPOT_PERIOD: Duration = Duration::from_secs(5);
 
 /// Until the first time of asking after `boot` did: anywhere within a period, so that
 /// instances which booted together do not go on asking together.
-pub(crate) fn first_ask(chance: f64) -> Duration {
+fn first_ask(chance: f64) -> Duration {
     PERIOD.mul_f64(chance.clamp(0.0, 1.0))
+}
+
+/// A source, and the uptime at which a second answer of it is wanted.
+type Wanted = Option<(Duration, LimitSource)>;
+
+/// When the sources are asked next, as uptimes.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    pub(crate) next: Duration,
+    last: Duration,
+    /// The service wants to be left alone until then.
+    left_alone: Duration,
+}
+
+impl Asking {
+    pub(crate) fn begin(uptime: Duration, chance: f64) -> Asking {
+        Asking {
+            next: uptime + first_ask(chance),
+            last: Duration::ZERO,
+            left_alone: Duration::ZERO,
+        }
+    }
+
+    /// The source to be asked now for a second answer; None where all have their turn.
+    pub(crate) fn second(&self, wanted: Wanted) -> Option<LimitSource> {
+        let wanted = wanted.filter(|(at, _)| *at > self.last);
+        wanted.map(|(_, source)| source)
+    }
+
+    /// They were asked, and want to be left alone for so long.
+    pub(crate) fn asked(&mut self, uptime: Duration, wait: Duration, chance: f64) {
+        self.last = uptime;
+        self.left_alone = uptime + wait;
+        self.next = uptime + next_ask(chance).max(wait);
+    }
+
+    /// Where one answer must not decide, another is asked for. A source that is silent then
+    /// is not asked so soon once more.
+    pub(crate) fn want(&mut self, wanted: Wanted, chance: f64) {
+        if let Some((at, _)) = wanted.filter(|(at, _)| *at > self.last) {
+            let at = at + second_answer(chance);
+            self.next = self.next.min(at.max(self.left_alone));
+        }
+    }
+
+    pub(crate) fn leave_alone(&mut self, until: Duration) {
+        self.left_alone = self.left_alone.max(until);
+        self.next = self.next.max(until);
+    }
 }
 
 /// Until a callback looks again whether `boot` has ended.
 pub(crate) const BOOT_ENDS: Duration = Duration::from_secs(1);
 
 /// How much longer than needed a second answer is waited for: anywhere within two seconds.
-pub(crate) fn second_answer(chance: f64) -> Duration {
+fn second_answer(chance: f64) -> Duration {
     Duration::from_secs(2).mul_f64(chance.clamp(0.0, 1.0))
 }
 
 /// Until the next time of asking: a period, give or take a tenth of it.
-pub(crate) fn next_ask(chance: f64) -> Duration {
+fn next_ask(chance: f64) -> Duration {
     PERIOD.mul_f64(0.9 + 0.2 * chance.clamp(0.0, 1.0))
 }
 
