@@ -157,11 +157,11 @@ impl<'a> Watch<'a> {
             .next(&self.decision, self.progress.done(), now);
         let all = [spot, callback, drain, off, due];
         let next = all.into_iter().flatten().min();
-        next.map_or(self.asking.next, |next| next.min(self.asking.next))
+        next.map_or(self.asking.next(), |next| next.min(self.asking.next()))
     }
 
     fn ask_if_due(&mut self, now: Now) -> bool {
-        if now.uptime < self.asking.next {
+        if now.uptime < self.asking.next() {
             return false;
         }
         self.has_asked = true;
