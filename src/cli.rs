@@ -141,8 +141,8 @@ Exit codes: that of `boot`; 1 if it has not finished in this boot of the machine
 or if what it mounted is no longer mounted.";
 
 const METADATA_HELP: &str = "\
-Asks what metadata.sources lists, at most for metadata.timeout, and Machine/Job
-Features where somebody names a place for them. Secrets are left out.
+Asks what metadata.sources lists, or \"auto\" finds, at most for metadata.timeout,
+and Machine/Job Features where there are any. Secrets are left out.
 
 Exit codes: 0 at least one answered; 1 none did; 6 wrong configuration.";
 

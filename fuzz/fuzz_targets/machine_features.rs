@@ -10,6 +10,7 @@ use vmstage::clock;
 use vmstage::config::FeaturesLocation;
 use vmstage::deadline::decide::decide;
 use vmstage::deadline::limit::{Limit, When};
+use vmstage::deadline::origin::{LimitSource, Origin};
 use vmstage::metadata::machine_features::understand;
 
 fuzz_target!(|text: &str| {
@@ -24,11 +25,7 @@ fuzz_target!(|text: &str| {
     let mut limits = understood.limits;
     for value in values.values() {
         for when in [When::from_instant(value), When::from_lifetime(value)] {
-            limits.push(Limit {
-                origin: value.clone(),
-                when,
-                confirmed_at: None,
-            });
+            limits.push(Limit::new(Origin::new(LimitSource::Openstack, value), when));
         }
         let _ = FeaturesLocation::try_from(value.clone());
     }

@@ -3,14 +3,20 @@
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::{Image, Machine, Running, bind_socket, tool};
 use crate::server::{BlackHole, Server, respond};
+use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 
 claims!(
     the_deadline_is_asked_for_where_every_cloud_has_it,
+    in_a_network_of_ipv6_alone_the_service_is_on_the_link,
+    an_address_on_the_link_can_be_configured,
+    where_the_service_is_locked_for_others_it_is_asked_all_the_same,
     no_thread_is_needed_to_ask,
     without_a_network_boot_is_as_ready_and_ends_in_time,
     dropped_packets_delay_neither_readiness_nor_the_end,
@@ -67,6 +73,121 @@ fn the_deadline_is_asked_for_where_every_cloud_has_it() {
     );
     assert!(!service.seen().is_empty());
     assert!(boot.took < Duration::from_secs(5), "{boot}");
+}
+
+fn ip(words: &str) {
+    let ip = Command::new(tool("ip")).args(words.split(' ')).output();
+    let ip = ip.unwrap();
+    let said = String::from_utf8_lossy(&ip.stderr);
+    assert!(ip.status.success(), "ip {words}: {said}");
+}
+
+/// OpenStack's service at this port of `fe80::a9fe:a9fe` on one of two interfaces that have no
+/// address of IPv4.
+fn service_on_the_link(port: u16) -> Server {
+    for words in [
+        "link set lo up",
+        "link add eth0 type veth peer name other0",
+        "link set eth0 up",
+        "link set other0 up",
+        "link add eth1 type veth peer name other1",
+        "link set eth1 up",
+        "link set other1 up",
+        "address add fe80::a9fe:a9fe/64 dev eth1 nodad",
+    ] {
+        ip(words);
+    }
+    let zone = if_nametoindex("eth1").unwrap();
+    // Until the address is there whole.
+    let address = format!("[fe80::a9fe:a9fe%{zone}]:{port}");
+    Server::start_at(&address, |request, stream| match request.path.as_str() {
+        "/openstack/latest/meta_data.json" => {
+            let meta = r#""meta": {"vmstage_deadline": "4000000000"}"#;
+            let body = format!(r#"{{"uuid": "aaaa", "name": "vm-1", {meta}}}"#);
+            respond(stream, 200, "", body.as_bytes())
+        }
+        "/latest/meta-data/instance-id" => respond(stream, 200, "", b"i-1"),
+        _ => respond(stream, 404, "", b"<html>"),
+    })
+}
+
+fn in_a_network_of_ipv6_alone_the_service_is_on_the_link() {
+    // No url and no sources: the default ones.
+    let machine = machine("[metadata]\ntimeout = \"20s\"\n");
+    let service = service_on_the_link(80);
+    let asked = machine.run(&["metadata", "--format", "json"]);
+    assert_eq!(asked.code, 0, "{asked}");
+    assert!(asked.stdout.contains("4000000000"), "{asked}");
+    assert!(asked.stdout.contains("i-1"), "{asked}");
+    let place = "http://[fe80::a9fe:a9fe%25eth1]/openstack/latest/meta_data.json";
+    assert!(asked.stdout.contains(place), "{asked}");
+    // The zone is nobody's business but this machine's.
+    for request in service.seen() {
+        assert_eq!(request.headers["host"], "[fe80::a9fe:a9fe]");
+    }
+    assert!(!service.seen().is_empty());
+}
+
+fn an_address_on_the_link_can_be_configured() {
+    for (number, zone) in ["%eth1", "%25eth1"].iter().enumerate() {
+        let port = 8775 + number as u16;
+        let machine = machine(&format!(
+            "[metadata]\nsources = [\"openstack\"]\nurl = \"http://[fe80::a9fe:a9fe{zone}]:{port}\"\n"
+        ));
+        let service = service_on_the_link(port);
+        let asked = machine.run(&["metadata"]);
+        assert_eq!(asked.code, 0, "{asked}");
+        let host = format!("[fe80::a9fe:a9fe]:{port}");
+        assert_eq!(service.seen()[0].headers["host"], host);
+    }
+    let machine = machine(
+        "[metadata]\nsources = [\"openstack\"]\ntimeout = \"1s\"\nurl = \"http://[fe80::1%nosuch0]\"\n",
+    );
+    let asked = machine.run(&["metadata"]);
+    let why = "there is no network interface \"nosuch0\"";
+    assert!(asked.code == 1 && asked.stdout.contains(why), "{asked}");
+}
+
+/// As systemd-imdsd does it: a rule for those who have the mark, and then one that prohibits.
+fn where_the_service_is_locked_for_others_it_is_asked_all_the_same() {
+    let machine = machine("[metadata]\nsources = [\"openstack\"]\ntimeout = \"2s\"\n");
+    // The service is on the other end of a cable: a machine's own address is locked to nobody.
+    for words in [
+        "link set lo up",
+        "link add eth0 type veth peer name service",
+        "address add 169.254.169.1/24 dev eth0",
+        "link set eth0 up",
+    ] {
+        ip(words);
+    }
+    let (ready, is_ready) = mpsc::channel();
+    let (go, may_go) = mpsc::channel::<()>();
+    let _service = thread::spawn(move || {
+        unshare(CloneFlags::CLONE_NEWNET).unwrap();
+        ready.send(nix::unistd::gettid()).unwrap();
+        may_go.recv().unwrap();
+        ip("address add 169.254.169.254/24 dev service");
+        ip("link set service up");
+        let server = Server::start_at(SERVICE, |_, stream| {
+            respond(stream, 200, "", br#"{"uuid": "aaaa"}"#)
+        });
+        ready.send(nix::unistd::gettid()).unwrap();
+        let _ = may_go.recv();
+        drop(server);
+    });
+    let other = is_ready.recv().unwrap();
+    ip(&format!("link set service netns {other}"));
+    go.send(()).unwrap();
+    is_ready.recv().unwrap();
+    let asked = machine.run(&["metadata"]);
+    assert_eq!(asked.code, 0, "without a lock: {asked}");
+
+    ip("rule add to 169.254.169.254 pref 20 prohibit");
+    let refused = std::net::TcpStream::connect(SERVICE).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+    ip("rule add fwmark 0x7fff0815 pref 10 lookup main");
+    let asked = machine.run(&["metadata"]);
+    assert_eq!(asked.code, 0, "with a lock: {asked}");
 }
 
 /// On kernels before 2.6.25 waiting for another thread spins.
