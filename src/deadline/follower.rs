@@ -273,7 +273,12 @@ impl<'a> Follower<'a> {
     fn to_keep(&self, deadline: Option<&Deadline>, said: &[Limit], now: Now) -> Keep {
         let ledger = &self.knowledge.ledger;
         let is_of_a_source = |origin: &Origin| {
-            let own = [LimitSource::Configuration, LimitSource::Operator];
+            // Nobody could take back one that cannot be read.
+            let own = [
+                LimitSource::Configuration,
+                LimitSource::Operator,
+                LimitSource::Unknown,
+            ];
             !own.contains(&origin.source)
         };
         let is_it = |limit: &&Limit| {
