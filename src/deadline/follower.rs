@@ -27,6 +27,13 @@ pub(crate) struct Knowledge {
     clock: ClockTrust,
 }
 
+impl Knowledge {
+    /// Whether this, written down, still says enough of what is known `later`.
+    pub(crate) fn stands_for(&self, later: &Knowledge) -> bool {
+        self.ledger == later.ledger && self.clock.stands_for(&later.clock)
+    }
+}
+
 pub(crate) struct Follower<'a> {
     config: &'a config::Deadline,
     boot_id: String,
