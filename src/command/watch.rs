@@ -40,7 +40,8 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
         while !stop.load(Ordering::Relaxed) && !reload.load(Ordering::Relaxed) {
             watch.tick(host.now());
             let now = host.now();
-            sleeper.sleep(watch.next_tick(now).saturating_sub(now.uptime));
+            let wait = watch.next_tick(now).saturating_sub(now.uptime);
+            sleeper.sleep(wait, &watch.descriptors());
         }
         if stop.load(Ordering::Relaxed) {
             info!("stopped watching; the machine stays up");

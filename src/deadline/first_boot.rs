@@ -284,27 +284,11 @@ fn is_counter(id: &str) -> bool {
 }
 
 fn settle(found: Found, present: &Present) -> Settled {
-    let booted_at = present.booted_at();
-    let this_boot = |warning: Option<String>| Settled {
-        first_boot: booted_at,
-        record: None,
-        warning,
-    };
-    let recorded_now = |warning: Option<String>| Settled {
-        first_boot: booted_at,
-        record: Some(Record {
-            first_boot: booted_at,
-            boot_id: Some(present.boot_id.into()),
-            uuid: None,
-            machine: None,
-            deadline: None,
-        }),
-        warning,
-    };
     if present.now.wall < clock::EARLIEST {
-        return this_boot(Some(
-            "the clock is not set yet; lifetimes count from this boot".into(),
-        ));
+        return Settled::of_this_boot(
+            present,
+            "the clock is not set yet; lifetimes count from this boot",
+        );
     }
     match found {
         Found::Record(record) if !present.is_known() => Settled {
@@ -312,49 +296,83 @@ fn settle(found: Found, present: &Present) -> Settled {
             record: None,
             warning: None,
         },
-        _ if !present.is_known() => this_boot(Some(
-            "nobody knows how long this machine has been up; the first boot is not recorded".into(),
-        )),
-        Found::Nothing | Found::Unreadable(_) => recorded_now(None),
-        Found::Damaged(written) if (clock::EARLIEST..=booted_at).contains(&written) => Settled {
-            first_boot: written,
-            record: Some(Record {
+        _ if !present.is_known() => Settled::of_this_boot(
+            present,
+            "nobody knows how long this machine has been up; the first boot is not recorded",
+        ),
+        Found::Nothing | Found::Unreadable(_) => Settled::recorded_now(present, None),
+        Found::Damaged(written) if (clock::EARLIEST..=present.booted_at()).contains(&written) => {
+            Settled {
                 first_boot: written,
-                boot_id: None,
-                uuid: None,
-                machine: None,
-                deadline: None,
-            }),
-            warning: Some(format!(
-                "the record of the first boot is damaged; lifetimes count from {}, when it was \
-                 written",
-                clock::utc(written)
-            )),
-        },
-        Found::Damaged(_) => recorded_now(Some(
-            "the record of the first boot is damaged; lifetimes count from this boot".into(),
-        )),
-        Found::Record(record) => {
-            let differs = record.first_boot.abs_diff(booted_at) > SLACK;
-            let is_settling = present.now.uptime < SETTLING;
-            if differs && present.has_made(&record) && is_settling {
-                recorded_now(Some(format!(
-                    "the clock was set after the first boot was recorded; lifetimes count from {}",
-                    clock::utc(booted_at)
-                )))
-            } else if differs && record.first_boot > booted_at {
-                this_boot(Some(format!(
-                    "the first boot was recorded at {}, which is in the future: the clock is or \
-                     was wrong; lifetimes count from this boot",
-                    clock::utc(record.first_boot)
-                )))
-            } else {
-                Settled {
-                    first_boot: record.first_boot,
-                    record: Some(record),
-                    warning: None,
-                }
+                record: Some(Record::new(written, None)),
+                warning: Some(format!(
+                    "the record of the first boot is damaged; lifetimes count from {}, when it \
+                     was written",
+                    clock::utc(written)
+                )),
             }
+        }
+        Found::Damaged(_) => Settled::recorded_now(
+            present,
+            Some("the record of the first boot is damaged; lifetimes count from this boot".into()),
+        ),
+        Found::Record(record) => settle_record(record, present),
+    }
+}
+
+fn settle_record(record: Record, present: &Present) -> Settled {
+    let booted_at = present.booted_at();
+    let differs = record.first_boot.abs_diff(booted_at) > SLACK;
+    let is_settling = present.now.uptime < SETTLING;
+    if differs && present.has_made(&record) && is_settling {
+        let warning = format!(
+            "the clock was set after the first boot was recorded; lifetimes count from {}",
+            clock::utc(booted_at)
+        );
+        Settled::recorded_now(present, Some(warning))
+    } else if differs && record.first_boot > booted_at {
+        let warning = format!(
+            "the first boot was recorded at {}, which is in the future: the clock is or was \
+             wrong; lifetimes count from this boot",
+            clock::utc(record.first_boot)
+        );
+        Settled::of_this_boot(present, &warning)
+    } else {
+        Settled {
+            first_boot: record.first_boot,
+            record: Some(record),
+            warning: None,
+        }
+    }
+}
+
+impl Settled {
+    fn of_this_boot(present: &Present, warning: &str) -> Settled {
+        Settled {
+            first_boot: present.booted_at(),
+            record: None,
+            warning: Some(warning.into()),
+        }
+    }
+
+    fn recorded_now(present: &Present, warning: Option<String>) -> Settled {
+        let booted_at = present.booted_at();
+        Settled {
+            first_boot: booted_at,
+            record: Some(Record::new(booted_at, Some(present.boot_id.into()))),
+            warning,
+        }
+    }
+}
+
+impl Record {
+    fn new(first_boot: u64, boot_id: Option<String>) -> Record {
+        Record {
+            first_boot,
+            boot_id,
+            uuid: None,
+            machine: None,
+            deadline: None,
         }
     }
 }

@@ -154,6 +154,7 @@ impl<'a> Follower<'a> {
         let at = ledger::SaidAt {
             unix: self.time(now).unix,
             uptime: now.uptime,
+            date,
         };
         let recorded = self.knowledge.ledger.record(source, statement, at);
         let is_refused = recorded != Recorded::Used;
@@ -182,7 +183,6 @@ impl<'a> Follower<'a> {
         let (certain, planned): (Vec<Limit>, Vec<Limit>) = believed
             .into_iter()
             .partition(|limit| is_certain(limit.kind, limit.origin.source));
-        let earliest = |limits: &[Limit]| decide(limits, first_boot, self.grace()).deadline;
         let keep = self.to_keep(published.deadline.as_ref(), &said, now);
         let lease = self.lease(&keep, now);
         let mut warnings: Vec<String> = Vec::new();
@@ -196,8 +196,8 @@ impl<'a> Follower<'a> {
         Decision {
             is_unconfirmed: origin.is_some_and(|origin| ledger.is_doubted(origin, now.uptime)),
             deadlines: Deadlines {
-                planned: earliest(&planned),
-                certain: earliest(&certain),
+                planned: decide(&planned, first_boot, self.grace()).deadline,
+                certain: self.earliest_certain(&certain, first_boot, now),
                 published: published.deadline,
             },
             ignored: published.ignored,
@@ -233,6 +233,21 @@ impl<'a> Follower<'a> {
     /// By how many seconds the wall clock is ahead of the time that counts.
     pub(crate) fn wall_is_off_by(&self) -> Option<i64> {
         self.knowledge.clock.wall_is_off_by()
+    }
+
+    /// The earliest of limits that need no belief. The remaining time of a notice is its time
+    /// minus the `Date` of the same answer: it holds whatever this machine's clocks say.
+    fn earliest_certain(&self, limits: &[Limit], first_boot: u64, now: Now) -> Option<Deadline> {
+        let deadlines = limits.iter().filter_map(|limit| {
+            let alone = std::slice::from_ref(limit);
+            let mut deadline = decide(alone, first_boot, self.grace()).deadline?;
+            if let Some(over) = self.knowledge.ledger.over(&limit.origin) {
+                let left = over.saturating_sub(now.uptime);
+                deadline.at = self.time(now).unix + left.as_secs();
+            }
+            Some(deadline)
+        });
+        deadlines.min_by_key(|deadline| deadline.at)
     }
 
     fn moment(&self, now: Now) -> Moment {

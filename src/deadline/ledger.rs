@@ -12,6 +12,7 @@ use super::clock_trust::APART;
 use super::identity::{Identity, Judgement};
 use super::limit::{Limit, LimitKind, When};
 use super::origin::{LimitSource, Origin};
+use crate::clock;
 
 /// A source that has been silent for so long since it said something is taken to mean it.
 const SILENCE: Duration = Duration::from_secs(600);
@@ -42,6 +43,8 @@ pub struct SaidAt {
     /// Unix seconds.
     pub unix: u64,
     pub uptime: Duration,
+    /// The `Date` of the answer, in Unix seconds.
+    pub date: Option<u64>,
 }
 
 /// What became of a statement.
@@ -75,6 +78,9 @@ struct Entry {
     heard: Duration,
     /// The second answer is wanted soon, and not only when one is due.
     is_urgent: bool,
+    /// The uptime at which a notice's time is over, by the clock of who announced it.
+    #[serde(default)]
+    over: Option<Duration>,
 }
 
 impl Ledger {
@@ -116,6 +122,7 @@ impl Ledger {
             doubted_since: (!is_believed).then_some(uptime),
             heard: uptime,
             is_urgent: !is_believed,
+            over: None,
             said: limit,
         });
     }
@@ -170,6 +177,13 @@ impl Ledger {
                 })
             })
             .collect()
+    }
+
+    /// The uptime at which a notice's time is over, where who announced it said what time it
+    /// is.
+    pub(crate) fn over(&self, origin: &Origin) -> Option<Duration> {
+        let mut entries = self.entries.iter();
+        entries.find(|entry| entry.said.origin == *origin)?.over
     }
 
     /// Whether a second answer is needed before this limit is acted upon as it was said.
@@ -239,10 +253,15 @@ impl Ledger {
             confirmed_at: limit.confirmed_at.or(Some(at.unix)),
             ..limit.clone()
         };
-        let same = |entry: &&mut Entry| entry.said.origin.is_same_limit(&limit.origin);
-        match self.entries.iter_mut().find(same) {
+        let origin = limit.origin.clone();
+        let over = over(&limit, at);
+        let same = |entry: &Entry| entry.said.origin.is_same_limit(&origin);
+        match self.entries.iter_mut().find(|entry| same(entry)) {
             Some(entry) => entry.say(limit, at.uptime),
             None => self.entries.push(Entry::new(limit, at.uptime)),
+        }
+        if let Some(entry) = self.entries.iter_mut().find(|entry| same(entry)) {
+            entry.over = over;
         }
     }
 }
@@ -255,6 +274,7 @@ impl Entry {
             doubted_since: (!is_exempt).then_some(uptime),
             heard: uptime,
             is_urgent: !is_exempt,
+            over: None,
             said,
         }
     }
@@ -295,6 +315,19 @@ impl Entry {
             Some(_) if silent_for >= SILENCE => Some(&self.said.when),
             _ => self.believed.as_ref(),
         }
+    }
+}
+
+/// A notice is over when its time has passed by the clock of who announced it, whatever this
+/// machine's say.
+fn over(limit: &Limit, at: SaidAt) -> Option<Duration> {
+    let date = at.date.filter(|_| limit.kind == LimitKind::Notice)?;
+    let is_plausible = (clock::EARLIEST..=clock::LATEST).contains(&date);
+    match limit.when {
+        When::At(end) if is_plausible => {
+            Some(at.uptime + Duration::from_secs(end.saturating_sub(date)))
+        }
+        _ => None,
     }
 }
 
@@ -343,6 +376,7 @@ mod tests {
         SaidAt {
             unix: T + uptime,
             uptime: Duration::from_secs(uptime),
+            date: None,
         }
     }
 

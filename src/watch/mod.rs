@@ -6,11 +6,14 @@
 
 mod call_back;
 pub mod drain;
+mod held;
 mod poweroff;
 mod progress;
 pub(crate) mod schedule;
 pub(crate) mod sleep;
+mod waiting;
 
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 use log::{info, warn};
@@ -32,6 +35,7 @@ use crate::report::{self, terminals};
 use crate::status::{self, Status};
 
 use drain::Drain;
+use held::Waiting;
 use progress::Progress;
 use schedule::Asking;
 
@@ -61,6 +65,9 @@ pub struct Watch<'a> {
     drain: Option<Drain>,
     /// The uptime at which each of these is next.
     asking: Asking,
+    waiting: Waiting,
+    /// Events of Azure's that were acknowledged.
+    acknowledged: Vec<String>,
     next_spot: Duration,
     failed_spots: u32,
     next_callback: Duration,
@@ -98,6 +105,8 @@ impl<'a> Watch<'a> {
             progress: Progress::read(host),
             drain: None,
             asking: Asking::begin(now.uptime, jitter()),
+            waiting: Waiting::default(),
+            acknowledged: Vec::new(),
             next_spot: now.uptime,
             failed_spots: 0,
             next_callback: now.uptime,
@@ -133,7 +142,7 @@ impl<'a> Watch<'a> {
     pub fn tick(&mut self, now: Now) {
         self.follow_the_clocks(now);
         let asked = self.ask_if_due(now);
-        let noticed = self.ask_for_spot_notice_if_due(now);
+        let noticed = self.ask_for_spot_notice_if_due(now) | self.hear_from_held_requests(now);
         if asked {
             self.learn(now);
         }
@@ -143,6 +152,7 @@ impl<'a> Watch<'a> {
         }
         self.note_the_end_of_drain();
         self.act(now);
+        self.acknowledge_after_drain();
         self.call_back_if_due(now);
     }
 
@@ -155,13 +165,19 @@ impl<'a> Watch<'a> {
         let due = self
             .follower
             .next(&self.decision, self.progress.done(), now);
-        let all = [spot, callback, drain, off, due];
+        let held = self.waiting.next(&self.metadata.waits());
+        let all = [spot, callback, drain, off, due, held];
         let next = all.into_iter().flatten().min();
-        next.map_or(self.asking.next, |next| next.min(self.asking.next))
+        next.map_or(self.asking.next(), |next| next.min(self.asking.next()))
+    }
+
+    /// What can be read from as soon as there is something to hear.
+    pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
+        self.waiting.descriptors()
     }
 
     fn ask_if_due(&mut self, now: Now) -> bool {
-        if now.uptime < self.asking.next {
+        if now.uptime < self.asking.next() {
             return false;
         }
         self.has_asked = true;

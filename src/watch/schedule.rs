@@ -23,7 +23,10 @@ type Wanted = Option<(Duration, LimitSource)>;
 /// When the sources are asked next, as uptimes.
 #[derive(Debug)]
 pub(crate) struct Asking {
-    pub(crate) next: Duration,
+    /// Their regular turn. A second answer in between does not move it, or all instances that
+    /// booted together would go on together.
+    turn: Duration,
+    second: Option<Duration>,
     last: Duration,
     /// The service wants to be left alone until then.
     left_alone: Duration,
@@ -32,10 +35,16 @@ pub(crate) struct Asking {
 impl Asking {
     pub(crate) fn begin(uptime: Duration, chance: f64) -> Asking {
         Asking {
-            next: uptime + first_ask(chance),
+            turn: uptime + first_ask(chance),
+            second: None,
             last: Duration::ZERO,
             left_alone: Duration::ZERO,
         }
+    }
+
+    pub(crate) fn next(&self) -> Duration {
+        let next = self.second.map_or(self.turn, |at| at.min(self.turn));
+        next.max(self.left_alone)
     }
 
     /// The source to be asked now for a second answer; None where all have their turn.
@@ -47,31 +56,32 @@ impl Asking {
     /// They were asked, and want to be left alone for so long.
     pub(crate) fn asked(&mut self, uptime: Duration, wait: Duration, chance: f64) {
         self.last = uptime;
-        self.left_alone = uptime + wait;
-        self.next = uptime + next_ask(chance).max(wait);
+        self.second = None;
+        self.left_alone = self.left_alone.max(uptime + wait);
+        if self.turn <= uptime {
+            self.turn = uptime + next_ask(chance);
+        }
     }
 
     /// Where one answer must not decide, another is asked for. A source that is silent then
     /// is not asked so soon once more.
     pub(crate) fn want(&mut self, wanted: Wanted, chance: f64) {
-        if let Some((at, _)) = wanted.filter(|(at, _)| *at > self.last) {
-            let at = at + second_answer(chance);
-            self.next = self.next.min(at.max(self.left_alone));
-        }
+        let wanted = wanted.filter(|(at, _)| *at > self.last);
+        self.second = wanted.map(|(at, _)| at + second_answer(chance));
     }
 
     pub(crate) fn leave_alone(&mut self, until: Duration) {
         self.left_alone = self.left_alone.max(until);
-        self.next = self.next.max(until);
     }
 }
 
 /// Until a callback looks again whether `boot` has ended.
 pub(crate) const BOOT_ENDS: Duration = Duration::from_secs(1);
 
-/// How much longer than needed a second answer is waited for: anywhere within two seconds.
+/// How much longer than needed a second answer is waited for: anywhere within ten seconds, so
+/// that instances which booted together do not ask together.
 fn second_answer(chance: f64) -> Duration {
-    Duration::from_secs(2).mul_f64(chance.clamp(0.0, 1.0))
+    Duration::from_secs(10).mul_f64(chance.clamp(0.0, 1.0))
 }
 
 /// Until the next time of asking: a period, give or take a tenth of it.

@@ -3,7 +3,7 @@
 //! poll(2), and none of std's timed waits: before Linux 2.6.25 those spin.
 
 use std::io::Read;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -46,8 +46,8 @@ impl Sleeper {
         })
     }
 
-    /// Sleeps for so long, or less.
-    pub(crate) fn sleep(&mut self, wait: Duration) {
+    /// Sleeps for so long, or less; until one of these can be read from.
+    pub(crate) fn sleep(&mut self, wait: Duration, others: &[BorrowedFd]) {
         let wait = match &self.clock {
             Some(_) => wait,
             None => wait.min(SLICE),
@@ -55,11 +55,12 @@ impl Sleeper {
         let timeout = PollTimeout::try_from(wait.max(SHORTEST)).unwrap_or(PollTimeout::MAX);
         let mut events = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let clock = self.clock.as_ref().map(AsFd::as_fd);
-        events.extend(clock.map(|clock| PollFd::new(clock, PollFlags::POLLIN)));
+        let all = clock.into_iter().chain(others.iter().copied());
+        events.extend(all.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)));
         // A signal in between is a reason to wake, too.
         let _ = poll(&mut events, timeout);
-        let was_set = events.get(1).is_some_and(|event| event.any() == Some(true));
-        if was_set {
+        let event = events.get(1).filter(|_| self.clock.is_some());
+        if event.is_some_and(|event| event.any() == Some(true)) {
             self.clock = clock_watch();
         }
         let mut bytes = [0; 64];
@@ -89,15 +90,15 @@ mod tests {
     fn it_sleeps_for_as_long_as_it_is_told_and_a_signal_ends_it_at_once() {
         let mut sleeper = Sleeper::new(&[Signal::SIGUSR2 as i32]).unwrap();
         let start = Instant::now();
-        sleeper.sleep(Duration::from_millis(600));
+        sleeper.sleep(Duration::from_millis(600), &[]);
         assert!(start.elapsed() >= Duration::from_millis(590));
         // Also one that came before it slept.
         raise(Signal::SIGUSR2).unwrap();
         let start = Instant::now();
-        sleeper.sleep(Duration::from_secs(60));
+        sleeper.sleep(Duration::from_secs(60), &[]);
         assert!(start.elapsed() < Duration::from_secs(1));
         let start = Instant::now();
-        sleeper.sleep(Duration::from_millis(600));
+        sleeper.sleep(Duration::from_millis(600), &[]);
         assert!(start.elapsed() >= Duration::from_millis(590));
     }
 }

@@ -170,6 +170,7 @@ impl<'a> Asking<'a> {
         SaidAt {
             unix: 1_795_000_000,
             uptime: seconds(60 * self.rounds),
+            date: None,
         }
     }
 

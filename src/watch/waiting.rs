@@ -1,0 +1,73 @@
+//! Requests that a cloud may hold for minutes, while the loop goes on: a child asks.
+
+use super::{Watch, schedule};
+use crate::backoff::jitter;
+use crate::clock::Now;
+use crate::metadata::NoAnswer;
+
+impl Watch<'_> {
+    /// Hears what has come of requests that were held, and starts those that are wanted. Says
+    /// whether anything was heard.
+    pub(super) fn hear_from_held_requests(&mut self, now: Now) -> bool {
+        let mut has_heard = false;
+        for (wait, lasted, outcome) in self.waiting.ended() {
+            let taken = self.metadata.take(wait, outcome);
+            let retry_after = taken.as_ref().err().and_then(NoAnswer::retry_after);
+            match taken {
+                Ok((source, answer)) => {
+                    let statement = answer.statement();
+                    let heard = self.follower.hear(source, &statement, answer.date, now);
+                    for said in heard.said {
+                        self.notices.warn_once(said);
+                    }
+                    has_heard = true;
+                }
+                Err(e) => self.notices.warn_once(format!("no notice can be had: {e}")),
+            }
+            let pause = self.metadata.pause(wait, lasted, retry_after, jitter());
+            self.waiting.pause(wait, now.uptime + pause);
+        }
+        self.start_requests(now);
+        has_heard
+    }
+
+    fn start_requests(&mut self, now: Now) {
+        for wait in self.metadata.waits() {
+            if !self.waiting.may_start(wait, now.uptime) {
+                continue;
+            }
+            match self.metadata.wait_for(wait) {
+                Ok(held) => self.waiting.hold(wait, held),
+                Err(e) => {
+                    self.notices.warn_once(format!("no notice can be had: {e}"));
+                    self.waiting.pause(wait, now.uptime + schedule::PERIOD);
+                }
+            }
+        }
+    }
+
+    /// Once drain has ended the cloud need not wait any longer with what somebody asked it to
+    /// do.
+    pub(super) fn acknowledge_after_drain(&mut self) {
+        let pending = self.metadata.pending();
+        let done = self.progress.done();
+        let is_drained = self.config.deadline.drain.is_empty() || done.drained && done.drain_ended;
+        let new: Vec<_> = pending
+            .into_iter()
+            .filter(|pending| pending.is_end && !self.acknowledged.contains(&pending.id))
+            .collect();
+        if new.is_empty() || !is_drained {
+            return;
+        }
+        let budget = self.config.metadata.request_timeout;
+        match self.metadata.acknowledge(&new, budget) {
+            Ok(()) => {
+                self.acknowledged
+                    .extend(new.into_iter().map(|pending| pending.id));
+            }
+            Err(e) => self
+                .notices
+                .warn_once(format!("the cloud cannot be told to go on: {e}")),
+        }
+    }
+}
