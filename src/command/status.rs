@@ -143,9 +143,13 @@ pub(crate) fn deadline_lines(status: &Status, now: u64) -> String {
             Action::Report => "report: nobody ends this VM from inside",
             Action::Poweroff => "poweroff: this VM is ended from inside",
         };
+        let doubt = match deadline.unconfirmed {
+            true => "; unconfirmed: nothing is done before a second answer says the same",
+            false => "",
+        };
         let grace = deadline.at.saturating_sub(deadline.grace_seconds);
         text += &format!(
-            "deadline  {}, {}\norigin    {}{confirmed}\ngrace     no new work from {} on, {}\naction    {action}\n",
+            "deadline  {}, {}\norigin    {}{confirmed}{doubt}\ngrace     no new work from {} on, {}\naction    {action}\n",
             clock::for_people(deadline.at),
             clock::relative(deadline.at, now),
             deadline.origin,

@@ -26,6 +26,9 @@ const KERNEL_WORD: Duration = Duration::from_secs(60);
 /// Two looks, or answers, that are nearer than this are one.
 pub(crate) const APART: Duration = Duration::from_secs(10);
 
+/// How often the clocks are written down for the next process that follows.
+const NOTE_PERIOD: Duration = Duration::from_secs(60);
+
 /// What a moment's time is worth.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Time {
@@ -159,6 +162,12 @@ impl ClockTrust {
             unix: u64::try_from(unix).unwrap_or(0),
             trusted_for: now.uptime.saturating_sub(since),
         }
+    }
+
+    /// Whether this, written down, still says enough of what is known `later`.
+    pub(crate) fn stands_for(&self, later: &ClockTrust) -> bool {
+        let age = later.last.uptime.saturating_sub(self.last.uptime);
+        self.counts == later.counts && age < NOTE_PERIOD
     }
 
     /// The uptime at which the kernel will have said for long enough that its clock is right.

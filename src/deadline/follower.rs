@@ -27,6 +27,13 @@ pub(crate) struct Knowledge {
     clock: ClockTrust,
 }
 
+impl Knowledge {
+    /// Whether this, written down, still says enough of what is known `later`.
+    pub(crate) fn stands_for(&self, later: &Knowledge) -> bool {
+        self.ledger == later.ledger && self.clock.stands_for(&later.clock)
+    }
+}
+
 pub(crate) struct Follower<'a> {
     config: &'a config::Deadline,
     boot_id: String,
@@ -273,7 +280,12 @@ impl<'a> Follower<'a> {
     fn to_keep(&self, deadline: Option<&Deadline>, said: &[Limit], now: Now) -> Keep {
         let ledger = &self.knowledge.ledger;
         let is_of_a_source = |origin: &Origin| {
-            let own = [LimitSource::Configuration, LimitSource::Operator];
+            // Nobody could take back one that cannot be read.
+            let own = [
+                LimitSource::Configuration,
+                LimitSource::Operator,
+                LimitSource::Unknown,
+            ];
             !own.contains(&origin.source)
         };
         let is_it = |limit: &&Limit| {

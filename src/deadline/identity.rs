@@ -158,9 +158,11 @@ impl Identity {
         (named.is_known || !contradicted).then_some(named.id.as_str())
     }
 
-    /// Whether a source of this kind waits for a second answer to say who this is.
+    /// Whether it takes a second answer to say who this is.
     pub(crate) fn is_in_doubt(&self) -> bool {
-        self.named.values().any(|named| !named.is_known)
+        let uuid = self.named.get(&Kind::Uuid);
+        let has_uuid = self.machine.is_some() || uuid.is_some_and(|named| named.is_known);
+        !has_uuid && self.named.values().any(|named| !named.is_known)
     }
 }
 

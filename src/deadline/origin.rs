@@ -55,6 +55,23 @@ impl Origin {
         }
     }
 
+    /// Of a limit of which only the text is known. Version 0.1.0 wrote nothing else: its texts
+    /// are compared with those of the same limits now.
+    pub(crate) fn of_text(text: &str) -> Origin {
+        const OF_0_1_0: [(LimitSource, &str); 7] = [
+            (LimitSource::ConfigDrive, "vmstage_deadline"),
+            (LimitSource::ConfigDrive, "vmstage_lifetime"),
+            (LimitSource::Openstack, "vmstage_deadline"),
+            (LimitSource::Openstack, "vmstage_lifetime"),
+            (LimitSource::MachineFeatures, "shutdowntime"),
+            (LimitSource::MachineFeatures, "shutdowntime_job"),
+            (LimitSource::MachineFeatures, "wall_limit_secs"),
+        ];
+        let known = OF_0_1_0.map(|(source, key)| Origin::new(source, key));
+        let found = known.into_iter().find(|origin| origin.to_string() == text);
+        found.unwrap_or_else(|| Origin::unknown(text))
+    }
+
     /// Of a limit that another version wrote, and of which only the text can be read.
     pub(crate) fn unknown(text: &str) -> Origin {
         Origin::new(LimitSource::Unknown, text)

@@ -83,8 +83,8 @@ impl Limit {
 impl Deadline {
     /// One that another version wrote keeps its limit, and nothing takes that back.
     pub fn given_by(&self) -> Origin {
-        let unknown = || Origin::unknown(&self.origin);
-        self.given_by.clone().unwrap_or_else(unknown)
+        let by_text = || Origin::of_text(&self.origin);
+        self.given_by.clone().unwrap_or_else(by_text)
     }
 }
 
@@ -179,12 +179,17 @@ mod tests {
         let of_0_1_0 = r#"{"at": 1800000000, "at_utc": "2027-01-15T08:00:00Z",
             "origin": "vmstage_deadline in the openstack metadata", "grace_seconds": 600,
             "action": "report", "confirmed_at": "2026-12-24T18:00:00Z"}"#;
-        let of_a_later_one = of_0_1_0.replace('{', r#"{"given_by": {"source": "oracle"},"#);
-        for text in [of_0_1_0, &of_a_later_one] {
+        let of_a_later_one = of_0_1_0
+            .replace('{', r#"{"given_by": {"source": "oracle"},"#)
+            .replace("openstack", "oracle");
+        for (text, source, cloud) in [
+            (of_0_1_0, LimitSource::Openstack, "openstack"),
+            (&of_a_later_one, LimitSource::Unknown, "oracle"),
+        ] {
             let held = Limit::held(&serde_json::from_str(text).unwrap());
             assert_eq!(held.when, When::At(1_800_000_000));
-            assert_eq!(held.origin.source, LimitSource::Unknown);
-            let shown = "vmstage_deadline in the openstack metadata";
+            assert_eq!(held.origin.source, source);
+            let shown = format!("vmstage_deadline in the {cloud} metadata");
             assert_eq!(held.origin.to_string(), shown);
         }
     }

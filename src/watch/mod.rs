@@ -311,7 +311,8 @@ impl<'a> Watch<'a> {
 
     fn keep_what_is_known(&mut self) {
         let known = self.follower.knowledge();
-        if self.last_known.as_ref() == Some(known) {
+        let last = self.last_known.as_ref();
+        if last.is_some_and(|last| last.stands_for(known)) {
             return;
         }
         if let Err(e) = records::keep(&self.known, known) {
