@@ -104,7 +104,7 @@ impl Ledger {
         for limit in &statement.limits {
             match limit.is_usable() {
                 true => self.say(limit, at),
-                false => self.unusable.push(limit.clone()),
+                false => self.say_unusable(limit),
             }
         }
         Recorded::Used
@@ -246,6 +246,13 @@ impl Ledger {
             let origin = &entry.said.origin;
             !is_about(origin) || is_all_lost || is_said(origin)
         });
+    }
+
+    /// Once, however often: a statement need not be about the key that it garbles.
+    fn say_unusable(&mut self, limit: &Limit) {
+        let is_same = |known: &Limit| known.origin.is_same_limit(&limit.origin);
+        self.unusable.retain(|known| !is_same(known));
+        self.unusable.push(limit.clone());
     }
 
     fn say(&mut self, limit: &Limit, at: SaidAt) {

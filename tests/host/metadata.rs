@@ -66,6 +66,7 @@ claims![
     html_with_200_is_no_instance_id,
     features_that_meta_names_are_read_over_http,
     what_is_no_value_replaces_none_that_is_known,
+    what_is_no_value_is_told_once_however_often_it_is_said,
     a_404_takes_a_limit_back_where_the_service_vouches_for_it,
     all_features_at_a_url_are_asked_for_in_one_round_of_ten_on_one_connection,
     a_wall_limit_is_of_one_job_whenever_it_is_read,
@@ -1064,6 +1065,16 @@ fn what_is_no_value_replaces_none_that_is_known() {
         later.ask(&[], seconds(3), Again::Never);
         let still = |limit: &Limit| limit.when == When::At(1_795_430_460);
         assert!(later.limits().iter().any(still), "{case:?}");
+    }
+}
+
+fn what_is_no_value_is_told_once_however_often_it_is_said() {
+    let features = Features::saying(&[(END, 200, "<html>starting up</html>")]);
+    let config = features.config();
+    let mut metadata = metadata_of(&config, Environment::default());
+    for _ in 0..5 {
+        metadata.ask(&[], seconds(3), Again::Never);
+        assert_eq!(metadata.limits().len(), 1);
     }
 }
 
