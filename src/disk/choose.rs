@@ -7,6 +7,7 @@
 mod against;
 mod verdict;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::identity::{Identity, Scratch};
@@ -431,6 +432,24 @@ fn local(device: &Observation) -> Option<Scratch> {
         // What the system runs from is no scratch disk, nor is what lies beside it.
         Identity::LocalScratch(scratch) if device.system == System::Elsewhere => Some(scratch),
         _ => None,
+    }
+}
+
+/// Whether what `/etc/fstab` says of a device can speak against it: where only a name leads
+/// to it, or a file system may be made on it.
+pub(crate) fn heeds_fstab(
+    specs: &[Spec],
+    names: &BTreeMap<PathBuf, Named>,
+    device: &Observation,
+) -> bool {
+    let is_it = |named: &Named| *named == Named::BlockDevice(device.number);
+    let has_evidence = asked_for_label(specs, device).is_some() || local(device).is_some();
+    let stays = matches!(&device.content, Content::Filesystem { kind, .. }
+        if !WITHOUT_OWNERS.contains(&kind.as_str()))
+        && !device.is_half_made;
+    match has_evidence {
+        true => !stays,
+        false => names.values().any(is_it),
     }
 }
 

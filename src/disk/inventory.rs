@@ -335,7 +335,8 @@ fn btrfs_on_several_devices(host: &Host, devices: &[BlockDevice]) -> Vec<BTreeSe
         let of_name = |device: &&BlockDevice| sysfs::name_of(&device.name) == *name;
         devices.iter().find(of_name).map(|device| device.number)
     };
-    let groups = sysfs::entries(&directory).into_iter().map(|uuid| {
+    let uuids = sysfs::entries(&directory).into_iter();
+    let groups = uuids.filter(|entry| entry != "features").map(|uuid| {
         let members = sysfs::entries(&directory.join(uuid).join("devices"));
         members.iter().filter_map(number_of).collect()
     });

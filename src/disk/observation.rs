@@ -58,6 +58,8 @@ pub(crate) struct Observation {
 /// What `/etc/fstab` says of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fstab {
+    /// It can speak against no use of this device.
+    NotLookedAt,
     Nothing,
     /// It has another place.
     Place(Place),

@@ -86,6 +86,20 @@ pub(crate) fn read_open(mut device: File) -> io::Result<Reading> {
     })
 }
 
+/// The file system of this kind on a device that is open, if there is one, and its UUID.
+/// Whether there is anything else beside it, as [`read_open`] says, this does not see.
+///
+/// # Errors
+///
+/// Those of reading it.
+pub(crate) fn filesystem_of_kind(
+    device: &File,
+    kind: &str,
+) -> io::Result<(Content, Option<String>)> {
+    let found = libblkid::probe_for(device, kind)?;
+    Ok((found.content, found.uuid))
+}
+
 /// Opens the node of a device, of this number. While it is open no other device has it.
 ///
 /// # Errors

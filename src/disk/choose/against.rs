@@ -62,7 +62,8 @@ pub(super) fn refuse_for_a_name(device: &Observation) -> Option<Reason> {
             return Some(Reason::PlaceInFstab(place.to_string()));
         }
         Fstab::Unknown(error) => return Some(Reason::FstabUnknown(error.clone())),
-        _ => {}
+        Fstab::NotLookedAt => return Some(not_looked_at()),
+        Fstab::Place(_) | Fstab::Nothing => {}
     }
     if let Some(twin) = &device.twin_of {
         return Some(Reason::TwinOf(twin.clone()));
@@ -87,6 +88,7 @@ pub(super) fn against_making(device: &Observation, observed: &Observed) -> Optio
     match &device.fstab {
         Fstab::Place(place) => return Some(Reason::PlaceInFstab(place.to_string())),
         Fstab::Unknown(error) => return Some(Reason::FstabUnknown(error.clone())),
+        Fstab::NotLookedAt => return Some(not_looked_at()),
         Fstab::Nothing => {}
     }
     let is_azure = device.identity == Identity::LocalScratch(Scratch::AzureTemporaryDisk);
@@ -94,6 +96,11 @@ pub(super) fn against_making(device: &Observation, observed: &Observed) -> Optio
         (Some(agent), true) => Some(Reason::LeftTo(agent.clone())),
         _ => None,
     }
+}
+
+/// It has to be, wherever this is asked: what is not known speaks against a device.
+fn not_looked_at() -> Reason {
+    Reason::FstabUnknown("it was not looked at".into())
 }
 
 pub(super) fn refuse_blank(device: &Observation) -> Option<Reason> {
