@@ -29,6 +29,7 @@ claims![
     a_label_that_nobody_asked_for_is_warned_of,
     what_a_bare_name_in_fstab_staged_is_suspected,
     a_disk_that_was_not_unmounted_cleanly_is_left_alone,
+    a_disk_whose_machine_is_reset_right_after_its_first_boot_is_known_again,
     probe_changes_no_byte_of_a_disk,
     a_disk_on_which_mkfs_was_killed_is_made_anew,
     another_disk_than_that_on_which_mkfs_was_killed_is_left_alone,
@@ -451,6 +452,31 @@ fn a_disk_that_was_not_unmounted_cleanly_is_left_alone() {
     let machine = Machine::new();
     let disk = machine.disk("vdb", &image);
     is_left_alone(&machine, &disk, "/dev/vdb", &["was not unmounted cleanly"]);
+}
+
+/// What the boot wrote and no sync has is lost.
+fn a_disk_whose_machine_is_reset_right_after_its_first_boot_is_known_again() {
+    let images = [
+        Image::ext2(""),
+        Image::ext3(""),
+        Image::ext4(""),
+        Image::xfs(""),
+        Image::btrfs(""),
+    ];
+    for image in images {
+        let machine = Machine::new();
+        let disk = machine.disk("vdb", &image);
+        let first = machine.boot();
+        first.ready_on("/dev/vdb").warns_of_nothing();
+        assert_eq!(evidence(&first), "empty", "{first}");
+        let left = Image::read(&disk.file);
+        machine.sh("umount /staging");
+        let machine = Machine::new();
+        machine.disk("vdb", &left);
+        let boot = machine.boot();
+        boot.ready_on("/dev/vdb").warns_of_nothing();
+        assert_eq!(evidence(&boot), "ours", "{boot}");
+    }
 }
 
 fn probe_changes_no_byte_of_a_disk() {
