@@ -10,6 +10,7 @@ use super::configuration;
 use crate::cli::{self, Format};
 use crate::command::status::verdicts;
 use crate::config::Config;
+use crate::disk::choose::{Accepted, choose};
 use crate::disk::identity::Identity;
 use crate::disk::inventory::System;
 use crate::disk::observation::Observation;
@@ -35,7 +36,9 @@ struct Report {
     obstacle: Option<String>,
     /// The device that `boot` would mount.
     chosen: Option<String>,
-    /// The blank disk on which `boot` would make a file system first.
+    /// What it is and why it may be used, as `boot` says it of what is staged.
+    known_by: Option<String>,
+    /// The disk on which `boot` would make a file system first.
     formatted: Option<String>,
     verdicts: Vec<status::Verdict>,
     warnings: Vec<String>,
@@ -94,7 +97,16 @@ fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
         .filter(|mount| mount.mount_point != real)
         .cloned()
         .collect();
-    let (observed, choice) = observe_and_choose(host, config, &elsewhere, &mut reader)?;
+    let (mut observed, mut choice) = observe_and_choose(host, config, &elsewhere, &mut reader)?;
+    if let Ok(Some(staged)) = &staged {
+        // What is mounted is not marked as unmounted, which tells nothing of it.
+        let number = host.block_number(Path::new(staged.device()));
+        let devices = observed.devices.iter_mut();
+        devices
+            .filter(|device| Some(device.number) == number)
+            .for_each(Observation::forget_that_it_is_unclean);
+        choice = choose(&staging.devices, staging.format, &observed);
+    }
     let mut devices: Vec<Device> = observed.devices.iter().map(Into::into).collect();
     for mount in mounts.iter().filter(|mount| mount.mount_point == real) {
         let number = host.block_number(&mount.source);
@@ -114,6 +126,7 @@ fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
     Ok(Report {
         mount_point: mount_point.display().to_string(),
         chosen: chosen.map(|accepted| accepted.node().display().to_string()),
+        known_by: chosen.map(Accepted::known_by),
         formatted: choice
             .to_be_made()
             .filter(|_| chosen.is_none())
@@ -160,7 +173,11 @@ impl Report {
         }
         match (&self.already_mounted, &self.chosen) {
             (Some(source), _) => format!("{source} is already mounted on {}", self.mount_point),
-            (None, Some(device)) => format!("boot would mount {device} on {}", self.mount_point),
+            (None, Some(device)) => format!(
+                "boot would mount {device} ({}) on {}",
+                self.known_by.as_deref().unwrap_or_default(),
+                self.mount_point
+            ),
             (None, None) => match &self.formatted {
                 Some(device) => format!(
                     "boot would make a file system on {device}, and mount it on {}",

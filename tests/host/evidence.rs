@@ -81,6 +81,11 @@ fn evidence(boot: &Outcome) -> &str {
         .unwrap_or_default()
 }
 
+#[track_caller]
+fn says_on_the_console(boot: &Outcome, words: &str) {
+    assert!(boot.console.contains(words), "not {words:?}\n{boot}");
+}
+
 /// What does not outlast a boot is gone: what is mounted, and all of `/run`.
 fn reboot(machine: &Machine) {
     machine.sh("umount /staging; rm -rf /run/vmstage");
@@ -360,7 +365,9 @@ fn an_empty_disk_is_staged_and_then_known_again() {
     let boot = machine.boot();
     boot.ready_on("/dev/vdb").warns_of_nothing();
     boot.says("/dev/vdb is accepted (ext4, empty)");
+    says_on_the_console(&boot, "ready: /dev/vdb (ext4, empty) on /staging, ");
     assert_eq!(evidence(&boot), "empty", "{boot}");
+    assert_eq!(boot.the_status()["staging"]["evidence"], "empty", "{boot}");
     let mark = fs::symlink_metadata(machine.path("/staging/.vmstage")).unwrap();
     assert!(mark.is_file() && mark.len() <= 4096);
     assert_eq!((mark.mode() & 0o7777, mark.uid()), (0o644, 0));
@@ -369,9 +376,11 @@ fn an_empty_disk_is_staged_and_then_known_again() {
     reboot(&machine);
     let probe = probe(&machine);
     assert_eq!(probe["chosen"], "/dev/vdb", "{probe:#}");
+    assert_eq!(probe["known_by"], "ext4, ours", "{probe:#}");
     let boot = machine.boot();
     boot.ready_on("/dev/vdb").warns_of_nothing();
     boot.says("/dev/vdb is accepted (ext4, ours)");
+    says_on_the_console(&boot, "ready: /dev/vdb (ext4, ours) on /staging, ");
     assert_eq!(evidence(&boot), "ours", "{boot}");
     assert_eq!(probe["verdicts"], boot.the_status()["verdicts"], "{boot}");
 }
@@ -392,6 +401,10 @@ fn a_label_that_nobody_asked_for_is_warned_of() {
     let boot = machine.boot();
     boot.ready_on("/dev/vdb")
         .warns(&["/dev/vdb", "label thesis"]);
+    says_on_the_console(
+        &boot,
+        "ready: /dev/vdb (ext4, LABEL=thesis, empty) on /staging, ",
+    );
 }
 
 /// What is on a disk whose machine was reset while it was mounted.
@@ -552,6 +565,8 @@ fn an_empty_vfat_with_the_label_is_made_anew() {
     }
     let probe = probe(&machine);
     assert_eq!(probe["formatted"], "/dev/vdb", "{probe:#}");
+    assert_eq!(probe["verdicts"][0]["verdict"], "remade", "{probe:#}");
+    assert_eq!(probe["verdicts"][0]["evidence"], "LABEL=ephemeral0");
     let boot = machine.boot();
     boot.ready_on("/dev/vdb");
     assert_eq!(boot.staged()[0].filesystem, "ext4", "{boot}");
