@@ -2,7 +2,7 @@
 //! that only a name led to, and what is said of it.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -29,6 +29,10 @@ claims![
     a_label_that_nobody_asked_for_is_warned_of,
     what_a_bare_name_in_fstab_staged_is_suspected,
     a_disk_that_was_not_unmounted_cleanly_is_left_alone,
+    a_labelled_disk_that_was_not_unmounted_cleanly_is_staged_with_a_warning,
+    a_disk_that_was_made_larger_is_staged_with_a_warning,
+    a_copy_of_a_mounted_xfs_is_an_error_that_names_it,
+    a_disk_that_is_replaced_before_it_is_mounted_is_left_alone,
     probe_changes_no_byte_of_a_disk,
     a_disk_on_which_mkfs_was_killed_is_made_anew,
     another_disk_than_that_on_which_mkfs_was_killed_is_left_alone,
@@ -42,12 +46,12 @@ claims![
 const BLANK: &str = "[staging]\nformat = \"blank\"\n";
 
 /// What is refused is refused quickly, whatever it holds.
-const SOON: Duration = Duration::from_secs(15);
+pub const SOON: Duration = Duration::from_secs(15);
 
 /// `probe` and `boot` both reject the device for a reason with all of these words, and change
 /// no byte of the disk.
 #[track_caller]
-fn is_left_alone(machine: &Machine, disk: &Disk, device: &str, words: &[&str]) -> Outcome {
+pub fn is_left_alone(machine: &Machine, disk: &Disk, device: &str, words: &[&str]) -> Outcome {
     let before = disk.checksum();
     let probe = probe(machine);
     assert_eq!(probe["chosen"], Value::Null, "{probe:#}");
@@ -67,13 +71,13 @@ fn is_left_alone(machine: &Machine, disk: &Disk, device: &str, words: &[&str]) -
     boot
 }
 
-fn probe(machine: &Machine) -> Value {
+pub fn probe(machine: &Machine) -> Value {
     let probe = machine.run(&["probe", "--format", "json"]);
     serde_json::from_str(&probe.stdout).unwrap_or_else(|e| panic!("{e}: {probe}"))
 }
 
 /// That of the device that is staged.
-fn evidence(boot: &Outcome) -> &str {
+pub fn evidence(boot: &Outcome) -> &str {
     let verdicts = boot.the_status()["verdicts"].as_array().unwrap();
     let accepted = verdicts.iter().find(|one| one["verdict"] == "accepted");
     accepted
@@ -87,7 +91,7 @@ fn says_on_the_console(boot: &Outcome, words: &str) {
 }
 
 /// What does not outlast a boot is gone: what is mounted, and all of `/run`.
-fn reboot(machine: &Machine) {
+pub fn reboot(machine: &Machine) {
     machine.sh("umount /staging; rm -rf /run/vmstage");
 }
 
@@ -155,12 +159,12 @@ fn a_disk_that_fstab_gives_our_own_place_is_staged() {
 }
 
 /// A disk as a cloud's machine has it.
-struct CloudDisk {
+pub struct CloudDisk {
     /// As the kernel calls it.
-    kernel_name: &'static str,
+    pub kernel_name: &'static str,
     /// Makes its attributes, in its directory in `/sys/block`.
-    attributes: &'static str,
-    said: &'static str,
+    pub attributes: &'static str,
+    pub said: &'static str,
 }
 
 const VOLUMES: [CloudDisk; 8] = [
@@ -211,7 +215,7 @@ const VOLUMES: [CloudDisk; 8] = [
 
 impl CloudDisk {
     /// A machine that has this disk alone, with udev's link `/dev/sdb` to it.
-    fn machine(&self, image: &Image) -> (Machine, Disk) {
+    pub fn machine(&self, image: &Image) -> (Machine, Disk) {
         let machine = Machine::new();
         let disk = machine.disk(self.kernel_name, image);
         if self.kernel_name != "sdb" {
@@ -464,6 +468,79 @@ fn a_disk_that_was_not_unmounted_cleanly_is_left_alone() {
     let machine = Machine::new();
     let disk = machine.disk("vdb", &image);
     is_left_alone(&machine, &disk, "/dev/vdb", &["was not unmounted cleanly"]);
+}
+
+/// `probe` and `boot` both warn of this.
+#[track_caller]
+fn are_warned_of(probe: &Value, boot: &Outcome, words: &str) {
+    let warnings = probe["warnings"].as_array().unwrap();
+    let is_it = |one: &Value| one.as_str().unwrap().contains(words);
+    assert_eq!(
+        warnings.iter().filter(|one| is_it(one)).count(),
+        1,
+        "{probe:#}"
+    );
+    boot.warns(&[words]);
+}
+
+fn a_labelled_disk_that_was_not_unmounted_cleanly_is_staged_with_a_warning() {
+    let unclean = "the file system on /dev/vdb was not unmounted cleanly";
+    for image in [Image::ext4("ephemeral0"), Image::ext2("ephemeral0")] {
+        let machine = Machine::new();
+        machine.disk("vdb", &not_unmounted(&image, "mkdir condor"));
+        let before = probe(&machine);
+        let boot = machine.boot();
+        boot.ready_on("/dev/vdb");
+        are_warned_of(&before, &boot, unclean);
+        // Of what is mounted it tells nothing.
+        let staged = probe(&machine);
+        assert_eq!(staged["warnings"], Value::Array(Vec::new()), "{staged:#}");
+    }
+}
+
+fn a_disk_that_was_made_larger_is_staged_with_a_warning() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::blank(64));
+    machine.sh("mke2fs -q -t ext4 -L ephemeral0 /dev/vdb 16M");
+    let probe = probe(&machine);
+    let boot = machine.boot();
+    boot.ready_on("/dev/vdb");
+    are_warned_of(&probe, &boot, "takes 16.0 MiB of 64.0 MiB");
+}
+
+fn a_copy_of_a_mounted_xfs_is_an_error_that_names_it() {
+    let machine = Machine::new();
+    let image = Image::xfs("ephemeral0");
+    machine.disk("vdb", &image);
+    machine.disk("vdc", &image);
+    machine.sh("mount /dev/vdc /mnt");
+    let probe = probe(&machine);
+    let boot = machine.boot();
+    boot.failed(4)
+        .says("it has the same UUID as /dev/vdc, which is mounted");
+    are_warned_of(&probe, &boot, "/dev/vdb has the same UUID as /dev/vdc");
+}
+
+/// By another under the same name, while something else has it in use.
+fn a_disk_that_is_replaced_before_it_is_mounted_is_left_alone() {
+    for label in ["ephemeral0", ""] {
+        let mut machine = Machine::new();
+        machine.configure("[staging]\nwait = \"3s\"");
+        let first = machine.disk("vdb", &Image::ext4(label));
+        let other = machine.disk("other", &Image::ext2("thesis"));
+        machine.prepare("/dev/other", "touch chapter1");
+        let before = [first.checksum(), other.checksum()];
+        let mut options = fs::File::options();
+        let options = options.read(true).custom_flags(nix::libc::O_EXCL);
+        let holds = options.open(machine.path("/dev/vdb")).unwrap();
+        let boot = machine.start(&["boot"]);
+        sleep(Duration::from_millis(500));
+        machine.sh("mv /dev/other /dev/vdb");
+        drop(holds);
+        let boot = boot.wait();
+        boot.failed(3).rejects("/dev/vdb", "holds files (chapter1)");
+        assert_eq!([first.checksum(), other.checksum()], before, "{boot}");
+    }
 }
 
 fn probe_changes_no_byte_of_a_disk() {

@@ -61,6 +61,7 @@ claims![
     what_an_earlier_version_staged_is_marked_and_known_by_its_name_from_then_on,
     a_tmpfs_that_was_mounted_there_is_staged,
     a_part_of_the_root_disk_mounted_there_is_staged_with_a_warning,
+    a_part_of_what_lies_below_an_overlay_of_the_system_is_staged_with_a_warning,
     a_file_system_mounted_there_read_only_is_not_ready,
     a_mount_point_with_a_similar_name_is_another,
     a_mount_below_the_mount_point_is_not_on_it,
@@ -415,6 +416,20 @@ fn a_part_of_the_root_disk_mounted_there_is_staged_with_a_warning() {
     let boot = machine.boot();
     assert_eq!(boot.code, 0, "{boot}");
     boot.warns(&["/staging", "root"]);
+}
+
+/// As where the root is a composefs, whose files are on the disk that `/sysroot` shows.
+fn a_part_of_what_lies_below_an_overlay_of_the_system_is_staged_with_a_warning() {
+    let machine = Machine::new();
+    machine.disk("vda", &Image::ext4("root"));
+    machine.sh("mkdir /home/disk /staging /srv; mount /dev/vda /home/disk
+        mkdir -p /home/disk/deployed /home/disk/big /home/disk/above /home/disk/work
+        over=lowerdir=/home/disk/deployed,upperdir=/home/disk/above,workdir=/home/disk/work
+        mount -t overlay composefs -o $over /var/tmp
+        mount --bind /home/disk/big /staging");
+    let boot = machine.boot();
+    assert_eq!(boot.code, 0, "{boot}");
+    boot.warns(&["/staging", "jobs will fill the root disk"]);
 }
 
 fn a_file_system_mounted_there_read_only_is_not_ready() {
