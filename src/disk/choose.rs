@@ -988,6 +988,66 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_of_another_machine_is_warned_of() {
+        let staged_by = |machine: Option<&str>| Observation {
+            look: Some(Look::Seen(Contents {
+                mark: Some(Mark::staged_by(machine.map(Into::into), None, 1, None)),
+                ..Contents::default()
+            })),
+            ..device("/dev/vdb", ext4(None))
+        };
+        for (machine, expected) in [("this", 0), ("another", 1)] {
+            let mut observed = observed(vec![staged_by(Some(machine))]);
+            observed.machine = Some("this".into());
+            let choice = choose(&specs(&["/dev/vdb"]), Format::Local, &observed);
+            assert!(choice.first_accepted().is_some(), "{choice}");
+            let warnings = choice.warnings;
+            assert_eq!(warnings.len(), expected, "{warnings:?}");
+            let is_it =
+                |one: &String| one == "/dev/vdb was staged by another machine before (another)";
+            assert!(warnings.iter().all(is_it), "{warnings:?}");
+        }
+    }
+
+    #[test]
+    fn azures_temporary_disk_is_left_to_what_makes_its_file_system() {
+        let temporary = |content| Observation {
+            identity: Identity::LocalScratch(Scratch::AzureTemporaryDisk),
+            is_zero: content == Content::Nothing,
+            ..device("/dev/sdb1", content)
+        };
+        let ntfs = || temporary(filesystem("ntfs", Some("Temporary Storage")));
+        let cases = [
+            (
+                ntfs(),
+                None,
+                "LOCAL: /dev/sdb1 holds an empty ntfs, and gets a file system in its place (local: Azure temporary disk)",
+            ),
+            (
+                ntfs(),
+                Some("waagent"),
+                "LOCAL: /dev/sdb1 is left to waagent, which makes its file system",
+            ),
+            (
+                temporary(Content::Nothing),
+                Some("cloud-init"),
+                "LOCAL: /dev/sdb1 is left to cloud-init, which makes its file system",
+            ),
+            (
+                temporary(ext4(None)),
+                Some("cloud-init"),
+                "LOCAL: /dev/sdb1 is accepted (local: Azure temporary disk)",
+            ),
+        ];
+        for (disk, agent, expected) in cases {
+            let mut observed = observed(vec![disk]);
+            observed.azure_agent = agent.map(Into::into);
+            let choice = choose(&[Spec::Local], Format::Local, &observed);
+            assert_eq!(choice.verdicts[0].to_string(), expected);
+        }
+    }
+
+    #[test]
     fn what_is_made_says_what_led_to_it() {
         let local = Observation {
             identity: Identity::LocalScratch(Scratch::GoogleLocalSsd),

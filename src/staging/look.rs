@@ -9,14 +9,16 @@
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use log::debug;
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{Flock, FlockArg, OFlag, open, openat};
 use nix::libc;
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::stat::Mode;
@@ -35,6 +37,7 @@ use crate::disk::signature::Content;
 use crate::host::block_device::Number;
 use crate::host::bounded::Task;
 use crate::host::mount_table::Mount;
+use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, kernel_calls, namespace};
 use crate::text;
 
@@ -64,6 +67,7 @@ pub(crate) fn observe_and_choose(
     reader: &mut Reader,
 ) -> anyhow::Result<(Observed, Choice)> {
     let staging = &config.staging;
+    clear_leftovers(host);
     let mut observed = observe(host, staging, mounts, reader)?;
     loop {
         let choice = choose(&staging.devices, staging.format, &observed);
@@ -322,8 +326,8 @@ struct Shield {
 enum Kind {
     /// Open twice, so that it is detached when nobody has it any more.
     Loop(File, File),
-    /// The disk itself refuses writes, as this record says.
-    Disk(File),
+    /// The disk itself refuses writes, as a record says that is locked meanwhile.
+    Disk(File, Flock<File>),
 }
 
 impl Shield {
@@ -337,12 +341,13 @@ impl Shield {
             Err(_) => {
                 let record = record_of(host, Number::from_raw(device.metadata()?.rdev()));
                 fs::create_dir_all(host.runtime_directory())?;
-                fs::write(&record, "")?;
+                let record = locked(File::create(record)?)?;
+                (&*record).write_all(node.as_os_str().as_bytes())?;
                 kernel_calls::set_read_only(&device, true)?;
                 Ok(Shield {
                     directory: open_directory(node.parent().unwrap_or(Path::new("/")))?,
                     name: node.file_name().unwrap_or_default().into(),
-                    kind: Kind::Disk(device),
+                    kind: Kind::Disk(device, record),
                 })
             }
         }
@@ -356,7 +361,11 @@ impl Shield {
                 let _ = kernel_calls::detach_loop_device(&device);
                 Ok(())
             }
-            Kind::Disk(device) => kernel_calls::set_read_only(&device, false),
+            Kind::Disk(device, record) => {
+                let lowered = kernel_calls::set_read_only(&device, false);
+                drop(record);
+                lowered
+            }
         }
     }
 }
@@ -391,8 +400,50 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 }
 
 fn record_of(host: &Host, number: Number) -> PathBuf {
-    let name = format!("read-only-{}-{}", number.major, number.minor);
+    let name = format!("{RECORD}{}-{}", number.major, number.minor);
     host.runtime_directory().join(name)
+}
+
+/// How the names of these records begin. Each holds the node of the disk.
+const RECORD: &str = "read-only-";
+
+fn locked(file: File) -> io::Result<Flock<File>> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
+}
+
+/// Clears what runs that died have left, before the disks are judged: a read-only one is
+/// rejected. One that somebody is looking into now is left alone.
+fn clear_leftovers(host: &Host) {
+    let Ok(entries) = fs::read_dir(host.runtime_directory()) else {
+        return;
+    };
+    let is_record = |name: &OsString| name.as_bytes().starts_with(RECORD.as_bytes());
+    let records = entries
+        .filter_map(Result::ok)
+        .filter(|entry| is_record(&entry.file_name()));
+    for record in records {
+        if let Err(error) = clear_record(host, &record.path()) {
+            debug!("{}: {error}", record.path().display());
+        }
+    }
+}
+
+fn clear_record(host: &Host, record: &Path) -> io::Result<()> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+        .open(record)?;
+    let _lock = locked(file)?;
+    let text = regular_file::read(record, MIB).map_err(io::Error::other)?;
+    let node = PathBuf::from(OsString::from_vec(text));
+    let Some(number) = host.block_number(&node) else {
+        return fs::remove_file(record);
+    };
+    match record_of(host, number) == record {
+        true => clear_leftover(host, &node, number),
+        // Another disk has this name now.
+        false => fs::remove_file(record),
+    }
 }
 
 /// Has the kernel take writes to this disk again, where a run that died had it refuse them.

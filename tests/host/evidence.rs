@@ -34,6 +34,8 @@ claims![
     a_copy_of_a_mounted_xfs_is_an_error_that_names_it,
     a_disk_that_is_replaced_before_it_is_mounted_is_left_alone,
     probe_changes_no_byte_of_a_disk,
+    through_a_loop_device_a_look_leaves_nothing_behind,
+    a_disk_that_a_look_left_read_only_is_writable_again,
     a_disk_on_which_mkfs_was_killed_is_made_anew,
     another_disk_than_that_on_which_mkfs_was_killed_is_left_alone,
     an_empty_vfat_with_the_label_is_made_anew,
@@ -560,6 +562,61 @@ fn probe_changes_no_byte_of_a_disk() {
         probe(&machine);
         assert_eq!(disk.checksum(), image.checksum());
     }
+}
+
+/// The machines of the other claims have no loop devices.
+fn through_a_loop_device_a_look_leaves_nothing_behind() {
+    let files = not_unmounted(&Image::ext4(""), "mkdir condor; touch thesis.tex");
+    for image in [Image::ext4(""), Image::xfs(""), files] {
+        let mut machine = Machine::new();
+        machine.configure("[staging]\ndevices = [\"/dev/vdb\"]");
+        let disk = machine.disk("vdb", &image);
+        machine.sh("mknod /dev/loop-control c 10 237");
+        for minor in (0..512).filter(|minor| *minor != disk.number.1) {
+            machine.name(&format!("loop{minor}"), (disk.number.0, minor));
+        }
+        probe(&machine);
+        // Without a loop device a record would have been kept there.
+        assert_eq!(machine.sh("ls -A /run"), "");
+        assert_eq!(disk.checksum(), image.checksum());
+        let boot = machine.boot();
+        match boot.code {
+            0 => boot.ready_on("/dev/vdb").says(
+                "(ext4, empty)"
+                    .replace("ext4", &boot.staged()[0].filesystem)
+                    .as_str(),
+            ),
+            _ => boot
+                .failed(3)
+                .rejects("/dev/vdb", "holds files (thesis.tex)"),
+        };
+    }
+}
+
+/// A run without loop devices that was killed while it looked.
+fn a_disk_that_a_look_left_read_only_is_writable_again() {
+    for label in ["", "ephemeral0"] {
+        let machine = Machine::new();
+        let disk = machine.disk("vdb", &Image::ext4(label));
+        let (major, minor) = disk.number;
+        machine.sh(&format!(
+            "mkdir /run/vmstage; printf /dev/vdb >/run/vmstage/read-only-{major}-{minor}
+            blockdev --setro /dev/vdb"
+        ));
+        let boot = machine.boot();
+        boot.ready_on("/dev/vdb");
+        assert_eq!(
+            machine.sh("ls /run/vmstage | grep read-only || :"),
+            "",
+            "{boot}"
+        );
+    }
+    // One that somebody else made read-only stays so.
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(""));
+    machine.sh("blockdev --setro /dev/vdb");
+    machine.boot().failed(3).rejects("/dev/vdb", "is read-only");
+    machine.sh("blockdev --setrw /dev/vdb");
 }
 
 /// Puts a mkfs in the place of the guest's that writes something behind where a signature

@@ -11,6 +11,8 @@ claims![
     a_blank_disk_that_the_cloud_marks_as_local_is_made_and_staged,
     a_blank_local_disk_is_left_alone_where_nothing_may_be_made,
     a_local_disk_with_a_contradicting_mark_is_none,
+    azure_s_temporary_disk_is_left_to_what_makes_its_file_system,
+    a_local_disk_that_cannot_be_mounted_ends_the_search,
 ];
 
 /// The attributes of each, as [CloudDisk] has them, and what is said of it.
@@ -109,4 +111,32 @@ fn a_local_disk_with_a_contradicting_mark_is_none() {
     assert_eq!(probe["chosen"], Value::Null, "{probe:#}");
     machine.boot().failed(3).says("LOCAL is absent");
     assert_eq!(disk.checksum(), before);
+}
+
+fn azure_s_temporary_disk_is_left_to_what_makes_its_file_system() {
+    for agent in [
+        "/usr/bin/cloud-init",
+        "/usr/sbin/waagent",
+        "/usr/bin/azure-init",
+    ] {
+        let (machine, disk) = machine(&LOCAL[3], &Image::blank(64));
+        machine.sh(&format!("touch {agent}"));
+        let name = agent.rsplit('/').next().unwrap();
+        let words = format!("is left to {name}, which makes its file system");
+        is_left_alone(&machine, &disk, "/dev/sdb", &[&words]);
+    }
+}
+
+fn a_local_disk_that_cannot_be_mounted_ends_the_search() {
+    let image = Image::that_cannot_be_mounted("");
+    let (mut machine, _volume) = machine(&LOCAL[0], &image);
+    machine.configure("[staging]\ndevices = [\"LOCAL\", \"/dev/vdb\"]");
+    let usable = machine.disk("vdb", &Image::ext4(""));
+    let (major, minor) = usable.number;
+    machine.sh(&format!(
+        "mkdir /sys/block/vdb; echo ' {major} {minor} 16384 vdb' >>/proc/partitions"
+    ));
+    machine.boot().failed(4).says("cannot mount /dev/nvme1n1");
+    machine.configure("[staging]\ndevices = [\"/dev/vdb\"]");
+    machine.boot().ready_on("/dev/vdb");
 }
