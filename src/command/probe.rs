@@ -22,7 +22,7 @@ use crate::logging::Notices;
 use crate::staging::by_somebody;
 use crate::staging::look::observe_and_choose;
 use crate::staging::mount_point;
-use crate::staging::staged::find_staged;
+use crate::staging::staged::{find_staged, is_on_demand};
 use crate::status;
 use crate::text;
 
@@ -32,6 +32,8 @@ struct Report {
     mount_point: String,
     /// What is mounted there already; `boot` would then look no further.
     already_mounted: Option<String>,
+    /// What belongs there is mounted when `boot` opens it; `probe` does not.
+    mounted_on_demand: bool,
     /// Why `boot` would fail whatever disk there is.
     obstacle: Option<String>,
     /// The device that `boot` would mount.
@@ -74,7 +76,7 @@ pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<()
         return Err(Failure::Mount(obstacle));
     }
     let usable = [&report.chosen, &report.formatted, &report.already_mounted];
-    match usable.into_iter().any(Option::is_some) {
+    match report.mounted_on_demand || usable.into_iter().any(Option::is_some) {
         true => Ok(()),
         false => Err(Failure::NoDevice("no usable disk".into())),
     }
@@ -85,9 +87,13 @@ fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
     let mounts = mount_table::read(host)?;
     let mut reader = Reader::default();
     let notices = Notices::default();
-    let staged = find_staged(host, staging, &mounts, &mut reader, &notices);
+    let mounted_on_demand = is_on_demand(host, staging, &mounts);
+    let staged = match mounted_on_demand {
+        true => Ok(None),
+        false => find_staged(host, staging, &mounts, &mut reader, &notices),
+    };
     let checked = match &staged {
-        Ok(None) => mount_point::check(host, mount_point),
+        Ok(None) if !mounted_on_demand => mount_point::check(host, mount_point),
         _ => Ok(()),
     };
     let real = mount_table::real_path(host, mount_point);
@@ -134,6 +140,7 @@ fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
         verdicts: choice.verdicts.iter().map(Into::into).collect(),
         warnings,
         devices,
+        mounted_on_demand,
         obstacle: staged
             .as_ref()
             .err()
@@ -168,6 +175,12 @@ impl Report {
         if let Some(obstacle) = &self.obstacle {
             return format!(
                 "boot would mount nothing on {}: {obstacle}",
+                self.mount_point
+            );
+        }
+        if self.mounted_on_demand {
+            return format!(
+                "boot would use what is mounted on {} on demand",
                 self.mount_point
             );
         }

@@ -376,7 +376,18 @@ mod tests {
             &'a str,
             &'a [&'a str],
         );
-        let cases: [Case; 9] = [
+        let cases: [Case; 10] = [
+            (
+                "a btrfs of two disks, one of which the mount table names",
+                &["vda", "vdb", "vdc"],
+                &[
+                    ("sys/fs/btrfs/1b2c/devices/vda/", ""),
+                    ("sys/fs/btrfs/1b2c/devices/vdb/", ""),
+                ],
+                None,
+                "/dev/vda / btrfs rw 0 0",
+                &["vda", "vdb"],
+            ),
             (
                 "a whole disk",
                 &["vda", "vdb"],

@@ -459,3 +459,34 @@ fn clear_leftover(host: &Host, node: &Path, number: Number) -> io::Result<()> {
     kernel_calls::set_read_only(&device, false)?;
     fs::remove_file(record)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a kernel without such an option it is not looked into: read-only alone promises
+    /// nothing.
+    #[test]
+    fn what_has_a_journal_is_only_looked_into_with_an_option_that_leaves_it_alone() {
+        let options = [
+            "noload",
+            "nologreplay",
+            "norecovery",
+            "nolog",
+            "disable_roll_forward",
+        ];
+        for kind in ["ext3", "ext4", "btrfs", "f2fs", "reiserfs"] {
+            assert!(!ways(kind).is_empty());
+            for way in ways(kind) {
+                let is_one = |option: &str| way.data.contains(option);
+                assert!(
+                    options.iter().any(|one| is_one(one)),
+                    "{kind}: {}",
+                    way.data
+                );
+            }
+        }
+        // What nobody has thought about.
+        assert!(ways("zonefs").is_empty());
+    }
+}

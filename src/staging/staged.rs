@@ -240,6 +240,13 @@ pub(crate) fn find_staged(
 /// automount units use as well).
 const AUTOMOUNT: &str = "autofs";
 
+/// Whether what belongs on the mount point is mounted when somebody opens it, and has not
+/// been yet.
+pub(crate) fn is_on_demand(host: &Host, config: &Staging, mounts: &[Mount]) -> bool {
+    let mount_point = mount_table::real_path(host, config.mount_point.as_path());
+    mount_table::on(mounts, &mount_point).is_some_and(|mount| mount.filesystem == AUTOMOUNT)
+}
+
 /// Opens the mount point, which mounts what belongs there.
 fn mount_on_demand(host: &Host, mount_point: &Path) -> Result<()> {
     let path = host.path(mount_point);

@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::{Fault, Image, Machine};
 use crate::evidence::{SOON, is_left_alone, probe};
@@ -136,14 +136,21 @@ fn sysfs_may_lack_or_hold_anything() {
 
 fn a_disk_that_goes_away_during_the_look_is_not_mounted() {
     let mut machine = Machine::new();
-    machine.configure("[staging]\nwait = \"200ms\"\ndevice_timeout = \"2s\"");
+    machine.configure("[staging]\nwait = \"0s\"\ndevice_timeout = \"2s\"");
     let disk = machine.faulty_disk("vdb", &Image::ext4(""));
-    disk.fault(Fault::Delay(Duration::from_millis(150)));
+    disk.fault(Fault::Delay(Duration::from_millis(50)));
+    let (major, minor) = disk.number();
     let boot = machine.start(&["boot"]);
-    sleep(Duration::from_millis(300));
+    // There is no loop device here, so that a record is kept while it looks.
+    let record = machine.path(format!("/run/vmstage/read-only-{major}-{minor}"));
+    let start = Instant::now();
+    while !record.exists() && start.elapsed() < SOON {
+        sleep(Duration::from_millis(1));
+    }
+    assert!(record.exists(), "it does not look");
     machine.sh("rm /dev/vdb");
     disk.fault(Fault::ReadErrors(0..u64::MAX));
     let boot = boot.wait();
-    boot.failed(3);
+    boot.failed(3).rejects("/dev/vdb", "cannot be looked into");
     assert!(boot.took < SOON, "{boot}");
 }
