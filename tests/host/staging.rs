@@ -42,6 +42,7 @@ claims![
     a_disk_that_waits_to_be_formatted_is_left_alone_once_another_is_mounted_there,
     what_is_mounted_there_on_demand_is_staged,
     probe_has_nothing_mounted_on_demand,
+    a_kernel_without_noload_looks_into_no_disk,
     what_comes_over_a_mount_of_this_run_is_not_unmounted,
     a_mount_that_the_table_does_not_show_is_not_believed,
     a_mount_that_cannot_be_verified_is_taken_back,
@@ -1132,6 +1133,20 @@ fn start_with<'a>(machine: &'a Machine, faults: &[&str]) -> Running<'a> {
     command.args(["-qq", "-o", "/dev/null"]).args(faults);
     command.args(["/usr/sbin/vmstage", "boot"]);
     machine.start_command(command)
+}
+
+/// The first two mounts of a child make it a namespace of its own.
+fn a_kernel_without_noload_looks_into_no_disk() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nwait = \"0s\"");
+    let disk = machine.disk("vdb", &Image::ext4(""));
+    let before = disk.checksum();
+    let unknown = "inject=mount:error=EINVAL:when=3+";
+    let boot = start_with(&machine, &["-f", "-e", "trace=mount", "-e", unknown]).wait();
+    let words =
+        "cannot be looked into (Invalid argument (os error 22)), so that it may be somebody's";
+    boot.failed(3).rejects("/dev/vdb", words);
+    assert_eq!(disk.checksum(), before, "{boot}");
 }
 
 /// The program is stopped between its mount(2) and what it does next.
