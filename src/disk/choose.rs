@@ -18,7 +18,9 @@ use super::reason::{Kept, Reason, Zero};
 use super::signature::Content;
 use crate::config::{Format, Spec};
 use against::{against_making, refuse, refuse_blank, refuse_for_a_name};
-pub(crate) use verdict::{Accepted, Choice, Evidence, InPlaceOf, Judgement, ToBeMade, Verdict};
+pub(crate) use verdict::{
+    Accepted, Choice, Evidence, InPlaceOf, Judgement, ToBeMade, Verdict, known_by,
+};
 
 /// Judges every device that a spec leads to.
 pub(crate) fn choose(specs: &[Spec], format: Format, observed: &Observed) -> Choice {
@@ -125,7 +127,7 @@ impl Judge<'_> {
             let judgement = match (refuse(device), taken) {
                 (Some(reason), _) => Judgement::Rejected(reason),
                 (None, Some(first)) => {
-                    self.choice.warnings.push(format!(
+                    self.warn(format!(
                         "{} and {} both have the label {label}; {} is taken",
                         first.node.display(),
                         device.node.display(),
@@ -212,7 +214,7 @@ impl Judge<'_> {
     fn led_by_a_name(&mut self, device: &Observation) -> Judgement {
         let against = refuse_for_a_name(device);
         if against.is_none()
-            && let Some(judgement) = self.half_made(device, &Evidence::Blank)
+            && let Some(judgement) = self.half_made(device, &Evidence::HalfMade)
         {
             return judgement;
         }
@@ -231,7 +233,7 @@ impl Judge<'_> {
     fn judge_contents(&mut self, device: &Observation, seen: &Contents) -> Judgement {
         if let Some(mark) = &seen.mark {
             if !mark.is_by(self.observed.machine.as_deref()) {
-                self.choice.warnings.push(format!(
+                self.warn(format!(
                     "{} was staged by another machine before ({})",
                     device.node.display(),
                     mark.machine.as_deref().unwrap_or("unknown"),
@@ -240,14 +242,14 @@ impl Judge<'_> {
             return self.use_file_system(device, Evidence::Ours);
         }
         if !seen.others.is_empty() {
-            let cure = label_command(device, self.specs);
+            let cure = label_cure(device, self.specs);
             return Judgement::Rejected(Reason::HoldsFiles(seen.others.to_string(), cure));
         }
         if seen.is_replay_pending {
             return Judgement::Rejected(Reason::ReplayPending);
         }
         if let Some(label) = device.content.label() {
-            self.choice.warnings.push(format!(
+            self.warn(format!(
                 "{} has the label {label}, which nobody asked for; it is empty",
                 device.node.display()
             ));
@@ -297,11 +299,24 @@ impl Judge<'_> {
             evidence,
             mounted_on: device.mounted_on.clone(),
             twin_of: device.twin_of.clone(),
+            is_unclean: is_unclean(device),
         })
+    }
+
+    /// Several specs may lead to one device.
+    fn warn(&mut self, warning: String) {
+        if !self.choice.warnings.contains(&warning) {
+            self.choice.warnings.push(warning);
+        }
     }
 
     fn warn_of_state(&mut self, device: &Observation) {
         let node = device.node.display();
+        if is_unclean(device) {
+            self.warn(format!(
+                "the file system on {node} was not unmounted cleanly, or errors were found in it: fsck checks it"
+            ));
+        }
         let rest = device
             .facts
             .size_bytes
@@ -310,14 +325,14 @@ impl Judge<'_> {
         if let (Some(size), Some(rest)) = (device.facts.size_bytes, rest)
             && rest > device.size_bytes / 20
         {
-            self.choice.warnings.push(format!(
+            self.warn(format!(
                 "the file system on {node} takes {} of {}; the disk was made larger since",
                 crate::text::bytes(size),
                 crate::text::bytes(device.size_bytes)
             ));
         }
         if let Some(twin) = &device.twin_of {
-            self.choice.warnings.push(format!(
+            self.warn(format!(
                 "{node} has the same UUID as {}, which is mounted: one is a copy of the other",
                 twin.display()
             ));
@@ -335,17 +350,21 @@ impl Judge<'_> {
             return Err(NotReplaced::Kept(Kept::FormatIsNever));
         }
         if evidence.is_of_a_name() {
-            return Err(NotReplaced::Kept(Kept::FoundByName));
+            let cure = label_cure(device, self.specs);
+            return Err(NotReplaced::Kept(Kept::FoundByName(cure)));
         }
         if let Some(reason) = against_making(device, self.observed) {
             return Err(NotReplaced::Undecided(reason));
         }
         if !device.mounted_on.is_empty() {
-            return Err(NotReplaced::Undecided(Reason::Mounted(
+            return Err(NotReplaced::Undecided(Reason::MountedElsewhere(
                 device.mounted_on.clone(),
             )));
         }
-        let seen = self.look_of(device).map_err(NotReplaced::Undecided)?;
+        let seen = self.look_of(device).map_err(|reason| match reason {
+            Reason::CannotBeLookedInto(error) => NotReplaced::Kept(Kept::NotSeen(error)),
+            undecided => NotReplaced::Undecided(undecided),
+        })?;
         match seen.used.is_empty() {
             true => Ok(()),
             false => Err(NotReplaced::Kept(Kept::Holds(seen.used.to_string()))),
@@ -453,31 +472,41 @@ pub(crate) fn heeds_fstab(
     }
 }
 
+/// Of XFS only a look shows it. One that is mounted is never marked as unmounted.
+fn is_unclean(device: &Observation) -> bool {
+    let is_seen_pending =
+        matches!(&device.look, Some(Look::Seen(contents)) if contents.is_replay_pending);
+    device.mounted_on.is_empty() && (device.facts.is_unclean || is_seen_pending)
+}
+
 fn is_persistent(device: &Observation) -> bool {
     matches!(device.identity, Identity::Persistent(_))
 }
 
-/// The command by which somebody says that this is the scratch disk.
-fn label_command(device: &Observation, specs: &[Spec]) -> String {
+/// How somebody says that this is the scratch disk.
+fn label_cure(device: &Observation, specs: &[Spec]) -> String {
     let node = device.node.display();
     let label = specs.iter().find_map(|spec| match spec {
         Spec::Label(label) => Some(label.as_str()),
         _ => None,
     });
     let Some(label) = label else {
-        return "name its label in staging.devices".into();
+        return "give it a label, and name that in staging.devices".into();
     };
     let kind = match &device.content {
         Content::Filesystem { kind, .. } => kind.as_str(),
         _ => "",
     };
-    match kind {
+    let command = match kind {
         "ext2" | "ext3" | "ext4" => format!("e2label {node} {label}"),
         "xfs" => format!("xfs_admin -L {label} {node}"),
         "btrfs" => format!("btrfs filesystem label {node} {label}"),
         "vfat" => format!("fatlabel {node} {label}"),
-        _ => format!("label {label}"),
-    }
+        "ntfs" => format!("ntfslabel {node} {label}"),
+        "exfat" => format!("exfatlabel {node} {label}"),
+        _ => return format!("give it the label {label}"),
+    };
+    format!("give it the label: {command}")
 }
 
 /// `/dev/sdb` before `/dev/sdaa`, as the kernel names them.
@@ -906,7 +935,8 @@ mod tests {
             &observed(vec![hung("/dev/vdc"), device("/dev/vdb", ext4(None))]),
         );
         let said: Vec<String> = choice.verdicts.iter().map(Verdict::to_string).collect();
-        let words = "does not answer (reading it was given up after 10.0s)";
+        let words = "does not answer (reading it was given up after 10.0s); \
+            detach it, or ask the cloud about its storage";
         assert_eq!(
             said,
             [
@@ -923,6 +953,198 @@ mod tests {
             &observed(vec![hung("/dev/vdc")]),
         );
         assert_eq!(unrelated.warnings.len(), 1);
+    }
+
+    /// What is warned of where this is `/dev/vdb`, and which is taken.
+    fn warned_of_vdb(vdb: Observation) -> Vec<String> {
+        let specs = specs(&["LABEL=ephemeral0", "/dev/vdb"]);
+        let choice = choose(&specs, Format::Local, &observed(vec![vdb]));
+        assert!(choice.first_accepted().is_some(), "{choice}");
+        choice.warnings
+    }
+
+    #[test]
+    fn the_state_of_a_file_system_is_told_once() {
+        let labelled = |change: fn(&mut Observation)| {
+            let mut vdb = device("/dev/vdb", ext4(Some("ephemeral0")));
+            vdb.size_bytes = 1 << 30;
+            vdb.facts.size_bytes = Some(1 << 30);
+            change(&mut vdb);
+            vdb
+        };
+        let unclean = "the file system on /dev/vdb was not unmounted cleanly, or errors were found \
+            in it: fsck checks it";
+        let cases = [
+            (labelled(|_| ()), vec![]),
+            (labelled(|vdb| vdb.facts.is_unclean = true), vec![unclean]),
+            (
+                labelled(|vdb| vdb.look = contents(|seen| seen.is_replay_pending = true)),
+                vec![unclean],
+            ),
+            (
+                labelled(|vdb| {
+                    vdb.facts.is_unclean = true;
+                    vdb.mounted_on = vec!["/mnt".into()];
+                }),
+                vec![],
+            ),
+            (
+                labelled(|vdb| vdb.facts.size_bytes = Some(1 << 29)),
+                vec![
+                    "the file system on /dev/vdb takes 512.0 MiB of 1.0 GiB; the disk was made larger since",
+                ],
+            ),
+            (
+                labelled(|vdb| vdb.twin_of = Some("/dev/vdc".into())),
+                vec![
+                    "/dev/vdb has the same UUID as /dev/vdc, which is mounted: one is a copy of the other",
+                ],
+            ),
+        ];
+        for (vdb, expected) in cases {
+            assert_eq!(warned_of_vdb(vdb.clone()), expected, "{vdb:?}");
+        }
+    }
+
+    #[test]
+    fn a_mark_of_another_machine_is_warned_of() {
+        let staged_by = |machine: Option<&str>| Observation {
+            look: Some(Look::Seen(Contents {
+                mark: Some(Mark::staged_by(machine.map(Into::into), None, 1, None)),
+                ..Contents::default()
+            })),
+            ..device("/dev/vdb", ext4(None))
+        };
+        for (machine, expected) in [("this", 0), ("another", 1)] {
+            let mut observed = observed(vec![staged_by(Some(machine))]);
+            observed.machine = Some("this".into());
+            let choice = choose(&specs(&["/dev/vdb"]), Format::Local, &observed);
+            assert!(choice.first_accepted().is_some(), "{choice}");
+            let warnings = choice.warnings;
+            assert_eq!(warnings.len(), expected, "{warnings:?}");
+            let is_it =
+                |one: &String| one == "/dev/vdb was staged by another machine before (another)";
+            assert!(warnings.iter().all(is_it), "{warnings:?}");
+        }
+    }
+
+    #[test]
+    fn azures_temporary_disk_is_left_to_what_makes_its_file_system() {
+        let temporary = |content| Observation {
+            identity: Identity::LocalScratch(Scratch::AzureTemporaryDisk),
+            is_zero: content == Content::Nothing,
+            ..device("/dev/sdb1", content)
+        };
+        let ntfs = || temporary(filesystem("ntfs", Some("Temporary Storage")));
+        let cases = [
+            (
+                ntfs(),
+                None,
+                "LOCAL: /dev/sdb1 holds an empty ntfs, and gets a file system in its place (local: Azure temporary disk)",
+            ),
+            (
+                ntfs(),
+                Some("waagent"),
+                "LOCAL: /dev/sdb1 is left to waagent, which makes its file system",
+            ),
+            (
+                temporary(Content::Nothing),
+                Some("cloud-init"),
+                "LOCAL: /dev/sdb1 is left to cloud-init, which makes its file system",
+            ),
+            (
+                temporary(ext4(None)),
+                Some("cloud-init"),
+                "LOCAL: /dev/sdb1 is accepted (local: Azure temporary disk)",
+            ),
+        ];
+        for (disk, agent, expected) in cases {
+            let mut observed = observed(vec![disk]);
+            observed.azure_agent = agent.map(Into::into);
+            let choice = choose(&[Spec::Local], Format::Local, &observed);
+            assert_eq!(choice.verdicts[0].to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_made_says_what_led_to_it() {
+        let local = Observation {
+            identity: Identity::LocalScratch(Scratch::GoogleLocalSsd),
+            is_zero: true,
+            ..device("/dev/vdb", Content::Nothing)
+        };
+        let cases = [
+            (
+                local,
+                "LOCAL: /dev/vdb is blank and gets a file system (local: Google local SSD)",
+            ),
+            (
+                device("/dev/vdb", filesystem("vfat", Some("EPHEMERAL0"))),
+                "LABEL=ephemeral0: /dev/vdb holds an empty vfat, and gets a file system in its place (LABEL=ephemeral0)",
+            ),
+            (
+                Observation {
+                    is_zero: true,
+                    ..device("/dev/vdb", Content::Nothing)
+                },
+                "/dev/vdb is blank and gets a file system",
+            ),
+        ];
+        for (vdb, expected) in cases {
+            let choice = choose(
+                &specs(&DEFAULTS_AND_LOCAL),
+                Format::Blank,
+                &observed(vec![vdb]),
+            );
+            let said: Vec<String> = choice.verdicts.iter().map(Verdict::to_string).collect();
+            assert!(said.iter().any(|one| one == expected), "{said:#?}");
+        }
+    }
+
+    #[test]
+    fn what_is_mounted_is_not_said_to_lack_the_label_that_it_has() {
+        let mounted = |kind: &str, system| Observation {
+            mounted_on: vec!["/mnt".into()],
+            system,
+            ..device("/dev/vdb", filesystem(kind, Some("ephemeral0")))
+        };
+        for vdb in [
+            mounted("vfat", System::Elsewhere),
+            mounted("ext4", System::PartitionOfItsDisk),
+        ] {
+            let choice = choose(
+                &specs(&["LABEL=ephemeral0"]),
+                Format::Local,
+                &observed(vec![vdb]),
+            );
+            assert_eq!(
+                choice.verdicts[0].to_string(),
+                "LABEL=ephemeral0: /dev/vdb is mounted on /mnt; if it is the scratch disk, unmount it there"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_staged_is_told_with_the_reason_for_which_it_may_be_used() {
+        let cases = [
+            (None, None, "ext4"),
+            (Some("ephemeral0"), None, "ext4, LABEL=ephemeral0"),
+            (
+                Some("ephemeral0"),
+                Some("LABEL=ephemeral0"),
+                "ext4, LABEL=ephemeral0",
+            ),
+            (None, Some("empty"), "ext4, empty"),
+            (Some("thesis"), Some("ours"), "ext4, LABEL=thesis, ours"),
+            (
+                None,
+                Some("local: Google local SSD"),
+                "ext4, local: Google local SSD",
+            ),
+        ];
+        for (label, evidence, expected) in cases {
+            assert_eq!(known_by("ext4", label, evidence), expected);
+        }
     }
 
     #[test]

@@ -55,6 +55,17 @@ pub(crate) struct Observation {
     pub(crate) look: Option<Look>,
 }
 
+impl Observation {
+    /// As if it had been unmounted.
+    pub(crate) fn forget_that_it_is_unclean(&mut self) {
+        self.facts.is_unclean = false;
+        self.facts.is_replay_pending = false;
+        if let Some(Look::Seen(contents)) = &mut self.look {
+            contents.is_replay_pending = false;
+        }
+    }
+}
+
 /// What `/etc/fstab` says of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fstab {

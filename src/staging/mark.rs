@@ -15,12 +15,9 @@ use nix::unistd::{UnlinkatFlags, syncfs, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use super::staged::Staged;
-use crate::disk::mark::{LIMIT, Mark, NAME};
+use crate::disk::mark::{LIMIT, Mark, NAME, TEMPORARY};
 use crate::host::bounded::{self, Limit};
 use crate::host::{Host, machine};
-
-/// Where the new one is written. A run that died may have left one.
-const TEMPORARY: &str = ".vmstage.new";
 
 /// For writing the file system out: after READY, so that nobody waits for it.
 const SYNC: Duration = Duration::from_secs(30);

@@ -13,7 +13,7 @@ pub(super) fn refuse(device: &Observation) -> Option<Reason> {
         System::Disk => return Some(Reason::SystemDisk),
         System::PartitionOfItsDisk if device.is_swapped_on => return Some(Reason::SwappedOn),
         System::PartitionOfItsDisk if !device.mounted_on.is_empty() => {
-            return Some(Reason::Mounted(device.mounted_on.clone()));
+            return Some(Reason::MountedElsewhere(device.mounted_on.clone()));
         }
         System::PartitionOfItsDisk | System::Elsewhere => {}
     }
@@ -83,7 +83,7 @@ pub(super) fn against_making(device: &Observation, observed: &Observed) -> Optio
         return Some(Reason::SystemDisk);
     }
     if let Identity::Persistent(persistent) = &device.identity {
-        return Some(Reason::Persistent(persistent.to_string()));
+        return Some(Reason::NeverFormatted(persistent.to_string()));
     }
     match &device.fstab {
         Fstab::Place(place) => return Some(Reason::PlaceInFstab(place.to_string())),
@@ -104,7 +104,7 @@ fn not_looked_at() -> Reason {
 }
 
 pub(super) fn refuse_blank(device: &Observation) -> Option<Reason> {
-    (!device.mounted_on.is_empty()).then(|| Reason::Mounted(device.mounted_on.clone()))
+    (!device.mounted_on.is_empty()).then(|| Reason::MountedElsewhere(device.mounted_on.clone()))
 }
 
 /// File systems that Linux cannot write to, or only once.
