@@ -14,8 +14,8 @@ use super::identity::Scratch;
 use super::inventory::System;
 use super::looked::{Contents, Look};
 use super::observation::{Named, Observation, Observed};
-use super::reason::{Kept, Reason, Zero};
-use super::signature::Content;
+use super::reason::{Kept, Reason};
+use super::signature::{Content, Zero};
 use crate::config::{Format, Spec};
 use against::{against_making, refuse, refuse_blank, refuse_for_a_name};
 use telling::{WITHOUT_OWNERS, asked_for_label, is_persistent, is_unclean, label_cure, local};
@@ -391,11 +391,13 @@ impl Judge<'_> {
             (_, Format::Local | Format::Blank) => true,
         };
         let against = against_making(device, self.observed).or(refuse_blank(device));
-        match (device.is_zero, against) {
-            (false, _) => Judgement::Rejected(Reason::Blank(Zero::NotSeen)),
-            (true, Some(reason)) => Judgement::Rejected(reason),
-            (true, None) if is_allowed => self.make(device, InPlaceOf::Nothing, evidence),
-            (true, None) => Judgement::Rejected(Reason::Blank(Zero::Seen)),
+        match (device.zero, against) {
+            (zero @ (Zero::NotSeen | Zero::NotInTime), _) => {
+                Judgement::Rejected(Reason::Blank(zero))
+            }
+            (Zero::Seen, Some(reason)) => Judgement::Rejected(reason),
+            (Zero::Seen, None) if is_allowed => self.make(device, InPlaceOf::Nothing, evidence),
+            (Zero::Seen, None) => Judgement::Rejected(Reason::Blank(Zero::Seen)),
         }
     }
 
@@ -466,7 +468,7 @@ mod tests {
             twin_of: None,
             mounted_on: vec![],
             partitions: vec![],
-            is_zero: false,
+            zero: Zero::NotSeen,
             is_half_made: false,
             look: Some(Look::Seen(Contents::default())),
         }
@@ -949,7 +951,10 @@ mod tests {
     fn azures_temporary_disk_is_left_to_what_makes_its_file_system() {
         let temporary = |content| Observation {
             identity: Identity::LocalScratch(Scratch::AzureTemporaryDisk),
-            is_zero: content == Content::Nothing,
+            zero: match content {
+                Content::Nothing => Zero::Seen,
+                _ => Zero::NotSeen,
+            },
             ..device("/dev/sdb1", content)
         };
         let ntfs = || temporary(filesystem("ntfs", Some("Temporary Storage")));
@@ -987,7 +992,7 @@ mod tests {
     fn what_is_made_says_what_led_to_it() {
         let local = Observation {
             identity: Identity::LocalScratch(Scratch::GoogleLocalSsd),
-            is_zero: true,
+            zero: Zero::Seen,
             ..device("/dev/vdb", Content::Nothing)
         };
         let cases = [
@@ -1001,7 +1006,7 @@ mod tests {
             ),
             (
                 Observation {
-                    is_zero: true,
+                    zero: Zero::Seen,
                     ..device("/dev/vdb", Content::Nothing)
                 },
                 "/dev/vdb is blank and gets a file system",
@@ -1067,7 +1072,7 @@ mod tests {
     #[test]
     fn only_a_disk_seen_to_be_zero_may_be_formatted() {
         let zero = |content| Observation {
-            is_zero: true,
+            zero: Zero::Seen,
             ..device("/dev/vdb", content)
         };
         let spoilt = |change: fn(&mut Observation)| {
@@ -1122,7 +1127,7 @@ mod tests {
     fn beside_the_system_nothing_is_made_and_nothing_is_local() {
         let beside = |identity| Observation {
             system: System::PartitionOfItsDisk,
-            is_zero: true,
+            zero: Zero::Seen,
             identity,
             ..device("/dev/vdb", Content::Nothing)
         };
@@ -1337,7 +1342,7 @@ mod tests {
         let local = |node: &str, content| Observation {
             identity: Identity::LocalScratch(Scratch::Ec2InstanceStorage),
             look: None,
-            is_zero: true,
+            zero: Zero::Seen,
             ..device(node, content)
         };
         let used = local("/dev/nvme2n1", ext4(None));
@@ -1364,7 +1369,7 @@ mod tests {
         let choice = choose(&specs(&["/dev/vdb"]), Format::Local, &observed(vec![named]));
         assert!(choice.to_be_made().is_some());
         let other = Observation {
-            is_zero: true,
+            zero: Zero::Seen,
             ..device("/dev/vdb", Content::Nothing)
         };
         let choice = choose(&specs(&["/dev/vdb"]), Format::Local, &observed(vec![other]));
@@ -1425,7 +1430,7 @@ mod tests {
             if flags[10] { vdb.holders = vec!["dm-0".into()]; }
             if flags[11] { vdb.read_only = true; }
             if flags[12] { vdb.facts.devices = Some(2); }
-            vdb.is_zero = flags[13];
+            if flags[13] { vdb.zero = Zero::Seen; }
             let devices = observed(vec![vdb.clone()]);
             for format in [Format::Never, Format::Local, Format::Blank] {
                 let choice = choose(&specs(&["LABEL=ephemeral0", "/dev/vdb"]), format, &devices);
@@ -1437,7 +1442,7 @@ mod tests {
                     }
                 }
                 if choice.to_be_made().is_some() {
-                    prop_assert!(format == Format::Blank && vdb.is_zero);
+                    prop_assert!(format == Format::Blank && vdb.zero == Zero::Seen);
                     prop_assert!(vdb.content == Content::Nothing);
                     for against in [4, 5, 8, 9, 10, 11] {
                         prop_assert!(!flags[against], "{}", against);

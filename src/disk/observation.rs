@@ -7,7 +7,7 @@ use super::claimed::Place;
 use super::identity::Identity;
 use super::inventory::System;
 use super::looked::Look;
-use super::signature::Content;
+use super::signature::{Content, Zero};
 use super::superblock::Facts;
 use crate::host::block_device::Number;
 
@@ -47,8 +47,8 @@ pub(crate) struct Observation {
     pub(crate) mounted_on: Vec<PathBuf>,
     /// The kernel's names of its partitions; only looked for where nothing is on it.
     pub(crate) partitions: Vec<String>,
-    /// Zero wherever it was looked; only looked where formatting is allowed.
-    pub(crate) is_zero: bool,
+    /// Only looked for where formatting is allowed.
+    pub(crate) zero: Zero,
     /// This program was making a file system on it when it was ended.
     pub(crate) is_half_made: bool,
     /// What is in its file system, where somebody looked.

@@ -233,7 +233,7 @@ impl Place<'_> {
             twin_of: None,
             mounted_on: self.inventory.mount_points(device),
             partitions,
-            is_zero: reading.is_zero,
+            zero: reading.zero,
             is_half_made: self.making.as_ref().is_some_and(|making| {
                 making.is_of(
                     host,

@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::signature::Zero;
+
 /// Why a device is not the scratch disk.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Reason {
@@ -70,14 +72,6 @@ pub(crate) enum Kept {
     NotSeen(String),
 }
 
-/// Whether a disk was seen to be zero wherever it was looked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Zero {
-    Seen,
-    /// It is not, or nobody looked.
-    NotSeen,
-}
-
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
@@ -102,6 +96,10 @@ impl fmt::Display for Reason {
             Reason::Blank(Zero::NotSeen) => write!(
                 f,
                 "has no signature: it is blank, or its superblock is damaged; if nothing on it is needed, make a file system on it by hand"
+            ),
+            Reason::Blank(Zero::NotInTime) => write!(
+                f,
+                "has no signature, and is too slow to be shown blank; if nothing on it is needed, make a file system on it by hand"
             ),
             Reason::Ambivalent(kinds) if kinds.is_empty() => {
                 write!(
@@ -271,6 +269,7 @@ mod tests {
             (Reason::SwappedOn, ""),
             (Reason::Blank(Zero::Seen), "staging.format = \"blank\""),
             (Reason::Blank(Zero::NotSeen), "make a file system on it"),
+            (Reason::Blank(Zero::NotInTime), "make a file system on it"),
             (Reason::Ambivalent(Vec::new()), "wipefs"),
             (Reason::Ambivalent(vec![text()]), "wipefs"),
             (Reason::NotAFilesystem("swap".into()), ""),

@@ -3,8 +3,8 @@
 use crate::disk::identity::{Identity, Scratch};
 use crate::disk::inventory::System;
 use crate::disk::observation::{Fstab, Observation, Observed};
-use crate::disk::reason::{Reason, Zero};
-use crate::disk::signature::Content;
+use crate::disk::reason::Reason;
+use crate::disk::signature::{Content, Zero};
 
 /// What speaks against a device however it was found. The weightiest comes first: it
 /// is the one that is told.
