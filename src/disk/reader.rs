@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// How often a child says that it is still looking whether a disk is zero, and for how long it
 /// may: a local disk takes a second, one behind a busy network or an emulator many.
-const STILL_LOOKING: Duration = Duration::from_secs(1);
+const STILL_LOOKING: Duration = Duration::from_millis(100);
 const LONGEST_LOOK: Duration = Duration::from_secs(120);
 
 /// A process that runs dies of SIGKILL in less.
