@@ -128,7 +128,8 @@ mounted, 5 a directory could not be made, 6 wrong configuration.";
 const PROBE_HELP: &str = "\
 The first table has a line for each spec of staging.devices and each device it
 leads to; the second, one for each block device that was looked at. `boot` takes
-the first accepted one.
+the first accepted one. REASON says why a device may be used, or why not and what
+to do.
 
 Exit codes: 0 there is a usable device, or one is mounted already; 3 there is
 none; 4 the mount point cannot be used; 6 wrong configuration.";

@@ -14,7 +14,7 @@ use crate::deadline::records;
 use crate::disk::making;
 use crate::disk::reader::Reader;
 use crate::failure::Failure;
-use crate::host::bounded::{self, Child};
+use crate::host::bounded;
 use crate::host::{Host, locks};
 use crate::legacy::mtab;
 use crate::logging::{self, Notices};
@@ -65,11 +65,8 @@ pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
     let ready = outcome.as_ref().ok().map(|machine| &machine.ready);
     report::outcome(host, &notices, &mut status, ready, &config);
     if let Ok(machine) = outcome {
-        report::note(
-            &notices,
-            "the scratch disk",
-            mark::make_durable(&machine.staged, machine.child),
-        );
+        let marked = mark::make_durable(&machine.staged);
+        report::note(&notices, "the scratch disk", marked);
         // Another boot does not wait for the network.
         drop(turn);
         let told = status.clone();
@@ -116,11 +113,7 @@ fn make_ready(
     let (created, ready) = directories::create(host, &staged, asked, mounted, limit, notices);
     status.record_directories(asked, &created);
     match ready {
-        Some(ready) => Ok(ReadyMachine {
-            ready,
-            staged,
-            child: acquired.child,
-        }),
+        Some(ready) => Ok(ReadyMachine { ready, staged }),
         None => Err(not_as_asked(&staged, &created)),
     }
 }
@@ -129,8 +122,6 @@ fn make_ready(
 struct ReadyMachine {
     ready: Ready,
     staged: Staged,
-    /// Has the disk mounted as well, where this run mounted it.
-    child: Option<Child>,
 }
 
 /// The status is that of the boot which has the turn.

@@ -10,6 +10,7 @@ use super::configuration;
 use crate::cli::{self, Format};
 use crate::command::status::verdicts;
 use crate::config::Config;
+use crate::disk::choose::{Accepted, choose};
 use crate::disk::identity::Identity;
 use crate::disk::inventory::System;
 use crate::disk::observation::Observation;
@@ -21,7 +22,7 @@ use crate::logging::Notices;
 use crate::staging::by_somebody;
 use crate::staging::look::observe_and_choose;
 use crate::staging::mount_point;
-use crate::staging::staged::find_staged;
+use crate::staging::staged::{find_staged, is_on_demand};
 use crate::status;
 use crate::text;
 
@@ -31,11 +32,15 @@ struct Report {
     mount_point: String,
     /// What is mounted there already; `boot` would then look no further.
     already_mounted: Option<String>,
+    /// What belongs there is mounted when `boot` opens it; `probe` does not.
+    mounted_on_demand: bool,
     /// Why `boot` would fail whatever disk there is.
     obstacle: Option<String>,
     /// The device that `boot` would mount.
     chosen: Option<String>,
-    /// The blank disk on which `boot` would make a file system first.
+    /// What it is and why it may be used, as `boot` says it of what is staged.
+    known_by: Option<String>,
+    /// The disk on which `boot` would make a file system first.
     formatted: Option<String>,
     verdicts: Vec<status::Verdict>,
     warnings: Vec<String>,
@@ -71,7 +76,7 @@ pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<()
         return Err(Failure::Mount(obstacle));
     }
     let usable = [&report.chosen, &report.formatted, &report.already_mounted];
-    match usable.into_iter().any(Option::is_some) {
+    match report.mounted_on_demand || usable.into_iter().any(Option::is_some) {
         true => Ok(()),
         false => Err(Failure::NoDevice("no usable disk".into())),
     }
@@ -82,9 +87,13 @@ fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
     let mounts = mount_table::read(host)?;
     let mut reader = Reader::default();
     let notices = Notices::default();
-    let staged = find_staged(host, staging, &mounts, &mut reader, &notices);
+    let mounted_on_demand = is_on_demand(host, staging, &mounts);
+    let staged = match mounted_on_demand {
+        true => Ok(None),
+        false => find_staged(host, staging, &mounts, &mut reader, &notices),
+    };
     let checked = match &staged {
-        Ok(None) => mount_point::check(host, mount_point),
+        Ok(None) if !mounted_on_demand => mount_point::check(host, mount_point),
         _ => Ok(()),
     };
     let real = mount_table::real_path(host, mount_point);
@@ -94,7 +103,16 @@ fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
         .filter(|mount| mount.mount_point != real)
         .cloned()
         .collect();
-    let (observed, choice) = observe_and_choose(host, config, &elsewhere, &mut reader)?;
+    let (mut observed, mut choice) = observe_and_choose(host, config, &elsewhere, &mut reader)?;
+    if let Ok(Some(staged)) = &staged {
+        // What is mounted is not marked as unmounted, which tells nothing of it.
+        let number = host.block_number(Path::new(staged.device()));
+        let devices = observed.devices.iter_mut();
+        devices
+            .filter(|device| Some(device.number) == number)
+            .for_each(Observation::forget_that_it_is_unclean);
+        choice = choose(&staging.devices, staging.format, &observed);
+    }
     let mut devices: Vec<Device> = observed.devices.iter().map(Into::into).collect();
     for mount in mounts.iter().filter(|mount| mount.mount_point == real) {
         let number = host.block_number(&mount.source);
@@ -114,6 +132,7 @@ fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
     Ok(Report {
         mount_point: mount_point.display().to_string(),
         chosen: chosen.map(|accepted| accepted.node().display().to_string()),
+        known_by: chosen.map(Accepted::known_by),
         formatted: choice
             .to_be_made()
             .filter(|_| chosen.is_none())
@@ -121,6 +140,7 @@ fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
         verdicts: choice.verdicts.iter().map(Into::into).collect(),
         warnings,
         devices,
+        mounted_on_demand,
         obstacle: staged
             .as_ref()
             .err()
@@ -158,9 +178,19 @@ impl Report {
                 self.mount_point
             );
         }
+        if self.mounted_on_demand {
+            return format!(
+                "boot would use what is mounted on {} on demand",
+                self.mount_point
+            );
+        }
         match (&self.already_mounted, &self.chosen) {
             (Some(source), _) => format!("{source} is already mounted on {}", self.mount_point),
-            (None, Some(device)) => format!("boot would mount {device} on {}", self.mount_point),
+            (None, Some(device)) => format!(
+                "boot would mount {device} ({}) on {}",
+                self.known_by.as_deref().unwrap_or_default(),
+                self.mount_point
+            ),
             (None, None) => match &self.formatted {
                 Some(device) => format!(
                     "boot would make a file system on {device}, and mount it on {}",

@@ -170,7 +170,12 @@ pub(crate) fn verdicts(verdicts: &[status::Verdict]) -> String {
             verdict.spec.clone(),
             verdict.device.clone().unwrap_or("-".into()),
             verdict.verdict.clone(),
-            verdict.reason.clone().unwrap_or_default(),
+            // Why it may be used, or why not.
+            verdict
+                .reason
+                .clone()
+                .or_else(|| verdict.evidence.clone())
+                .unwrap_or_default(),
         ]
     });
     texts::table(&["SPEC", "DEVICE", "VERDICT", "REASON"], rows)

@@ -62,12 +62,12 @@ impl fmt::Display for Found {
 
 /// Reads what has to be zero on a disk, or on a file in place of one, and then samples for as
 /// long as `sampling`. How long the first may take, the caller has to bound: a place that was not
-/// read in time may hold anything.
+/// read in time may hold anything. `goes_on` is called after each piece that was read.
 ///
 /// # Errors
 ///
 /// That something cannot be read, or that there is nothing: the disk has no medium.
-pub fn scan(disk: &File, sampling: Duration) -> io::Result<Found> {
+pub fn scan(disk: &File, sampling: Duration, mut goes_on: impl FnMut()) -> io::Result<Found> {
     let size = (&*disk).seek(SeekFrom::End(0))?;
     if size == 0 {
         return Err(io::Error::other("its size is 0"));
@@ -76,14 +76,16 @@ pub fn scan(disk: &File, sampling: Duration) -> io::Result<Found> {
     advise(disk, &(0..0), PosixFadviseAdvice::POSIX_FADV_RANDOM);
     let something = |at| Found::Something { disk: size, at };
     let mandatory = places(size).into_iter().flat_map(pieces);
-    if let ControlFlow::Break(at) = read(disk, mandatory, None)? {
+    if let ControlFlow::Break(at) = read(disk, mandatory, None, &mut goes_on)? {
         return Ok(something(at));
     }
     let until = Instant::now() + sampling;
-    Ok(match read(disk, samples::all(size), Some(until))? {
-        ControlFlow::Break(at) => something(at),
-        ControlFlow::Continue(samples) => Found::Zeros { samples },
-    })
+    Ok(
+        match read(disk, samples::all(size), Some(until), &mut goes_on)? {
+            ControlFlow::Break(at) => something(at),
+            ControlFlow::Continue(samples) => Found::Zeros { samples },
+        },
+    )
 }
 
 /// Where a disk of this size has to be zero: in the order of their offsets, whole blocks as far
@@ -121,6 +123,7 @@ fn read(
     disk: &File,
     mut pieces: impl Iterator<Item = Place>,
     until: Option<Instant>,
+    goes_on: &mut impl FnMut(),
 ) -> io::Result<ControlFlow<u64, usize>> {
     let mut asked_for = VecDeque::new();
     let mut buffer = vec![0; PIECE as usize];
@@ -143,6 +146,7 @@ fn read(
             return Ok(ControlFlow::Break(piece.start + index as u64));
         }
         zeros += 1;
+        goes_on();
     }
     Ok(ControlFlow::Continue(zeros))
 }

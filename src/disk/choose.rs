@@ -5,19 +5,24 @@
 //! that it is local scratch, or, where only a name led to it, that it is nobody else's.
 
 mod against;
+mod telling;
 mod verdict;
 
 use std::path::{Path, PathBuf};
 
-use super::identity::{Identity, Scratch};
+use super::identity::Scratch;
 use super::inventory::System;
 use super::looked::{Contents, Look};
 use super::observation::{Named, Observation, Observed};
-use super::reason::{Kept, Reason, Zero};
-use super::signature::Content;
+use super::reason::{Kept, Reason};
+use super::signature::{Content, Zero};
 use crate::config::{Format, Spec};
 use against::{against_making, refuse, refuse_blank, refuse_for_a_name};
-pub(crate) use verdict::{Accepted, Choice, Evidence, InPlaceOf, Judgement, ToBeMade, Verdict};
+use telling::{WITHOUT_OWNERS, asked_for_label, is_persistent, is_unclean, label_cure, local};
+pub(crate) use telling::{has_label, heeds_fstab};
+pub(crate) use verdict::{
+    Accepted, Choice, Evidence, InPlaceOf, Judgement, ToBeMade, Verdict, known_by,
+};
 
 /// Judges every device that a spec leads to.
 pub(crate) fn choose(specs: &[Spec], format: Format, observed: &Observed) -> Choice {
@@ -124,7 +129,7 @@ impl Judge<'_> {
             let judgement = match (refuse(device), taken) {
                 (Some(reason), _) => Judgement::Rejected(reason),
                 (None, Some(first)) => {
-                    self.choice.warnings.push(format!(
+                    self.warn(format!(
                         "{} and {} both have the label {label}; {} is taken",
                         first.node.display(),
                         device.node.display(),
@@ -211,7 +216,7 @@ impl Judge<'_> {
     fn led_by_a_name(&mut self, device: &Observation) -> Judgement {
         let against = refuse_for_a_name(device);
         if against.is_none()
-            && let Some(judgement) = self.half_made(device, &Evidence::Blank)
+            && let Some(judgement) = self.half_made(device, &Evidence::HalfMade)
         {
             return judgement;
         }
@@ -230,7 +235,7 @@ impl Judge<'_> {
     fn judge_contents(&mut self, device: &Observation, seen: &Contents) -> Judgement {
         if let Some(mark) = &seen.mark {
             if !mark.is_by(self.observed.machine.as_deref()) {
-                self.choice.warnings.push(format!(
+                self.warn(format!(
                     "{} was staged by another machine before ({})",
                     device.node.display(),
                     mark.machine.as_deref().unwrap_or("unknown"),
@@ -239,14 +244,14 @@ impl Judge<'_> {
             return self.use_file_system(device, Evidence::Ours);
         }
         if !seen.others.is_empty() {
-            let cure = label_command(device, self.specs);
+            let cure = label_cure(device, self.specs);
             return Judgement::Rejected(Reason::HoldsFiles(seen.others.to_string(), cure));
         }
         if seen.is_replay_pending {
             return Judgement::Rejected(Reason::ReplayPending);
         }
         if let Some(label) = device.content.label() {
-            self.choice.warnings.push(format!(
+            self.warn(format!(
                 "{} has the label {label}, which nobody asked for; it is empty",
                 device.node.display()
             ));
@@ -296,11 +301,24 @@ impl Judge<'_> {
             evidence,
             mounted_on: device.mounted_on.clone(),
             twin_of: device.twin_of.clone(),
+            is_unclean: is_unclean(device),
         })
+    }
+
+    /// Several specs may lead to one device.
+    fn warn(&mut self, warning: String) {
+        if !self.choice.warnings.contains(&warning) {
+            self.choice.warnings.push(warning);
+        }
     }
 
     fn warn_of_state(&mut self, device: &Observation) {
         let node = device.node.display();
+        if is_unclean(device) {
+            self.warn(format!(
+                "the file system on {node} was not unmounted cleanly, or errors were found in it: fsck checks it"
+            ));
+        }
         let rest = device
             .facts
             .size_bytes
@@ -309,14 +327,14 @@ impl Judge<'_> {
         if let (Some(size), Some(rest)) = (device.facts.size_bytes, rest)
             && rest > device.size_bytes / 20
         {
-            self.choice.warnings.push(format!(
+            self.warn(format!(
                 "the file system on {node} takes {} of {}; the disk was made larger since",
                 crate::text::bytes(size),
                 crate::text::bytes(device.size_bytes)
             ));
         }
         if let Some(twin) = &device.twin_of {
-            self.choice.warnings.push(format!(
+            self.warn(format!(
                 "{node} has the same UUID as {}, which is mounted: one is a copy of the other",
                 twin.display()
             ));
@@ -334,17 +352,21 @@ impl Judge<'_> {
             return Err(NotReplaced::Kept(Kept::FormatIsNever));
         }
         if evidence.is_of_a_name() {
-            return Err(NotReplaced::Kept(Kept::FoundByName));
+            let cure = label_cure(device, self.specs);
+            return Err(NotReplaced::Kept(Kept::FoundByName(cure)));
         }
         if let Some(reason) = against_making(device, self.observed) {
             return Err(NotReplaced::Undecided(reason));
         }
         if !device.mounted_on.is_empty() {
-            return Err(NotReplaced::Undecided(Reason::Mounted(
+            return Err(NotReplaced::Undecided(Reason::MountedElsewhere(
                 device.mounted_on.clone(),
             )));
         }
-        let seen = self.look_of(device).map_err(NotReplaced::Undecided)?;
+        let seen = self.look_of(device).map_err(|reason| match reason {
+            Reason::CannotBeLookedInto(error) => NotReplaced::Kept(Kept::NotSeen(error)),
+            undecided => NotReplaced::Undecided(undecided),
+        })?;
         match seen.used.is_empty() {
             true => Ok(()),
             false => Err(NotReplaced::Kept(Kept::Holds(seen.used.to_string()))),
@@ -369,11 +391,13 @@ impl Judge<'_> {
             (_, Format::Local | Format::Blank) => true,
         };
         let against = against_making(device, self.observed).or(refuse_blank(device));
-        match (device.is_zero, against) {
-            (false, _) => Judgement::Rejected(Reason::Blank(Zero::NotSeen)),
-            (true, Some(reason)) => Judgement::Rejected(reason),
-            (true, None) if is_allowed => self.make(device, InPlaceOf::Nothing, evidence),
-            (true, None) => Judgement::Rejected(Reason::Blank(Zero::Seen)),
+        match (device.zero, against) {
+            (zero @ (Zero::NotSeen | Zero::NotInTime), _) => {
+                Judgement::Rejected(Reason::Blank(zero))
+            }
+            (Zero::Seen, Some(reason)) => Judgement::Rejected(reason),
+            (Zero::Seen, None) if is_allowed => self.make(device, InPlaceOf::Nothing, evidence),
+            (Zero::Seen, None) => Judgement::Rejected(Reason::Blank(Zero::Seen)),
         }
     }
 
@@ -404,63 +428,6 @@ enum NotReplaced {
     Kept(Kept),
 }
 
-/// File systems that keep no owners and modes: what jobs need cannot be made on them.
-const WITHOUT_OWNERS: [&str; 3] = ["vfat", "ntfs", "exfat"];
-
-/// mkfs.vfat may write a label in capitals.
-pub(crate) fn has_label(content: &Content, wanted: &str) -> bool {
-    match content {
-        Content::Filesystem {
-            kind,
-            label: Some(label),
-        } if kind == "vfat" => label.eq_ignore_ascii_case(wanted),
-        content => content.label() == Some(wanted),
-    }
-}
-
-/// The first label of the specs that a device has.
-fn asked_for_label<'a>(specs: &'a [Spec], device: &Observation) -> Option<&'a str> {
-    specs.iter().find_map(|spec| match spec {
-        Spec::Label(label) if has_label(&device.content, label) => Some(label.as_str()),
-        _ => None,
-    })
-}
-
-fn local(device: &Observation) -> Option<Scratch> {
-    match device.identity {
-        // What the system runs from is no scratch disk, nor is what lies beside it.
-        Identity::LocalScratch(scratch) if device.system == System::Elsewhere => Some(scratch),
-        _ => None,
-    }
-}
-
-fn is_persistent(device: &Observation) -> bool {
-    matches!(device.identity, Identity::Persistent(_))
-}
-
-/// The command by which somebody says that this is the scratch disk.
-fn label_command(device: &Observation, specs: &[Spec]) -> String {
-    let node = device.node.display();
-    let label = specs.iter().find_map(|spec| match spec {
-        Spec::Label(label) => Some(label.as_str()),
-        _ => None,
-    });
-    let Some(label) = label else {
-        return "name its label in staging.devices".into();
-    };
-    let kind = match &device.content {
-        Content::Filesystem { kind, .. } => kind.as_str(),
-        _ => "",
-    };
-    match kind {
-        "ext2" | "ext3" | "ext4" => format!("e2label {node} {label}"),
-        "xfs" => format!("xfs_admin -L {label} {node}"),
-        "btrfs" => format!("btrfs filesystem label {node} {label}"),
-        "vfat" => format!("fatlabel {node} {label}"),
-        _ => format!("label {label}"),
-    }
-}
-
 /// `/dev/sdb` before `/dev/sdaa`, as the kernel names them.
 fn natural_order(node: &Path) -> (usize, PathBuf) {
     (node.as_os_str().len(), node.to_path_buf())
@@ -472,7 +439,7 @@ mod tests {
 
     use super::*;
     use crate::disk::claimed::{Author, Place};
-    use crate::disk::identity::Persistent;
+    use crate::disk::identity::{Identity, Persistent};
     use crate::disk::looked::Names;
     use crate::disk::mark::Mark;
     use crate::disk::observation::Fstab;
@@ -501,7 +468,7 @@ mod tests {
             twin_of: None,
             mounted_on: vec![],
             partitions: vec![],
-            is_zero: false,
+            zero: Zero::NotSeen,
             is_half_made: false,
             look: Some(Look::Seen(Contents::default())),
         }
@@ -887,7 +854,8 @@ mod tests {
             &observed(vec![hung("/dev/vdc"), device("/dev/vdb", ext4(None))]),
         );
         let said: Vec<String> = choice.verdicts.iter().map(Verdict::to_string).collect();
-        let words = "does not answer (reading it was given up after 10.0s)";
+        let words = "does not answer (reading it was given up after 10.0s); \
+            detach it, or ask the cloud about its storage";
         assert_eq!(
             said,
             [
@@ -906,10 +874,205 @@ mod tests {
         assert_eq!(unrelated.warnings.len(), 1);
     }
 
+    /// What is warned of where this is `/dev/vdb`, and which is taken.
+    fn warned_of_vdb(vdb: Observation) -> Vec<String> {
+        let specs = specs(&["LABEL=ephemeral0", "/dev/vdb"]);
+        let choice = choose(&specs, Format::Local, &observed(vec![vdb]));
+        assert!(choice.first_accepted().is_some(), "{choice}");
+        choice.warnings
+    }
+
+    #[test]
+    fn the_state_of_a_file_system_is_told_once() {
+        let labelled = |change: fn(&mut Observation)| {
+            let mut vdb = device("/dev/vdb", ext4(Some("ephemeral0")));
+            vdb.size_bytes = 1 << 30;
+            vdb.facts.size_bytes = Some(1 << 30);
+            change(&mut vdb);
+            vdb
+        };
+        let unclean = "the file system on /dev/vdb was not unmounted cleanly, or errors were found \
+            in it: fsck checks it";
+        let cases = [
+            (labelled(|_| ()), vec![]),
+            (labelled(|vdb| vdb.facts.is_unclean = true), vec![unclean]),
+            (
+                labelled(|vdb| vdb.look = contents(|seen| seen.is_replay_pending = true)),
+                vec![unclean],
+            ),
+            (
+                labelled(|vdb| {
+                    vdb.facts.is_unclean = true;
+                    vdb.mounted_on = vec!["/mnt".into()];
+                }),
+                vec![],
+            ),
+            (
+                labelled(|vdb| vdb.facts.size_bytes = Some(1 << 29)),
+                vec![
+                    "the file system on /dev/vdb takes 512.0 MiB of 1.0 GiB; the disk was made larger since",
+                ],
+            ),
+            (
+                labelled(|vdb| vdb.twin_of = Some("/dev/vdc".into())),
+                vec![
+                    "/dev/vdb has the same UUID as /dev/vdc, which is mounted: one is a copy of the other",
+                ],
+            ),
+        ];
+        for (vdb, expected) in cases {
+            assert_eq!(warned_of_vdb(vdb.clone()), expected, "{vdb:?}");
+        }
+    }
+
+    #[test]
+    fn a_mark_of_another_machine_is_warned_of() {
+        let staged_by = |machine: Option<&str>| Observation {
+            look: Some(Look::Seen(Contents {
+                mark: Some(Mark::staged_by(machine.map(Into::into), None, 1, None)),
+                ..Contents::default()
+            })),
+            ..device("/dev/vdb", ext4(None))
+        };
+        for (machine, expected) in [("this", 0), ("another", 1)] {
+            let mut observed = observed(vec![staged_by(Some(machine))]);
+            observed.machine = Some("this".into());
+            let choice = choose(&specs(&["/dev/vdb"]), Format::Local, &observed);
+            assert!(choice.first_accepted().is_some(), "{choice}");
+            let warnings = choice.warnings;
+            assert_eq!(warnings.len(), expected, "{warnings:?}");
+            let is_it =
+                |one: &String| one == "/dev/vdb was staged by another machine before (another)";
+            assert!(warnings.iter().all(is_it), "{warnings:?}");
+        }
+    }
+
+    #[test]
+    fn azures_temporary_disk_is_left_to_what_makes_its_file_system() {
+        let temporary = |content| Observation {
+            identity: Identity::LocalScratch(Scratch::AzureTemporaryDisk),
+            zero: match content {
+                Content::Nothing => Zero::Seen,
+                _ => Zero::NotSeen,
+            },
+            ..device("/dev/sdb1", content)
+        };
+        let ntfs = || temporary(filesystem("ntfs", Some("Temporary Storage")));
+        let cases = [
+            (
+                ntfs(),
+                None,
+                "LOCAL: /dev/sdb1 holds an empty ntfs, and gets a file system in its place (local: Azure temporary disk)",
+            ),
+            (
+                ntfs(),
+                Some("waagent"),
+                "LOCAL: /dev/sdb1 is left to waagent, which makes its file system",
+            ),
+            (
+                temporary(Content::Nothing),
+                Some("cloud-init"),
+                "LOCAL: /dev/sdb1 is left to cloud-init, which makes its file system",
+            ),
+            (
+                temporary(ext4(None)),
+                Some("cloud-init"),
+                "LOCAL: /dev/sdb1 is accepted (local: Azure temporary disk)",
+            ),
+        ];
+        for (disk, agent, expected) in cases {
+            let mut observed = observed(vec![disk]);
+            observed.azure_agent = agent.map(Into::into);
+            let choice = choose(&[Spec::Local], Format::Local, &observed);
+            assert_eq!(choice.verdicts[0].to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_made_says_what_led_to_it() {
+        let local = Observation {
+            identity: Identity::LocalScratch(Scratch::GoogleLocalSsd),
+            zero: Zero::Seen,
+            ..device("/dev/vdb", Content::Nothing)
+        };
+        let cases = [
+            (
+                local,
+                "LOCAL: /dev/vdb is blank and gets a file system (local: Google local SSD)",
+            ),
+            (
+                device("/dev/vdb", filesystem("vfat", Some("EPHEMERAL0"))),
+                "LABEL=ephemeral0: /dev/vdb holds an empty vfat, and gets a file system in its place (LABEL=ephemeral0)",
+            ),
+            (
+                Observation {
+                    zero: Zero::Seen,
+                    ..device("/dev/vdb", Content::Nothing)
+                },
+                "/dev/vdb is blank and gets a file system",
+            ),
+        ];
+        for (vdb, expected) in cases {
+            let choice = choose(
+                &specs(&DEFAULTS_AND_LOCAL),
+                Format::Blank,
+                &observed(vec![vdb]),
+            );
+            let said: Vec<String> = choice.verdicts.iter().map(Verdict::to_string).collect();
+            assert!(said.iter().any(|one| one == expected), "{said:#?}");
+        }
+    }
+
+    #[test]
+    fn what_is_mounted_is_not_said_to_lack_the_label_that_it_has() {
+        let mounted = |kind: &str, system| Observation {
+            mounted_on: vec!["/mnt".into()],
+            system,
+            ..device("/dev/vdb", filesystem(kind, Some("ephemeral0")))
+        };
+        for vdb in [
+            mounted("vfat", System::Elsewhere),
+            mounted("ext4", System::PartitionOfItsDisk),
+        ] {
+            let choice = choose(
+                &specs(&["LABEL=ephemeral0"]),
+                Format::Local,
+                &observed(vec![vdb]),
+            );
+            assert_eq!(
+                choice.verdicts[0].to_string(),
+                "LABEL=ephemeral0: /dev/vdb is mounted on /mnt; if it is the scratch disk, unmount it there"
+            );
+        }
+    }
+
+    #[test]
+    fn what_is_staged_is_told_with_the_reason_for_which_it_may_be_used() {
+        let cases = [
+            (None, None, "ext4"),
+            (Some("ephemeral0"), None, "ext4, LABEL=ephemeral0"),
+            (
+                Some("ephemeral0"),
+                Some("LABEL=ephemeral0"),
+                "ext4, LABEL=ephemeral0",
+            ),
+            (None, Some("empty"), "ext4, empty"),
+            (Some("thesis"), Some("ours"), "ext4, LABEL=thesis, ours"),
+            (
+                None,
+                Some("local: Google local SSD"),
+                "ext4, local: Google local SSD",
+            ),
+        ];
+        for (label, evidence, expected) in cases {
+            assert_eq!(known_by("ext4", label, evidence), expected);
+        }
+    }
+
     #[test]
     fn only_a_disk_seen_to_be_zero_may_be_formatted() {
         let zero = |content| Observation {
-            is_zero: true,
+            zero: Zero::Seen,
             ..device("/dev/vdb", content)
         };
         let spoilt = |change: fn(&mut Observation)| {
@@ -964,7 +1127,7 @@ mod tests {
     fn beside_the_system_nothing_is_made_and_nothing_is_local() {
         let beside = |identity| Observation {
             system: System::PartitionOfItsDisk,
-            is_zero: true,
+            zero: Zero::Seen,
             identity,
             ..device("/dev/vdb", Content::Nothing)
         };
@@ -1179,7 +1342,7 @@ mod tests {
         let local = |node: &str, content| Observation {
             identity: Identity::LocalScratch(Scratch::Ec2InstanceStorage),
             look: None,
-            is_zero: true,
+            zero: Zero::Seen,
             ..device(node, content)
         };
         let used = local("/dev/nvme2n1", ext4(None));
@@ -1206,7 +1369,7 @@ mod tests {
         let choice = choose(&specs(&["/dev/vdb"]), Format::Local, &observed(vec![named]));
         assert!(choice.to_be_made().is_some());
         let other = Observation {
-            is_zero: true,
+            zero: Zero::Seen,
             ..device("/dev/vdb", Content::Nothing)
         };
         let choice = choose(&specs(&["/dev/vdb"]), Format::Local, &observed(vec![other]));
@@ -1267,7 +1430,7 @@ mod tests {
             if flags[10] { vdb.holders = vec!["dm-0".into()]; }
             if flags[11] { vdb.read_only = true; }
             if flags[12] { vdb.facts.devices = Some(2); }
-            vdb.is_zero = flags[13];
+            if flags[13] { vdb.zero = Zero::Seen; }
             let devices = observed(vec![vdb.clone()]);
             for format in [Format::Never, Format::Local, Format::Blank] {
                 let choice = choose(&specs(&["LABEL=ephemeral0", "/dev/vdb"]), format, &devices);
@@ -1279,7 +1442,7 @@ mod tests {
                     }
                 }
                 if choice.to_be_made().is_some() {
-                    prop_assert!(format == Format::Blank && vdb.is_zero);
+                    prop_assert!(format == Format::Blank && vdb.zero == Zero::Seen);
                     prop_assert!(vdb.content == Content::Nothing);
                     for against in [4, 5, 8, 9, 10, 11] {
                         prop_assert!(!flags[against], "{}", against);

@@ -76,7 +76,7 @@ impl Inventory {
         find_nodes(host, &mut devices);
 
         let mounted_on = mount_points_by_device(host, mounts);
-        let mut of_the_system = system_devices(host, mounts, &mounted_on);
+        let mut of_the_system = system_devices(host, mounts);
         let mut shared = BTreeMap::new();
         for members in btrfs_on_several_devices(host, &devices) {
             let mounted = members
@@ -294,11 +294,7 @@ const OF_THE_SYSTEM: [&str; 19] = [
 /// What the running system is on: by the device numbers of its mount points, by the mount
 /// table (btrfs has device numbers of its own), and, where one is an overlay or a composefs,
 /// by what that lies over.
-fn system_devices(
-    host: &Host,
-    mounts: &[Mount],
-    mounted_on: &BTreeMap<Number, Vec<PathBuf>>,
-) -> BTreeSet<Number> {
+pub(crate) fn system_devices(host: &Host, mounts: &[Mount]) -> BTreeSet<Number> {
     let is_system = |point: &Path| OF_THE_SYSTEM.iter().any(|own| point == Path::new(own));
     let of_the_system = || mounts.iter().filter(|mount| is_system(&mount.mount_point));
     let by_number = of_the_system()
@@ -310,10 +306,7 @@ fn system_devices(
         .filter_map(layers_of)
         .flat_map(|directories| directories.split(':'))
         .filter_map(|directory| host.device_under(Path::new(directory)));
-    let in_table = mounted_on
-        .iter()
-        .filter(|(_, points)| points.iter().any(|point| is_system(point)))
-        .map(|(number, _)| *number);
+    let in_table = of_the_system().filter_map(|mount| device_of(host, mount));
     by_number.chain(in_table).chain(layers).collect()
 }
 
@@ -335,7 +328,8 @@ fn btrfs_on_several_devices(host: &Host, devices: &[BlockDevice]) -> Vec<BTreeSe
         let of_name = |device: &&BlockDevice| sysfs::name_of(&device.name) == *name;
         devices.iter().find(of_name).map(|device| device.number)
     };
-    let groups = sysfs::entries(&directory).into_iter().map(|uuid| {
+    let uuids = sysfs::entries(&directory).into_iter();
+    let groups = uuids.filter(|entry| entry != "features").map(|uuid| {
         let members = sysfs::entries(&directory.join(uuid).join("devices"));
         members.iter().filter_map(number_of).collect()
     });
@@ -383,7 +377,18 @@ mod tests {
             &'a str,
             &'a [&'a str],
         );
-        let cases: [Case; 9] = [
+        let cases: [Case; 10] = [
+            (
+                "a btrfs of two disks, one of which the mount table names",
+                &["vda", "vdb", "vdc"],
+                &[
+                    ("sys/fs/btrfs/1b2c/devices/vda/", ""),
+                    ("sys/fs/btrfs/1b2c/devices/vdb/", ""),
+                ],
+                None,
+                "/dev/vda / btrfs rw 0 0",
+                &["vda", "vdb"],
+            ),
             (
                 "a whole disk",
                 &["vda", "vdb"],
@@ -481,10 +486,19 @@ mod tests {
             let number = Number { major: 252, minor };
             host.pretend_file_system(directory, number);
         }
-        let mounts = "overlay / overlay rw,lowerdir=/lower:/nowhere,upperdir=/upper 0 0";
-        let inventory = Inventory::read(&host, &mount_table::parse(mounts.as_bytes())).unwrap();
-        let on_it = |device: &&BlockDevice| inventory.system(device) != System::Elsewhere;
-        assert_eq!(inventory.devices.iter().filter(on_it).count(), 2);
+        for mounts in [
+            "overlay / overlay rw,lowerdir=/lower:/nowhere,upperdir=/upper 0 0",
+            // As composefs has it.
+            "composefs / overlay ro,lowerdir+=/nowhere,lowerdir+=/lower,datadir+=/upper 0 0",
+        ] {
+            let inventory = Inventory::read(&host, &mount_table::parse(mounts.as_bytes())).unwrap();
+            let on_it = |device: &&BlockDevice| inventory.system(device) != System::Elsewhere;
+            assert_eq!(
+                inventory.devices.iter().filter(on_it).count(),
+                2,
+                "{mounts}"
+            );
+        }
     }
 
     #[test]

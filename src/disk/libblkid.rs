@@ -42,39 +42,45 @@ impl Found {
     }
 }
 
+/// All that is on the device.
 pub(super) fn probe(device: &File) -> io::Result<Found> {
-    // SAFETY: takes nothing; a null result is refused in the next line.
-    let raw = unsafe { blkid::blkid_new_probe() };
-    if raw.is_null() {
-        return Err(io::Error::from(io::ErrorKind::OutOfMemory));
-    }
-    let probe = Probe(raw);
-    let wanted = blkid::BLKID_SUBLKS_TYPE
-        | blkid::BLKID_SUBLKS_LABEL
-        | blkid::BLKID_SUBLKS_UUID
-        | blkid::BLKID_SUBLKS_USAGE;
-    // SAFETY: the probe is valid, and the descriptor stays open for as long as the
-    // probe lives: `device` outlives `probe`. Offset and size 0 mean all of it.
+    let probe = Probe::of(device)?;
+    // SAFETY: the probe is valid.
+    unsafe { blkid::blkid_probe_enable_partitions(probe.0, 1) };
+    found(&probe)
+}
+
+/// Whether there is a file system of this kind on the device, and nothing else about it: a
+/// few readings where all of it takes a hundred.
+pub(super) fn probe_for(device: &File, kind: &str) -> io::Result<Found> {
+    let probe = Probe::of(device)?;
+    let kind = CString::new(kind)?;
+    let mut kinds = [kind.as_ptr().cast_mut(), ptr::null_mut()];
+    // SAFETY: the probe is valid, and the list of one text, which ends in NUL, in a null
+    // pointer. libblkid reads it in this call alone.
     unsafe {
-        if blkid::blkid_probe_set_device(probe.0, device.as_raw_fd(), 0, 0) != 0 {
-            return Err(last_error());
-        }
-        blkid::blkid_probe_enable_superblocks(probe.0, 1);
-        blkid::blkid_probe_set_superblocks_flags(probe.0, wanted as i32);
-        blkid::blkid_probe_enable_partitions(probe.0, 1);
+        blkid::blkid_probe_filter_superblocks_type(
+            probe.0,
+            blkid::BLKID_FLTR_ONLYIN as i32,
+            kinds.as_mut_ptr(),
+        );
     }
+    found(&probe)
+}
+
+fn found(probe: &Probe) -> io::Result<Found> {
     Errno::clear();
     // SAFETY: the probe is valid and has a device.
     match unsafe { blkid::blkid_do_safeprobe(probe.0) } {
         0 => Ok(Found {
-            content: content_found(&probe),
+            content: content_found(probe),
             uuid: probe.value(c"UUID"),
             boot_label: probe.value(c"LABEL_FATBOOT"),
         }),
         1 => Ok(Found::content(Content::Nothing)),
         // Ambivalent; every other negative value is an error.
         -2 => Ok(Found::content(Content::Ambivalent {
-            kinds: all_kinds(&probe),
+            kinds: all_kinds(probe),
         })),
         _ => Err(last_error()),
     }
@@ -116,6 +122,30 @@ fn all_kinds(probe: &Probe) -> Vec<String> {
 }
 
 impl Probe {
+    /// For superblocks, on all of the device, which outlives it.
+    fn of(device: &File) -> io::Result<Probe> {
+        // SAFETY: takes nothing; a null result is refused in the next line.
+        let raw = unsafe { blkid::blkid_new_probe() };
+        if raw.is_null() {
+            return Err(io::Error::from(io::ErrorKind::OutOfMemory));
+        }
+        let probe = Probe(raw);
+        let wanted = blkid::BLKID_SUBLKS_TYPE
+            | blkid::BLKID_SUBLKS_LABEL
+            | blkid::BLKID_SUBLKS_UUID
+            | blkid::BLKID_SUBLKS_USAGE;
+        // SAFETY: the probe is valid, and both callers keep the descriptor open for as long
+        // as the probe lives. Offset and size 0 mean all of it.
+        unsafe {
+            if blkid::blkid_probe_set_device(probe.0, device.as_raw_fd(), 0, 0) != 0 {
+                return Err(last_error());
+            }
+            blkid::blkid_probe_enable_superblocks(probe.0, 1);
+            blkid::blkid_probe_set_superblocks_flags(probe.0, wanted as i32);
+        }
+        Ok(probe)
+    }
+
     fn value(&self, name: &CStr) -> Option<String> {
         let mut text: *const c_char = ptr::null();
         // SAFETY: the probe is valid, the name ends in NUL, no length is asked for.

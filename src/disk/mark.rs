@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 /// Its name, in the root directory of the scratch disk.
 pub(crate) const NAME: &str = ".vmstage";
 
+/// Where a new one is written, in the same directory. A run that died may have left it.
+pub(crate) const TEMPORARY: &str = ".vmstage.new";
+
 /// A mark is not larger than that.
 pub(crate) const LIMIT: u64 = 4096;
 

@@ -104,7 +104,7 @@ fn see_that_it_is_as_it_was(host: &Host, to_be_made: &ToBeMade, limit: Limit) ->
                 ));
             }
         }
-        match blank::scan(&claimed, blank::SAMPLING) {
+        match blank::scan(&claimed, blank::SAMPLING, || ()) {
             Ok(Found::Zeros { .. }) => Ok(()),
             Ok(something) => Err(format!(
                 "{} was blank and is not any more: {something}",

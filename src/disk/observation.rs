@@ -7,7 +7,7 @@ use super::claimed::Place;
 use super::identity::Identity;
 use super::inventory::System;
 use super::looked::Look;
-use super::signature::Content;
+use super::signature::{Content, Zero};
 use super::superblock::Facts;
 use crate::host::block_device::Number;
 
@@ -47,17 +47,30 @@ pub(crate) struct Observation {
     pub(crate) mounted_on: Vec<PathBuf>,
     /// The kernel's names of its partitions; only looked for where nothing is on it.
     pub(crate) partitions: Vec<String>,
-    /// Zero wherever it was looked; only looked where formatting is allowed.
-    pub(crate) is_zero: bool,
+    /// Only looked for where formatting is allowed.
+    pub(crate) zero: Zero,
     /// This program was making a file system on it when it was ended.
     pub(crate) is_half_made: bool,
     /// What is in its file system, where somebody looked.
     pub(crate) look: Option<Look>,
 }
 
+impl Observation {
+    /// As if it had been unmounted.
+    pub(crate) fn forget_that_it_is_unclean(&mut self) {
+        self.facts.is_unclean = false;
+        self.facts.is_replay_pending = false;
+        if let Some(Look::Seen(contents)) = &mut self.look {
+            contents.is_replay_pending = false;
+        }
+    }
+}
+
 /// What `/etc/fstab` says of a device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fstab {
+    /// It can speak against no use of this device.
+    NotLookedAt,
     Nothing,
     /// It has another place.
     Place(Place),

@@ -1,5 +1,6 @@
 //! Looking at the candidates, so that [`choose`](super::choose) can judge them.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -9,9 +10,9 @@ use anyhow::Result;
 use log::debug;
 
 use super::candidate::Candidate;
-use super::choose::choose;
+use super::choose::{choose, heeds_fstab};
 use super::claimed::{Claims, is_same_directory};
-use super::identity::attributes::Attributes;
+use super::identity::attributes::{Attributes, Dmi};
 use super::identity::identity;
 use super::inventory::{BlockDevice, Inventory};
 use super::making::Making;
@@ -52,8 +53,10 @@ pub(crate) fn observe(
     let place = Place {
         host,
         inventory: &inventory,
-        claims: Claims::read(host).map_err(|error| format!("{error:#}")),
-        mount_point: config.mount_point.as_path(),
+        claims: OnceCell::new(),
+        dmi: OnceCell::new(),
+        config,
+        names: &names,
         making: Making::read(host),
     };
     let is_enough = |device: &Wanted, reading: &Reading| {
@@ -72,10 +75,11 @@ pub(crate) fn observe(
     };
     let readings = reader.read(&wanted, zeros, config.device_timeout, is_enough);
     let devices = devices.iter().zip(readings);
+    let devices = devices
+        .map(|(device, reading)| place.observation(device, reading))
+        .collect();
     let mut observed = Observed {
-        devices: devices
-            .map(|(device, reading)| place.observation(device, reading))
-            .collect(),
+        devices,
         names,
         machine: machine::uuid(host),
         azure_agent: azure_agent(host),
@@ -194,8 +198,10 @@ struct Place<'a> {
     host: &'a Host,
     inventory: &'a Inventory,
     /// Of `/etc/fstab`; why not, where it cannot be read.
-    claims: Result<Claims, String>,
-    mount_point: &'a Path,
+    claims: OnceCell<Result<Claims, String>>,
+    dmi: OnceCell<Dmi>,
+    config: &'a Staging,
+    names: &'a BTreeMap<PathBuf, Named>,
     making: Option<Making>,
 }
 
@@ -211,7 +217,8 @@ impl Place<'_> {
         let mut holders = sysfs::holders(host, &device.name);
         let shared = self.inventory.shared_with(device);
         holders.extend(shared.map(|place| format!("the btrfs on {}", place.display())));
-        let observation = Observation {
+        let dmi = || self.dmi.get_or_init(|| Dmi::read(host)).clone();
+        let mut observation = Observation {
             number: device.number,
             node: node.to_path_buf(),
             size_bytes: device.size_bytes,
@@ -221,12 +228,12 @@ impl Place<'_> {
             system: self.inventory.system(device),
             is_swapped_on: self.inventory.is_swapped_on(device),
             holders,
-            identity: identity(&Attributes::read(host, &device.name)),
-            fstab: self.fstab(device, &reading.content, uuid.as_deref()),
+            identity: identity(&Attributes::read(host, &device.name, dmi)),
+            fstab: Fstab::NotLookedAt,
             twin_of: None,
             mounted_on: self.inventory.mount_points(device),
             partitions,
-            is_zero: reading.is_zero,
+            zero: reading.zero,
             is_half_made: self.making.as_ref().is_some_and(|making| {
                 making.is_of(
                     host,
@@ -240,20 +247,26 @@ impl Place<'_> {
             content: reading.content,
             look: None,
         };
+        if heeds_fstab(&self.config.devices, self.names, &observation) {
+            observation.fstab = self.fstab(device, &observation);
+        }
         debug!("{}: {observation:?}", node.display());
         observation
     }
 
     /// What `/etc/fstab` says of a device.
-    fn fstab(&self, device: &BlockDevice, content: &Content, uuid: Option<&str>) -> Fstab {
-        let claims = match &self.claims {
+    fn fstab(&self, device: &BlockDevice, observation: &Observation) -> Fstab {
+        let read = || Claims::read(self.host).map_err(|error| format!("{error:#}"));
+        let claims = match self.claims.get_or_init(read) {
             Ok(claims) => claims,
             Err(error) => return Fstab::Unknown(error.clone()),
         };
+        let content = &observation.content;
         let mut candidate = Candidate::look_up(self.host, self.inventory, device, content);
-        candidate.uuid = uuid.map(str::to_string);
+        candidate.uuid.clone_from(&observation.uuid);
+        let mount_point = self.config.mount_point.as_path();
         let place = claims.place_elsewhere(&candidate, |path| {
-            is_same_directory(self.host, path, self.mount_point)
+            is_same_directory(self.host, path, mount_point)
         });
         place.map_or(Fstab::Nothing, Fstab::Place)
     }

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::{Deserialize, Serialize};
 
-use super::signature::{self, Content, Reading};
+use super::signature::{self, Content, Reading, Zero};
 use crate::host::block_device::Number;
 use crate::host::bounded::{Child, GaveUp, LeftBehind, Parent, wait_for_any};
 
@@ -25,6 +25,11 @@ const STUCK: Duration = Duration::from_millis(3);
 /// How much longer other disks are waited for once one is enough: what they could say
 /// would be a warning.
 const GRACE: Duration = Duration::from_millis(500);
+
+/// How often a child says that it is still looking whether a disk is zero, and for how long it
+/// may: a local disk takes a second, one behind a busy network or an emulator many.
+const STILL_LOOKING: Duration = Duration::from_millis(100);
+const LONGEST_LOOK: Duration = Duration::from_secs(120);
 
 /// A process that runs dies of SIGKILL in less.
 const SOON: Duration = Duration::from_millis(100);
@@ -57,13 +62,16 @@ pub(crate) struct Reader {
 enum Message {
     Begun(usize),
     Read(usize, Reading),
-    IsZero(usize, bool),
+    /// It is being looked whether it is zero.
+    Looking(usize),
+    Zero(usize, Zero),
 }
 
 impl Reader {
     /// Reads all of these for at most `limit` together, or for half a second more from the
     /// moment on at which `is_enough` says that one of them is. What has not answered by
-    /// then is [`Content::NoAnswer`].
+    /// then is [`Content::NoAnswer`]. Looking whether one is zero may take longer, as long as it
+    /// goes on.
     pub(crate) fn read(
         &mut self,
         wanted: &[Wanted],
@@ -148,6 +156,8 @@ struct Round<'a> {
     zeros: Zeros,
     start: Instant,
     states: Vec<State>,
+    /// When a child last said that it is looking whether a disk is zero.
+    looked_at: Option<Instant>,
     /// How many devices no child has begun, and how many are not settled.
     to_begin: usize,
     to_settle: usize,
@@ -162,6 +172,7 @@ impl<'a> Round<'a> {
             zeros,
             start: Instant::now(),
             states: vec![State::default(); wanted.len()],
+            looked_at: None,
             to_begin: wanted.len(),
             to_settle: wanted.len(),
             children: Vec::new(),
@@ -175,12 +186,13 @@ impl<'a> Round<'a> {
     ) -> io::Result<()> {
         let open = (0..self.wanted.len()).filter(|index| !self.states[*index].is_begun);
         let mut queue = Queue::new(open.collect())?;
-        let mut until = self.start + limit;
-        let mut had_enough = false;
+        let mut had_enough = None;
         let mut moved_at = Instant::now();
         while self.to_settle > 0 {
             let now = Instant::now();
+            let until = self.until(limit, had_enough);
             if now >= until {
+                self.say_what_was_late();
                 break;
             }
             if self.children.is_empty() {
@@ -208,15 +220,30 @@ impl<'a> Round<'a> {
                 let reading = self.states[*index].reading.as_ref();
                 reading.is_some_and(|reading| is_enough(&self.wanted[*index], reading))
             };
-            if self.to_settle > 0 && !had_enough && read.iter().any(enough) {
-                had_enough = true;
-                until = until.min(Instant::now() + GRACE);
+            if self.to_settle > 0 && had_enough.is_none() && read.iter().any(enough) {
+                had_enough = Some(Instant::now());
             }
-            if had_enough {
+            if had_enough.is_some() {
                 self.settle_those_read();
             }
         }
         Ok(())
+    }
+
+    /// Looking whether a disk is zero takes as long as it takes, as long as it goes on.
+    fn until(&self, limit: Duration, had_enough: Option<Instant>) -> Instant {
+        let looking = self.looked_at.map(|at| at + limit);
+        let until = looking.map_or(self.start + limit, |looking| {
+            (self.start + limit).max(looking.min(self.start + LONGEST_LOOK))
+        });
+        had_enough.map_or(until, |at| until.min(at + GRACE))
+    }
+
+    fn say_what_was_late(&mut self) {
+        let open = self.states.iter_mut().filter(|state| !state.is_settled);
+        for reading in open.filter_map(|state| state.reading.as_mut()) {
+            reading.zero = Zero::NotInTime;
+        }
     }
 
     fn start_child(&mut self, queue: &mut Queue) -> io::Result<()> {
@@ -258,15 +285,19 @@ impl<'a> Round<'a> {
                     Message::Read(index, reading) => {
                         let is_blank = reading.content == Content::Nothing;
                         self.states[index].reading = Some(reading);
+                        if is_blank && self.zeros == Zeros::LookFor {
+                            self.looked_at = Some(Instant::now());
+                        }
                         if !(is_blank && self.zeros == Zeros::LookFor) {
                             self.settle(index);
                             *at = None;
                         }
                         read.push(index);
                     }
-                    Message::IsZero(index, is_zero) => {
+                    Message::Looking(_) => self.looked_at = Some(Instant::now()),
+                    Message::Zero(index, zero) => {
                         if let Some(reading) = &mut self.states[index].reading {
-                            reading.is_zero = is_zero;
+                            reading.zero = zero;
                         }
                         self.settle(index);
                         *at = None;
@@ -370,8 +401,15 @@ fn read_one(index: usize, wanted: &[Wanted], zeros: Zeros, parent: &mut Parent) 
     let is_blank = reading.content == Content::Nothing;
     parent.tell(&Message::Read(index, reading));
     if is_blank && zeros == Zeros::LookFor {
-        let is_zero = signature::is_zero(node).unwrap_or(false);
-        parent.tell(&Message::IsZero(index, is_zero));
+        let mut told_at = Instant::now();
+        let goes_on = || {
+            if told_at.elapsed() >= STILL_LOOKING {
+                told_at = Instant::now();
+                parent.tell(&Message::Looking(index));
+            }
+        };
+        let zero = signature::zero(node, goes_on).unwrap_or(Zero::NotSeen);
+        parent.tell(&Message::Zero(index, zero));
     }
 }
 

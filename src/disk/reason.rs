@@ -5,6 +5,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::signature::Zero;
+
 /// Why a device is not the scratch disk.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Reason {
@@ -25,16 +27,21 @@ pub(crate) enum Reason {
     ReadOnlyFilesystem(String),
     ReadOnly,
     Held(Vec<String>),
+    /// Where no label that was asked for led to it.
     Mounted(Vec<PathBuf>),
+    /// Whatever led to it.
+    MountedElsewhere(Vec<PathBuf>),
     /// A disk that outlives the machine, in words.
     Persistent(String),
+    /// Likewise, where a file system would have to be made first.
+    NeverFormatted(String),
     /// `/etc/fstab` gives it another place.
     PlaceInFstab(String),
     FstabUnknown(String),
     /// It has the UUID of a file system that is mounted from this device.
     TwinOf(PathBuf),
     OnSeveralDevices(u64),
-    /// Names that are in it, and the command by which it becomes the scratch disk.
+    /// Names that are in it, and by what it becomes the scratch disk.
     HoldsFiles(String, String),
     ReplayPending,
     CannotBeLookedInto(String),
@@ -57,38 +64,48 @@ pub(crate) enum Reason {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kept {
     FormatIsNever,
-    FoundByName,
+    /// By what it becomes the scratch disk.
+    FoundByName(String),
     /// These names are in it.
     Holds(String),
-}
-
-/// Whether a disk was seen to be zero wherever it was looked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Zero {
-    Seen,
-    /// It is not, or nobody looked.
-    NotSeen,
+    /// What is in it cannot be known.
+    NotSeen(String),
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
-            Reason::NotABlockDevice(kind) => write!(f, "is {kind}, not a block device"),
-            Reason::Unreachable(error) => write!(f, "cannot be looked at: {error}"),
-            Reason::Unreadable(error) => write!(f, "cannot be read: {error}"),
+            Reason::NotABlockDevice(kind) => write!(
+                f,
+                "is {kind}, not a block device; name a disk in staging.devices"
+            ),
+            Reason::Unreachable(error) => {
+                write!(f, "cannot be looked at: {error}; see where that name leads")
+            }
+            Reason::Unreadable(error) => write!(f, "cannot be read: {error}; see dmesg"),
             Reason::NoAnswer(after) => write!(
                 f,
-                "does not answer (reading it was given up after {after:.1?})"
+                "does not answer (reading it was given up after {after:.1?}); detach it, or ask the cloud about its storage"
             ),
             Reason::SystemDisk => write!(f, "is a disk that the system runs from"),
             Reason::SwappedOn => write!(f, "is in use as swap space"),
-            Reason::Blank(Zero::Seen) => write!(f, "is blank"),
+            Reason::Blank(Zero::Seen) => write!(
+                f,
+                "is blank; have the cloud make a file system on it, or set staging.format = \"blank\""
+            ),
             Reason::Blank(Zero::NotSeen) => write!(
                 f,
-                "has no signature: it is blank, or its superblock is damaged"
+                "has no signature: it is blank, or its superblock is damaged; if nothing on it is needed, make a file system on it by hand"
+            ),
+            Reason::Blank(Zero::NotInTime) => write!(
+                f,
+                "has no signature, and is too slow to be shown blank; if nothing on it is needed, make a file system on it by hand"
             ),
             Reason::Ambivalent(kinds) if kinds.is_empty() => {
-                write!(f, "has ambivalent signatures")
+                write!(
+                    f,
+                    "has ambivalent signatures; if it is yours, remove the wrong one with wipefs"
+                )
             }
             Reason::Ambivalent(kinds) => write!(
                 f,
@@ -104,36 +121,57 @@ impl fmt::Display for Reason {
             Reason::ReadOnlyFilesystem(kind) => {
                 write!(f, "holds {kind}, which cannot be written to")
             }
-            Reason::ReadOnly => write!(f, "is read-only"),
-            Reason::Held(holders) => write!(f, "is in use by {}", holders.join(", ")),
-            Reason::Mounted(points) => {
-                let points: BTreeSet<_> = points.iter().map(|p| p.display().to_string()).collect();
-                let points: Vec<_> = points.into_iter().collect();
-                write!(
-                    f,
-                    "is mounted on {} and has no label that was asked for",
-                    points.join(", ")
-                )
-            }
-            Reason::Persistent(words) => write!(f, "{words}"),
+            Reason::ReadOnly => write!(
+                f,
+                "is read-only; if it is the scratch disk, have it attached writable"
+            ),
+            Reason::Held(holders) => write!(
+                f,
+                "is in use by {}; if it is the scratch disk, stop what uses it",
+                holders.join(", ")
+            ),
+            Reason::Mounted(points) => write!(
+                f,
+                "is mounted on {} and has no label that was asked for; if it is the scratch disk, name its label in staging.devices, or unmount it there",
+                in_order(points)
+            ),
+            Reason::MountedElsewhere(points) => write!(
+                f,
+                "is mounted on {}; if it is the scratch disk, unmount it there",
+                in_order(points)
+            ),
+            Reason::Persistent(words) => write!(
+                f,
+                "{words}; if it is meant, name its label in staging.devices"
+            ),
+            Reason::NeverFormatted(words) => write!(
+                f,
+                "{words}, and none is formatted; if it is meant, make a file system on it by hand"
+            ),
             Reason::PlaceInFstab(place) => write!(
                 f,
                 "has another place: {place}; if it is the scratch disk, remove that line"
             ),
             Reason::FstabUnknown(error) => {
-                write!(f, "may have another place: {error}")
+                write!(
+                    f,
+                    "may have another place: {error}; make /etc/fstab readable"
+                )
             }
             Reason::TwinOf(other) => write!(
                 f,
-                "has the same UUID as {}, which is mounted: one is a copy of the other",
+                "has the same UUID as {}, which is mounted: one is a copy of the other; if it is the scratch disk, give it another UUID (tune2fs -U random, xfs_admin -U generate, btrfstune -u)",
                 other.display()
             ),
             Reason::OnSeveralDevices(count) => {
-                write!(f, "is a part of a file system on {count} devices")
+                write!(
+                    f,
+                    "is a part of a file system on {count} devices; if that is the scratch space, name its label in staging.devices"
+                )
             }
             Reason::HoldsFiles(names, cure) => write!(
                 f,
-                "holds files ({names}); if it is the scratch disk, give it the label: {cure}"
+                "holds files ({names}); if it is the scratch disk, {cure}"
             ),
             Reason::ReplayPending => write!(
                 f,
@@ -142,7 +180,7 @@ impl fmt::Display for Reason {
             Reason::CannotBeLookedInto(error) => {
                 write!(
                     f,
-                    "cannot be looked into ({error}), so that it may be somebody's"
+                    "cannot be looked into ({error}), so that it may be somebody's; if it is the scratch disk, give it the label"
                 )
             }
             Reason::NotLookedInto => write!(f, "has not been looked into"),
@@ -157,13 +195,24 @@ impl fmt::Display for Reason {
                 write!(f, "holds {kind}, which keeps no owners, ")?;
                 match kept {
                     Kept::FormatIsNever => write!(f, "and staging.format is \"never\"")?,
-                    Kept::FoundByName => write!(f, "and only a name led to it")?,
+                    Kept::FoundByName(_) => write!(f, "and only a name led to it")?,
                     Kept::Holds(names) => write!(f, "and is not empty ({names})")?,
+                    Kept::NotSeen(error) => write!(f, "and cannot be looked into ({error})")?,
                 }
-                write!(
-                    f,
-                    "; set os_type=linux on the image or default_ephemeral_format=ext4 in nova.conf, or make ext4 on it"
-                )
+                // Nova makes vfat, and nothing else of these.
+                match kind.as_str() {
+                    "vfat" => write!(
+                        f,
+                        "; set os_type=linux on the image or default_ephemeral_format=ext4 in nova.conf, or make ext4 on it"
+                    )?,
+                    _ => write!(f, "; make ext4 on it")?,
+                }
+                match kept {
+                    Kept::FormatIsNever => write!(f, ", or set staging.format = \"local\""),
+                    Kept::FoundByName(cure) => write!(f, ", or {cure}"),
+                    Kept::Holds(_) => write!(f, ", or save and remove what is in it"),
+                    Kept::NotSeen(_) => Ok(()),
+                }
             }
             Reason::LeftTo(agent) => write!(f, "is left to {agent}, which makes its file system"),
             Reason::SeedDisk => write!(f, "is cloud-init's seed disk"),
@@ -176,12 +225,17 @@ impl fmt::Display for Reason {
             Reason::SameLabelAs(first) => {
                 write!(
                     f,
-                    "has the same label as {}, which is taken",
+                    "has the same label as {}, which is taken; give one of them another",
                     first.display()
                 )
             }
         }
     }
+}
+
+fn in_order(points: &[PathBuf]) -> String {
+    let points: BTreeSet<_> = points.iter().map(|p| p.display().to_string()).collect();
+    points.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 /// libblkid's name of something that is not a file system, for people.
@@ -194,5 +248,69 @@ fn in_words(kind: &str) -> String {
         "zfs_member" => "a part of a ZFS pool".into(),
         "crypto_LUKS" => "a LUKS encrypted volume".into(),
         other => format!("{other}, which is not a file system"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What of it is to be done, after the semicolon; none where there is nothing to do.
+    #[test]
+    fn each_reason_says_what_to_do_where_there_is_something_to_do() {
+        let text = || "text".to_string();
+        let kept = |kept| Reason::KeepsNoOwners("vfat".into(), kept);
+        let cases = [
+            (Reason::NotABlockDevice("a file"), "staging.devices"),
+            (Reason::Unreachable(text()), "where that name leads"),
+            (Reason::Unreadable(text()), "see dmesg"),
+            (Reason::NoAnswer(Duration::from_secs(1)), "detach it"),
+            (Reason::SystemDisk, ""),
+            (Reason::SwappedOn, ""),
+            (Reason::Blank(Zero::Seen), "staging.format = \"blank\""),
+            (Reason::Blank(Zero::NotSeen), "make a file system on it"),
+            (Reason::Blank(Zero::NotInTime), "make a file system on it"),
+            (Reason::Ambivalent(Vec::new()), "wipefs"),
+            (Reason::Ambivalent(vec![text()]), "wipefs"),
+            (Reason::NotAFilesystem("swap".into()), ""),
+            (Reason::PartitionTable("gpt".into()), "name that"),
+            (Reason::ConfigDrive, ""),
+            (Reason::SeedDisk, ""),
+            (Reason::ReadOnlyFilesystem("udf".into()), ""),
+            (Reason::ReadOnly, "attached writable"),
+            (Reason::Held(vec!["dm-0".into()]), "stop what uses it"),
+            (Reason::Mounted(vec!["/mnt".into()]), "name its label"),
+            (Reason::MountedElsewhere(vec!["/mnt".into()]), "unmount it"),
+            (Reason::Persistent(text()), "name its label"),
+            (Reason::NeverFormatted(text()), "by hand"),
+            (Reason::PlaceInFstab(text()), "remove that line"),
+            (Reason::FstabUnknown(text()), "make /etc/fstab readable"),
+            (Reason::TwinOf("/dev/vda".into()), "another UUID"),
+            (Reason::OnSeveralDevices(2), "name its label"),
+            (Reason::HoldsFiles(text(), "label it".into()), "label it"),
+            (Reason::ReplayPending, "mount and unmount it once"),
+            (Reason::CannotBeLookedInto(text()), "give it the label"),
+            (Reason::NotLookedInto, ""),
+            (Reason::NotNeeded("/dev/vdb".into()), ""),
+            (kept(Kept::FormatIsNever), "staging.format = \"local\""),
+            (kept(Kept::FoundByName("label it".into())), "or label it"),
+            (kept(Kept::Holds(text())), "save and remove"),
+            (kept(Kept::NotSeen(text())), "os_type=linux"),
+            (Reason::LeftTo("cloud-init".into()), ""),
+            (Reason::SameLabelAs("/dev/vdb".into()), "another"),
+            (Reason::HasPartitions(vec!["vdb1".into()]), "name that"),
+        ];
+        for (reason, cure) in cases {
+            let said = reason.to_string();
+            let (_, told) = said.split_once("; ").unwrap_or((&said, ""));
+            assert_eq!(told.is_empty(), cure.is_empty(), "{said}");
+            assert!(told.contains(cure), "{said}: not {cure:?}");
+        }
+    }
+
+    #[test]
+    fn nova_is_not_blamed_for_an_ntfs() {
+        let said = Reason::KeepsNoOwners("ntfs".into(), Kept::FormatIsNever).to_string();
+        assert!(!said.contains("nova"), "{said}");
     }
 }

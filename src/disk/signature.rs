@@ -28,8 +28,17 @@ pub(crate) struct Reading {
     pub(crate) facts: Facts,
     /// The kernel refuses writes to it.
     pub(crate) read_only: bool,
-    /// Zero wherever it was looked; false where nobody looked.
-    pub(crate) is_zero: bool,
+    pub(crate) zero: Zero,
+}
+
+/// Whether a disk without a signature was seen to be zero wherever it was looked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Zero {
+    Seen,
+    /// It is not, or nobody looked.
+    NotSeen,
+    /// The disk is too slow.
+    NotInTime,
 }
 
 impl Reading {
@@ -48,7 +57,7 @@ impl Reading {
             boot_label: None,
             facts: Facts::default(),
             read_only: false,
-            is_zero: false,
+            zero: Zero::NotSeen,
         }
     }
 }
@@ -82,8 +91,22 @@ pub(crate) fn read_open(mut device: File) -> io::Result<Reading> {
         boot_label: found.boot_label,
         facts,
         read_only: is_read_only(&device)?,
-        is_zero: false,
+        zero: Zero::NotSeen,
     })
+}
+
+/// The file system of this kind on a device that is open, if there is one, and its UUID.
+/// Whether there is anything else beside it, as [`read_open`] says, this does not see.
+///
+/// # Errors
+///
+/// Those of reading it.
+pub(crate) fn filesystem_of_kind(
+    device: &File,
+    kind: &str,
+) -> io::Result<(Content, Option<String>)> {
+    let found = libblkid::probe_for(device, kind)?;
+    Ok((found.content, found.uuid))
 }
 
 /// Opens the node of a device, of this number. While it is open no other device has it.
@@ -102,14 +125,18 @@ fn of_number(device: File, number: Number) -> io::Result<File> {
     }
 }
 
-/// Whether a disk is provably blank, as far as can be seen: see [`blank`].
+/// Whether a disk is provably blank, as far as can be seen: see [`blank`]. `goes_on` is called
+/// after each piece that was read.
 ///
 /// # Errors
 ///
 /// That it cannot be read.
-pub(crate) fn is_zero(node: &Path) -> io::Result<bool> {
-    let found = blank::scan(&open(node)?, blank::SAMPLING)?;
-    Ok(matches!(found, Found::Zeros { .. }))
+pub(crate) fn zero(node: &Path, goes_on: impl FnMut()) -> io::Result<Zero> {
+    let found = blank::scan(&open(node)?, blank::SAMPLING, goes_on)?;
+    Ok(match found {
+        Found::Zeros { .. } => Zero::Seen,
+        Found::Something { .. } => Zero::NotSeen,
+    })
 }
 
 /// Has a device for oneself until the file is closed. Fails with EBUSY while it is mounted

@@ -36,6 +36,10 @@ impl Host {
     /// The number of the block device that a path leads to; None where it leads to
     /// something else or nowhere.
     pub(crate) fn block_number(&self, path: &Path) -> Option<Number> {
+        // The source of a mount may be no path at all: `proc`, `cgroup`.
+        if !path.is_absolute() {
+            return None;
+        }
         #[cfg(test)]
         if let Some(number) = self.pretended.nodes.get(path) {
             return Some(*number);

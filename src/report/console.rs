@@ -10,6 +10,7 @@ use nix::libc;
 use nix::sys::stat::fstat;
 
 use crate::clock;
+use crate::disk::choose::known_by;
 use crate::host::{Host, wait};
 use crate::logging;
 use crate::status::{Outcome, Status};
@@ -20,18 +21,20 @@ const CONSOLE: &str = "/dev/console";
 const RETRY: Duration = Duration::from_millis(50);
 
 /// The line that says what became of the boot, without the program's name:
-/// `ready: /dev/vdb (ext2, LABEL=ephemeral0) on /staging, 19.6 GiB free, condor tmp`
-/// or `FAILED(3): …`. Its form is stable.
+/// `ready: /dev/vdb (ext2, LABEL=ephemeral0) on /staging, 19.6 GiB free, condor tmp`,
+/// `ready: /dev/vdb (ext4, empty) on …` where something else than its label is the reason to
+/// use the disk, or `FAILED(3): …`. Its form is stable.
 pub(crate) fn line(status: &Status, now: u64) -> String {
     let (Outcome::Ready, Some(staging)) = (status.outcome, &status.staging) else {
         let error = status.error.as_deref().unwrap_or("unknown error");
         let line = format!("FAILED({}): {error}", status.exit_code);
         return text::one_line(&line);
     };
-    let label = staging
-        .label
-        .as_ref()
-        .map_or(String::new(), |label| format!(", LABEL={label}"));
+    let known_by = known_by(
+        &staging.filesystem,
+        staging.label.as_deref(),
+        staging.evidence.as_deref(),
+    );
     let directories: Vec<_> = status
         .directories
         .iter()
@@ -39,9 +42,8 @@ pub(crate) fn line(status: &Status, now: u64) -> String {
         .map(|path| format!(" {}", path.display()))
         .collect();
     let mut line = format!(
-        "ready: {} ({}{label}) on {}, {} free,{}",
+        "ready: {} ({known_by}) on {}, {} free,{}",
         staging.device,
-        staging.filesystem,
         staging.mount_point.display(),
         text::bytes(staging.free_bytes),
         directories.concat(),

@@ -7,19 +7,21 @@
 //! that back if this one dies in between.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use log::debug;
 use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open, openat};
+use nix::fcntl::{AtFlags, Flock, FlockArg, OFlag, open, openat};
 use nix::libc;
 use nix::mount::{MsFlags, mount, umount};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{FileStat, Mode, fstatat};
 use nix::unistd::fchdir;
 use serde::{Deserialize, Serialize};
 
@@ -27,7 +29,7 @@ use super::limits::limit_of;
 use crate::config::{Config, Directory};
 use crate::disk::choose::{Choice, choose};
 use crate::disk::looked::{Contents, Look, Names};
-use crate::disk::mark::{self, Mark};
+use crate::disk::mark::{self, LIMIT, Mark, TEMPORARY};
 use crate::disk::observation::{Observation, Observed};
 use crate::disk::observe::observe;
 use crate::disk::reader::Reader;
@@ -35,6 +37,7 @@ use crate::disk::signature::Content;
 use crate::host::block_device::Number;
 use crate::host::bounded::Task;
 use crate::host::mount_table::Mount;
+use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, kernel_calls, namespace};
 use crate::text;
 
@@ -64,6 +67,7 @@ pub(crate) fn observe_and_choose(
     reader: &mut Reader,
 ) -> anyhow::Result<(Observed, Choice)> {
     let staging = &config.staging;
+    clear_leftovers(host);
     let mut observed = observe(host, staging, mounts, reader)?;
     loop {
         let choice = choose(&staging.devices, staging.format, &observed);
@@ -252,7 +256,7 @@ fn read_root(order: &Order) -> io::Result<Contents> {
     for entry in directory.iter() {
         let entry = entry?;
         let name = entry.file_name().to_bytes();
-        if name == b"." || name == b".." {
+        if name == b"." || name == b".." || is_leftover(&root, entry.file_name()) {
             continue;
         }
         count += 1;
@@ -288,10 +292,21 @@ fn names(mut all: Vec<String>, is_cut: bool) -> Names {
     }
 }
 
-fn is_directory(root: &OwnedFd, name: &std::ffi::CStr) -> bool {
-    let flags = nix::fcntl::AtFlags::AT_SYMLINK_NOFOLLOW;
-    nix::sys::stat::fstatat(root, name, flags)
-        .is_ok_and(|there| there.st_mode & libc::S_IFMT == libc::S_IFDIR)
+fn is_directory(root: &OwnedFd, name: &CStr) -> bool {
+    stat_at(root, name).is_some_and(|there| there.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+/// Whether it is a mark that a run which died had not finished.
+fn is_leftover(root: &OwnedFd, name: &CStr) -> bool {
+    let is_one = |there: FileStat| {
+        let is_file = there.st_mode & libc::S_IFMT == libc::S_IFREG;
+        is_file && there.st_uid == 0 && u64::try_from(there.st_size).is_ok_and(|size| size <= LIMIT)
+    };
+    name.to_bytes() == TEMPORARY.as_bytes() && stat_at(root, name).is_some_and(is_one)
+}
+
+fn stat_at(root: &OwnedFd, name: &CStr) -> Option<FileStat> {
+    fstatat(root, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()
 }
 
 /// A regular file of root's that parses is a mark; anything else of that name is a file of
@@ -322,8 +337,8 @@ struct Shield {
 enum Kind {
     /// Open twice, so that it is detached when nobody has it any more.
     Loop(File, File),
-    /// The disk itself refuses writes, as this record says.
-    Disk(File),
+    /// The disk itself refuses writes, as a record says that is locked meanwhile.
+    Disk(File, Flock<File>),
 }
 
 impl Shield {
@@ -337,12 +352,13 @@ impl Shield {
             Err(_) => {
                 let record = record_of(host, Number::from_raw(device.metadata()?.rdev()));
                 fs::create_dir_all(host.runtime_directory())?;
-                fs::write(&record, "")?;
+                let record = locked(File::create(record)?)?;
+                (&*record).write_all(node.as_os_str().as_bytes())?;
                 kernel_calls::set_read_only(&device, true)?;
                 Ok(Shield {
                     directory: open_directory(node.parent().unwrap_or(Path::new("/")))?,
                     name: node.file_name().unwrap_or_default().into(),
-                    kind: Kind::Disk(device),
+                    kind: Kind::Disk(device, record),
                 })
             }
         }
@@ -356,7 +372,11 @@ impl Shield {
                 let _ = kernel_calls::detach_loop_device(&device);
                 Ok(())
             }
-            Kind::Disk(device) => kernel_calls::set_read_only(&device, false),
+            Kind::Disk(device, record) => {
+                let lowered = kernel_calls::set_read_only(&device, false);
+                drop(record);
+                lowered
+            }
         }
     }
 }
@@ -391,8 +411,50 @@ fn open_directory(path: &Path) -> io::Result<OwnedFd> {
 }
 
 fn record_of(host: &Host, number: Number) -> PathBuf {
-    let name = format!("read-only-{}-{}", number.major, number.minor);
+    let name = format!("{RECORD}{}-{}", number.major, number.minor);
     host.runtime_directory().join(name)
+}
+
+/// How the names of these records begin. Each holds the node of the disk.
+const RECORD: &str = "read-only-";
+
+fn locked(file: File) -> io::Result<Flock<File>> {
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
+}
+
+/// Clears what runs that died have left, before the disks are judged: a read-only one is
+/// rejected. One that somebody is looking into now is left alone.
+fn clear_leftovers(host: &Host) {
+    let Ok(entries) = fs::read_dir(host.runtime_directory()) else {
+        return;
+    };
+    let is_record = |name: &OsString| name.as_bytes().starts_with(RECORD.as_bytes());
+    let records = entries
+        .filter_map(Result::ok)
+        .filter(|entry| is_record(&entry.file_name()));
+    for record in records {
+        if let Err(error) = clear_record(host, &record.path()) {
+            debug!("{}: {error}", record.path().display());
+        }
+    }
+}
+
+fn clear_record(host: &Host, record: &Path) -> io::Result<()> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOFOLLOW)
+        .open(record)?;
+    let _lock = locked(file)?;
+    let text = regular_file::read(record, MIB).map_err(io::Error::other)?;
+    let node = PathBuf::from(OsString::from_vec(text));
+    let Some(number) = host.block_number(&node) else {
+        return fs::remove_file(record);
+    };
+    match record_of(host, number) == record {
+        true => clear_leftover(host, &node, number),
+        // Another disk has this name now.
+        false => fs::remove_file(record),
+    }
 }
 
 /// Has the kernel take writes to this disk again, where a run that died had it refuse them.
@@ -407,4 +469,35 @@ fn clear_leftover(host: &Host, node: &Path, number: Number) -> io::Result<()> {
         .open(host.path(node))?;
     kernel_calls::set_read_only(&device, false)?;
     fs::remove_file(record)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// On a kernel without such an option it is not looked into: read-only alone promises
+    /// nothing.
+    #[test]
+    fn what_has_a_journal_is_only_looked_into_with_an_option_that_leaves_it_alone() {
+        let options = [
+            "noload",
+            "nologreplay",
+            "norecovery",
+            "nolog",
+            "disable_roll_forward",
+        ];
+        for kind in ["ext3", "ext4", "btrfs", "f2fs", "reiserfs"] {
+            assert!(!ways(kind).is_empty());
+            for way in ways(kind) {
+                let is_one = |option: &str| way.data.contains(option);
+                assert!(
+                    options.iter().any(|one| is_one(one)),
+                    "{kind}: {}",
+                    way.data
+                );
+            }
+        }
+        // What nobody has thought about.
+        assert!(ways("zonefs").is_empty());
+    }
 }

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
@@ -15,12 +15,9 @@ use nix::unistd::{UnlinkatFlags, syncfs, unlinkat};
 use serde::{Deserialize, Serialize};
 
 use super::staged::Staged;
-use crate::disk::mark::{LIMIT, Mark, NAME};
-use crate::host::bounded::{self, Child, Limit, Task};
-use crate::host::{Host, machine, namespace};
-
-/// Where the new one is written. A run that died may have left one.
-const TEMPORARY: &str = ".vmstage.new";
+use crate::disk::mark::{LIMIT, Mark, NAME, TEMPORARY};
+use crate::host::bounded::{self, Limit};
+use crate::host::{Host, machine};
 
 /// For writing the file system out: after READY, so that nobody waits for it.
 const SYNC: Duration = Duration::from_secs(30);
@@ -46,7 +43,8 @@ impl By {
 }
 
 /// Writes the mark, unless it says the same already. Anything else of that name that is not a
-/// regular file of root's stays as it is.
+/// regular file of root's stays as it is. A new one is not on the disk for good before that is
+/// seen to ([`make_durable`]); one that takes the place of another leaves no moment without.
 pub(super) fn write(root: BorrowedFd, by: &By) -> io::Result<()> {
     let there = read(root)?;
     let mark = Mark::staged_by(
@@ -55,7 +53,10 @@ pub(super) fn write(root: BorrowedFd, by: &By) -> io::Result<()> {
         by.now,
         there.as_ref(),
     );
-    if there.is_some_and(|there| there.is_as_good_as(&mark)) {
+    if there
+        .as_ref()
+        .is_some_and(|there| there.is_as_good_as(&mark))
+    {
         return Ok(());
     }
     match unlinkat(root, TEMPORARY, UnlinkatFlags::NoRemoveDir) {
@@ -69,13 +70,11 @@ pub(super) fn write(root: BorrowedFd, by: &By) -> io::Result<()> {
     let mut text = serde_json::to_vec(&mark)?;
     text.push(b'\n');
     file.write_all(&text)?;
-    renameat(root, TEMPORARY, root, NAME)?;
-    // A reset from now on must find it. Not sync(2) where there is no syncfs: another disk may
-    // hang.
-    match syncfs(root) {
-        Ok(()) | Err(Errno::ENOSYS) => Ok(()),
-        Err(errno) => Err(errno.into()),
+    if there.is_some() {
+        file.sync_all()?;
     }
+    renameat(root, TEMPORARY, root, NAME)?;
+    Ok(())
 }
 
 /// The mark that is there; None where there is none.
@@ -102,21 +101,6 @@ fn read(root: BorrowedFd) -> io::Result<Option<Mark>> {
     Ok(Mark::parse(&text))
 }
 
-/// Writes the file system out, in the child that has it mounted.
-struct WriteOut;
-
-impl Task for WriteOut {
-    type Order = ();
-    type Outcome = Option<String>;
-
-    fn perform((): ()) -> Option<String> {
-        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-        let root = nix::fcntl::open(namespace::MOUNT_POINT, flags, Mode::empty());
-        let done = root.and_then(|root| write_out(root.as_fd()));
-        done.err().map(|errno| errno.to_string())
-    }
-}
-
 fn write_out(root: BorrowedFd) -> nix::Result<()> {
     match syncfs(root) {
         // It came with Linux 2.6.39.
@@ -128,25 +112,21 @@ fn write_out(root: BorrowedFd) -> nix::Result<()> {
     }
 }
 
-/// Has the mark on the disk for good: the VM may be reset at any time, and its disk must be
-/// known again.
-pub(crate) fn make_durable(staged: &Staged, mounted: Option<Child>) -> Result<()> {
-    let limit = Limit::after(SYNC);
-    let done = match mounted {
-        Some(mut child) => {
-            let done = child.ask::<WriteOut>(&(), limit);
-            if done.is_err() {
-                child.give_up();
-            }
-            done
-        }
-        None => {
-            let root = staged.directory();
-            bounded::run(limit, &[root], || {
-                write_out(root).err().map(|errno| errno.to_string())
-            })
-        }
-    };
+/// Has the mark on the disk for good where somebody else had mounted it: the VM may be reset
+/// at any time, and its disk must be known again. Where this run mounted it by a name it is
+/// ([`rehearse`](super::rehearse)), and elsewhere it is known without.
+///
+/// # Errors
+///
+/// That the disk does not answer, or those of syncfs(2).
+pub(crate) fn make_durable(staged: &Staged) -> Result<()> {
+    if !staged.already_mounted() {
+        return Ok(());
+    }
+    let root = staged.directory();
+    let done = bounded::run(Limit::after(SYNC), &[root], || {
+        write_out(root).err().map(|errno| errno.to_string())
+    });
     match done.context("the disk does not answer")? {
         None => Ok(()),
         Some(error) => Err(anyhow::anyhow!("{error}")),

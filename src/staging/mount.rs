@@ -241,6 +241,9 @@ fn hint(failed: &Failed, accepted: &Accepted) -> Option<String> {
         ));
     }
     let hint = match failed.errno()? {
+        Errno::EUCLEAN | Errno::EBADMSG | Errno::EINVAL if accepted.is_unclean() => {
+            "it was not unmounted cleanly, or errors were found in it: see dmesg, run fsck on it"
+        }
         Errno::EUCLEAN => "run fsck on it",
         // A checksum in its superblock (EFSBADCRC of ext4 and xfs).
         Errno::EBADMSG => "it is damaged: see dmesg, run fsck on it",

@@ -5,17 +5,19 @@
 //! the same disk once more takes no reading of the disk, for the kernel has it in use.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MsFlags, mount, umount};
 use nix::sys::stat::Mode;
 use nix::unistd::fchdir;
 use serde::{Deserialize, Serialize};
 
+use super::mark::{self, By};
 use super::options::{drivers, flags_and_data};
-use crate::disk::choose::Accepted;
+use crate::disk::choose::{Accepted, Evidence};
 use crate::disk::signature::{self, Content};
 use crate::host::block_device::Number;
 use crate::host::bounded::{self, Limit, Task};
@@ -86,6 +88,8 @@ pub(super) struct Order {
     label: Option<String>,
     uuid: Option<String>,
     options: Vec<String>,
+    /// Where nothing but the mark will tell at the next boot that the disk is ours.
+    mark: Option<By>,
 }
 
 impl Order {
@@ -99,6 +103,7 @@ impl Order {
             label: accepted.label().map(Into::into),
             uuid: accepted.uuid().map(Into::into),
             options: options.to_vec(),
+            mark: matches!(accepted.evidence(), Evidence::Empty).then(|| By::this(host, None)),
         }
     }
 }
@@ -133,13 +138,23 @@ fn mount_alone(order: &Order) -> io::Result<Rehearsed> {
     let flags = MsFlags::from_bits_truncate(flags.bits());
     for driver in drivers(&order.filesystem) {
         let (name, data) = (Some(name), Some(data.as_str()));
-        match mount(name, namespace::MOUNT_POINT, Some(driver), flags, data) {
+        let mount_it = || mount(name, namespace::MOUNT_POINT, Some(driver), flags, data);
+        match mount_it() {
             Ok(()) => {
-                return Ok(match see_that_it_is_the_same(order, &node)? {
-                    None => Rehearsed::Mounted {
-                        driver: driver.into(),
-                    },
-                    Some(found) => Rehearsed::Another(found),
+                if let Some(found) = see_that_it_is_the_same(order, &node)? {
+                    return Ok(Rehearsed::Another(found));
+                }
+                if let Some(by) = &order.mark
+                    && mark_here(by).is_ok()
+                {
+                    // Only that has all of it on the disk for good, on every file system and
+                    // kernel: a sync leaves it in the log of xfs, into which the next look,
+                    // which writes nothing, does not see.
+                    umount(namespace::MOUNT_POINT)?;
+                    mount_it()?;
+                }
+                return Ok(Rehearsed::Mounted {
+                    driver: driver.into(),
                 });
             }
             Err(Errno::ENODEV) => {}
@@ -149,18 +164,27 @@ fn mount_alone(order: &Order) -> io::Result<Rehearsed> {
     Ok(Rehearsed::NoDriver)
 }
 
+fn mark_here(by: &By) -> io::Result<()> {
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let root = open(namespace::MOUNT_POINT, flags, Mode::empty())?;
+    mark::write(root.as_fd(), by)
+}
+
 /// Between the look and the use a device can be replaced by another. Says what is there
 /// instead of what was accepted.
 fn see_that_it_is_the_same(order: &Order, node: &Path) -> io::Result<Option<String>> {
     let name = node.file_name().unwrap_or_default();
     let device = signature::open_node(Path::new(name), order.number)?;
-    let found = signature::read_open(device)?;
     let expected = Content::Filesystem {
         kind: order.filesystem.clone(),
         label: order.label.clone(),
     };
-    let is_same = found.content == expected && found.uuid == order.uuid;
-    Ok((!is_same).then(|| match found.uuid {
+    let found = signature::filesystem_of_kind(&device, &order.filesystem)?;
+    if found == (expected, order.uuid.clone()) {
+        return Ok(None);
+    }
+    let found = signature::read_open(device)?;
+    Ok(Some(match found.uuid {
         Some(uuid) => format!("{} UUID={uuid}", found.content),
         None => found.content.to_string(),
     }))

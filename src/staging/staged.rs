@@ -13,6 +13,7 @@ use nix::sys::statvfs::fstatvfs;
 use super::limits::{MOST, limit_of};
 use crate::config::Staging;
 use crate::disk::choose::Accepted;
+use crate::disk::inventory;
 use crate::disk::reader::{Reader, Wanted};
 use crate::disk::signature::Content;
 use crate::host::Host;
@@ -200,9 +201,21 @@ pub(crate) fn find_staged(
             mount_point.display()
         );
     }
-    if Some(device_number(&directory)?) == host.device_under(Path::new("/")) {
+    let elsewhere: Vec<Mount> = mounts
+        .iter()
+        .filter(|other| other.mount_point != mount_point)
+        .cloned()
+        .collect();
+    // btrfs gives each subvolume a device number of its own.
+    let numbers = [Some(device_number(&directory)?), device_of(host, mount)];
+    let of_the_system = inventory::system_devices(host, &elsewhere);
+    if numbers
+        .iter()
+        .flatten()
+        .any(|number| of_the_system.contains(number))
+    {
         notices.warn(format!(
-            "{} is a part of the root file system, mounted there once more: jobs will fill the root disk",
+            "{} is a part of a file system that the system runs from, mounted there once more: jobs will fill the root disk",
             mount_point.display()
         ));
     }
@@ -226,6 +239,13 @@ pub(crate) fn find_staged(
 /// What the kernel shows where something is mounted on demand (autofs, which systemd's
 /// automount units use as well).
 const AUTOMOUNT: &str = "autofs";
+
+/// Whether what belongs on the mount point is mounted when somebody opens it, and has not
+/// been yet.
+pub(crate) fn is_on_demand(host: &Host, config: &Staging, mounts: &[Mount]) -> bool {
+    let mount_point = mount_table::real_path(host, config.mount_point.as_path());
+    mount_table::on(mounts, &mount_point).is_some_and(|mount| mount.filesystem == AUTOMOUNT)
+}
 
 /// Opens the mount point, which mounts what belongs there.
 fn mount_on_demand(host: &Host, mount_point: &Path) -> Result<()> {

@@ -7,7 +7,7 @@ use crate::deadline::decide;
 use crate::deadline::follower::Decision;
 use crate::deadline::limit::{Limit, LimitKind, When};
 use crate::deadline::origin::Origin;
-use crate::disk::choose::{self, Judgement};
+use crate::disk::choose::{self, InPlaceOf, Judgement};
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::staging::directories::Created;
@@ -138,7 +138,13 @@ impl From<&choose::Verdict> for Verdict {
     fn from(verdict: &choose::Verdict) -> Verdict {
         let (word, reason) = match &verdict.judgement {
             Judgement::Accepted(_) => ("accepted", None),
-            Judgement::ToBeMade(_) => ("blank", Some(verdict.judgement.to_string())),
+            Judgement::ToBeMade(one) => {
+                let word = match one.in_place_of() {
+                    InPlaceOf::Nothing => "blank",
+                    InPlaceOf::HalfMade | InPlaceOf::Empty(_) => "remade",
+                };
+                (word, Some(verdict.judgement.to_string()))
+            }
             Judgement::Absent => ("absent", None),
             Judgement::Rejected(reason) => ("rejected", Some(reason.to_string())),
         };
@@ -152,7 +158,8 @@ impl From<&choose::Verdict> for Verdict {
             reason,
             evidence: match &verdict.judgement {
                 Judgement::Accepted(accepted) => Some(accepted.evidence().to_string()),
-                _ => None,
+                Judgement::ToBeMade(one) => Some(one.evidence().to_string()),
+                Judgement::Absent | Judgement::Rejected(_) => None,
             },
         }
     }

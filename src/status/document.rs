@@ -88,10 +88,12 @@ pub(crate) struct Directory {
 pub(crate) struct Verdict {
     pub(crate) spec: String,
     pub(crate) device: Option<String>,
-    /// `accepted`, `absent`, `rejected`, or `blank` where a file system is made first.
+    /// `accepted`, `absent`, `rejected`; `blank` where a file system is made first, and
+    /// `remade` where that is in place of an empty one, or of one that was never finished.
     pub(crate) verdict: String,
     pub(crate) reason: Option<String>,
-    /// Why an accepted device may be used: `LABEL=…`, `local: …`, `empty` or `ours`.
+    /// Why a device may be used: `LABEL=…`, `local: …`, `empty` or `ours`; `blank` and
+    /// `half made` as well where a file system is made first.
     #[serde(default)]
     pub(crate) evidence: Option<String>,
 }

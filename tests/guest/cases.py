@@ -58,7 +58,7 @@ def check(what, found, expected):
 def is_staged(guest, device, kind, label=None):
     """The disk is on /staging, with its directories, and everybody was told so."""
     guest.wait_booted()
-    known_by = f"{kind}, LABEL={label}" if label else kind
+    known_by = f"{kind}, LABEL={label}" if label else f"{kind}, (?:empty|ours)"
     line = rf"vmstage: ready: {device} \({known_by}\) on /staging, [\d.]+ [MG]iB free, condor tmp\b"
     guest.wait_console(line, timeout=30)
 

@@ -69,6 +69,45 @@ def the_seed_disk_of_cloud_init_is_not_taken_by_its_name(guest):
     is_refused(guest, "/dev/vdb", "is cloud-init's seed disk")
 
 
+# EC2's disks
+
+# QEMU's model cannot be chosen, and its firmware says OpenStack: what the kernel says of them is replaced.
+INSTANCE_STORAGE = {
+    "/of-ec2": """\
+for model in /sys/class/nvme/*/model; do mount --bind /etc/model $model; done
+for field in sys_vendor product_name; do mount --bind /etc/$field /sys/class/dmi/id/$field; done
+""",
+    "/etc/model": "Amazon EC2 NVMe Instance Storage\n",
+    "/etc/sys_vendor": "Amazon EC2\n",
+    "/etc/product_name": "m5d.large\n",
+    "/etc/systemd/system/vmstage.service.d/of-ec2.conf": "[Service]\nExecStartPre=/bin/sh /of-ec2\n",
+}
+
+
+@case("systemd", disks=[Disk(blank(), "nvme", "AWS1234567890ABCDEF")], files=INSTANCE_STORAGE, reboots=True)
+def blank_instance_storage_gets_a_file_system_and_is_known_by_its_label_then(guest):
+    status = is_staged(guest, "/dev/nvme0n1", "ext4", "ephemeral0")
+    said = {entry["evidence"] for entry in status["verdicts"] if entry["device"] == "/dev/nvme0n1"}
+    check("the evidence", said, {"LABEL=ephemeral0", "local: EC2 instance storage"})
+    guest.qmp("system_reset")
+    guest.wait_shell()
+    is_staged(guest, "/dev/nvme0n1", "ext4", "ephemeral0")
+
+
+EBS = {"/setup": "ln -s nvme0n1 /dev/sdb\n"}
+
+
+@case("minimal", disks=[Disk(blank(), "nvme", "vol0123456789abcdef0")], files=EBS)
+def a_blank_ebs_volume_that_udev_calls_sdb_is_not_formatted(guest):
+    has_failed(guest, 3, r"/dev/sdb .*vol-0123456789abcdef0")
+    check("what is on it", guest.sh("tr -d '\\0' </dev/nvme0n1 | wc -c").output, "0")
+
+
+@case("minimal", disks=[Disk(filesystem("ext4"), "nvme", "vol0123456789abcdef0")], files=EBS)
+def an_empty_ebs_volume_that_udev_calls_sdb_is_not_taken(guest):
+    is_refused(guest, "/dev/sdb", r".*vol-0123456789abcdef0")
+
+
 # Nova's file system that keeps no owners
 
 CURES = "set os_type=linux on the image or default_ephemeral_format=ext4"

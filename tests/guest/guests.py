@@ -37,7 +37,7 @@ class Disk(NamedTuple):
     """A disk of a case, next to the root disk."""
 
     write: callable  # one of those in images
-    bus: str = ""  # "virtio" or "scsi"; empty: the bus of the case
+    bus: str = ""  # "virtio", "scsi" or "nvme"; empty: the bus of the case
     serial: str = ""
     late: bool = False
     hangs: bool = False

@@ -32,7 +32,7 @@ class Drive(NamedTuple):
     """A disk image and how the guest gets to see it."""
 
     path: Path
-    bus: str = "virtio"  # or "scsi"
+    bus: str = "virtio"  # or "scsi", or "nvme"
     serial: str = ""
     throw_away: bool = False  # what the guest writes is forgotten, the image stays as it was
     late: bool = False  # not there at boot: plugged in by VM.plug
@@ -83,6 +83,9 @@ class VM:
         device = {"driver": "virtio-blk-pci", "id": name, "drive": f"{name}-image"}
         if drive.bus == "scsi":
             device |= {"driver": "scsi-hd", "bus": "scsi.0"}
+        elif drive.bus == "nvme":
+            # QEMU wants a serial number.
+            device |= {"driver": "nvme", "serial": drive.serial or name}
         if drive.serial:
             device["serial"] = drive.serial
         return device

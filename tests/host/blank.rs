@@ -106,7 +106,7 @@ impl Disk {
     }
 
     fn scan(&self) -> Found {
-        blank::scan(&self.file, NO_SAMPLES).unwrap()
+        blank::scan(&self.file, NO_SAMPLES, || ()).unwrap()
     }
 
     /// What is found, which has to be something if anything is left.
@@ -389,7 +389,7 @@ fn a_blank_disk_of_any_size_is_blank() {
         1024 * GIB,
     ];
     for size in sizes {
-        let found = blank::scan(&Disk::blank(size).file, Duration::from_millis(50)).unwrap();
+        let found = blank::scan(&Disk::blank(size).file, Duration::from_millis(50), || ()).unwrap();
         let Found::Zeros { samples } = found else {
             panic!("{size}: {found}");
         };
@@ -404,7 +404,7 @@ fn a_blank_tebibyte_takes_less_than_five_seconds() {
         let _disk = machine.disk(name, &Image::blank(gibibytes * 1024));
         let device = File::open(machine.path(format!("/dev/{name}"))).unwrap();
         let start = Instant::now();
-        let found = blank::scan(&device, blank::SAMPLING).unwrap();
+        let found = blank::scan(&device, blank::SAMPLING, || ()).unwrap();
         let took = start.elapsed();
         println!("{gibibytes} GiB in {took:?}: {found}");
         assert!(matches!(found, Found::Zeros { .. }), "{found}");

@@ -193,11 +193,11 @@ fn probe_shows_every_spec_and_device_with_its_reason() {
         &["LABEL=ephemeral0", "absent"][..],
         &["LABEL=blankpartition0", "absent"],
         &["/dev/vdb", "rejected", "swap"],
-        &["/dev/sdb", "accepted"],
         &["/dev/xvdb", "absent"],
         &["/dev/sdb", "16.0 MiB", "ext4"],
         &["/dev/vdz", "ext4", "other"],
-        &["boot would mount /dev/sdb on /staging"],
+        &["/dev/sdb", "accepted", "empty"],
+        &["boot would mount /dev/sdb (ext4, empty) on /staging"],
     ] {
         assert_eq!(lines_with(words), 1, "{words:?}\n{probe}");
     }

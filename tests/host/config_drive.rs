@@ -17,6 +17,7 @@ claims!(
     one_that_is_mounted_is_read_where_it_is,
     without_one_it_is_said_that_there_is_none,
     two_are_both_named_and_the_first_is_taken,
+    on_bare_metal_it_is_a_partition_of_the_root_s_disk,
     one_without_the_document_is_an_error_and_not_left_mounted,
     a_document_that_is_not_one_is_an_error_and_not_left_mounted,
     no_link_and_no_pipe_is_followed_off_the_drive,
@@ -97,6 +98,42 @@ fn a_label_in_capitals_will_do() {
     let machine = machine();
     drive(&machine, "vdc", "CONFIG-2", DOCUMENT);
     assert_eq!(asked(&machine).1["answer"]["instance"]["id"], ID);
+}
+
+/// As Ironic makes it: the scratch space is another partition of that disk.
+fn on_bare_metal_it_is_a_partition_of_the_root_s_disk() {
+    let partitions = [
+        Image::ext4(""),
+        Image::ext2("ephemeral0"),
+        Image::ext2("config-2"),
+    ];
+    for table in ["gpt", "dos"] {
+        let image = Image::partitioned(table, &partitions);
+        let (mut machine, root) = Machine::with_root_on(&image, Some(1));
+        machine.configure(DRIVE_ONLY);
+        for published in [
+            "/etc/machinefeatures",
+            "/etc/jobfeatures",
+            "/var/lib/vmstage",
+        ] {
+            machine.may_change(published);
+        }
+        machine.name("vda", root.number);
+        for (index, number) in root.partitions.iter().enumerate() {
+            machine.name(&format!("vda{}", index + 1), *number);
+        }
+        fs::write(machine.path("root/document"), DOCUMENT).unwrap();
+        machine.prepare(
+            "/dev/vda3",
+            "mkdir -p openstack/latest; cp /root/document openstack/latest/meta_data.json",
+        );
+        let (outcome, source) = asked(&machine);
+        assert_eq!(source["place"], "/dev/vda3", "{outcome}");
+        assert_eq!(source["answer"]["instance"]["id"], ID, "{outcome}");
+        let boot = machine.boot();
+        boot.ready_on("/dev/vda2");
+        assert_eq!(boot.the_status()["instance"]["id"], ID, "{boot}");
+    }
 }
 
 fn one_that_is_mounted_is_read_where_it_is() {

@@ -28,6 +28,7 @@ claims![
     a_boot_that_formats_a_blank_disk_can_be_killed,
     what_is_killed_before_a_system_call_does_not_make_it,
     a_boot_that_mounts_a_labelled_disk_can_be_killed,
+    a_boot_that_only_a_name_leads_to_its_disk_can_be_killed,
     a_boot_that_writes_mtab_and_tells_htcondor_can_be_killed,
     a_boot_that_is_told_a_lifetime_can_be_killed,
     a_boot_that_reads_a_config_drive_can_be_killed_and_started_again,
@@ -61,6 +62,16 @@ fn what_is_killed_before_a_system_call_does_not_make_it() {
 
 fn a_boot_that_mounts_a_labelled_disk_can_be_killed() {
     survives_every_crash(&Case::of("plain"));
+}
+
+/// It looks into the disk, and marks it before it is staged. A reset would take back that the
+/// kernel refuses writes meanwhile: the program is started again instead.
+fn a_boot_that_only_a_name_leads_to_its_disk_can_be_killed() {
+    survives_every_crash(&Case {
+        disks: vec![("vdb", Image::ext4(""))],
+        next: Next::Run,
+        ..Case::of("name")
+    });
 }
 
 fn a_boot_that_formats_a_blank_disk_can_be_killed() {

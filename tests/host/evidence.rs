@@ -2,7 +2,7 @@
 //! that only a name led to, and what is said of it.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,14 @@ claims![
     a_label_that_nobody_asked_for_is_warned_of,
     what_a_bare_name_in_fstab_staged_is_suspected,
     a_disk_that_was_not_unmounted_cleanly_is_left_alone,
+    a_disk_whose_machine_is_reset_right_after_its_first_boot_is_known_again,
+    a_labelled_disk_that_was_not_unmounted_cleanly_is_staged_with_a_warning,
+    a_disk_that_was_made_larger_is_staged_with_a_warning,
+    a_copy_of_a_mounted_xfs_is_an_error_that_names_it,
+    a_disk_that_is_replaced_before_it_is_mounted_is_left_alone,
     probe_changes_no_byte_of_a_disk,
+    through_a_loop_device_a_look_leaves_nothing_behind,
+    a_disk_that_a_look_left_read_only_is_writable_again,
     a_disk_on_which_mkfs_was_killed_is_made_anew,
     another_disk_than_that_on_which_mkfs_was_killed_is_left_alone,
     an_empty_vfat_with_the_label_is_made_anew,
@@ -42,12 +49,12 @@ claims![
 const BLANK: &str = "[staging]\nformat = \"blank\"\n";
 
 /// What is refused is refused quickly, whatever it holds.
-const SOON: Duration = Duration::from_secs(15);
+pub const SOON: Duration = Duration::from_secs(15);
 
 /// `probe` and `boot` both reject the device for a reason with all of these words, and change
 /// no byte of the disk.
 #[track_caller]
-fn is_left_alone(machine: &Machine, disk: &Disk, device: &str, words: &[&str]) -> Outcome {
+pub fn is_left_alone(machine: &Machine, disk: &Disk, device: &str, words: &[&str]) -> Outcome {
     let before = disk.checksum();
     let probe = probe(machine);
     assert_eq!(probe["chosen"], Value::Null, "{probe:#}");
@@ -67,13 +74,13 @@ fn is_left_alone(machine: &Machine, disk: &Disk, device: &str, words: &[&str]) -
     boot
 }
 
-fn probe(machine: &Machine) -> Value {
+pub fn probe(machine: &Machine) -> Value {
     let probe = machine.run(&["probe", "--format", "json"]);
     serde_json::from_str(&probe.stdout).unwrap_or_else(|e| panic!("{e}: {probe}"))
 }
 
 /// That of the device that is staged.
-fn evidence(boot: &Outcome) -> &str {
+pub fn evidence(boot: &Outcome) -> &str {
     let verdicts = boot.the_status()["verdicts"].as_array().unwrap();
     let accepted = verdicts.iter().find(|one| one["verdict"] == "accepted");
     accepted
@@ -81,8 +88,13 @@ fn evidence(boot: &Outcome) -> &str {
         .unwrap_or_default()
 }
 
+#[track_caller]
+fn says_on_the_console(boot: &Outcome, words: &str) {
+    assert!(boot.console.contains(words), "not {words:?}\n{boot}");
+}
+
 /// What does not outlast a boot is gone: what is mounted, and all of `/run`.
-fn reboot(machine: &Machine) {
+pub fn reboot(machine: &Machine) {
     machine.sh("umount /staging; rm -rf /run/vmstage");
 }
 
@@ -150,12 +162,12 @@ fn a_disk_that_fstab_gives_our_own_place_is_staged() {
 }
 
 /// A disk as a cloud's machine has it.
-struct CloudDisk {
+pub struct CloudDisk {
     /// As the kernel calls it.
-    kernel_name: &'static str,
+    pub kernel_name: &'static str,
     /// Makes its attributes, in its directory in `/sys/block`.
-    attributes: &'static str,
-    said: &'static str,
+    pub attributes: &'static str,
+    pub said: &'static str,
 }
 
 const VOLUMES: [CloudDisk; 8] = [
@@ -206,7 +218,7 @@ const VOLUMES: [CloudDisk; 8] = [
 
 impl CloudDisk {
     /// A machine that has this disk alone, with udev's link `/dev/sdb` to it.
-    fn machine(&self, image: &Image) -> (Machine, Disk) {
+    pub fn machine(&self, image: &Image) -> (Machine, Disk) {
         let machine = Machine::new();
         let disk = machine.disk(self.kernel_name, image);
         if self.kernel_name != "sdb" {
@@ -360,7 +372,9 @@ fn an_empty_disk_is_staged_and_then_known_again() {
     let boot = machine.boot();
     boot.ready_on("/dev/vdb").warns_of_nothing();
     boot.says("/dev/vdb is accepted (ext4, empty)");
+    says_on_the_console(&boot, "ready: /dev/vdb (ext4, empty) on /staging, ");
     assert_eq!(evidence(&boot), "empty", "{boot}");
+    assert_eq!(boot.the_status()["staging"]["evidence"], "empty", "{boot}");
     let mark = fs::symlink_metadata(machine.path("/staging/.vmstage")).unwrap();
     assert!(mark.is_file() && mark.len() <= 4096);
     assert_eq!((mark.mode() & 0o7777, mark.uid()), (0o644, 0));
@@ -369,9 +383,11 @@ fn an_empty_disk_is_staged_and_then_known_again() {
     reboot(&machine);
     let probe = probe(&machine);
     assert_eq!(probe["chosen"], "/dev/vdb", "{probe:#}");
+    assert_eq!(probe["known_by"], "ext4, ours", "{probe:#}");
     let boot = machine.boot();
     boot.ready_on("/dev/vdb").warns_of_nothing();
     boot.says("/dev/vdb is accepted (ext4, ours)");
+    says_on_the_console(&boot, "ready: /dev/vdb (ext4, ours) on /staging, ");
     assert_eq!(evidence(&boot), "ours", "{boot}");
     assert_eq!(probe["verdicts"], boot.the_status()["verdicts"], "{boot}");
 }
@@ -392,6 +408,10 @@ fn a_label_that_nobody_asked_for_is_warned_of() {
     let boot = machine.boot();
     boot.ready_on("/dev/vdb")
         .warns(&["/dev/vdb", "label thesis"]);
+    says_on_the_console(
+        &boot,
+        "ready: /dev/vdb (ext4, LABEL=thesis, empty) on /staging, ",
+    );
 }
 
 /// What is on a disk whose machine was reset while it was mounted.
@@ -453,6 +473,104 @@ fn a_disk_that_was_not_unmounted_cleanly_is_left_alone() {
     is_left_alone(&machine, &disk, "/dev/vdb", &["was not unmounted cleanly"]);
 }
 
+/// What the boot wrote and no sync has is lost.
+fn a_disk_whose_machine_is_reset_right_after_its_first_boot_is_known_again() {
+    let images = [
+        Image::ext2(""),
+        Image::ext3(""),
+        Image::ext4(""),
+        Image::xfs(""),
+        Image::btrfs(""),
+    ];
+    for image in images {
+        let machine = Machine::new();
+        let disk = machine.disk("vdb", &image);
+        let first = machine.boot();
+        first.ready_on("/dev/vdb").warns_of_nothing();
+        assert_eq!(evidence(&first), "empty", "{first}");
+        let left = Image::read(&disk.file);
+        machine.sh("umount /staging");
+        let machine = Machine::new();
+        machine.disk("vdb", &left);
+        let boot = machine.boot();
+        boot.ready_on("/dev/vdb");
+        assert_eq!(evidence(&boot), "ours", "{boot}");
+    }
+}
+
+/// `probe` and `boot` both warn of this.
+#[track_caller]
+fn are_warned_of(probe: &Value, boot: &Outcome, words: &str) {
+    let warnings = probe["warnings"].as_array().unwrap();
+    let is_it = |one: &Value| one.as_str().unwrap().contains(words);
+    assert_eq!(
+        warnings.iter().filter(|one| is_it(one)).count(),
+        1,
+        "{probe:#}"
+    );
+    boot.warns(&[words]);
+}
+
+fn a_labelled_disk_that_was_not_unmounted_cleanly_is_staged_with_a_warning() {
+    let unclean = "the file system on /dev/vdb was not unmounted cleanly";
+    for image in [Image::ext4("ephemeral0"), Image::ext2("ephemeral0")] {
+        let machine = Machine::new();
+        machine.disk("vdb", &not_unmounted(&image, "mkdir condor"));
+        let before = probe(&machine);
+        let boot = machine.boot();
+        boot.ready_on("/dev/vdb");
+        are_warned_of(&before, &boot, unclean);
+        // Of what is mounted it tells nothing.
+        let staged = probe(&machine);
+        assert_eq!(staged["warnings"], Value::Array(Vec::new()), "{staged:#}");
+    }
+}
+
+fn a_disk_that_was_made_larger_is_staged_with_a_warning() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::blank(64));
+    machine.sh("mke2fs -q -t ext4 -L ephemeral0 /dev/vdb 16M");
+    let probe = probe(&machine);
+    let boot = machine.boot();
+    boot.ready_on("/dev/vdb");
+    are_warned_of(&probe, &boot, "takes 16.0 MiB of 64.0 MiB");
+}
+
+fn a_copy_of_a_mounted_xfs_is_an_error_that_names_it() {
+    let machine = Machine::new();
+    let image = Image::xfs("ephemeral0");
+    machine.disk("vdb", &image);
+    machine.disk("vdc", &image);
+    machine.sh("mount /dev/vdc /mnt");
+    let probe = probe(&machine);
+    let boot = machine.boot();
+    boot.failed(4)
+        .says("it has the same UUID as /dev/vdc, which is mounted");
+    are_warned_of(&probe, &boot, "/dev/vdb has the same UUID as /dev/vdc");
+}
+
+/// By another under the same name, while something else has it in use.
+fn a_disk_that_is_replaced_before_it_is_mounted_is_left_alone() {
+    for label in ["ephemeral0", ""] {
+        let mut machine = Machine::new();
+        machine.configure("[staging]\nwait = \"3s\"");
+        let first = machine.disk("vdb", &Image::ext4(label));
+        let other = machine.disk("other", &Image::ext2("thesis"));
+        machine.prepare("/dev/other", "touch chapter1");
+        let before = [first.checksum(), other.checksum()];
+        let mut options = fs::File::options();
+        let options = options.read(true).custom_flags(nix::libc::O_EXCL);
+        let holds = options.open(machine.path("/dev/vdb")).unwrap();
+        let boot = machine.start(&["boot"]);
+        sleep(Duration::from_millis(500));
+        machine.sh("mv /dev/other /dev/vdb");
+        drop(holds);
+        let boot = boot.wait();
+        boot.failed(3).rejects("/dev/vdb", "holds files (chapter1)");
+        assert_eq!([first.checksum(), other.checksum()], before, "{boot}");
+    }
+}
+
 fn probe_changes_no_byte_of_a_disk() {
     let images = [
         Image::ext4(""),
@@ -470,6 +588,61 @@ fn probe_changes_no_byte_of_a_disk() {
         probe(&machine);
         assert_eq!(disk.checksum(), image.checksum());
     }
+}
+
+/// The machines of the other claims have no loop devices.
+fn through_a_loop_device_a_look_leaves_nothing_behind() {
+    let files = not_unmounted(&Image::ext4(""), "mkdir condor; touch thesis.tex");
+    for image in [Image::ext4(""), Image::xfs(""), files] {
+        let mut machine = Machine::new();
+        machine.configure("[staging]\ndevices = [\"/dev/vdb\"]");
+        let disk = machine.disk("vdb", &image);
+        machine.sh("mknod /dev/loop-control c 10 237");
+        for minor in (0..512).filter(|minor| *minor != disk.number.1) {
+            machine.name(&format!("loop{minor}"), (disk.number.0, minor));
+        }
+        probe(&machine);
+        // Without a loop device a record would have been kept there.
+        assert_eq!(machine.sh("ls -A /run"), "");
+        assert_eq!(disk.checksum(), image.checksum());
+        let boot = machine.boot();
+        match boot.code {
+            0 => boot.ready_on("/dev/vdb").says(
+                "(ext4, empty)"
+                    .replace("ext4", &boot.staged()[0].filesystem)
+                    .as_str(),
+            ),
+            _ => boot
+                .failed(3)
+                .rejects("/dev/vdb", "holds files (thesis.tex)"),
+        };
+    }
+}
+
+/// A run without loop devices that was killed while it looked.
+fn a_disk_that_a_look_left_read_only_is_writable_again() {
+    for label in ["", "ephemeral0"] {
+        let machine = Machine::new();
+        let disk = machine.disk("vdb", &Image::ext4(label));
+        let (major, minor) = disk.number;
+        machine.sh(&format!(
+            "mkdir /run/vmstage; printf /dev/vdb >/run/vmstage/read-only-{major}-{minor}
+            blockdev --setro /dev/vdb"
+        ));
+        let boot = machine.boot();
+        boot.ready_on("/dev/vdb");
+        assert_eq!(
+            machine.sh("ls /run/vmstage | grep read-only || :"),
+            "",
+            "{boot}"
+        );
+    }
+    // One that somebody else made read-only stays so.
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(""));
+    machine.sh("blockdev --setro /dev/vdb");
+    machine.boot().failed(3).rejects("/dev/vdb", "is read-only");
+    machine.sh("blockdev --setrw /dev/vdb");
 }
 
 /// Puts a mkfs in the place of the guest's that writes something behind where a signature
@@ -552,6 +725,8 @@ fn an_empty_vfat_with_the_label_is_made_anew() {
     }
     let probe = probe(&machine);
     assert_eq!(probe["formatted"], "/dev/vdb", "{probe:#}");
+    assert_eq!(probe["verdicts"][0]["verdict"], "remade", "{probe:#}");
+    assert_eq!(probe["verdicts"][0]["evidence"], "LABEL=ephemeral0");
     let boot = machine.boot();
     boot.ready_on("/dev/vdb");
     assert_eq!(boot.staged()[0].filesystem, "ext4", "{boot}");

@@ -29,6 +29,7 @@ claims![
     a_mount_that_is_slow_and_moves_is_waited_for,
     what_is_left_behind_of_a_hung_read_keeps_no_other_disk_busy,
     what_is_left_behind_of_a_hung_mount_keeps_no_other_disk_busy,
+    a_slow_blank_disk_gets_a_file_system_all_the_same,
     probe_names_a_hung_disk_and_ends,
     a_disk_that_cannot_be_read_is_rejected,
     a_disk_that_cannot_be_read_at_a_place_is_rejected_or_staged,
@@ -255,6 +256,19 @@ fn what_is_left_behind_of_a_hung_mount_keeps_no_other_disk_busy() {
     assert!(is_free(&machine, "/dev/vdd"), "{boot}");
 }
 
+/// To see that it is blank takes longer than any single request may.
+fn a_slow_blank_disk_gets_a_file_system_all_the_same() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nformat = \"blank\"\ndevice_timeout = \"1s\"\n");
+    let disk = machine.faulty_disk("vdb", &Image::blank(64));
+    disk.fault(Fault::Delay(SECOND / 20));
+    let probe = machine.run(&["probe"]);
+    assert!(probe.took > SECOND * 3 / 2, "it is not slow: {probe}");
+    let made = "boot would make a file system on /dev/vdb";
+    assert!(probe.stdout.contains(made), "{probe}");
+    machine.boot().ready_on("/dev/vdb");
+}
+
 fn probe_names_a_hung_disk_and_ends() {
     let machine = machine_with_vdb("", BY_LABEL_AND_NAME);
     let _other = hung(&machine, "vdc");
@@ -263,7 +277,7 @@ fn probe_names_a_hung_disk_and_ends() {
     took_at_most(LIMIT + SECOND, &probe);
     let names_it = |line: &str| line.contains("/dev/vdc") && line.contains("does not answer");
     assert!(probe.stdout.lines().any(names_it), "{probe}");
-    let chosen = "boot would mount /dev/vdb on /staging";
+    let chosen = "boot would mount /dev/vdb (";
     assert!(probe.stdout.contains(chosen), "{probe}");
 }
 

@@ -10,6 +10,7 @@
 mod common;
 mod server;
 
+mod bad_input;
 mod blank;
 mod choosing;
 mod clouds;
@@ -23,6 +24,7 @@ mod faulty_disk;
 mod full_run;
 mod hanging;
 mod init;
+mod local;
 mod metadata;
 mod network;
 mod old_kernel;
@@ -39,6 +41,8 @@ fn main() -> ExitCode {
         staging::CLAIMS,
         directories::CLAIMS,
         evidence::CLAIMS,
+        local::CLAIMS,
+        bad_input::CLAIMS,
         commands::CLAIMS,
         full_run::CLAIMS,
         config_drive::CLAIMS,

@@ -3,15 +3,16 @@
 //! (see tests/host/common/machine.rs).
 
 use std::fs::{self, File};
-use std::io::Read;
-use std::os::fd::AsRawFd;
+use std::io::{PipeReader, PipeWriter, Read};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::os::unix::process::CommandExt;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, getpgrp};
 
@@ -40,6 +41,8 @@ claims![
     what_somebody_mounts_there_while_a_disk_is_waited_for_is_staged,
     a_disk_that_waits_to_be_formatted_is_left_alone_once_another_is_mounted_there,
     what_is_mounted_there_on_demand_is_staged,
+    probe_has_nothing_mounted_on_demand,
+    a_kernel_without_noload_looks_into_no_disk,
     what_comes_over_a_mount_of_this_run_is_not_unmounted,
     a_mount_that_the_table_does_not_show_is_not_believed,
     a_mount_that_cannot_be_verified_is_taken_back,
@@ -61,6 +64,7 @@ claims![
     what_an_earlier_version_staged_is_marked_and_known_by_its_name_from_then_on,
     a_tmpfs_that_was_mounted_there_is_staged,
     a_part_of_the_root_disk_mounted_there_is_staged_with_a_warning,
+    a_part_of_what_lies_below_an_overlay_of_the_system_is_staged_with_a_warning,
     a_file_system_mounted_there_read_only_is_not_ready,
     a_mount_point_with_a_similar_name_is_another,
     a_mount_below_the_mount_point_is_not_on_it,
@@ -415,6 +419,20 @@ fn a_part_of_the_root_disk_mounted_there_is_staged_with_a_warning() {
     let boot = machine.boot();
     assert_eq!(boot.code, 0, "{boot}");
     boot.warns(&["/staging", "root"]);
+}
+
+/// As where the root is a composefs, whose files are on the disk that `/sysroot` shows.
+fn a_part_of_what_lies_below_an_overlay_of_the_system_is_staged_with_a_warning() {
+    let machine = Machine::new();
+    machine.disk("vda", &Image::ext4("root"));
+    machine.sh("mkdir /home/disk /staging /srv; mount /dev/vda /home/disk
+        mkdir -p /home/disk/deployed /home/disk/big /home/disk/above /home/disk/work
+        over=lowerdir=/home/disk/deployed,upperdir=/home/disk/above,workdir=/home/disk/work
+        mount -t overlay composefs -o $over /var/tmp
+        mount --bind /home/disk/big /staging");
+    let boot = machine.boot();
+    assert_eq!(boot.code, 0, "{boot}");
+    boot.warns(&["/staging", "jobs will fill the root disk"]);
 }
 
 fn a_file_system_mounted_there_read_only_is_not_ready() {
@@ -1041,12 +1059,11 @@ nix::ioctl_write_int_bad!(
     0x9360
 );
 
-/// As systemd does where fstab has `x-systemd.automount`.
-fn what_is_mounted_there_on_demand_is_staged() {
-    let machine = Machine::new();
-    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+/// As systemd does where fstab has `x-systemd.automount`: what is asked of it, and the mount
+/// point.
+fn automount(machine: &Machine) -> (PipeReader, PipeWriter, File) {
     machine.sh("mkdir /staging");
-    let (mut asked, ask) = std::io::pipe().unwrap();
+    let (asked, ask) = std::io::pipe().unwrap();
     let options = format!(
         "fd={},pgrp={},minproto=5,maxproto=5,direct",
         ask.as_raw_fd(),
@@ -1062,8 +1079,34 @@ fn what_is_mounted_there_on_demand_is_staged() {
         Some(options.as_str()),
     )
     .unwrap();
-    let automount = File::open(&point).unwrap();
+    let mount_point = File::open(&point).unwrap();
+    (asked, ask, mount_point)
+}
 
+fn probe_has_nothing_mounted_on_demand() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    let (asked, _ask, _automount) = automount(&machine);
+    let mut command = machine.command("/usr/sbin/vmstage", None);
+    command.arg("probe").process_group(0);
+    let mut probe = machine.start_command(command);
+    let start = Instant::now();
+    while probe.process().try_wait().unwrap().is_none() {
+        let mut event = [PollFd::new(asked.as_fd(), PollFlags::POLLIN)];
+        let events = poll(&mut event, 10u8).unwrap();
+        assert_eq!(events, 0, "it had it mounted");
+        assert!(start.elapsed() < Duration::from_secs(10));
+    }
+    let probe = probe.wait();
+    assert_eq!(probe.code, 0, "{probe}");
+    let said = "boot would use what is mounted on /staging on demand";
+    assert!(probe.stdout.contains(said), "{probe}");
+}
+
+fn what_is_mounted_there_on_demand_is_staged() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4(EPHEMERAL0));
+    let (mut asked, _ask, automount) = automount(&machine);
     let mut command = machine.command("/usr/sbin/vmstage", None);
     // Processes of the automounter's own group mount nothing by looking.
     command.arg("boot").process_group(0);
@@ -1090,6 +1133,20 @@ fn start_with<'a>(machine: &'a Machine, faults: &[&str]) -> Running<'a> {
     command.args(["-qq", "-o", "/dev/null"]).args(faults);
     command.args(["/usr/sbin/vmstage", "boot"]);
     machine.start_command(command)
+}
+
+/// The first two mounts of a child make it a namespace of its own.
+fn a_kernel_without_noload_looks_into_no_disk() {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nwait = \"0s\"");
+    let disk = machine.disk("vdb", &Image::ext4(""));
+    let before = disk.checksum();
+    let unknown = "inject=mount:error=EINVAL:when=3+";
+    let boot = start_with(&machine, &["-f", "-e", "trace=mount", "-e", unknown]).wait();
+    let words =
+        "cannot be looked into (Invalid argument (os error 22)), so that it may be somebody's";
+    boot.failed(3).rejects("/dev/vdb", words);
+    assert_eq!(disk.checksum(), before, "{boot}");
 }
 
 /// The program is stopped between its mount(2) and what it does next.

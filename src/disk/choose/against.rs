@@ -3,8 +3,8 @@
 use crate::disk::identity::{Identity, Scratch};
 use crate::disk::inventory::System;
 use crate::disk::observation::{Fstab, Observation, Observed};
-use crate::disk::reason::{Reason, Zero};
-use crate::disk::signature::Content;
+use crate::disk::reason::Reason;
+use crate::disk::signature::{Content, Zero};
 
 /// What speaks against a device however it was found. The weightiest comes first: it
 /// is the one that is told.
@@ -13,7 +13,7 @@ pub(super) fn refuse(device: &Observation) -> Option<Reason> {
         System::Disk => return Some(Reason::SystemDisk),
         System::PartitionOfItsDisk if device.is_swapped_on => return Some(Reason::SwappedOn),
         System::PartitionOfItsDisk if !device.mounted_on.is_empty() => {
-            return Some(Reason::Mounted(device.mounted_on.clone()));
+            return Some(Reason::MountedElsewhere(device.mounted_on.clone()));
         }
         System::PartitionOfItsDisk | System::Elsewhere => {}
     }
@@ -62,7 +62,8 @@ pub(super) fn refuse_for_a_name(device: &Observation) -> Option<Reason> {
             return Some(Reason::PlaceInFstab(place.to_string()));
         }
         Fstab::Unknown(error) => return Some(Reason::FstabUnknown(error.clone())),
-        _ => {}
+        Fstab::NotLookedAt => return Some(not_looked_at()),
+        Fstab::Place(_) | Fstab::Nothing => {}
     }
     if let Some(twin) = &device.twin_of {
         return Some(Reason::TwinOf(twin.clone()));
@@ -82,11 +83,12 @@ pub(super) fn against_making(device: &Observation, observed: &Observed) -> Optio
         return Some(Reason::SystemDisk);
     }
     if let Identity::Persistent(persistent) = &device.identity {
-        return Some(Reason::Persistent(persistent.to_string()));
+        return Some(Reason::NeverFormatted(persistent.to_string()));
     }
     match &device.fstab {
         Fstab::Place(place) => return Some(Reason::PlaceInFstab(place.to_string())),
         Fstab::Unknown(error) => return Some(Reason::FstabUnknown(error.clone())),
+        Fstab::NotLookedAt => return Some(not_looked_at()),
         Fstab::Nothing => {}
     }
     let is_azure = device.identity == Identity::LocalScratch(Scratch::AzureTemporaryDisk);
@@ -96,8 +98,13 @@ pub(super) fn against_making(device: &Observation, observed: &Observed) -> Optio
     }
 }
 
+/// It has to be, wherever this is asked: what is not known speaks against a device.
+fn not_looked_at() -> Reason {
+    Reason::FstabUnknown("it was not looked at".into())
+}
+
 pub(super) fn refuse_blank(device: &Observation) -> Option<Reason> {
-    (!device.mounted_on.is_empty()).then(|| Reason::Mounted(device.mounted_on.clone()))
+    (!device.mounted_on.is_empty()).then(|| Reason::MountedElsewhere(device.mounted_on.clone()))
 }
 
 /// File systems that Linux cannot write to, or only once.

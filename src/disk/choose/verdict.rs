@@ -22,6 +22,7 @@ pub(crate) struct Accepted {
     pub(super) evidence: Evidence,
     pub(super) mounted_on: Vec<PathBuf>,
     pub(super) twin_of: Option<PathBuf>,
+    pub(super) is_unclean: bool,
 }
 
 /// Why a disk may be used.
@@ -37,12 +38,17 @@ pub(crate) enum Evidence {
     Ours,
     /// A name led to it, and it is blank.
     Blank,
+    /// A name led to it, and this program was making a file system on it.
+    HalfMade,
 }
 
 impl Evidence {
     /// Whether nothing but a name led to the disk.
     pub(crate) fn is_of_a_name(&self) -> bool {
-        matches!(self, Evidence::Empty | Evidence::Ours | Evidence::Blank)
+        match self {
+            Evidence::Empty | Evidence::Ours | Evidence::Blank | Evidence::HalfMade => true,
+            Evidence::Label(_) | Evidence::Local(_) => false,
+        }
     }
 }
 
@@ -54,6 +60,7 @@ impl fmt::Display for Evidence {
             Evidence::Empty => write!(f, "empty"),
             Evidence::Ours => write!(f, "ours"),
             Evidence::Blank => write!(f, "blank"),
+            Evidence::HalfMade => write!(f, "half made"),
         }
     }
 }
@@ -102,6 +109,11 @@ impl Accepted {
     pub(crate) fn twin_of(&self) -> Option<&Path> {
         self.twin_of.as_deref()
     }
+
+    /// It was not unmounted cleanly, or errors were found in it.
+    pub(crate) fn is_unclean(&self) -> bool {
+        self.is_unclean
+    }
 }
 
 /// A disk that would be used if there were a file system on it that keeps owners. Only
@@ -141,6 +153,10 @@ impl ToBeMade {
 
     pub(crate) fn in_place_of(&self) -> &InPlaceOf {
         &self.in_place_of
+    }
+
+    pub(crate) fn evidence(&self) -> &Evidence {
+        &self.evidence
     }
 
     /// A label led to it: nothing that a later spec leads to may be used instead.
@@ -241,26 +257,46 @@ impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Judgement::Accepted(accepted) => write!(f, "is accepted ({})", accepted.reasons()),
-            Judgement::ToBeMade(one) => match &one.in_place_of {
-                InPlaceOf::Nothing => write!(f, "is blank and gets a file system"),
-                InPlaceOf::HalfMade => write!(
-                    f,
-                    "has a file system that this program was making when it was ended; it is made anew"
-                ),
-                InPlaceOf::Empty(kind) => {
-                    write!(
+            Judgement::ToBeMade(one) => {
+                match &one.in_place_of {
+                    InPlaceOf::Nothing => write!(f, "is blank and gets a file system")?,
+                    InPlaceOf::HalfMade => write!(
+                        f,
+                        "has a file system that this program was making when it was ended; it is made anew"
+                    )?,
+                    InPlaceOf::Empty(kind) => write!(
                         f,
                         "holds an empty {kind}, and gets a file system in its place"
-                    )
+                    )?,
                 }
-            },
+                match one.evidence.is_of_a_name() {
+                    true => Ok(()),
+                    false => write!(f, " ({})", one.evidence),
+                }
+            }
             Judgement::Absent => write!(f, "is absent"),
             Judgement::Rejected(reason) => write!(f, "{reason}"),
         }
     }
 }
 
+/// What a file system is and why it may be used, as it is said of the disk that is staged:
+/// `ext4, LABEL=ephemeral0`, `ext4, empty`, `ext4, LABEL=thesis, ours`.
+pub(crate) fn known_by(filesystem: &str, label: Option<&str>, evidence: Option<&str>) -> String {
+    let label = label.map(|label| format!("LABEL={label}"));
+    // The label may be the evidence.
+    let evidence = evidence.filter(|evidence| label.as_deref() != Some(*evidence));
+    let words = [Some(filesystem), label.as_deref(), evidence];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
+}
+
 impl Accepted {
+    /// As it is said of the disk that is staged.
+    pub(crate) fn known_by(&self) -> String {
+        let evidence = self.evidence.to_string();
+        known_by(&self.filesystem, self.label(), Some(&evidence))
+    }
+
     /// `ext4, empty`, `LABEL=ephemeral0`.
     pub(crate) fn reasons(&self) -> String {
         match self.evidence.is_of_a_name() {

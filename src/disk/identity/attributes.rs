@@ -50,9 +50,15 @@ pub(crate) struct Dmi {
 
 impl Attributes {
     /// What sysfs has of a disk, or of the disk that a partition is a part of, by the kernel's
-    /// name for it: `sdb`, `nvme0n1p1`, `cciss/c0d0`.
-    pub(crate) fn read(host: &Host, name: &str) -> Attributes {
+    /// name for it: `sdb`, `nvme0n1p1`, `cciss/c0d0`. `dmi` is what the firmware says.
+    pub(crate) fn read(host: &Host, name: &str, dmi: impl FnOnce() -> Dmi) -> Attributes {
         let name = sysfs::disk_of(host, name);
+        if is_virtual(&name) {
+            return Attributes {
+                serial: serial(host, &name),
+                ..Attributes::default()
+            };
+        }
         let driver = Driver::of(&name);
         let disk = Path::new("/sys/block").join(&name);
         let device = real(host, &disk.join("device"));
@@ -62,7 +68,7 @@ impl Attributes {
                 ..Attributes::default()
             };
         };
-        // Loop devices, device-mapper and md have no `device`: there is little more to know.
+        // What has no `device` is no disk that a cloud gives.
         let Some(device) = device else {
             let has_none = fs::symlink_metadata(host.path(disk.join("device"))).is_err();
             return Attributes {
@@ -85,7 +91,7 @@ impl Attributes {
             },
             lun: lun(&device),
             vmbus_id: vmbus_id(host, &device),
-            dmi: Dmi::read(host),
+            dmi: dmi(),
         }
     }
 }
@@ -103,8 +109,16 @@ impl Driver {
     }
 }
 
+/// Whether the guest has made it of something else: no hardware is behind it. There may be
+/// many, so that no links are followed for them.
+fn is_virtual(name: &str) -> bool {
+    const MADE_BY: [&str; 5] = ["loop", "dm-", "md", "ram", "zram"];
+    MADE_BY.iter().any(|start| name.starts_with(start))
+}
+
 impl Dmi {
-    fn read(host: &Host) -> Dmi {
+    /// Of this machine.
+    pub(crate) fn read(host: &Host) -> Dmi {
         let directory = real(host, Path::new("/sys/class/dmi/id"));
         let field = |file: &str| attribute(&host.path(directory.as_ref()?).join(file));
         Dmi {
@@ -213,7 +227,7 @@ mod tests {
     }
 
     fn read(tree: &Tree, name: &str) -> Attributes {
-        Attributes::read(&tree.host(), name)
+        Attributes::read(&tree.host(), name, || Dmi::read(&tree.host()))
     }
 
     #[test]

@@ -200,7 +200,7 @@ impl Machine {
             make_parent(path);
             fs::write(at(path), content).unwrap();
         }
-        Attributes::read(&tree.host(), &self.asked_for)
+        Attributes::read(&tree.host(), &self.asked_for, || Dmi::read(&tree.host()))
     }
 }
 

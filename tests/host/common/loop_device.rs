@@ -138,6 +138,12 @@ fn configure(node: &Path, file: &Path, how: Attach) -> io::Result<File> {
     }
     // SAFETY: `config` is linux/loop.h's struct loop_config and outlives the call.
     unsafe { ioctl::configure(device.as_raw_fd(), &config) }?;
+    if !how.read_only {
+        // That the kernel refuses writes outlasts what was attached before: of a run, say,
+        // that was killed while it looked into its disk.
+        // SAFETY: BLKROSET reads one int, which outlives the call.
+        unsafe { ioctl::set_read_only(device.as_raw_fd(), &0) }?;
+    }
     Ok(device)
 }
 
@@ -150,6 +156,8 @@ mod ioctl {
 
     nix::ioctl_write_int_bad!(remove, 0x4C81);
     nix::ioctl_none_bad!(get_free, 0x4C82);
+    // linux/fs.h
+    nix::ioctl_write_ptr_bad!(set_read_only, 0x125d, nix::libc::c_int);
     nix::ioctl_write_ptr_bad!(configure, 0x4C0A, LoopConfig);
 
     /// struct loop_config with its struct loop_info64; what is not used by name here

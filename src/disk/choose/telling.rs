@@ -1,0 +1,96 @@
+//! What a device tells of itself: whose it is, and how somebody can say so.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::config::Spec;
+use crate::disk::identity::{Identity, Scratch};
+use crate::disk::inventory::System;
+use crate::disk::looked::Look;
+use crate::disk::observation::{Named, Observation};
+use crate::disk::signature::Content;
+
+/// File systems that keep no owners and modes: what jobs need cannot be made on them.
+pub(super) const WITHOUT_OWNERS: [&str; 3] = ["vfat", "ntfs", "exfat"];
+
+/// mkfs.vfat may write a label in capitals.
+pub(crate) fn has_label(content: &Content, wanted: &str) -> bool {
+    match content {
+        Content::Filesystem {
+            kind,
+            label: Some(label),
+        } if kind == "vfat" => label.eq_ignore_ascii_case(wanted),
+        content => content.label() == Some(wanted),
+    }
+}
+
+/// The first label of the specs that a device has.
+pub(super) fn asked_for_label<'a>(specs: &'a [Spec], device: &Observation) -> Option<&'a str> {
+    specs.iter().find_map(|spec| match spec {
+        Spec::Label(label) if has_label(&device.content, label) => Some(label.as_str()),
+        _ => None,
+    })
+}
+
+pub(super) fn local(device: &Observation) -> Option<Scratch> {
+    match device.identity {
+        // What the system runs from is no scratch disk, nor is what lies beside it.
+        Identity::LocalScratch(scratch) if device.system == System::Elsewhere => Some(scratch),
+        _ => None,
+    }
+}
+
+/// Whether what `/etc/fstab` says of a device can speak against it: where only a name leads
+/// to it, or a file system may be made on it.
+pub(crate) fn heeds_fstab(
+    specs: &[Spec],
+    names: &BTreeMap<PathBuf, Named>,
+    device: &Observation,
+) -> bool {
+    let is_it = |named: &Named| *named == Named::BlockDevice(device.number);
+    let has_evidence = asked_for_label(specs, device).is_some() || local(device).is_some();
+    let stays = matches!(&device.content, Content::Filesystem { kind, .. }
+        if !WITHOUT_OWNERS.contains(&kind.as_str()))
+        && !device.is_half_made;
+    match has_evidence {
+        true => !stays,
+        false => names.values().any(is_it),
+    }
+}
+
+/// Of XFS only a look shows it. One that is mounted is never marked as unmounted.
+pub(super) fn is_unclean(device: &Observation) -> bool {
+    let is_seen_pending =
+        matches!(&device.look, Some(Look::Seen(contents)) if contents.is_replay_pending);
+    device.mounted_on.is_empty() && (device.facts.is_unclean || is_seen_pending)
+}
+
+pub(super) fn is_persistent(device: &Observation) -> bool {
+    matches!(device.identity, Identity::Persistent(_))
+}
+
+/// How somebody says that this is the scratch disk.
+pub(super) fn label_cure(device: &Observation, specs: &[Spec]) -> String {
+    let node = device.node.display();
+    let label = specs.iter().find_map(|spec| match spec {
+        Spec::Label(label) => Some(label.as_str()),
+        _ => None,
+    });
+    let Some(label) = label else {
+        return "give it a label, and name that in staging.devices".into();
+    };
+    let kind = match &device.content {
+        Content::Filesystem { kind, .. } => kind.as_str(),
+        _ => "",
+    };
+    let command = match kind {
+        "ext2" | "ext3" | "ext4" => format!("e2label {node} {label}"),
+        "xfs" => format!("xfs_admin -L {label} {node}"),
+        "btrfs" => format!("btrfs filesystem label {node} {label}"),
+        "vfat" => format!("fatlabel {node} {label}"),
+        "ntfs" => format!("ntfslabel {node} {label}"),
+        "exfat" => format!("exfatlabel {node} {label}"),
+        _ => return format!("give it the label {label}"),
+    };
+    format!("give it the label: {command}")
+}
