@@ -1449,6 +1449,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_be_made_anew_is_known_by_label_and_uuid_and_that_it_is_empty() {
+        let vfat = |label, uuid: &str, used: &[&str]| Observation {
+            uuid: Some(uuid.into()),
+            look: Some(Look::Seen(Contents {
+                used: names(used),
+                ..Contents::default()
+            })),
+            ..device("/dev/vdb", filesystem("vfat", Some(label)))
+        };
+        let choice = |vdb| choose(&specs(&DEFAULTS), Format::Local, &observed(vec![vdb]));
+        let judged = choice(vfat("EPHEMERAL0", "1234-ABCD", &[]));
+        let judged = judged.to_be_made().unwrap();
+        let cases = [
+            (vfat("EPHEMERAL0", "1234-ABCD", &[]), true, true),
+            (vfat("EPHEMERAL0", "1234-ABCE", &[]), false, false),
+            (vfat("ephemeral0", "1234-ABCD", &[]), false, false),
+            // What a superblock does not tell, looking again does.
+            (vfat("EPHEMERAL0", "1234-ABCD", &["thesis"]), true, false),
+        ];
+        for (now, is_of, is_to_make) in cases {
+            let found = judged.is_of(&now.content, now.uuid.as_deref());
+            assert_eq!(found, is_of, "{now:?}");
+            assert_eq!(
+                choice(now.clone()).is_to_make(judged),
+                is_to_make,
+                "{now:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_local_disk_is_used_for_its_mark_and_made_anew_where_it_is_blank() {
         let local = |node: &str, content| Observation {
             identity: Identity::LocalScratch(Scratch::Ec2InstanceStorage),

@@ -10,7 +10,7 @@ use log::info;
 use super::blank::{self, Found};
 use super::choose::{InPlaceOf, ToBeMade};
 use super::making::{self, Making};
-use super::signature::{self, Reading};
+use super::signature;
 use crate::config::{Filesystem, Staging};
 use crate::host::bounded::{self, Limit};
 use crate::host::{Host, program, sysfs};
@@ -90,7 +90,7 @@ fn see_that_it_is_as_it_was(host: &Host, to_be_made: &ToBeMade, limit: Limit) ->
         let claimed = signature::claim(&path, number)
             .map_err(|e| format!("cannot have {} alone: {e}", node.display()))?;
         let reading = signature::read(&path);
-        if !is_as_judged(to_be_made, &reading) {
+        if !to_be_made.is_of(&reading.content, reading.uuid.as_deref()) {
             return Err(format!(
                 "{} is not what it was: it now has {} on it",
                 node.display(),
@@ -111,11 +111,6 @@ fn see_that_it_is_as_it_was(host: &Host, to_be_made: &ToBeMade, limit: Limit) ->
     });
     seen.with_context(|| format!("{} does not answer", node.display()))?
         .map_err(anyhow::Error::msg)
-}
-
-/// By all that a superblock tells: kind, label and UUID.
-fn is_as_judged(to_be_made: &ToBeMade, now: &Reading) -> bool {
-    (to_be_made.content(), to_be_made.uuid()) == (&now.content, now.uuid.as_deref())
 }
 
 fn arguments(filesystem: Filesystem, uuid: Option<&str>) -> Vec<String> {

@@ -158,9 +158,10 @@ impl ToBeMade {
         &self.content
     }
 
-    /// Of the file system that was on it: of vfat, NTFS and exFAT, the volume's serial number.
-    pub(crate) fn uuid(&self) -> Option<&str> {
-        self.uuid.as_deref()
+    /// Whether this is what was on it when it was judged, by all that a superblock tells: kind,
+    /// label, and UUID (of vfat, NTFS and exFAT the volume's serial number).
+    pub(crate) fn is_of(&self, content: &Content, uuid: Option<&str>) -> bool {
+        self.content == *content && self.uuid.as_deref() == uuid
     }
 
     pub(crate) fn in_place_of(&self) -> &InPlaceOf {
