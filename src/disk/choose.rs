@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use super::identity::Scratch;
 use super::inventory::System;
 use super::looked::{Contents, Look};
+use super::making::HalfMade;
 use super::observation::{Named, Observation, Observed};
 use super::reason::{Kept, Reason};
 use super::signature::{Content, Zero};
@@ -214,7 +215,7 @@ impl Judge<'_> {
 
     /// A name says less than a label does: that a device has it may be chance.
     fn led_by_a_name(&mut self, device: &Observation) -> Judgement {
-        let against = refuse_for_a_name(device);
+        let against = refuse_for_a_name(device, self.observed);
         if against.is_none()
             && let Some(judgement) = self.half_made(device, &Evidence::HalfMade)
         {
@@ -373,16 +374,29 @@ impl Judge<'_> {
         }
     }
 
-    /// What this program was making a file system on when it was ended, whatever shows there.
+    /// What this program was making a file system on when it was ended. A file system that can
+    /// be looked into was finished, and is judged as any other; one that cannot is made anew
+    /// where its superblock shows that it was never mounted.
     fn half_made(&mut self, device: &Observation, evidence: &Evidence) -> Option<Judgement> {
-        let is_usable = device.is_half_made
-            && self.format != Format::Never
+        let is_usable = self.format != Format::Never
             && device.system == System::Elsewhere
             && device.holders.is_empty()
             && device.mounted_on.is_empty()
+            && device.partitions.is_empty()
             && !device.read_only
             && against_making(device, self.observed).is_none();
-        is_usable.then(|| self.make(device, InPlaceOf::HalfMade, evidence.clone()))
+        match device.half_made {
+            HalfMade::NoSignature if is_usable => {}
+            HalfMade::Filesystem if is_usable && device.facts.was_never_mounted => {
+                match self.look_of(device) {
+                    Ok(_) => return None,
+                    Err(Reason::CannotBeLookedInto(_)) => {}
+                    Err(undecided) => return Some(Judgement::Rejected(undecided)),
+                }
+            }
+            _ => return None,
+        }
+        Some(self.make(device, InPlaceOf::HalfMade, evidence.clone()))
     }
 
     fn blank(&mut self, device: &Observation, evidence: Evidence) -> Judgement {
@@ -411,6 +425,8 @@ impl Judge<'_> {
             node: device.node.clone(),
             number: device.number,
             size_bytes: device.size_bytes,
+            content: device.content.clone(),
+            uuid: device.uuid.clone(),
             in_place_of,
             evidence,
         };
@@ -469,7 +485,7 @@ mod tests {
             mounted_on: vec![],
             partitions: vec![],
             zero: Zero::NotSeen,
-            is_half_made: false,
+            half_made: HalfMade::No,
             look: Some(Look::Seen(Contents::default())),
         }
     }
@@ -1142,6 +1158,50 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_known_of_the_system_speaks_against_a_name_alone() {
+        let unknown = |devices| Observed {
+            system_unknown: Some("/ lies over /gone, which cannot be seen".into()),
+            ..observed(devices)
+        };
+        let unread = |devices| Observed {
+            mounted_unread: Some("vda1".into()),
+            ..observed(devices)
+        };
+        let blank = Observation {
+            zero: Zero::Seen,
+            ..device("/dev/vdb", Content::Nothing)
+        };
+        let said = |observed: &Observed| {
+            let choice = choose(
+                &specs(&["LABEL=ephemeral0", "/dev/vdb"]),
+                Format::Blank,
+                observed,
+            );
+            choice.verdicts.last().unwrap().judgement.to_string()
+        };
+        let named = || vec![device("/dev/vdb", ext4(None))];
+        let labelled = || vec![device("/dev/vdb", ext4(Some("ephemeral0")))];
+        let cases = [
+            (
+                unknown(named()),
+                "may be a disk that the system runs from: / lies over /gone",
+            ),
+            (
+                unknown(vec![blank.clone()]),
+                "may be a disk that the system runs from",
+            ),
+            (unknown(labelled()), "is accepted (LABEL=ephemeral0)"),
+            (unread(named()), "may be a copy of vda1, which is mounted"),
+            (unread(vec![blank]), "is blank and gets a file system"),
+            (unread(labelled()), "is accepted (LABEL=ephemeral0)"),
+        ];
+        for (observed, expected) in cases {
+            let said = said(&observed);
+            assert!(said.starts_with(expected), "{said:?}, not {expected:?}");
+        }
+    }
+
+    #[test]
     fn what_speaks_against_a_name_does_and_says_what_to_do() {
         let with = |change: fn(&mut Observation)| {
             let mut vdb = device("/dev/vdb", ext4(Some("data")));
@@ -1248,6 +1308,57 @@ mod tests {
     }
 
     #[test]
+    fn the_cure_is_a_command_that_can_be_run() {
+        let cure = |labels: &[&str], kind, label| {
+            let device = device("/dev/vdb", filesystem(kind, label));
+            let labels: Vec<String> = labels
+                .iter()
+                .map(|label| format!("LABEL={label}"))
+                .collect();
+            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+            label_cure(&device, &specs(&labels))
+        };
+        let long = "scratch-space-of-condor";
+        let cases = [
+            (
+                cure(&["scratch"], "ext4", None),
+                "give it the label: e2label /dev/vdb scratch",
+            ),
+            (
+                cure(&["ephemeral zero"], "ext4", None),
+                "give it the label: e2label /dev/vdb 'ephemeral zero'",
+            ),
+            (
+                cure(&["a;reboot"], "xfs", None),
+                "give it the label: xfs_admin -L 'a;reboot' /dev/vdb",
+            ),
+            (
+                cure(&["it's"], "btrfs", None),
+                "give it the label: btrfs filesystem label /dev/vdb 'it'\\''s'",
+            ),
+            (
+                cure(&["blankpartition0", "scratch"], "xfs", None),
+                "give it the label: xfs_admin -L scratch /dev/vdb",
+            ),
+            (
+                cure(&[long], "btrfs", None),
+                "give it the label: btrfs filesystem label /dev/vdb scratch-space-of-condor",
+            ),
+            (
+                cure(&[long], "ext4", Some("my data")),
+                "name its label in staging.devices: 'LABEL=my data'",
+            ),
+            (
+                cure(&[long], "vfat", None),
+                "give it a label, and name that in staging.devices",
+            ),
+        ];
+        for (cure, expected) in cases {
+            assert_eq!(cure, expected);
+        }
+    }
+
+    #[test]
     fn a_name_is_looked_into_only_where_it_decides() {
         let unseen = |node, label| Observation {
             look: None,
@@ -1338,6 +1449,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_be_made_anew_is_known_by_label_and_uuid_and_that_it_is_empty() {
+        let vfat = |label, uuid: &str, used: &[&str]| Observation {
+            uuid: Some(uuid.into()),
+            look: Some(Look::Seen(Contents {
+                used: names(used),
+                ..Contents::default()
+            })),
+            ..device("/dev/vdb", filesystem("vfat", Some(label)))
+        };
+        let choice = |vdb| choose(&specs(&DEFAULTS), Format::Local, &observed(vec![vdb]));
+        let judged = choice(vfat("EPHEMERAL0", "1234-ABCD", &[]));
+        let judged = judged.to_be_made().unwrap();
+        let cases = [
+            (vfat("EPHEMERAL0", "1234-ABCD", &[]), true, true),
+            (vfat("EPHEMERAL0", "1234-ABCE", &[]), false, false),
+            (vfat("ephemeral0", "1234-ABCD", &[]), false, false),
+            // What a superblock does not tell, looking again does.
+            (vfat("EPHEMERAL0", "1234-ABCD", &["thesis"]), true, false),
+        ];
+        for (now, is_of, is_to_make) in cases {
+            let found = judged.is_of(&now.content, now.uuid.as_deref());
+            assert_eq!(found, is_of, "{now:?}");
+            assert_eq!(
+                choice(now.clone()).is_to_make(judged),
+                is_to_make,
+                "{now:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_local_disk_is_used_for_its_mark_and_made_anew_where_it_is_blank() {
         let local = |node: &str, content| Observation {
             identity: Identity::LocalScratch(Scratch::Ec2InstanceStorage),
@@ -1377,27 +1519,57 @@ mod tests {
     }
 
     #[test]
-    fn what_this_program_was_making_is_made_anew() {
-        let half_made = |change: fn(&mut Observation)| {
+    fn what_this_program_was_making_is_made_anew_where_it_cannot_have_been_used() {
+        let half_made = |half_made, content, change: fn(&mut Observation)| {
             let mut vdb = Observation {
-                is_half_made: true,
-                ..device("/dev/vdb", Content::Nothing)
+                half_made,
+                look: Some(Look::Failed("EUCLEAN".into())),
+                ..device("/dev/vdb", content)
             };
             change(&mut vdb);
             vdb
         };
+        let unsigned = |change| half_made(HalfMade::NoSignature, Content::Nothing, change);
+        let signed = |change| {
+            let label = Some("ephemeral0");
+            half_made(HalfMade::Filesystem, ext4(label), change)
+        };
+        let unmounted = |vdb: &mut Observation| vdb.facts.was_never_mounted = true;
         let cases = [
-            (half_made(|_| ()), true),
-            (half_made(|vdb| vdb.content = ext4(None)), true),
-            (half_made(|vdb| vdb.identity = volume()), false),
-            (half_made(|vdb| vdb.mounted_on = vec!["/mnt".into()]), false),
-            (half_made(|vdb| vdb.fstab = place("a line", false)), false),
+            (unsigned(|_| ()), true),
+            (unsigned(|vdb| vdb.identity = volume()), false),
+            (unsigned(|vdb| vdb.mounted_on = vec!["/mnt".into()]), false),
+            (unsigned(|vdb| vdb.fstab = place("a line", false)), false),
+            (unsigned(|vdb| vdb.partitions = vec!["vdb1".into()]), false),
+            (unsigned(|vdb| vdb.half_made = HalfMade::No), false),
+            (signed(unmounted), true),
+            (signed(|_| ()), false),
+            // It is whole.
+            (
+                signed(|vdb| {
+                    vdb.facts.was_never_mounted = true;
+                    vdb.look = Some(Look::Seen(Contents::default()));
+                }),
+                false,
+            ),
         ];
         for (vdb, is_made) in cases {
-            let devices = observed(vec![vdb.clone()]);
-            let choice = choose(&specs(&["/dev/vdb"]), Format::Blank, &devices);
-            assert_eq!(choice.to_be_made().is_some(), is_made, "{vdb:?}");
+            for specs in [
+                specs(&["/dev/vdb"]),
+                specs(&["LABEL=ephemeral0", "/dev/vdb"]),
+            ] {
+                let devices = observed(vec![vdb.clone()]);
+                let choice = choose(&specs, Format::Blank, &devices);
+                assert_eq!(choice.to_be_made().is_some(), is_made, "{vdb:?}");
+            }
         }
+        let unseen = Observation {
+            look: None,
+            ..signed(unmounted)
+        };
+        let number = unseen.number;
+        let choice = choose(&specs(&DEFAULTS), Format::Blank, &observed(vec![unseen]));
+        assert_eq!(choice.to_look_into, Some(number));
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::bail;
 use log::{debug, info};
 
 use super::by_somebody;
@@ -15,6 +16,7 @@ use crate::config::{Config, Spec, Staging};
 use crate::disk::choose::{Accepted, Choice, Judgement, ToBeMade, Verdict};
 use crate::disk::observe::observe;
 use crate::disk::reader::Reader;
+use crate::disk::signature::Content;
 use crate::disk::{inventory, mkfs};
 use crate::failure::Failure;
 use crate::host::block_device::Number;
@@ -262,6 +264,26 @@ impl Search<'_> {
         to_be_made.filter(|_| !self.is_formatted).cloned()
     }
 
+    /// Whether a file system that is to be replaced is still empty, and what it was.
+    ///
+    /// # Errors
+    ///
+    /// That it is not, or that this cannot be seen.
+    fn look_again(&mut self, to_be_made: &ToBeMade) -> anyhow::Result<()> {
+        if *to_be_made.content() == Content::Nothing {
+            return Ok(());
+        }
+        let mounts = mount_table::read(self.host)?;
+        let (_, choice) = observe_and_choose(self.host, self.config, &mounts, self.reader)?;
+        if !choice.is_to_make(to_be_made) {
+            bail!(
+                "{} changed before a file system could be made on it: {choice}",
+                to_be_made.node().display()
+            );
+        }
+        Ok(())
+    }
+
     /// Makes a file system. That it cannot be made is a warning of the next look, which
     /// has to be taken either way: somebody else may have been at the same.
     fn make(&mut self, to_be_made: &ToBeMade) -> Result<(), Failure> {
@@ -270,7 +292,9 @@ impl Search<'_> {
             .map_err(Failure::mount)?;
         self.is_formatted = true;
         let limit = || limit_of(self.host, to_be_made.number(), &self.config.staging);
-        let made = mkfs::make(self.host, to_be_made, &self.config.staging, limit);
+        let made = self
+            .look_again(to_be_made)
+            .and_then(|()| mkfs::make(self.host, to_be_made, &self.config.staging, limit));
         self.not_formatted = made.err().map(|error| format!("{error:#}"));
         Ok(())
     }

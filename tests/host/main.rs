@@ -27,6 +27,7 @@ mod metadata;
 mod network;
 mod old_kernel;
 mod staging;
+mod unfinished;
 mod watch;
 
 use std::process::ExitCode;
@@ -39,6 +40,7 @@ fn main() -> ExitCode {
         staging::CLAIMS,
         directories::CLAIMS,
         evidence::CLAIMS,
+        unfinished::CLAIMS,
         local::CLAIMS,
         bad_input::CLAIMS,
         commands::CLAIMS,
