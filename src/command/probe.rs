@@ -1,6 +1,8 @@
 //! The dry run of the boot sequence's first three steps, for a person.
 
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Instant;
 
 use log::warn;
 use nix::unistd::geteuid;
@@ -17,9 +19,10 @@ use crate::disk::observation::Observation;
 use crate::disk::reader::Reader;
 use crate::failure::Failure;
 use crate::host::Host;
-use crate::host::mount_table::{self, Mount};
+use crate::host::mount_table;
 use crate::logging::Notices;
 use crate::staging::by_somebody;
+use crate::staging::limits::{FOR_A_LOOK, LOOK_RETRY};
 use crate::staging::look::observe_and_choose;
 use crate::staging::mount_point;
 use crate::staging::staged::{find_staged, is_on_demand};
@@ -97,13 +100,14 @@ fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
         _ => Ok(()),
     };
     let real = mount_table::real_path(host, mount_point);
-    // Mounted somewhere else would speak against it.
-    let elsewhere: Vec<Mount> = mounts
-        .iter()
-        .filter(|mount| mount.mount_point != real)
-        .cloned()
-        .collect();
-    let (mut observed, mut choice) = observe_and_choose(host, config, &elsewhere, &mut reader)?;
+    let start = Instant::now();
+    let (mut observed, mut choice) = loop {
+        let seen = observe_and_choose(host, config, &mounts, &mut reader)?;
+        if !seen.0.is_waiting_for_another() || start.elapsed() >= FOR_A_LOOK {
+            break seen;
+        }
+        sleep(LOOK_RETRY);
+    };
     if let Ok(Some(staged)) = &staged {
         // What is mounted is not marked as unmounted, which tells nothing of it.
         let number = host.block_number(Path::new(staged.device()));
@@ -166,7 +170,7 @@ impl Report {
             }),
         );
         for warning in &self.warnings {
-            text += &format!("\nwarning: {warning}");
+            text += &format!("\nwarning: {}", text::one_line(warning));
         }
         text + &format!("\n{}\n", self.conclusion())
     }

@@ -1,18 +1,20 @@
 //! The search for the scratch disk, for as long as one may still come.
 
 use std::fs;
+use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
 use log::{debug, info};
 
 use super::by_somebody;
-use super::limits::limit_of;
+use super::limits::{FOR_A_LOOK, LOOK_RETRY, limit_of};
 use super::look::observe_and_choose;
 use super::mount::{MountError, mount};
 use super::mount_point;
 use super::staged::{Staged, find_staged};
 use crate::config::{Config, Spec, Staging};
 use crate::disk::choose::{Accepted, Choice, Judgement, ToBeMade, Verdict};
+use crate::disk::observation::Observed;
 use crate::disk::observe::observe;
 use crate::disk::reader::Reader;
 use crate::disk::{inventory, mkfs};
@@ -111,7 +113,10 @@ impl Search<'_> {
                 staged.suspect(suspicion);
                 return Ok(staged);
             }
-            let mut choice = self.look(&mounts)?;
+            let (observed, mut choice) = self.look(&mounts)?;
+            if observed.is_waiting_for_another() && self.wait_for_another() {
+                continue;
+            }
             if let Some(to_be_made) = self.at_once(&choice) {
                 self.verdicts.clone_from(&choice.verdicts);
                 self.make(&to_be_made)?;
@@ -155,10 +160,10 @@ impl Search<'_> {
     /// # Errors
     ///
     /// That the kernel's lists of devices cannot be read.
-    fn look(&mut self, mounts: &[Mount]) -> anyhow::Result<Choice> {
+    fn look(&mut self, mounts: &[Mount]) -> anyhow::Result<(Observed, Choice)> {
         self.seen = Snapshot::take(self.host, &self.config.staging, mounts.to_vec());
         let seen = observe_and_choose(self.host, self.config, mounts, self.reader);
-        let (_, mut choice) = seen?;
+        let (observed, mut choice) = seen?;
         for (accepted, error) in &self.refused {
             choice.refuse(accepted, error);
         }
@@ -167,7 +172,19 @@ impl Search<'_> {
             choice.verdicts.iter().for_each(say);
             self.said.clone_from(&choice.verdicts);
         }
-        Ok(choice)
+        Ok((observed, choice))
+    }
+
+    /// Waits for a moment where a disk that goes before others is looked into by another
+    /// process, or systemd checks it, or cloud-init makes its file system. False when that
+    /// takes too long.
+    fn wait_for_another(&self) -> bool {
+        let patience = self.config.staging.wait.max(FOR_A_LOOK);
+        let is_over = self.start.elapsed() >= patience;
+        if !is_over {
+            sleep(LOOK_RETRY);
+        }
+        !is_over
     }
 
     /// A device that has evidence of its own and cannot be mounted ends the search: falling
@@ -175,8 +192,8 @@ impl Search<'_> {
     fn mount_first_accepted(&mut self, choice: &mut Choice) -> Result<Option<Staged>, Failure> {
         while let Some(accepted) = choice.first_accepted().cloned() {
             self.warn_of(choice);
-            let staging = &self.config.staging;
-            let mounted = mount(self.host, &accepted, staging, self.reader, self.notices);
+            let config = self.config;
+            let mounted = mount(self.host, &accepted, config, self.reader, self.notices);
             let error = match mounted {
                 Ok((staged, child)) => {
                     self.child = Some(child);

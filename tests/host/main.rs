@@ -23,6 +23,7 @@ mod full_run;
 mod hanging;
 mod init;
 mod local;
+mod looking;
 mod metadata;
 mod network;
 mod old_kernel;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         directories::CLAIMS,
         evidence::CLAIMS,
         local::CLAIMS,
+        looking::CLAIMS,
         bad_input::CLAIMS,
         commands::CLAIMS,
         full_run::CLAIMS,
