@@ -64,6 +64,8 @@ impl Mark {
         now: u64,
         earlier: Option<&Mark>,
     ) -> Mark {
+        // A disk that does not answer in time does not say it.
+        let filesystem = filesystem.or(earlier.and_then(|earlier| earlier.filesystem.clone()));
         let same = earlier.filter(|earlier| {
             earlier.is_by(machine.as_deref())
                 && earlier.counts(filesystem.as_deref(), machine.as_deref())

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::{debug, info};
 
 use super::by_somebody;
+use super::disk_lock::DiskLock;
 use super::limits::{FOR_A_LOOK, LOOK_RETRY, limit_of};
 use super::look::observe_and_choose;
 use super::mount::{MountError, mount};
@@ -180,9 +181,11 @@ impl Search<'_> {
     /// takes too long.
     fn wait_for_another(&self) -> bool {
         let patience = self.config.staging.wait.max(FOR_A_LOOK);
-        let is_over = self.start.elapsed() >= patience;
+        let passed = self.start.elapsed();
+        let is_over = passed >= patience;
         if !is_over {
-            sleep(LOOK_RETRY);
+            // What takes long is asked for less often: every disk is read anew.
+            sleep((passed / 10).clamp(LOOK_RETRY, LOOK_AGAIN));
         }
         !is_over
     }
@@ -286,7 +289,10 @@ impl Search<'_> {
         mount_point::see_that_it_can_be_made(self.host, mount_point, self.notices)
             .map_err(Failure::mount)?;
         self.is_formatted = true;
-        let limit = || limit_of(self.host, to_be_made.number(), &self.config.staging);
+        let (node, number) = (to_be_made.node(), to_be_made.number());
+        // Nobody looks into it meanwhile. Where there is no place for a lock, nobody has one.
+        let _lock = DiskLock::take(self.host, node, number, FOR_A_LOOK);
+        let limit = || limit_of(self.host, number, &self.config.staging);
         let made = mkfs::make(self.host, to_be_made, &self.config.staging, limit);
         self.not_formatted = made.err().map(|error| format!("{error:#}"));
         Ok(())
