@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::disk::choose::{Accepted, choose};
 use crate::disk::identity::Identity;
 use crate::disk::inventory::System;
-use crate::disk::observation::Observation;
+use crate::disk::observation::{Observation, Observed};
 use crate::disk::reader::Reader;
 use crate::failure::Failure;
 use crate::host::Host;
@@ -69,7 +69,14 @@ pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<()
     if !geteuid().is_root() {
         warn!("not run as root: devices cannot be read, and every verdict may be another one");
     }
-    let report = look(host, &config)?;
+    let start = Instant::now();
+    let report = loop {
+        let (report, observed) = look(host, &config)?;
+        if !observed.is_waiting_for_another() || start.elapsed() >= FOR_A_LOOK {
+            break report;
+        }
+        sleep(LOOK_RETRY);
+    };
     let text = match format {
         Format::Json => serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)? + "\n",
         Format::Table => report.table(),
@@ -85,7 +92,7 @@ pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<()
     }
 }
 
-fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
+fn look(host: &Host, config: &Config) -> Result<(Report, Observed), Failure> {
     let (staging, mount_point) = (&config.staging, config.staging.mount_point.as_path());
     let mounts = mount_table::read(host)?;
     let mut reader = Reader::default();
@@ -100,14 +107,7 @@ fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
         _ => Ok(()),
     };
     let real = mount_table::real_path(host, mount_point);
-    let start = Instant::now();
-    let (mut observed, mut choice) = loop {
-        let seen = observe_and_choose(host, config, &mounts, &mut reader)?;
-        if !seen.0.is_waiting_for_another() || start.elapsed() >= FOR_A_LOOK {
-            break seen;
-        }
-        sleep(LOOK_RETRY);
-    };
+    let (mut observed, mut choice) = observe_and_choose(host, config, &mounts, &mut reader)?;
     if let Ok(Some(staged)) = &staged {
         // What is mounted is not marked as unmounted, which tells nothing of it.
         let number = host.block_number(Path::new(staged.device()));
@@ -133,7 +133,7 @@ fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
     {
         warnings.extend(by_somebody::suspicion(config, staged, number, &observed));
     }
-    Ok(Report {
+    let report = Report {
         mount_point: mount_point.display().to_string(),
         chosen: chosen.map(|accepted| accepted.node().display().to_string()),
         known_by: chosen.map(Accepted::known_by),
@@ -151,7 +151,8 @@ fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
             .or(checked.as_ref().err())
             .map(|error| format!("{error:#}")),
         already_mounted: staged.ok().flatten().map(|staged| staged.device().into()),
-    })
+    };
+    Ok((report, observed))
 }
 
 impl Report {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 
 use nix::dir::Dir;
@@ -60,7 +60,12 @@ impl Listing {
         Listing::of(&open(namespace::MOUNT_POINT, FLAGS, Mode::empty())?, ours)
     }
 
-    fn of(root: &OwnedFd, ours: &BTreeSet<String>) -> io::Result<Listing> {
+    /// Of a directory that is open.
+    ///
+    /// # Errors
+    ///
+    /// As [`Listing::read`].
+    pub(super) fn of(root: &impl AsFd, ours: &BTreeSet<String>) -> io::Result<Listing> {
         let mut listing = Listing {
             mark: read_mark(root)?,
             ..Listing::default()
@@ -130,12 +135,12 @@ fn is_dot(name: &CStr) -> bool {
     matches!(name.to_bytes(), b"." | b"..")
 }
 
-fn is_empty_lost_and_found(root: &OwnedFd, name: &CStr) -> bool {
+fn is_empty_lost_and_found(root: &impl AsFd, name: &CStr) -> bool {
     name.to_bytes() == LOST_AND_FOUND.as_bytes() && has_nothing_but(root, name, &[])
 }
 
 /// What any file system may have that nobody has used: mke2fs, Windows and Azure make these.
-fn is_unused(root: &OwnedFd, name: &CStr) -> bool {
+fn is_unused(root: &impl AsFd, name: &CStr) -> bool {
     match name.to_bytes() {
         b"DATALOSS_WARNING_README.txt" => is_of(root, name, libc::S_IFREG),
         b"System Volume Information" => {
@@ -147,7 +152,7 @@ fn is_unused(root: &OwnedFd, name: &CStr) -> bool {
 }
 
 /// Whether it is a directory in which there are no other names than these, of files.
-fn has_nothing_but(root: &OwnedFd, name: &CStr, files: &[&str]) -> bool {
+fn has_nothing_but(root: &impl AsFd, name: &CStr, files: &[&str]) -> bool {
     let Ok(within) = openat(root, name, FLAGS, Mode::empty()) else {
         return false;
     };
@@ -168,16 +173,16 @@ fn has_nothing_but(root: &OwnedFd, name: &CStr, files: &[&str]) -> bool {
     nothing_else && links == 2
 }
 
-fn is_directory(root: &OwnedFd, name: &CStr) -> bool {
+fn is_directory(root: &impl AsFd, name: &CStr) -> bool {
     is_of(root, name, libc::S_IFDIR)
 }
 
-fn is_of(root: &OwnedFd, name: &CStr, kind: libc::mode_t) -> bool {
+fn is_of(root: &impl AsFd, name: &CStr, kind: libc::mode_t) -> bool {
     stat_at(root, name).is_some_and(|there| there.st_mode & libc::S_IFMT == kind)
 }
 
 /// Whether it is a mark that a run which died had not finished.
-fn is_leftover(root: &OwnedFd, name: &CStr) -> bool {
+fn is_leftover(root: &impl AsFd, name: &CStr) -> bool {
     let is_one = |there: FileStat| {
         let is_file = there.st_mode & libc::S_IFMT == libc::S_IFREG;
         is_file && there.st_uid == 0 && u64::try_from(there.st_size).is_ok_and(|size| size <= LIMIT)
@@ -185,7 +190,7 @@ fn is_leftover(root: &OwnedFd, name: &CStr) -> bool {
     name.to_bytes() == TEMPORARY.as_bytes() && stat_at(root, name).is_some_and(is_one)
 }
 
-fn stat_at(root: &OwnedFd, name: &CStr) -> Option<FileStat> {
+fn stat_at(root: &impl AsFd, name: &CStr) -> Option<FileStat> {
     fstatat(root, name, AtFlags::AT_SYMLINK_NOFOLLOW).ok()
 }
 
