@@ -7,7 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 use log::{debug, info};
 
 use super::by_somebody;
-use super::disk_lock::DiskLock;
+use super::disk_lock::{self, DiskLock};
 use super::limits::{FOR_A_LOOK, LOOK_RETRY, limit_of};
 use super::look::observe_and_choose;
 use super::mount::{MountError, mount};
@@ -52,6 +52,8 @@ pub(crate) fn acquire(
     reader: &mut Reader,
     notices: &Notices,
 ) -> Acquired {
+    // Also where a disk is staged already, so that none is looked at.
+    disk_lock::clear_leftovers(host);
     let mut search = Search {
         host,
         config,

@@ -19,6 +19,7 @@ claims![
     a_boot_is_not_disturbed_by_looks,
     a_disk_that_is_looked_into_is_not_read_only,
     what_is_staged_is_not_looked_into,
+    what_a_boot_left_that_died_is_cleared_where_the_disk_is_staged,
     a_disk_that_something_else_has_is_looked_into_once_it_is_free,
     a_disk_that_changes_after_the_look_is_left_alone,
     a_btrfs_with_files_beside_its_default_subvolume_is_left_alone,
@@ -43,8 +44,8 @@ fn looks_at_once_change_no_byte() {
         let machine = Machine::new();
         let disk = machine.disk("vdb", &image);
         let alone = verdict_on_vdb(&probe(&machine));
-        machine.sh("for i in 1 2 3 4; do
-                (for j in 1 2 3 4 5 6 7 8 9 10; do
+        machine.sh("for i in 1 2 3 4 5 6; do
+                (for j in 1 2 3 4 5 6 7 8 9 10 11 12; do
                     vmstage probe --format json >/tmp/$i-$j 2>&1 || :
                 done) &
             done; wait");
@@ -141,6 +142,22 @@ fn what_is_staged_is_not_looked_into() {
         assert_eq!(status.code, 0, "{status}");
         assert_eq!(machine.boot().staged()[0].device, "/dev/vdb");
     }
+}
+
+/// A boot that was killed once the disk was mounted.
+fn what_a_boot_left_that_died_is_cleared_where_the_disk_is_staged() {
+    let machine = Machine::new();
+    let disk = machine.disk("vdb", &Image::ext4(""));
+    machine.boot().ready_on("/dev/vdb");
+    drop(lock(&machine, &disk));
+    assert_ne!(machine.sh("ls /run/vmstage/read-only-*"), "");
+    let boot = machine.boot();
+    assert_eq!(boot.code, 0, "{boot}");
+    assert_eq!(
+        machine.sh("ls /run/vmstage | grep read-only || :"),
+        "",
+        "{boot}"
+    );
 }
 
 fn holding(machine: &Machine, name: &str) -> File {
