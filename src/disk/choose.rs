@@ -226,6 +226,9 @@ impl Judge<'_> {
             // Whose disk it is says more than that nothing is on it.
             (None | Some(Reason::Blank(_)), Some(reason)) => Judgement::Rejected(reason),
             (Some(reason), _) => Judgement::Rejected(reason),
+            (None, None) if device.look == Some(Look::Staged) => {
+                self.use_file_system(device, Evidence::Staged)
+            }
             (None, None) => match self.look_of(device) {
                 Ok(seen) => self.judge_contents(device, seen),
                 Err(reason) => Judgement::Rejected(reason),
@@ -234,15 +237,26 @@ impl Judge<'_> {
     }
 
     fn judge_contents(&mut self, device: &Observation, seen: &Contents) -> Judgement {
+        let machine = self.observed.machine.as_deref();
         if let Some(mark) = &seen.mark {
-            if !mark.is_by(self.observed.machine.as_deref()) {
-                self.warn(format!(
-                    "{} was staged by another machine before ({})",
-                    device.node.display(),
-                    mark.machine.as_deref().unwrap_or("unknown"),
-                ));
+            let node = device.node.display();
+            if mark.counts(device.uuid.as_deref(), machine) {
+                if !mark.is_by(machine) {
+                    self.warn(format!(
+                        "{node} was staged by another machine before ({})",
+                        mark.machine.as_deref().unwrap_or("unknown"),
+                    ));
+                }
+                return self.use_file_system(device, Evidence::Ours);
             }
-            return self.use_file_system(device, Evidence::Ours);
+            match mark.filesystem {
+                Some(_) => self.warn(format!(
+                    "{node} has a mark that was copied from another disk"
+                )),
+                None => self.warn(format!(
+                    "{node} has a mark that does not say of which disk it is, nor that this machine made it"
+                )),
+            }
         }
         if !seen.others.is_empty() {
             let cure = label_cure(device, self.specs);
@@ -264,7 +278,10 @@ impl Judge<'_> {
     fn look_of<'a>(&mut self, device: &'a Observation) -> Result<&'a Contents, Reason> {
         match &device.look {
             Some(Look::Seen(contents)) => Ok(contents),
-            Some(Look::Failed(error)) => Err(Reason::CannotBeLookedInto(error.clone())),
+            Some(Look::Failed(error) | Look::Busy(error)) => {
+                Err(Reason::CannotBeLookedInto(error.clone()))
+            }
+            Some(Look::Staged) => Err(Reason::NotLookedInto),
             None => match &self.winner {
                 Some(winner) => Err(Reason::NotNeeded(winner.clone())),
                 None => {
@@ -281,7 +298,8 @@ impl Judge<'_> {
         let Content::Filesystem { kind, label } = &device.content else {
             unreachable!("refuse() lets nothing but file systems through");
         };
-        if WITHOUT_OWNERS.contains(&kind.as_str()) {
+        let is_staged = device.look == Some(Look::Staged);
+        if WITHOUT_OWNERS.contains(&kind.as_str()) && !is_staged {
             return match self.may_be_replaced(device, &evidence) {
                 Ok(()) => self.make(device, InPlaceOf::Empty(kind.clone()), evidence),
                 Err(NotReplaced::Undecided(reason)) => Judgement::Rejected(reason),
@@ -464,6 +482,11 @@ mod tests {
 
     const VOLUME: &str = "0e4d1c2b-8f6a-4b3c-9";
 
+    /// Of the file system of each.
+    fn uuid() -> Option<String> {
+        Some("6d1f8a52-0d2c-4c43-9f3e-5b1c7f6a0e11".into())
+    }
+
     fn device(node: &str, content: Content) -> Observation {
         // Distinct numbers for distinct names.
         let minor = node.bytes().fold(0, |sum, byte| sum * 31 + u64::from(byte));
@@ -473,7 +496,7 @@ mod tests {
             size_bytes: 20 << 30,
             content,
             read_only: false,
-            uuid: None,
+            uuid: uuid(),
             boot_label: None,
             facts: Facts::default(),
             system: System::Elsewhere,
@@ -941,11 +964,71 @@ mod tests {
         }
     }
 
+    /// It is judged as if it had none.
+    #[test]
+    fn a_mark_that_was_copied_from_another_disk_makes_none_ours() {
+        let copied = "/dev/vdb has a mark that was copied from another disk";
+        let undated = "/dev/vdb has a mark that does not say of which disk it is, nor that this machine made it";
+        let cases = [
+            (
+                Some("another".into()),
+                &[][..],
+                Some(Evidence::Empty),
+                copied,
+            ),
+            (Some("another".into()), &["home"], None, copied),
+            (None, &[], Some(Evidence::Empty), undated),
+            (None, &["home"], None, undated),
+        ];
+        for (filesystem, others, expected, warning) in cases {
+            let vdb = Observation {
+                look: Some(Look::Seen(Contents {
+                    mark: Some(Mark::staged_by(None, None, filesystem, 1, None)),
+                    others: names(others),
+                    ..Contents::default()
+                })),
+                ..device("/dev/vdb", ext4(None))
+            };
+            let choice = choose(&specs(&["/dev/vdb"]), Format::Local, &observed(vec![vdb]));
+            let evidence = choice.first_accepted().map(Accepted::evidence);
+            assert_eq!(evidence, expected.as_ref(), "{choice}");
+            assert_eq!(choice.warnings, [warning]);
+        }
+    }
+
+    /// Whatever it holds.
+    #[test]
+    fn what_is_staged_already_is_accepted_without_a_look() {
+        for (spec, content, expected) in [
+            ("/dev/vdb", ext4(None), Evidence::Staged),
+            ("/dev/vdb", filesystem("vfat", None), Evidence::Staged),
+            (
+                "LABEL=thesis",
+                filesystem("vfat", Some("thesis")),
+                Evidence::Label("thesis".into()),
+            ),
+        ] {
+            let vdb = Observation {
+                look: Some(Look::Staged),
+                ..device("/dev/vdb", content)
+            };
+            let choice = choose(&specs(&[spec]), Format::Local, &observed(vec![vdb]));
+            let evidence = choice.first_accepted().map(Accepted::evidence);
+            assert_eq!(evidence, Some(&expected), "{choice}");
+        }
+    }
+
     #[test]
     fn a_mark_of_another_machine_is_warned_of() {
         let staged_by = |machine: Option<&str>| Observation {
             look: Some(Look::Seen(Contents {
-                mark: Some(Mark::staged_by(machine.map(Into::into), None, 1, None)),
+                mark: Some(Mark::staged_by(
+                    machine.map(Into::into),
+                    None,
+                    uuid(),
+                    1,
+                    None,
+                )),
                 ..Contents::default()
             })),
             ..device("/dev/vdb", ext4(None))
@@ -1208,7 +1291,8 @@ mod tests {
             change(&mut vdb);
             vdb
         };
-        let mark = |machine: Option<&str>| Mark::staged_by(machine.map(Into::into), None, 1, None);
+        let mark =
+            |machine: Option<&str>| Mark::staged_by(machine.map(Into::into), None, uuid(), 1, None);
         let ours = Observation {
             look: Some(Look::Seen(Contents {
                 mark: Some(mark(Some("another"))),
@@ -1585,7 +1669,7 @@ mod tests {
             ][pick].clone();
             let mut vdb = device("/dev/vdb", content);
             let seen = Contents {
-                mark: flags[0].then(|| Mark::staged_by(None, None, 1, None)),
+                mark: flags[0].then(|| Mark::staged_by(None, None, uuid(), 1, None)),
                 is_replay_pending: flags[1],
                 others: names(if flags[2] { &["home"] } else { &[] }),
                 used: names(if flags[2] { &["home"] } else { &[] }),

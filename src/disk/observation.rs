@@ -28,6 +28,14 @@ pub(crate) struct Observed {
     pub(crate) azure_agent: Option<String>,
 }
 
+impl Observed {
+    /// Something else has a device in use that had to be looked into.
+    pub(crate) fn is_waiting_for_another(&self) -> bool {
+        let is_busy = |device: &Observation| matches!(device.look, Some(Look::Busy(_)));
+        self.devices.iter().any(is_busy)
+    }
+}
+
 /// One block device, as it was found.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Observation {

@@ -15,6 +15,7 @@ pub(crate) use super::content::Content;
 use super::libblkid::{self, Entry};
 use super::superblock::{self, Facts};
 use crate::host::block_device::Number;
+use crate::host::error_text::in_words;
 use crate::host::kernel_calls::is_read_only;
 
 /// What reading a device showed.
@@ -68,7 +69,7 @@ impl Reading {
 /// whoever calls: see [`Reader`](super::reader::Reader).
 pub(crate) fn read(node: &Path) -> Reading {
     let judged = open(node).and_then(read_open);
-    judged.unwrap_or_else(|error| Reading::unreadable(error.to_string()))
+    judged.unwrap_or_else(|error| Reading::unreadable(in_words(&error)))
 }
 
 /// Likewise, of a device that is open.

@@ -497,7 +497,7 @@ fn a_label_that_nobody_asked_for_is_warned_of() {
 }
 
 /// What is on a disk whose machine was reset while it was mounted.
-fn not_unmounted(image: &Image, script: &str) -> Image {
+pub fn not_unmounted(image: &Image, script: &str) -> Image {
     let machine = Machine::new();
     let disk = machine.disk("vdb", image);
     machine.sh(&format!("mount /dev/vdb /mnt; cd /mnt; {script}; sync"));
@@ -740,10 +740,13 @@ fn through_a_loop_device_a_look_leaves_nothing_behind() {
         for minor in (0..512).filter(|minor| *minor != disk.number.1) {
             machine.name(&format!("loop{minor}"), (disk.number.0, minor));
         }
-        probe(&machine);
-        // Without a loop device a record would have been kept there.
-        assert_eq!(machine.sh("ls -A /run"), "");
+        let seen = probe(&machine);
+        assert_eq!(machine.sh("find /run -type f"), "");
         assert_eq!(disk.checksum(), image.checksum());
+        // Without a loop device a record would have to be kept there.
+        machine.sh("rm -rf /run/vmstage; : >/run/vmstage");
+        assert_eq!(probe(&machine), seen);
+        machine.sh("rm /run/vmstage");
         let boot = machine.boot();
         match boot.code {
             0 => boot.ready_on("/dev/vdb").says(
@@ -907,8 +910,12 @@ const NO_MARKS: [&str; 8] = [
     ": >.vmstage",
 ];
 
-/// As this program writes it.
-const MARK: &str = r#"{"version":"0.2.0","first_staged":1,"last_staged":2}"#;
+/// As this program writes it on a file system of this UUID.
+pub const MARK: &str = r#"{"version":"0.2.0","filesystem":"6d1f8a52-0d2c-4c43-9f3e-5b1c7f6a0e11","first_staged":1,"last_staged":2}"#;
+
+pub fn marked() -> Image {
+    Image::ext("ext4", "", &["-U", "6d1f8a52-0d2c-4c43-9f3e-5b1c7f6a0e11"])
+}
 
 fn what_is_not_a_mark_makes_no_disk_ours() {
     let of_somebody = format!("echo '{MARK}' >.vmstage; chown 64 .vmstage");
@@ -920,12 +927,12 @@ fn what_is_not_a_mark_makes_no_disk_ours() {
         .chain(further.iter().map(String::as_str))
     {
         let machine = Machine::new();
-        let disk = machine.disk("vdb", &Image::ext4(""));
+        let disk = machine.disk("vdb", &marked());
         machine.prepare("/dev/vdb", script);
         is_left_alone(&machine, &disk, "/dev/vdb", &["holds files (.vmstage)"]);
     }
     let machine = Machine::new();
-    machine.disk("vdb", &Image::ext4(""));
+    machine.disk("vdb", &marked());
     machine.prepare("/dev/vdb", &format!("echo '{MARK}' >.vmstage; touch file"));
     let boot = machine.boot();
     boot.ready_on("/dev/vdb");

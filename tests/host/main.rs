@@ -23,6 +23,7 @@ mod full_run;
 mod hanging;
 mod init;
 mod local;
+mod looking;
 mod metadata;
 mod network;
 mod old_kernel;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         evidence::CLAIMS,
         unfinished::CLAIMS,
         local::CLAIMS,
+        looking::CLAIMS,
         bad_input::CLAIMS,
         commands::CLAIMS,
         full_run::CLAIMS,

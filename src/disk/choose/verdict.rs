@@ -40,13 +40,19 @@ pub(crate) enum Evidence {
     Blank,
     /// A name led to it, and this program was making a file system on it.
     HalfMade,
+    /// A name led to it, and it is mounted on the mount point.
+    Staged,
 }
 
 impl Evidence {
     /// Whether nothing but a name led to the disk.
     pub(crate) fn is_of_a_name(&self) -> bool {
         match self {
-            Evidence::Empty | Evidence::Ours | Evidence::Blank | Evidence::HalfMade => true,
+            Evidence::Empty
+            | Evidence::Ours
+            | Evidence::Blank
+            | Evidence::HalfMade
+            | Evidence::Staged => true,
             Evidence::Label(_) | Evidence::Local(_) => false,
         }
     }
@@ -61,6 +67,7 @@ impl fmt::Display for Evidence {
             Evidence::Ours => write!(f, "ours"),
             Evidence::Blank => write!(f, "blank"),
             Evidence::HalfMade => write!(f, "half made"),
+            Evidence::Staged => write!(f, "staged already"),
         }
     }
 }
