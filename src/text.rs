@@ -35,12 +35,14 @@ pub(crate) fn bytes(count: u64) -> String {
     }
 }
 
-/// Left-aligned columns, two spaces apart, as wide as their widest cell.
+/// Left-aligned columns, two spaces apart, as wide as their widest cell. Of what is in a cell
+/// nothing is acted on by a terminal, whoever wrote it.
 pub(crate) fn table<const N: usize>(
     header: &[&str; N],
     rows: impl Iterator<Item = [String; N]>,
 ) -> String {
     let header = header.map(String::from);
+    let rows = rows.map(|row| row.map(|cell| printable(&cell)));
     let rows: Vec<[String; N]> = std::iter::once(header).chain(rows).collect();
     let width = |column: usize| {
         rows.iter()
@@ -70,6 +72,16 @@ mod tests {
         assert_eq!(one_line(text), "a [2J  b é");
         assert_eq!(printable(text), "a\u{fffd}[2J\u{fffd}\u{fffd}b\u{fffd}é");
         assert_eq!(excerpt(&"é\n".repeat(200)), "é\u{fffd}".repeat(127) + "é");
+    }
+
+    #[test]
+    fn nor_on_what_is_in_a_table() {
+        let rows = [["a\nb", "x"], ["\u{1b}[2J", "y"]];
+        let rows = rows.into_iter().map(|row| row.map(String::from));
+        assert_eq!(
+            table(&["A", "B"], rows),
+            "A     B\na\u{fffd}b   x\n\u{fffd}[2J  y\n"
+        );
     }
 
     #[test]

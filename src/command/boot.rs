@@ -104,6 +104,10 @@ fn make_ready(
     }
     let staged = acquired.staged?;
     info!("{staged}");
+    // From now on somebody uses the disk.
+    if let Err(error) = making::forget(host) {
+        notices.warn_once(format!("{error:#}"));
+    }
     mtab::record(host, &staged.mount(), notices);
     status.staging = Some((&staged).into());
 

@@ -1,6 +1,8 @@
 //! The dry run of the boot sequence's first three steps, for a person.
 
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Instant;
 
 use log::warn;
 use nix::unistd::geteuid;
@@ -13,13 +15,14 @@ use crate::config::Config;
 use crate::disk::choose::{Accepted, choose};
 use crate::disk::identity::Identity;
 use crate::disk::inventory::System;
-use crate::disk::observation::Observation;
+use crate::disk::observation::{Observation, Observed};
 use crate::disk::reader::Reader;
 use crate::failure::Failure;
 use crate::host::Host;
-use crate::host::mount_table::{self, Mount};
+use crate::host::mount_table;
 use crate::logging::Notices;
 use crate::staging::by_somebody;
+use crate::staging::limits::{FOR_A_LOOK, LOOK_RETRY};
 use crate::staging::look::observe_and_choose;
 use crate::staging::mount_point;
 use crate::staging::staged::{find_staged, is_on_demand};
@@ -66,7 +69,14 @@ pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<()
     if !geteuid().is_root() {
         warn!("not run as root: devices cannot be read, and every verdict may be another one");
     }
-    let report = look(host, &config)?;
+    let start = Instant::now();
+    let report = loop {
+        let (report, observed) = look(host, &config)?;
+        if !observed.is_waiting_for_another() || start.elapsed() >= FOR_A_LOOK {
+            break report;
+        }
+        sleep(LOOK_RETRY);
+    };
     let text = match format {
         Format::Json => serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)? + "\n",
         Format::Table => report.table(),
@@ -82,7 +92,7 @@ pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<()
     }
 }
 
-fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
+fn look(host: &Host, config: &Config) -> Result<(Report, Observed), Failure> {
     let (staging, mount_point) = (&config.staging, config.staging.mount_point.as_path());
     let mounts = mount_table::read(host)?;
     let mut reader = Reader::default();
@@ -97,13 +107,7 @@ fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
         _ => Ok(()),
     };
     let real = mount_table::real_path(host, mount_point);
-    // Mounted somewhere else would speak against it.
-    let elsewhere: Vec<Mount> = mounts
-        .iter()
-        .filter(|mount| mount.mount_point != real)
-        .cloned()
-        .collect();
-    let (mut observed, mut choice) = observe_and_choose(host, config, &elsewhere, &mut reader)?;
+    let (mut observed, mut choice) = observe_and_choose(host, config, &mounts, &mut reader)?;
     if let Ok(Some(staged)) = &staged {
         // What is mounted is not marked as unmounted, which tells nothing of it.
         let number = host.block_number(Path::new(staged.device()));
@@ -129,7 +133,7 @@ fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
     {
         warnings.extend(by_somebody::suspicion(config, staged, number, &observed));
     }
-    Ok(Report {
+    let report = Report {
         mount_point: mount_point.display().to_string(),
         chosen: chosen.map(|accepted| accepted.node().display().to_string()),
         known_by: chosen.map(Accepted::known_by),
@@ -147,7 +151,8 @@ fn look(host: &Host, config: &Config) -> Result<Report, Failure> {
             .or(checked.as_ref().err())
             .map(|error| format!("{error:#}")),
         already_mounted: staged.ok().flatten().map(|staged| staged.device().into()),
-    })
+    };
+    Ok((report, observed))
 }
 
 impl Report {
@@ -166,7 +171,7 @@ impl Report {
             }),
         );
         for warning in &self.warnings {
-            text += &format!("\nwarning: {warning}");
+            text += &format!("\nwarning: {}", text::one_line(warning));
         }
         text + &format!("\n{}\n", self.conclusion())
     }

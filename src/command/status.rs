@@ -113,7 +113,7 @@ fn text(status: &Status, now: u64) -> String {
         text.push('\n');
     }
     for warning in &status.warnings {
-        text += &format!("warning: {warning}\n");
+        text += &format!("warning: {}\n", texts::one_line(warning));
     }
     text += &format!(
         "\nstarted {}, finished {}, vmstage {}\n",

@@ -1,6 +1,5 @@
 //! Whether a disk is provably blank: zero at every place where a file system, a RAID or a volume
-//! manager keeps a superblock or a copy of one, and in as many places between as can be read in a
-//! bounded time.
+//! manager keeps a superblock or a copy of one, and in samples between: the same ones in every run.
 //!
 //! What it is for: a disk whose first megabytes were overwritten has no signature, and still is
 //! somebody's. What cannot be seen in this way: data that something unusual has laid out, or that
@@ -16,7 +15,6 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::ops::ControlFlow;
 use std::os::unix::fs::FileExt;
-use std::time::{Duration, Instant};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 
@@ -24,11 +22,12 @@ pub use place::Place;
 use place::{BLOCK, KIB};
 use rules::{RULES, Volume};
 
-/// For how long samples are taken after all places were read.
-pub const SAMPLING: Duration = Duration::from_millis(500);
+/// So many samples are taken of a disk after all places were read, or as many as it has blocks:
+/// the same ones in every run.
+pub const SAMPLES: usize = 2048;
 
-/// So many samples are taken however long that takes.
-const SAMPLES: u64 = 256;
+/// So many places are spread evenly over a disk, beside those that something is kept at.
+const SPREAD: u64 = 256;
 
 /// What is read at once, and how many of them the disk is asked for ahead.
 const PIECE: u64 = 256 * KIB;
@@ -60,14 +59,14 @@ impl fmt::Display for Found {
     }
 }
 
-/// Reads what has to be zero on a disk, or on a file in place of one, and then samples for as
-/// long as `sampling`. How long the first may take, the caller has to bound: a place that was not
-/// read in time may hold anything. `goes_on` is called after each piece that was read.
+/// Reads what has to be zero on a disk, or on a file in place of one, and then so many samples.
+/// How long that may take, the caller has to bound: a place that was not read in time may hold
+/// anything. `goes_on` is called after each piece that was read.
 ///
 /// # Errors
 ///
 /// That something cannot be read, or that there is nothing: the disk has no medium.
-pub fn scan(disk: &File, sampling: Duration, mut goes_on: impl FnMut()) -> io::Result<Found> {
+pub fn scan(disk: &File, samples: usize, mut goes_on: impl FnMut()) -> io::Result<Found> {
     let size = (&*disk).seek(SeekFrom::End(0))?;
     if size == 0 {
         return Err(io::Error::other("its size is 0"));
@@ -76,16 +75,14 @@ pub fn scan(disk: &File, sampling: Duration, mut goes_on: impl FnMut()) -> io::R
     advise(disk, &(0..0), PosixFadviseAdvice::POSIX_FADV_RANDOM);
     let something = |at| Found::Something { disk: size, at };
     let mandatory = places(size).into_iter().flat_map(pieces);
-    if let ControlFlow::Break(at) = read(disk, mandatory, None, &mut goes_on)? {
+    if let ControlFlow::Break(at) = read(disk, mandatory, &mut goes_on)? {
         return Ok(something(at));
     }
-    let until = Instant::now() + sampling;
-    Ok(
-        match read(disk, samples::all(size), Some(until), &mut goes_on)? {
-            ControlFlow::Break(at) => something(at),
-            ControlFlow::Continue(samples) => Found::Zeros { samples },
-        },
-    )
+    let samples = samples::all(size).take(samples);
+    Ok(match read(disk, samples, &mut goes_on)? {
+        ControlFlow::Break(at) => something(at),
+        ControlFlow::Continue(samples) => Found::Zeros { samples },
+    })
 }
 
 /// Where a disk of this size has to be zero: in the order of their offsets, whole blocks as far
@@ -95,8 +92,8 @@ pub fn places(disk: u64) -> Vec<Place> {
     let of_rules = RULES
         .iter()
         .flat_map(|rule| volumes.iter().flat_map(rule.places));
-    let samples = (0..SAMPLES).map(|n| disk / SAMPLES * n..disk / SAMPLES * n + BLOCK);
-    place::merged(of_rules.chain(samples), disk)
+    let spread = (0..SPREAD).map(|n| disk / SPREAD * n..disk / SPREAD * n + BLOCK);
+    place::merged(of_rules.chain(spread), disk)
 }
 
 /// What has a place at this byte of a disk of this size.
@@ -117,18 +114,17 @@ fn pieces(place: Place) -> impl Iterator<Item = Place> {
     starts.map(move |start| start..place.end.min(start + PIECE))
 }
 
-/// Reads these until a byte is not zero, and returns its offset; or until there are no more, or
-/// until this time, and returns how many are zero.
+/// Reads these until a byte is not zero, and returns its offset; or all, and returns how many
+/// there are.
 fn read(
     disk: &File,
     mut pieces: impl Iterator<Item = Place>,
-    until: Option<Instant>,
     goes_on: &mut impl FnMut(),
 ) -> io::Result<ControlFlow<u64, usize>> {
     let mut asked_for = VecDeque::new();
     let mut buffer = vec![0; PIECE as usize];
     let mut zeros = 0;
-    while until.is_none_or(|until| Instant::now() < until) {
+    loop {
         while asked_for.len() < AHEAD
             && let Some(piece) = pieces.next()
         {
@@ -177,8 +173,8 @@ mod tests {
     const TIB: u64 = 1 << 40;
 
     /// More are never read, however large the disk is: a disk that turns does 200 in a second.
-    const MOST: usize = 2_000;
-    const MOST_BYTES: u64 = 128 * MIB;
+    const MOST: usize = 3_200;
+    const MOST_BYTES: u64 = 192 * MIB;
 
     fn is_in(places: &[Place], wanted: Place) -> bool {
         places

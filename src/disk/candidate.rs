@@ -4,8 +4,12 @@ use std::path::{Path, PathBuf};
 
 use super::content::Content;
 use super::inventory::{BlockDevice, Inventory};
+use super::libblkid::Entry;
+use super::udev_link;
 use crate::host::block_device::Number;
+use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, sysfs};
+use crate::text;
 
 /// A block device.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,11 +110,37 @@ impl Identifiers {
     }
 }
 
+impl Entry {
+    /// As udev's record of a device has it.
+    pub(super) fn of_udev(host: &Host, number: Number) -> Entry {
+        let record = regular_file::read(&record_of(host, number), MIB).unwrap_or_default();
+        let record = String::from_utf8_lossy(&record).into_owned();
+        let value = |name: &str| {
+            let mut lines = record.lines();
+            let value = lines.find_map(|line| {
+                line.strip_prefix("E:")?
+                    .strip_prefix(name)?
+                    .strip_prefix('=')
+            })?;
+            let value = udev_link::decode(value.as_bytes());
+            Some(text::printable(&String::from_utf8_lossy(&value)))
+        };
+        Entry {
+            uuid: value("ID_PART_ENTRY_UUID"),
+            label: value("ID_PART_ENTRY_NAME"),
+        }
+    }
+}
+
+/// Udev writes a record of a device once it has made the links to it. Before version 168
+/// (2011) it had them elsewhere.
+fn record_of(host: &Host, number: Number) -> PathBuf {
+    host.path(format!("/run/udev/data/b{number}"))
+}
+
 impl Links {
-    /// Udev writes a record of a device once it has made the links to it. Before version 168
-    /// (2011) it had them elsewhere.
     fn look_up(host: &Host, number: Number) -> Links {
-        match host.path(format!("/run/udev/data/b{number}")).exists() {
+        match record_of(host, number).exists() {
             true => Links::Made,
             false => Links::Unknown,
         }
@@ -189,6 +219,19 @@ mod tests {
         let places = ["vda", "vdb"];
         assert_eq!(looked_up(&tree, &places, "vda").links, Links::Unknown);
         assert_eq!(looked_up(&tree, &places, "vdb").links, Links::Made);
+    }
+
+    #[test]
+    fn udevs_record_tells_what_a_partition_table_says() {
+        let record =
+            "S:disk/by-id/x\nE:ID_PART_ENTRY_UUID=c0ffee00-01\nE:ID_PART_ENTRY_NAME=my\\x20disk\n";
+        let tree = Tree::new(&[("run/udev/data/b252:1", record)]);
+        let expected = Entry {
+            uuid: Some("c0ffee00-01".into()),
+            label: Some("my disk".into()),
+        };
+        assert_eq!(Entry::of_udev(&tree.host(), number(1)), expected);
+        assert_eq!(Entry::of_udev(&tree.host(), number(2)), Entry::default());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use super::identity::Scratch;
 use super::inventory::System;
 use super::looked::{Contents, Look};
+use super::making::HalfMade;
 use super::observation::{Named, Observation, Observed};
 use super::reason::{Kept, Reason};
 use super::signature::{Content, Zero};
@@ -214,7 +215,7 @@ impl Judge<'_> {
 
     /// A name says less than a label does: that a device has it may be chance.
     fn led_by_a_name(&mut self, device: &Observation) -> Judgement {
-        let against = refuse_for_a_name(device);
+        let against = refuse_for_a_name(device, self.observed);
         if against.is_none()
             && let Some(judgement) = self.half_made(device, &Evidence::HalfMade)
         {
@@ -225,6 +226,9 @@ impl Judge<'_> {
             // Whose disk it is says more than that nothing is on it.
             (None | Some(Reason::Blank(_)), Some(reason)) => Judgement::Rejected(reason),
             (Some(reason), _) => Judgement::Rejected(reason),
+            (None, None) if device.look == Some(Look::Staged) => {
+                self.use_file_system(device, Evidence::Staged)
+            }
             (None, None) => match self.look_of(device) {
                 Ok(seen) => self.judge_contents(device, seen),
                 Err(reason) => Judgement::Rejected(reason),
@@ -233,15 +237,26 @@ impl Judge<'_> {
     }
 
     fn judge_contents(&mut self, device: &Observation, seen: &Contents) -> Judgement {
+        let machine = self.observed.machine.as_deref();
         if let Some(mark) = &seen.mark {
-            if !mark.is_by(self.observed.machine.as_deref()) {
-                self.warn(format!(
-                    "{} was staged by another machine before ({})",
-                    device.node.display(),
-                    mark.machine.as_deref().unwrap_or("unknown"),
-                ));
+            let node = device.node.display();
+            if mark.counts(device.uuid.as_deref(), machine) {
+                if !mark.is_by(machine) {
+                    self.warn(format!(
+                        "{node} was staged by another machine before ({})",
+                        mark.machine.as_deref().unwrap_or("unknown"),
+                    ));
+                }
+                return self.use_file_system(device, Evidence::Ours);
             }
-            return self.use_file_system(device, Evidence::Ours);
+            match mark.filesystem {
+                Some(_) => self.warn(format!(
+                    "{node} has a mark that was copied from another disk"
+                )),
+                None => self.warn(format!(
+                    "{node} has a mark that does not say of which disk it is, nor that this machine made it"
+                )),
+            }
         }
         if !seen.others.is_empty() {
             let cure = label_cure(device, self.specs);
@@ -263,7 +278,10 @@ impl Judge<'_> {
     fn look_of<'a>(&mut self, device: &'a Observation) -> Result<&'a Contents, Reason> {
         match &device.look {
             Some(Look::Seen(contents)) => Ok(contents),
-            Some(Look::Failed(error)) => Err(Reason::CannotBeLookedInto(error.clone())),
+            Some(Look::Failed(error) | Look::Busy(error)) => {
+                Err(Reason::CannotBeLookedInto(error.clone()))
+            }
+            Some(Look::Staged) => Err(Reason::NotLookedInto),
             None => match &self.winner {
                 Some(winner) => Err(Reason::NotNeeded(winner.clone())),
                 None => {
@@ -280,7 +298,8 @@ impl Judge<'_> {
         let Content::Filesystem { kind, label } = &device.content else {
             unreachable!("refuse() lets nothing but file systems through");
         };
-        if WITHOUT_OWNERS.contains(&kind.as_str()) {
+        let is_staged = device.look == Some(Look::Staged);
+        if WITHOUT_OWNERS.contains(&kind.as_str()) && !is_staged {
             return match self.may_be_replaced(device, &evidence) {
                 Ok(()) => self.make(device, InPlaceOf::Empty(kind.clone()), evidence),
                 Err(NotReplaced::Undecided(reason)) => Judgement::Rejected(reason),
@@ -373,16 +392,29 @@ impl Judge<'_> {
         }
     }
 
-    /// What this program was making a file system on when it was ended, whatever shows there.
+    /// What this program was making a file system on when it was ended. A file system that can
+    /// be looked into was finished, and is judged as any other; one that cannot is made anew
+    /// where its superblock shows that it was never mounted.
     fn half_made(&mut self, device: &Observation, evidence: &Evidence) -> Option<Judgement> {
-        let is_usable = device.is_half_made
-            && self.format != Format::Never
+        let is_usable = self.format != Format::Never
             && device.system == System::Elsewhere
             && device.holders.is_empty()
             && device.mounted_on.is_empty()
+            && device.partitions.is_empty()
             && !device.read_only
             && against_making(device, self.observed).is_none();
-        is_usable.then(|| self.make(device, InPlaceOf::HalfMade, evidence.clone()))
+        match device.half_made {
+            HalfMade::NoSignature if is_usable => {}
+            HalfMade::Filesystem if is_usable && device.facts.was_never_mounted => {
+                match self.look_of(device) {
+                    Ok(_) => return None,
+                    Err(Reason::CannotBeLookedInto(_)) => {}
+                    Err(undecided) => return Some(Judgement::Rejected(undecided)),
+                }
+            }
+            _ => return None,
+        }
+        Some(self.make(device, InPlaceOf::HalfMade, evidence.clone()))
     }
 
     fn blank(&mut self, device: &Observation, evidence: Evidence) -> Judgement {
@@ -411,6 +443,8 @@ impl Judge<'_> {
             node: device.node.clone(),
             number: device.number,
             size_bytes: device.size_bytes,
+            content: device.content.clone(),
+            uuid: device.uuid.clone(),
             in_place_of,
             evidence,
         };
@@ -448,6 +482,11 @@ mod tests {
 
     const VOLUME: &str = "0e4d1c2b-8f6a-4b3c-9";
 
+    /// Of the file system of each.
+    fn uuid() -> Option<String> {
+        Some("6d1f8a52-0d2c-4c43-9f3e-5b1c7f6a0e11".into())
+    }
+
     fn device(node: &str, content: Content) -> Observation {
         // Distinct numbers for distinct names.
         let minor = node.bytes().fold(0, |sum, byte| sum * 31 + u64::from(byte));
@@ -457,7 +496,7 @@ mod tests {
             size_bytes: 20 << 30,
             content,
             read_only: false,
-            uuid: None,
+            uuid: uuid(),
             boot_label: None,
             facts: Facts::default(),
             system: System::Elsewhere,
@@ -469,7 +508,7 @@ mod tests {
             mounted_on: vec![],
             partitions: vec![],
             zero: Zero::NotSeen,
-            is_half_made: false,
+            half_made: HalfMade::No,
             look: Some(Look::Seen(Contents::default())),
         }
     }
@@ -925,11 +964,71 @@ mod tests {
         }
     }
 
+    /// It is judged as if it had none.
+    #[test]
+    fn a_mark_that_was_copied_from_another_disk_makes_none_ours() {
+        let copied = "/dev/vdb has a mark that was copied from another disk";
+        let undated = "/dev/vdb has a mark that does not say of which disk it is, nor that this machine made it";
+        let cases = [
+            (
+                Some("another".into()),
+                &[][..],
+                Some(Evidence::Empty),
+                copied,
+            ),
+            (Some("another".into()), &["home"], None, copied),
+            (None, &[], Some(Evidence::Empty), undated),
+            (None, &["home"], None, undated),
+        ];
+        for (filesystem, others, expected, warning) in cases {
+            let vdb = Observation {
+                look: Some(Look::Seen(Contents {
+                    mark: Some(Mark::staged_by(None, None, filesystem, 1, None)),
+                    others: names(others),
+                    ..Contents::default()
+                })),
+                ..device("/dev/vdb", ext4(None))
+            };
+            let choice = choose(&specs(&["/dev/vdb"]), Format::Local, &observed(vec![vdb]));
+            let evidence = choice.first_accepted().map(Accepted::evidence);
+            assert_eq!(evidence, expected.as_ref(), "{choice}");
+            assert_eq!(choice.warnings, [warning]);
+        }
+    }
+
+    /// Whatever it holds.
+    #[test]
+    fn what_is_staged_already_is_accepted_without_a_look() {
+        for (spec, content, expected) in [
+            ("/dev/vdb", ext4(None), Evidence::Staged),
+            ("/dev/vdb", filesystem("vfat", None), Evidence::Staged),
+            (
+                "LABEL=thesis",
+                filesystem("vfat", Some("thesis")),
+                Evidence::Label("thesis".into()),
+            ),
+        ] {
+            let vdb = Observation {
+                look: Some(Look::Staged),
+                ..device("/dev/vdb", content)
+            };
+            let choice = choose(&specs(&[spec]), Format::Local, &observed(vec![vdb]));
+            let evidence = choice.first_accepted().map(Accepted::evidence);
+            assert_eq!(evidence, Some(&expected), "{choice}");
+        }
+    }
+
     #[test]
     fn a_mark_of_another_machine_is_warned_of() {
         let staged_by = |machine: Option<&str>| Observation {
             look: Some(Look::Seen(Contents {
-                mark: Some(Mark::staged_by(machine.map(Into::into), None, 1, None)),
+                mark: Some(Mark::staged_by(
+                    machine.map(Into::into),
+                    None,
+                    uuid(),
+                    1,
+                    None,
+                )),
                 ..Contents::default()
             })),
             ..device("/dev/vdb", ext4(None))
@@ -1142,13 +1241,58 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_known_of_the_system_speaks_against_a_name_alone() {
+        let unknown = |devices| Observed {
+            system_unknown: Some("/ lies over /gone, which cannot be seen".into()),
+            ..observed(devices)
+        };
+        let unread = |devices| Observed {
+            mounted_unread: Some("vda1".into()),
+            ..observed(devices)
+        };
+        let blank = Observation {
+            zero: Zero::Seen,
+            ..device("/dev/vdb", Content::Nothing)
+        };
+        let said = |observed: &Observed| {
+            let choice = choose(
+                &specs(&["LABEL=ephemeral0", "/dev/vdb"]),
+                Format::Blank,
+                observed,
+            );
+            choice.verdicts.last().unwrap().judgement.to_string()
+        };
+        let named = || vec![device("/dev/vdb", ext4(None))];
+        let labelled = || vec![device("/dev/vdb", ext4(Some("ephemeral0")))];
+        let cases = [
+            (
+                unknown(named()),
+                "may be a disk that the system runs from: / lies over /gone",
+            ),
+            (
+                unknown(vec![blank.clone()]),
+                "may be a disk that the system runs from",
+            ),
+            (unknown(labelled()), "is accepted (LABEL=ephemeral0)"),
+            (unread(named()), "may be a copy of vda1, which is mounted"),
+            (unread(vec![blank]), "is blank and gets a file system"),
+            (unread(labelled()), "is accepted (LABEL=ephemeral0)"),
+        ];
+        for (observed, expected) in cases {
+            let said = said(&observed);
+            assert!(said.starts_with(expected), "{said:?}, not {expected:?}");
+        }
+    }
+
+    #[test]
     fn what_speaks_against_a_name_does_and_says_what_to_do() {
         let with = |change: fn(&mut Observation)| {
             let mut vdb = device("/dev/vdb", ext4(Some("data")));
             change(&mut vdb);
             vdb
         };
-        let mark = |machine: Option<&str>| Mark::staged_by(machine.map(Into::into), None, 1, None);
+        let mark =
+            |machine: Option<&str>| Mark::staged_by(machine.map(Into::into), None, uuid(), 1, None);
         let ours = Observation {
             look: Some(Look::Seen(Contents {
                 mark: Some(mark(Some("another"))),
@@ -1248,6 +1392,57 @@ mod tests {
     }
 
     #[test]
+    fn the_cure_is_a_command_that_can_be_run() {
+        let cure = |labels: &[&str], kind, label| {
+            let device = device("/dev/vdb", filesystem(kind, label));
+            let labels: Vec<String> = labels
+                .iter()
+                .map(|label| format!("LABEL={label}"))
+                .collect();
+            let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
+            label_cure(&device, &specs(&labels))
+        };
+        let long = "scratch-space-of-condor";
+        let cases = [
+            (
+                cure(&["scratch"], "ext4", None),
+                "give it the label: e2label /dev/vdb scratch",
+            ),
+            (
+                cure(&["ephemeral zero"], "ext4", None),
+                "give it the label: e2label /dev/vdb 'ephemeral zero'",
+            ),
+            (
+                cure(&["a;reboot"], "xfs", None),
+                "give it the label: xfs_admin -L 'a;reboot' /dev/vdb",
+            ),
+            (
+                cure(&["it's"], "btrfs", None),
+                "give it the label: btrfs filesystem label /dev/vdb 'it'\\''s'",
+            ),
+            (
+                cure(&["blankpartition0", "scratch"], "xfs", None),
+                "give it the label: xfs_admin -L scratch /dev/vdb",
+            ),
+            (
+                cure(&[long], "btrfs", None),
+                "give it the label: btrfs filesystem label /dev/vdb scratch-space-of-condor",
+            ),
+            (
+                cure(&[long], "ext4", Some("my data")),
+                "name its label in staging.devices: 'LABEL=my data'",
+            ),
+            (
+                cure(&[long], "vfat", None),
+                "give it a label, and name that in staging.devices",
+            ),
+        ];
+        for (cure, expected) in cases {
+            assert_eq!(cure, expected);
+        }
+    }
+
+    #[test]
     fn a_name_is_looked_into_only_where_it_decides() {
         let unseen = |node, label| Observation {
             look: None,
@@ -1338,6 +1533,37 @@ mod tests {
     }
 
     #[test]
+    fn what_is_to_be_made_anew_is_known_by_label_and_uuid_and_that_it_is_empty() {
+        let vfat = |label, uuid: &str, used: &[&str]| Observation {
+            uuid: Some(uuid.into()),
+            look: Some(Look::Seen(Contents {
+                used: names(used),
+                ..Contents::default()
+            })),
+            ..device("/dev/vdb", filesystem("vfat", Some(label)))
+        };
+        let choice = |vdb| choose(&specs(&DEFAULTS), Format::Local, &observed(vec![vdb]));
+        let judged = choice(vfat("EPHEMERAL0", "1234-ABCD", &[]));
+        let judged = judged.to_be_made().unwrap();
+        let cases = [
+            (vfat("EPHEMERAL0", "1234-ABCD", &[]), true, true),
+            (vfat("EPHEMERAL0", "1234-ABCE", &[]), false, false),
+            (vfat("ephemeral0", "1234-ABCD", &[]), false, false),
+            // What a superblock does not tell, looking again does.
+            (vfat("EPHEMERAL0", "1234-ABCD", &["thesis"]), true, false),
+        ];
+        for (now, is_of, is_to_make) in cases {
+            let found = judged.is_of(&now.content, now.uuid.as_deref());
+            assert_eq!(found, is_of, "{now:?}");
+            assert_eq!(
+                choice(now.clone()).is_to_make(judged),
+                is_to_make,
+                "{now:?}"
+            );
+        }
+    }
+
+    #[test]
     fn a_local_disk_is_used_for_its_mark_and_made_anew_where_it_is_blank() {
         let local = |node: &str, content| Observation {
             identity: Identity::LocalScratch(Scratch::Ec2InstanceStorage),
@@ -1377,27 +1603,57 @@ mod tests {
     }
 
     #[test]
-    fn what_this_program_was_making_is_made_anew() {
-        let half_made = |change: fn(&mut Observation)| {
+    fn what_this_program_was_making_is_made_anew_where_it_cannot_have_been_used() {
+        let half_made = |half_made, content, change: fn(&mut Observation)| {
             let mut vdb = Observation {
-                is_half_made: true,
-                ..device("/dev/vdb", Content::Nothing)
+                half_made,
+                look: Some(Look::Failed("EUCLEAN".into())),
+                ..device("/dev/vdb", content)
             };
             change(&mut vdb);
             vdb
         };
+        let unsigned = |change| half_made(HalfMade::NoSignature, Content::Nothing, change);
+        let signed = |change| {
+            let label = Some("ephemeral0");
+            half_made(HalfMade::Filesystem, ext4(label), change)
+        };
+        let unmounted = |vdb: &mut Observation| vdb.facts.was_never_mounted = true;
         let cases = [
-            (half_made(|_| ()), true),
-            (half_made(|vdb| vdb.content = ext4(None)), true),
-            (half_made(|vdb| vdb.identity = volume()), false),
-            (half_made(|vdb| vdb.mounted_on = vec!["/mnt".into()]), false),
-            (half_made(|vdb| vdb.fstab = place("a line", false)), false),
+            (unsigned(|_| ()), true),
+            (unsigned(|vdb| vdb.identity = volume()), false),
+            (unsigned(|vdb| vdb.mounted_on = vec!["/mnt".into()]), false),
+            (unsigned(|vdb| vdb.fstab = place("a line", false)), false),
+            (unsigned(|vdb| vdb.partitions = vec!["vdb1".into()]), false),
+            (unsigned(|vdb| vdb.half_made = HalfMade::No), false),
+            (signed(unmounted), true),
+            (signed(|_| ()), false),
+            // It is whole.
+            (
+                signed(|vdb| {
+                    vdb.facts.was_never_mounted = true;
+                    vdb.look = Some(Look::Seen(Contents::default()));
+                }),
+                false,
+            ),
         ];
         for (vdb, is_made) in cases {
-            let devices = observed(vec![vdb.clone()]);
-            let choice = choose(&specs(&["/dev/vdb"]), Format::Blank, &devices);
-            assert_eq!(choice.to_be_made().is_some(), is_made, "{vdb:?}");
+            for specs in [
+                specs(&["/dev/vdb"]),
+                specs(&["LABEL=ephemeral0", "/dev/vdb"]),
+            ] {
+                let devices = observed(vec![vdb.clone()]);
+                let choice = choose(&specs, Format::Blank, &devices);
+                assert_eq!(choice.to_be_made().is_some(), is_made, "{vdb:?}");
+            }
         }
+        let unseen = Observation {
+            look: None,
+            ..signed(unmounted)
+        };
+        let number = unseen.number;
+        let choice = choose(&specs(&DEFAULTS), Format::Blank, &observed(vec![unseen]));
+        assert_eq!(choice.to_look_into, Some(number));
     }
 
     proptest! {
@@ -1413,7 +1669,7 @@ mod tests {
             ][pick].clone();
             let mut vdb = device("/dev/vdb", content);
             let seen = Contents {
-                mark: flags[0].then(|| Mark::staged_by(None, None, 1, None)),
+                mark: flags[0].then(|| Mark::staged_by(None, None, uuid(), 1, None)),
                 is_replay_pending: flags[1],
                 others: names(if flags[2] { &["home"] } else { &[] }),
                 used: names(if flags[2] { &["home"] } else { &[] }),

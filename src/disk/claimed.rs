@@ -6,6 +6,9 @@
 //!
 //! - if the path is its node, or udev's link to it. Then the line also means the disk that
 //!   the device is a partition of, or the partitions of the device;
+//! - if a link outside of `/dev` leads to it (`/disks/data`);
+//! - if one of the line's options names it, as the log of an XFS (`logdev=/dev/vdb`), also where
+//!   the line is for the mount point: there the device is a part of something;
 //! - if the device has the label or UUID in the line, even where udev's link leads to another
 //!   device: of two with the same label, the link leads to the one that udev saw last.
 //!
@@ -14,11 +17,11 @@
 //! | name | it means |
 //! | --- | --- |
 //! | `LABEL=`, `UUID=`, `by-label`, `by-uuid` | what has that label or UUID |
-//! | `PARTUUID=`, `PARTLABEL=`, `by-partuuid`, `by-partlabel` | likewise; before udev is done: also a partition of which they are not known |
+//! | `PARTUUID=`, `PARTLABEL=`, `by-partuuid`, `by-partlabel` | likewise; also a partition of which they are not known |
 //! | `ID=`, `by-id` | the disk that has the serial number or WWID in the name; before udev is done: also a SCSI disk of which the kernel does not show them all |
 //! | `by-path` | before udev is done: a disk whose place in sysfs has no other address than the name |
 //! | another link below `/dev/disk` | before udev is done: every disk, as the name says nothing |
-//! | `/dev/sdb1` | the partition `sdb1` and the disk `sdb`, however that is divided now |
+//! | `/dev/sdb1` | that partition of the disk that `/dev/sdb` leads to, and this disk, however it is divided now; where there is no such node either, what the kernel calls so |
 //! | another name in `/dev` | nothing: most likely a device that this VM does not have (`/dev/sdc`, `/dev/cdrom`, `/dev/vg/lv`); a link of the site's own cannot be told from these |
 //!
 //! Once udev is done with a device, all links to it are there, and a link that is missing is
@@ -29,16 +32,19 @@
 //! Device-mapper and md are known by their nodes alone: what a volume is made of has a
 //! signature, and is refused for that.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Result;
 
 use super::candidate::{Candidate, Identifiers, Links, partition_number};
 use super::content::Content;
-use super::fstab_source::{Meaning, Source};
+use super::fstab_source::{Meaning, Named, Source};
 use super::udev_link;
 use crate::host::block_device::Number;
+use crate::host::bounded::{self, Limit};
 use crate::host::fstab::{FSTAB, Fstab, Line};
 use crate::host::{Host, mount_table, sysfs};
 
@@ -46,12 +52,30 @@ use crate::host::{Host, mount_table, sysfs};
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Claims(Vec<Claim>);
 
+/// A line, and one of the devices that it means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Claim {
     line: Line,
-    source: Source,
-    /// The device behind the source's path, if there is one.
+    target: Target,
+    field: Field,
+}
+
+/// Where a line names a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Source,
+    Options,
+}
+
+/// What a name leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Target {
+    /// None where there is only a number.
+    source: Option<Source>,
     leads_to: Option<Number>,
+    /// Where the name leads nowhere and is one of a partition, and that of its disk leads to a
+    /// disk: which one, and which partition.
+    partition_of: Option<(Number, u32)>,
 }
 
 /// The line that gives a device a place.
@@ -95,20 +119,37 @@ impl Claims {
     /// That it cannot be read. Then nobody knows which devices it gives a place.
     pub(crate) fn read(host: &Host) -> Result<Claims> {
         let fstab = Fstab::read(host)?;
-        Ok(Claims::new(fstab, |path| host.block_number(path)))
+        let elsewhere = look_up_outside_of_dev(host, &fstab);
+        Ok(Claims::new(fstab, |path| match path.starts_with("/dev") {
+            true => host.block_number(path),
+            false => elsewhere.get(path).copied(),
+        }))
     }
 
-    /// `leads_to` says which device a path below `/dev` leads to.
+    /// `leads_to` says which device a path leads to.
     fn new(fstab: Fstab, leads_to: impl Fn(&Path) -> Option<Number>) -> Claims {
-        let claims = fstab.lines.into_iter().filter_map(|line| {
-            let source = Source::of(&line)?;
-            Some(Claim {
-                leads_to: leads_to(&source.path),
-                line,
-                source,
-            })
-        });
-        Claims(claims.collect())
+        let mut claims = Vec::new();
+        for line in fstab.lines {
+            let source = Source::of(&line).map(|source| Target::of(source, &leads_to));
+            let options = Source::of_options(&line).map(|named| match named {
+                Named::Source(source) => Target::of(source, &leads_to),
+                Named::Number(number) => Target::of_number(number),
+            });
+            // `/dev/vdb /data btrfs device=/dev/vdb,device=/dev/vdc`
+            let options = options.filter(|target| source.as_ref() != Some(target));
+            let options: Vec<Target> = options.collect();
+            let of_line = |field| {
+                let line = line.clone();
+                move |target| Claim {
+                    line: line.clone(),
+                    target,
+                    field,
+                }
+            };
+            claims.extend(source.map(of_line(Field::Source)));
+            claims.extend(options.into_iter().map(of_line(Field::Options)));
+        }
+        Claims(claims)
     }
 
     /// The first line that gives a device another place than the mount point. A line of
@@ -126,7 +167,9 @@ impl Claims {
             .0
             .iter()
             .filter(|claim| claim.means(device))
-            .filter(|claim| !is_mount_point(&claim.line.mount_point))
+            .filter(|claim| {
+                claim.field == Field::Options || !is_mount_point(&claim.line.mount_point)
+            })
             .map(Claim::place);
         // Of equals, the first is taken.
         places.min_by_key(|place| place.author == Author::CloudInit)
@@ -140,8 +183,13 @@ impl Claims {
         is_mount_point: impl Fn(&Path) -> bool,
     ) -> Option<Place> {
         let is_it = |claim: &&Claim| {
-            claim.leads_to == Some(mounted)
-                && claim.source.is_bare_name()
+            claim.field == Field::Source
+                && claim.target.leads_to == Some(mounted)
+                && claim
+                    .target
+                    .source
+                    .as_ref()
+                    .is_some_and(Source::is_bare_name)
                 && is_mount_point(&claim.line.mount_point)
         };
         self.0.iter().find(is_it).map(Claim::place)
@@ -162,13 +210,72 @@ impl Claim {
     }
 
     fn means(&self, device: &Candidate) -> bool {
-        let meaning = &self.source.meaning;
-        let may_mean = || match self.leads_to {
-            Some(number) => overlaps(device, number),
-            None => may_be_named(device, meaning),
+        let Target {
+            source,
+            leads_to,
+            partition_of,
+        } = &self.target;
+        let meaning = source.as_ref().map(|source| &source.meaning);
+        let may_mean = || match (leads_to, partition_of) {
+            (Some(number), _) => overlaps(device, *number),
+            (None, Some((disk, partition))) => {
+                overlaps_partition_of(device, *disk, Some(*partition))
+            }
+            (None, None) => meaning.is_some_and(|meaning| may_be_named(device, meaning)),
         };
-        has_content(device, meaning) || may_mean()
+        meaning.is_some_and(|meaning| has_content(device, meaning)) || may_mean()
     }
+}
+
+impl Target {
+    fn of(source: Source, leads_to: impl Fn(&Path) -> Option<Number>) -> Target {
+        let number = leads_to(&source.path);
+        let disk = || {
+            let (disk, partition) = source.disk_and_partition()?;
+            Some((leads_to(&disk)?, partition))
+        };
+        Target {
+            leads_to: number,
+            partition_of: number.map_or_else(disk, |_| None),
+            source: Some(source),
+        }
+    }
+
+    fn of_number(number: Number) -> Target {
+        Target {
+            source: None,
+            leads_to: Some(number),
+            partition_of: None,
+        }
+    }
+}
+
+/// How long all of them may take.
+const LOOKING_UP: Duration = Duration::from_secs(2);
+
+/// Where sources outside of `/dev` lead to a block device. In a child: one of them may be on a
+/// server that does not answer, and then it is no link to a disk of this machine.
+fn look_up_outside_of_dev(host: &Host, fstab: &Fstab) -> BTreeMap<PathBuf, Number> {
+    let is_bind = |line: &Line| {
+        let mut options = line.options.iter();
+        options.any(|option| option == "bind" || option == "rbind")
+    };
+    let lines = fstab.lines.iter().filter(|line| !is_bind(line));
+    let sources = lines.filter_map(Source::of);
+    let elsewhere = sources.filter(|source| source.meaning == Meaning::Elsewhere);
+    let paths: Vec<PathBuf> = elsewhere.map(|source| source.path).collect();
+    if paths.is_empty() {
+        return BTreeMap::new();
+    }
+    let look_up = || -> Vec<Option<Number>> {
+        let numbers = paths.iter().map(|path| host.block_number(path));
+        numbers.collect()
+    };
+    let numbers = bounded::run(Limit::after(LOOKING_UP), &[], look_up).unwrap_or_default();
+    let found = paths.iter().zip(numbers);
+    found
+        .filter_map(|(path, number)| Some((path.clone(), number?)))
+        .collect()
 }
 
 /// Whether a device has the label or the UUID in a name.
@@ -203,9 +310,11 @@ fn may_be_named(device: &Candidate, meaning: &Meaning) -> bool {
     let is_partition = device.disk.is_some();
     let more_links = device.links == Links::Unknown;
     match meaning {
-        Meaning::Label(_) | Meaning::Uuid(_) => false,
-        Meaning::PartUuid(_) => more_links && is_partition && device.partuuid.is_none(),
-        Meaning::PartLabel(_) => more_links && is_partition && device.partlabel.is_none(),
+        Meaning::Label(_) | Meaning::Uuid(_) | Meaning::Elsewhere => false,
+        // Both are told, or neither is: a DOS table has no labels.
+        Meaning::PartUuid(_) | Meaning::PartLabel(_) => {
+            is_partition && device.partuuid.is_none() && device.partlabel.is_none()
+        }
         Meaning::Id(name) => {
             let (name, partition) = udev_link::split_partition(name);
             overlaps_partition(device, partition) && may_be_identified(device, name)
@@ -237,6 +346,12 @@ fn overlaps_partition(device: &Candidate, partition: Option<u32>) -> bool {
     let disk = device.disk.as_ref();
     let own = disk.and_then(|disk| partition_number(&disk.name, &device.name));
     own.is_none() || partition.is_none() || own == partition
+}
+
+/// Whether this partition of a disk is the device or a part of it.
+fn overlaps_partition_of(device: &Candidate, disk: Number, partition: Option<u32>) -> bool {
+    let of_disk = device.disk.as_ref().and_then(|disk| disk.number);
+    (device.number == disk || of_disk == Some(disk)) && overlaps_partition(device, partition)
 }
 
 /// Whether a name in `/dev` is that of the device, its disk or one of its partitions.
@@ -380,7 +495,16 @@ mod tests {
                 "nowhere" => None,
                 other => panic!("{other}"),
             };
-            let claims = Claims::new(Fstab::parse(line.trim_start().as_bytes()), |_| leads_to);
+            let fstab = Fstab::parse(line.trim_start().as_bytes());
+            let sources: Vec<PathBuf> = fstab
+                .lines
+                .iter()
+                .filter_map(Source::of)
+                .map(|source| source.path)
+                .collect();
+            let claims = Claims::new(fstab, |path| {
+                leads_to.filter(|_| sources.iter().any(|source| source == path))
+            });
             let is_mount_point = |path: &Path| {
                 let host = Host::at("/no-such-directory");
                 is_same_directory(&host, path, Path::new(STAGING))
@@ -504,7 +628,8 @@ mod tests {
             nothing  nowhere   server:/dev/vdb /data nfs
             nothing  itself    //dev/vdb /data cifs
             nothing  itself    /dev/vdb /data tmpfs
-            nothing  itself    /srv/vdb /data ext4 loop
+            nothing  nowhere   /srv/vdb /data ext4 loop
+            against  itself    /srv/vdb /data ext4
             nothing  itself    vdb /data ext4
         "#,
         );
@@ -607,7 +732,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_of_a_partition_counts_until_udev_is_done() {
+    fn what_is_not_known_of_a_partition_counts() {
         check(
             vdb1(),
             r#"
@@ -645,7 +770,17 @@ mod tests {
         check(
             unread(vdb1()),
             r#"
-            nothing  nowhere   PARTUUID=c0ffee00-02 /d ext4
+            against  nowhere   PARTUUID=c0ffee00-02 /d ext4
+            against  nowhere   PARTLABEL=other /d ext4
+            nothing  another   PARTUUID=c0ffee00-02 /d ext4
+        "#,
+        );
+        check(
+            Candidate {
+                partlabel: None,
+                ..vdb1()
+            },
+            r#"
             nothing  nowhere   PARTLABEL=other /d ext4
         "#,
         );
@@ -805,6 +940,64 @@ mod tests {
             let node = nodes.iter().find(|(node, _)| path == Path::new(node));
             node.map(|(_, minor)| number(252, *minor))
         })
+    }
+
+    #[test]
+    fn what_an_option_names_belongs_to_that_line() {
+        let lines = [
+            ("/dev/vda1 /data xfs rtdev=/dev/vdb,nofail", true),
+            ("/dev/vda1 /data xfs nofail,logdev=/dev/vdb", true),
+            (
+                "/dev/vda1 /data btrfs device=/dev/vdc,device=/dev/vdb",
+                true,
+            ),
+            ("/dev/vda1 /data ext4 journal_path=/dev/vdb1", true),
+            ("/dev/vda1 /data ext4 journal_dev=0xfc10", true),
+            ("/dev/vda1 /staging reiserfs jdev=/dev/vdb", true),
+            ("tmpfs /data tmpfs device=/dev/vdb", true),
+            (
+                "/dev/vdb /staging btrfs device=/dev/vdb,device=/dev/vdc",
+                false,
+            ),
+            (
+                "/dev/vda1 /data ext4 journal_path=/dev/vda1,loop=/dev/loop0",
+                false,
+            ),
+        ];
+        for (line, is_against) in lines {
+            let place = claims(line).place_elsewhere(&vdb(), is_staging);
+            assert_eq!(place.is_some(), is_against, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_a_partition_means_one_of_the_disk_that_the_disks_name_leads_to() {
+        // What is called vdb is what the kernel calls sda.
+        let sda = |partition: Option<u64>| Candidate {
+            number: number(252, 16 + partition.unwrap_or(0)),
+            name: partition.map_or("sda".into(), |partition| format!("sda{partition}")),
+            disk: partition.map(|_| Disk {
+                name: "sda".into(),
+                number: Some(number(252, 16)),
+            }),
+            ..vdb()
+        };
+        let kernels_vdb = Candidate {
+            number: number(252, 32),
+            ..vdb()
+        };
+        let cases = [
+            ("/dev/vdb2 /data ext4", sda(None), true),
+            ("/dev/vdb2 /data ext4", sda(Some(2)), true),
+            ("/dev/vdb2 /data ext4", sda(Some(3)), false),
+            ("/dev/vdb2 /data ext4", kernels_vdb.clone(), false),
+            ("/dev/vdc2 /data ext4", sda(None), false),
+            ("/dev/vdc2 /data ext4", kernels_vdb, false),
+        ];
+        for (line, device, is_against) in cases {
+            let place = claims(line).place_elsewhere(&device, is_staging);
+            assert_eq!(place.is_some(), is_against, "{line} {device:?}");
+        }
     }
 
     fn is_staging(path: &Path) -> bool {

@@ -1,10 +1,12 @@
-//! Which device the first field of a line in `/etc/fstab` means (fstab(5), mount(8)).
+//! Which devices a line in `/etc/fstab` means: by its first field, and by the values of its
+//! options (fstab(5), mount(8)).
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use super::udev_link;
+use crate::host::block_device::Number;
 use crate::host::fstab::Line;
 use crate::text;
 
@@ -40,6 +42,13 @@ pub(super) struct Source {
     pub meaning: Meaning,
 }
 
+/// What an option names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Named {
+    Source(Source),
+    Number(Number),
+}
+
 /// What the name says, also where there is no such node or link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Meaning {
@@ -55,6 +64,8 @@ pub(super) enum Meaning {
     OtherLink,
     /// Below `/dev`: `sdb1`, `cciss/c0d0p1`, `mapper/data`.
     Node(String),
+    /// Outside of `/dev`: a link to a device, an image, or a directory.
+    Elsewhere,
 }
 
 /// What can stand before `=` in the first field.
@@ -95,9 +106,6 @@ const TAGS: [Tag; 5] = [
 
 impl Source {
     /// None where no device is meant.
-    ///
-    /// Only what lies in `/dev` is a device here. A path elsewhere is that of an image or a
-    /// directory, and to look it up could take for ever: it may be on a server.
     pub(super) fn of(line: &Line) -> Option<Source> {
         let field = line.source.as_bytes();
         if WITHOUT_DEVICE.contains(&line.filesystem.as_str()) {
@@ -112,25 +120,72 @@ impl Source {
         let field = unquoted(field);
         match split_tag(field) {
             Some((_, b"")) => None,
-            Some((tag, value)) => Some(Source {
-                path: Path::new("/dev/disk")
-                    .join(tag.directory)
-                    .join(udev_link::encode(value)),
-                meaning: (tag.meaning)(for_people(value)),
-            }),
+            Some((tag, value)) => Some(Source::of_tag(tag, value)),
             None => Source::of_path(Path::new(OsStr::from_bytes(field))),
+        }
+    }
+
+    /// The devices that options name: the log and the real-time device of an XFS, the journal
+    /// of an ext4, the other members of a btrfs, and whatever else is called so. A journal may
+    /// be named by the number of its device.
+    pub(super) fn of_options(line: &Line) -> impl Iterator<Item = Named> {
+        line.options.iter().filter_map(|option| {
+            let (name, value) = option.split_once('=')?;
+            if name == "journal_dev" {
+                let hexadecimal = value.strip_prefix("0x");
+                let number = hexadecimal.map_or_else(
+                    || value.parse().ok(),
+                    |digits| u64::from_str_radix(digits, 16).ok(),
+                );
+                return Some(Named::Number(Number::from_kernel(number?)));
+            }
+            let value = unquoted(value.as_bytes());
+            let source = match split_tag(value) {
+                Some((_, b"")) => None,
+                Some((tag, value)) => Some(Source::of_tag(tag, value)),
+                None => Source::of_path(Path::new(OsStr::from_bytes(value))),
+            };
+            let source = source.filter(|source| source.meaning != Meaning::Elsewhere);
+            source.map(Named::Source)
+        })
+    }
+
+    fn of_tag(tag: &Tag, value: &[u8]) -> Source {
+        Source {
+            path: Path::new("/dev/disk")
+                .join(tag.directory)
+                .join(udev_link::encode(value)),
+            meaning: (tag.meaning)(for_people(value)),
         }
     }
 
     fn of_path(path: &Path) -> Option<Source> {
         let path = without_detours(path)?;
-        let below = path.strip_prefix("/dev").ok()?;
+        let Ok(below) = path.strip_prefix("/dev") else {
+            let meaning = Meaning::Elsewhere;
+            return path.parent().is_some().then_some(Source { path, meaning });
+        };
         let meaning = match below.strip_prefix("disk") {
             Ok(link) => meaning_of_link(link),
             Err(_) => Meaning::Node(for_people(below.as_os_str().as_bytes())),
         };
         let is_a_name = below.components().next().is_some();
         is_a_name.then_some(Source { path, meaning })
+    }
+
+    /// Where the node of the disk would be, and the partition's number, in a name as the kernel
+    /// makes them of a disk's name: `/dev/vdb` and 1 of `/dev/vdb1`.
+    pub(super) fn disk_and_partition(&self) -> Option<(PathBuf, u32)> {
+        let Meaning::Node(name) = &self.meaning else {
+            return None;
+        };
+        let disk = name.trim_end_matches(|last: char| last.is_ascii_digit());
+        let partition = name[disk.len()..].parse().ok()?;
+        let before_p = disk.strip_suffix('p');
+        let is_numbered = |disk: &&str| disk.ends_with(|last: char| last.is_ascii_digit());
+        let disk = before_p.filter(is_numbered).unwrap_or(disk);
+        let is_name = !disk.is_empty() && !disk.ends_with('/');
+        is_name.then(|| (Path::new("/dev").join(disk), partition))
     }
 
     /// Whether it is one of the names that the kernel hands out in the order in which it finds
@@ -294,6 +349,8 @@ mod tests {
                 "/dev/disk/azure/resource-part1",
                 OtherLink,
             ),
+            ("/disks/data", "/disks/data", Elsewhere),
+            ("/device/sdb", "/device/sdb", Elsewhere),
         ];
         for (field, path, meaning) in cases {
             let expected = Source {
@@ -314,14 +371,10 @@ mod tests {
             ("//server/share", "cifs"),
             ("//dev/sdb", "cifs"),
             ("/dev/sdb", "tmpfs"),
-            ("/home/scratch", "none"),
-            ("/srv/disk.img", "ext4"),
-            ("/swapfile", "swap"),
             ("sdb", "ext4"),
             ("dev/sdb", "ext4"),
             ("/dev", "none"),
             ("/dev/..", "none"),
-            ("/device/sdb", "ext4"),
             ("LABEL=", "ext4"),
             ("UUID=\"\"", "ext4"),
             ("=x", "ext4"),
@@ -333,6 +386,56 @@ mod tests {
         }
         let fuse = source("ntfs-3g#/dev/sdb", "fuse").unwrap();
         assert_eq!(fuse.meaning, Meaning::Node("sdb".into()));
+    }
+
+    #[test]
+    fn what_options_name_is_meant_too() {
+        let named = |options: &str| {
+            let text = format!("/dev/vda2 /d xfs {options}");
+            let line = &Fstab::parse(text.as_bytes()).lines[0];
+            let named = Source::of_options(line).map(|named| match named {
+                Named::Source(source) => source.path.display().to_string(),
+                Named::Number(number) => number.to_string(),
+            });
+            named.collect::<Vec<_>>().join(" ")
+        };
+        let cases = [
+            (
+                "rtdev=/dev/vdb,nofail,logdev=/dev/vdc1",
+                "/dev/vdb /dev/vdc1",
+            ),
+            ("device=\"/dev/vdb\"", "/dev/vdb"),
+            ("jdev=UUID=1-2", "/dev/disk/by-uuid/1-2"),
+            ("x-systemd.requires=/dev/disk/by-id/x", "/dev/disk/by-id/x"),
+            ("journal_dev=0xfc10", "252:16"),
+            ("journal_dev=64528", "252:16"),
+            (
+                "journal_dev=x,subvol=/home,uid=0,comment=cloudconfig,rw",
+                "",
+            ),
+            ("x-systemd.requires-mounts-for=/srv", ""),
+        ];
+        for (options, expected) in cases {
+            assert_eq!(named(options), expected, "{options}");
+        }
+    }
+
+    #[test]
+    fn a_name_of_a_partition_is_that_of_a_disk_and_a_number() {
+        let cases = [
+            ("/dev/vdb1", Some(("/dev/vdb", 1))),
+            ("/dev/nvme0n1p12", Some(("/dev/nvme0n1", 12))),
+            ("/dev/cciss/c0d1p1", Some(("/dev/cciss/c0d1", 1))),
+            ("/dev/vdb", None),
+            ("/dev/mapper/x", None),
+            ("/dev/7", None),
+            ("LABEL=vdb1", None),
+        ];
+        for (field, expected) in cases {
+            let found = source(field, "ext4").unwrap().disk_and_partition();
+            let expected = expected.map(|(disk, number)| (PathBuf::from(disk), number));
+            assert_eq!(found, expected, "{field}");
+        }
     }
 
     #[test]

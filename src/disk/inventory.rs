@@ -9,7 +9,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use crate::host::block_device::Number;
-use crate::host::mount_table::{Mount, device_of};
+use crate::host::mount_table::{self, Mount, device_of};
 use crate::host::{Host, kernel_file, sysfs};
 use anyhow::{Context, Result, bail};
 
@@ -51,6 +51,7 @@ pub(crate) struct Inventory {
     swapped_on: BTreeSet<Number>,
     /// Of btrfs on several devices that is mounted by one of them: where.
     shared: BTreeMap<Number, PathBuf>,
+    system_unknown: Option<String>,
 }
 
 impl Inventory {
@@ -120,6 +121,7 @@ impl Inventory {
             mounted_on,
             swapped_on: swapped_on(host),
             shared,
+            system_unknown: system_unknown(host, mounts),
         })
     }
 
@@ -127,6 +129,11 @@ impl Inventory {
     pub(crate) fn system(&self, device: &BlockDevice) -> System {
         let system = self.system.get(&device.number);
         system.copied().unwrap_or(System::Elsewhere)
+    }
+
+    /// Why it cannot be known from which devices the system runs; None where it is known.
+    pub(crate) fn system_unknown(&self) -> Option<&String> {
+        self.system_unknown.as_ref()
     }
 
     pub(crate) fn is_swapped_on(&self, device: &BlockDevice) -> bool {
@@ -295,30 +302,60 @@ const OF_THE_SYSTEM: [&str; 19] = [
 /// table (btrfs has device numbers of its own), and, where one is an overlay or a composefs,
 /// by what that lies over.
 pub(crate) fn system_devices(host: &Host, mounts: &[Mount]) -> BTreeSet<Number> {
-    let is_system = |point: &Path| OF_THE_SYSTEM.iter().any(|own| point == Path::new(own));
-    let of_the_system = || mounts.iter().filter(|mount| is_system(&mount.mount_point));
+    let of_the_system = || mounts.iter().filter(is_of_the_system);
     let by_number = of_the_system()
         .map(|mount| mount.mount_point.as_path())
         .chain([Path::new("/")])
         .filter_map(|point| host.device_under(point));
     let layers = of_the_system()
-        .flat_map(|mount| mount.options.split(','))
-        .filter_map(layers_of)
-        .flat_map(|directories| directories.split(':'))
-        .filter_map(|directory| host.device_under(Path::new(directory)));
+        .flat_map(layers)
+        .filter_map(|layer| host.device_under(layer.directory));
     let in_table = of_the_system().filter_map(|mount| device_of(host, mount));
     by_number.chain(in_table).chain(layers).collect()
 }
 
-/// The directories that an option of overlayfs names. Those with a plus came with Linux 6.8,
-/// and composefs uses them (Documentation/filesystems/overlayfs.rst).
-fn layers_of(option: &str) -> Option<&str> {
-    let (name, directories) = option.split_once('=')?;
-    let is_layer = matches!(
-        name.trim_end_matches('+'),
-        "lowerdir" | "upperdir" | "datadir"
-    );
-    is_layer.then_some(directories)
+fn is_of_the_system(mount: &&Mount) -> bool {
+    let own = OF_THE_SYSTEM.iter();
+    own.map(Path::new).any(|own| mount.mount_point == own)
+}
+
+/// A layer of the root that cannot be seen may be on any disk: its path is that of another root
+/// directory, as of the initramfs. What composefs has beside its data is an image of names alone.
+/// Of `/usr` that says nothing: systemd-sysext lays an overlay over it whose layers nobody sees.
+fn system_unknown(host: &Host, mounts: &[Mount]) -> Option<String> {
+    let is_seen = |layer: &Layer| host.device_under(layer.directory).is_some();
+    let root = mount_table::on(mounts, Path::new("/"))?;
+    let layers: Vec<Layer> = layers(root).collect();
+    let unseen = layers.iter().find(|layer| !is_seen(layer))?;
+    let has_data = |layer: &Layer| layer.name == "datadir" && is_seen(layer);
+    let directory = unseen.directory.display();
+    (!layers.iter().any(has_data)).then(|| format!("/ lies over {directory}, which cannot be seen"))
+}
+
+/// A directory that an overlay lies over.
+struct Layer<'a> {
+    /// The option's: `lowerdir`, `upperdir`, `datadir`.
+    name: &'a str,
+    directory: &'a Path,
+}
+
+/// The directories that an overlay's options name. Those with a plus came with Linux 6.8, and
+/// composefs uses them (Documentation/filesystems/overlayfs.rst).
+fn layers(mount: &Mount) -> impl Iterator<Item = Layer<'_>> {
+    let options = mount.options.split(',').filter_map(|option| {
+        let (name, directories) = option.split_once('=')?;
+        let name = name.trim_end_matches('+');
+        matches!(name, "lowerdir" | "upperdir" | "datadir").then_some((name, directories))
+    });
+    options.flat_map(|(name, directories)| {
+        let directories = directories
+            .split(':')
+            .filter(|directory| !directory.is_empty());
+        directories.map(move |directory| Layer {
+            name,
+            directory: Path::new(directory),
+        })
+    })
 }
 
 /// The devices of each btrfs that the kernel knows to be on several (Linux 3.18 on).
@@ -349,7 +386,6 @@ fn swapped_on(host: &Host) -> BTreeSet<Number> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::mount_table;
     use crate::host::tree::Tree;
 
     /// The devices of a machine that its root file system is on.
@@ -498,6 +534,44 @@ mod tests {
                 2,
                 "{mounts}"
             );
+        }
+    }
+
+    #[test]
+    fn a_layer_that_cannot_be_seen_may_be_on_any_disk() {
+        let tree = Tree::new(&[]);
+        let mut host = tree.with_devices(&["vda", "vdb"], None);
+        for (directory, minor) in [("/lower", 0), ("/upper", 1)] {
+            let number = Number { major: 252, minor };
+            host.pretend_file_system(directory, number);
+        }
+        let cases = [
+            (
+                "overlay / overlay rw,lowerdir=/lower,upperdir=/upper 0 0",
+                None,
+            ),
+            (
+                "overlay / overlay rw,lowerdir=/gone:/lower,upperdir=/upper 0 0",
+                Some("/ lies over /gone, which cannot be seen"),
+            ),
+            (
+                "overlay / overlay rw,lowerdir=/lower,upperdir=/gone 0 0",
+                Some("/ lies over /gone, which cannot be seen"),
+            ),
+            (
+                "composefs / overlay ro,lowerdir+=/gone,datadir+=/lower 0 0",
+                None,
+            ),
+            (
+                "composefs / overlay ro,lowerdir+=/lower,datadir+=/gone 0 0",
+                Some("/ lies over /gone, which cannot be seen"),
+            ),
+            ("overlay /usr overlay rw,lowerdir=/gone 0 0", None),
+        ];
+        for (mounts, expected) in cases {
+            let inventory = Inventory::read(&host, &mount_table::parse(mounts.as_bytes())).unwrap();
+            let unknown = inventory.system_unknown().map(String::as_str);
+            assert_eq!(unknown, expected, "{mounts}");
         }
     }
 

@@ -10,6 +10,7 @@ use std::ptr;
 
 use blkid_sys as blkid;
 use nix::errno::Errno;
+use serde::{Deserialize, Serialize};
 
 use super::content::Content;
 use crate::text;
@@ -30,6 +31,14 @@ pub(super) struct Found {
     pub(super) uuid: Option<String>,
     /// The label in the boot sector of a vfat, which need not be its label.
     pub(super) boot_label: Option<String>,
+    pub(super) partition: Entry,
+}
+
+/// What the partition table says of a device that is a partition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Entry {
+    pub(crate) uuid: Option<String>,
+    pub(crate) label: Option<String>,
 }
 
 impl Found {
@@ -38,6 +47,7 @@ impl Found {
             content,
             uuid: None,
             boot_label: None,
+            partition: Entry::default(),
         }
     }
 }
@@ -45,8 +55,12 @@ impl Found {
 /// All that is on the device.
 pub(super) fn probe(device: &File) -> io::Result<Found> {
     let probe = Probe::of(device)?;
+    let wanted = blkid::BLKID_PARTS_ENTRY_DETAILS;
     // SAFETY: the probe is valid.
-    unsafe { blkid::blkid_probe_enable_partitions(probe.0, 1) };
+    unsafe {
+        blkid::blkid_probe_enable_partitions(probe.0, 1);
+        blkid::blkid_probe_set_partitions_flags(probe.0, wanted as i32);
+    }
     found(&probe)
 }
 
@@ -76,6 +90,10 @@ fn found(probe: &Probe) -> io::Result<Found> {
             content: content_found(probe),
             uuid: probe.value(c"UUID"),
             boot_label: probe.value(c"LABEL_FATBOOT"),
+            partition: Entry {
+                uuid: probe.value(c"PART_ENTRY_UUID"),
+                label: probe.value(c"PART_ENTRY_NAME"),
+            },
         }),
         1 => Ok(Found::content(Content::Nothing)),
         // Ambivalent; every other negative value is an error.

@@ -12,6 +12,10 @@ pub(crate) enum Look {
     Seen(Contents),
     /// What is in it cannot be known.
     Failed(String),
+    /// Nor while something else has it in use, which may end.
+    Busy(String),
+    /// It is mounted on the mount point already, and nobody looked.
+    Staged,
 }
 
 /// What is in the root directory of a file system.
@@ -21,7 +25,7 @@ pub(crate) struct Contents {
     pub(crate) mark: Option<Mark>,
     /// A journal or a log is to be replayed first: what is seen now is not what will be.
     pub(crate) is_replay_pending: bool,
-    /// Other names than `lost+found` and the configured directories.
+    /// Other names than the mark's, the configured directories and an empty `lost+found`.
     pub(crate) others: Names,
     /// Other names than those which a file system has that nobody has used yet.
     pub(crate) used: Names,

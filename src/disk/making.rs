@@ -1,11 +1,16 @@
 //! The record of a running mkfs: a boot that dies while it runs leaves a disk that is neither
 //! blank nor has a file system, and that nobody else put in that state.
+//!
+//! It counts until a disk is staged. What another disk may be in the meantime, without telling
+//! so, is not made anew.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::PathBuf;
 
+use anyhow::Context;
 use serde::{Deserialize, Serialize};
 
+use super::content::Content;
 use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, atomic_file, machine, sysfs};
 
@@ -22,6 +27,19 @@ pub(crate) struct Making {
     /// Where the kernel has the disk, below `/sys/devices`.
     sysfs: Option<PathBuf>,
     machine: Option<String>,
+    /// The kernel's identifier of the boot that began it.
+    boot: Option<String>,
+}
+
+/// What the record says of a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum HalfMade {
+    /// It is of another one, or this cannot be known.
+    No,
+    /// It is of this disk, which shows no signature.
+    NoSignature,
+    /// It is of the file system on this disk: it has the UUID that mkfs was told.
+    Filesystem,
 }
 
 impl Making {
@@ -32,6 +50,7 @@ impl Making {
             serial: sysfs::serial(host, name),
             sysfs: sysfs::place(host, name),
             machine: machine::uuid(host),
+            boot: host.boot_id().ok(),
         }
     }
 
@@ -51,42 +70,68 @@ impl Making {
         Ok(())
     }
 
-    /// Whether it tells of this device: of one with the UUID that was to be given, or of the
-    /// same disk, on which nothing shows yet.
+    /// What it says of this device. Machine, size, serial number and place have to be the same.
+    /// A disk without a serial number can be replaced while the machine is off, so that without
+    /// one it takes the same boot, or the UUID that mkfs was told.
     pub(super) fn is_of(
         &self,
         host: &Host,
         name: &str,
         size_bytes: u64,
+        content: &Content,
         uuid: Option<&str>,
-        is_blank: bool,
-    ) -> bool {
-        let is_named = uuid.is_some_and(|uuid| uuid.eq_ignore_ascii_case(&self.uuid));
+    ) -> HalfMade {
         let this = Making::of(host, name, size_bytes, &self.uuid);
-        this.machine == self.machine
-            && this.size_bytes == self.size_bytes
-            && (is_named || is_blank && this == *self)
+        let is_same_boot = self.boot.is_some() && self.boot == this.boot;
+        let is_known = self.serial.is_some() || is_same_boot && self.sysfs.is_some();
+        let has_its_uuid = uuid.is_some_and(|uuid| uuid.eq_ignore_ascii_case(&self.uuid));
+        match content {
+            _ if !self.is_of_the_place_of(&this) => HalfMade::No,
+            Content::Nothing if is_known => HalfMade::NoSignature,
+            Content::Filesystem { .. } if has_its_uuid => HalfMade::Filesystem,
+            _ => HalfMade::No,
+        }
+    }
+
+    fn is_of_the_place_of(&self, other: &Making) -> bool {
+        let in_no_boot = |making: &Making| Making {
+            boot: None,
+            ..making.clone()
+        };
+        in_no_boot(self) == in_no_boot(other)
     }
 }
 
-/// Without a serial number another disk could be taken for this one later: such a record
-/// counts until the next boot that ends.
+/// For a boot that ends without a disk. Without a serial number another disk could be taken for
+/// this one later.
 pub(crate) fn forget_without_identity(host: &Host) {
     if Making::read(host).is_some_and(|making| making.serial.is_none()) {
-        forget(host);
+        let _ = forget(host);
     }
 }
 
 /// Removes the record, for good: whoever uses the file system from now on must not lose it.
-pub(crate) fn forget(host: &Host) {
+///
+/// # Errors
+///
+/// That it may be there still, or again after a reset.
+pub(crate) fn forget(host: &Host) -> anyhow::Result<()> {
     let file = host.path(FILE);
-    if atomic_file::remove_if_there(&file).unwrap_or(false)
+    // Where nothing can be written, nothing was; unlink(2) would say so first.
+    if !file.exists() {
+        atomic_file::sweep(&file);
+        return Ok(());
+    }
+    let removed = atomic_file::remove_if_there(&file);
+    if removed.with_context(|| format!("cannot remove {FILE}"))?
         && let Some(directory) = file.parent()
     {
-        let _ = fs::File::open(directory).and_then(|directory| directory.sync_all());
+        let synced = File::open(directory).and_then(|directory| directory.sync_all());
         // It may have been made for the record.
         let _ = fs::remove_dir(directory);
+        synced.with_context(|| format!("cannot remove {FILE} for good"))?;
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -94,30 +139,83 @@ mod tests {
     use super::*;
     use crate::host::tree::Tree;
 
+    fn filesystem() -> Content {
+        Content::Filesystem {
+            kind: "ext4".into(),
+            label: None,
+        }
+    }
+
     #[test]
-    fn a_record_is_of_the_same_disk_or_of_the_uuid_that_was_given() {
+    fn a_record_is_of_the_same_disk_and_of_no_other() {
+        const BOOT: &str = "proc/sys/kernel/random/boot_id";
         let tree = Tree::new(&[
             ("sys/block/vdb/serial", "S1\n"),
-            ("sys/block/vdc/size", "1\n"),
+            ("sys/block/vdc/", ""),
+            (BOOT, "first\n"),
         ]);
         let host = tree.host();
         Making::of(&host, "vdb", 100, "U-1").write(&host).unwrap();
         let making = Making::read(&host).unwrap();
         forget_without_identity(&host);
         assert_eq!(Making::read(&host).as_ref(), Some(&making));
-        let cases = [
-            ("vdb", 100, None, true, true),
-            ("vdb", 100, None, false, false),
-            ("vdb", 101, None, true, false),
-            ("vdc", 100, None, true, false),
-            ("vdc", 100, Some("u-1"), false, true),
-            ("vdb", 100, Some("u-2"), false, false),
+        let (nothing, other) = (
+            Content::Nothing,
+            Content::Other {
+                kind: "swap".into(),
+                label: None,
+            },
+        );
+        type Case<'a> = (&'a str, u64, &'a Content, Option<&'a str>, HalfMade);
+        let ext4 = filesystem();
+        let cases: [Case; 8] = [
+            ("vdb", 100, &nothing, None, HalfMade::NoSignature),
+            ("vdb", 101, &nothing, None, HalfMade::No),
+            ("vdc", 100, &nothing, None, HalfMade::No),
+            ("vdb", 100, &other, None, HalfMade::No),
+            ("vdb", 100, &ext4, Some("u-1"), HalfMade::Filesystem),
+            ("vdb", 100, &ext4, Some("u-2"), HalfMade::No),
+            ("vdb", 100, &ext4, None, HalfMade::No),
+            ("vdc", 100, &ext4, Some("u-1"), HalfMade::No),
         ];
-        for (name, size, uuid, is_blank, expected) in cases {
-            let is_it = making.is_of(&host, name, size, uuid, is_blank);
-            assert_eq!(is_it, expected, "{name} {size} {uuid:?} {is_blank}");
+        for (name, size, content, uuid, expected) in cases {
+            let found = making.is_of(&host, name, size, content, uuid);
+            assert_eq!(found, expected, "{name} {size} {uuid:?} {content}");
         }
-        forget(&host);
+        forget(&host).unwrap();
         assert_eq!(Making::read(&host), None);
+    }
+
+    #[test]
+    fn without_a_serial_number_it_takes_the_same_boot_or_the_uuid() {
+        let making = |boot: Option<&str>, sysfs: Option<&str>| Making {
+            uuid: "U-1".into(),
+            size_bytes: 100,
+            serial: None,
+            sysfs: sysfs.map(Into::into),
+            machine: None,
+            boot: boot.map(Into::into),
+        };
+        let tree = Tree::new(&[
+            ("proc/sys/kernel/random/boot_id", "first\n"),
+            ("sys/block/", ""),
+        ]);
+        let host = tree.host();
+        let link = tree.root().join("sys/block/vdb");
+        std::os::unix::fs::symlink("../devices/vdb", link).unwrap();
+        let place = Some("../devices/vdb");
+        let cases = [
+            (making(Some("first"), place), HalfMade::NoSignature),
+            (making(Some("second"), place), HalfMade::No),
+            (making(None, place), HalfMade::No),
+            (making(Some("first"), Some("../devices/vdc")), HalfMade::No),
+            (making(Some("first"), None), HalfMade::No),
+        ];
+        for (making, expected) in cases {
+            let found = making.is_of(&host, "vdb", 100, &Content::Nothing, None);
+            assert_eq!(found, expected, "{making:?}");
+        }
+        let found = making(None, place).is_of(&host, "vdb", 100, &filesystem(), Some("U-1"));
+        assert_eq!(found, HalfMade::Filesystem);
     }
 }

@@ -10,7 +10,7 @@ use log::info;
 use super::blank::{self, Found};
 use super::choose::{InPlaceOf, ToBeMade};
 use super::making::{self, Making};
-use super::signature::{self, Content};
+use super::signature;
 use crate::config::{Filesystem, Staging};
 use crate::host::bounded::{self, Limit};
 use crate::host::{Host, program, sysfs};
@@ -62,8 +62,7 @@ pub(crate) fn make(
         false => Err(error),
     });
     made.with_context(|| format!("{} on {}", program.display(), node.display()))?;
-    making::forget(host);
-    Ok(())
+    making::forget(host)
 }
 
 fn run(program: &std::path::Path, arguments: &[String], device: &File, limit: Limit) -> Result<()> {
@@ -90,21 +89,18 @@ fn see_that_it_is_as_it_was(host: &Host, to_be_made: &ToBeMade, limit: Limit) ->
     let seen = bounded::run(limit, &[], || {
         let claimed = signature::claim(&path, number)
             .map_err(|e| format!("cannot have {} alone: {e}", node.display()))?;
-        let content = signature::read(&path).content;
-        match (to_be_made.in_place_of(), &content) {
-            (InPlaceOf::HalfMade, _) => return Ok(()),
-            (InPlaceOf::Empty(was), Content::Filesystem { kind, .. }) if kind == was => {
-                return Ok(());
-            }
-            (InPlaceOf::Nothing, Content::Nothing) => {}
-            _ => {
-                return Err(format!(
-                    "{} is not what it was: it now has {content} on it",
-                    node.display()
-                ));
-            }
+        let reading = signature::read(&path);
+        if !to_be_made.is_of(&reading.content, reading.uuid.as_deref()) {
+            return Err(format!(
+                "{} is not what it was: it now has {} on it",
+                node.display(),
+                reading.content
+            ));
         }
-        match blank::scan(&claimed, blank::SAMPLING, || ()) {
+        if to_be_made.in_place_of() != &InPlaceOf::Nothing {
+            return Ok(());
+        }
+        match blank::scan(&claimed, blank::SAMPLES, || ()) {
             Ok(Found::Zeros { .. }) => Ok(()),
             Ok(something) => Err(format!(
                 "{} was blank and is not any more: {something}",

@@ -21,3 +21,4 @@ pub(crate) mod reason;
 pub(crate) mod signature;
 pub(crate) mod superblock;
 mod udev_link;
+mod without_node;

@@ -7,6 +7,7 @@ use super::claimed::Place;
 use super::identity::Identity;
 use super::inventory::System;
 use super::looked::Look;
+use super::making::HalfMade;
 use super::signature::{Content, Zero};
 use super::superblock::Facts;
 use crate::host::block_device::Number;
@@ -19,8 +20,20 @@ pub(crate) struct Observed {
     pub(crate) names: BTreeMap<PathBuf, Named>,
     /// The machine's own UUID, where it is known.
     pub(crate) machine: Option<String>,
+    /// Why it cannot be known what the system runs from; None where it is known.
+    pub(crate) system_unknown: Option<String>,
+    /// A device that is mounted and whose UUID could not be read.
+    pub(crate) mounted_unread: Option<String>,
     /// The program of the guest's that makes a file system on Azure's temporary disk.
     pub(crate) azure_agent: Option<String>,
+}
+
+impl Observed {
+    /// Something else has a device in use that had to be looked into.
+    pub(crate) fn is_waiting_for_another(&self) -> bool {
+        let is_busy = |device: &Observation| matches!(device.look, Some(Look::Busy(_)));
+        self.devices.iter().any(is_busy)
+    }
 }
 
 /// One block device, as it was found.
@@ -49,8 +62,8 @@ pub(crate) struct Observation {
     pub(crate) partitions: Vec<String>,
     /// Only looked for where formatting is allowed.
     pub(crate) zero: Zero,
-    /// This program was making a file system on it when it was ended.
-    pub(crate) is_half_made: bool,
+    /// Whether this program was making a file system on it when it was ended.
+    pub(crate) half_made: HalfMade,
     /// What is in its file system, where somebody looked.
     pub(crate) look: Option<Look>,
 }

@@ -15,10 +15,12 @@ use super::claimed::{Claims, is_same_directory};
 use super::identity::attributes::{Attributes, Dmi};
 use super::identity::identity;
 use super::inventory::{BlockDevice, Inventory};
-use super::making::Making;
+use super::libblkid::Entry;
+use super::making::{HalfMade, Making};
 use super::observation::{Fstab, Named, Observation, Observed};
 use super::reader::{Reader, Wanted, Zeros};
 use super::signature::{Content, Reading};
+use super::without_node;
 use crate::config::{Format, Spec, Staging};
 use crate::host::block_device::{Number, kind_in_words};
 use crate::host::mount_table::Mount;
@@ -82,32 +84,81 @@ pub(crate) fn observe(
         devices,
         names,
         machine: machine::uuid(host),
+        system_unknown: inventory.system_unknown().cloned(),
+        mounted_unread: None,
         azure_agent: azure_agent(host),
     };
-    find_twins(&mut observed.devices);
+    let mounted = mounted(&inventory, config, &observed.names, &observed.devices);
+    find_twins(&mut observed.devices, &mounted);
+    let unread = mounted.iter().find(|mounted| !mounted.is_read);
+    observed.mounted_unread = unread.map(|mounted| mounted.name.display().to_string());
     Ok(observed)
 }
 
-/// A copy of a disk has its UUID: of the two, the mounted one is the system's own.
-fn find_twins(devices: &mut [Observation]) {
-    let mounted: Vec<(String, Number, PathBuf)> = devices
+/// A device from which something is mounted, and what was read of it.
+struct Mounted {
+    number: Number,
+    /// Its node, or the kernel's name where there is none.
+    name: PathBuf,
+    /// Of its file system.
+    uuid: Option<String>,
+    is_read: bool,
+}
+
+/// What is mounted, also from devices without a node: these are only read where a name leads to
+/// a device, which may be a copy of one.
+fn mounted(
+    inventory: &Inventory,
+    config: &Staging,
+    names: &BTreeMap<PathBuf, Named>,
+    devices: &[Observation],
+) -> Vec<Mounted> {
+    let is_read = |content: &Content| {
+        !matches!(
+            content,
+            Content::Unreadable { .. } | Content::NoAnswer { .. }
+        )
+    };
+    let with_node = devices
         .iter()
-        .filter(|device| !device.mounted_on.is_empty())
-        .filter_map(|device| Some((device.uuid.clone()?, device.number, device.node.clone())))
-        .collect();
+        .filter(|device| !device.mounted_on.is_empty());
+    let with_node = with_node.map(|device| Mounted {
+        number: device.number,
+        name: device.node.clone(),
+        uuid: device.uuid.clone(),
+        is_read: is_read(&device.content),
+    });
+    let is_any_named = names
+        .values()
+        .any(|named| matches!(named, Named::BlockDevice(_)));
+    let without_node = inventory.devices.iter().filter(|device| {
+        is_any_named && device.node.is_none() && !inventory.mount_points(device).is_empty()
+    });
+    let without_node = without_node.map(|device| {
+        let reading = without_node::read(device.number, config.device_timeout);
+        Mounted {
+            number: device.number,
+            name: PathBuf::from(&device.name),
+            is_read: is_read(&reading.content),
+            uuid: reading.uuid,
+        }
+    });
+    with_node.chain(without_node).collect()
+}
+
+/// A copy of a disk has its UUID: of the two, the mounted one is the system's own.
+fn find_twins(devices: &mut [Observation], mounted: &[Mounted]) {
     for device in devices
         .iter_mut()
         .filter(|device| device.mounted_on.is_empty())
     {
-        let is_twin = |(uuid, number, _): &&(String, Number, PathBuf)| {
-            *number != device.number
-                && device
-                    .uuid
-                    .as_ref()
-                    .is_some_and(|own| own.eq_ignore_ascii_case(uuid))
+        let is_twin = |mounted: &&Mounted| {
+            let uuids = device.uuid.as_ref().zip(mounted.uuid.as_ref());
+            mounted.number != device.number
+                && uuids.is_some_and(|(own, other)| own.eq_ignore_ascii_case(other))
         };
         let twin = mounted.iter().find(is_twin);
-        device.twin_of = twin.map(|(_, _, node)| node.clone());
+        device.twin_of = twin.map(|twin| twin.name.clone());
     }
 }
 
@@ -213,7 +264,11 @@ impl Place<'_> {
             _ => Vec::new(),
         };
         let uuid = reading.uuid;
-        let is_blank = reading.content == Content::Nothing;
+        let partition = match reading.partition {
+            // libblkid finds it by the node of the disk, which need not be there.
+            Entry { uuid: None, .. } => Entry::of_udev(host, device.number),
+            of_libblkid => of_libblkid,
+        };
         let mut holders = sysfs::holders(host, &device.name);
         let shared = self.inventory.shared_with(device);
         holders.extend(shared.map(|place| format!("the btrfs on {}", place.display())));
@@ -234,28 +289,23 @@ impl Place<'_> {
             mounted_on: self.inventory.mount_points(device),
             partitions,
             zero: reading.zero,
-            is_half_made: self.making.as_ref().is_some_and(|making| {
-                making.is_of(
-                    host,
-                    &device.name,
-                    device.size_bytes,
-                    uuid.as_deref(),
-                    is_blank,
-                )
+            half_made: self.making.as_ref().map_or(HalfMade::No, |making| {
+                let (name, size) = (&device.name, device.size_bytes);
+                making.is_of(host, name, size, &reading.content, uuid.as_deref())
             }),
             uuid,
             content: reading.content,
             look: None,
         };
         if heeds_fstab(&self.config.devices, self.names, &observation) {
-            observation.fstab = self.fstab(device, &observation);
+            observation.fstab = self.fstab(device, &observation, &partition);
         }
         debug!("{}: {observation:?}", node.display());
         observation
     }
 
     /// What `/etc/fstab` says of a device.
-    fn fstab(&self, device: &BlockDevice, observation: &Observation) -> Fstab {
+    fn fstab(&self, device: &BlockDevice, observation: &Observation, partition: &Entry) -> Fstab {
         let read = || Claims::read(self.host).map_err(|error| format!("{error:#}"));
         let claims = match self.claims.get_or_init(read) {
             Ok(claims) => claims,
@@ -264,6 +314,8 @@ impl Place<'_> {
         let content = &observation.content;
         let mut candidate = Candidate::look_up(self.host, self.inventory, device, content);
         candidate.uuid.clone_from(&observation.uuid);
+        candidate.partuuid.clone_from(&partition.uuid);
+        candidate.partlabel.clone_from(&partition.label);
         let mount_point = self.config.mount_point.as_path();
         let place = claims.place_elsewhere(&candidate, |path| {
             is_same_directory(self.host, path, mount_point)

@@ -61,7 +61,7 @@ pub(crate) struct Reader {
 #[derive(Debug, Serialize, Deserialize)]
 enum Message {
     Begun(usize),
-    Read(usize, Reading),
+    Read(usize, Box<Reading>),
     /// It is being looked whether it is zero.
     Looking(usize),
     Zero(usize, Zero),
@@ -284,7 +284,7 @@ impl<'a> Round<'a> {
                     }
                     Message::Read(index, reading) => {
                         let is_blank = reading.content == Content::Nothing;
-                        self.states[index].reading = Some(reading);
+                        self.states[index].reading = Some(*reading);
                         if is_blank && self.zeros == Zeros::LookFor {
                             self.looked_at = Some(Instant::now());
                         }
@@ -399,7 +399,7 @@ fn read_one(index: usize, wanted: &[Wanted], zeros: Zeros, parent: &mut Parent) 
     let node = &wanted[index].node;
     let reading = signature::read(node);
     let is_blank = reading.content == Content::Nothing;
-    parent.tell(&Message::Read(index, reading));
+    parent.tell(&Message::Read(index, Box::new(reading)));
     if is_blank && zeros == Zeros::LookFor {
         let mut told_at = Instant::now();
         let goes_on = || {

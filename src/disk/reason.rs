@@ -54,6 +54,14 @@ pub(crate) enum Reason {
     /// This program of the guest's makes its file system.
     LeftTo(String),
     SeedDisk,
+    /// Its superblock says why it cannot be mounted, and by what it can be.
+    Obstacle(String, String),
+    /// Of the file system and of the disk, in bytes.
+    LargerThanDisk(u64, u64),
+    /// What the system runs from cannot be known, in words.
+    SystemUnknown(String),
+    /// What is mounted from this device cannot be read: it may have the same UUID.
+    MayBeTwinOf(String),
     SameLabelAs(PathBuf),
     NotMountable(String),
     /// By the kernel's names for them.
@@ -215,6 +223,23 @@ impl fmt::Display for Reason {
                 }
             }
             Reason::LeftTo(agent) => write!(f, "is left to {agent}, which makes its file system"),
+            Reason::Obstacle(words, cure) => {
+                write!(f, "{words}; if it is the scratch disk, {cure}")
+            }
+            Reason::LargerThanDisk(size, disk) => write!(
+                f,
+                "is larger than its disk ({} of {}): the end of the file system is missing; have the cloud give it the disk that it was made on, or make a file system on it by hand",
+                crate::text::bytes(*size),
+                crate::text::bytes(*disk)
+            ),
+            Reason::SystemUnknown(words) => write!(
+                f,
+                "may be a disk that the system runs from: {words}; if it is the scratch disk, give it the label"
+            ),
+            Reason::MayBeTwinOf(other) => write!(
+                f,
+                "may be a copy of {other}, which is mounted and cannot be read; if it is the scratch disk, give it the label"
+            ),
             Reason::SeedDisk => write!(f, "is cloud-init's seed disk"),
             Reason::NotMountable(error) => write!(f, "{error}"),
             Reason::HasPartitions(names) => write!(
@@ -296,6 +321,10 @@ mod tests {
             (kept(Kept::FoundByName("label it".into())), "or label it"),
             (kept(Kept::Holds(text())), "save and remove"),
             (kept(Kept::NotSeen(text())), "os_type=linux"),
+            (Reason::Obstacle(text(), "tune it".into()), "tune it"),
+            (Reason::LargerThanDisk(2, 1), "make a file system on it"),
+            (Reason::SystemUnknown(text()), "give it the label"),
+            (Reason::MayBeTwinOf(text()), "give it the label"),
             (Reason::LeftTo("cloud-init".into()), ""),
             (Reason::SameLabelAs("/dev/vdb".into()), "another"),
             (Reason::HasPartitions(vec!["vdb1".into()]), "name that"),

@@ -12,9 +12,10 @@ use serde::{Deserialize, Serialize};
 
 use super::blank::{self, Found};
 pub(crate) use super::content::Content;
-use super::libblkid;
+use super::libblkid::{self, Entry};
 use super::superblock::{self, Facts};
 use crate::host::block_device::Number;
+use crate::host::error_text::in_words;
 use crate::host::kernel_calls::is_read_only;
 
 /// What reading a device showed.
@@ -25,6 +26,7 @@ pub(crate) struct Reading {
     pub(crate) uuid: Option<String>,
     /// The label in the boot sector of a vfat, which need not be its label.
     pub(crate) boot_label: Option<String>,
+    pub(crate) partition: Entry,
     pub(crate) facts: Facts,
     /// The kernel refuses writes to it.
     pub(crate) read_only: bool,
@@ -55,6 +57,7 @@ impl Reading {
             content,
             uuid: None,
             boot_label: None,
+            partition: Entry::default(),
             facts: Facts::default(),
             read_only: false,
             zero: Zero::NotSeen,
@@ -66,7 +69,7 @@ impl Reading {
 /// whoever calls: see [`Reader`](super::reader::Reader).
 pub(crate) fn read(node: &Path) -> Reading {
     let judged = open(node).and_then(read_open);
-    judged.unwrap_or_else(|error| Reading::unreadable(error.to_string()))
+    judged.unwrap_or_else(|error| Reading::unreadable(in_words(&error)))
 }
 
 /// Likewise, of a device that is open.
@@ -89,6 +92,7 @@ pub(crate) fn read_open(mut device: File) -> io::Result<Reading> {
         content: found.content,
         uuid: found.uuid,
         boot_label: found.boot_label,
+        partition: found.partition,
         facts,
         read_only: is_read_only(&device)?,
         zero: Zero::NotSeen,
@@ -132,7 +136,7 @@ fn of_number(device: File, number: Number) -> io::Result<File> {
 ///
 /// That it cannot be read.
 pub(crate) fn zero(node: &Path, goes_on: impl FnMut()) -> io::Result<Zero> {
-    let found = blank::scan(&open(node)?, blank::SAMPLING, goes_on)?;
+    let found = blank::scan(&open(node)?, blank::SAMPLES, goes_on)?;
     Ok(match found {
         Found::Zeros { .. } => Zero::Seen,
         Found::Something { .. } => Zero::NotSeen,

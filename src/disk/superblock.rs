@@ -5,6 +5,8 @@ use std::os::unix::fs::FileExt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::text;
+
 /// The state of a file system, as far as its superblock shows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Facts {
@@ -16,6 +18,21 @@ pub(crate) struct Facts {
     pub(crate) size_bytes: Option<u64>,
     /// How many devices it is on; more than one with btrfs alone.
     pub(crate) devices: Option<u64>,
+    /// Nobody has mounted it for writing since it was made, or mkfs did not come to its end.
+    pub(crate) was_never_mounted: bool,
+    /// Why it cannot be mounted for writing.
+    pub(crate) obstacle: Option<Obstacle>,
+}
+
+/// Why a file system cannot be mounted for writing, as its superblock says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Obstacle {
+    /// ext4's feature `read-only`.
+    ReadOnlyFeature,
+    /// A btrfs that is the seed of others.
+    Seed,
+    /// ext4's multiple mount protection: this machine has it mounted, or had.
+    MountedBy(String),
 }
 
 /// Reads the superblock of a file system of this kind (libblkid's name). What cannot be read
@@ -29,7 +46,10 @@ pub(super) fn facts(device: &File, kind: &str) -> Facts {
             .map(|()| block)
     };
     match kind {
-        "ext2" | "ext3" | "ext4" => bytes(1024).map_or(Facts::default(), |block| of_ext(&block)),
+        "ext2" | "ext3" | "ext4" => bytes(1024).map_or(Facts::default(), |block| Facts {
+            obstacle: obstacle_of_ext(&block, bytes),
+            ..of_ext(&block)
+        }),
         "xfs" => bytes(0).map_or(Facts::default(), |block| of_xfs(&block)),
         "btrfs" => bytes(64 * 1024).map_or(Facts::default(), |block| of_btrfs(&block)),
         _ => Facts::default(),
@@ -54,14 +74,46 @@ fn of_ext(block: &[u8; 512]) -> Facts {
         size_bytes: 1024u64
             .checked_shl(le32(block, 0x18))
             .and_then(|length| length.checked_mul(blocks)),
-        devices: None,
+        was_never_mounted: le32(block, 0x2c) == 0 && le16(block, 0x34) == 0,
+        ..Facts::default()
     }
+}
+
+/// `bytes` reads from an offset on. The block of the multiple mount protection is struct
+/// mmp_struct (Documentation/filesystems/ext4/mmp.rst).
+fn obstacle_of_ext(
+    block: &[u8; 512],
+    bytes: impl Fn(u64) -> Option<[u8; 512]>,
+) -> Option<Obstacle> {
+    const READ_ONLY: u32 = 0x1000;
+    const MMP: u32 = 0x100;
+    const MMP_MAGIC: u32 = 0x004d_4d50;
+    const MMP_CLEAN: u32 = 0xff4d_4d50;
+    if le32(block, 0x64) & READ_ONLY != 0 {
+        return Some(Obstacle::ReadOnlyFeature);
+    }
+    if le32(block, 0x60) & MMP == 0 {
+        return None;
+    }
+    let length = 1024u64.checked_shl(le32(block, 0x18))?;
+    let offset = u64::from_le_bytes(at(block, 0x168)).checked_mul(length)?;
+    let mmp = bytes(offset).filter(|mmp| le32(mmp, 0) == MMP_MAGIC)?;
+    let node: Vec<u8> = mmp[16..80]
+        .iter()
+        .copied()
+        .take_while(|b| *b != 0)
+        .collect();
+    let node = text::printable(&String::from_utf8_lossy(&node));
+    (le32(&mmp, 4) != MMP_CLEAN).then_some(Obstacle::MountedBy(node))
 }
 
 /// struct xfs_dsb (fs/xfs/libxfs/xfs_format.h); whether its log is clean only mounting shows.
 fn of_xfs(block: &[u8; 512]) -> Facts {
     let length = u64::from(u32::from_be_bytes(at(block, 4)));
+    // sb_inprogress: mkfs.xfs takes it back at its end.
+    const IN_PROGRESS: usize = 126;
     Facts {
+        was_never_mounted: block[IN_PROGRESS] != 0,
         size_bytes: u64::from_be_bytes(at(block, 8)).checked_mul(length),
         ..Facts::default()
     }
@@ -69,12 +121,16 @@ fn of_xfs(block: &[u8; 512]) -> Facts {
 
 /// struct btrfs_super_block (fs/btrfs, "On-disk Format" of its documentation).
 fn of_btrfs(block: &[u8; 512]) -> Facts {
+    const SEEDING: u64 = 1 << 32;
+    let is_seed = u64::from_le_bytes(at(block, 0x38)) & SEEDING != 0;
     let is_replay_pending = u64::from_le_bytes(at(block, 0x60)) != 0;
     Facts {
         is_replay_pending,
         is_unclean: is_replay_pending,
         size_bytes: Some(u64::from_le_bytes(at(block, 0x70))),
         devices: Some(u64::from_le_bytes(at(block, 0x88))),
+        was_never_mounted: false,
+        obstacle: is_seed.then_some(Obstacle::Seed),
     }
 }
 
@@ -122,6 +178,43 @@ mod tests {
     }
 
     #[test]
+    fn ext_says_why_it_cannot_be_mounted() {
+        let obstacle = |change: &dyn Fn(&mut [u8; 512]), sequence: u32| {
+            let mut block = [0; 512];
+            put(&mut block, 0x18, &2u32.to_le_bytes());
+            put(&mut block, 0x168, &9u64.to_le_bytes());
+            change(&mut block);
+            obstacle_of_ext(&block, |offset| {
+                assert_eq!(offset, 9 * 4096);
+                let mut mmp = [0; 512];
+                put(&mut mmp, 0, &0x004d_4d50_u32.to_le_bytes());
+                put(&mut mmp, 4, &sequence.to_le_bytes());
+                put(&mut mmp, 16, b"node7");
+                Some(mmp)
+            })
+        };
+        let mmp = |block: &mut [u8; 512]| put(block, 0x60, &0x100u32.to_le_bytes());
+        let read_only = |block: &mut [u8; 512]| put(block, 0x64, &0x1000u32.to_le_bytes());
+        assert_eq!(obstacle(&|_| (), 1), None);
+        assert_eq!(obstacle(&read_only, 1), Some(Obstacle::ReadOnlyFeature));
+        assert_eq!(obstacle(&mmp, 0xff4d_4d50), None);
+        let by = Obstacle::MountedBy("node7".into());
+        assert_eq!(obstacle(&mmp, 1), Some(by));
+    }
+
+    #[test]
+    fn a_superblock_says_whether_it_was_ever_mounted() {
+        let mut block = [0; 512];
+        assert!(of_ext(&block).was_never_mounted);
+        put(&mut block, 0x2c, &1u32.to_le_bytes());
+        assert!(!of_ext(&block).was_never_mounted);
+        let mut block = [0; 512];
+        assert!(!of_xfs(&block).was_never_mounted);
+        block[126] = 1;
+        assert!(of_xfs(&block).was_never_mounted);
+    }
+
+    #[test]
     fn btrfs_says_how_many_devices_it_is_on_and_whether_a_log_is_left() {
         let mut block = [0; 512];
         put(&mut block, 0x70, &(5u64 << 30).to_le_bytes());
@@ -131,6 +224,9 @@ mod tests {
         assert!(!facts.is_replay_pending);
         put(&mut block, 0x60, &1u64.to_le_bytes());
         assert!(of_btrfs(&block).is_replay_pending);
+        assert_eq!(of_btrfs(&block).obstacle, None);
+        put(&mut block, 0x38, &(1u64 << 32).to_le_bytes());
+        assert_eq!(of_btrfs(&block).obstacle, Some(Obstacle::Seed));
     }
 
     #[test]

@@ -26,6 +26,16 @@ impl Number {
     }
 }
 
+impl Number {
+    /// As the kernel writes it in 32 bits (new_decode_dev in include/linux/kdev_t.h).
+    pub(crate) fn from_kernel(number: u64) -> Number {
+        Number {
+            major: number >> 8 & 0xfff,
+            minor: number & 0xff | number >> 12 & 0xf_ff00,
+        }
+    }
+}
+
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}:{}", self.major, self.minor)

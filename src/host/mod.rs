@@ -8,6 +8,7 @@ pub(crate) mod atomic_file;
 pub(crate) mod block_device;
 pub(crate) mod bounded;
 pub(crate) mod cloud;
+pub(crate) mod error_text;
 pub mod fstab;
 pub(crate) mod kernel_calls;
 pub(crate) mod kernel_file;

@@ -1,20 +1,25 @@
 //! The search for the scratch disk, for as long as one may still come.
 
 use std::fs;
+use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
+use anyhow::bail;
 use log::{debug, info};
 
 use super::by_somebody;
-use super::limits::limit_of;
+use super::disk_lock::{self, DiskLock};
+use super::limits::{FOR_A_LOOK, LOOK_RETRY, limit_of};
 use super::look::observe_and_choose;
 use super::mount::{MountError, mount};
 use super::mount_point;
 use super::staged::{Staged, find_staged};
 use crate::config::{Config, Spec, Staging};
 use crate::disk::choose::{Accepted, Choice, Judgement, ToBeMade, Verdict};
+use crate::disk::observation::Observed;
 use crate::disk::observe::observe;
 use crate::disk::reader::Reader;
+use crate::disk::signature::Content;
 use crate::disk::{inventory, mkfs};
 use crate::failure::Failure;
 use crate::host::block_device::Number;
@@ -49,6 +54,8 @@ pub(crate) fn acquire(
     reader: &mut Reader,
     notices: &Notices,
 ) -> Acquired {
+    // Also where a disk is staged already, so that none is looked at.
+    disk_lock::clear_leftovers(host);
     let mut search = Search {
         host,
         config,
@@ -111,7 +118,10 @@ impl Search<'_> {
                 staged.suspect(suspicion);
                 return Ok(staged);
             }
-            let mut choice = self.look(&mounts)?;
+            let (observed, mut choice) = self.look(&mounts)?;
+            if observed.is_waiting_for_another() && self.wait_for_another() {
+                continue;
+            }
             if let Some(to_be_made) = self.at_once(&choice) {
                 self.verdicts.clone_from(&choice.verdicts);
                 self.make(&to_be_made)?;
@@ -155,10 +165,10 @@ impl Search<'_> {
     /// # Errors
     ///
     /// That the kernel's lists of devices cannot be read.
-    fn look(&mut self, mounts: &[Mount]) -> anyhow::Result<Choice> {
+    fn look(&mut self, mounts: &[Mount]) -> anyhow::Result<(Observed, Choice)> {
         self.seen = Snapshot::take(self.host, &self.config.staging, mounts.to_vec());
         let seen = observe_and_choose(self.host, self.config, mounts, self.reader);
-        let (_, mut choice) = seen?;
+        let (observed, mut choice) = seen?;
         for (accepted, error) in &self.refused {
             choice.refuse(accepted, error);
         }
@@ -167,7 +177,21 @@ impl Search<'_> {
             choice.verdicts.iter().for_each(say);
             self.said.clone_from(&choice.verdicts);
         }
-        Ok(choice)
+        Ok((observed, choice))
+    }
+
+    /// Waits for a moment where a disk that goes before others is looked into by another
+    /// process, or systemd checks it, or cloud-init makes its file system. False when that
+    /// takes too long.
+    fn wait_for_another(&self) -> bool {
+        let patience = self.config.staging.wait.max(FOR_A_LOOK);
+        let passed = self.start.elapsed();
+        let is_over = passed >= patience;
+        if !is_over {
+            // What takes long is asked for less often: every disk is read anew.
+            sleep((passed / 10).clamp(LOOK_RETRY, LOOK_AGAIN));
+        }
+        !is_over
     }
 
     /// A device that has evidence of its own and cannot be mounted ends the search: falling
@@ -175,8 +199,8 @@ impl Search<'_> {
     fn mount_first_accepted(&mut self, choice: &mut Choice) -> Result<Option<Staged>, Failure> {
         while let Some(accepted) = choice.first_accepted().cloned() {
             self.warn_of(choice);
-            let staging = &self.config.staging;
-            let mounted = mount(self.host, &accepted, staging, self.reader, self.notices);
+            let config = self.config;
+            let mounted = mount(self.host, &accepted, config, self.reader, self.notices);
             let error = match mounted {
                 Ok((staged, child)) => {
                     self.child = Some(child);
@@ -262,6 +286,26 @@ impl Search<'_> {
         to_be_made.filter(|_| !self.is_formatted).cloned()
     }
 
+    /// Whether a file system that is to be replaced is still empty, and what it was.
+    ///
+    /// # Errors
+    ///
+    /// That it is not, or that this cannot be seen.
+    fn look_again(&mut self, to_be_made: &ToBeMade) -> anyhow::Result<()> {
+        if *to_be_made.content() == Content::Nothing {
+            return Ok(());
+        }
+        let mounts = mount_table::read(self.host)?;
+        let (_, choice) = observe_and_choose(self.host, self.config, &mounts, self.reader)?;
+        if !choice.is_to_make(to_be_made) {
+            bail!(
+                "{} changed before a file system could be made on it: {choice}",
+                to_be_made.node().display()
+            );
+        }
+        Ok(())
+    }
+
     /// Makes a file system. That it cannot be made is a warning of the next look, which
     /// has to be taken either way: somebody else may have been at the same.
     fn make(&mut self, to_be_made: &ToBeMade) -> Result<(), Failure> {
@@ -269,8 +313,13 @@ impl Search<'_> {
         mount_point::see_that_it_can_be_made(self.host, mount_point, self.notices)
             .map_err(Failure::mount)?;
         self.is_formatted = true;
-        let limit = || limit_of(self.host, to_be_made.number(), &self.config.staging);
-        let made = mkfs::make(self.host, to_be_made, &self.config.staging, limit);
+        let (node, number) = (to_be_made.node(), to_be_made.number());
+        let limit = || limit_of(self.host, number, &self.config.staging);
+        let made = self.look_again(to_be_made).and_then(|()| {
+            // Nobody looks into it meanwhile. Where there is no place for a lock, nobody has one.
+            let _lock = DiskLock::take(self.host, node, number, FOR_A_LOOK);
+            mkfs::make(self.host, to_be_made, &self.config.staging, limit)
+        });
         self.not_formatted = made.err().map(|error| format!("{error:#}"));
         Ok(())
     }

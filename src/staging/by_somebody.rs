@@ -1,18 +1,14 @@
 //! A disk that `/etc/fstab` put on the mount point by a bare name: it stays staged, but at
 //! this boot the name may have been another disk's.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use nix::dir::Dir;
-use nix::fcntl::OFlag;
-use nix::sys::stat::Mode;
-
+use super::root_directory::{self, Listing};
 use super::staged::Staged;
 use crate::config::{Config, Spec};
 use crate::disk::choose::has_label;
 use crate::disk::claimed::{Claims, is_same_directory};
 use crate::disk::identity::Identity;
-use crate::disk::mark;
 use crate::disk::observation::{Observation, Observed};
 use crate::host::Host;
 use crate::host::block_device::Number;
@@ -65,11 +61,15 @@ pub(crate) fn suspicion(
             return Some(format!("which {persistent}"));
         }
         let label = one.content.label()?;
-        let file = file_of_somebodys(config, staged)?;
-        Some(format!(
-            "whose label {label} nobody asked for, and which holds files ({})",
-            file.display()
-        ))
+        let ours = root_directory::names_of(&config.directories);
+        let files = Listing::of(&staged.directory(), &ours)
+            .ok()?
+            .contents()
+            .others;
+        let holds_files = !files.is_empty();
+        holds_files.then(|| {
+            format!("whose label {label} nobody asked for, and which holds files ({files})")
+        })
     })?;
     let label = staged.label().map(|label| format!(" (LABEL={label})"));
     Some(format!(
@@ -84,25 +84,4 @@ fn label_of(spec: &Spec) -> Option<&str> {
         Spec::Label(label) => Some(label),
         Spec::Name(_) | Spec::Local => None,
     }
-}
-
-/// The first name in the root directory that is not this program's, nor mkfs's.
-fn file_of_somebodys(config: &Config, staged: &Staged) -> Option<PathBuf> {
-    let ours: Vec<_> = config
-        .directories
-        .iter()
-        .filter_map(|directory| directory.path.as_path().iter().next())
-        .collect();
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let mut root = Dir::openat(staged.directory(), ".", flags, Mode::empty()).ok()?;
-    let names = root.iter().filter_map(Result::ok);
-    let mut names = names.map(|entry| {
-        use std::os::unix::ffi::OsStrExt;
-        PathBuf::from(std::ffi::OsStr::from_bytes(entry.file_name().to_bytes()))
-    });
-    names.find(|name| {
-        let name = name.as_os_str();
-        let unused = [".", "..", "lost+found", mark::NAME];
-        !unused.iter().any(|one| name == *one) && !ours.contains(&name)
-    })
 }

@@ -17,6 +17,7 @@ use super::staged::Staged;
 use crate::config::Directory;
 use crate::disk::mark;
 use crate::host::bounded::{self, Child, GaveUp, Limit, Task};
+use crate::host::error_text::in_words;
 use crate::host::{Host, accounts, namespace};
 use crate::logging::Notices;
 
@@ -57,7 +58,7 @@ pub(crate) fn create(
         })
     });
     let order = MakeAll {
-        by: By::this(host, None),
+        by: By::this(host, None, staged.uuid()),
         directories: orders.collect(),
     };
     let made = make_all(staged, &order, mounted, limit);
@@ -167,7 +168,7 @@ fn make(root: BorrowedFd, order: &MakeAll) -> Made {
     Made {
         mark: super::mark::write(root, &order.by)
             .err()
-            .map(|e| e.to_string()),
+            .map(|e| in_words(&e)),
         directories: directories.collect(),
     }
 }

@@ -17,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::staged::Staged;
 use crate::disk::mark::{LIMIT, Mark, NAME, TEMPORARY};
 use crate::host::bounded::{self, Limit};
+use crate::host::error_text::in_words;
 use crate::host::{Host, machine};
 
 /// For writing the file system out: after READY, so that nobody waits for it.
@@ -27,16 +28,19 @@ const SYNC: Duration = Duration::from_secs(30);
 pub(crate) struct By {
     machine: Option<String>,
     instance: Option<String>,
+    /// The UUID of the file system.
+    filesystem: Option<String>,
     /// Unix seconds.
     now: u64,
 }
 
 impl By {
     /// This machine, now.
-    pub(crate) fn this(host: &Host, instance: Option<String>) -> By {
+    pub(crate) fn this(host: &Host, instance: Option<&str>, filesystem: Option<&str>) -> By {
         By {
             machine: machine::uuid(host),
-            instance,
+            instance: instance.map(Into::into),
+            filesystem: filesystem.map(Into::into),
             now: host.now().wall,
         }
     }
@@ -50,6 +54,7 @@ pub(super) fn write(root: BorrowedFd, by: &By) -> io::Result<()> {
     let mark = Mark::staged_by(
         by.machine.clone(),
         by.instance.clone(),
+        by.filesystem.clone(),
         by.now,
         there.as_ref(),
     );
@@ -135,10 +140,10 @@ pub(crate) fn make_durable(staged: &Staged) -> Result<()> {
 
 /// Adds the instance to the mark, as soon as a source has said which it is.
 pub(crate) fn add_instance(host: &Host, staged: &Staged, instance: &str) -> Result<()> {
-    let by = By::this(host, Some(instance.into()));
+    let by = By::this(host, Some(instance), staged.uuid());
     let root = staged.directory();
     let written = bounded::run(Limit::after(SYNC), &[root], || {
-        write(root, &by).map_err(|e| e.to_string())
+        write(root, &by).map_err(|e| in_words(&e))
     });
     written
         .context("the disk does not answer")?

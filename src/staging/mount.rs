@@ -8,12 +8,13 @@ use log::debug;
 use nix::errno::Errno;
 use sys_mount::{Mount as MountedBySys, UnmountFlags};
 
-use super::limits::{MOST, limit_of};
+use super::disk_lock::DiskLock;
+use super::limits::{FOR_A_LOOK, MOST, limit_of};
 use super::mount_point;
 use super::options::flags_and_data;
 use super::rehearse::{Failed, Order, Rehearse, Rehearsed, is_busy};
 use super::staged::{Staged, verify};
-use crate::config::Staging;
+use crate::config::Config;
 use crate::disk::choose::Accepted;
 use crate::disk::reader::{Reader, Wanted};
 use crate::host::bounded::{Child, GaveUp, Limit};
@@ -49,11 +50,11 @@ pub(crate) enum MountError {
 pub(crate) fn mount(
     host: &Host,
     accepted: &Accepted,
-    config: &Staging,
+    config: &Config,
     reader: &mut Reader,
     notices: &Notices,
 ) -> Result<(Staged, Child), MountError> {
-    let mount_point = mount_table::real_path(host, config.mount_point.as_path());
+    let mount_point = mount_table::real_path(host, config.staging.mount_point.as_path());
     let what = format!(
         "cannot mount {} ({}) on {}",
         accepted.node().display(),
@@ -79,8 +80,8 @@ pub(crate) fn mount(
         Err(Refused::Changed(how)) => Err(MountError::Changed(anyhow!("{what}: {how}"))),
         Err(Refused::System(failed)) => {
             let error = match hint(&failed, accepted) {
-                Some(hint) => anyhow!("{}; {hint}", failed.in_words()),
-                None => anyhow!(failed.in_words()),
+                Some(hint) => anyhow!("{}; {hint}", failed.text()),
+                None => anyhow!("{}", failed.text()),
             };
             Err(MountError::Device(error.context(what)))
         }
@@ -115,7 +116,7 @@ struct Attempt<'a> {
     host: &'a Host,
     accepted: &'a Accepted,
     mount_point: &'a Path,
-    config: &'a Staging,
+    config: &'a Config,
     reader: &'a mut Reader,
 }
 
@@ -125,10 +126,10 @@ impl Attempt<'_> {
     /// exclusively. What they made of it is judged anew, and not before they are done.
     fn when_free(&mut self) -> Result<Child, Refused> {
         let start = Instant::now();
-        let patience = self.config.wait.max(LEAST_PATIENCE);
+        let patience = self.config.staging.wait.max(LEAST_PATIENCE);
         let left = || patience.saturating_sub(start.elapsed());
         loop {
-            match self.once() {
+            match self.once(left().max(FOR_A_LOOK)) {
                 Err(Refused::System(failed)) if failed.is_busy() && !left().is_zero() => {}
                 tried => return tried,
             }
@@ -137,7 +138,7 @@ impl Attempt<'_> {
             });
             let content = self
                 .reader
-                .read_one(&self.device(), self.config.device_timeout);
+                .read_one(&self.device(), self.config.staging.device_timeout);
             if content.content != self.accepted.content() {
                 return Err(Refused::Changed(format!(
                     "while it was in use by something else it became {}",
@@ -147,15 +148,17 @@ impl Attempt<'_> {
         }
     }
 
-    /// In a child first, and here where that went well.
-    fn once(&mut self) -> Result<Child, Refused> {
+    /// In a child first, and here where that went well. Nobody looks into it meanwhile: the
+    /// kernel may refuse writes to it for a look.
+    fn once(&mut self, patience: Duration) -> Result<Child, Refused> {
+        let _lock = self.lock(patience)?;
         self.see_that_nothing_is_on_it()?;
-        let order = Order::of(self.host, self.accepted, &self.config.options);
+        let order = Order::of(self.host, self.accepted, self.config);
         let mut child = self.reader.child().map_err(|e| self.gave_up(&e))?;
         let rehearsed = match child.ask::<Rehearse>(&order, self.limit()) {
             Ok(rehearsed) => rehearsed,
             Err(gave_up) => {
-                let (number, after) = (self.accepted.number(), self.config.device_timeout);
+                let (number, after) = (self.accepted.number(), self.config.staging.device_timeout);
                 self.reader.leave_alone(number, child.give_up(), after);
                 return Err(self.gave_up(&gave_up));
             }
@@ -163,9 +166,7 @@ impl Attempt<'_> {
         let mounted = match rehearsed {
             Rehearsed::Mounted { driver } => self.mount_with(&driver),
             Rehearsed::Failed(failed) => Err(Refused::System(failed)),
-            Rehearsed::Another(found) => Err(Refused::Changed(format!(
-                "the disk was replaced: it now holds {found}"
-            ))),
+            Rehearsed::Changed(how) => Err(Refused::Changed(how)),
             Rehearsed::NoDriver => Err(Refused::Device(anyhow!(
                 "this kernel has no driver for {} (see /proc/filesystems)",
                 self.accepted.filesystem()
@@ -181,9 +182,24 @@ impl Attempt<'_> {
         }
     }
 
+    /// Where there is no place for a lock, nobody has one.
+    fn lock(&self, patience: Duration) -> Result<Option<DiskLock>, Refused> {
+        let (node, number) = (self.accepted.node(), self.accepted.number());
+        match DiskLock::take(self.host, node, number, patience) {
+            Ok(Some(lock)) => Ok(Some(lock)),
+            Ok(None) => Err(Refused::Device(anyhow!(
+                "another vmstage is looking into it or mounts it, for {patience:.0?} already"
+            ))),
+            Err(error) => {
+                debug!("no lock for {}: {error}", node.display());
+                Ok(None)
+            }
+        }
+    }
+
     fn mount_with(&self, driver: &str) -> Result<(), Refused> {
         self.see_that_nothing_is_on_it()?;
-        let (flags, data) = flags_and_data(&self.config.options);
+        let (flags, data) = flags_and_data(&self.config.staging.options);
         let (node, mount_point) = (self.accepted.node(), self.mount_point);
         MountedBySys::builder()
             .fstype(driver)
@@ -216,7 +232,7 @@ impl Attempt<'_> {
     }
 
     fn limit(&self) -> Limit {
-        limit_of(self.host, self.accepted.number(), self.config)
+        limit_of(self.host, self.accepted.number(), &self.config.staging)
     }
 
     fn gave_up(&self, gave_up: &GaveUp) -> Refused {
@@ -226,7 +242,7 @@ impl Attempt<'_> {
             }
             GaveUp::Late(_) => anyhow!(
                 "the disk does not answer: nothing moved on it for {:?}",
-                self.config.device_timeout
+                self.config.staging.device_timeout
             ),
             GaveUp::Broken(error) => anyhow!("{error}"),
         })

@@ -4,6 +4,7 @@
 //! in a mount namespace of the child's own that harms nobody. Where it succeeds, mounting
 //! the same disk once more takes no reading of the disk, for the kernel has it in use.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -17,12 +18,16 @@ use serde::{Deserialize, Serialize};
 
 use super::mark::{self, By};
 use super::options::{drivers, flags_and_data};
+use super::root_directory::{self, Listing};
+use crate::config::Config;
 use crate::disk::choose::{Accepted, Evidence};
+use crate::disk::mark::Mark;
 use crate::disk::signature::{self, Content};
 use crate::host::block_device::Number;
 use crate::host::bounded::{self, Limit, Task};
+use crate::host::error_text::in_words;
 use crate::host::mount_table::{self, device_of};
-use crate::host::{Host, namespace};
+use crate::host::{Host, machine, namespace};
 
 /// What came of it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -33,7 +38,7 @@ pub(super) enum Rehearsed {
     },
     Failed(Failed),
     /// What was mounted is not what was accepted, in words.
-    Another(String),
+    Changed(String),
     /// This kernel has no driver for it.
     NoDriver,
 }
@@ -54,16 +59,8 @@ impl Failed {
         self.errno() == Some(Errno::EBUSY)
     }
 
-    /// musl has no words for EUCLEAN, which is what the kernel says of a damaged file
-    /// system.
-    pub(super) fn in_words(&self) -> String {
-        match self.errno() {
-            Some(Errno::EUCLEAN) => {
-                let number = Errno::EUCLEAN as i32;
-                format!("{} (os error {number})", Errno::EUCLEAN.desc())
-            }
-            _ => self.text.clone(),
-        }
+    pub(super) fn text(&self) -> &str {
+        &self.text
     }
 }
 
@@ -71,7 +68,7 @@ impl From<io::Error> for Failed {
     fn from(error: io::Error) -> Failed {
         Failed {
             errno: error.raw_os_error(),
-            text: error.to_string(),
+            text: in_words(&error),
         }
     }
 }
@@ -88,12 +85,27 @@ pub(super) struct Order {
     label: Option<String>,
     uuid: Option<String>,
     options: Vec<String>,
+    /// Where only what is in it says that it may be used: how that is judged.
+    rules: Option<Rules>,
     /// Where nothing but the mark will tell at the next boot that the disk is ours.
     mark: Option<By>,
 }
 
+/// What a look judges by.
+#[derive(Debug, Serialize, Deserialize)]
+struct Rules {
+    machine: Option<String>,
+    /// The names in the root directory that this program makes.
+    directories: BTreeSet<String>,
+}
+
 impl Order {
-    pub(super) fn of(host: &Host, accepted: &Accepted, options: &[String]) -> Order {
+    pub(super) fn of(host: &Host, accepted: &Accepted, config: &Config) -> Order {
+        let is_empty = matches!(accepted.evidence(), Evidence::Empty);
+        let rules = || Rules {
+            machine: machine::uuid(host),
+            directories: root_directory::names_of(&config.directories),
+        };
         Order {
             root: host.clone(),
             node: accepted.node().into(),
@@ -102,8 +114,9 @@ impl Order {
             filesystem: accepted.filesystem().into(),
             label: accepted.label().map(Into::into),
             uuid: accepted.uuid().map(Into::into),
-            options: options.to_vec(),
-            mark: matches!(accepted.evidence(), Evidence::Empty).then(|| By::this(host, None)),
+            options: config.staging.options.clone(),
+            rules: accepted.evidence().is_of_a_name().then(rules),
+            mark: is_empty.then(|| By::this(host, None, accepted.uuid())),
         }
     }
 }
@@ -142,7 +155,7 @@ fn mount_alone(order: &Order) -> io::Result<Rehearsed> {
         match mount_it() {
             Ok(()) => {
                 if let Some(found) = see_that_it_is_the_same(order, &node)? {
-                    return Ok(Rehearsed::Another(found));
+                    return Ok(Rehearsed::Changed(found));
                 }
                 if let Some(by) = &order.mark
                     && mark_here(by).is_ok()
@@ -170,8 +183,8 @@ fn mark_here(by: &By) -> io::Result<()> {
     mark::write(root.as_fd(), by)
 }
 
-/// Between the look and the use a device can be replaced by another. Says what is there
-/// instead of what was accepted.
+/// Between the look and the use a device can be replaced by another, and what is in it can
+/// change. Says what is there instead of what was accepted.
 fn see_that_it_is_the_same(order: &Order, node: &Path) -> io::Result<Option<String>> {
     let name = node.file_name().unwrap_or_default();
     let device = signature::open_node(Path::new(name), order.number)?;
@@ -180,14 +193,27 @@ fn see_that_it_is_the_same(order: &Order, node: &Path) -> io::Result<Option<Stri
         label: order.label.clone(),
     };
     let found = signature::filesystem_of_kind(&device, &order.filesystem)?;
-    if found == (expected, order.uuid.clone()) {
-        return Ok(None);
+    if found != (expected, order.uuid.clone()) {
+        let found = signature::read_open(device)?;
+        let uuid = found.uuid.map(|uuid| format!(" UUID={uuid}"));
+        return Ok(Some(format!(
+            "the disk was replaced: it now holds {}{}",
+            found.content,
+            uuid.unwrap_or_default()
+        )));
     }
-    let found = signature::read_open(device)?;
-    Ok(Some(match found.uuid {
-        Some(uuid) => format!("{} UUID={uuid}", found.content),
-        None => found.content.to_string(),
-    }))
+    match &order.rules {
+        Some(rules) => files_of_somebody_s(rules, order.uuid.as_deref()),
+        None => Ok(None),
+    }
+}
+
+/// Another process may have written to it, or a clone with the same UUID have taken its place.
+fn files_of_somebody_s(rules: &Rules, uuid: Option<&str>) -> io::Result<Option<String>> {
+    let seen = Listing::read(&rules.directories)?.contents();
+    let is_ours = |mark: &Mark| mark.counts(uuid, rules.machine.as_deref());
+    let is_free = seen.mark.as_ref().is_some_and(is_ours) || seen.others.is_empty();
+    Ok((!is_free).then(|| format!("it changed: it now holds files ({})", seen.others)))
 }
 
 /// Whether the device can be had, in a child of its own.

@@ -3,7 +3,6 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::fcntl::{OFlag, open};
@@ -32,6 +31,7 @@ pub(crate) struct Staged {
     device: String,
     filesystem: String,
     label: Option<String>,
+    uuid: Option<String>,
     options: String,
     size_bytes: u64,
     free_bytes: u64,
@@ -64,6 +64,11 @@ impl Staged {
 
     pub(crate) fn label(&self) -> Option<&str> {
         self.label.as_deref()
+    }
+
+    /// Of the file system.
+    pub(crate) fn uuid(&self) -> Option<&str> {
+        self.uuid.as_deref()
     }
 
     /// As the mount table shows them.
@@ -123,14 +128,15 @@ impl Staged {
         }
     }
 
-    fn of(directory: OwnedFd, mount: &Mount, label: Option<String>) -> Result<Staged> {
+    fn of(directory: OwnedFd, mount: &Mount) -> Result<Staged> {
         let space = fstatvfs(&directory).context("cannot ask how large it is")?;
         Ok(Staged {
             directory,
             mount_point: mount.mount_point.clone(),
             device: mount.source.display().to_string(),
             filesystem: mount.filesystem.clone(),
-            label,
+            label: None,
+            uuid: None,
             options: mount.options.clone(),
             size_bytes: space.blocks() as u64 * space.fragment_size() as u64,
             free_bytes: space.blocks_available() as u64 * space.fragment_size() as u64,
@@ -226,11 +232,16 @@ pub(crate) fn find_staged(
         .filter(|other| device.is_some() && device_of(host, other) == device)
         .map(|other| other.mount_point.clone())
         .collect();
-    let label = device.and_then(|number| {
+    let mut staged = Staged::of(directory, mount)?;
+    if let Some(number) = device {
         let node = host.path(&mount.source);
-        label_of(&Wanted { number, node }, config.device_timeout, reader)
-    });
-    let mut staged = Staged::of(directory, mount, label)?;
+        let reading = reader.read_one(&Wanted { number, node }, config.device_timeout);
+        staged.uuid = reading.uuid;
+        staged.label = match reading.content {
+            Content::Filesystem { label, .. } => label,
+            _ => None,
+        };
+    }
     staged.already_mounted = true;
     staged.also_mounted_on = also_mounted_on;
     Ok(Some(staged))
@@ -261,13 +272,6 @@ fn mount_on_demand(host: &Host, mount_point: &Path) -> Result<()> {
         .context("what is to be mounted there on demand cannot be")
 }
 
-fn label_of(device: &Wanted, limit: Duration, reader: &mut Reader) -> Option<String> {
-    match reader.read_one(device, limit).content {
-        Content::Filesystem { label, .. } => label,
-        _ => None,
-    }
-}
-
 fn hidden(mount: &Mount) -> anyhow::Error {
     anyhow!(
         "{} is mounted on {}, but something else lies over it",
@@ -295,7 +299,9 @@ pub(super) fn verify(host: &Host, accepted: &Accepted, mount_point: &Path) -> Re
     if is_read_only(mount) {
         bail!("it could only be mounted read-only: see dmesg, run fsck on it");
     }
-    let mut staged = Staged::of(directory, mount, accepted.label().map(String::from))?;
+    let mut staged = Staged::of(directory, mount)?;
+    staged.label = accepted.label().map(Into::into);
+    staged.uuid = accepted.uuid().map(Into::into);
     staged.also_mounted_on = accepted.mounted_on().to_vec();
     staged.evidence = Some(accepted.evidence().to_string());
     Ok(staged)

@@ -27,6 +27,12 @@ pub(crate) fn lock(host: &Host) -> Option<File> {
     locks::lock(&host.runtime_directory().join("status.lock"))
 }
 
+/// One device may have several names, of which the mount table has one.
+fn is_same_device(host: &Host, source: &Path, device: &Path) -> bool {
+    let number = host.block_number(device);
+    source == device || number.is_some() && host.block_number(source) == number
+}
+
 impl Status {
     /// A document of this boot in which nothing has been achieved yet. What an earlier
     /// run in this boot found out holds until it is found out anew: on which disk it
@@ -57,7 +63,9 @@ impl Status {
         };
         let mount_point = staging.mount_point.display();
         match mount_table::on(&mount_table::read(host)?, &staging.mount_point) {
-            Some(mount) if mount.source == Path::new(&staging.device) => Ok(()),
+            Some(mount) if is_same_device(host, &mount.source, Path::new(&staging.device)) => {
+                Ok(())
+            }
             Some(mount) => Err(Failure::Other(anyhow!(
                 "{} is mounted on {mount_point}, and not {} any more",
                 mount.source.display(),

@@ -74,9 +74,11 @@ fn a_boot_that_only_a_name_leads_to_its_disk_can_be_killed() {
     });
 }
 
+/// Without a serial number another disk could have come with the next boot.
 fn a_boot_that_formats_a_blank_disk_can_be_killed() {
     tool("mkfs.ext4");
     survives_every_crash(&Case {
+        serial: Some("scratch"),
         configuration: "[staging]\nformat = \"blank\"\n".into(),
         disks: vec![("vdb", Image::blank(16))],
         ..Case::of("blank")
@@ -138,6 +140,8 @@ struct Case {
     name: &'static str,
     configuration: String,
     disks: Vec<(&'static str, Image)>,
+    /// Of the disks.
+    serial: Option<&'static str>,
     furnish: fn(&Machine),
     next: Next,
 }
@@ -155,6 +159,7 @@ impl Case {
             name,
             configuration: String::new(),
             disks: vec![("vdb", Image::ext2("ephemeral0"))],
+            serial: None,
             furnish: |_| {},
             next: Next::Boot,
         }
@@ -167,6 +172,10 @@ impl Case {
         let disks: Vec<Disk> = disks
             .map(|(name, image)| machine.disk(name, image))
             .collect();
+        for disk in disks.iter().filter(|_| self.serial.is_some()) {
+            let serial = self.serial.unwrap_or_default();
+            machine.pretend(disk, &format!("echo {serial} >serial"));
+        }
         (self.furnish)(&machine);
         Guest::with(machine, &disks)
     }
@@ -437,9 +446,12 @@ impl Left {
             let is_file = fs::symlink_metadata(&file).is_ok_and(|file| file.is_file());
             is_file.then(|| (path, fs::read_to_string(file).unwrap()))
         });
+        // Those that were there before have the names of this machine's loop devices.
+        let made = boot.mounts.iter();
+        let made = made.filter(|mount| !guest.mounts.contains(mount));
         Left {
             entries,
-            mounts: boot.mounts.clone(),
+            mounts: made.cloned().collect(),
             contents: contents.collect(),
         }
     }

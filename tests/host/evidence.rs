@@ -13,12 +13,16 @@ use crate::common::{Disk, Image, Machine, Outcome, skip, tool};
 claims![
     a_disk_that_fstab_gives_another_place_is_left_alone,
     a_blank_disk_that_fstab_names_is_not_formatted,
+    a_disk_that_an_option_or_a_link_in_fstab_names_has_its_place_there,
+    a_partition_whose_uuid_fstab_has_is_left_alone,
     a_disk_that_fstab_gives_our_own_place_is_staged,
     a_cloud_s_volume_is_left_alone,
     a_cloud_s_blank_volume_is_not_formatted,
     a_copy_of_the_system_is_left_alone,
     a_copy_of_the_root_file_system_is_left_alone,
     a_copy_of_a_mounted_file_system_is_left_alone,
+    a_copy_of_what_is_mounted_without_a_node_is_left_alone,
+    a_root_whose_lower_layer_cannot_be_seen_speaks_against_every_name,
     of_the_root_s_disk_only_a_free_partition_is_taken_by_its_label,
     a_seed_disk_is_left_alone,
     a_config_drive_that_only_a_boot_sector_shows_is_left_alone,
@@ -33,6 +37,7 @@ claims![
     a_labelled_disk_that_was_not_unmounted_cleanly_is_staged_with_a_warning,
     a_disk_that_was_made_larger_is_staged_with_a_warning,
     a_copy_of_a_mounted_xfs_is_an_error_that_names_it,
+    a_file_system_that_its_superblock_says_cannot_be_mounted_is_rejected,
     a_disk_that_is_replaced_before_it_is_mounted_is_left_alone,
     probe_changes_no_byte_of_a_disk,
     through_a_loop_device_a_look_leaves_nothing_behind,
@@ -144,6 +149,52 @@ fn a_blank_disk_that_fstab_names_is_not_formatted() {
         fstab(&machine, line);
         is_left_alone(&machine, &disk, "/dev/vdb", &["fstab", "line 3", "/data"]);
     }
+}
+
+fn a_disk_that_an_option_or_a_link_in_fstab_names_has_its_place_there() {
+    let lines = [
+        "/dev/vda2 /data xfs rtdev=/dev/vdb,nofail 0 0",
+        "/dev/vda2 /data xfs nofail,logdev=/dev/vdb 0 0",
+        "/dev/vda2 /data btrfs device=/dev/vda3,device=/dev/vdb,nofail 0 0",
+        "/dev/vda2 /data ext4 journal_path=/dev/vdb,nofail 0 0",
+        "/dev/vda2 /staging reiserfs jdev=/dev/vdb,nofail 0 0",
+        "/disks/data /data ext4 nofail 0 0",
+    ];
+    for line in lines {
+        let mut machine = Machine::new();
+        machine.configure(BLANK);
+        machine.sh("mkdir /disks; ln -s /dev/vdb /disks/data");
+        fstab(&machine, line);
+        for image in [Image::blank(16), Image::ext4("")] {
+            machine.sh("rm -f /dev/vdb");
+            let disk = machine.disk("vdb", &image);
+            is_left_alone(&machine, &disk, "/dev/vdb", &["has another place", line]);
+        }
+    }
+}
+
+/// Also where udev's link leads to another one with the same, or is not there.
+fn a_partition_whose_uuid_fstab_has_is_left_alone() {
+    let image = Image::partitioned("gpt", &[Image::ext4("")]);
+    let mut machine = Machine::new();
+    machine.configure("[staging]\ndevices = [\"/dev/vdb1\"]");
+    let disk = machine.partitioned_disk("vdb", &image);
+    let told = |what: &str| {
+        let asked = format!("blkid -p -s {what} -o value /dev/vdb1");
+        machine.sh(&asked).trim().to_string()
+    };
+    let uuid = told("PART_ENTRY_UUID");
+    let number = machine.sh("stat -c %Hr:%Lr /dev/vdb1");
+    machine.sh("mkdir -p /run/udev/data /dev/disk/by-partuuid; mknod /dev/twin b 7 250");
+    fs::write(
+        machine.path(format!("/run/udev/data/b{}", number.trim())),
+        "",
+    )
+    .unwrap();
+    fstab(&machine, &format!("PARTUUID={uuid} /data ext4 nofail 0 2"));
+    is_left_alone(&machine, &disk, "/dev/vdb1", &["has another place"]);
+    machine.sh(&format!("ln -s /dev/twin /dev/disk/by-partuuid/{uuid}"));
+    is_left_alone(&machine, &disk, "/dev/vdb1", &["has another place"]);
 }
 
 fn a_disk_that_fstab_gives_our_own_place_is_staged() {
@@ -301,6 +352,37 @@ fn a_copy_of_a_mounted_file_system_is_left_alone() {
     is_left_alone(&machine, &disk, "/dev/vdb", &["same UUID as /dev/vdc"]);
 }
 
+fn a_copy_of_what_is_mounted_without_a_node_is_left_alone() {
+    let machine = Machine::new();
+    let image = Image::ext4("");
+    machine.disk("vdc", &image);
+    let disk = machine.disk("vdb", &image);
+    machine.sh("mount /dev/vdc /mnt; rm /dev/vdc");
+    is_left_alone(
+        &machine,
+        &disk,
+        "/dev/vdb",
+        &["same UUID as", "which is mounted"],
+    );
+}
+
+/// As where the disk of a live system is an overlay over what was mounted before the root was
+/// changed.
+fn a_root_whose_lower_layer_cannot_be_seen_speaks_against_every_name() {
+    const UNKNOWN: &str = "may be a disk that the system runs from";
+    for image in [Image::blank(16), Image::ext4("")] {
+        let mut machine = Machine::new();
+        machine.configure(BLANK);
+        let disk = machine.disk("vdb", &image);
+        machine.sh(
+            "cp /proc/partitions /root; umount -l /proc; mkdir /proc/self; cp /root/partitions /proc",
+        );
+        let mounts = "overlay / overlay rw,lowerdir=/nowhere,upperdir=/up,workdir=/up.d 0 0\n";
+        fs::write(machine.path("/proc/self/mounts"), mounts).unwrap();
+        is_left_alone(&machine, &disk, "/dev/vdb", &[UNKNOWN, "/nowhere"]);
+    }
+}
+
 fn a_seed_disk_is_left_alone() {
     for label in ["cidata", "CIDATA"] {
         for name in ["vdb", "xvdb"] {
@@ -415,7 +497,7 @@ fn a_label_that_nobody_asked_for_is_warned_of() {
 }
 
 /// What is on a disk whose machine was reset while it was mounted.
-fn not_unmounted(image: &Image, script: &str) -> Image {
+pub fn not_unmounted(image: &Image, script: &str) -> Image {
     let machine = Machine::new();
     let disk = machine.disk("vdb", image);
     machine.sh(&format!("mount /dev/vdb /mnt; cd /mnt; {script}; sync"));
@@ -549,6 +631,63 @@ fn a_copy_of_a_mounted_xfs_is_an_error_that_names_it() {
     are_warned_of(&probe, &boot, "/dev/vdb has the same UUID as /dev/vdc");
 }
 
+/// `probe` and `boot` say it with the same words, and what to do.
+fn a_file_system_that_its_superblock_says_cannot_be_mounted_is_rejected() {
+    type Case = (fn(&str) -> Image, &'static str, &'static [&'static str]);
+    let cases: [Case; 6] = [
+        (
+            Image::ext4,
+            "tune2fs -O read-only /dev/vdb",
+            &[
+                "has the feature read-only",
+                "tune2fs -O ^read-only /dev/vdb",
+            ],
+        ),
+        (
+            Image::btrfs,
+            "btrfstune -S 1 /dev/vdb",
+            &["is a btrfs seed", "btrfstune -S 0 /dev/vdb"],
+        ),
+        (
+            |label| Image::ext("ext4", label, &["-O", "mmp"]),
+            // mmp_seq, as while it is mounted.
+            "block=$(dumpe2fs -h /dev/vdb 2>/dev/null | sed -n 's/^MMP block number: *//p'); \
+             printf '\\1\\0\\0\\0' | dd of=/dev/vdb bs=1 seek=$((block * 1024 + 4)) conv=notrunc,fsync 2>/dev/null",
+            &[
+                "mounted by another machine",
+                "tune2fs -f -E clear_mmp /dev/vdb",
+            ],
+        ),
+        (
+            Image::ext4,
+            "",
+            &["is larger than its disk (16.0 MiB of 13.0 MiB"],
+        ),
+        (
+            Image::xfs,
+            "",
+            &["is larger than its disk (300.0 MiB of 297.0 MiB"],
+        ),
+        (
+            Image::btrfs,
+            "",
+            &["is larger than its disk (128.0 MiB of 125.0 MiB"],
+        ),
+    ];
+    for (image, script, words) in cases {
+        for label in ["ephemeral0", ""] {
+            let machine = Machine::new();
+            let mut image = image(label);
+            if script.is_empty() {
+                image = image.cut(3);
+            }
+            let disk = machine.disk("vdb", &image);
+            machine.sh(script);
+            is_left_alone(&machine, &disk, "/dev/vdb", words);
+        }
+    }
+}
+
 /// By another under the same name, while something else has it in use.
 fn a_disk_that_is_replaced_before_it_is_mounted_is_left_alone() {
     for label in ["ephemeral0", ""] {
@@ -601,10 +740,13 @@ fn through_a_loop_device_a_look_leaves_nothing_behind() {
         for minor in (0..512).filter(|minor| *minor != disk.number.1) {
             machine.name(&format!("loop{minor}"), (disk.number.0, minor));
         }
-        probe(&machine);
-        // Without a loop device a record would have been kept there.
-        assert_eq!(machine.sh("ls -A /run"), "");
+        let seen = probe(&machine);
+        assert_eq!(machine.sh("find /run -type f"), "");
         assert_eq!(disk.checksum(), image.checksum());
+        // Without a loop device a record would have to be kept there.
+        machine.sh("rm -rf /run/vmstage; : >/run/vmstage");
+        assert_eq!(probe(&machine), seen);
+        machine.sh("rm /run/vmstage");
         let boot = machine.boot();
         match boot.code {
             0 => boot.ready_on("/dev/vdb").says(
@@ -768,8 +910,12 @@ const NO_MARKS: [&str; 8] = [
     ": >.vmstage",
 ];
 
-/// As this program writes it.
-const MARK: &str = r#"{"version":"0.2.0","first_staged":1,"last_staged":2}"#;
+/// As this program writes it on a file system of this UUID.
+pub const MARK: &str = r#"{"version":"0.2.0","filesystem":"6d1f8a52-0d2c-4c43-9f3e-5b1c7f6a0e11","first_staged":1,"last_staged":2}"#;
+
+pub fn marked() -> Image {
+    Image::ext("ext4", "", &["-U", "6d1f8a52-0d2c-4c43-9f3e-5b1c7f6a0e11"])
+}
 
 fn what_is_not_a_mark_makes_no_disk_ours() {
     let of_somebody = format!("echo '{MARK}' >.vmstage; chown 64 .vmstage");
@@ -781,12 +927,12 @@ fn what_is_not_a_mark_makes_no_disk_ours() {
         .chain(further.iter().map(String::as_str))
     {
         let machine = Machine::new();
-        let disk = machine.disk("vdb", &Image::ext4(""));
+        let disk = machine.disk("vdb", &marked());
         machine.prepare("/dev/vdb", script);
         is_left_alone(&machine, &disk, "/dev/vdb", &["holds files (.vmstage)"]);
     }
     let machine = Machine::new();
-    machine.disk("vdb", &Image::ext4(""));
+    machine.disk("vdb", &marked());
     machine.prepare("/dev/vdb", &format!("echo '{MARK}' >.vmstage; touch file"));
     let boot = machine.boot();
     boot.ready_on("/dev/vdb");

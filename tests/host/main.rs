@@ -25,10 +25,12 @@ mod full_run;
 mod hanging;
 mod init;
 mod local;
+mod looking;
 mod metadata;
 mod network;
 mod old_kernel;
 mod staging;
+mod unfinished;
 mod watch;
 
 use std::process::ExitCode;
@@ -41,7 +43,9 @@ fn main() -> ExitCode {
         staging::CLAIMS,
         directories::CLAIMS,
         evidence::CLAIMS,
+        unfinished::CLAIMS,
         local::CLAIMS,
+        looking::CLAIMS,
         bad_input::CLAIMS,
         commands::CLAIMS,
         full_run::CLAIMS,

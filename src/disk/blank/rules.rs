@@ -21,7 +21,7 @@ pub(super) struct Rule {
     pub(super) places: fn(&Volume) -> Vec<Place>,
 }
 
-pub(super) const RULES: [Rule; 13] = [
+pub(super) const RULES: [Rule; 14] = [
     Rule {
         what: "the first 8 MiB",
         places: begin,
@@ -73,6 +73,10 @@ pub(super) const RULES: [Rule; 13] = [
     Rule {
         what: "RAID or LUKS",
         places: payloads,
+    },
+    Rule {
+        what: "a partition",
+        places: partitions,
     },
 ];
 
@@ -350,5 +354,17 @@ fn payloads(volume: &Volume) -> Vec<Place> {
     powers
         .flat_map(|size| [size, size + MIB])
         .map(|offset| volume.start + offset..volume.start + offset + 64 * KIB + SUPERBLOCK)
+        .collect()
+}
+
+/// Partitions begin at whole MiB (fdisk, parted, Windows): the first superblock of what is in one
+/// that begins in the first GiB of the disk, and ext4's first copy in one with blocks of 4 KiB,
+/// 128 MiB behind. Up to that of btrfs, at 64 KiB; its first copy and those of smaller blocks of
+/// ext2 to ext4 lie at whole MiB too.
+fn partitions(volume: &Volume) -> Vec<Place> {
+    let is_disk = volume.start == 0;
+    let starts = (1..=1024 + 128).filter(|_| is_disk).map(|n| n * MIB);
+    starts
+        .map(|start| start..start + 64 * KIB + SUPERBLOCK)
         .collect()
 }

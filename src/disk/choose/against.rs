@@ -5,6 +5,7 @@ use crate::disk::inventory::System;
 use crate::disk::observation::{Fstab, Observation, Observed};
 use crate::disk::reason::Reason;
 use crate::disk::signature::{Content, Zero};
+use crate::disk::superblock::Obstacle;
 
 /// What speaks against a device however it was found. The weightiest comes first: it
 /// is the one that is told.
@@ -49,11 +50,55 @@ pub(super) fn refuse(device: &Observation) -> Option<Reason> {
     if READ_ONLY_FILESYSTEMS.contains(&filesystem.as_str()) {
         return Some(Reason::ReadOnlyFilesystem(filesystem.clone()));
     }
-    device.read_only.then_some(Reason::ReadOnly)
+    if device.read_only {
+        return Some(Reason::ReadOnly);
+    }
+    cannot_be_mounted(device)
+}
+
+/// What its superblock says. What is mounted somewhere can be.
+fn cannot_be_mounted(device: &Observation) -> Option<Reason> {
+    if !device.mounted_on.is_empty() {
+        return None;
+    }
+    let node = device.node.display();
+    match &device.facts.obstacle {
+        Some(Obstacle::ReadOnlyFeature) => {
+            return Some(Reason::Obstacle(
+                "has the feature read-only".into(),
+                format!("take that away: tune2fs -O ^read-only {node}"),
+            ));
+        }
+        Some(Obstacle::Seed) => {
+            return Some(Reason::Obstacle(
+                "is a btrfs seed, which cannot be written to".into(),
+                format!("make it none: btrfstune -S 0 {node}"),
+            ));
+        }
+        Some(Obstacle::MountedBy(by)) => {
+            let by = match by.as_str() {
+                "" => String::new(),
+                by => format!(" ({by})"),
+            };
+            return Some(Reason::Obstacle(
+                format!("is mounted by another machine{by}, or was when that ended (mmp)"),
+                format!("and no other has it, say so: tune2fs -f -E clear_mmp {node}"),
+            ));
+        }
+        None => {}
+    }
+    // Of one on several devices it is the size of all. The kernel tells the disk's in KiB.
+    let is_on_one = device.facts.devices.is_none_or(|devices| devices <= 1);
+    match device.facts.size_bytes {
+        Some(size) if is_on_one && device.size_bytes > 0 && size >= device.size_bytes + 1024 => {
+            Some(Reason::LargerThanDisk(size, device.size_bytes))
+        }
+        _ => None,
+    }
 }
 
 /// What speaks against a device that only a name led to.
-pub(super) fn refuse_for_a_name(device: &Observation) -> Option<Reason> {
+pub(super) fn refuse_for_a_name(device: &Observation, observed: &Observed) -> Option<Reason> {
     if let Identity::Persistent(persistent) = &device.identity {
         return Some(Reason::Persistent(persistent.to_string()));
     }
@@ -65,8 +110,18 @@ pub(super) fn refuse_for_a_name(device: &Observation) -> Option<Reason> {
         Fstab::NotLookedAt => return Some(not_looked_at()),
         Fstab::Place(_) | Fstab::Nothing => {}
     }
+    if let Some(words) = &observed.system_unknown {
+        return Some(Reason::SystemUnknown(words.clone()));
+    }
     if let Some(twin) = &device.twin_of {
         return Some(Reason::TwinOf(twin.clone()));
+    }
+    // What has no UUID is a copy of nothing.
+    if let Some(unread) = &observed.mounted_unread
+        && device.mounted_on.is_empty()
+        && matches!(device.content, Content::Filesystem { .. })
+    {
+        return Some(Reason::MayBeTwinOf(unread.clone()));
     }
     if !device.mounted_on.is_empty() {
         return Some(Reason::Mounted(device.mounted_on.clone()));

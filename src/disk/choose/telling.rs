@@ -7,6 +7,7 @@ use crate::config::Spec;
 use crate::disk::identity::{Identity, Scratch};
 use crate::disk::inventory::System;
 use crate::disk::looked::Look;
+use crate::disk::making::HalfMade;
 use crate::disk::observation::{Named, Observation};
 use crate::disk::signature::Content;
 
@@ -51,7 +52,7 @@ pub(crate) fn heeds_fstab(
     let has_evidence = asked_for_label(specs, device).is_some() || local(device).is_some();
     let stays = matches!(&device.content, Content::Filesystem { kind, .. }
         if !WITHOUT_OWNERS.contains(&kind.as_str()))
-        && !device.is_half_made;
+        && device.half_made == HalfMade::No;
     match has_evidence {
         true => !stays,
         false => names.values().any(is_it),
@@ -69,19 +70,26 @@ pub(super) fn is_persistent(device: &Observation) -> bool {
     matches!(device.identity, Identity::Persistent(_))
 }
 
-/// How somebody says that this is the scratch disk.
+/// How somebody says that this is the scratch disk: by the first label of the specs that its
+/// file system can have, else by naming the one that it has.
 pub(super) fn label_cure(device: &Observation, specs: &[Spec]) -> String {
-    let node = device.node.display();
-    let label = specs.iter().find_map(|spec| match spec {
-        Spec::Label(label) => Some(label.as_str()),
-        _ => None,
-    });
-    let Some(label) = label else {
-        return "give it a label, and name that in staging.devices".into();
-    };
+    let node = quoted(&device.node.to_string_lossy());
     let kind = match &device.content {
         Content::Filesystem { kind, .. } => kind.as_str(),
         _ => "",
+    };
+    let fitting = specs.iter().find_map(|spec| match spec {
+        Spec::Label(label) if fits(kind, label) => Some(quoted(label)),
+        _ => None,
+    });
+    let Some(label) = fitting else {
+        return match device.content.label() {
+            Some(own) => format!(
+                "name its label in staging.devices: {}",
+                quoted(&format!("LABEL={own}"))
+            ),
+            None => "give it a label, and name that in staging.devices".into(),
+        };
     };
     let command = match kind {
         "ext2" | "ext3" | "ext4" => format!("e2label {node} {label}"),
@@ -93,4 +101,30 @@ pub(super) fn label_cure(device: &Observation, specs: &[Spec]) -> String {
         _ => return format!("give it the label {label}"),
     };
     format!("give it the label: {command}")
+}
+
+/// Whether a file system of this kind can have a label, by its length in bytes: s_volume_name of
+/// ext2 to ext4, sb_fname of XFS, BTRFS_LABEL_SIZE less its end, and a name of FAT's. NTFS and
+/// exFAT count units of UTF-16.
+fn fits(kind: &str, label: &str) -> bool {
+    let units = label.encode_utf16().count();
+    match kind {
+        "ext2" | "ext3" | "ext4" => label.len() <= 16,
+        "xfs" => label.len() <= 12,
+        "btrfs" => label.len() <= 255,
+        "vfat" => label.len() <= 11,
+        "ntfs" => units <= 128,
+        "exfat" => units <= 11,
+        _ => true,
+    }
+}
+
+/// As a shell takes it for one word.
+fn quoted(word: &str) -> String {
+    let is_plain =
+        |character: char| character.is_ascii_alphanumeric() || "/._-+:@%=,".contains(character);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.into(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
 }

@@ -40,13 +40,19 @@ pub(crate) enum Evidence {
     Blank,
     /// A name led to it, and this program was making a file system on it.
     HalfMade,
+    /// A name led to it, and it is mounted on the mount point.
+    Staged,
 }
 
 impl Evidence {
     /// Whether nothing but a name led to the disk.
     pub(crate) fn is_of_a_name(&self) -> bool {
         match self {
-            Evidence::Empty | Evidence::Ours | Evidence::Blank | Evidence::HalfMade => true,
+            Evidence::Empty
+            | Evidence::Ours
+            | Evidence::Blank
+            | Evidence::HalfMade
+            | Evidence::Staged => true,
             Evidence::Label(_) | Evidence::Local(_) => false,
         }
     }
@@ -61,6 +67,7 @@ impl fmt::Display for Evidence {
             Evidence::Ours => write!(f, "ours"),
             Evidence::Blank => write!(f, "blank"),
             Evidence::HalfMade => write!(f, "half made"),
+            Evidence::Staged => write!(f, "staged already"),
         }
     }
 }
@@ -117,13 +124,15 @@ impl Accepted {
 }
 
 /// A disk that would be used if there were a file system on it that keeps owners. Only
-/// [`choose`] makes one: of a disk that was seen to be all zero, or in whose file system
-/// there is nothing at all.
+/// [`choose`] makes one: of a disk that was seen to be all zero, in whose file system there is
+/// nothing at all, or on which this program's own mkfs did not come to its end.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ToBeMade {
     pub(super) node: PathBuf,
     pub(super) number: Number,
     pub(super) size_bytes: u64,
+    pub(super) content: Content,
+    pub(super) uuid: Option<String>,
     pub(super) in_place_of: InPlaceOf,
     pub(super) evidence: Evidence,
 }
@@ -149,6 +158,17 @@ impl ToBeMade {
 
     pub(crate) fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    /// What was on it when it was judged.
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Whether this is what was on it when it was judged, by all that a superblock tells: kind,
+    /// label, and UUID (of vfat, NTFS and exFAT the volume's serial number).
+    pub(crate) fn is_of(&self, content: &Content, uuid: Option<&str>) -> bool {
+        self.content == *content && self.uuid.as_deref() == uuid
     }
 
     pub(crate) fn in_place_of(&self) -> &InPlaceOf {
@@ -228,6 +248,14 @@ impl Choice {
                 Judgement::ToBeMade(to_be_made) => Some(to_be_made),
                 _ => None,
             })
+    }
+
+    /// Whether this very disk still only lacks a file system.
+    pub(crate) fn is_to_make(&self, to_be_made: &ToBeMade) -> bool {
+        let mut verdicts = self.verdicts.iter();
+        verdicts.any(
+            |verdict| matches!(&verdict.judgement, Judgement::ToBeMade(one) if one == to_be_made),
+        )
     }
 
     /// The one that a label led to, which goes before whatever later specs lead to.

@@ -235,13 +235,13 @@ impl Image {
         image
     }
 
-    /// An ext2, 3 or 4 file system that says it is larger than any disk: its label can
-    /// be read, and the kernel refuses to mount it.
+    /// An ext2, 3 or 4 file system that says its groups have no blocks: its label can be read,
+    /// and the kernel refuses to mount it.
     pub fn that_cannot_be_mounted(label: &str) -> Image {
         // Without checksums, or the changed superblock would not be one any more.
-        let blocks_count = 1024 + 4;
+        let blocks_per_group = 1024 + 0x20;
         Image::ext("ext4", label, &["-O", "^metadata_csum"])
-            .with(blocks_count, &0x7fff_ffff_u32.to_le_bytes())
+            .with(blocks_per_group, &0_u32.to_le_bytes())
     }
 
     pub fn with(mut self, offset: u64, bytes: &[u8]) -> Image {
@@ -253,6 +253,14 @@ impl Image {
             at += 1;
         }
         self.size = self.size.max(at);
+        self
+    }
+
+    /// Without its last mebibytes.
+    pub fn cut(mut self, mebibytes: u64) -> Image {
+        self.size -= mebibytes * MIB;
+        let size = self.size;
+        self.blocks.retain(|at, _| *at < size);
         self
     }
 
@@ -276,6 +284,14 @@ impl Image {
         for (offset, bytes) in &self.blocks {
             let length = bytes.len().min((self.size - offset) as usize);
             file.write_all_at(&bytes[..length], *offset).unwrap();
+        }
+    }
+
+    /// Into a file that is there, from this byte on.
+    pub fn write_at(&self, path: &Path, start: u64) {
+        let file = File::options().write(true).open(path).unwrap();
+        for (offset, bytes) in &self.blocks {
+            file.write_all_at(bytes, start + offset).unwrap();
         }
     }
 

@@ -44,6 +44,9 @@ impl LoopDevice {
             let node = nodes.join(format!("loop{free}"));
             make_block_node(&node, (MAJOR, free))?;
             let attached = configure(&node, file, how);
+            if attached.is_ok() {
+                forget_partitions(&format!("loop{free}"), &node);
+            }
             fs::remove_file(&node)?;
             match attached {
                 // Another test was quicker to take that one.
@@ -116,6 +119,20 @@ impl LoopDevice {
 pub fn make_block_node(path: &Path, (major, minor): (u64, u64)) -> io::Result<()> {
     let mode = Mode::from_bits_truncate(0o660);
     Ok(mknod(path, SFlag::S_IFBLK, mode, makedev(major, minor))?)
+}
+
+/// Those that partx gave to the kernel outlast what was attached before, where its test was
+/// killed.
+fn forget_partitions(name: &str, node: &Path) {
+    let entries = fs::read_dir(format!("/sys/block/{name}")).unwrap();
+    let mut names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    if names.any(|entry| entry.starts_with(name)) {
+        // What it says of its success is not to be relied on.
+        let _ = Command::new(tool("partx"))
+            .arg("--delete")
+            .arg(node)
+            .status();
+    }
 }
 
 fn configure(node: &Path, file: &Path, how: Attach) -> io::Result<File> {
