@@ -140,6 +140,7 @@ pub(crate) fn deadline_lines(status: &Status, now: u64) -> String {
                 )
             });
         let action = match deadline.action {
+            Action::Report if deadline.rehearsal => "none: it is a rehearsal, and nothing is ended",
             Action::Report => "report: nobody ends this VM from inside",
             Action::Poweroff => "poweroff: this VM is ended from inside",
         };
