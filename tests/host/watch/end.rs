@@ -56,10 +56,10 @@ fn boot_again(machine: &Machine, boot_id: &str, uuid: &str) {
 
 /// `vmstage watch`, once it takes orders.
 fn watching(machine: &Machine) -> Running<'_> {
-    let watch = watch(machine);
-    let lock = machine.path("/run/vmstage/watch.lock");
-    let is_there = || fs::read_to_string(&lock).is_ok_and(|text| text.contains("pid"));
-    assert!(comes_to_be(SECONDS(10), is_there));
+    let mut watch = watch(machine);
+    let process = format!("\"pid\":{},", watch.process().id());
+    let takes_orders = || text(machine, "/run/vmstage/watch.lock").contains(&process);
+    assert!(comes_to_be(SECONDS(10), takes_orders));
     watch
 }
 
