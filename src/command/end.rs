@@ -78,6 +78,7 @@ fn order(arguments: &EndArgs, follower: &Follower, now: Now) -> Result<Option<Or
     Ok(Some(Order {
         end,
         given: now.uptime,
+        given_at: follower.time(now).unix,
         purpose,
         reason: arguments.reason.as_deref().and_then(order::reason),
         is_to_be_kept: arguments.keep,

@@ -10,9 +10,12 @@ use super::limit::LimitKind;
 use super::origin::LimitSource;
 use crate::config;
 
-/// A deadline whose drain begins so long after its grace did, or after half of a short one,
-/// was learnt late, and drain is given its time.
+/// A deadline whose drain begins so long after its grace did was learnt late, and drain is
+/// given its time.
 const LATE: Duration = Duration::from_secs(60);
+
+/// A request that takes its time may make drain so late.
+const SLACK: Duration = Duration::from_secs(5);
 
 /// So long a drain may take to be killed when its time is over.
 const KILLED: Duration = Duration::from_secs(1);
@@ -172,7 +175,9 @@ fn drain_if_due(
     }
     done.drained = true;
     done.drain_ended = false;
-    let is_late = left + LATE.min(acted_upon.grace / 2) < acted_upon.grace;
+    // Where less than that is left, it is late by less.
+    let slack = if left < LATE { SLACK } else { LATE };
+    let is_late = left + slack.min(acted_upon.grace / 2) < acted_upon.grace;
     let until = now.uptime + config.drain_timeout + KILLED;
     done.drain_until = is_late.then_some(until);
     let is_ordered = acted_upon.origin.source == LimitSource::Operator;
@@ -410,6 +415,18 @@ mod tests {
         assert_eq!(ended(300, 9000), Some((300 - limit).min(0)));
         assert_eq!(ended(-100, 9000), Some(-100 - limit));
         assert_eq!(ended(-100, 90), Some(-190));
+        // A short grace: there is less than a minute left.
+        let short = |left: i64| {
+            let mut deadlines = planned();
+            deadlines.planned.as_mut().unwrap().grace = Duration::from_secs(60);
+            let mut done = Done::default();
+            (-10_000..=left).rev().find(|before| {
+                let now = moment(*before, HOUR);
+                names(&deadlines, &config, &mut done, now).contains(&"power off")
+            })
+        };
+        assert_eq!((short(60), short(55)), (Some(0), Some(0)));
+        assert_eq!(short(50), Some(50 - limit));
         // A notice ends it anyway.
         let mut done = Done::default();
         names(&noticed(), &config, &mut done, moment(30, HOUR));

@@ -13,7 +13,7 @@ use super::first_boot::{self, Keep, KeptDeadline, Place, Present, Record};
 use super::identity::{Identity, Names};
 use super::ledger::{self, Ledger, Recorded, Statement};
 use super::limit::{self, IgnoredLimit, Limit, LimitKind, When};
-use super::order::{End, KeptOrder, Orders, Standing};
+use super::order::{KeptOrder, Orders, Standing};
 use super::origin::{LimitSource, Origin};
 use crate::clock::Now;
 use crate::config;
@@ -308,15 +308,16 @@ impl<'a> Follower<'a> {
         *place = both.min_by_key(|deadline| deadline.at);
     }
 
-    /// The deadline that an order sets. Its remaining time is by the clock that only runs,
-    /// where the operator gave a duration.
+    /// The deadline that an order sets.
     fn ordered(&self, order: &Standing, now: Now) -> Option<Deadline> {
         let limit = order.order.limit(&self.knowledge.clock);
         let mut deadline = decide(&[limit], 0, self.grace()).deadline?;
-        if let End::Uptime(end) = order.order.end {
+        let (time, min_uptime) = (self.time(now), self.config.min_uptime);
+        let by_uptime = order.order.end_by_uptime(time, min_uptime, now);
+        if let Some(end) = by_uptime.filter(|_| !order.is_of_earlier_boot) {
             let left = end.saturating_sub(now.uptime);
             let whole = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-            deadline.at = self.time(now).unix + whole;
+            deadline.at = time.unix + whole;
         }
         self.give_grace(&mut deadline, order);
         Some(deadline)
@@ -396,5 +397,107 @@ impl<'a> Follower<'a> {
             None if ledger.has_anybody_spoken() => Keep::Nothing,
             None => Keep::AsBefore,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deadline::order::{End, Order, Purpose, Request};
+
+    const BOOTED: u64 = 1_800_000_000;
+    const YEAR: u64 = 365 * 86_400;
+
+    fn now(uptime: u64, ahead: u64) -> Now {
+        Now {
+            wall: BOOTED + uptime + ahead,
+            uptime: Duration::from_secs(uptime),
+            vouched: false,
+        }
+    }
+
+    fn orders(end: End, purpose: Purpose) -> Orders {
+        let order = Order {
+            end,
+            given: Duration::from_secs(100),
+            given_at: BOOTED + 100,
+            purpose,
+            reason: None,
+            is_to_be_kept: true,
+        };
+        Orders {
+            request: Some(Request {
+                id: "1".into(),
+                order: Some(order),
+            }),
+            kept: None,
+        }
+    }
+
+    fn follower(config: &config::Deadline) -> Follower<'_> {
+        let machine = "0e4d1c2b-8f6a-4b3c-9d1e-000000000001".to_string();
+        Follower::new(config, "1".into(), Some(machine), None, now(100, 0))
+    }
+
+    fn poweroff() -> config::Deadline {
+        config::Deadline {
+            action: config::Action::Poweroff,
+            ..Default::default()
+        }
+    }
+
+    /// The uptime at which the machine is ended, by a wall clock that is a year ahead from
+    /// this uptime on.
+    fn ended(orders: Orders, steps_at: u64) -> Option<u64> {
+        let config = poweroff();
+        let mut follower = follower(&config);
+        follower.obey(orders);
+        let mut done = Done::default();
+        (100..4000).find(|uptime| {
+            let ahead = if *uptime < steps_at { 0 } else { YEAR };
+            let now = now(*uptime, ahead);
+            follower.look(now);
+            let decision = follower.decide(now);
+            let steps = follower.due(&decision, &mut done, now);
+            steps.contains(&Step::PowerOff)
+        })
+    }
+
+    #[test]
+    fn an_order_counts_by_the_clock_that_only_runs_and_needs_neither_belief_nor_min_uptime() {
+        let soon = End::Uptime(Duration::from_millis(130_500));
+        for steps_at in [4000, 120] {
+            // Not before its time.
+            assert_eq!(ended(orders(soon, Purpose::End), steps_at), Some(131));
+            let at = End::At(BOOTED + 130);
+            assert_eq!(ended(orders(at, Purpose::End), steps_at), Some(130));
+        }
+        for purpose in [Purpose::DrainOnly, Purpose::RehearseSpot] {
+            assert_eq!(ended(orders(soon, purpose), 4000), None);
+        }
+    }
+
+    #[test]
+    fn a_kept_order_of_an_earlier_boot_waits_for_min_uptime() {
+        let config = poweroff();
+        let mut follower = follower(&config);
+        follower.obey(orders(End::At(BOOTED + 130), Purpose::End));
+        let kept = follower.order_to_keep();
+        assert!(kept.is_some());
+        let request = None;
+        assert_eq!(ended(Orders { request, kept }, 4000), Some(700));
+    }
+
+    #[test]
+    fn what_was_published_of_an_order_is_not_held_when_it_is_cancelled() {
+        let config = poweroff();
+        let mut follower = follower(&config);
+        follower.obey(orders(End::At(BOOTED + 130), Purpose::End));
+        let published = follower.decide(now(100, 0)).deadlines.published.unwrap();
+        assert_eq!(published.at, BOOTED + 130);
+        follower.obey(Orders::default());
+        let limit = Limit::new(published.origin, When::At(published.at));
+        follower.hold(limit, true, now(100, 0));
+        assert_eq!(follower.decide(now(100, 0)).deadlines, Deadlines::default());
     }
 }

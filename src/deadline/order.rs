@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::clock_trust::ClockTrust;
+use super::clock_trust::{ClockTrust, Time};
 use super::identity::{Names, is_same};
 use super::limit::{Limit, LimitKind, When};
 use super::origin::{LimitSource, Origin};
@@ -21,8 +21,9 @@ const LONGEST_REASON: usize = 200;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) end: End,
-    /// The uptime at which it was given.
+    /// The uptime at which it was given, and the same in Unix seconds.
     pub(crate) given: Duration,
+    pub(crate) given_at: u64,
     pub(crate) purpose: Purpose,
     pub(crate) reason: Option<String>,
     /// It is to hold after a reboot.
@@ -150,6 +151,7 @@ impl KeptOrder {
         Order {
             end: End::At(self.at),
             given: Duration::ZERO,
+            given_at: 0,
             purpose: self.purpose,
             reason: self.reason.clone(),
             is_to_be_kept: true,
@@ -185,6 +187,24 @@ impl Order {
                 configured.max(Duration::from_secs(lasts))
             }
             Purpose::End | Purpose::DrainOnly => configured,
+        }
+    }
+
+    /// The uptime at which its time is over, where that does not depend on the clock: an order
+    /// for a time does not as long as the clock was set after it and nobody vouches for that.
+    pub(crate) fn end_by_uptime(
+        &self,
+        time: Time,
+        min_uptime: Duration,
+        now: Now,
+    ) -> Option<Duration> {
+        let was_set = now.uptime.saturating_sub(time.trusted_for) > self.given;
+        match self.end {
+            End::Uptime(end) => Some(end),
+            End::At(at) if was_set && time.trusted_for < min_uptime => {
+                Some(self.given + Duration::from_secs(at.saturating_sub(self.given_at)))
+            }
+            End::At(_) => None,
         }
     }
 
@@ -264,6 +284,7 @@ mod tests {
         Order {
             end: End::Uptime(Duration::from_secs(1300)),
             given: Duration::from_secs(100),
+            given_at: BOOTED + 100,
             purpose,
             reason: Some("new disks".into()),
             is_to_be_kept: true,
