@@ -18,7 +18,7 @@ use crate::deadline::origin::LimitSource;
 use crate::deadline::records;
 use crate::failure::Failure;
 use crate::host::{Host, locks, wait, watch_process};
-use crate::status::Status;
+use crate::status::Deadline;
 
 /// How long `watch` may take to say that it has heard.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -129,25 +129,20 @@ fn wait_until_heard(host: &Host, request: &Request) -> Result<Acknowledgement, F
 /// What will happen, and when.
 fn outcome(host: &Host, config: &Config, request: &Request) -> String {
     let now = host.now();
-    let Ok(Some(status)) = Status::read(host) else {
-        return "there is no status of this boot that would show it\n".into();
-    };
+    let follower = records::follow(host, &config.deadline, now);
+    let deadline = follower.decide(now).published(config.deadline.action);
     let mut text = match &request.order {
         None => "cancelled\n".to_string(),
         Some(order) => heading(order).to_string(),
     };
-    let by_operator = status
-        .deadline
-        .as_ref()
-        .is_some_and(|deadline| deadline.given_by().source == LimitSource::Operator);
-    if request.order.is_some() && !by_operator {
+    let is_by_operator = |deadline: &Deadline| deadline.given_by().source == LimitSource::Operator;
+    if request.order.is_some() && !deadline.as_ref().is_some_and(is_by_operator) {
         text += "an earlier deadline holds all the same:\n";
     }
-    text += match &status.deadline {
-        Some(_) => status_command::deadline_lines(&status, now.wall),
+    text += &match &deadline {
+        Some(deadline) => status_command::deadline_text(deadline, follower.time(now).unix),
         None => "there is no deadline any more\n".to_string(),
-    }
-    .trim_start();
+    };
     if request.order.is_some() {
         text += &match config.deadline.drain.is_empty() {
             true => "drain     none is configured\n".to_string(),

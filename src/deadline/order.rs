@@ -222,7 +222,8 @@ impl End {
     /// By the clock that counts.
     fn unix(self, clock: &ClockTrust) -> u64 {
         match self {
-            End::Uptime(uptime) => clock.unix_at(uptime),
+            // Not before its time: the clock has whole seconds.
+            End::Uptime(uptime) => clock.unix_at(uptime + Duration::from_millis(999)),
             End::At(unix) => unix,
         }
     }
