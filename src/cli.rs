@@ -2,9 +2,12 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config;
 
 /// Finds a VM's scratch disk at boot, mounts it, and says when the VM is ready and
 /// when it must be gone.
@@ -75,6 +78,46 @@ pub enum Command {
     /// and end the machine if the configuration says so
     #[command(after_help = WATCH_HELP)]
     Watch(ConfigArgs),
+
+    /// End this machine at a time of your own, everybody being told; or rehearse its end
+    #[command(after_help = END_HELP)]
+    End(EndArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct EndArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// So long from now, such as 30m
+    #[arg(
+        id = "in", long, value_name = "DURATION", value_parser = config::parse_duration,
+        required_unless_present_any = ["at", "cancel"], conflicts_with_all = ["at", "cancel"]
+    )]
+    pub after: Option<Duration>,
+    /// At this time: RFC 3339, or Unix seconds
+    #[arg(long, value_name = "TIME", conflicts_with = "cancel")]
+    pub at: Option<String>,
+    /// Take back what was ordered before
+    #[arg(long)]
+    pub cancel: bool,
+    /// Why, for users and for the drain command
+    #[arg(long, value_name = "TEXT", conflicts_with = "cancel")]
+    pub reason: Option<String>,
+    /// No new work, and drain, but do not power off
+    #[arg(long, conflicts_with_all = ["cancel", "rehearse"])]
+    pub drain_only: bool,
+    /// Behave as for a cloud's notice, and end nothing
+    #[arg(long, value_enum, value_name = "NOTICE", conflicts_with_all = ["cancel", "keep"])]
+    pub rehearse: Option<Rehearse>,
+    /// Hold after a reboot of this machine as well
+    #[arg(long, conflicts_with = "cancel")]
+    pub keep: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Rehearse {
+    /// EC2 wants its spot instance back, in two minutes
+    Spot,
 }
 
 #[derive(Debug, Args)]
@@ -152,6 +195,28 @@ Stays in the foreground. Asks once a minute whether the deadline has moved. When
 grace begins, deadline.drain is run, once; at the deadline, deadline.action is
 done. What was done is not done again after a restart.
 
-SIGHUP reads the configuration again; SIGTERM ends watching, not the machine.
+SIGHUP reads the configuration again, SIGUSR1 what `vmstage end` ordered; SIGTERM
+ends watching, not the machine.
 
 Exit codes: 0 ended by SIGTERM; 6 wrong configuration.";
+
+const END_HELP: &str = "\
+Sets a limit of this machine's own, beside those of the cloud; the earliest counts.
+Users, batch systems and the drain command are told as for any other deadline, and
+deadline.action is done then. It needs no confirmation, and min_uptime does not
+apply. A later order replaces an earlier one.
+
+It ends with this boot. With --keep it holds after a reboot of this machine, once
+the clock can be trusted (min_uptime); never in another VM that was launched from
+an image of this one.
+
+--cancel ends grace for everybody. What drain has done is not undone.
+
+--rehearse spot begins grace at once and runs drain (with VMSTAGE_REHEARSAL=1), as
+EC2's notice would; everybody is told that it is a rehearsal, and it is over with
+its time: vmstage end --in 2m --rehearse spot
+
+`vmstage watch` has to be running: without it nothing is ordered.
+
+Exit codes: 0 ordered; 1 it was not, for the reason given; 2 wrong usage, a time in
+the past or too far ahead; 6 wrong configuration.";

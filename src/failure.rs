@@ -8,6 +8,8 @@ use crate::config::ConfigError;
 #[derive(Debug)]
 pub enum Failure {
     Config(ConfigError),
+    /// Of what was asked for on the command line.
+    Usage(String),
     NoDevice(String),
     Mount(String),
     /// A disk was not any more what it had been accepted for.
@@ -24,6 +26,7 @@ impl Failure {
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Other(_) => 1,
+            Failure::Usage(_) => 2,
             Failure::NoDevice(_) => 3,
             Failure::Mount(_) | Failure::Changed(_) => 4,
             Failure::Directories(_) => 5,
@@ -36,7 +39,8 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Failure::Config(error) => write!(f, "the configuration is wrong: {error}"),
-            Failure::NoDevice(text)
+            Failure::Usage(text)
+            | Failure::NoDevice(text)
             | Failure::Mount(text)
             | Failure::Changed(text)
             | Failure::Directories(text) => write!(f, "{text}"),

@@ -6,7 +6,7 @@ use log::{LevelFilter, error};
 use nix::sys::stat::{Mode, umask};
 
 use vmstage::cli::{Cli, Command};
-use vmstage::command::{boot, metadata, probe, status, watch};
+use vmstage::command::{boot, end, metadata, probe, status, watch};
 use vmstage::failure::Failure;
 use vmstage::host::Host;
 use vmstage::legacy::vdso;
@@ -52,6 +52,7 @@ fn main() -> ExitCode {
             metadata::run(&host, config.file.as_deref(), format)
         }
         Command::Watch(config) => watch::run(&host, config.file.as_deref()),
+        Command::End(arguments) => end::run(&host, arguments),
     };
     ExitCode::from(done.unwrap_or_else(|failure: Failure| {
         error!("{failure}");

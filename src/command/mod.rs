@@ -2,6 +2,7 @@
 
 pub mod boot;
 mod configuration;
+pub mod end;
 pub mod metadata;
 pub mod probe;
 pub mod status;

@@ -129,38 +129,44 @@ pub(crate) fn deadline_lines(status: &Status, now: u64) -> String {
     }
     let mut text = String::from("\n");
     if let Some(deadline) = &status.deadline {
-        let confirmed = deadline
-            .confirmed_at
-            .as_deref()
-            .and_then(clock::parse_utc)
-            .map_or(String::new(), |at| {
-                format!(
-                    ", confirmed {} ago",
-                    clock::span(Duration::from_secs(now.saturating_sub(at)))
-                )
-            });
-        let action = match deadline.action {
-            Action::Report => "report: nobody ends this VM from inside",
-            Action::Poweroff => "poweroff: this VM is ended from inside",
-        };
-        let doubt = match deadline.unconfirmed {
-            true => "; unconfirmed: nothing is done before a second answer says the same",
-            false => "",
-        };
-        let grace = deadline.at.saturating_sub(deadline.grace_seconds);
-        text += &format!(
-            "deadline  {}, {}\norigin    {}{confirmed}{doubt}\ngrace     no new work from {} on, {}\naction    {action}\n",
-            clock::for_people(deadline.at),
-            clock::relative(deadline.at, now),
-            deadline.origin,
-            clock::for_people(grace),
-            clock::relative(grace, now),
-        );
+        text += &deadline_text(deadline, now);
     }
     for limit in &status.ignored_limits {
         text += &format!("ignored   {}: {}\n", limit.origin, limit.reason);
     }
     text
+}
+
+/// When it is, who said so, and what happens then.
+pub(crate) fn deadline_text(deadline: &status::Deadline, now: u64) -> String {
+    let confirmed = deadline
+        .confirmed_at
+        .as_deref()
+        .and_then(clock::parse_utc)
+        .map_or(String::new(), |at| {
+            format!(
+                ", confirmed {} ago",
+                clock::span(Duration::from_secs(now.saturating_sub(at)))
+            )
+        });
+    let action = match deadline.action {
+        Action::Report if deadline.rehearsal => "none: it is a rehearsal, and nothing is ended",
+        Action::Report => "report: nobody ends this VM from inside",
+        Action::Poweroff => "poweroff: this VM is ended from inside",
+    };
+    let doubt = match deadline.unconfirmed {
+        true => "; unconfirmed: nothing is done before a second answer says the same",
+        false => "",
+    };
+    let grace = deadline.at.saturating_sub(deadline.grace_seconds);
+    format!(
+        "deadline  {}, {}\norigin    {}{confirmed}{doubt}\ngrace     no new work from {} on, {}\naction    {action}\n",
+        clock::for_people(deadline.at),
+        clock::relative(deadline.at, now),
+        deadline.origin,
+        clock::for_people(grace),
+        clock::relative(grace, now),
+    )
 }
 
 /// The verdicts as a table.

@@ -12,7 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::configuration;
 use crate::failure::Failure;
-use crate::host::{Host, locks};
+use crate::host::{Host, locks, watch_process};
 use crate::logging::{self, Notices};
 use crate::report::{self, systemd};
 use crate::watch::Watch;
@@ -28,16 +28,21 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
         logging::connect(host.path(logging::SOCKET));
     }
     let notices = Notices::default();
-    let _alone = be_the_only_one(host)?;
     let stop = flag(&[SIGTERM, SIGINT])?;
     let reload = flag(&[SIGHUP])?;
-    let mut sleeper = Sleeper::new(&[SIGTERM, SIGINT, SIGHUP])?;
+    let orders = flag(&[watch_process::ORDERS])?;
+    let mut sleeper = Sleeper::new(&[SIGTERM, SIGINT, SIGHUP, watch_process::ORDERS])?;
+    // Once it is named there it may get signals.
+    let _alone = be_the_only_one(host)?;
     report::note(&notices, "the service manager", systemd::watching());
     let mut carried = None;
     loop {
         let mut watch = Watch::start(host, &notices, &config, host.now());
         watch.carry_on(carried.take());
         while !stop.load(Ordering::Relaxed) && !reload.load(Ordering::Relaxed) {
+            if orders.swap(false, Ordering::Relaxed) {
+                watch.take_orders(host.now());
+            }
             watch.tick(host.now());
             let now = host.now();
             let wait = watch.next_tick(now).saturating_sub(now.uptime);
@@ -62,14 +67,20 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
 /// Two would ask twice as often, and both end the machine. Where there is no place for
 /// the lock, nothing is lost by not holding it.
 fn be_the_only_one(host: &Host) -> Result<Option<File>, Failure> {
-    let path = host.runtime_directory().join("watch.lock");
-    match locks::lock_file(&path) {
-        Ok(lock) if lock.try_lock().is_err() => Err(Failure::Other(anyhow!(
+    let path = watch_process::path(host);
+    let Ok(lock) = locks::lock_file(&path) else {
+        return Ok(None);
+    };
+    if lock.try_lock().is_err() {
+        return Err(Failure::Other(anyhow!(
             "another vmstage watch is running and holds {}",
             path.display()
-        ))),
-        opened => Ok(opened.ok()),
+        )));
     }
+    if let Err(e) = watch_process::write_into(&lock, host) {
+        warn!("vmstage end will not find this: {e:#}");
+    }
+    Ok(Some(lock))
 }
 
 fn flag(signals: &[i32]) -> anyhow::Result<Arc<AtomicBool>> {

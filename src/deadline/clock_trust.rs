@@ -147,21 +147,27 @@ impl ClockTrust {
 
     /// What time it is now. The last look was not long ago.
     pub(crate) fn time(&self, now: Now) -> Time {
-        let by_uptime = self.counts.at.saturating_add_unsigned(now.uptime.as_secs());
         // To the second, where the wall clock is right.
         let is_right = epoch(now.wall, now.uptime).abs_diff(self.counts.at) <= EQUAL as u64;
-        let unix = match i64::try_from(now.wall) {
-            Ok(wall) if is_right => wall,
-            _ => by_uptime,
+        let unix = match is_right {
+            true => now.wall,
+            false => self.unix_at(now.uptime),
         };
         let since = match self.counts.believed {
             true => Duration::ZERO,
             false => self.counts.since,
         };
         Time {
-            unix: u64::try_from(unix).unwrap_or(0),
+            unix,
             trusted_for: now.uptime.saturating_sub(since),
         }
+    }
+
+    /// The time that counts at this uptime, in Unix seconds: the same at each look, until
+    /// another time is believed.
+    pub(crate) fn unix_at(&self, uptime: Duration) -> u64 {
+        let unix = self.counts.at.saturating_add_unsigned(uptime.as_secs());
+        u64::try_from(unix).unwrap_or(0)
     }
 
     /// Whether this, written down, still says enough of what is known `later`.

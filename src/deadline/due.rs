@@ -10,9 +10,12 @@ use super::limit::LimitKind;
 use super::origin::LimitSource;
 use crate::config;
 
-/// A deadline whose drain begins so long after its grace did, or after half of a short one,
-/// was learnt late, and drain is given its time.
+/// A deadline whose drain begins so long after its grace did was learnt late, and drain is
+/// given its time.
 const LATE: Duration = Duration::from_secs(60);
+
+/// A request that takes its time may make drain so late.
+const SLACK: Duration = Duration::from_secs(5);
 
 /// So long a drain may take to be killed when its time is over.
 const KILLED: Duration = Duration::from_secs(1);
@@ -32,6 +35,46 @@ pub(crate) struct Done {
     /// The deadline of which it was said that it is reached.
     pub(crate) reported: Option<u64>,
     pub(crate) called_back: bool,
+    /// The operator's order that held last.
+    #[serde(default)]
+    pub(crate) order: Option<String>,
+    /// The drain that was run was run for an order.
+    #[serde(default)]
+    pub(crate) ordered_drain: Option<OrderedDrain>,
+}
+
+/// A drain that was run for an operator's order. Where that is cancelled, or was a rehearsal,
+/// the next deadline has one of its own.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OrderedDrain {
+    order: Option<String>,
+    is_rehearsal: bool,
+    /// The uptime at which it has ended, or was killed.
+    until: Duration,
+}
+
+impl Done {
+    /// Whether drain has begun for the order that held last.
+    pub(crate) fn has_drained_for_order(&self) -> bool {
+        self.drained && self.ordered_drain.is_some()
+    }
+
+    fn follow_orders(&mut self, order: Option<&String>, uptime: Duration) {
+        if self.order.as_ref() != order {
+            self.warned.clear();
+            self.order = order.cloned();
+        }
+        let Some(drain) = &self.ordered_drain else {
+            return;
+        };
+        let is_another = drain.is_rehearsal && drain.order.as_ref() != order;
+        let has_ended = self.drain_ended || uptime >= drain.until;
+        if (order.is_none() || is_another) && has_ended {
+            self.drained = false;
+            self.drain_until = None;
+            self.ordered_drain = None;
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq)]
@@ -66,24 +109,29 @@ pub(crate) struct Deadlines {
     pub(crate) planned: Option<Deadline>,
     /// The earliest that needs no belief: of a cloud's notices and an operator's orders.
     pub(crate) certain: Option<Deadline>,
+    /// An operator's order that does not end the machine.
+    pub(crate) drill: Option<Deadline>,
+    /// The order that holds.
+    pub(crate) order: Option<String>,
 }
 
 impl Deadlines {
-    /// What is acted upon: the earlier of the two.
+    /// What the machine ends with: the earlier of the two.
     ///
     /// What people set is not, before the clock is trusted for the configured `min_uptime`:
     /// it may be years off, and the mistake may be theirs.
-    fn acted_upon(&self, config: &config::Deadline, time: Time) -> Option<&Deadline> {
+    fn end(&self, config: &config::Deadline, time: Time) -> Option<&Deadline> {
         let is_trusted = time.trusted_for >= config.min_uptime;
         let planned = self.planned.as_ref().filter(|_| is_trusted);
         let both = planned.into_iter().chain(&self.certain);
         both.min_by_key(|deadline| deadline.at)
     }
-}
 
-/// Whether a deadline is acted upon without a second answer, and by whatever clock.
-pub(crate) fn is_certain(kind: LimitKind, source: LimitSource) -> bool {
-    kind == LimitKind::Notice || source == LimitSource::Operator
+    /// What drain is run for.
+    fn acted_upon(&self, config: &config::Deadline, time: Time) -> Option<&Deadline> {
+        let all = self.end(config, time).into_iter().chain(&self.drill);
+        all.min_by_key(|deadline| deadline.at)
+    }
 }
 
 /// The steps that are due. Records them in `done`.
@@ -94,28 +142,51 @@ pub(crate) fn due(
     now: Moment,
 ) -> Vec<Step> {
     let mut steps = Vec::new();
-    if let Some(published) = &deadlines.published {
-        warn_if_due(published, config, done, now, &mut steps);
+    done.follow_orders(deadlines.order.as_ref(), now.uptime);
+    match &deadlines.published {
+        Some(published) => warn_if_due(published, config, done, now, &mut steps),
+        None => done.warned.clear(),
     }
-    let Some(acted_upon) = deadlines.acted_upon(config, now.time) else {
+    if let Some(acted_upon) = deadlines.acted_upon(config, now.time) {
+        drain_if_due(acted_upon, deadlines, config, done, now, &mut steps);
+    }
+    let Some(end) = deadlines.end(config, now.time) else {
         return steps;
     };
-    let left = now.left(acted_upon);
-    let is_notice = acted_upon.kind == LimitKind::Notice;
-    if left <= acted_upon.grace && !config.drain.is_empty() && !done.drained {
-        done.drained = true;
-        done.drain_ended = false;
-        let is_late = left + LATE.min(acted_upon.grace / 2) < acted_upon.grace;
-        let limit = config.drain_timeout + KILLED;
-        done.drain_until = is_late.then_some(now.uptime + limit);
-        steps.push(Step::Drain(acted_upon.clone()));
-    }
     let is_draining = done.drain_until.is_some_and(|until| now.uptime < until) && !done.drain_ended;
-    let may_power_off = is_notice || !is_draining;
-    if left.is_zero() && may_power_off && config.action == config::Action::Poweroff {
+    let may_power_off = end.kind == LimitKind::Notice || !is_draining;
+    if now.left(end).is_zero() && may_power_off && config.action == config::Action::Poweroff {
         steps.push(Step::PowerOff);
     }
     steps
+}
+
+fn drain_if_due(
+    acted_upon: &Deadline,
+    deadlines: &Deadlines,
+    config: &config::Deadline,
+    done: &mut Done,
+    now: Moment,
+    steps: &mut Vec<Step>,
+) {
+    let left = now.left(acted_upon);
+    if left > acted_upon.grace || config.drain.is_empty() || done.drained {
+        return;
+    }
+    done.drained = true;
+    done.drain_ended = false;
+    // Where less than that is left, it is late by less.
+    let slack = if left < LATE { SLACK } else { LATE };
+    let is_late = left + slack.min(acted_upon.grace / 2) < acted_upon.grace;
+    let until = now.uptime + config.drain_timeout + KILLED;
+    done.drain_until = is_late.then_some(until);
+    let is_ordered = acted_upon.origin.source == LimitSource::Operator;
+    done.ordered_drain = is_ordered.then(|| OrderedDrain {
+        order: deadlines.order.clone(),
+        is_rehearsal: acted_upon.kind == LimitKind::Rehearsal,
+        until,
+    });
+    steps.push(Step::Drain(acted_upon.clone()));
 }
 
 fn warn_if_due(
@@ -158,15 +229,17 @@ pub(crate) fn next(
         ahead.extend(warn.map(|before| until(published.at.saturating_sub(before))));
         ahead.push(until(published.at));
     }
-    for deadline in deadlines.planned.iter().chain(&deadlines.certain) {
+    let acted_upon = [&deadlines.planned, &deadlines.certain, &deadlines.drill];
+    for deadline in acted_upon.into_iter().flatten() {
         ahead.push(until(deadline.at.saturating_sub(deadline.grace.as_secs())));
         ahead.push(until(deadline.at));
     }
     if deadlines.planned.is_some() {
         ahead.push(config.min_uptime.saturating_sub(now.time.trusted_for));
     }
-    if let Some(drained) = done.drain_until {
-        ahead.push(drained.saturating_sub(now.uptime));
+    let drains = done.ordered_drain.as_ref().map(|drain| drain.until);
+    for until in done.drain_until.into_iter().chain(drains) {
+        ahead.push(until.saturating_sub(now.uptime));
     }
     ahead.into_iter().filter(|wait| !wait.is_zero()).min()
 }
@@ -202,15 +275,15 @@ mod tests {
         Deadlines {
             published: Some(deadline(LimitKind::Planned)),
             planned: Some(deadline(LimitKind::Planned)),
-            certain: None,
+            ..Deadlines::default()
         }
     }
 
     fn noticed() -> Deadlines {
         Deadlines {
             published: Some(deadline(LimitKind::Notice)),
-            planned: None,
             certain: Some(deadline(LimitKind::Notice)),
+            ..Deadlines::default()
         }
     }
 
@@ -342,11 +415,106 @@ mod tests {
         assert_eq!(ended(300, 9000), Some((300 - limit).min(0)));
         assert_eq!(ended(-100, 9000), Some(-100 - limit));
         assert_eq!(ended(-100, 90), Some(-190));
+        // A short grace: there is less than a minute left.
+        let short = |left: i64| {
+            let mut deadlines = planned();
+            deadlines.planned.as_mut().unwrap().grace = Duration::from_secs(60);
+            let mut done = Done::default();
+            (-10_000..=left).rev().find(|before| {
+                let now = moment(*before, HOUR);
+                names(&deadlines, &config, &mut done, now).contains(&"power off")
+            })
+        };
+        assert_eq!((short(60), short(55)), (Some(0), Some(0)));
+        assert_eq!(short(50), Some(50 - limit));
         // A notice ends it anyway.
         let mut done = Done::default();
         names(&noticed(), &config, &mut done, moment(30, HOUR));
         let steps = names(&noticed(), &config, &mut done, moment(0, HOUR));
         assert!(steps.contains(&"power off"));
+    }
+
+    /// A moment of a machine on which this order holds, beside a planned deadline at [`AT`].
+    fn ordered(kind: LimitKind, id: Option<&str>, at: u64) -> Deadlines {
+        let order = id.map(|_| Deadline {
+            at,
+            origin: Origin::new(LimitSource::Operator, "test"),
+            ..deadline(kind)
+        });
+        let (certain, drill) = match kind.ends_the_machine() {
+            true => (order.clone(), None),
+            false => (None, order.clone()),
+        };
+        Deadlines {
+            published: order.or(planned().published),
+            certain,
+            drill,
+            order: id.map(Into::into),
+            ..planned()
+        }
+    }
+
+    #[test]
+    fn an_order_that_ends_nothing_drains_and_does_not_hide_the_real_end() {
+        let config = poweroff();
+        for kind in [LimitKind::DrainOnly, LimitKind::Rehearsal] {
+            let mut done = Done::default();
+            let order = ordered(kind, Some("1"), AT - 7200);
+            let young = Duration::ZERO;
+            let at = |done: &mut Done, before| names(&order, &config, done, moment(before, young));
+            assert_eq!(at(&mut done, 7800), ["warn", "drain"]);
+            assert_eq!(at(&mut done, 7200), ["report"]);
+            let end = names(&order, &config, &mut done, moment(0, HOUR));
+            assert_eq!(end, ["power off"]);
+        }
+    }
+
+    #[test]
+    fn an_order_ends_the_machine_whatever_min_uptime_is() {
+        let mut done = Done::default();
+        let order = ordered(LimitKind::Planned, Some("1"), AT - 7200);
+        let steps = |done: &mut Done, before| {
+            names(&order, &poweroff(), done, moment(before, Duration::ZERO))
+        };
+        assert_eq!(steps(&mut done, 7800), ["warn", "drain"]);
+        assert_eq!(steps(&mut done, 7200), ["report", "power off"]);
+    }
+
+    #[test]
+    fn after_a_rehearsal_and_after_a_cancelled_order_drain_runs_for_the_next_deadline() {
+        let config = poweroff();
+        let drains = |kind, then: Option<&str>, has_ended: bool| {
+            let mut done = Done::default();
+            let first = ordered(kind, Some("1"), AT - 7200);
+            assert!(names(&first, &config, &mut done, moment(7300, HOUR)).contains(&"drain"));
+            done.drain_ended = has_ended;
+            let next = ordered(LimitKind::Planned, then, AT - 7000);
+            let steps = names(&next, &config, &mut done, moment(7100, HOUR));
+            steps.contains(&"drain")
+        };
+        // Another order is a deadline that moved; a rehearsal was none.
+        assert!(!drains(LimitKind::Planned, Some("2"), true));
+        assert!(drains(LimitKind::Rehearsal, Some("2"), true));
+        // Not beside one that runs.
+        assert!(!drains(LimitKind::Rehearsal, Some("2"), false));
+        // Cancelled: the planned deadline's grace begins later.
+        let mut done = Done::default();
+        let first = ordered(LimitKind::Planned, Some("1"), AT - 7200);
+        assert!(names(&first, &config, &mut done, moment(7300, HOUR)).contains(&"drain"));
+        done.drain_ended = true;
+        assert_eq!(steps(&config, &mut done, 7200), [""; 0]);
+        assert!(steps(&config, &mut done, 600).contains(&"drain"));
+    }
+
+    #[test]
+    fn users_are_warned_of_each_order_anew() {
+        let config = poweroff();
+        let mut done = Done::default();
+        for (id, warned) in [("1", true), ("1", false), ("2", true)] {
+            let order = ordered(LimitKind::DrainOnly, Some(id), AT - 7200);
+            let steps = names(&order, &config, &mut done, moment(7300, HOUR));
+            assert_eq!(steps.contains(&"warn"), warned, "{id}");
+        }
     }
 
     #[test]

@@ -8,11 +8,12 @@ use serde::{Deserialize, Serialize};
 
 use super::clock_trust::{ClockTrust, Time};
 use super::decide::{Deadline, decide};
-use super::due::{self, Deadlines, Done, Moment, Step, is_certain};
+use super::due::{self, Deadlines, Done, Moment, Step};
 use super::first_boot::{self, Keep, KeptDeadline, Place, Present, Record};
 use super::identity::{Identity, Names};
 use super::ledger::{self, Ledger, Recorded, Statement};
 use super::limit::{self, IgnoredLimit, Limit, LimitKind, When};
+use super::order::{KeptOrder, Orders, Standing};
 use super::origin::{LimitSource, Origin};
 use crate::clock::Now;
 use crate::config;
@@ -42,6 +43,8 @@ pub(crate) struct Follower<'a> {
     places: Vec<Place>,
     /// The longer grace that a source asks for.
     grace: Option<Duration>,
+    /// What an operator ordered.
+    orders: Orders,
 }
 
 /// What came of an answer.
@@ -86,6 +89,7 @@ impl<'a> Follower<'a> {
             knowledge,
             places: Vec::new(),
             grace: None,
+            orders: Orders::default(),
         }
     }
 
@@ -107,8 +111,32 @@ impl<'a> Follower<'a> {
         }
     }
 
-    /// Holds a limit that was found before.
+    /// Takes an operator's orders, in the place of all that were taken before.
+    pub(crate) fn obey(&mut self, orders: Orders) {
+        self.orders = orders;
+    }
+
+    /// The operator's order that holds.
+    pub(crate) fn order(&self, now: Now) -> Option<Standing> {
+        let clock = &self.knowledge.clock;
+        self.orders.standing(&self.names(), clock, now)
+    }
+
+    /// What of the orders is to be kept for the next boot.
+    pub(crate) fn order_to_keep(&self) -> Option<KeptOrder> {
+        self.orders.to_keep(&self.names(), &self.knowledge.clock)
+    }
+
+    pub(crate) fn orders(&self) -> &Orders {
+        &self.orders
+    }
+
+    /// Holds a limit that was found before. An order holds as long as it stands, and not
+    /// because it was once published.
     pub(crate) fn hold(&mut self, limit: Limit, is_believed: bool, now: Now) {
+        if limit.origin.source == LimitSource::Operator {
+            return;
+        }
         let ledger = &mut self.knowledge.ledger;
         ledger.hold(limit, is_believed, now.uptime);
     }
@@ -182,14 +210,17 @@ impl<'a> Follower<'a> {
     pub(crate) fn decide(&self, now: Now) -> Decision {
         let ledger = &self.knowledge.ledger;
         let own = || limit::own_limit(self.config).into_iter();
-        let said: Vec<Limit> = own().chain(ledger.limits()).collect();
-        let believed: Vec<Limit> = own().chain(ledger.believed(now.uptime)).collect();
+        let order = self.order(now);
+        let ordered = order
+            .as_ref()
+            .map(|order| order.order.limit(&self.knowledge.clock));
+        let said: Vec<Limit> = own().chain(ledger.limits()).chain(ordered).collect();
         let first_boot = self.lease(&Keep::AsBefore, now).first_boot;
-        let published = decide(&said, first_boot, self.grace());
+        let mut published = decide(&said, first_boot, self.grace());
+        if let (Some(deadline), Some(order)) = (&mut published.deadline, &order) {
+            self.give_grace(deadline, order);
+        }
         let is_a_lifetime = |limit: &Limit| matches!(limit.when, When::AfterFirstBoot(_));
-        let (certain, planned): (Vec<Limit>, Vec<Limit>) = believed
-            .into_iter()
-            .partition(|limit| is_certain(limit.kind, limit.origin.source));
         let keep = self.to_keep(published.deadline.as_ref(), &said, now);
         let lease = self.lease(&keep, now);
         let mut warnings: Vec<String> = Vec::new();
@@ -202,11 +233,7 @@ impl<'a> Follower<'a> {
         let origin = published.deadline.as_ref().map(|deadline| &deadline.origin);
         Decision {
             is_unconfirmed: origin.is_some_and(|origin| ledger.is_doubted(origin, now.uptime)),
-            deadlines: Deadlines {
-                planned: decide(&planned, first_boot, self.grace()).deadline,
-                certain: self.earliest_certain(&certain, first_boot, now),
-                published: published.deadline,
-            },
+            deadlines: self.deadlines(published.deadline, order, now),
             ignored: published.ignored,
             warnings,
             writes: lease.writes,
@@ -240,6 +267,67 @@ impl<'a> Follower<'a> {
     /// By how many seconds the wall clock is ahead of the time that counts.
     pub(crate) fn wall_is_off_by(&self) -> Option<i64> {
         self.knowledge.clock.wall_is_off_by()
+    }
+
+    /// What is acted upon, beside what is published.
+    fn deadlines(
+        &self,
+        published: Option<Deadline>,
+        order: Option<Standing>,
+        now: Now,
+    ) -> Deadlines {
+        let first_boot = self.lease(&Keep::AsBefore, now).first_boot;
+        let own = limit::own_limit(self.config).into_iter();
+        let believed = own.chain(self.knowledge.ledger.believed(now.uptime));
+        let (certain, planned): (Vec<Limit>, Vec<Limit>) =
+            believed.partition(|limit| limit.kind == LimitKind::Notice);
+        let mut deadlines = Deadlines {
+            planned: decide(&planned, first_boot, self.grace()).deadline,
+            certain: self.earliest_certain(&certain, first_boot, now),
+            published,
+            ..Deadlines::default()
+        };
+        if let Some(order) = order {
+            self.add_order(&mut deadlines, &order, now);
+        }
+        deadlines
+    }
+
+    /// An order needs no belief; one of an earlier boot needs a clock that is trusted.
+    fn add_order(&self, deadlines: &mut Deadlines, order: &Standing, now: Now) {
+        deadlines.order = Some(order.id.clone());
+        let Some(ordered) = self.ordered(order, now) else {
+            return;
+        };
+        let place = match (ordered.kind.ends_the_machine(), order.is_of_earlier_boot) {
+            (false, _) => &mut deadlines.drill,
+            (true, true) => &mut deadlines.planned,
+            (true, false) => &mut deadlines.certain,
+        };
+        let both = place.take().into_iter().chain([ordered]);
+        *place = both.min_by_key(|deadline| deadline.at);
+    }
+
+    /// The deadline that an order sets.
+    fn ordered(&self, order: &Standing, now: Now) -> Option<Deadline> {
+        let limit = order.order.limit(&self.knowledge.clock);
+        let mut deadline = decide(&[limit], 0, self.grace()).deadline?;
+        let (time, min_uptime) = (self.time(now), self.config.min_uptime);
+        let by_uptime = order.order.end_by_uptime(time, min_uptime, now);
+        if let Some(end) = by_uptime.filter(|_| !order.is_of_earlier_boot) {
+            let left = end.saturating_sub(now.uptime);
+            let whole = left.as_secs() + u64::from(left.subsec_nanos() > 0);
+            deadline.at = time.unix + whole;
+        }
+        self.give_grace(&mut deadline, order);
+        Some(deadline)
+    }
+
+    fn give_grace(&self, deadline: &mut Deadline, order: &Standing) {
+        if deadline.origin.source == LimitSource::Operator {
+            let clock = &self.knowledge.clock;
+            deadline.grace = order.order.grace(deadline.grace, clock);
+        }
     }
 
     /// The earliest of limits that need no belief. The remaining time of a notice is its time
@@ -309,5 +397,107 @@ impl<'a> Follower<'a> {
             None if ledger.has_anybody_spoken() => Keep::Nothing,
             None => Keep::AsBefore,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deadline::order::{End, Order, Purpose, Request};
+
+    const BOOTED: u64 = 1_800_000_000;
+    const YEAR: u64 = 365 * 86_400;
+
+    fn now(uptime: u64, ahead: u64) -> Now {
+        Now {
+            wall: BOOTED + uptime + ahead,
+            uptime: Duration::from_secs(uptime),
+            vouched: false,
+        }
+    }
+
+    fn orders(end: End, purpose: Purpose) -> Orders {
+        let order = Order {
+            end,
+            given: Duration::from_secs(100),
+            given_at: BOOTED + 100,
+            purpose,
+            reason: None,
+            is_to_be_kept: true,
+        };
+        Orders {
+            request: Some(Request {
+                id: "1".into(),
+                order: Some(order),
+            }),
+            kept: None,
+        }
+    }
+
+    fn follower(config: &config::Deadline) -> Follower<'_> {
+        let machine = "0e4d1c2b-8f6a-4b3c-9d1e-000000000001".to_string();
+        Follower::new(config, "1".into(), Some(machine), None, now(100, 0))
+    }
+
+    fn poweroff() -> config::Deadline {
+        config::Deadline {
+            action: config::Action::Poweroff,
+            ..Default::default()
+        }
+    }
+
+    /// The uptime at which the machine is ended, by a wall clock that is a year ahead from
+    /// this uptime on.
+    fn ended(orders: Orders, steps_at: u64) -> Option<u64> {
+        let config = poweroff();
+        let mut follower = follower(&config);
+        follower.obey(orders);
+        let mut done = Done::default();
+        (100..4000).find(|uptime| {
+            let ahead = if *uptime < steps_at { 0 } else { YEAR };
+            let now = now(*uptime, ahead);
+            follower.look(now);
+            let decision = follower.decide(now);
+            let steps = follower.due(&decision, &mut done, now);
+            steps.contains(&Step::PowerOff)
+        })
+    }
+
+    #[test]
+    fn an_order_counts_by_the_clock_that_only_runs_and_needs_neither_belief_nor_min_uptime() {
+        let soon = End::Uptime(Duration::from_millis(130_500));
+        for steps_at in [4000, 120] {
+            // Not before its time.
+            assert_eq!(ended(orders(soon, Purpose::End), steps_at), Some(131));
+            let at = End::At(BOOTED + 130);
+            assert_eq!(ended(orders(at, Purpose::End), steps_at), Some(130));
+        }
+        for purpose in [Purpose::DrainOnly, Purpose::RehearseSpot] {
+            assert_eq!(ended(orders(soon, purpose), 4000), None);
+        }
+    }
+
+    #[test]
+    fn a_kept_order_of_an_earlier_boot_waits_for_min_uptime() {
+        let config = poweroff();
+        let mut follower = follower(&config);
+        follower.obey(orders(End::At(BOOTED + 130), Purpose::End));
+        let kept = follower.order_to_keep();
+        assert!(kept.is_some());
+        let request = None;
+        assert_eq!(ended(Orders { request, kept }, 4000), Some(700));
+    }
+
+    #[test]
+    fn what_was_published_of_an_order_is_not_held_when_it_is_cancelled() {
+        let config = poweroff();
+        let mut follower = follower(&config);
+        follower.obey(orders(End::At(BOOTED + 130), Purpose::End));
+        let published = follower.decide(now(100, 0)).deadlines.published.unwrap();
+        assert_eq!(published.at, BOOTED + 130);
+        follower.obey(Orders::default());
+        let limit = Limit::new(published.origin, When::At(published.at));
+        follower.hold(limit, true, now(100, 0));
+        assert_eq!(follower.decide(now(100, 0)).deadlines, Deadlines::default());
     }
 }

@@ -32,6 +32,17 @@ pub enum LimitKind {
     /// What a cloud announces minutes or seconds ahead: it happens whether it is believed or
     /// not, so that nothing waits for a confirmation.
     Notice,
+    /// An operator's: grace and drain, and no power-off.
+    DrainOnly,
+    /// An operator rehearses a notice: nothing is ended.
+    Rehearsal,
+}
+
+impl LimitKind {
+    /// Whether the machine ends with it.
+    pub(crate) fn ends_the_machine(self) -> bool {
+        matches!(self, LimitKind::Planned | LimitKind::Notice)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, PartialOrd, Serialize, Deserialize)]

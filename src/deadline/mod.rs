@@ -13,5 +13,6 @@ pub mod ledger;
 pub mod limit;
 #[cfg(test)]
 mod lives;
+pub(crate) mod order;
 pub mod origin;
 pub(crate) mod records;

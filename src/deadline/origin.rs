@@ -86,6 +86,14 @@ impl Origin {
         self.key == META
     }
 
+    /// Why, for a drain command: what the operator gave as the reason, or else the text.
+    pub(crate) fn reason(&self) -> String {
+        match (self.source, &self.detail) {
+            (LimitSource::Operator, Some(reason)) => reason.clone(),
+            _ => self.to_string(),
+        }
+    }
+
     /// Whether this is the same limit, whatever is said beside it.
     pub(crate) fn is_same_limit(&self, other: &Origin) -> bool {
         self.source == other.source && self.key == other.key

@@ -5,9 +5,12 @@ use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::UNIX_EPOCH;
 
+use serde::Serialize;
+
 use super::first_boot::{Found, KeptBy, Place, Record, usable_id};
 use super::follower::{Follower, Knowledge};
 use super::identity::{Names, byte_swapped};
+use super::order::{Acknowledgement, KeptOrder, Orders, Request};
 use crate::clock::{self, Now};
 use crate::config;
 use crate::host::regular_file::{self, MIB};
@@ -16,6 +19,9 @@ use crate::host::{Host, atomic_file, machine};
 
 /// It has to survive reboots.
 pub(super) const DIRECTORY: &str = "/var/lib/vmstage";
+
+/// An operator's order that holds after a reboot.
+const KEPT_ORDER: &str = "/var/lib/vmstage/end.json";
 
 /// The record of an instance that nobody named.
 const ANONYMOUS: &str = "first-boot.json";
@@ -85,7 +91,44 @@ pub(crate) fn follow<'a>(host: &Host, config: &'a config::Deadline, now: Now) ->
     let before = knowledge(host).read().ok().flatten();
     let mut follower = Follower::new(config, boot_id, machine::uuid(host), before, now);
     follower.read(read(host, &follower.names()), now);
+    follower.obey(orders(host));
     follower
+}
+
+/// What `vmstage end` asked for, in this boot and in one before. What cannot be read is no
+/// order.
+pub(crate) fn orders(host: &Host) -> Orders {
+    let kept = regular_file::read(&host.path(KEPT_ORDER), MIB).ok();
+    Orders {
+        request: request(host).read().ok().flatten(),
+        kept: kept.and_then(|text| serde_json::from_slice(&text).ok()),
+    }
+}
+
+/// Where `vmstage end` asks `watch`.
+pub(crate) fn request(host: &Host) -> ThisBoot<Request> {
+    ThisBoot::at(host, host.runtime_directory().join("end.json"))
+}
+
+/// Where `watch` says that it has heard.
+pub(crate) fn acknowledgement(host: &Host) -> ThisBoot<Acknowledgement> {
+    ThisBoot::at(host, host.runtime_directory().join("end-heard.json"))
+}
+
+/// Has this order hold after a reboot as well, and no other.
+///
+/// # Errors
+///
+/// That the file cannot be written, or removed.
+pub(crate) fn keep_order(host: &Host, order: Option<&KeptOrder>) -> io::Result<()> {
+    let file = host.path(KEPT_ORDER);
+    let Some(order) = order else {
+        return atomic_file::remove_if_there(&file).map(drop);
+    };
+    let mut text = serde_json::to_vec(order)?;
+    text.push(b'\n');
+    fs::create_dir_all(host.path(DIRECTORY))?;
+    atomic_file::replace(&file, &text, 0o600)
 }
 
 /// What is known in this boot, for the next process that follows.
@@ -93,13 +136,13 @@ pub(crate) fn knowledge(host: &Host) -> ThisBoot<Knowledge> {
     ThisBoot::at(host, host.runtime_directory().join("deadline.json"))
 }
 
-/// Writes that down.
+/// Writes that down, for root alone.
 ///
 /// # Errors
 ///
 /// That it cannot be written.
-pub(crate) fn keep(file: &ThisBoot<Knowledge>, known: &Knowledge) -> anyhow::Result<()> {
-    let text = file.text(known)?;
+pub(crate) fn keep<T: Serialize>(file: &ThisBoot<T>, content: &T) -> anyhow::Result<()> {
+    let text = file.text(content)?;
     atomic_file::replace_if_changed(file.path(), &text, 0o600)?;
     Ok(())
 }

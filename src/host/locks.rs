@@ -54,6 +54,16 @@ pub(crate) fn lock_file(path: &Path) -> io::Result<File> {
     }
 }
 
+/// A lock that another process may hold, where its file is there.
+///
+/// # Errors
+///
+/// That it is not, or that it cannot be opened.
+pub(crate) fn existing(path: &Path) -> io::Result<File> {
+    let flags = O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
+    File::options().read(true).custom_flags(flags).open(path)
+}
+
 /// How long a lock is waited for. It is held for milliseconds; a process that was stopped
 /// meanwhile must not stop everybody.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);

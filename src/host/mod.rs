@@ -26,6 +26,7 @@ pub(crate) mod this_boot;
 #[cfg(test)]
 pub(crate) mod tree;
 pub(crate) mod wait;
+pub(crate) mod watch_process;
 
 use std::fs;
 use std::io;

@@ -142,6 +142,9 @@ fn text(status: &Status, execute: &Execute, environment_is_taken: bool) -> Strin
         lines.push("START = False".into());
     }
     if let Some(deadline) = &status.deadline {
+        if deadline.rehearsal {
+            lines.push("# A rehearsal: nothing is ended.".into());
+        }
         lines.push(format!("MJF_MACHINE_SHUTDOWNTIME = {}", deadline.at));
         lines.push(format!(
             "MJF_MACHINE_GRACE_SECS = {}",

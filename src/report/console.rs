@@ -55,8 +55,13 @@ pub(crate) fn line(status: &Status, now: u64) -> String {
         line += &format!("; {suspicion}");
     }
     if let Some(deadline) = &status.deadline {
+        let rehearsed = if deadline.rehearsal {
+            "a rehearsal: "
+        } else {
+            ""
+        };
         line += &format!(
-            "; must be gone by {} ({})",
+            "; {rehearsed}must be gone by {} ({})",
             deadline.at_utc,
             clock::relative(deadline.at, now)
         );

@@ -182,6 +182,7 @@ pub(crate) mod example {
                 origin: "vmstage_lifetime in the openstack metadata".into(),
                 given_by: None,
                 notice: false,
+                rehearsal: false,
                 unconfirmed: false,
                 grace_seconds: 600,
                 action: Action::Poweroff,

@@ -59,8 +59,12 @@ pub(crate) fn text(status: &Status) -> String {
     };
     let mut text = format!("{PREFIX}{}\n", texts::one_line(&scratch));
     if let Some(deadline) = &status.deadline {
+        let goes = match deadline.rehearsal {
+            true => "a rehearsal, nothing is ended: this VM would go",
+            false => "this VM goes",
+        };
         text += &format!(
-            "{PREFIX}this VM goes away at {}\n",
+            "{PREFIX}{goes} away at {}\n",
             clock::for_people(deadline.at)
         );
     }

@@ -27,11 +27,17 @@ const USER_PROCESS: i16 = 7;
 
 /// What users are told at each of the `warn` times.
 pub(crate) fn warning(deadline: &Deadline, now: u64) -> String {
-    format!(
-        "this VM goes away {}, at {}; save your work",
+    let (left, at) = (
         clock::relative(deadline.at, now),
-        clock::for_people(deadline.at)
-    )
+        clock::for_people(deadline.at),
+    );
+    match (deadline.rehearsal, deadline.operators_reason()) {
+        (true, _) => {
+            format!("a rehearsal: this VM would go away {left}, at {at}; nothing is ended")
+        }
+        (false, None) => format!("this VM goes away {left}, at {at}; save your work"),
+        (false, Some(why)) => format!("this VM goes away {left}, at {at} ({why}); save your work"),
+    }
 }
 
 /// Writes a line to every logged-in terminal, whatever its `mesg` says, and waits for

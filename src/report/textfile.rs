@@ -88,6 +88,15 @@ pub(crate) fn text(status: &Status) -> String {
             &[],
             deadline.grace_seconds,
         );
+        if deadline.rehearsal {
+            gauge(
+                &mut text,
+                "vmstage_deadline_rehearsal",
+                "1 while a notice is rehearsed, and nothing is ended.",
+                &[],
+                1,
+            );
+        }
     }
     text
 }

@@ -6,7 +6,7 @@ use crate::config::{self, Action};
 use crate::deadline::decide;
 use crate::deadline::follower::Decision;
 use crate::deadline::limit::{Limit, LimitKind, When};
-use crate::deadline::origin::Origin;
+use crate::deadline::origin::{LimitSource, Origin};
 use crate::disk::choose::{self, InPlaceOf, Judgement};
 use crate::failure::Failure;
 use crate::host::Host;
@@ -86,6 +86,13 @@ impl Deadline {
         let by_text = || Origin::of_text(&self.origin);
         self.given_by.clone().unwrap_or_else(by_text)
     }
+
+    /// What an operator who set it gave as the reason.
+    pub(crate) fn operators_reason(&self) -> Option<&str> {
+        let given_by = self.given_by.as_ref();
+        let operator = given_by.filter(|origin| origin.source == LimitSource::Operator);
+        operator?.detail.as_deref()
+    }
 }
 
 impl Decision {
@@ -107,10 +114,14 @@ impl decide::Deadline {
             at_utc: clock::utc(self.at),
             origin: self.origin.to_string(),
             given_by: Some(self.origin.clone()),
-            notice: self.kind == LimitKind::Notice,
+            notice: matches!(self.kind, LimitKind::Notice | LimitKind::Rehearsal),
+            rehearsal: self.kind == LimitKind::Rehearsal,
             unconfirmed: false,
             grace_seconds: self.grace.as_secs(),
-            action,
+            action: match self.kind.ends_the_machine() {
+                true => action,
+                false => Action::Report,
+            },
             confirmed_at: self.confirmed_at.map(clock::utc),
         }
     }
@@ -168,7 +179,6 @@ impl From<&choose::Verdict> for Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deadline::origin::LimitSource;
     use crate::report::example;
 
     #[test]

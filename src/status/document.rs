@@ -115,10 +115,14 @@ pub struct Deadline {
     /// A cloud announced it, minutes or seconds ahead.
     #[serde(default)]
     pub(crate) notice: bool,
+    /// An operator rehearses a notice: nothing is ended.
+    #[serde(default)]
+    pub rehearsal: bool,
     /// One answer has said so, and nothing is done about it before another has too.
     #[serde(default)]
     pub(crate) unconfirmed: bool,
     pub grace_seconds: u64,
+    /// What happens then: not what is configured where it is an order that ends nothing.
     pub(crate) action: Action,
     /// When a source last confirmed it; None where no source is needed to know it.
     pub confirmed_at: Option<String>,

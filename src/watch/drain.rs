@@ -18,6 +18,7 @@ use nix::unistd::Pid;
 
 use crate::config::Config;
 use crate::deadline::decide::Deadline;
+use crate::deadline::limit::LimitKind;
 use crate::host::{Host, wait};
 use crate::logging;
 use crate::text;
@@ -38,9 +39,11 @@ pub(crate) struct Drain(Child);
 
 impl Drain {
     /// Starts the configured command and who looks after it. The environment says when
-    /// the deadline is, how long that is from now, in Unix seconds, and why.
+    /// the deadline is, how long that is from now, in Unix seconds, why, and whether it is a
+    /// rehearsal.
     pub(crate) fn start(config: &Config, deadline: &Deadline, now: u64) -> Result<Drain> {
         let limit = config.deadline.drain_timeout.as_millis();
+        let rehearsal = deadline.kind == LimitKind::Rehearsal;
         // Not by its name: the file may have been replaced since.
         let mut keeper = Command::new("/proc/self/exe");
         keeper
@@ -52,10 +55,8 @@ impl Drain {
                 "VMSTAGE_SECONDS_LEFT",
                 deadline.at.saturating_sub(now).to_string(),
             )
-            .env(
-                "VMSTAGE_REASON",
-                text::one_line(&deadline.origin.to_string()),
-            )
+            .env("VMSTAGE_REASON", text::one_line(&deadline.origin.reason()))
+            .envs(rehearsal.then_some(("VMSTAGE_REHEARSAL", "1")))
             .stdin(Stdio::null())
             .process_group(0);
         let keeper = keeper.spawn().context("cannot run this program again")?;

@@ -7,6 +7,7 @@
 mod call_back;
 pub mod drain;
 mod held;
+mod orders;
 mod poweroff;
 mod progress;
 pub(crate) mod schedule;
@@ -24,7 +25,8 @@ use crate::config::Config;
 use crate::deadline::decide::Deadline;
 use crate::deadline::due::Step;
 use crate::deadline::follower::{Decision, Follower, Knowledge};
-use crate::deadline::limit::Limit;
+use crate::deadline::limit::{Limit, LimitKind};
+use crate::deadline::order::KeptOrder;
 use crate::deadline::origin::LimitSource;
 use crate::deadline::records;
 use crate::host::Host;
@@ -73,6 +75,8 @@ pub struct Watch<'a> {
     next_callback: Duration,
     failed_callbacks: u32,
     ordered_off: Option<Duration>,
+    /// The operator's order that is kept for the next boot.
+    kept_order: Option<KeptOrder>,
     has_asked: bool,
     clock_is_said_off: bool,
     told: Option<Told>,
@@ -112,6 +116,7 @@ impl<'a> Watch<'a> {
             next_callback: now.uptime,
             failed_callbacks: 0,
             ordered_off: None,
+            kept_order: None,
             has_asked: false,
             clock_is_said_off: false,
             told: None,
@@ -121,6 +126,7 @@ impl<'a> Watch<'a> {
         watch.learn(now);
         watch.decide(now);
         watch.publish();
+        watch.begin_with_orders();
         let wanted = watch.follower.wants_second_answer();
         watch.asking.want(wanted, jitter());
         watch
@@ -141,6 +147,7 @@ impl<'a> Watch<'a> {
     /// One look at the clocks, and whatever is due by them.
     pub fn tick(&mut self, now: Now) {
         self.follow_the_clocks(now);
+        self.keep_order_up_to_date();
         let asked = self.ask_if_due(now);
         let noticed = self.ask_for_spot_notice_if_due(now) | self.hear_from_held_requests(now);
         if asked {
@@ -339,7 +346,12 @@ impl<'a> Watch<'a> {
 
     fn say_how_it_moved(&self, new: Option<&Deadline>, now: Now) {
         let drained = self.progress.done().drained;
-        match (&self.decision.deadlines.published, new) {
+        let old = self.decision.deadlines.published.as_ref();
+        let is_rehearsal = |deadline: &Deadline| deadline.kind == LimitKind::Rehearsal;
+        if old.is_some_and(is_rehearsal) && !new.is_some_and(is_rehearsal) {
+            info!("the rehearsal is over; nothing was ended");
+        }
+        match (old, new) {
             (Some(old), Some(new)) if old.at == new.at => {}
             (old, Some(new)) => {
                 info!(
@@ -348,11 +360,16 @@ impl<'a> Watch<'a> {
                     clock::relative(new.at, self.follower.time(now).unix),
                     new.origin
                 );
-                if drained && old.as_ref().is_some_and(|old| old.at < new.at) {
+                if drained && old.is_some_and(|old| old.at < new.at) {
                     warn!("the deadline moved later, but drain has begun: that is not undone");
                 }
             }
-            (Some(_), None) => info!("there is no deadline any more"),
+            (Some(_), None) => {
+                info!("there is no deadline any more");
+                if drained {
+                    warn!("drain has begun: that is not undone");
+                }
+            }
             (None, None) => {}
         }
     }
@@ -458,6 +475,7 @@ impl<'a> Watch<'a> {
         match self.ordered_off {
             None => {
                 self.ordered_off = Some(now.uptime);
+                self.forget_order_that_is_carried_out(now);
                 poweroff::ask_init(self.host);
             }
             Some(at) if now.uptime >= at + poweroff::PATIENCE => {

@@ -60,6 +60,7 @@ fn main() -> ExitCode {
         init::rc_local::CLAIMS,
         init::units::CLAIMS,
         watch::running::CLAIMS,
+        watch::end::CLAIMS,
         watch::clock::CLAIMS,
         watch::day::CLAIMS,
         old_kernel::CLAIMS,

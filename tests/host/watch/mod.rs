@@ -2,4 +2,5 @@
 
 pub mod clock;
 pub mod day;
+pub mod end;
 pub mod running;

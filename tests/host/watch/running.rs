@@ -35,11 +35,34 @@ claims!(
 const SERVICE: &str = "169.254.169.254:80";
 const INSTANCE: &str = "aaaaaaaa-0000-4000-8000-000000000001";
 
-fn now() -> u64 {
+pub(super) fn now() -> u64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap()
         .as_secs()
+}
+
+/// A machine with these sections `[metadata]`, and `[deadline]` and more.
+pub(super) fn machine(metadata: &str, configuration: &str) -> Machine {
+    let mut machine = Machine::new();
+    machine.configure(&format!("[metadata]\n{metadata}\n{configuration}"));
+    for published in [
+        "/etc/machinefeatures",
+        "/etc/jobfeatures",
+        "/run",
+        "/staging",
+        "/var/lib/vmstage",
+        "/tmp",
+    ] {
+        machine.may_change(published);
+    }
+    machine.disk("vdb", &Image::ext2("ephemeral0"));
+    machine.sh(
+        "mkdir /tmp/fake; for name in shutdown poweroff systemctl; do
+             printf '#!/bin/sh\\necho \"$0 $*\" >> /tmp/off\\n' > /tmp/fake/$name
+             chmod 755 /tmp/fake/$name; done",
+    );
+    machine
 }
 
 /// A staged machine whose metadata service names this deadline; 0 is none.
@@ -53,26 +76,8 @@ struct Cloud {
 impl Cloud {
     /// In `seconds` from now. `configuration` is the section `[deadline]` and more.
     fn with_deadline_in(seconds: u64, configuration: &str) -> Cloud {
-        let mut machine = Machine::new();
-        machine.configure(&format!(
-            "[metadata]\nsources = [\"openstack\"]\ntimeout = \"5s\"\n{configuration}"
-        ));
-        for published in [
-            "/etc/machinefeatures",
-            "/etc/jobfeatures",
-            "/run",
-            "/staging",
-            "/var/lib/vmstage",
-            "/tmp",
-        ] {
-            machine.may_change(published);
-        }
-        machine.disk("vdb", &Image::ext2("ephemeral0"));
-        machine.sh(
-            "mkdir /tmp/fake; for name in shutdown poweroff systemctl; do
-             printf '#!/bin/sh\\necho \"$0 $*\" >> /tmp/off\\n' > /tmp/fake/$name
-             chmod 755 /tmp/fake/$name; done",
-        );
+        let metadata = "sources = [\"openstack\"]\ntimeout = \"5s\"";
+        let machine = machine(metadata, configuration);
         unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET)");
         for words in ["link set lo up", "address add 169.254.169.254/32 dev lo"] {
             let ip = std::process::Command::new(tool("ip"))
@@ -110,16 +115,11 @@ impl Cloud {
     }
 
     fn watch(&self) -> Running<'_> {
-        let mut watch = self.machine.command("/usr/sbin/vmstage", None);
-        watch
-            .arg("watch")
-            .env("PATH", "/tmp/fake:/usr/sbin:/usr/bin:/sbin:/bin");
-        self.machine.start_command(watch)
+        watch(&self.machine)
     }
 
-    /// What the scripts wrote that stand in for powering off.
     fn ordered_off(&self) -> String {
-        fs::read_to_string(self.machine.path("/tmp/off")).unwrap_or_default()
+        ordered_off(&self.machine)
     }
 
     fn shutdowntime(&self) -> PathBuf {
@@ -137,7 +137,21 @@ impl Cloud {
     }
 }
 
-fn stop(mut watch: Running) -> Outcome {
+/// `vmstage watch`, which powers nothing off.
+pub(super) fn watch(machine: &Machine) -> Running<'_> {
+    let mut watch = machine.command("/usr/sbin/vmstage", None);
+    watch
+        .arg("watch")
+        .env("PATH", "/tmp/fake:/usr/sbin:/usr/bin:/sbin:/bin");
+    machine.start_command(watch)
+}
+
+/// What the scripts wrote that stand in for powering off.
+pub(super) fn ordered_off(machine: &Machine) -> String {
+    fs::read_to_string(machine.path("/tmp/off")).unwrap_or_default()
+}
+
+pub(super) fn stop(mut watch: Running) -> Outcome {
     signal(&mut watch, Signal::SIGTERM);
     let start = Instant::now();
     while start.elapsed() < SECONDS(5) && watch.process().try_wait().unwrap().is_none() {
@@ -151,7 +165,7 @@ fn signal(watch: &mut Running, signal: Signal) {
 }
 
 /// Waits until something is so, and says whether it came to be.
-fn comes_to_be(within: Duration, so: impl Fn() -> bool) -> bool {
+pub(super) fn comes_to_be(within: Duration, so: impl Fn() -> bool) -> bool {
     let start = Instant::now();
     while !so() {
         if start.elapsed() > within {
@@ -162,7 +176,7 @@ fn comes_to_be(within: Duration, so: impl Fn() -> bool) -> bool {
     true
 }
 
-const SECONDS: fn(u64) -> Duration = Duration::from_secs;
+pub(super) const SECONDS: fn(u64) -> Duration = Duration::from_secs;
 
 const ENDS: &str = "[deadline]\ngrace = \"5s\"\nwarn = [\"7s\"]\naction = \"poweroff\"\nmin_uptime = \"0s\"\n\
     drain = [\"/bin/sh\", \"-c\", \"echo until $VMSTAGE_DEADLINE, $VMSTAGE_SECONDS_LEFT s: $VMSTAGE_REASON; echo x >> /tmp/drained\"]\n";
