@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         watch::running::CLAIMS,
         watch::clock::CLAIMS,
         watch::day::CLAIMS,
+        watch::notices::CLAIMS,
         old_kernel::CLAIMS,
     ])
 }

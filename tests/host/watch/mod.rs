@@ -2,4 +2,5 @@
 
 pub mod clock;
 pub mod day;
+pub mod notices;
 pub mod running;

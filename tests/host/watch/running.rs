@@ -137,7 +137,8 @@ impl Cloud {
     }
 }
 
-fn stop(mut watch: Running) -> Outcome {
+/// Ends it, and says what it said.
+pub(super) fn stop(mut watch: Running) -> Outcome {
     signal(&mut watch, Signal::SIGTERM);
     let start = Instant::now();
     while start.elapsed() < SECONDS(5) && watch.process().try_wait().unwrap().is_none() {
