@@ -250,7 +250,11 @@ impl<'a> Follower<'a> {
             let mut deadline = decide(alone, first_boot, self.grace()).deadline?;
             if let Some(over) = self.knowledge.ledger.over(&limit.origin) {
                 let left = over.saturating_sub(now.uptime);
-                deadline.at = self.time(now).unix + left.as_secs();
+                let at = self.time(now).unix + left.as_secs();
+                // A second is what whole seconds leave open: then it is the time that was said.
+                if at.abs_diff(deadline.at) > 1 {
+                    deadline.at = at;
+                }
             }
             Some(deadline)
         });

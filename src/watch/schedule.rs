@@ -113,6 +113,13 @@ pub(crate) fn next_callback(failed: u32, chance: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Now;
+    use crate::config;
+    use crate::deadline::due::{Done, Step};
+    use crate::deadline::follower::Follower;
+    use crate::deadline::ledger::Statement;
+    use crate::deadline::limit::{Limit, When};
+    use crate::deadline::origin::Origin;
     use crate::metadata::is_turn_of_features;
 
     const INSTANCES: usize = 10_000;
@@ -176,6 +183,72 @@ mod tests {
         let wait = Duration::from_secs(300);
         assert_eq!(next_spot(1, 0.5, Some(wait)), wait);
         assert_eq!(next_spot(4, 0.0, Some(SPOT_PERIOD)).as_secs(), 80);
+    }
+
+    /// Unix seconds at an uptime of zero.
+    const BOOTED: f64 = 1_800_000_000.3;
+
+    fn now(uptime: f64) -> Now {
+        Now {
+            wall: (BOOTED + uptime) as u64,
+            uptime: Duration::from_secs_f64(uptime),
+            vouched: false,
+        }
+    }
+
+    /// How long after a notice of EC2's or Azure's drain begins, in seconds.
+    fn from_notice_to_drain(chance: &mut impl FnMut() -> f64) -> f64 {
+        let config = config::Deadline {
+            drain: vec!["/bin/drain".into()],
+            ..config::Deadline::default()
+        };
+        let mut done = Done::default();
+        let noticed = 60.0 + 60.0 * chance();
+        let end = (BOOTED + noticed + 30.0 + 90.0 * chance()) as u64;
+        let mut uptime = 20.0 + 5.0 * chance();
+        let mut follower = Follower::new(&config, "boot".into(), None, None, now(uptime));
+        loop {
+            let is_noticed = uptime >= noticed;
+            let limits = is_noticed.then(|| {
+                let spot = Origin::new(LimitSource::Ec2, "spot/instance-action");
+                Limit::notice(spot, When::At(end))
+            });
+            let statement = Statement {
+                limits: limits.into_iter().collect(),
+                ..Statement::default()
+            };
+            let date = (BOOTED + uptime) as u64;
+            // The answer takes a while.
+            let answered = now(uptime + 0.5 * chance());
+            follower.look(answered);
+            follower.hear(LimitSource::Ec2, &statement, Some(date), answered);
+            let decision = follower.decide(answered);
+            let steps = follower.due(&decision, &mut done, answered);
+            let drain = steps.iter().find_map(|step| match step {
+                Step::Drain(deadline) => Some(deadline),
+                _ => None,
+            });
+            if let Some(deadline) = drain {
+                assert_eq!(deadline.at, end, "drain is told another time than was said");
+                return answered.uptime.as_secs_f64() - noticed;
+            }
+            assert!(uptime < noticed + 10.0, "noticed at {noticed}");
+            uptime = (answered.uptime + next_spot(0, chance(), None)).as_secs_f64();
+        }
+    }
+
+    #[test]
+    fn a_hundred_notices_reach_drain_within_six_seconds() {
+        let mut chance = chances(11);
+        let mut took: Vec<f64> = (0..100)
+            .map(|_| from_notice_to_drain(&mut chance))
+            .collect();
+        took.sort_by(f64::total_cmp);
+        println!(
+            "100 notices in virtual time: to drain {:.2} s (median), {:.2} s (worst)",
+            took[50], took[99]
+        );
+        assert!(took[99] <= 6.0, "{took:?}");
     }
 
     #[test]
