@@ -91,11 +91,16 @@ impl<'a> Watch<'a> {
     /// Takes up where `boot`, or a `watch` before this one, left off.
     pub fn start(host: &'a Host, notices: &'a Notices, config: &'a Config, now: Now) -> Watch<'a> {
         let status = Status::read(host).ok().flatten();
+        let metadata = Metadata::new(host, config);
+        let first = match metadata.is_of_a_cloud_with_notices() {
+            true => schedule::SPOT_PERIOD,
+            false => schedule::PERIOD,
+        };
         let mut watch = Watch {
             host,
             notices,
             config,
-            metadata: Metadata::new(host, config),
+            metadata,
             follower: records::follow(host, &config.deadline, now),
             known: records::knowledge(host),
             last_known: None,
@@ -104,7 +109,7 @@ impl<'a> Watch<'a> {
             asked: Vec::new(),
             progress: Progress::read(host),
             drain: None,
-            asking: Asking::begin(now.uptime, jitter()),
+            asking: Asking::begin(first, now.uptime, jitter()),
             waiting: Waiting::default(),
             acknowledged: Vec::new(),
             next_spot: now.uptime,

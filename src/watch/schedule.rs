@@ -11,10 +11,10 @@ pub(crate) const PERIOD: Duration = Duration::from_secs(60);
 /// notice, and recommends to ask every five seconds.
 pub(crate) const SPOT_PERIOD: Duration = Duration::from_secs(5);
 
-/// Until the first time of asking after `boot` did: anywhere within a period, so that
+/// Until the first time of asking after `boot` did: anywhere within this time, so that
 /// instances which booted together do not go on asking together.
-fn first_ask(chance: f64) -> Duration {
-    PERIOD.mul_f64(chance.clamp(0.0, 1.0))
+fn first_ask(within: Duration, chance: f64) -> Duration {
+    within.mul_f64(chance.clamp(0.0, 1.0))
 }
 
 /// A source, and the uptime at which a second answer of it is wanted.
@@ -33,9 +33,10 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
-    pub(crate) fn begin(uptime: Duration, chance: f64) -> Asking {
+    /// The first turn is within this time. Before it, no notice can be asked for.
+    pub(crate) fn begin(first: Duration, uptime: Duration, chance: f64) -> Asking {
         Asking {
-            turn: uptime + first_ask(chance),
+            turn: uptime + first_ask(first, chance),
             second: None,
             last: Duration::ZERO,
             left_alone: Duration::ZERO,
@@ -150,7 +151,7 @@ mod tests {
         };
         for instance in 0..INSTANCES {
             let mut chance = chances(instance as u64);
-            let mut at = first_ask(chance());
+            let mut at = first_ask(PERIOD, chance());
             let which = chance();
             for round in 0.. {
                 let second = at.as_secs() as usize;

@@ -18,28 +18,26 @@ ENDS = """\
 action = "poweroff"
 drain = ["/bin/sh", "-c", 'echo "drain: $VMSTAGE_DEADLINE, $VMSTAGE_SECONDS_LEFT s left: $VMSTAGE_REASON" >/dev/console']
 """
-# Says whether it starts jobs each time that it is told to read its configuration, as HTCondor's own tools would show it.
-MASTER = """\
-#!/bin/sh
-say_start() {
+# Reads its configuration when it starts and when it is told to, and goes by what it read, as HTCondor does.
+MASTER = r"""#!/bin/sh
+read_drop_in() {
     drop_in=/etc/condor/config.d/99-vmstage.config
     end=$(sed -n 's/^MJF_MACHINE_SHUTDOWNTIME = //p' $drop_in)
     grace=$(sed -n 's/^MJF_MACHINE_GRACE_SECS = //p' $drop_in)
-    start=$(grep -c '^START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRACE_SECS))$' $drop_in)
-    if [ "$start" = 0 ]; then
-        echo "condor: takes jobs" >/dev/console
-    elif [ "$(date +%s)" -lt $((end - grace)) ]; then
-        echo "condor: takes jobs until $((end - grace))" >/dev/console
-    else
-        echo "condor: takes no more jobs" >/dev/console
-    fi
+    grep -q '^START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRACE_SECS))$' $drop_in || end=
 }
-trap say_start HUP
-say_start
+trap read_drop_in HUP
+read_drop_in
 while :; do
-    sleep 3600 &
+    start="takes jobs"
+    if [ -n "$end" ]; then
+        start="takes jobs until $((end - grace))"
+        [ "$(date +%s)" -lt $((end - grace)) ] || start="takes no more jobs"
+    fi
+    [ "$start" = "$said" ] || echo "condor: $start" >/dev/console
+    said=$start
+    sleep 1 &
     wait $!
-    kill $! 2>/dev/null
 done
 """
 UNIT = "[Unit]\nAfter=vmstage.service\n[Service]\nExecStart=/usr/sbin/condor_master\n[Install]\nWantedBy=multi-user.target\n"
