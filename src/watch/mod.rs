@@ -14,7 +14,7 @@ pub(crate) mod sleep;
 mod waiting;
 
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
@@ -246,7 +246,9 @@ impl<'a> Watch<'a> {
             return false;
         }
         let budget = self.config.metadata.request_timeout;
+        let start = Instant::now();
         let noticed = self.metadata.ask_for_spot_notice(budget);
+        let took = start.elapsed();
         let retry_after = noticed.as_ref().err().and_then(NoAnswer::retry_after);
         self.failed_spots = match noticed {
             Ok(_) => 0,
@@ -257,7 +259,9 @@ impl<'a> Watch<'a> {
         match noticed {
             Ok((source, answer)) => {
                 let statement = answer.statement();
-                self.follower.hear(source, &statement, answer.date, now);
+                // `now` is from before the answer.
+                let date = answer.date.map(|date| clock::earlier(date, took));
+                self.follower.hear(source, &statement, date, now);
                 true
             }
             Err(e) => {

@@ -114,7 +114,7 @@ pub(crate) fn next_callback(failed: u32, chance: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Now;
+    use crate::clock::{self, Now};
     use crate::config;
     use crate::deadline::due::{Done, Step};
     use crate::deadline::follower::Follower;
@@ -218,28 +218,30 @@ mod tests {
                 limits: limits.into_iter().collect(),
                 ..Statement::default()
             };
-            let date = (BOOTED + uptime) as u64;
-            // The answer takes a while.
-            let answered = now(uptime + 0.5 * chance());
-            follower.look(answered);
-            follower.hear(LimitSource::Ec2, &statement, Some(date), answered);
-            let decision = follower.decide(answered);
-            let steps = follower.due(&decision, &mut done, answered);
+            let took = 2.0 * chance();
+            let date = (BOOTED + uptime + took) as u64;
+            let date = clock::earlier(date, Duration::from_secs_f64(took));
+            // As in a tick: everything goes by the clock of its begin.
+            let tick = now(uptime);
+            follower.look(tick);
+            follower.hear(LimitSource::Ec2, &statement, Some(date), tick);
+            let decision = follower.decide(tick);
+            let steps = follower.due(&decision, &mut done, tick);
             let drain = steps.iter().find_map(|step| match step {
                 Step::Drain(deadline) => Some(deadline),
                 _ => None,
             });
             if let Some(deadline) = drain {
                 assert_eq!(deadline.at, end, "drain is told another time than was said");
-                return answered.uptime.as_secs_f64() - noticed;
+                return uptime + took - noticed;
             }
             assert!(uptime < noticed + 10.0, "noticed at {noticed}");
-            uptime = (answered.uptime + next_spot(0, chance(), None)).as_secs_f64();
+            uptime += next_spot(0, chance(), None).as_secs_f64().max(took);
         }
     }
 
     #[test]
-    fn a_hundred_notices_reach_drain_within_six_seconds() {
+    fn a_hundred_notices_reach_drain_within_seven_seconds() {
         let mut chance = chances(11);
         let mut took: Vec<f64> = (0..100)
             .map(|_| from_notice_to_drain(&mut chance))
@@ -249,7 +251,7 @@ mod tests {
             "100 notices in virtual time: to drain {:.2} s (median), {:.2} s (worst)",
             took[50], took[99]
         );
-        assert!(took[99] <= 6.0, "{took:?}");
+        assert!(took[99] <= 7.0, "{took:?}");
     }
 
     #[test]
