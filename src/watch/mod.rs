@@ -383,6 +383,8 @@ impl<'a> Watch<'a> {
         let written = status.deadline.take();
         status.ignored_limits = self.decision.ignored.clone();
         status.deadline = self.decision.published(self.config.deadline.action);
+        // `boot` may have found it out after this has started.
+        self.instance = self.instance.take().or(status.instance.take());
         status.instance = self.instance.clone();
         if !self.asked.is_empty() {
             status.sources = self.asked.iter().map(Asked::published).collect();

@@ -57,17 +57,17 @@ def is_up(guest, source, instance):
     check("the sources", {asked["source"]: asked["error"] for asked in status["sources"]}, {source: None})
     check("the instance", status["instance"]["id"], instance)
     check("the deadline", status["deadline"], None)
-    guest.wait_console("^condor: takes jobs$")
+    guest.wait_console("condor: takes jobs$")
 
 
 def drains(guest, reason, within):
     """Drain runs and knows why and until when. Returns until when and for how long."""
     noticed = time.time()
-    line = guest.wait_console(r"^drain: (\d+), (\d+) s left: (.*)$", timeout=within)
+    line = guest.wait_console(r"drain: (\d+), (\d+) s left: (.*)$", timeout=within)
     took = time.time() - noticed
     check("the reason", line[3], reason)
     at, left = int(line[1]), int(line[2])
-    guest.wait_console("^condor: takes no more jobs$", timeout=20)
+    guest.wait_console("condor: takes no more jobs$", timeout=20)
     assert abs(at - left - noticed - took) < 5, f"drain was told {left} s, {at - noticed - took:.0f} s before the end"
     return at, took
 
@@ -170,7 +170,7 @@ def azure_is_told_to_go_on_with_what_the_owner_asked_for_once_drain_has_ended(gu
         assert time.time() < at, "it was not acknowledged in time"
         time.sleep(0.1)
     begun = time.time()
-    guest.wait_console("^drained$", timeout=0)
+    guest.wait_console("drained$", timeout=0)
     check("what was acknowledged", acknowledged, [{"StartRequests": [{"EventId": event}]}])
     # The event begins then: there is nothing left to wait for.
     goes_off(guest, begun, took)
