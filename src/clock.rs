@@ -35,6 +35,15 @@ pub fn wall() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
+/// What time it was so long before, to the nearest second.
+pub(crate) fn earlier(unix: u64, by: Duration) -> u64 {
+    unix.saturating_sub(nearest_second(by))
+}
+
+pub(crate) fn nearest_second(duration: Duration) -> u64 {
+    duration.as_secs() + u64::from(duration.subsec_millis() >= 500)
+}
+
 /// `2026-11-23T10:41:00Z`. A time that RFC 3339 cannot write (after the year 9999)
 /// is written as its Unix seconds.
 pub fn utc(unix: u64) -> String {

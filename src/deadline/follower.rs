@@ -15,7 +15,7 @@ use super::ledger::{self, Ledger, Recorded, Statement};
 use super::limit::{self, IgnoredLimit, Limit, LimitKind, When};
 use super::order::{KeptOrder, Orders, Standing};
 use super::origin::{LimitSource, Origin};
-use crate::clock::Now;
+use crate::clock::{self, Now};
 use crate::config;
 
 /// What is due within this is asked for again soon: the next regular answer may be late.
@@ -338,7 +338,11 @@ impl<'a> Follower<'a> {
             let mut deadline = decide(alone, first_boot, self.grace()).deadline?;
             if let Some(over) = self.knowledge.ledger.over(&limit.origin) {
                 let left = over.saturating_sub(now.uptime);
-                deadline.at = self.time(now).unix + left.as_secs();
+                let at = self.time(now).unix + clock::nearest_second(left);
+                // A second is what whole seconds leave open: then it is the time that was said.
+                if at.abs_diff(deadline.at) > 1 {
+                    deadline.at = at;
+                }
             }
             Some(deadline)
         });

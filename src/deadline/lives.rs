@@ -22,7 +22,7 @@ use super::limit::{Limit, When};
 use super::origin::{LimitSource, Origin};
 use crate::clock::Now;
 use crate::config;
-use crate::watch::schedule::Asking;
+use crate::watch::schedule::{Asking, PERIOD};
 
 const LIVES: u64 = 10_000;
 const BOOTED: u64 = 1_800_000_000;
@@ -335,7 +335,7 @@ impl Life {
         // `boot` asks once.
         self.ask(&mut follower);
         self.decide(&mut follower);
-        let mut asking = Asking::begin(self.now().uptime, self.chance.fraction());
+        let mut asking = Asking::begin(PERIOD, self.now().uptime, self.chance.fraction());
         asking.want(follower.wants_second_answer(), self.chance.fraction());
         while self.truth() < last {
             if self.world.reboot.is_some_and(|at| self.up >= at) {

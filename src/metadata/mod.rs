@@ -249,6 +249,13 @@ impl<'a> Metadata<'a> {
         !self.known.no_features
     }
 
+    /// Whether notices may be seconds ahead here, and can be asked for once a first answer has
+    /// come. Where OpenStack is asked as well, nothing says that this is EC2 itself.
+    pub(crate) fn is_of_a_cloud_with_notices(&self) -> bool {
+        let is_asked = |source| self.sources.contains(&source);
+        is_asked(Source::Azure) || is_asked(Source::Ec2) && !is_asked(Source::Openstack)
+    }
+
     /// Whether notices can be expected that have to be asked for: EC2 itself answered, and not
     /// Nova, or Azure has events.
     pub fn has_spot_notices(&self) -> bool {

@@ -9,7 +9,7 @@ use super::{azure, config_drive, google, openstack};
 use crate::config::Source;
 use crate::deadline::origin::LimitSource;
 use crate::http::Cause;
-use crate::{backoff, text, url};
+use crate::{backoff, clock, text, url};
 
 /// The name under which Machine/Job Features are reported.
 pub const MACHINE_FEATURES: &str = "machine-features";
@@ -41,7 +41,7 @@ impl Asked {
     /// What time it was by the answer's `Date` when the asking began, in Unix seconds.
     pub(crate) fn date_at_start(&self) -> Option<u64> {
         let date = self.result.as_ref().ok()?.date?;
-        Some(date.saturating_sub(self.took.as_secs_f64().round() as u64))
+        Some(clock::earlier(date, self.took))
     }
 
     /// As the status document shows it.

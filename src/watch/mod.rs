@@ -15,7 +15,7 @@ pub(crate) mod sleep;
 mod waiting;
 
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
@@ -95,11 +95,16 @@ impl<'a> Watch<'a> {
     /// Takes up where `boot`, or a `watch` before this one, left off.
     pub fn start(host: &'a Host, notices: &'a Notices, config: &'a Config, now: Now) -> Watch<'a> {
         let status = Status::read(host).ok().flatten();
+        let metadata = Metadata::new(host, config);
+        let first = match metadata.is_of_a_cloud_with_notices() {
+            true => schedule::SPOT_PERIOD,
+            false => schedule::PERIOD,
+        };
         let mut watch = Watch {
             host,
             notices,
             config,
-            metadata: Metadata::new(host, config),
+            metadata,
             follower: records::follow(host, &config.deadline, now),
             known: records::knowledge(host),
             last_known: None,
@@ -108,7 +113,7 @@ impl<'a> Watch<'a> {
             asked: Vec::new(),
             progress: Progress::read(host),
             drain: None,
-            asking: Asking::begin(now.uptime, jitter()),
+            asking: Asking::begin(first, now.uptime, jitter()),
             waiting: Waiting::default(),
             acknowledged: Vec::new(),
             next_spot: now.uptime,
@@ -248,7 +253,9 @@ impl<'a> Watch<'a> {
             return false;
         }
         let budget = self.config.metadata.request_timeout;
+        let start = Instant::now();
         let noticed = self.metadata.ask_for_spot_notice(budget);
+        let took = start.elapsed();
         let retry_after = noticed.as_ref().err().and_then(NoAnswer::retry_after);
         self.failed_spots = match noticed {
             Ok(_) => 0,
@@ -259,7 +266,9 @@ impl<'a> Watch<'a> {
         match noticed {
             Ok((source, answer)) => {
                 let statement = answer.statement();
-                self.follower.hear(source, &statement, answer.date, now);
+                // `now` is from before the answer.
+                let date = answer.date.map(|date| clock::earlier(date, took));
+                self.follower.hear(source, &statement, date, now);
                 true
             }
             Err(e) => {
@@ -391,6 +400,8 @@ impl<'a> Watch<'a> {
         let written = status.deadline.take();
         status.ignored_limits = self.decision.ignored.clone();
         status.deadline = self.decision.published(self.config.deadline.action);
+        // `boot` may have found it out after this has started.
+        self.instance = self.instance.take().or(status.instance.take());
         status.instance = self.instance.clone();
         if !self.asked.is_empty() {
             status.sources = self.asked.iter().map(Asked::published).collect();

@@ -11,10 +11,10 @@ pub(crate) const PERIOD: Duration = Duration::from_secs(60);
 /// notice, and recommends to ask every five seconds.
 pub(crate) const SPOT_PERIOD: Duration = Duration::from_secs(5);
 
-/// Until the first time of asking after `boot` did: anywhere within a period, so that
+/// Until the first time of asking after `boot` did: anywhere within this time, so that
 /// instances which booted together do not go on asking together.
-fn first_ask(chance: f64) -> Duration {
-    PERIOD.mul_f64(chance.clamp(0.0, 1.0))
+fn first_ask(within: Duration, chance: f64) -> Duration {
+    within.mul_f64(chance.clamp(0.0, 1.0))
 }
 
 /// A source, and the uptime at which a second answer of it is wanted.
@@ -33,9 +33,10 @@ pub(crate) struct Asking {
 }
 
 impl Asking {
-    pub(crate) fn begin(uptime: Duration, chance: f64) -> Asking {
+    /// The first turn is within this time. Before it, no notice can be asked for.
+    pub(crate) fn begin(first: Duration, uptime: Duration, chance: f64) -> Asking {
         Asking {
-            turn: uptime + first_ask(chance),
+            turn: uptime + first_ask(first, chance),
             second: None,
             last: Duration::ZERO,
             left_alone: Duration::ZERO,
@@ -113,6 +114,13 @@ pub(crate) fn next_callback(failed: u32, chance: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::{self, Now};
+    use crate::config;
+    use crate::deadline::due::{Done, Step};
+    use crate::deadline::follower::Follower;
+    use crate::deadline::ledger::Statement;
+    use crate::deadline::limit::{Limit, When};
+    use crate::deadline::origin::Origin;
     use crate::metadata::is_turn_of_features;
 
     const INSTANCES: usize = 10_000;
@@ -143,7 +151,7 @@ mod tests {
         };
         for instance in 0..INSTANCES {
             let mut chance = chances(instance as u64);
-            let mut at = first_ask(chance());
+            let mut at = first_ask(PERIOD, chance());
             let which = chance();
             for round in 0.. {
                 let second = at.as_secs() as usize;
@@ -176,6 +184,74 @@ mod tests {
         let wait = Duration::from_secs(300);
         assert_eq!(next_spot(1, 0.5, Some(wait)), wait);
         assert_eq!(next_spot(4, 0.0, Some(SPOT_PERIOD)).as_secs(), 80);
+    }
+
+    /// Unix seconds at an uptime of zero.
+    const BOOTED: f64 = 1_800_000_000.3;
+
+    fn now(uptime: f64) -> Now {
+        Now {
+            wall: (BOOTED + uptime) as u64,
+            uptime: Duration::from_secs_f64(uptime),
+            vouched: false,
+        }
+    }
+
+    /// How long after a notice of EC2's or Azure's drain begins, in seconds.
+    fn from_notice_to_drain(chance: &mut impl FnMut() -> f64) -> f64 {
+        let config = config::Deadline {
+            drain: vec!["/bin/drain".into()],
+            ..config::Deadline::default()
+        };
+        let mut done = Done::default();
+        let noticed = 60.0 + 60.0 * chance();
+        let end = (BOOTED + noticed + 30.0 + 90.0 * chance()) as u64;
+        let mut uptime = 20.0 + 5.0 * chance();
+        let mut follower = Follower::new(&config, "boot".into(), None, None, now(uptime));
+        loop {
+            let is_noticed = uptime >= noticed;
+            let limits = is_noticed.then(|| {
+                let spot = Origin::new(LimitSource::Ec2, "spot/instance-action");
+                Limit::notice(spot, When::At(end))
+            });
+            let statement = Statement {
+                limits: limits.into_iter().collect(),
+                ..Statement::default()
+            };
+            let took = 2.0 * chance();
+            let date = (BOOTED + uptime + took) as u64;
+            let date = clock::earlier(date, Duration::from_secs_f64(took));
+            // As in a tick: everything goes by the clock of its begin.
+            let tick = now(uptime);
+            follower.look(tick);
+            follower.hear(LimitSource::Ec2, &statement, Some(date), tick);
+            let decision = follower.decide(tick);
+            let steps = follower.due(&decision, &mut done, tick);
+            let drain = steps.iter().find_map(|step| match step {
+                Step::Drain(deadline) => Some(deadline),
+                _ => None,
+            });
+            if let Some(deadline) = drain {
+                assert_eq!(deadline.at, end, "drain is told another time than was said");
+                return uptime + took - noticed;
+            }
+            assert!(uptime < noticed + 10.0, "noticed at {noticed}");
+            uptime += next_spot(0, chance(), None).as_secs_f64().max(took);
+        }
+    }
+
+    #[test]
+    fn a_hundred_notices_reach_drain_within_seven_seconds() {
+        let mut chance = chances(11);
+        let mut took: Vec<f64> = (0..100)
+            .map(|_| from_notice_to_drain(&mut chance))
+            .collect();
+        took.sort_by(f64::total_cmp);
+        println!(
+            "100 notices in virtual time: to drain {:.2} s (median), {:.2} s (worst)",
+            took[50], took[99]
+        );
+        assert!(took[99] <= 7.0, "{took:?}");
     }
 
     #[test]

@@ -26,15 +26,16 @@ LEASE = {"meta": {"vmstage_lifetime": "36h"}}
 SCRATCH = [Disk(filesystem("ext2", label="ephemeral0"))]
 
 
-def case(on, disks=(), config=NOBODY_ASKED, metadata=None, waits=False, **options):
+def case(on, disks=(), config=NOBODY_ASKED, metadata=None, cloud=None, waits=False, **options):
     """Makes cases of a function: one for each system of `on`, with `+scsi` or `+xvdb` for how the disks are attached.
-    `metadata` is what the service at 169.254.169.254 starts with; None: nothing answers there."""
+    `metadata` is what the service at 169.254.169.254 starts with; None: nothing answers there, or another `cloud`'s does."""
 
     def make(function, where):
         system, _, bus = where.partition("+")
 
         def run(directory):
-            service = None if metadata is None else Metadata(directory / "metadata", **metadata)
+            service = cloud(directory / "metadata") if cloud else None
+            service = service if metadata is None else Metadata(directory / "metadata", **metadata)
             with Guest(directory, system, bus or "virtio", disks, config, metadata=service, **options) as guest:
                 guest.wait_shell()
                 function(guest)

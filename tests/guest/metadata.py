@@ -15,6 +15,9 @@ INSTANCE = "6f2c9a54-0f5d-4f0e-8a35-1c51a6b0d9d3"
 class Metadata:
     """The service of one guest, kept in `directory`."""
 
+    program = Path(__file__)
+    firmware = ("type=1,product=OpenStack Nova",)  # cloud-init knows an OpenStack instance by this
+
     def __init__(self, directory, meta=None, delay=0, status=200):
         self.directory = Path(directory)
         self.directory.mkdir()

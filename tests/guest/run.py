@@ -13,7 +13,7 @@ import traceback
 
 import images
 from guests import SYSTEMS
-from evidence import CASES
+from notices import CASES
 
 AT_ONCE, WAITING = 2, 3
 

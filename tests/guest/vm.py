@@ -14,7 +14,8 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-METADATA_PROGRAM = Path(__file__).with_name("metadata.py")
+from metadata import Metadata
+
 # The guest's only network: a link-local one in which QEMU itself answers, and that leads nowhere else.
 NETWORK = "user,id=net,restrict=on,net=169.254.0.0/16,host=169.254.0.2,dns=169.254.0.3,dhcpstart=169.254.0.15"
 SHELL_IS_UP = b"guest-shell: ready\n"
@@ -56,13 +57,13 @@ class VM:
             *accelerator(), "-machine", "pc", "-cpu", "Nehalem", "-smp", "1", "-m", str(memory),
             "-nodefaults", "-display", "none", "-rtc", "base=utc",
             "-action", f"reboot={'reset' if reboots else 'shutdown'}",
-            # cloud-init knows an OpenStack instance by this.
-            "-smbios", "type=1,product=OpenStack Nova",
             "-kernel", str(kernel), "-initrd", str(initramfs),
             "-append", f"console=ttyS0 loglevel=4 mitigations=off no_timer_check net.ifnames=0 panic=-1 {cmdline}",
             "-chardev", f"file,id=console,path={escaped(self.console_log)}", "-serial", "chardev:console",
             "-device", "virtio-scsi-pci,id=scsi",
         ]  # fmt: skip
+        for table in (metadata or Metadata).firmware:
+            self._arguments += ["-smbios", table]
         for name, drive in self.drives.items():
             snapshot = "on" if drive.throw_away else "off"
             self._arguments += [
@@ -72,7 +73,7 @@ class VM:
             if not drive.late:
                 self._arguments += ["-device", json.dumps(self._device(name))]
         if metadata:
-            answer = f"{sys.executable} -IS {METADATA_PROGRAM} {metadata.directory}"
+            answer = f"{sys.executable} -IS {metadata.program} {metadata.directory}"
             service = f",guestfwd=tcp:169.254.169.254:80-cmd:{escaped(answer)}"
         if metadata or network:
             self._arguments += ["-netdev", NETWORK + (service if metadata else "")]

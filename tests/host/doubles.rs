@@ -4,11 +4,38 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use time::OffsetDateTime;
+
 use crate::server::{Request, Server, Then, respond};
 
 /// 2026-12-24T18:00:00Z, by every service's clock.
 pub const NOW: u64 = 1_798_135_200;
-const DATE: &str = "Date: Thu, 24 Dec 2026 18:00:00 GMT\r\n";
+
+/// What clock a service has.
+#[derive(Debug, Clone, Copy)]
+pub enum Clock {
+    /// It is always [`NOW`].
+    Stands,
+    Runs,
+}
+
+impl Clock {
+    /// The header of an answer.
+    fn date(self) -> String {
+        let unix = match self {
+            Clock::Stands => NOW as i64,
+            Clock::Runs => OffsetDateTime::now_utc().unix_timestamp(),
+        };
+        let now = OffsetDateTime::from_unix_timestamp(unix).unwrap();
+        let (weekday, month) = (now.weekday().to_string(), now.month().to_string());
+        let (hour, minute, second) = now.to_hms();
+        format!(
+            "Date: {weekday:.3}, {:02} {month:.3} {} {hour:02}:{minute:02}:{second:02} GMT\r\n",
+            now.day(),
+            now.year()
+        )
+    }
+}
 
 /// What a test changes while a service is running.
 pub struct Shared<T>(Arc<(Mutex<T>, Condvar)>);
@@ -51,6 +78,10 @@ pub struct Ec2 {
 
 impl Ec2 {
     pub fn start() -> Ec2 {
+        Ec2::start_by(Clock::Stands)
+    }
+
+    pub fn start_by(clock: Clock) -> Ec2 {
         let values = Shared::new(vec![
             ("instance-id", "i-0123456789abcdef0".to_string()),
             ("instance-type", "m5.large".into()),
@@ -59,22 +90,23 @@ impl Ec2 {
         ]);
         let current = values.clone();
         let server = Server::start(move |request, stream| {
+            let date = clock.date();
             let header = |name| request.headers.get(name).map(String::as_str);
             if (request.method.as_str(), request.path.as_str()) == ("PUT", "/latest/api/token") {
                 let lasts = header("x-aws-ec2-metadata-token-ttl-seconds");
                 return match lasts.and_then(|text| text.parse().ok()) {
-                    Some(1..=21600) => respond(stream, 200, DATE, b"AQAEAA=="),
-                    _ => respond(stream, 400, DATE, b""),
+                    Some(1..=21600) => respond(stream, 200, &date, b"AQAEAA=="),
+                    _ => respond(stream, 400, &date, b""),
                 };
             }
             if header("x-aws-ec2-metadata-token") != Some("AQAEAA==") {
-                return respond(stream, 401, DATE, b"<html>Unauthorized</html>");
+                return respond(stream, 401, &date, b"<html>Unauthorized</html>");
             }
             let path = request.path.strip_prefix("/latest/meta-data/");
             let current = current.get();
             match current.iter().find(|(key, _)| Some(*key) == path) {
-                Some((_, value)) => respond(stream, 200, DATE, value.as_bytes()),
-                None => respond(stream, 404, DATE, b"<html>Not Found</html>"),
+                Some((_, value)) => respond(stream, 200, &date, value.as_bytes()),
+                None => respond(stream, 404, &date, b"<html>Not Found</html>"),
             }
         });
         Ec2 { server, values }
@@ -98,14 +130,18 @@ pub struct Google {
 
 impl Google {
     pub fn start() -> Google {
+        Google::start_by(Clock::Stands)
+    }
+
+    pub fn start_by(clock: Clock) -> Google {
         let document = Shared::new((1, Google::document("")));
         let current = document.clone();
         let server = Server::start(move |request, stream| {
             if request.headers.get("metadata-flavor").map(String::as_str) != Some("Google") {
-                return respond(stream, 403, DATE, b"<html>Forbidden</html>");
+                return respond(stream, 403, &clock.date(), b"<html>Forbidden</html>");
             }
             let Some(query) = request.path.strip_prefix("/computeMetadata/v1/instance/?") else {
-                return respond(stream, 404, DATE, b"<html>Not Found</html>");
+                return respond(stream, 404, &clock.date(), b"<html>Not Found</html>");
             };
             let parameter = |name: &str| {
                 let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
@@ -124,7 +160,7 @@ impl Google {
             let (version, text) = held.clone();
             drop(held);
             let tag = Google::tag(version);
-            let headers = format!("{DATE}Metadata-Flavor: Google\r\nETag: {tag}\r\n");
+            let headers = format!("{}Metadata-Flavor: Google\r\nETag: {tag}\r\n", clock.date());
             respond(stream, 200, &headers, text.as_bytes())
         });
         Google { server, document }
@@ -163,12 +199,17 @@ pub struct Azure {
 impl Azure {
     /// The first request for events is answered after `first`.
     pub fn start(first: Duration) -> Azure {
+        Azure::start_by(Clock::Stands, first)
+    }
+
+    pub fn start_by(clock: Clock, first: Duration) -> Azure {
         let (events, posted) = (Shared::new(Vec::new()), Shared::new(Vec::new()));
         let (current, taken) = (events.clone(), posted.clone());
         let switched_on = Mutex::new(None);
         let server = Server::start(move |request, stream| {
+            let date = clock.date();
             if request.headers.get("metadata").map(String::as_str) != Some("true") {
-                return respond(stream, 400, DATE, br#"{"error": "Bad request"}"#);
+                return respond(stream, 400, &date, br#"{"error": "Bad request"}"#);
             }
             let route = (request.method.as_str(), request.path.as_str());
             match route {
@@ -176,7 +217,7 @@ impl Azure {
                     let body = br#"{"compute": {"vmId": "efd3aced-81c4-4521-bbe7-154bcb11e816",
                         "name": "vm_0", "location": "westeurope", "vmSize": "Standard_D2s_v5",
                         "tagsList": [{"name": "vmstage_lifetime", "value": "36h"}]}}"#;
-                    respond(stream, 200, DATE, body)
+                    respond(stream, 200, &date, body)
                 }
                 (_, "/metadata/scheduledevents?api-version=2020-07-01") => {
                     let on_at = *switched_on
@@ -184,9 +225,9 @@ impl Azure {
                         .unwrap()
                         .get_or_insert(Instant::now() + first);
                     thread::sleep(on_at.saturating_duration_since(Instant::now()));
-                    Azure::answer(request, stream, &current, &taken)
+                    Azure::answer(request, stream, &current, &taken, clock)
                 }
-                _ => respond(stream, 404, DATE, b""),
+                _ => respond(stream, 404, &date, b""),
             }
         });
         Azure {
@@ -201,15 +242,16 @@ impl Azure {
         stream: &mut std::net::TcpStream,
         events: &Shared<Vec<String>>,
         posted: &Shared<Vec<String>>,
+        clock: Clock,
     ) -> Then {
         if request.method == "POST" {
             let body = String::from_utf8(request.body.clone()).unwrap();
             posted.change(|posted| posted.push(body));
-            return respond(stream, 200, DATE, b"");
+            return respond(stream, 200, &clock.date(), b"");
         }
         let events = events.get().join(",");
         let body = format!(r#"{{"DocumentIncarnation": 2, "Events": [{events}]}}"#);
-        respond(stream, 200, DATE, body.as_bytes())
+        respond(stream, 200, &clock.date(), body.as_bytes())
     }
 
     /// These events there are from now on, each as its fields.

@@ -63,6 +63,7 @@ fn main() -> ExitCode {
         watch::end::CLAIMS,
         watch::clock::CLAIMS,
         watch::day::CLAIMS,
+        watch::notices::CLAIMS,
         old_kernel::CLAIMS,
     ])
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
 use crate::common::{private_mounts, skip};
+use crate::doubles::Google;
 use crate::server::{Server, respond};
 use nix::mount::{MsFlags, mount};
 use vmstage::clock::Now;
@@ -21,6 +22,7 @@ use vmstage::watch::Watch;
 claims!(
     another_source_with_another_id_does_not_renew_a_lease,
     an_ec2_that_wants_to_be_left_alone_is,
+    the_instance_that_boot_finds_out_later_stays_in_the_status,
     a_clock_that_ntp_sets_years_ahead_early_moves_the_lease_with_it,
     a_clock_that_ntp_sets_years_ahead_later_ends_nothing_before_min_uptime_has_passed,
     a_clock_that_ntp_sets_years_back_early_moves_the_lease_with_it,
@@ -142,6 +144,36 @@ fn an_ec2_that_wants_to_be_left_alone_is() {
     asked_in(2, None);
     let again = asked_in(10, None);
     assert!((260..=310).contains(&again), "{again}");
+}
+
+/// `watch` starts while `boot` still asks, and hears of something else first.
+fn the_instance_that_boot_finds_out_later_stays_in_the_status() {
+    machine();
+    let google = Google::start();
+    let text = format!(
+        "[metadata]\nsources = [\"google\"]\nurl = {:?}\n",
+        google.server.url()
+    );
+    let config = Config::parse(&text).unwrap();
+    let notices = Notices::default();
+    let mut watch = Watch::start(&HOST, &notices, &config, moment(HOUR, 0));
+    let file = "/run/vmstage/status.json";
+    let text = fs::read_to_string(file).unwrap();
+    let found = text.replace(r#""instance": null"#, r#""instance": {"id": "uuid"}"#);
+    assert_ne!(found, text);
+    fs::write(file, found).unwrap();
+    // Its lifetime comes with the answer to a request that may be held.
+    let has_deadline = || Status::read(&HOST).unwrap().unwrap().deadline.is_some();
+    for _ in 0..500 {
+        watch.tick(moment(HOUR, 0));
+        if has_deadline() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    assert!(has_deadline());
+    let instance = Status::read(&HOST).unwrap().unwrap().instance;
+    assert_eq!(instance.unwrap().id.as_deref(), Some("uuid"));
 }
 
 /// Every command that powers a machine off, here, is a script that writes it down.

@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod day;
 pub mod end;
+pub mod notices;
 pub mod running;

@@ -151,6 +151,7 @@ pub(super) fn ordered_off(machine: &Machine) -> String {
     fs::read_to_string(machine.path("/tmp/off")).unwrap_or_default()
 }
 
+/// Ends it, and says what it said.
 pub(super) fn stop(mut watch: Running) -> Outcome {
     signal(&mut watch, Signal::SIGTERM);
     let start = Instant::now();
