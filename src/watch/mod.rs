@@ -164,7 +164,7 @@ impl<'a> Watch<'a> {
         }
         self.note_the_end_of_drain();
         self.act(now);
-        self.acknowledge_after_drain();
+        self.acknowledge_events();
         self.call_back_if_due(now);
     }
 

@@ -46,17 +46,18 @@ impl Watch<'_> {
         }
     }
 
-    /// Once drain has ended the cloud need not wait any longer with what somebody asked it to
-    /// do.
-    pub(super) fn acknowledge_after_drain(&mut self) {
+    /// The cloud need not wait with what somebody asked it to do: not for a restart, for which
+    /// nothing is drained, and not with an end once drain has ended.
+    pub(super) fn acknowledge_events(&mut self) {
         let pending = self.metadata.pending();
         let done = self.progress.done();
         let is_drained = self.config.deadline.drain.is_empty() || done.drained && done.drain_ended;
         let new: Vec<_> = pending
             .into_iter()
-            .filter(|pending| pending.is_end && !self.acknowledged.contains(&pending.id))
+            .filter(|pending| is_drained || !pending.is_end)
+            .filter(|pending| !self.acknowledged.contains(&pending.id))
             .collect();
-        if new.is_empty() || !is_drained {
+        if new.is_empty() {
             return;
         }
         let budget = self.config.metadata.request_timeout;

@@ -16,6 +16,7 @@ claims![
     a_notice_of_ec2_reaches_drain_within_6_5_seconds,
     a_preemption_by_google_reaches_drain_within_1_5_seconds,
     an_event_of_azure_reaches_drain_within_6_5_seconds,
+    a_restart_that_somebody_asks_azure_for_does_not_wait,
 ];
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -231,4 +232,32 @@ fn an_event_of_azure_reaches_drain_within_6_5_seconds() {
         within: SECOND.mul_f64(6.5),
     }
     .measure();
+}
+
+/// Azure would wait for a quarter of an hour, and nothing is drained for a restart.
+fn a_restart_that_somebody_asks_azure_for_does_not_wait() {
+    let azure = Azure::start_by(Clock::Runs, Duration::ZERO);
+    let cloud = Cloud {
+        name: "azure",
+        server: &azure.server,
+        path: "scheduledevents",
+        is_held: false,
+        notify: &|_| (),
+        take_back: &|| (),
+        ahead: 0,
+        reason: "",
+        within: Duration::ZERO,
+    };
+    let machine = cloud.machine();
+    machine.boot().ready_on("/dev/vdb");
+    azure.say(&[
+        r#""EventId": "e-2", "EventType": "Reboot", "Resources": ["vm_0"],
+           "EventStatus": "Scheduled", "EventSource": "User", "NotBefore": """#,
+    ]);
+    let watch = machine.start(&["watch"]);
+    let is_told = is_so_within(ASKS, || !azure.posted().is_empty());
+    let said = stop(watch).stderr;
+    assert!(is_told, "{said}");
+    assert_eq!(azure.posted(), [r#"{"StartRequests":[{"EventId":"e-2"}]}"#]);
+    assert!(!machine.path("/tmp/drained").exists(), "{said}");
 }
