@@ -325,6 +325,7 @@ esac
 const FAKE_WATCH: &str = r#"
 trap 'echo TERM >>/fake/signals; exit 0' TERM
 trap 'echo HUP >>/fake/signals' HUP
+: >/fake/hears
 case $(</fake/watch) in
 ends) exit 6 ;;
 deaf) trap '' TERM ;;

@@ -299,6 +299,8 @@ fn reload_sends_watch_a_hangup() {
             assert_eq!(guest.service(&[action]).code, Some(7), "{action}");
         }
         guest.service(&["start"]);
+        // Before it has set its traps a signal would end it.
+        guest.wait_until("it hears", |guest| guest.path("/fake/hears").exists());
         let watches = guest.watches();
         for (action, signals) in [("reload", "HUP\n"), ("force-reload", "HUP\nHUP\n")] {
             assert_eq!(guest.service(&[action]).code, Some(0), "{action}");
