@@ -236,6 +236,11 @@ impl Guest {
         watches
     }
 
+    /// Before it has set its traps a signal would end it in silence.
+    pub fn wait_until_watch_hears(&self) {
+        self.wait_until("watch hears", |guest| guest.exists("/fake/hears"));
+    }
+
     pub fn stat(&self, pid: u32) -> Stat {
         let stat = self.read(&format!("/proc/{pid}/stat"));
         // proc(5): what follows "pid (name)" is state, parent, group, session, terminal.

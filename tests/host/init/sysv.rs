@@ -208,6 +208,7 @@ fn a_foreign_process_in_the_pid_file_is_left_alone() {
 fn stop_ends_watch_and_nothing_else() {
     in_every_system(|guest| {
         guest.service(&["start"]);
+        guest.wait_until_watch_hears();
         let bystander = guest.in_background("sleep 1000");
         let mounted = guest.run(&["mount", "-t", "tmpfs", "scratch", "/mnt"]);
         assert_eq!(mounted.code, Some(0), "{}", mounted.stderr);
@@ -299,8 +300,7 @@ fn reload_sends_watch_a_hangup() {
             assert_eq!(guest.service(&[action]).code, Some(7), "{action}");
         }
         guest.service(&["start"]);
-        // Before it has set its traps a signal would end it.
-        guest.wait_until("it hears", |guest| guest.path("/fake/hears").exists());
+        guest.wait_until_watch_hears();
         let watches = guest.watches();
         for (action, signals) in [("reload", "HUP\n"), ("force-reload", "HUP\nHUP\n")] {
             assert_eq!(guest.service(&[action]).code, Some(0), "{action}");
