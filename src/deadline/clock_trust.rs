@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{self, Now};
 
 /// Clocks that differ by no more than this agree, in seconds.
-const AGREE: i64 = 60;
+pub(super) const AGREE: i64 = 60;
 
 /// Readings in whole seconds that differ by no more than this are equal: the `Date` of an
 /// answer is up to a second old, and the answer was on its way.
@@ -193,6 +193,11 @@ impl ClockTrust {
     pub(crate) fn kernel_counts(&self, uptime: Duration) -> Option<Duration> {
         let since = self.vouched_since.filter(|_| !self.counts.believed)?;
         Some(since + KERNEL_WORD).filter(|at| *at > uptime)
+    }
+
+    /// Whether two agreed on the time that counts, or the kernel vouched for it.
+    pub(crate) fn is_believed(&self) -> bool {
+        self.counts.believed
     }
 
     /// By how many seconds the wall clock is ahead of the time that counts, where that is
