@@ -4,8 +4,9 @@
 //! `Date` of the metadata service, the witness; and the clock that only runs, since one of
 //! the others was believed. A step of the wall clock alone changes nothing.
 //!
-//! Where two are believed and differ, the earlier counts: nothing is then ended before its
-//! time, and late by no more than they differ.
+//! Where two differ and nobody vouches for one, the earlier counts that was seen in the first
+//! ten minutes, and the clock that only runs carries it on whatever they say later: nothing is
+//! then ended before its time, and late by no more than they differ.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{self, Now};
 
 /// Clocks that differ by no more than this agree, in seconds.
-const AGREE: i64 = 60;
+pub(super) const AGREE: i64 = 60;
 
 /// Readings in whole seconds that differ by no more than this are equal: the `Date` of an
 /// answer is up to a second old, and the answer was on its way.
@@ -22,6 +23,10 @@ const EQUAL: i64 = 2;
 
 /// For so long the kernel has to say that the wall clock is synchronised.
 const KERNEL_WORD: Duration = Duration::from_secs(60);
+
+/// For so long since it was seen first, a reading that nobody vouches for may set the time
+/// that counts back. Later it is only one that flutters.
+const SETTLING: Duration = Duration::from_secs(600);
 
 /// Two looks, or answers, that are nearer than this are one.
 pub(crate) const APART: Duration = Duration::from_secs(10);
@@ -46,6 +51,9 @@ pub(crate) struct ClockTrust {
     counts: Epoch,
     /// By the witness's last word.
     witness: Option<Witness>,
+    /// The uptime at which two answers in succession had a witness's word first.
+    #[serde(default)]
+    heard_since: Option<Duration>,
     /// Since this uptime the kernel has said, without a step, that the clock is right.
     vouched_since: Option<Duration>,
     /// Another time than the believed one, on which two agree: it needs a second look.
@@ -68,8 +76,9 @@ struct Witness {
     epoch: i64,
     /// The uptime at which it answered.
     at: Duration,
-    /// Two answers in succession said the same.
-    is_steady: bool,
+    /// What the answer before this one said.
+    #[serde(default)]
+    before: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -107,6 +116,7 @@ impl ClockTrust {
                 since: now.uptime,
             },
             witness: None,
+            heard_since: None,
             vouched_since: now.vouched.then_some(now.uptime),
             other: None,
         }
@@ -136,11 +146,14 @@ impl ClockTrust {
             return self.settle().or(moved);
         }
         let epoch = epoch(date, now.uptime);
-        let is_steady = self.witness.is_some_and(|last| agree(last.epoch, epoch));
+        let before = self.witness.map(|last| last.epoch);
+        if before.is_some() {
+            self.heard_since.get_or_insert(now.uptime);
+        }
         self.witness = Some(Witness {
             epoch,
             at: now.uptime,
-            is_steady,
+            before,
         });
         self.settle().or(moved)
     }
@@ -182,6 +195,11 @@ impl ClockTrust {
         Some(since + KERNEL_WORD).filter(|at| *at > uptime)
     }
 
+    /// Whether two agreed on the time that counts, or the kernel vouched for it.
+    pub(crate) fn is_believed(&self) -> bool {
+        self.counts.believed
+    }
+
     /// By how many seconds the wall clock is ahead of the time that counts, where that is
     /// more than clocks may differ.
     pub(crate) fn wall_is_off_by(&self) -> Option<i64> {
@@ -209,32 +227,55 @@ impl ClockTrust {
         }
     }
 
-    /// The time where nobody vouches for one: the earlier of two that differ.
-    fn unvouched(&self) -> i64 {
-        let steady = self.witness.filter(|witness| witness.is_steady);
-        match (self.wall(), steady) {
-            (Some(wall), Some(witness)) => earlier(wall, witness.epoch),
-            (None, Some(witness)) => witness.epoch,
-            (Some(wall), None) => wall,
-            // It stands in 1970, and so do first boot and lifetime.
-            (None, None) => epoch(self.last.wall, self.last.uptime),
+    /// The first time to count where nobody vouches for one; None while all clocks stand in
+    /// 1970, as then do first boot and lifetime.
+    fn first(&self) -> Option<i64> {
+        let witness = self.witness.and_then(|witness| {
+            let before = witness.before?;
+            Some(earlier(witness.epoch, before))
+        });
+        match (self.wall(), witness) {
+            (Some(wall), Some(witness)) => Some(earlier(wall, witness)),
+            (wall, witness) => wall.or(witness),
         }
+    }
+
+    /// The earliest that a clock says which is still settling: of a witness, the later of two
+    /// answers in succession.
+    fn settling(&self) -> Option<i64> {
+        let is_settling = |since: Duration| self.last.uptime.saturating_sub(since) < SETTLING;
+        let wall = self.wall().filter(|_| is_settling(self.counts.since));
+        let heard = self
+            .witness
+            .filter(|_| self.heard_since.is_some_and(is_settling));
+        let witness = heard.and_then(|witness| Some(witness.epoch.max(witness.before?)));
+        wall.into_iter().chain(witness).min()
+    }
+
+    /// Where nobody vouches for a time. One that is said alone does not begin `min_uptime`
+    /// anew, and brings no deadline nearer: clocks that flutter would else do so for ever.
+    fn settle_unvouched(&mut self) -> Option<String> {
+        if self.counts.believed {
+            return None;
+        }
+        if self.unix_at(self.last.uptime) < clock::EARLIEST {
+            let first = self.first()?;
+            return self.count(first, false);
+        }
+        let since = self.counts.since;
+        let back = self.settling()?;
+        if back >= self.counts.at - EQUAL {
+            return None;
+        }
+        let moved = self.count(back, false);
+        self.counts.since = since;
+        moved
     }
 
     fn settle(&mut self) -> Option<String> {
         let Some((agreed, said)) = self.agreed() else {
             self.other = None;
-            if self.counts.believed {
-                return None;
-            }
-            let found = self.unvouched();
-            return match agree(found, self.counts.at) {
-                true => {
-                    self.counts.at = self.counts.at.min(found);
-                    None
-                }
-                false => self.count(found, false),
-            };
+            return self.settle_unvouched();
         };
         if !self.counts.believed {
             return self.count(agreed, true);
@@ -429,14 +470,57 @@ mod tests {
     }
 
     #[test]
-    fn without_witness_and_word_a_step_begins_min_uptime_anew_and_a_flutter_does_not() {
-        let mut trust = ClockTrust::new(at(0, 0));
-        for up in 1..1000 {
-            trust.look(at(up, if up % 600 < 300 { 60 } else { 0 }));
+    fn without_witness_and_word_neither_a_step_nor_a_flutter_begins_min_uptime_anew() {
+        for amplitude in [60, 65, 90, 300, YEAR] {
+            let mut trust = ClockTrust::new(at(0, amplitude));
+            for up in 1..4000 {
+                trust.look(at(up, if up % 600 < 300 { amplitude } else { 0 }));
+            }
+            let now = at(4000, amplitude);
+            assert_eq!(trust.time(now).trusted_for.as_secs(), 4000, "{amplitude}");
+            assert_eq!(off(&trust, now), 0, "{amplitude}");
         }
-        assert_eq!(trust.time(at(1000, 0)).trusted_for.as_secs(), 1000);
-        assert_eq!(off(&trust, at(1000, 0)), 0);
-        trust.look(at(1001, YEAR));
-        assert_eq!(trust.time(at(1001, YEAR)).trusted_for, Duration::ZERO);
+        // Steps forth and back after the first ten minutes, for ever.
+        for step in [61, -61, 600, -600] {
+            let mut trust = ClockTrust::new(at(0, 0));
+            for up in 1..20_000 {
+                let steps = (up.max(60) - 60) / 540;
+                trust.look(at(up, steps as i64 * step));
+            }
+            let now = at(20_000, 36 * step);
+            assert_eq!(trust.time(now).trusted_for.as_secs(), 20_000, "{step}");
+            let back = if step < 0 { step } else { 0 };
+            assert!(off(&trust, now) >= back, "{step}: {}", off(&trust, now));
+        }
+    }
+
+    #[test]
+    fn a_witness_that_jumps_does_not_put_off_the_time_for_ever() {
+        let behind: [fn(u64) -> i64; 3] = [
+            |up| -3600 * (1 + up as i64 / 300 % 3),
+            |up| [-120, -300][up as usize / 60 % 2],
+            |up| [-120, -300][up as usize / 180 % 2],
+        ];
+        for (row, behind) in behind.into_iter().enumerate() {
+            let mut trust = ClockTrust::new(at(20, 0));
+            for up in (60..20_000).step_by(60) {
+                trust.witness(date(up, behind(up)), at(up, 0));
+                let off = off(&trust, at(up, 0));
+                assert!((-3 * 3600..=0).contains(&off), "row {row}: {off} at {up}");
+            }
+            let now = at(20_020, 0);
+            assert_eq!(trust.time(now).trusted_for.as_secs(), 20_000, "row {row}");
+        }
+        // A wall clock in 1970 or ahead, and two backends in turns.
+        for wall in [-57 * YEAR, 600] {
+            let mut trust = ClockTrust::new(at(20, wall));
+            for up in (60..3000).step_by(60) {
+                let lag = if up / 60 % 2 == 0 { 0 } else { -120 };
+                trust.witness(date(up, lag), at(up, wall));
+            }
+            let now = at(3000, wall);
+            assert!((-120..=0).contains(&off(&trust, now)), "{wall}");
+            assert!(trust.time(now).trusted_for.as_secs() >= 2800, "{wall}");
+        }
     }
 }

@@ -188,6 +188,8 @@ impl<'a> Follower<'a> {
         }
         let at = ledger::SaidAt {
             unix: self.time(now).unix,
+            wall: now.wall,
+            is_believed: self.knowledge.clock.is_believed(),
             uptime: now.uptime,
             date,
         };
@@ -331,17 +333,22 @@ impl<'a> Follower<'a> {
     }
 
     /// The earliest of limits that need no belief. The remaining time of a notice is its time
-    /// minus the `Date` of the same answer: it holds whatever this machine's clocks say.
+    /// minus the `Date` of the same answer, where another clock bears that out.
     fn earliest_certain(&self, limits: &[Limit], first_boot: u64, now: Now) -> Option<Deadline> {
         let deadlines = limits.iter().filter_map(|limit| {
             let alone = std::slice::from_ref(limit);
             let mut deadline = decide(alone, first_boot, self.grace()).deadline?;
             if let Some(over) = self.knowledge.ledger.over(&limit.origin) {
-                let left = over.saturating_sub(now.uptime);
+                let left = over.at.saturating_sub(now.uptime);
                 let at = self.time(now).unix + clock::nearest_second(left);
                 // A second is what whole seconds leave open: then it is the time that was said.
                 if at.abs_diff(deadline.at) > 1 {
                     deadline.at = at;
+                }
+                if over.is_disputed {
+                    // It may be the earlier one: drain begins at once.
+                    let left = Duration::from_secs(deadline.at.saturating_sub(self.time(now).unix));
+                    deadline.grace = deadline.grace.max(left);
                 }
             }
             Some(deadline)

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::clock_trust::APART;
+use super::clock_trust::{AGREE, APART};
 use super::identity::{Identity, Judgement};
 use super::limit::{Limit, LimitKind, When};
 use super::origin::{LimitSource, Origin};
@@ -42,6 +42,10 @@ pub enum About {
 pub struct SaidAt {
     /// Unix seconds.
     pub unix: u64,
+    /// Somebody vouches for that.
+    pub is_believed: bool,
+    /// The wall clock, in Unix seconds.
+    pub wall: u64,
     pub uptime: Duration,
     /// The `Date` of the answer, in Unix seconds.
     pub date: Option<u64>,
@@ -78,9 +82,21 @@ struct Entry {
     heard: Duration,
     /// The second answer is wanted soon, and not only when one is due.
     is_urgent: bool,
-    /// The uptime at which a notice's time is over, by the clock of who announced it.
+    /// When a notice's time is over, where that is counted from when it was heard.
     #[serde(default)]
-    over: Option<Duration>,
+    over: Option<Over>,
+    /// The uptime at which a notice of this time was heard first.
+    #[serde(default)]
+    noticed: Duration,
+}
+
+/// When a notice's time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Over {
+    /// The uptime.
+    pub(crate) at: Duration,
+    /// Clocks differ, of which none is believed, and this is the later.
+    pub(crate) is_disputed: bool,
 }
 
 impl Ledger {
@@ -123,6 +139,7 @@ impl Ledger {
             heard: uptime,
             is_urgent: !is_believed,
             over: None,
+            noticed: uptime,
             said: limit,
         });
     }
@@ -179,9 +196,8 @@ impl Ledger {
             .collect()
     }
 
-    /// The uptime at which a notice's time is over, where who announced it said what time it
-    /// is.
-    pub(crate) fn over(&self, origin: &Origin) -> Option<Duration> {
+    /// When a notice's time is over, where that is not for the time that counts to say.
+    pub(crate) fn over(&self, origin: &Origin) -> Option<Over> {
         let mut entries = self.entries.iter();
         entries.find(|entry| entry.said.origin == *origin)?.over
     }
@@ -261,14 +277,13 @@ impl Ledger {
             ..limit.clone()
         };
         let origin = limit.origin.clone();
-        let over = over(&limit, at);
         let same = |entry: &Entry| entry.said.origin.is_same_limit(&origin);
         match self.entries.iter_mut().find(|entry| same(entry)) {
             Some(entry) => entry.say(limit, at.uptime),
             None => self.entries.push(Entry::new(limit, at.uptime)),
         }
         if let Some(entry) = self.entries.iter_mut().find(|entry| same(entry)) {
-            entry.over = over;
+            entry.over = over(&entry.said, at, entry.noticed);
         }
     }
 }
@@ -282,6 +297,7 @@ impl Entry {
             heard: uptime,
             is_urgent: !is_exempt,
             over: None,
+            noticed: uptime,
             said,
         }
     }
@@ -290,6 +306,9 @@ impl Entry {
     /// that are apart confirm the later of what they say.
     fn say(&mut self, limit: Limit, uptime: Duration) {
         let before = std::mem::replace(self, Entry::new(limit, uptime));
+        if self.said.when == before.said.when {
+            self.noticed = before.noticed;
+        }
         if self.believed.is_some() {
             return;
         }
@@ -325,17 +344,48 @@ impl Entry {
     }
 }
 
-/// A notice is over when its time has passed by the clock of who announced it, whatever this
-/// machine's say.
-fn over(limit: &Limit, at: SaidAt) -> Option<Duration> {
-    let date = at.date.filter(|_| limit.kind == LimitKind::Notice)?;
-    let is_plausible = (clock::EARLIEST..=clock::LATEST).contains(&date);
-    match limit.when {
-        When::At(end) if is_plausible => {
-            Some(at.uptime + Duration::from_secs(end.saturating_sub(date)))
-        }
-        _ => None,
+/// The `Date` of the same answer says best what time a notice leaves, where another clock bears
+/// it out. Else the believed time says it; without one it is the later, and no more than such a
+/// notice leaves. None where the time that counts says it.
+fn over(limit: &Limit, at: SaidAt, noticed: Duration) -> Option<Over> {
+    let When::At(end) = limit.when else {
+        return None;
+    };
+    if limit.kind != LimitKind::Notice {
+        return None;
     }
+    let left = |clock: u64| {
+        at.uptime
+            .saturating_add(Duration::from_secs(end.saturating_sub(clock)))
+    };
+    let longest = limit.longest_notice().map(|most| noticed + most);
+    let plausible = clock::EARLIEST..=clock::LATEST;
+    let Some(date) = at.date.filter(|date| plausible.contains(date)) else {
+        let longest = longest.filter(|longest| left(at.unix) > *longest && !at.is_believed)?;
+        return Some(Over {
+            at: longest,
+            is_disputed: true,
+        });
+    };
+    let is_near = |clock: u64| date.abs_diff(clock) <= AGREE as u64;
+    let is_borne_out = is_near(at.wall) || at.is_believed && is_near(at.unix);
+    Some(match (is_borne_out, at.is_believed) {
+        (true, _) => Over {
+            at: left(date),
+            is_disputed: false,
+        },
+        (false, true) => Over {
+            at: left(at.unix),
+            is_disputed: false,
+        },
+        (false, false) => {
+            let later = left(date).max(left(at.unix));
+            Over {
+                at: longest.map_or(later, |longest| later.min(longest)),
+                is_disputed: true,
+            }
+        }
+    })
 }
 
 impl LimitSource {
@@ -384,6 +434,8 @@ mod tests {
             unix: T + uptime,
             uptime: Duration::from_secs(uptime),
             date: None,
+            wall: T + uptime,
+            is_believed: true,
         }
     }
 
@@ -503,6 +555,42 @@ mod tests {
             ledger.record(source, &says(None, vec![limit]), at(60));
             assert_eq!(unix(ledger.believed(Duration::from_secs(60))), [T]);
             assert_eq!(ledger.wants_second_answer(), None);
+        }
+    }
+
+    /// A spot notice of 120 s is heard, by clocks that are off by so much.
+    #[test]
+    fn a_notice_is_not_over_by_the_date_of_its_own_answer_alone() {
+        let (hour, year) = (3600, 365 * 86_400);
+        let table = [
+            // The Date, the wall clock, and whether that is believed; when it is over.
+            (Some(0), 0, true, Some((120, false))),
+            (Some(30), 0, true, Some((90, false))),
+            (Some(90 * year), 0, true, Some((120, false))),
+            (Some(-hour), 0, true, Some((120, false))),
+            (Some(hour), 0, true, Some((120, false))),
+            (Some(90 * year), 0, false, Some((120, true))),
+            (Some(-hour), 0, false, Some((120, true))),
+            (Some(0), -year, false, Some((120, true))),
+            (Some(60), year, false, Some((60, true))),
+            (None, 0, false, None),
+            (None, -year, false, Some((120, true))),
+        ];
+        for (date, off, is_believed, expected) in table {
+            let said = SaidAt {
+                date: date.map(|date| (T + 60).saturating_add_signed(date)),
+                wall: (T + 60).saturating_add_signed(off),
+                unix: (T + 60).saturating_add_signed(off),
+                is_believed,
+                ..at(60)
+            };
+            let origin = Origin::new(EC2, "spot/instance-action");
+            let spot = Limit::notice(origin.clone(), When::At(T + 180));
+            let mut ledger = Ledger::default();
+            ledger.record(EC2, &says(None, vec![spot]), said);
+            let over = ledger.over(&origin);
+            let over = over.map(|over| (over.at.as_secs() - 60, over.is_disputed));
+            assert_eq!(over, expected, "{date:?} {off} {is_believed}");
         }
     }
 

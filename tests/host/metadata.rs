@@ -170,6 +170,8 @@ impl<'a> Asking<'a> {
         self.rounds += 1;
         SaidAt {
             unix: 1_795_000_000,
+            is_believed: true,
+            wall: 1_795_000_000,
             uptime: seconds(60 * self.rounds),
             date: None,
         }
