@@ -269,6 +269,12 @@ impl<'a> Watch<'a> {
                 // `now` is from before the answer.
                 let date = answer.date.map(|date| clock::earlier(date, took));
                 self.follower.hear(source, &statement, date, now);
+                for warning in &answer.warnings {
+                    self.notices
+                        .warn_once(format!("a notice cannot be had: {warning}"));
+                }
+                let left_alone = now.uptime + answer.retry_after.unwrap_or_default();
+                self.asking.leave_alone(left_alone);
                 true
             }
             Err(e) => {
