@@ -55,6 +55,8 @@ impl Drain {
                 "VMSTAGE_SECONDS_LEFT",
                 deadline.at.saturating_sub(now).to_string(),
             )
+            // Whoever started this may have had one.
+            .env_remove("VMSTAGE_REHEARSAL")
             .env("VMSTAGE_REASON", text::one_line(&deadline.origin.reason()))
             .envs(rehearsal.then_some(("VMSTAGE_REHEARSAL", "1")))
             .stdin(Stdio::null())

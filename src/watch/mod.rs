@@ -23,7 +23,7 @@ use crate::backoff::jitter;
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::deadline::decide::Deadline;
-use crate::deadline::due::Step;
+use crate::deadline::due::{Deadlines, Step};
 use crate::deadline::follower::{Decision, Follower, Knowledge};
 use crate::deadline::limit::{Limit, LimitKind};
 use crate::deadline::order::KeptOrder;
@@ -269,6 +269,12 @@ impl<'a> Watch<'a> {
                 // `now` is from before the answer.
                 let date = answer.date.map(|date| clock::earlier(date, took));
                 self.follower.hear(source, &statement, date, now);
+                for warning in &answer.warnings {
+                    self.notices
+                        .warn_once(format!("a notice cannot be had: {warning}"));
+                }
+                let left_alone = now.uptime + answer.retry_after.unwrap_or_default();
+                self.asking.leave_alone(left_alone);
                 true
             }
             Err(e) => {
@@ -297,7 +303,7 @@ impl<'a> Watch<'a> {
             self.follower.read(places, now);
         }
         self.keep_what_is_known();
-        self.say_how_it_moved(decision.deadlines.published.as_ref(), now);
+        self.say_how_it_moved(&decision.deadlines, now);
         let is_new = decision != self.decision;
         self.decision = decision;
         is_new
@@ -353,13 +359,18 @@ impl<'a> Watch<'a> {
         self.clock_is_said_off = off.is_some();
     }
 
-    fn say_how_it_moved(&self, new: Option<&Deadline>, now: Now) {
+    fn say_how_it_moved(&self, deadlines: &Deadlines, now: Now) {
         let drained = self.progress.done().drained;
-        let old = self.decision.deadlines.published.as_ref();
-        let is_rehearsal = |deadline: &Deadline| deadline.kind == LimitKind::Rehearsal;
-        if old.is_some_and(is_rehearsal) && !new.is_some_and(is_rehearsal) {
+        let before = &self.decision.deadlines;
+        // Also one behind an earlier deadline stands.
+        let is_rehearsal = |deadlines: &Deadlines| {
+            let drill = deadlines.drill.as_ref();
+            drill.is_some_and(|drill| drill.kind == LimitKind::Rehearsal)
+        };
+        if is_rehearsal(before) && !is_rehearsal(deadlines) {
             info!("the rehearsal is over; nothing was ended");
         }
+        let (old, new) = (before.published.as_ref(), deadlines.published.as_ref());
         match (old, new) {
             (Some(old), Some(new)) if old.at == new.at => {}
             (old, Some(new)) => {
