@@ -41,7 +41,8 @@ pub(crate) fn earlier(unix: u64, by: Duration) -> u64 {
 }
 
 pub(crate) fn nearest_second(duration: Duration) -> u64 {
-    duration.as_secs() + u64::from(duration.subsec_millis() >= 500)
+    let more = u64::from(duration.subsec_millis() >= 500);
+    duration.as_secs().saturating_add(more)
 }
 
 /// `2026-11-23T10:41:00Z`. A time that RFC 3339 cannot write (after the year 9999)

@@ -217,14 +217,19 @@ impl Ledger {
         let urgent = self.entries.iter().filter(|entry| entry.is_urgent);
         urgent
             .filter(|entry| self.counts(&entry.said))
-            .filter_map(|entry| Some((entry.doubted_since? + APART, entry.said.origin.source)))
+            .filter_map(|entry| {
+                Some((
+                    entry.doubted_since?.saturating_add(APART),
+                    entry.said.origin.source,
+                ))
+            })
             .min()
     }
 
     /// The uptime at which silence will count as a second answer.
     pub(crate) fn silence_counts(&self, uptime: Duration) -> Option<Duration> {
         let doubted = self.entries.iter().filter(|e| e.doubted_since.is_some());
-        let at = doubted.map(|entry| entry.heard + SILENCE);
+        let at = doubted.map(|entry| entry.heard.saturating_add(SILENCE));
         at.filter(|at| *at > uptime).min()
     }
 
@@ -358,7 +363,9 @@ fn over(limit: &Limit, at: SaidAt, noticed: Duration) -> Option<Over> {
         at.uptime
             .saturating_add(Duration::from_secs(end.saturating_sub(clock)))
     };
-    let longest = limit.longest_notice().map(|most| noticed + most);
+    let longest = limit
+        .longest_notice()
+        .map(|most| noticed.saturating_add(most));
     let plausible = clock::EARLIEST..=clock::LATEST;
     let Some(date) = at.date.filter(|date| plausible.contains(date)) else {
         let longest = longest.filter(|longest| left(at.unix) > *longest && !at.is_believed)?;
@@ -416,7 +423,7 @@ fn later(one: &When, other: &When) -> Option<When> {
 }
 
 fn is_far(believed: &When, new: &When) -> bool {
-    seconds(believed, new).is_none_or(|(old, new)| new + LONG_MOVE < old)
+    seconds(believed, new).is_none_or(|(old, new)| new.saturating_add(LONG_MOVE) < old)
 }
 
 #[cfg(test)]
