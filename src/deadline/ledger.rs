@@ -368,10 +368,12 @@ fn over(limit: &Limit, at: SaidAt, noticed: Duration) -> Option<Over> {
         .map(|most| noticed.saturating_add(most));
     let plausible = clock::EARLIEST..=clock::LATEST;
     let Some(date) = at.date.filter(|date| plausible.contains(date)) else {
-        let longest = longest.filter(|longest| left(at.unix) > *longest && !at.is_believed)?;
+        let slack = Duration::from_secs(AGREE as u64);
+        let is_more = |longest: &Duration| left(at.unix) > longest.saturating_add(slack);
+        let longest = longest.filter(is_more)?;
         return Some(Over {
             at: longest,
-            is_disputed: true,
+            is_disputed: !at.is_believed,
         });
     };
     let is_near = |clock: u64| date.abs_diff(clock) <= AGREE as u64;
@@ -598,6 +600,33 @@ mod tests {
             let over = ledger.over(&origin);
             let over = over.map(|over| (over.at.as_secs() - 60, over.is_disputed));
             assert_eq!(over, expected, "{date:?} {off} {is_believed}");
+        }
+    }
+
+    /// By an answer of 1970, and a wall clock that is not set.
+    #[test]
+    fn a_notice_without_any_time_counts_from_when_it_was_heard() {
+        let google = (LimitSource::Google, "preempted", 30);
+        let group = (EC2, "autoscaling/target-lifecycle-state", 0);
+        for (source, key, lasts) in [google, group] {
+            for (unix, is_believed) in [(1000, false), (T, true), (T, false)] {
+                let origin = Origin::new(source, key);
+                let when = When::At(clock::LATEST - 24 * HOUR + lasts);
+                let mut ledger = Ledger::default();
+                for up in [60, 65, 80] {
+                    let said = SaidAt {
+                        date: Some(1000),
+                        wall: 1000,
+                        unix: unix + up,
+                        is_believed,
+                        ..at(up)
+                    };
+                    let notice = Limit::notice(origin.clone(), when.clone());
+                    ledger.record(source, &says(None, vec![notice]), said);
+                    let over = ledger.over(&origin).unwrap();
+                    assert_eq!(over.at.as_secs(), 60 + lasts);
+                }
+            }
         }
     }
 
