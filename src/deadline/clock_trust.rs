@@ -99,7 +99,7 @@ fn agree(one: i64, other: i64) -> bool {
 
 /// The earlier of two epochs, or the first where they are equal.
 fn earlier(first: i64, second: i64) -> i64 {
-    match second < first - EQUAL {
+    match second < first.saturating_sub(EQUAL) {
         true => second,
         false => first,
     }
@@ -126,9 +126,11 @@ impl ClockTrust {
     /// more than clocks may differ.
     pub(crate) fn look(&mut self, now: Now) -> Option<String> {
         let ran = now.uptime.saturating_sub(self.last.uptime).as_secs() as i64;
-        let step = now.wall as i64 - self.last.wall as i64 - ran;
+        let step = (now.wall as i64)
+            .saturating_sub(self.last.wall as i64)
+            .saturating_sub(ran);
         self.last = now;
-        if !now.vouched || step.abs() > EQUAL {
+        if !now.vouched || step.unsigned_abs() > EQUAL as u64 {
             self.vouched_since = None;
         }
         if now.vouched {
@@ -192,7 +194,7 @@ impl ClockTrust {
     /// The uptime at which the kernel will have said for long enough that its clock is right.
     pub(crate) fn kernel_counts(&self, uptime: Duration) -> Option<Duration> {
         let since = self.vouched_since.filter(|_| !self.counts.believed)?;
-        Some(since + KERNEL_WORD).filter(|at| *at > uptime)
+        Some(since.saturating_add(KERNEL_WORD)).filter(|at| *at > uptime)
     }
 
     /// Whether two agreed on the time that counts, or the kernel vouched for it.
@@ -264,7 +266,7 @@ impl ClockTrust {
         }
         let since = self.counts.since;
         let back = self.settling()?;
-        if back >= self.counts.at - EQUAL {
+        if back >= self.counts.at.saturating_sub(EQUAL) {
             return None;
         }
         let moved = self.count(back, false);

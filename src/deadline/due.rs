@@ -196,8 +196,10 @@ fn drain_if_due(
     done.drain_ended = false;
     // Where less than that is left, it is late by less.
     let slack = if left < LATE { SLACK } else { LATE };
-    let is_late = left + slack.min(acted_upon.grace / 2) < acted_upon.grace;
-    let until = now.uptime + config.drain_timeout + KILLED;
+    let is_late = left.saturating_add(slack.min(acted_upon.grace / 2)) < acted_upon.grace;
+    let until = now
+        .uptime
+        .saturating_add(config.drain_timeout.saturating_add(KILLED));
     done.drain_until = is_late.then_some(until);
     let is_ordered = acted_upon.origin.source == LimitSource::Operator;
     done.ordered_drain = is_ordered.then(|| OrderedDrain {

@@ -92,6 +92,7 @@ impl Limit {
     pub(super) fn longest_notice(&self) -> Option<Duration> {
         let seconds = match (self.kind, self.origin.source, self.origin.key.as_str()) {
             (LimitKind::Notice, LimitSource::Ec2, "spot/instance-action") => 120,
+            (LimitKind::Notice, LimitSource::Ec2, "autoscaling/target-lifecycle-state") => 0,
             (LimitKind::Notice, LimitSource::Google, "preempted") => 30,
             (LimitKind::Notice, LimitSource::Google, _) => 60,
             (LimitKind::Notice, LimitSource::Azure, _) => 15 * 60,

@@ -202,7 +202,8 @@ impl Order {
         match self.end {
             End::Uptime(end) => Some(end),
             End::At(at) if was_set && time.trusted_for < min_uptime => {
-                Some(self.given + Duration::from_secs(at.saturating_sub(self.given_at)))
+                let lasts = Duration::from_secs(at.saturating_sub(self.given_at));
+                Some(self.given.saturating_add(lasts))
             }
             End::At(_) => None,
         }
@@ -223,7 +224,7 @@ impl End {
     fn unix(self, clock: &ClockTrust) -> u64 {
         match self {
             // Not before its time: the clock has whole seconds.
-            End::Uptime(uptime) => clock.unix_at(uptime + Duration::from_millis(999)),
+            End::Uptime(uptime) => clock.unix_at(uptime.saturating_add(Duration::from_millis(999))),
             End::At(unix) => unix,
         }
     }

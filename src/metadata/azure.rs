@@ -134,7 +134,7 @@ pub(crate) fn ask_for_events(
     let url = format!("{base}/{EVENTS}");
     let response = client.get(&url, &[METADATA], until);
     let response = response.map_err(NoAnswer::Http)?;
-    let now = response.date.unwrap_or_else(clock::wall);
+    let now = clock::asked_at(response.date);
     let answer = parse_events(response.body, vm, now).map_err(|why| unusable(&url, why))?;
     Ok(Answer {
         date: response.date,

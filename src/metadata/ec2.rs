@@ -374,7 +374,7 @@ impl Session {
         until: Instant,
     ) -> Result<Vec<String>, NoAnswer> {
         let body = self.value(client, part.path, until)?;
-        let now = self.date.unwrap_or_else(clock::wall);
+        let now = clock::asked_at(self.date);
         let said = body.map(|body| (part.read)(&body, now)).unwrap_or_default();
         self.note(part, said.limits);
         Ok(said.warnings)

@@ -242,7 +242,7 @@ impl<'a> Watch<'a> {
         // The service was asked for a notice as well, or wants to be left alone.
         if asked.iter().any(|asked| asked.source != MACHINE_FEATURES) {
             let wait = wait.max(schedule::SPOT_PERIOD);
-            self.next_spot = self.next_spot.max(now.uptime + wait);
+            self.next_spot = self.next_spot.max(now.uptime.saturating_add(wait));
         }
         let wanted = self.follower.wants_second_answer();
         self.asking.want(wanted, jitter());
@@ -262,7 +262,7 @@ impl<'a> Watch<'a> {
             Err(_) => self.failed_spots.saturating_add(1),
         };
         let wait = schedule::next_spot(self.failed_spots, jitter(), retry_after);
-        self.next_spot = now.uptime + wait;
+        self.next_spot = now.uptime.saturating_add(wait);
         match noticed {
             Ok((source, answer)) => {
                 let statement = answer.statement();
@@ -279,7 +279,7 @@ impl<'a> Watch<'a> {
             }
             Err(e) => {
                 // It is the same service.
-                let left_alone = now.uptime + retry_after.unwrap_or_default();
+                let left_alone = now.uptime.saturating_add(retry_after.unwrap_or_default());
                 self.asking.leave_alone(left_alone);
                 self.notices
                     .warn_once(format!("no spot notice can be had: {e}"));
