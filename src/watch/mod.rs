@@ -164,6 +164,7 @@ impl<'a> Watch<'a> {
         }
         self.note_the_end_of_drain();
         self.act(now);
+        self.mark_kept_drain_as_done(now);
         self.acknowledge_events();
         self.call_back_if_due(now);
     }
@@ -401,7 +402,15 @@ impl<'a> Watch<'a> {
         let read = match Status::read(self.host) {
             // It could not be written the last time: /run was full, say.
             Ok(read) => read.or(self.last_status.take()),
-            Err(e) => return self.notices.warn_once(format!("{e:#}")),
+            // Else nobody would be told of anything in this boot.
+            Err(e) => {
+                self.notices
+                    .warn_once(format!("the status is written anew: {e:#}"));
+                Some(self.last_status.take().unwrap_or_else(|| Status {
+                    error: Some(format!("what boot had written was lost: {e:#}")),
+                    ..Status::begin_after(self.host, None)
+                }))
+            }
         };
         let Some(mut status) = read else {
             return self
