@@ -249,7 +249,9 @@ impl Session {
         }
         if failures.len() == NOTICES.len() {
             // The whole service is left alone then.
-            self.turns.iter_mut().for_each(|turn| turn.left_out = 0);
+            for turn in &mut self.turns {
+                (turn.left_out, turn.left_alone) = (0, None);
+            }
             let longest = failures.into_iter().max_by_key(NoAnswer::retry_after);
             return Err(longest.expect("there are notices"));
         }

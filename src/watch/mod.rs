@@ -164,6 +164,7 @@ impl<'a> Watch<'a> {
         }
         self.note_the_end_of_drain();
         self.act(now);
+        self.mark_kept_drain_as_done(now);
         self.acknowledge_events();
         self.call_back_if_due(now);
     }
@@ -172,7 +173,10 @@ impl<'a> Watch<'a> {
     pub(crate) fn next_tick(&self, now: Now) -> Duration {
         let spot = self.metadata.has_spot_notices().then_some(self.next_spot);
         let callback = self.wants_to_call_back().then_some(self.next_callback);
-        let drain = self.drain.as_ref().map(|_| now.uptime + DRAIN_TICK);
+        let done = self.progress.done();
+        let is_awaited = done.drained && !done.drain_ended && drain::is_running(self.host);
+        let is_draining = self.drain.is_some() || is_awaited;
+        let drain = is_draining.then_some(now.uptime + DRAIN_TICK);
         let off = self.ordered_off.map(|at| at + poweroff::PATIENCE);
         let due = self
             .follower
@@ -401,7 +405,15 @@ impl<'a> Watch<'a> {
         let read = match Status::read(self.host) {
             // It could not be written the last time: /run was full, say.
             Ok(read) => read.or(self.last_status.take()),
-            Err(e) => return self.notices.warn_once(format!("{e:#}")),
+            // Else nobody would be told of anything in this boot.
+            Err(e) => {
+                self.notices
+                    .warn_once(format!("the status is written anew: {e:#}"));
+                Some(self.last_status.take().unwrap_or_else(|| Status {
+                    error: Some(format!("what boot had written was lost: {e:#}")),
+                    ..Status::begin_after(self.host, None)
+                }))
+            }
         };
         let Some(mut status) = read else {
             return self
@@ -456,7 +468,13 @@ impl<'a> Watch<'a> {
     }
 
     fn note_the_end_of_drain(&mut self) {
-        if self.drain.as_mut().is_some_and(Drain::has_ended) {
+        let done = self.progress.done();
+        let has_ended = match &mut self.drain {
+            Some(drain) => drain.has_ended(),
+            // A `watch` before this one has started it.
+            None => done.drained && !done.drain_ended && drain::has_ended(self.host),
+        };
+        if has_ended {
             self.drain = None;
             let mut done = self.progress.done().clone();
             done.drain_ended = true;
