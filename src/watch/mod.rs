@@ -23,7 +23,7 @@ use crate::backoff::jitter;
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::deadline::decide::Deadline;
-use crate::deadline::due::Step;
+use crate::deadline::due::{Deadlines, Step};
 use crate::deadline::follower::{Decision, Follower, Knowledge};
 use crate::deadline::limit::{Limit, LimitKind};
 use crate::deadline::order::KeptOrder;
@@ -164,6 +164,7 @@ impl<'a> Watch<'a> {
         }
         self.note_the_end_of_drain();
         self.act(now);
+        self.mark_kept_drain_as_done(now);
         self.acknowledge_events();
         self.call_back_if_due(now);
     }
@@ -172,7 +173,10 @@ impl<'a> Watch<'a> {
     pub(crate) fn next_tick(&self, now: Now) -> Duration {
         let spot = self.metadata.has_spot_notices().then_some(self.next_spot);
         let callback = self.wants_to_call_back().then_some(self.next_callback);
-        let drain = self.drain.as_ref().map(|_| now.uptime + DRAIN_TICK);
+        let done = self.progress.done();
+        let is_awaited = done.drained && !done.drain_ended && drain::is_running(self.host);
+        let is_draining = self.drain.is_some() || is_awaited;
+        let drain = is_draining.then_some(now.uptime + DRAIN_TICK);
         let off = self.ordered_off.map(|at| at + poweroff::PATIENCE);
         let due = self
             .follower
@@ -269,6 +273,12 @@ impl<'a> Watch<'a> {
                 // `now` is from before the answer.
                 let date = answer.date.map(|date| clock::earlier(date, took));
                 self.follower.hear(source, &statement, date, now);
+                for warning in &answer.warnings {
+                    self.notices
+                        .warn_once(format!("a notice cannot be had: {warning}"));
+                }
+                let left_alone = now.uptime + answer.retry_after.unwrap_or_default();
+                self.asking.leave_alone(left_alone);
                 true
             }
             Err(e) => {
@@ -297,7 +307,7 @@ impl<'a> Watch<'a> {
             self.follower.read(places, now);
         }
         self.keep_what_is_known();
-        self.say_how_it_moved(decision.deadlines.published.as_ref(), now);
+        self.say_how_it_moved(&decision.deadlines, now);
         let is_new = decision != self.decision;
         self.decision = decision;
         is_new
@@ -353,13 +363,18 @@ impl<'a> Watch<'a> {
         self.clock_is_said_off = off.is_some();
     }
 
-    fn say_how_it_moved(&self, new: Option<&Deadline>, now: Now) {
+    fn say_how_it_moved(&self, deadlines: &Deadlines, now: Now) {
         let drained = self.progress.done().drained;
-        let old = self.decision.deadlines.published.as_ref();
-        let is_rehearsal = |deadline: &Deadline| deadline.kind == LimitKind::Rehearsal;
-        if old.is_some_and(is_rehearsal) && !new.is_some_and(is_rehearsal) {
+        let before = &self.decision.deadlines;
+        // Also one behind an earlier deadline stands.
+        let is_rehearsal = |deadlines: &Deadlines| {
+            let drill = deadlines.drill.as_ref();
+            drill.is_some_and(|drill| drill.kind == LimitKind::Rehearsal)
+        };
+        if is_rehearsal(before) && !is_rehearsal(deadlines) {
             info!("the rehearsal is over; nothing was ended");
         }
+        let (old, new) = (before.published.as_ref(), deadlines.published.as_ref());
         match (old, new) {
             (Some(old), Some(new)) if old.at == new.at => {}
             (old, Some(new)) => {
@@ -390,7 +405,15 @@ impl<'a> Watch<'a> {
         let read = match Status::read(self.host) {
             // It could not be written the last time: /run was full, say.
             Ok(read) => read.or(self.last_status.take()),
-            Err(e) => return self.notices.warn_once(format!("{e:#}")),
+            // Else nobody would be told of anything in this boot.
+            Err(e) => {
+                self.notices
+                    .warn_once(format!("the status is written anew: {e:#}"));
+                Some(self.last_status.take().unwrap_or_else(|| Status {
+                    error: Some(format!("what boot had written was lost: {e:#}")),
+                    ..Status::begin_after(self.host, None)
+                }))
+            }
         };
         let Some(mut status) = read else {
             return self
@@ -445,7 +468,13 @@ impl<'a> Watch<'a> {
     }
 
     fn note_the_end_of_drain(&mut self) {
-        if self.drain.as_mut().is_some_and(Drain::has_ended) {
+        let done = self.progress.done();
+        let has_ended = match &mut self.drain {
+            Some(drain) => drain.has_ended(),
+            // A `watch` before this one has started it.
+            None => done.drained && !done.drain_ended && drain::has_ended(self.host),
+        };
+        if has_ended {
             self.drain = None;
             let mut done = self.progress.done().clone();
             done.drain_ended = true;

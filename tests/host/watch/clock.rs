@@ -140,7 +140,8 @@ fn an_ec2_that_wants_to_be_left_alone_is() {
     assert!((1..=10).contains(&alone), "{alone}");
     asked_in(2, None);
     let failing = asked_in(10, Some((503, "")));
-    assert!((10..=35).contains(&failing), "{failing}");
+    // Each kind of notice is asked for, whatever became of the other.
+    assert!((10..=65).contains(&failing), "{failing}");
     asked_in(2, None);
     let again = asked_in(10, None);
     assert!((260..=310).contains(&again), "{again}");
