@@ -5,11 +5,12 @@
 //! A session token is asked for first (IMDSv2). Where that is refused (Nova answers 404, a
 //! plain HTTP server 501) everything is asked for without one.
 
+mod parts;
 pub mod said;
 
 use std::time::{Duration, Instant};
 
-use said::Said;
+use parts::{LIFECYCLE, NOTICES, PLANS, Part, SPOT, Turn};
 
 use super::seen::Seen;
 use super::{Answer, Instance, NoAnswer};
@@ -17,85 +18,12 @@ use crate::clock;
 use crate::deadline::clock_trust::APART;
 use crate::deadline::first_boot;
 use crate::deadline::ledger::About;
-use crate::deadline::limit::{LIFETIME, Limit, When};
+use crate::deadline::limit::{Limit, When};
 use crate::http::{Cause, Client, Failure};
 use crate::text;
 
 /// A session lasts as long as it may: six hours.
 const TOKEN_SECONDS: &str = "21600";
-
-/// Something below `latest/meta-data/` that may end an instance.
-struct Part {
-    path: &'static str,
-    /// Of the limit that it is, or of what stands in the place of one.
-    key: &'static str,
-    /// Reads an answer, of what time it was given, in Unix seconds.
-    read: fn(&[u8], u64) -> Said,
-}
-
-/// A spot instance is taken back.
-const SPOT: Part = Part {
-    path: said::SPOT,
-    key: said::SPOT,
-    read: said::spot,
-};
-
-/// An auto-scaling group ends it.
-const LIFECYCLE: Part = Part {
-    path: said::LIFECYCLE,
-    key: said::LIFECYCLE,
-    read: said::lifecycle,
-};
-
-/// What is known long ahead.
-const PLANS: [Part; 3] = [
-    Part {
-        path: said::EVENTS,
-        key: said::EVENTS,
-        read: said::events,
-    },
-    Part {
-        path: "tags/instance/vmstage_deadline",
-        key: "vmstage_deadline",
-        read: |text, _| said::tag("vmstage_deadline", text),
-    },
-    Part {
-        path: "tags/instance/vmstage_lifetime",
-        key: LIFETIME,
-        read: |text, _| said::tag(LIFETIME, text),
-    },
-];
-
-/// What leaves minutes, and is asked for every few seconds.
-const NOTICES: [Part; 2] = [SPOT, LIFECYCLE];
-
-/// When a notice is asked for again, whatever became of the other one.
-#[derive(Default, Clone, Copy)]
-struct Turn {
-    failed: u32,
-    /// It is left out of so many rounds.
-    left_out: u32,
-    /// The service asks not to be asked for it until then.
-    left_alone: Option<Instant>,
-}
-
-impl Turn {
-    /// Whether it is in this round.
-    fn comes(&mut self, now: Instant) -> bool {
-        if self.left_out > 0 {
-            self.left_out -= 1;
-            return false;
-        }
-        self.left_alone.is_none_or(|until| now >= until)
-    }
-
-    /// It is left out of 1, 3, 7, 15 rounds after so many failures.
-    fn fail(&mut self, failure: &NoAnswer, now: Instant) {
-        self.failed = self.failed.saturating_add(1);
-        self.left_out = (1 << self.failed.min(4)) - 1;
-        self.left_alone = failure.retry_after().map(|wait| now + wait);
-    }
-}
 
 /// An id that the service gave.
 struct Id {
