@@ -233,7 +233,7 @@ impl<'a> Follower<'a> {
         let origin = published.deadline.as_ref().map(|deadline| &deadline.origin);
         Decision {
             is_unconfirmed: origin.is_some_and(|origin| ledger.is_doubted(origin, now.uptime)),
-            deadlines: self.deadlines(published.deadline, order, now),
+            deadlines: self.deadlines(published.deadline, order, first_boot, now),
             ignored: published.ignored,
             warnings,
             writes: lease.writes,
@@ -274,9 +274,9 @@ impl<'a> Follower<'a> {
         &self,
         published: Option<Deadline>,
         order: Option<Standing>,
+        first_boot: u64,
         now: Now,
     ) -> Deadlines {
-        let first_boot = self.lease(&Keep::AsBefore, now).first_boot;
         let own = limit::own_limit(self.config).into_iter();
         let believed = own.chain(self.knowledge.ledger.believed(now.uptime));
         let (certain, planned): (Vec<Limit>, Vec<Limit>) =

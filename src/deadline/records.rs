@@ -125,10 +125,7 @@ pub(crate) fn keep_order(host: &Host, order: Option<&KeptOrder>) -> io::Result<(
     let Some(order) = order else {
         return atomic_file::remove_if_there(&file).map(drop);
     };
-    let mut text = serde_json::to_vec(order)?;
-    text.push(b'\n');
-    fs::create_dir_all(host.path(DIRECTORY))?;
-    atomic_file::replace(&file, &text, 0o600)
+    write_one(&file, order, 0o600)
 }
 
 /// What is known in this boot, for the next process that follows.
@@ -150,7 +147,7 @@ pub(crate) fn keep<T: Serialize>(file: &ThisBoot<T>, content: &T) -> anyhow::Res
 /// Writes these records. What could not be is said.
 pub(crate) fn write(writes: &[(std::path::PathBuf, Record)]) -> Vec<String> {
     let failed = writes.iter().filter_map(|(file, record)| {
-        let e = write_one(file, record).err()?;
+        let e = write_one(file, record, 0o644).err()?;
         Some(format!(
             "cannot write {}: {e:#}; after a reboot lifetimes may count anew",
             file.display()
@@ -159,13 +156,13 @@ pub(crate) fn write(writes: &[(std::path::PathBuf, Record)]) -> Vec<String> {
     failed.collect()
 }
 
-fn write_one(file: &Path, record: &Record) -> io::Result<()> {
+fn write_one<T: Serialize>(file: &Path, record: &T, mode: u32) -> io::Result<()> {
     let mut text = serde_json::to_vec(record)?;
     text.push(b'\n');
     if let Some(directory) = file.parent() {
         fs::create_dir_all(directory)?;
     }
-    atomic_file::replace(file, &text, 0o644)
+    atomic_file::replace(file, &text, mode)
 }
 
 fn find(file: &Path) -> io::Result<Found> {

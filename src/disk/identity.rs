@@ -11,7 +11,8 @@ mod tests;
 
 use std::fmt;
 
-use attributes::{Attributes, Dmi, Driver};
+use crate::host::cloud::Cloud;
+use attributes::{Attributes, Driver};
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Identity {
@@ -97,7 +98,7 @@ fn persistent(disk: &Attributes) -> Option<Persistent> {
 
 fn scratch(disk: &Attributes) -> Option<Scratch> {
     let (scratch, firmware) = marked_as_scratch(disk)?;
-    let named = Cloud::named_by(&disk.dmi);
+    let named = disk.dmi.clouds();
     let agrees = match firmware {
         Firmware::MustNameTheCloud => !named.is_empty(),
         Firmware::MayBeSilent => true,
@@ -256,49 +257,6 @@ fn azure_place(disk: &Attributes) -> Option<AzurePlace> {
         ("f8b3781a", _) => Some(AzurePlace::Unclear),
         _ if controller.starts_with("f8b3781") => Some(AzurePlace::Data),
         _ => None,
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Cloud {
-    OpenStack,
-    Ec2,
-    Google,
-    Azure,
-}
-
-impl Cloud {
-    /// The clouds that the machine's firmware names: one, none, or several that cannot all be
-    /// right. EC2's Xen machines have none: only their UUID tells, and another's may by chance.
-    fn named_by(dmi: &Dmi) -> Vec<Cloud> {
-        let mut named = vec![Cloud::OpenStack, Cloud::Ec2, Cloud::Google, Cloud::Azure];
-        named.retain(|cloud| cloud.is_named_by(dmi));
-        named
-    }
-
-    /// By what cloud-init looks for (OpenStack, Azure) and the vendors document (EC2, Google).
-    fn is_named_by(self, dmi: &Dmi) -> bool {
-        let (vendor, product) = (&dmi.sys_vendor, &dmi.product_name);
-        let asset_tag = &dmi.chassis_asset_tag;
-        match self {
-            Cloud::OpenStack => {
-                const PRODUCTS: [&str; 2] = ["OpenStack Nova", "OpenStack Compute"];
-                const TAGS: [&str; 4] = [
-                    "OpenTelekomCloud",
-                    "HUAWEICLOUD",
-                    "SAP CCloud VM",
-                    "Samsung Cloud Platform",
-                ];
-                is(vendor, "OpenStack Foundation")
-                    || PRODUCTS
-                        .iter()
-                        .any(|name| is(product, name) || is(asset_tag, name))
-                    || TAGS.iter().any(|tag| is(asset_tag, tag))
-            }
-            Cloud::Ec2 => is(vendor, "Amazon EC2"),
-            Cloud::Google => is(product, "Google Compute Engine") || is(vendor, "Google"),
-            Cloud::Azure => is(asset_tag, "7783-7084-3265-9085-8269-3286-77"),
-        }
     }
 }
 

@@ -12,7 +12,7 @@ use log::debug;
 use super::candidate::Candidate;
 use super::choose::{choose, heeds_fstab};
 use super::claimed::{Claims, is_same_directory};
-use super::identity::attributes::{Attributes, Dmi};
+use super::identity::attributes::{Attributes, read_dmi};
 use super::identity::identity;
 use super::inventory::{BlockDevice, Inventory};
 use super::libblkid::Entry;
@@ -23,6 +23,7 @@ use super::signature::{Content, Reading};
 use super::without_node;
 use crate::config::{Format, Spec, Staging};
 use crate::host::block_device::{Number, kind_in_words};
+use crate::host::cloud::Dmi;
 use crate::host::mount_table::Mount;
 use crate::host::{Host, machine, sysfs};
 
@@ -272,7 +273,7 @@ impl Place<'_> {
         let mut holders = sysfs::holders(host, &device.name);
         let shared = self.inventory.shared_with(device);
         holders.extend(shared.map(|place| format!("the btrfs on {}", place.display())));
-        let dmi = || self.dmi.get_or_init(|| Dmi::read(host)).clone();
+        let dmi = || self.dmi.get_or_init(|| read_dmi(host)).clone();
         let mut observation = Observation {
             number: device.number,
             node: node.to_path_buf(),

@@ -10,23 +10,63 @@ pub(crate) enum Cloud {
     Azure,
 }
 
-/// What the firmware says of the machine; nothing before Linux 2.6.22, or on Xen without it.
+/// What the firmware says of the machine (SMBIOS); nothing before Linux 2.6.22, or on Xen
+/// without it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Firmware {
+pub(crate) struct Dmi {
     pub(crate) sys_vendor: Option<String>,
     pub(crate) product_name: Option<String>,
     pub(crate) chassis_asset_tag: Option<String>,
+}
+
+impl Dmi {
+    /// The clouds that it names: one, none, or several that cannot all be right. By what
+    /// cloud-init looks for (OpenStack, Azure) and the vendors document (EC2, Google). EC2's
+    /// Xen machines have none: only their UUID tells, and another's may by chance.
+    pub(crate) fn clouds(&self) -> Vec<Cloud> {
+        const PRODUCTS: [&str; 2] = ["OpenStack Nova", "OpenStack Compute"];
+        const TAGS: [&str; 4] = [
+            "OpenTelekomCloud",
+            "HUAWEICLOUD",
+            "SAP CCloud VM",
+            "Samsung Cloud Platform",
+        ];
+        let (vendor, product) = (&self.sys_vendor, &self.product_name);
+        let tag = &self.chassis_asset_tag;
+        let is_openstack = is(vendor, &["OpenStack Foundation"])
+            || is(product, &PRODUCTS)
+            || is(tag, &PRODUCTS)
+            || is(tag, &TAGS);
+        let is_google = is(product, &["Google Compute Engine"]) || is(vendor, &["Google"]);
+        let is_azure = is(tag, &["7783-7084-3265-9085-8269-3286-77"]);
+        let clouds = [
+            (Cloud::OpenStack, is_openstack),
+            (Cloud::Ec2, is(vendor, &["Amazon EC2"])),
+            (Cloud::Google, is_google),
+            (Cloud::Azure, is_azure),
+        ];
+        let named = clouds.into_iter().filter(|(_, is_named)| *is_named);
+        named.map(|(cloud, _)| cloud).collect()
+    }
+}
+
+/// All of the machine that may name a cloud.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Firmware {
+    dmi: Dmi,
     /// The machine's UUID, in lower case.
-    pub(crate) uuid: Option<String>,
+    uuid: Option<String>,
 }
 
 impl Firmware {
     pub(crate) fn read(host: &Host) -> Firmware {
         let field = |name| sysfs::attribute(&host.path("/sys/class/dmi/id").join(name));
         Firmware {
-            sys_vendor: field("sys_vendor"),
-            product_name: field("product_name"),
-            chassis_asset_tag: field("chassis_asset_tag"),
+            dmi: Dmi {
+                sys_vendor: field("sys_vendor"),
+                product_name: field("product_name"),
+                chassis_asset_tag: field("chassis_asset_tag"),
+            },
             uuid: machine::uuid(host),
         }
     }
@@ -39,40 +79,16 @@ fn is_xen_of_ec2(firmware: &Firmware) -> bool {
         return false;
     };
     let is_swapped = uuid.get(4..5) == Some("2") && uuid.get(6..8) == Some("ec");
-    uuid.starts_with("ec2") || is_swapped && is(&firmware.sys_vendor, &["Xen"])
+    uuid.starts_with("ec2") || is_swapped && is(&firmware.dmi.sys_vendor, &["Xen"])
 }
 
 /// The cloud that the firmware names; None where it names none, or several that cannot all be
-/// right. By what cloud-init looks for (OpenStack, Azure) and the vendors document.
+/// right.
 pub(crate) fn named_by(firmware: &Firmware) -> Option<Cloud> {
-    const PRODUCTS: [&str; 2] = ["OpenStack Nova", "OpenStack Compute"];
-    const TAGS: [&str; 6] = [
-        "OpenTelekomCloud",
-        "HUAWEICLOUD",
-        "SAP CCloud VM",
-        "Samsung Cloud Platform",
-        "OpenStack Nova",
-        "OpenStack Compute",
-    ];
-    let (vendor, product) = (&firmware.sys_vendor, &firmware.product_name);
-    let tag = &firmware.chassis_asset_tag;
-    let named = [
-        (
-            Cloud::OpenStack,
-            is(vendor, &["OpenStack Foundation"]) || is(product, &PRODUCTS) || is(tag, &TAGS),
-        ),
-        (
-            Cloud::Google,
-            is(product, &["Google Compute Engine"]) || is(vendor, &["Google"]),
-        ),
-        (Cloud::Azure, is(tag, &["7783-7084-3265-9085-8269-3286-77"])),
-        (Cloud::Ec2, is(vendor, &["Amazon EC2"])),
-    ];
-    let mut named = named.into_iter().filter(|(_, is_named)| *is_named);
-    match (named.next(), named.next()) {
-        (Some((cloud, _)), None) => Some(cloud),
+    match firmware.dmi.clouds()[..] {
+        [cloud] => Some(cloud),
         // Any random UUID may begin so: it counts only where nothing else is known.
-        (None, _) if is_xen_of_ec2(firmware) => Some(Cloud::Ec2),
+        [] if is_xen_of_ec2(firmware) => Some(Cloud::Ec2),
         _ => None,
     }
 }

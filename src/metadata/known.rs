@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::Instance;
+use super::turns::gives;
 use super::{Answer, NoAnswer, Pending};
 use crate::config::Source;
 use crate::deadline::origin::LimitSource;
@@ -11,11 +12,7 @@ use crate::http::Cause;
 /// The last answer of each source.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    config_drive: Option<Answer>,
-    openstack: Option<Answer>,
-    ec2: Option<Answer>,
-    /// Of Google, Azure and OpenStack's vendor data.
-    others: BTreeMap<LimitSource, Answer>,
+    answers: BTreeMap<LimitSource, Answer>,
     /// The service is there, and has no instance's document for OpenStack.
     pub(crate) openstack_is_absent: bool,
     /// Every source had its say, and nobody named a place for Machine/Job Features.
@@ -32,7 +29,7 @@ impl Known {
                     Cause::Status(400..=407 | 409..=428 | 430..=499, _)
                 );
                 // One 404 of a service that has had it before is a slip.
-                self.openstack_is_absent |= refused && self.openstack.is_none();
+                self.openstack_is_absent |= refused && !self.has_openstack();
             }
             // Then nobody knows this instance, and the next to be asked is OpenStack.
             (Source::Ec2, Err(_)) => self.openstack_is_absent = false,
@@ -43,41 +40,42 @@ impl Known {
             let is_meta_lost = limits.any(|limit| limit.origin.is_all_of_meta());
             let mut answer = answer.clone();
             answer.limits = Vec::new();
-            match source {
-                Source::ConfigDrive => self.config_drive = Some(answer),
-                Source::Openstack => {
-                    if let (true, Some(before)) = (is_meta_lost, &mut self.openstack) {
-                        answer.meta = std::mem::take(&mut before.meta);
-                    }
-                    self.openstack = Some(answer);
-                }
-                Source::Ec2 => self.ec2 = Some(answer),
-                Source::Google => drop(self.others.insert(LimitSource::Google, answer)),
-                Source::Azure => drop(self.others.insert(LimitSource::Azure, answer)),
+            let source = gives(source);
+            if let (true, LimitSource::Openstack) = (is_meta_lost, source)
+                && let Some(before) = self.answers.get_mut(&source)
+            {
+                answer.meta = std::mem::take(&mut before.meta);
             }
+            self.answers.insert(source, answer);
         }
     }
 
     /// Notes what the site says to its guests.
     pub(crate) fn note_vendor_data(&mut self, answer: Answer) {
-        self.others.insert(LimitSource::VendorData, answer);
+        self.answers.insert(LimitSource::VendorData, answer);
     }
 
     pub(crate) fn has_openstack(&self) -> bool {
-        self.openstack.is_some()
+        self.answers.contains_key(&LimitSource::Openstack)
     }
 
     /// What a cloud waits with until it is told to go on.
     pub(crate) fn pending(&self) -> Vec<Pending> {
-        let answers = self.others.values();
+        let answers = self.answers.values();
         answers.flat_map(|answer| answer.pending.clone()).collect()
     }
 
     /// Of OpenStack's two ways to say it the service's: the drive is frozen at launch. What
     /// whoever launched the instance says goes before what the site says.
     pub(crate) fn meta(&self) -> BTreeMap<String, String> {
-        let of_openstack = self.openstack.as_ref().or(self.config_drive.as_ref());
-        let answers = self.others.values().rev().chain(of_openstack);
+        let of = |source: LimitSource| self.answers.get(&source);
+        let of_openstack = of(LimitSource::Openstack).or(of(LimitSource::ConfigDrive));
+        let others = [
+            LimitSource::Azure,
+            LimitSource::Google,
+            LimitSource::VendorData,
+        ];
+        let answers = others.into_iter().filter_map(of).chain(of_openstack);
         let pairs = answers.flat_map(|answer| answer.meta.clone());
         pairs.collect()
     }
@@ -85,13 +83,9 @@ impl Known {
     /// The id is that of the first source that has one; what it leaves open, others
     /// may fill.
     pub(crate) fn instance(&self, order: &[Source]) -> Option<Instance> {
-        let answers = order.iter().filter_map(|source| match source {
-            Source::ConfigDrive => self.config_drive.as_ref(),
-            Source::Openstack => self.openstack.as_ref(),
-            Source::Ec2 => self.ec2.as_ref(),
-            Source::Google => self.others.get(&LimitSource::Google),
-            Source::Azure => self.others.get(&LimitSource::Azure),
-        });
+        let answers = order
+            .iter()
+            .filter_map(|source| self.answers.get(&gives(*source)));
         answers
             .map(|answer| answer.instance.clone())
             .filter(|instance| *instance != Instance::default())

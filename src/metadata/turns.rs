@@ -175,7 +175,7 @@ impl Turn {
     }
 }
 
-fn gives(source: Source) -> LimitSource {
+pub(super) fn gives(source: Source) -> LimitSource {
     match source {
         Source::ConfigDrive => LimitSource::ConfigDrive,
         Source::Openstack => LimitSource::Openstack,

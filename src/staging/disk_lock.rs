@@ -7,20 +7,20 @@
 
 use std::ffi::OsString;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use log::debug;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag, open as open_directory};
-use nix::libc;
 use nix::sys::stat::Mode;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
+use crate::disk::signature::open_node;
 use crate::host::block_device::Number;
 use crate::host::bounded::{self, Limit};
 use crate::host::regular_file::{self, MIB};
@@ -77,7 +77,7 @@ impl DiskLock {
             return Ok(None);
         };
         if lock.is_raised {
-            lock.lower(&open(host, node, number)?)?;
+            lock.lower(&open_node(&host.path(node), number)?)?;
         }
         Ok(Some(lock))
     }
@@ -145,7 +145,7 @@ impl Drop for DiskLock {
 /// hang: a child sees to that.
 pub(super) fn is_read_only(host: &Host, node: &Path, number: Number, limit: Limit) -> bool {
     let seen = bounded::run(limit, &[], || {
-        let device = open(host, node, number).ok()?;
+        let device = open_node(&host.path(node), number).ok()?;
         let lock = DiskLock::take(host, node, number, ONE_LOOK);
         let is_looked_into = matches!(&lock, Ok(None)) && is_raised(host, number);
         let is_refused = kernel_calls::is_read_only(&device).ok()?;
@@ -183,27 +183,13 @@ fn clear(host: &Host, record: PathBuf) -> io::Result<()> {
     let node = PathBuf::from(OsString::from_vec(text));
     match host.block_number(&node) {
         Some(number) if path_of(host, number) == lock.path => {
-            lock.lower(&open(host, &node, number)?)
+            lock.lower(&open_node(&host.path(&node), number)?)
         }
         // The disk is gone, or another has its name now.
         _ => {
             lock.is_raised = false;
             Ok(())
         }
-    }
-}
-
-fn open(host: &Host, node: &Path, number: Number) -> io::Result<File> {
-    let device = File::options()
-        .read(true)
-        .custom_flags(libc::O_NONBLOCK)
-        .open(host.path(node))?;
-    match Number::from_raw(device.metadata()?.rdev()) == number {
-        true => Ok(device),
-        false => Err(io::Error::new(
-            ErrorKind::NotFound,
-            "it is another device now",
-        )),
     }
 }
 

@@ -94,7 +94,6 @@ type Told = (Option<status::Deadline>, Option<Instance>);
 impl<'a> Watch<'a> {
     /// Takes up where `boot`, or a `watch` before this one, left off.
     pub fn start(host: &'a Host, notices: &'a Notices, config: &'a Config, now: Now) -> Watch<'a> {
-        let status = Status::read(host).ok().flatten();
         let metadata = Metadata::new(host, config);
         let first = match metadata.is_of_a_cloud_with_notices() {
             true => schedule::SPOT_PERIOD,
@@ -108,7 +107,7 @@ impl<'a> Watch<'a> {
             follower: records::follow(host, &config.deadline, now),
             known: records::knowledge(host),
             last_known: None,
-            instance: status.and_then(|status| status.instance),
+            instance: None,
             decision: Decision::default(),
             asked: Vec::new(),
             progress: Progress::read(host),

@@ -787,12 +787,12 @@ fn a_disk_that_a_look_left_read_only_is_writable_again() {
     machine.sh("blockdev --setrw /dev/vdb");
 }
 
-/// Puts a mkfs in the place of the guest's that writes something behind where a signature
-/// would be, and then takes the boot with it, as a reset would.
-fn boot_that_dies_in_mkfs(machine: &Machine) {
+/// Puts this script in the place of the guest's mkfs, which stays as `mkfs.real`. It makes
+/// `/run/written`, and the boot is killed, as a reset would.
+pub(crate) fn boot_that_dies_in_mkfs(machine: &Machine, script: &str) {
     let mkfs = machine.path("/usr/sbin/mkfs.ext4");
     machine.sh("mv /usr/sbin/mkfs.ext4 /usr/sbin/mkfs.real");
-    fs::write(&mkfs, HALF).unwrap();
+    fs::write(&mkfs, script).unwrap();
     fs::set_permissions(&mkfs, Permissions::from_mode(0o755)).unwrap();
     let mut boot = machine.start(&["boot"]);
     let written = machine.path("/run/written");
@@ -806,6 +806,7 @@ fn boot_that_dies_in_mkfs(machine: &Machine) {
     machine.sh("mv /usr/sbin/mkfs.real /usr/sbin/mkfs.ext4; rm -rf /run/vmstage");
 }
 
+/// Writes something behind where a signature would be.
 const HALF: &str = "#!/bin/sh
 exec 3>&0
 echo half | dd of=/proc/self/fd/3 bs=1M seek=8 conv=notrunc 2>/dev/null
@@ -819,7 +820,7 @@ fn a_disk_on_which_mkfs_was_killed_is_made_anew() {
     machine.configure(BLANK);
     machine.may_change("/var/lib/vmstage");
     machine.disk("vdb", &Image::blank(16));
-    boot_that_dies_in_mkfs(&machine);
+    boot_that_dies_in_mkfs(&machine, HALF);
     sleep(Duration::from_secs(2));
     let boot = machine.boot();
     boot.ready_on("/dev/vdb").says("is made anew");
@@ -832,7 +833,7 @@ fn another_disk_than_that_on_which_mkfs_was_killed_is_left_alone() {
     machine.configure(BLANK);
     machine.may_change("/var/lib/vmstage");
     machine.disk("vdb", &Image::blank(16));
-    boot_that_dies_in_mkfs(&machine);
+    boot_that_dies_in_mkfs(&machine, HALF);
     sleep(Duration::from_secs(2));
     // Another disk of the same size comes under the same name.
     machine.sh("rm /dev/vdb");

@@ -1,6 +1,7 @@
 //! The whole agent in a network namespace of its own, where 169.254.169.254 is real.
 
 use std::fs;
+use std::net::TcpStream;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::sync::mpsc;
@@ -8,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::{Image, Machine, Running, bind_socket, tool};
-use crate::server::{BlackHole, Server, respond};
+use crate::server::{BlackHole, Request, Server, Then, respond};
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 
@@ -46,11 +47,9 @@ fn bring_up() {
     }
 }
 
-fn the_deadline_is_asked_for_where_every_cloud_has_it() {
-    // No url: the default one.
-    let machine = machine("[metadata]\ntimeout = \"10s\"\n");
-    bring_up();
-    let service = Server::start_at(SERVICE, |request, stream| match request.path.as_str() {
+/// What OpenStack's service answers, for an instance that has a deadline.
+fn nova(request: &Request, stream: &mut TcpStream) -> Then {
+    match request.path.as_str() {
         "/openstack/latest/meta_data.json" => {
             let meta = r#""meta": {"vmstage_deadline": "4000000000"}"#;
             let body = format!(r#"{{"uuid": "aaaa", "name": "vm-1", {meta}}}"#);
@@ -58,7 +57,14 @@ fn the_deadline_is_asked_for_where_every_cloud_has_it() {
         }
         "/latest/meta-data/instance-id" => respond(stream, 200, "", b"i-1"),
         _ => respond(stream, 404, "", b"<html>"),
-    });
+    }
+}
+
+fn the_deadline_is_asked_for_where_every_cloud_has_it() {
+    // No url: the default one.
+    let machine = machine("[metadata]\ntimeout = \"10s\"\n");
+    bring_up();
+    let service = Server::start_at(SERVICE, nova);
     let boot = machine.boot();
     boot.ready_on("/dev/vdb").warns_of_nothing();
     let status = boot.the_status();
@@ -100,15 +106,7 @@ fn service_on_the_link(port: u16) -> Server {
     let zone = if_nametoindex("eth1").unwrap();
     // Until the address is there whole.
     let address = format!("[fe80::a9fe:a9fe%{zone}]:{port}");
-    Server::start_at(&address, |request, stream| match request.path.as_str() {
-        "/openstack/latest/meta_data.json" => {
-            let meta = r#""meta": {"vmstage_deadline": "4000000000"}"#;
-            let body = format!(r#"{{"uuid": "aaaa", "name": "vm-1", {meta}}}"#);
-            respond(stream, 200, "", body.as_bytes())
-        }
-        "/latest/meta-data/instance-id" => respond(stream, 200, "", b"i-1"),
-        _ => respond(stream, 404, "", b"<html>"),
-    })
+    Server::start_at(&address, nova)
 }
 
 fn in_a_network_of_ipv6_alone_the_service_is_on_the_link() {

@@ -1,12 +1,11 @@
 //! What becomes of a disk after a run died while mkfs ran on it: made anew where nobody can have
 //! used it since, and else judged as any disk is.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
-use std::time::{Duration, Instant};
+use std::fs;
+use std::time::Duration;
 
 use crate::common::{Disk, Image, Machine, tool};
-use crate::evidence::{SOON, evidence, is_left_alone, reboot};
+use crate::evidence::{boot_that_dies_in_mkfs, evidence, is_left_alone, reboot};
 
 claims![
     a_file_system_that_mkfs_had_finished_is_used_as_it_is,
@@ -58,21 +57,8 @@ fn record(machine: &Machine, disk: &Disk, serial: Option<&str>) {
 
 /// A boot that is killed right after its mkfs was done.
 fn boot_that_dies_after_mkfs(machine: &Machine) {
-    let mkfs = machine.path("/usr/sbin/mkfs.ext4");
-    machine.sh("mv /usr/sbin/mkfs.ext4 /usr/sbin/mkfs.real");
     let script = "#!/bin/sh\n/usr/sbin/mkfs.real \"$@\"\nsync\ntouch /run/written\nexec sleep 1\n";
-    fs::write(&mkfs, script).unwrap();
-    fs::set_permissions(&mkfs, Permissions::from_mode(0o755)).unwrap();
-    let mut boot = machine.start(&["boot"]);
-    let written = machine.path("/run/written");
-    let start = Instant::now();
-    while !written.exists() && start.elapsed() < SOON {
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    assert!(written.exists(), "mkfs was not started");
-    boot.process().kill().unwrap();
-    drop(boot);
-    machine.sh("mv /usr/sbin/mkfs.real /usr/sbin/mkfs.ext4; rm -rf /run/vmstage");
+    boot_that_dies_in_mkfs(machine, script);
     std::thread::sleep(Duration::from_secs(2));
     assert!(machine.path(RECORD).exists(), "no record was left");
 }

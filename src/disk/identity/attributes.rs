@@ -6,6 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::host::cloud::Dmi;
 use crate::host::{Host, regular_file, sysfs};
 
 /// All that a disk's identity depends on. Texts are without the blanks and zero bytes that
@@ -38,14 +39,6 @@ pub(crate) enum Driver {
     Scsi,
     #[default]
     Other,
-}
-
-/// What the firmware says of the machine (SMBIOS); nothing before Linux 2.6.22.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct Dmi {
-    pub(crate) sys_vendor: Option<String>,
-    pub(crate) product_name: Option<String>,
-    pub(crate) chassis_asset_tag: Option<String>,
 }
 
 impl Attributes {
@@ -116,16 +109,14 @@ fn is_virtual(name: &str) -> bool {
     MADE_BY.iter().any(|start| name.starts_with(start))
 }
 
-impl Dmi {
-    /// Of this machine.
-    pub(crate) fn read(host: &Host) -> Dmi {
-        let directory = real(host, Path::new("/sys/class/dmi/id"));
-        let field = |file: &str| attribute(&host.path(directory.as_ref()?).join(file));
-        Dmi {
-            sys_vendor: field("sys_vendor"),
-            product_name: field("product_name"),
-            chassis_asset_tag: field("chassis_asset_tag"),
-        }
+/// What the firmware says of this machine.
+pub(crate) fn read_dmi(host: &Host) -> Dmi {
+    let directory = real(host, Path::new("/sys/class/dmi/id"));
+    let field = |file: &str| attribute(&host.path(directory.as_ref()?).join(file));
+    Dmi {
+        sys_vendor: field("sys_vendor"),
+        product_name: field("product_name"),
+        chassis_asset_tag: field("chassis_asset_tag"),
     }
 }
 
@@ -227,7 +218,7 @@ mod tests {
     }
 
     fn read(tree: &Tree, name: &str) -> Attributes {
-        Attributes::read(&tree.host(), name, || Dmi::read(&tree.host()))
+        Attributes::read(&tree.host(), name, || read_dmi(&tree.host()))
     }
 
     #[test]

@@ -5,8 +5,9 @@ use std::os::unix::fs::symlink;
 
 use proptest::prelude::*;
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, read_dmi};
 use super::*;
+use crate::host::cloud::Dmi;
 use crate::host::tree::Tree;
 
 const UNKNOWN: &str = "(nothing says whether it is local or persistent)";
@@ -200,7 +201,7 @@ impl Machine {
             make_parent(path);
             fs::write(at(path), content).unwrap();
         }
-        Attributes::read(&tree.host(), &self.asked_for, || Dmi::read(&tree.host()))
+        Attributes::read(&tree.host(), &self.asked_for, || read_dmi(&tree.host()))
     }
 }
 
@@ -543,7 +544,7 @@ proptest! {
         dmi in firmware(),
     ) {
         let cloud = scratch(&local).unwrap().cloud();
-        let is_another = Cloud::named_by(&dmi).iter().any(|named| *named != cloud);
+        let is_another = dmi.clouds().iter().any(|named| *named != cloud);
         let is_local = matches!(
             identity(&Attributes { dmi, ..local }),
             Identity::LocalScratch(_)

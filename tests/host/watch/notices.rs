@@ -7,8 +7,8 @@ use std::fs;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use super::running::stop;
-use crate::common::{Image, Machine};
+use super::running::{machine, stop};
+use crate::common::Machine;
 use crate::doubles::{Azure, Clock, Ec2, Google};
 use crate::server::Server;
 
@@ -102,24 +102,12 @@ impl Cloud<'_> {
     }
 
     fn machine(&self) -> Machine {
-        let mut machine = Machine::new();
         let (source, url) = (self.name, self.server.url());
-        machine.configure(&format!(
-            "[metadata]\nsources = [{source:?}]\nurl = \"{url}\"\n[deadline]\ndrain = [\"/bin/sh\", \"-c\", \
-             \"echo $(date +%s.%N) $VMSTAGE_SECONDS_LEFT $VMSTAGE_REASON >> /tmp/drained\"]\n"
-        ));
-        for published in [
-            "/etc/machinefeatures",
-            "/etc/jobfeatures",
-            "/run",
-            "/staging",
-            "/var/lib/vmstage",
-            "/tmp",
-        ] {
-            machine.may_change(published);
-        }
-        machine.disk("vdb", &Image::ext2("ephemeral0"));
-        machine
+        machine(
+            &format!("sources = [{source:?}]\nurl = \"{url}\""),
+            "[deadline]\ndrain = [\"/bin/sh\", \"-c\", \
+             \"echo $(date +%s.%N) $VMSTAGE_SECONDS_LEFT $VMSTAGE_REASON >> /tmp/drained\"]\n",
+        )
     }
 
     fn one_notice(&self, machine: &Machine, number: u32) -> Measured {
