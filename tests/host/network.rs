@@ -71,6 +71,8 @@ fn the_deadline_is_asked_for_where_every_cloud_has_it() {
     assert_eq!(status["deadline"]["at"], 4_000_000_000_u64, "{boot}");
     let origin = "vmstage_deadline in the openstack metadata";
     assert_eq!(status["deadline"]["origin"], origin, "{boot}");
+    // One answer alone has said it.
+    assert_eq!(status["deadline"]["unconfirmed"], true, "{boot}");
     assert_eq!(status["instance"]["name"], "vm-1", "{boot}");
     assert!(
         boot.console
