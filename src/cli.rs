@@ -210,13 +210,15 @@ It ends with this boot. With --keep it holds after a reboot of this machine, onc
 the clock can be trusted (min_uptime); never in another VM that was launched from
 an image of this one.
 
---cancel ends grace for everybody. What drain has done is not undone.
+--cancel ends grace for everybody. What drain has done is not undone. It needs neither
+a valid configuration nor room in /run.
 
 --rehearse spot begins grace at once and runs drain (with VMSTAGE_REHEARSAL=1), as
 EC2's notice would; everybody is told that it is a rehearsal, and it is over with
 its time: vmstage end --in 2m --rehearse spot
 
-`vmstage watch` has to be running: without it nothing is ordered.
+`vmstage watch` has to be running: without it nothing is ordered. While it waits for a
+service it may answer later than in 2 s: then that is said, and what was ordered holds.
 
 Exit codes: 0 ordered; 1 it was not, for the reason given; 2 wrong usage, a time in
 the past or too far ahead; 6 wrong configuration.";

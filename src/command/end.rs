@@ -32,8 +32,16 @@ pub fn run(host: &Host, arguments: EndArgs) -> Result<u8, Failure> {
     if !geteuid().is_root() {
         return Err(Failure::Other(anyhow!("end must be run as root")));
     }
-    let config =
-        configuration::load(host, arguments.config.file.as_deref()).map_err(Failure::Config)?;
+    let is_cancel = arguments.after.is_none() && arguments.at.is_none();
+    let config = match configuration::load(host, arguments.config.file.as_deref()) {
+        Ok(config) => config,
+        // Nobody is to lose the machine for a slip of the pen.
+        Err(wrong) if is_cancel => {
+            warn!("the configuration is wrong, and does not matter here: {wrong}");
+            Config::default()
+        }
+        Err(wrong) => return Err(Failure::Config(wrong)),
+    };
     let _turn = locks::lock(&host.runtime_directory().join("end.lock"));
     let now = host.now();
     let follower = records::follow(host, &config.deadline, now);
@@ -49,18 +57,29 @@ pub fn run(host: &Host, arguments: EndArgs) -> Result<u8, Failure> {
         id: format!("{}-{}", now.uptime.as_millis(), process::id()),
         order,
     };
-    let file = records::request(host);
-    records::keep(&file, &request)
-        .with_context(|| format!("cannot write {}", file.path().display()))?;
+    hand_over(host, &request)?;
     watch.wake()?;
-    let heard = wait_until_heard(host, &request)?;
+    let heard = wait_until_heard(host, &request);
     if let (Some(earlier), true) = (&before, request.order.is_some()) {
         let origin = earlier.order.origin();
         cli::print(&format!("this replaces an earlier order: {origin}\n"))?;
     }
     cli::print(&outcome(host, &config, &request))?;
-    heard.said.iter().for_each(|words| warn!("{words}"));
+    match heard {
+        Some(heard) => heard.said.iter().for_each(|words| warn!("{words}")),
+        None => say_that_it_was_not_heard_yet(host)?,
+    }
     Ok(0)
+}
+
+/// Writes it where `watch` reads it.
+fn hand_over(host: &Host, request: &Request) -> anyhow::Result<()> {
+    let file = records::request(host);
+    let written = match request.order {
+        Some(_) => records::keep(&file, request),
+        None => records::cancel(host, request),
+    };
+    written.with_context(|| format!("cannot write {}", file.path().display()))
 }
 
 /// What is asked for; None to cancel.
@@ -113,17 +132,25 @@ fn time(text: &str, now: u64) -> Result<u64, Failure> {
     }
 }
 
-fn wait_until_heard(host: &Host, request: &Request) -> Result<Acknowledgement, Failure> {
-    let heard = wait::until(PATIENCE, LOOK_AGAIN, || {
+/// None where `watch` says nothing in time.
+fn wait_until_heard(host: &Host, request: &Request) -> Option<Acknowledgement> {
+    wait::until(PATIENCE, LOOK_AGAIN, || {
         let heard = records::acknowledgement(host).read().ok().flatten();
         heard.filter(|heard| heard.id == request.id)
-    });
-    heard.ok_or_else(|| {
-        Failure::Other(anyhow!(
-            "vmstage watch was told, and has not said within {PATIENCE:?} that it has heard: it \
-             may be waiting for a service; vmstage status will show whether it has"
-        ))
     })
+}
+
+/// It is in a request of its own, say, and looks after that.
+fn say_that_it_was_not_heard_yet(host: &Host) -> Result<(), Failure> {
+    match watch_process::find(host) {
+        Ok(_) => {
+            warn!("ordered; vmstage watch has not said so yet, it will");
+            Ok(())
+        }
+        Err(e) => Err(Failure::Other(e.context(
+            "it is written down, and the next vmstage watch of this boot will carry it out",
+        ))),
+    }
 }
 
 /// What will happen, and when.

@@ -4,8 +4,11 @@
 //! `Date` of the metadata service, the witness; and the clock that only runs, since one of
 //! the others was believed. A step of the wall clock alone changes nothing.
 //!
-//! Where two are believed and differ, the earlier counts: nothing is then ended before its
-//! time, and late by no more than they differ.
+//! Where two differ and nobody vouches for one, the earlier counts that was seen in the first
+//! ten minutes, and the clock that only runs carries it on: nothing is then ended before its
+//! time, and late by no more than they differ. A wall clock that was set forward, and that no
+//! witness contradicts, counts once it has run on from there for [`SETTLING`]; when it is set
+//! back again, what counted before does.
 
 use std::time::Duration;
 
@@ -14,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::clock::{self, Now};
 
 /// Clocks that differ by no more than this agree, in seconds.
-const AGREE: i64 = 60;
+pub(super) const AGREE: i64 = 60;
 
 /// Readings in whole seconds that differ by no more than this are equal: the `Date` of an
 /// answer is up to a second old, and the answer was on its way.
@@ -22,6 +25,10 @@ const EQUAL: i64 = 2;
 
 /// For so long the kernel has to say that the wall clock is synchronised.
 const KERNEL_WORD: Duration = Duration::from_secs(60);
+
+/// For so long since it was seen first, a reading that nobody vouches for may set the time
+/// that counts back, and for so long one that is later has to last. Else it only flutters.
+pub(super) const SETTLING: Duration = Duration::from_secs(600);
 
 /// Two looks, or answers, that are nearer than this are one.
 pub(crate) const APART: Duration = Duration::from_secs(10);
@@ -46,10 +53,17 @@ pub(crate) struct ClockTrust {
     counts: Epoch,
     /// By the witness's last word.
     witness: Option<Witness>,
+    /// The uptime at which two answers in succession had a witness's word first.
+    #[serde(default)]
+    heard_since: Option<Duration>,
     /// Since this uptime the kernel has said, without a step, that the clock is right.
     vouched_since: Option<Duration>,
-    /// Another time than the believed one, on which two agree: it needs a second look.
+    /// Another time than the one that counts. It needs a second look where two agree on it
+    /// against a believed one, and has to last where nobody vouches for either.
     other: Option<Other>,
+    /// What counted before the wall clock was set forward and nobody vouched for it.
+    #[serde(default)]
+    before: Option<Epoch>,
 }
 
 /// The time that counts.
@@ -68,14 +82,15 @@ struct Witness {
     epoch: i64,
     /// The uptime at which it answered.
     at: Duration,
-    /// Two answers in succession said the same.
-    is_steady: bool,
+    /// What the answer before this one said.
+    #[serde(default)]
+    before: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 struct Other {
     epoch: i64,
-    /// The uptime at which the two were seen to agree on it first.
+    /// The uptime at which it was seen first.
     seen: Duration,
 }
 
@@ -90,7 +105,7 @@ fn agree(one: i64, other: i64) -> bool {
 
 /// The earlier of two epochs, or the first where they are equal.
 fn earlier(first: i64, second: i64) -> i64 {
-    match second < first - EQUAL {
+    match second < first.saturating_sub(EQUAL) {
         true => second,
         false => first,
     }
@@ -107,8 +122,10 @@ impl ClockTrust {
                 since: now.uptime,
             },
             witness: None,
+            heard_since: None,
             vouched_since: now.vouched.then_some(now.uptime),
             other: None,
+            before: None,
         }
     }
 
@@ -116,9 +133,11 @@ impl ClockTrust {
     /// more than clocks may differ.
     pub(crate) fn look(&mut self, now: Now) -> Option<String> {
         let ran = now.uptime.saturating_sub(self.last.uptime).as_secs() as i64;
-        let step = now.wall as i64 - self.last.wall as i64 - ran;
+        let step = (now.wall as i64)
+            .saturating_sub(self.last.wall as i64)
+            .saturating_sub(ran);
         self.last = now;
-        if !now.vouched || step.abs() > EQUAL {
+        if !now.vouched || step.unsigned_abs() > EQUAL as u64 {
             self.vouched_since = None;
         }
         if now.vouched {
@@ -136,11 +155,14 @@ impl ClockTrust {
             return self.settle().or(moved);
         }
         let epoch = epoch(date, now.uptime);
-        let is_steady = self.witness.is_some_and(|last| agree(last.epoch, epoch));
+        let before = self.witness.map(|last| last.epoch);
+        if before.is_some() {
+            self.heard_since.get_or_insert(now.uptime);
+        }
         self.witness = Some(Witness {
             epoch,
             at: now.uptime,
-            is_steady,
+            before,
         });
         self.settle().or(moved)
     }
@@ -176,10 +198,26 @@ impl ClockTrust {
         self.counts == later.counts && age < NOTE_PERIOD
     }
 
-    /// The uptime at which the kernel will have said for long enough that its clock is right.
-    pub(crate) fn kernel_counts(&self, uptime: Duration) -> Option<Duration> {
-        let since = self.vouched_since.filter(|_| !self.counts.believed)?;
-        Some(since + KERNEL_WORD).filter(|at| *at > uptime)
+    /// The next uptime at which another time may count, though nobody says anything new: the
+    /// kernel's word, or a wall clock that was set forward, will have lasted.
+    pub(crate) fn counts_anew(&self, uptime: Duration) -> Option<Duration> {
+        if self.counts.believed {
+            return None;
+        }
+        let word = self.vouched_since.map(|at| at.saturating_add(KERNEL_WORD));
+        let ahead = self.other.map(|other| other.seen.saturating_add(SETTLING));
+        let ends = word.into_iter().chain(ahead);
+        ends.filter(|at| *at > uptime).min()
+    }
+
+    /// The uptime at which the time that counts was seen first.
+    pub(crate) fn seen_at(&self) -> Duration {
+        self.counts.since
+    }
+
+    /// Whether two agreed on the time that counts, or the kernel vouched for it.
+    pub(crate) fn is_believed(&self) -> bool {
+        self.counts.believed
     }
 
     /// By how many seconds the wall clock is ahead of the time that counts, where that is
@@ -209,61 +247,114 @@ impl ClockTrust {
         }
     }
 
-    /// The time where nobody vouches for one: the earlier of two that differ.
-    fn unvouched(&self) -> i64 {
-        let steady = self.witness.filter(|witness| witness.is_steady);
-        match (self.wall(), steady) {
-            (Some(wall), Some(witness)) => earlier(wall, witness.epoch),
-            (None, Some(witness)) => witness.epoch,
-            (Some(wall), None) => wall,
-            // It stands in 1970, and so do first boot and lifetime.
-            (None, None) => epoch(self.last.wall, self.last.uptime),
+    /// The first time to count where nobody vouches for one; None while all clocks stand in
+    /// 1970, as then do first boot and lifetime.
+    fn first(&self) -> Option<i64> {
+        let witness = self.witness.and_then(|witness| {
+            let before = witness.before?;
+            Some(earlier(witness.epoch, before))
+        });
+        match (self.wall(), witness) {
+            (Some(wall), Some(witness)) => Some(earlier(wall, witness)),
+            (wall, witness) => wall.or(witness),
         }
+    }
+
+    /// The earliest that a clock says which is still settling: of a witness, the later of two
+    /// answers in succession.
+    fn settling(&self) -> Option<i64> {
+        let is_settling = |since: Duration| self.last.uptime.saturating_sub(since) < SETTLING;
+        let wall = self.wall().filter(|_| is_settling(self.counts.since));
+        let heard = self
+            .witness
+            .filter(|_| self.heard_since.is_some_and(is_settling));
+        let witness = heard.and_then(|witness| Some(witness.epoch.max(witness.before?)));
+        wall.into_iter().chain(witness).min()
+    }
+
+    /// Where nobody vouches for a time. Clocks that flutter may neither begin `min_uptime` anew
+    /// for ever nor bring a deadline nearer.
+    fn settle_unvouched(&mut self) -> Option<String> {
+        if self.counts.believed {
+            self.other = None;
+            return None;
+        }
+        if self.unix_at(self.last.uptime) < clock::EARLIEST {
+            let first = self.first()?;
+            return self.count(first, self.last.uptime, false);
+        }
+        self.go_back().or_else(|| self.go_forward())
+    }
+
+    fn go_back(&mut self) -> Option<String> {
+        let is_set_back = self.wall().is_some_and(|wall| self.is_before(wall));
+        if is_set_back && let Some(before) = self.before {
+            return self.count(before.at, before.since, false);
+        }
+        let back = self.settling()?;
+        if back >= self.counts.at.saturating_sub(EQUAL) {
+            return None;
+        }
+        self.count(back, self.counts.since, false)
+    }
+
+    fn is_before(&self, epoch: i64) -> bool {
+        epoch < self.counts.at.saturating_sub(AGREE)
+    }
+
+    /// A wall clock that was set forward for good, and no witness contradicts it.
+    fn go_forward(&mut self) -> Option<String> {
+        let is_ahead = |wall: &i64| *wall > self.counts.at.saturating_add(AGREE);
+        let Some(ahead) = self.wall().filter(is_ahead).filter(|_| self.witness.is_none()) else {
+            self.other = None;
+            return None;
+        };
+        let seen = self.seen_first(ahead);
+        if self.last.uptime.saturating_sub(seen) < SETTLING {
+            return None;
+        }
+        let before = self.before.unwrap_or(self.counts);
+        let moved = self.count(ahead, seen, false);
+        self.before = Some(before);
+        moved
+    }
+
+    /// The uptime since which this other time is said.
+    fn seen_first(&mut self, epoch: i64) -> Duration {
+        let seen = self.last.uptime;
+        let is_it = |other: &Other| agree(other.epoch, epoch);
+        let other = self.other.filter(is_it).unwrap_or(Other { epoch, seen });
+        self.other.insert(other).seen
     }
 
     fn settle(&mut self) -> Option<String> {
         let Some((agreed, said)) = self.agreed() else {
-            self.other = None;
-            if self.counts.believed {
-                return None;
-            }
-            let found = self.unvouched();
-            return match agree(found, self.counts.at) {
-                true => {
-                    self.counts.at = self.counts.at.min(found);
-                    None
-                }
-                false => self.count(found, false),
-            };
+            return self.settle_unvouched();
         };
+        let now = self.last.uptime;
         if !self.counts.believed {
-            return self.count(agreed, true);
+            return self.count(agreed, now, true);
         }
         if agree(agreed, self.counts.at) {
             self.other = None;
             self.counts.at = agreed;
             return None;
         }
-        match self.other.filter(|other| agree(other.epoch, agreed)) {
-            Some(other) if said.saturating_sub(other.seen) >= APART => self.count(agreed, true),
-            Some(_) => None,
-            None => {
-                self.other = Some(Other {
-                    epoch: agreed,
-                    seen: self.last.uptime,
-                });
-                None
-            }
+        let seen = self.seen_first(agreed);
+        match said.saturating_sub(seen) >= APART {
+            true => self.count(agreed, now, true),
+            false => None,
         }
     }
 
-    fn count(&mut self, epoch: i64, believed: bool) -> Option<String> {
+    fn count(&mut self, epoch: i64, since: Duration, believed: bool) -> Option<String> {
         let step = epoch.saturating_sub(self.counts.at);
         self.other = None;
+        self.before = None;
         self.counts = Epoch {
             at: epoch,
             believed,
-            since: self.last.uptime,
+            since,
         };
         let moved = step.unsigned_abs() > AGREE as u64;
         moved.then(|| {
@@ -429,14 +520,88 @@ mod tests {
     }
 
     #[test]
-    fn without_witness_and_word_a_step_begins_min_uptime_anew_and_a_flutter_does_not() {
-        let mut trust = ClockTrust::new(at(0, 0));
-        for up in 1..1000 {
-            trust.look(at(up, if up % 600 < 300 { 60 } else { 0 }));
+    fn without_witness_and_word_neither_a_step_nor_a_flutter_begins_min_uptime_anew() {
+        for amplitude in [60, 65, 90, 300, YEAR] {
+            let mut trust = ClockTrust::new(at(0, amplitude));
+            for up in 1..4000 {
+                trust.look(at(up, if up % 600 < 300 { amplitude } else { 0 }));
+            }
+            let now = at(4000, amplitude);
+            assert_eq!(trust.time(now).trusted_for.as_secs(), 4000, "{amplitude}");
+            assert_eq!(off(&trust, now), 0, "{amplitude}");
         }
-        assert_eq!(trust.time(at(1000, 0)).trusted_for.as_secs(), 1000);
-        assert_eq!(off(&trust, at(1000, 0)), 0);
-        trust.look(at(1001, YEAR));
-        assert_eq!(trust.time(at(1001, YEAR)).trusted_for, Duration::ZERO);
+        // Steps, each of them in the same direction, after the first ten minutes, for ever.
+        for step in [61, -61, 600, -600] {
+            let mut trust = ClockTrust::new(at(0, 0));
+            for up in 1..20_000 {
+                let steps = (up.max(60) - 60) / 540;
+                trust.look(at(up, steps as i64 * step));
+            }
+            let now = at(20_000, 36 * step);
+            assert_eq!(trust.time(now).trusted_for.as_secs(), 20_000, "{step}");
+            let back = if step < 0 { step } else { 0 };
+            assert!(off(&trust, now) >= back, "{step}: {}", off(&trust, now));
+        }
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_set_forward_counts_when_it_has_lasted_and_until_it_is_set_back() {
+        let wall = |up: u64| if (1200..3000).contains(&up) { YEAR } else { 0 };
+        let mut trust = ClockTrust::new(at(60, 0));
+        for up in 61..4000 {
+            trust.look(at(up, wall(up)));
+            let expected = if (1800..3000).contains(&up) { YEAR } else { 0 };
+            assert_eq!(off(&trust, at(up, wall(up))), expected, "{up}");
+        }
+        assert_eq!(trust.time(at(4000, 0)).trusted_for.as_secs(), 3940);
+        // Where a witness says the time, it never does.
+        let mut trust = ClockTrust::new(at(60, 120));
+        trust.witness(date(60, 0), at(60, 120));
+        trust.witness(date(90, 0), at(90, 120));
+        for up in 91..4000 {
+            trust.look(at(up, 120 + wall(up)));
+            assert_eq!(off(&trust, at(up, 0)), 0, "{up}");
+        }
+    }
+
+    #[test]
+    fn it_is_known_when_a_wall_clock_that_was_set_forward_will_count() {
+        let mut trust = ClockTrust::new(at(60, 0));
+        trust.look(at(1200, YEAR));
+        let next = trust.counts_anew(Duration::from_secs(1200));
+        assert_eq!(next, Some(Duration::from_secs(1800)));
+        trust.look(at(1800, YEAR));
+        assert_eq!(trust.time(at(1800, YEAR)).trusted_for.as_secs(), 600);
+        assert_eq!(trust.counts_anew(Duration::from_secs(1800)), None);
+    }
+
+    #[test]
+    fn a_witness_that_jumps_does_not_put_off_the_time_for_ever() {
+        let behind: [fn(u64) -> i64; 3] = [
+            |up| -3600 * (1 + up as i64 / 300 % 3),
+            |up| [-120, -300][up as usize / 60 % 2],
+            |up| [-120, -300][up as usize / 180 % 2],
+        ];
+        for (row, behind) in behind.into_iter().enumerate() {
+            let mut trust = ClockTrust::new(at(20, 0));
+            for up in (60..20_000).step_by(60) {
+                trust.witness(date(up, behind(up)), at(up, 0));
+                let off = off(&trust, at(up, 0));
+                assert!((-3 * 3600..=0).contains(&off), "row {row}: {off} at {up}");
+            }
+            let now = at(20_020, 0);
+            assert_eq!(trust.time(now).trusted_for.as_secs(), 20_000, "row {row}");
+        }
+        // A wall clock in 1970 or ahead, and two backends in turns.
+        for wall in [-57 * YEAR, 600] {
+            let mut trust = ClockTrust::new(at(20, wall));
+            for up in (60..3000).step_by(60) {
+                let lag = if up / 60 % 2 == 0 { 0 } else { -120 };
+                trust.witness(date(up, lag), at(up, wall));
+            }
+            let now = at(3000, wall);
+            assert!((-120..=0).contains(&off(&trust, now)), "{wall}");
+            assert!(trust.time(now).trusted_for.as_secs() >= 2800, "{wall}");
+        }
     }
 }

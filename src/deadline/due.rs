@@ -70,10 +70,20 @@ impl Done {
         let is_another = drain.is_rehearsal && drain.order.as_ref() != order;
         let has_ended = self.drain_ended || uptime >= drain.until;
         if (order.is_none() || is_another) && has_ended {
-            self.drained = false;
-            self.drain_until = None;
-            self.ordered_drain = None;
+            self.forget_drain();
         }
+    }
+
+    /// Whether drain was run for a rehearsal, and does not run any more.
+    fn has_rehearsed(&self, uptime: Duration) -> bool {
+        let rehearsed = self.ordered_drain.as_ref().filter(|d| d.is_rehearsal);
+        rehearsed.is_some_and(|drain| self.drain_ended || uptime >= drain.until)
+    }
+
+    fn forget_drain(&mut self) {
+        self.drained = false;
+        self.drain_until = None;
+        self.ordered_drain = None;
     }
 }
 
@@ -127,10 +137,12 @@ impl Deadlines {
         both.min_by_key(|deadline| deadline.at)
     }
 
-    /// What drain is run for.
-    fn acted_upon(&self, config: &config::Deadline, time: Time) -> Option<&Deadline> {
+    /// What drain is run for, a rehearsal last. Each may begin its grace before the other.
+    fn acted_upon(&self, config: &config::Deadline, time: Time) -> Vec<&Deadline> {
         let all = self.end(config, time).into_iter().chain(&self.drill);
-        all.min_by_key(|deadline| deadline.at)
+        let mut all: Vec<&Deadline> = all.collect();
+        all.sort_by_key(|deadline| (deadline.kind == LimitKind::Rehearsal, deadline.at));
+        all
     }
 }
 
@@ -147,7 +159,7 @@ pub(crate) fn due(
         Some(published) => warn_if_due(published, config, done, now, &mut steps),
         None => done.warned.clear(),
     }
-    if let Some(acted_upon) = deadlines.acted_upon(config, now.time) {
+    for acted_upon in deadlines.acted_upon(config, now.time) {
         drain_if_due(acted_upon, deadlines, config, done, now, &mut steps);
     }
     let Some(end) = deadlines.end(config, now.time) else {
@@ -170,15 +182,24 @@ fn drain_if_due(
     steps: &mut Vec<Step>,
 ) {
     let left = now.left(acted_upon);
-    if left > acted_upon.grace || config.drain.is_empty() || done.drained {
+    if left > acted_upon.grace || config.drain.is_empty() {
+        return;
+    }
+    // A rehearsal stands in for no real end.
+    if done.has_rehearsed(now.uptime) && acted_upon.kind != LimitKind::Rehearsal {
+        done.forget_drain();
+    }
+    if done.drained {
         return;
     }
     done.drained = true;
     done.drain_ended = false;
     // Where less than that is left, it is late by less.
     let slack = if left < LATE { SLACK } else { LATE };
-    let is_late = left + slack.min(acted_upon.grace / 2) < acted_upon.grace;
-    let until = now.uptime + config.drain_timeout + KILLED;
+    let is_late = left.saturating_add(slack.min(acted_upon.grace / 2)) < acted_upon.grace;
+    let until = now
+        .uptime
+        .saturating_add(config.drain_timeout.saturating_add(KILLED));
     done.drain_until = is_late.then_some(until);
     let is_ordered = acted_upon.origin.source == LimitSource::Operator;
     done.ordered_drain = is_ordered.then(|| OrderedDrain {
@@ -465,6 +486,14 @@ mod tests {
             assert_eq!(at(&mut done, 7800), ["warn", "drain"]);
             assert_eq!(at(&mut done, 7200), ["report"]);
             let end = names(&order, &config, &mut done, moment(0, HOUR));
+            // A rehearsal stands in for no real end.
+            let expected = match kind {
+                LimitKind::Rehearsal => "drain",
+                _ => "power off",
+            };
+            assert_eq!(end, [expected]);
+            done.drain_ended = true;
+            let end = names(&order, &config, &mut done, moment(0, HOUR));
             assert_eq!(end, ["power off"]);
         }
     }
@@ -504,6 +533,33 @@ mod tests {
         done.drain_ended = true;
         assert_eq!(steps(&config, &mut done, 7200), [""; 0]);
         assert!(steps(&config, &mut done, 600).contains(&"drain"));
+    }
+
+    #[test]
+    fn a_real_end_during_a_rehearsal_drains_once_more_and_not_beside_its_drain() {
+        let config = poweroff();
+        let drains = |real_is_earlier: bool, has_ended: bool| {
+            let mut done = Done::default();
+            let mut both = ordered(LimitKind::Rehearsal, Some("1"), AT);
+            both.planned = None;
+            let first = names(&both, &config, &mut done, moment(500, HOUR));
+            assert!(first.contains(&"drain"));
+            done.drain_ended = has_ended;
+            let mut notice = deadline(LimitKind::Notice);
+            notice.at = if real_is_earlier { AT - 60 } else { AT + 60 };
+            both.certain = Some(notice);
+            let steps = [400, 399].map(|before| {
+                let steps = names(&both, &config, &mut done, moment(before, HOUR));
+                steps.iter().filter(|step| **step == "drain").count()
+            });
+            done.drain_ended = true;
+            let last = names(&both, &config, &mut done, moment(398, HOUR));
+            (steps, last.contains(&"drain"))
+        };
+        for real_is_earlier in [true, false] {
+            assert_eq!(drains(real_is_earlier, true), ([1, 0], false));
+            assert_eq!(drains(real_is_earlier, false), ([0, 0], true));
+        }
     }
 
     #[test]

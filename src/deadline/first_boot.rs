@@ -12,9 +12,10 @@
 //! - a clock that stands before [`clock::EARLIEST`] is known to be wrong: nothing is
 //!   recorded, and lifetimes count from this boot;
 //! - nor is anything recorded while nobody knows how long this machine has been up;
-//! - in the boot that made it, a record follows the clock for [`SETTLING`], within
-//!   which NTP will have set it. Not longer: a VM that was suspended for days looks the
-//!   same, and must not gain them;
+//! - in the boot that made it, a record follows a clock that is set within [`SETTLING`], as
+//!   NTP will have done by then. Not later: a VM that was suspended for days looks the same,
+//!   and must not gain them. It may take [`clock_trust::SETTLING`] more until such a clock
+//!   counts;
 //! - a record that lies in the future is the mistake of one of two clocks. Lifetimes
 //!   count from this boot, it is said, and the record stays, as the other clock may be
 //!   the wrong one;
@@ -29,6 +30,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::clock_trust;
 use super::identity::Names;
 use super::limit::Limit;
 use crate::clock::{self, Now};
@@ -128,6 +130,8 @@ pub(crate) struct Present<'a> {
     pub(crate) boot_id: &'a str,
     /// By the clock that counts.
     pub(crate) now: Now,
+    /// The uptime at which that clock was seen first.
+    pub(crate) clock_seen: Duration,
 }
 
 impl Present<'_> {
@@ -137,6 +141,11 @@ impl Present<'_> {
 
     fn has_made(&self, record: &Record) -> bool {
         record.boot_id.as_deref() == Some(self.boot_id)
+    }
+
+    fn is_settling(&self) -> bool {
+        let latest = SETTLING + clock_trust::SETTLING;
+        self.clock_seen < SETTLING && self.now.uptime < latest
     }
 
     /// An uptime of zero is one that could not be read.
@@ -323,7 +332,7 @@ fn settle(found: Found, present: &Present) -> Settled {
 fn settle_record(record: Record, present: &Present) -> Settled {
     let booted_at = present.booted_at();
     let differs = record.first_boot.abs_diff(booted_at) > SLACK;
-    let is_settling = present.now.uptime < SETTLING;
+    let is_settling = present.is_settling();
     if differs && present.has_made(&record) && is_settling {
         let warning = format!(
             "the clock was set after the first boot was recorded; lifetimes count from {}",
@@ -410,6 +419,7 @@ mod tests {
                 uptime: Duration::from_secs(uptime),
                 vouched: false,
             },
+            clock_seen: Duration::from_secs(uptime),
         }
     }
 

@@ -188,6 +188,8 @@ impl<'a> Follower<'a> {
         }
         let at = ledger::SaidAt {
             unix: self.time(now).unix,
+            wall: now.wall,
+            is_believed: self.knowledge.clock.is_believed(),
             uptime: now.uptime,
             date,
         };
@@ -197,10 +199,11 @@ impl<'a> Follower<'a> {
             said.push(why);
         }
         let first_boot = self.lease(&Keep::AsBefore, now).first_boot;
-        let soon = at.unix + self.grace().as_secs() + SOON;
+        let ahead = self.grace().as_secs().saturating_add(SOON);
+        let soon = at.unix.saturating_add(ahead);
         self.knowledge.ledger.hurry(|when| match when {
             When::At(at) => *at <= soon,
-            When::AfterFirstBoot(lifetime) => first_boot + lifetime.as_secs() <= soon,
+            When::AfterFirstBoot(lifetime) => first_boot.saturating_add(lifetime.as_secs()) <= soon,
             When::Unusable(_) => false,
         });
         Reception { said, is_refused }
@@ -250,8 +253,8 @@ impl<'a> Follower<'a> {
         let ahead = due::next(&decision.deadlines, self.config, done, self.moment(now));
         let ledger = &self.knowledge.ledger;
         let silence = ledger.silence_counts(now.uptime);
-        let word = self.knowledge.clock.kernel_counts(now.uptime);
-        let ahead = ahead.map(|wait| now.uptime + wait);
+        let word = self.knowledge.clock.counts_anew(now.uptime);
+        let ahead = ahead.map(|wait| now.uptime.saturating_add(wait));
         ahead.into_iter().chain(silence).chain(word).min()
     }
 
@@ -316,8 +319,10 @@ impl<'a> Follower<'a> {
         let by_uptime = order.order.end_by_uptime(time, min_uptime, now);
         if let Some(end) = by_uptime.filter(|_| !order.is_of_earlier_boot) {
             let left = end.saturating_sub(now.uptime);
-            let whole = left.as_secs() + u64::from(left.subsec_nanos() > 0);
-            deadline.at = time.unix + whole;
+            let whole = left
+                .as_secs()
+                .saturating_add(u64::from(left.subsec_nanos() > 0));
+            deadline.at = time.unix.saturating_add(whole);
         }
         self.give_grace(&mut deadline, order);
         Some(deadline)
@@ -331,17 +336,25 @@ impl<'a> Follower<'a> {
     }
 
     /// The earliest of limits that need no belief. The remaining time of a notice is its time
-    /// minus the `Date` of the same answer: it holds whatever this machine's clocks say.
+    /// minus the `Date` of the same answer, where another clock bears that out.
     fn earliest_certain(&self, limits: &[Limit], first_boot: u64, now: Now) -> Option<Deadline> {
         let deadlines = limits.iter().filter_map(|limit| {
             let alone = std::slice::from_ref(limit);
             let mut deadline = decide(alone, first_boot, self.grace()).deadline?;
             if let Some(over) = self.knowledge.ledger.over(&limit.origin) {
-                let left = over.saturating_sub(now.uptime);
-                let at = self.time(now).unix + clock::nearest_second(left);
+                let left = over.at.saturating_sub(now.uptime);
+                let at = self
+                    .time(now)
+                    .unix
+                    .saturating_add(clock::nearest_second(left));
                 // A second is what whole seconds leave open: then it is the time that was said.
                 if at.abs_diff(deadline.at) > 1 {
                     deadline.at = at;
+                }
+                if over.is_disputed {
+                    // It may be the earlier one: drain begins at once.
+                    let left = Duration::from_secs(deadline.at.saturating_sub(self.time(now).unix));
+                    deadline.grace = deadline.grace.max(left);
                 }
             }
             Some(deadline)
@@ -363,6 +376,7 @@ impl<'a> Follower<'a> {
                 wall: self.time(now).unix,
                 ..now
             },
+            clock_seen: self.knowledge.clock.seen_at(),
         };
         first_boot::lease(&self.places, &self.names(), keep, &present)
     }
@@ -478,6 +492,31 @@ mod tests {
         }
         for purpose in [Purpose::DrainOnly, Purpose::RehearseSpot] {
             assert_eq!(ended(orders(soon, purpose), 4000), None);
+        }
+    }
+
+    #[test]
+    fn no_number_is_too_large_to_be_reckoned_with() {
+        let config = poweroff();
+        for end in [End::Uptime(Duration::MAX), End::At(u64::MAX)] {
+            for purpose in [Purpose::End, Purpose::DrainOnly, Purpose::RehearseSpot] {
+                assert_eq!(ended(orders(end, purpose), 120), None);
+                let mut orders = orders(end, purpose);
+                let order = orders.request.as_mut().unwrap().order.as_mut().unwrap();
+                (order.given, order.given_at) = (Duration::MAX, u64::MAX);
+                ended(orders, 120);
+            }
+        }
+        let mut follower = follower(&config);
+        let origin = Origin::new(LimitSource::Openstack, "vmstage_lifetime");
+        let when = When::from_lifetime("18446744073709551615");
+        let statement = Statement {
+            limits: vec![Limit::new(origin, when)],
+            ..Statement::default()
+        };
+        for date in [BOOTED, u64::MAX] {
+            follower.hear(LimitSource::Openstack, &statement, Some(date), now(100, 0));
+            follower.decide(now(100, 0));
         }
     }
 

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::clock_trust::APART;
 use super::origin::LimitSource;
 
+/// An instance that only answers gave is another's, where for so long they give one other.
+const GIVES_WAY: Duration = Duration::from_secs(600);
+
 /// Ids of one kind can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -27,6 +30,9 @@ struct Named {
     /// The uptime at which it was first given.
     first: Duration,
     is_known: bool,
+    /// Another that has been given since, at this uptime first, and this one not once.
+    #[serde(default)]
+    rival: Option<(String, Duration)>,
 }
 
 /// What is known of who this is.
@@ -42,6 +48,16 @@ pub(crate) struct Names {
     pub(crate) machine: Option<String>,
     pub(crate) uuid: Option<String>,
     pub(crate) others: Vec<String>,
+}
+
+impl Named {
+    /// Whether it was another's all the time: that this is `id` has been said for so long, and
+    /// nothing else.
+    fn gives_way(&mut self, id: &str, uptime: Duration) -> bool {
+        let rival = self.rival.take().filter(|(rival, _)| is_same(rival, id));
+        let (_, since) = self.rival.insert(rival.unwrap_or((id.to_string(), uptime)));
+        uptime.saturating_sub(*since) >= GIVES_WAY
+    }
 }
 
 impl Names {
@@ -96,16 +112,30 @@ impl Identity {
             return Judgement::Ours;
         }
         let contradicted = kind == Kind::Uuid && self.machine.is_some();
+        let is_certain = |named: &&mut Named| {
+            let machine = self.machine.as_ref().filter(|_| kind == Kind::Uuid);
+            machine.is_some_and(|machine| is_same(machine, &named.id))
+        };
+        if let Some(named) = self.named.get_mut(&kind).filter(is_certain) {
+            let reason = format!("it is of {id}, and this is {}", named.id);
+            return Judgement::Anothers(reason);
+        }
+        let is_another = |named: &Named| named.is_known && !is_same(&named.id, id);
+        let known = self.named.get_mut(&kind).filter(|named| is_another(named));
+        if let Some(known) = known
+            && !known.gives_way(id, uptime)
+        {
+            let reason = format!("it is of {id}, and this is {}", known.id);
+            return Judgement::Anothers(reason);
+        }
         match self.named.get_mut(&kind) {
             Some(named) if is_same(&named.id, id) => {
+                named.rival = None;
                 named.is_known |= uptime.saturating_sub(named.first) >= APART;
                 match named.is_known || !contradicted {
                     true => Judgement::Ours,
                     false => Judgement::Anothers(self.reason(id)),
                 }
-            }
-            Some(named) if named.is_known => {
-                Judgement::Anothers(format!("it is of {id}, and this is {}", named.id))
             }
             _ => {
                 self.name(kind, id, uptime, false);
@@ -123,6 +153,7 @@ impl Identity {
             id,
             first,
             is_known,
+            rival: None,
         };
         self.named.insert(kind, named);
     }
@@ -259,6 +290,25 @@ mod tests {
         for (machine, ids, expected) in table {
             assert_eq!(lives(machine, ids), expected, "{machine:?} {ids:?}");
         }
+    }
+
+    #[test]
+    fn an_instance_that_only_answers_gave_gives_way_after_ten_minutes_of_another() {
+        let mut ids = vec![B, B];
+        ids.extend([A; 12]);
+        let said = lives(None, &ids);
+        assert_eq!(said[..2], ["first", "ours"]);
+        assert!(said[2..12].iter().all(|said| *said == "another's"));
+        assert_eq!(said[12..], ["first", "ours"]);
+        // In turns, or where the machine says it, never.
+        let in_turns: Vec<&str> = [B, B].into_iter().chain([A, A, B].repeat(9)).collect();
+        assert!(!lives(None, &in_turns)[1..].contains(&"first"));
+        let by_machine: Vec<&str> = [B].into_iter().chain([A; 30]).collect();
+        assert!(
+            lives(Some(B), &by_machine)[1..]
+                .iter()
+                .all(|said| *said == "another's")
+        );
     }
 
     #[test]

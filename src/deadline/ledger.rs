@@ -1,14 +1,15 @@
 //! What each source said last, and what of it is believed. Pure.
 //!
 //! What a source said holds while it is silent, and where the place of a limit has become
-//! garbage. One answer can be wrong, and must not end a VM: a limit that is new, or moves
-//! towards now, is published at once and believed when a second answer says so too.
+//! garbage. One answer can be wrong, and must neither end a VM nor let it run for ever: a limit
+//! that is new, or moves, is published at once and believed when a second answer says so too;
+//! one that was believed is taken back by two answers.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::clock_trust::APART;
+use super::clock_trust::{AGREE, APART};
 use super::identity::{Identity, Judgement};
 use super::limit::{Limit, LimitKind, When};
 use super::origin::{LimitSource, Origin};
@@ -42,6 +43,10 @@ pub enum About {
 pub struct SaidAt {
     /// Unix seconds.
     pub unix: u64,
+    /// Somebody vouches for that.
+    pub is_believed: bool,
+    /// The wall clock, in Unix seconds.
+    pub wall: u64,
     pub uptime: Duration,
     /// The `Date` of the answer, in Unix seconds.
     pub date: Option<u64>,
@@ -74,13 +79,28 @@ struct Entry {
     believed: Option<When>,
     /// Where what was said is not believed yet: the uptime at which it was said first.
     doubted_since: Option<Duration>,
+    /// The uptime of the first answer that did not say it any more.
+    #[serde(default)]
+    gone_since: Option<Duration>,
     /// The uptime at which the source said it last.
     heard: Duration,
     /// The second answer is wanted soon, and not only when one is due.
     is_urgent: bool,
-    /// The uptime at which a notice's time is over, by the clock of who announced it.
+    /// When a notice's time is over, where that is counted from when it was heard.
     #[serde(default)]
-    over: Option<Duration>,
+    over: Option<Over>,
+    /// The uptime at which a notice of this time was heard first.
+    #[serde(default)]
+    noticed: Duration,
+}
+
+/// When a notice's time is over.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Over {
+    /// The uptime.
+    pub(crate) at: Duration,
+    /// Clocks differ, of which none is believed, and this is the later.
+    pub(crate) is_disputed: bool,
 }
 
 impl Ledger {
@@ -100,7 +120,7 @@ impl Ledger {
         if !self.spoken.contains(&source) {
             self.spoken.push(source);
         }
-        self.take_back(source, statement);
+        self.take_back(source, statement, at.uptime);
         for limit in &statement.limits {
             match limit.is_usable() {
                 true => self.say(limit, at),
@@ -120,9 +140,11 @@ impl Ledger {
         self.entries.push(Entry {
             believed: is_believed.then(|| limit.when.clone()),
             doubted_since: (!is_believed).then_some(uptime),
+            gone_since: None,
             heard: uptime,
             is_urgent: !is_believed,
             over: None,
+            noticed: uptime,
             said: limit,
         });
     }
@@ -179,9 +201,8 @@ impl Ledger {
             .collect()
     }
 
-    /// The uptime at which a notice's time is over, where who announced it said what time it
-    /// is.
-    pub(crate) fn over(&self, origin: &Origin) -> Option<Duration> {
+    /// When a notice's time is over, where that is not for the time that counts to say.
+    pub(crate) fn over(&self, origin: &Origin) -> Option<Over> {
         let mut entries = self.entries.iter();
         entries.find(|entry| entry.said.origin == *origin)?.over
     }
@@ -201,21 +222,31 @@ impl Ledger {
         let urgent = self.entries.iter().filter(|entry| entry.is_urgent);
         urgent
             .filter(|entry| self.counts(&entry.said))
-            .filter_map(|entry| Some((entry.doubted_since? + APART, entry.said.origin.source)))
+            .filter_map(|entry| {
+                Some((
+                    entry.unsure_since()?.saturating_add(APART),
+                    entry.said.origin.source,
+                ))
+            })
             .min()
     }
 
     /// The uptime at which silence will count as a second answer.
     pub(crate) fn silence_counts(&self, uptime: Duration) -> Option<Duration> {
-        let doubted = self.entries.iter().filter(|e| e.doubted_since.is_some());
-        let at = doubted.map(|entry| entry.heard + SILENCE);
+        let doubted = self
+            .entries
+            .iter()
+            .filter(|entry| entry.waits_for_silence());
+        let at = doubted.map(|entry| entry.heard.saturating_add(SILENCE));
         at.filter(|at| *at > uptime).min()
     }
 
     /// Has what is due within `soon` of now, in Unix seconds, asked for again soon.
     pub(crate) fn hurry(&mut self, is_due_soon: impl Fn(&When) -> bool) {
         for entry in &mut self.entries {
-            entry.is_urgent |= entry.doubted_since.is_some() && is_due_soon(&entry.said.when);
+            let is_soon =
+                is_due_soon(&entry.said.when) || entry.believed.as_ref().is_some_and(&is_due_soon);
+            entry.is_urgent |= entry.unsure_since().is_some() && is_soon;
         }
     }
 
@@ -227,7 +258,7 @@ impl Ledger {
 
     /// What a statement does not say any more. Garbage in the place of a limit, or of all
     /// `meta`, takes none back.
-    fn take_back(&mut self, source: LimitSource, statement: &Statement) {
+    fn take_back(&mut self, source: LimitSource, statement: &Statement, uptime: Duration) {
         let is_about = |origin: &Origin| {
             origin.source == source
                 && match &statement.about {
@@ -242,9 +273,9 @@ impl Ledger {
             limits.any(|limit| limit.origin.is_same_limit(origin))
         };
         self.unusable.retain(|limit| !is_about(&limit.origin));
-        self.entries.retain(|entry| {
+        self.entries.retain_mut(|entry| {
             let origin = &entry.said.origin;
-            !is_about(origin) || is_all_lost || is_said(origin)
+            !is_about(origin) || is_all_lost || is_said(origin) || !entry.is_taken_back(uptime)
         });
     }
 
@@ -261,14 +292,13 @@ impl Ledger {
             ..limit.clone()
         };
         let origin = limit.origin.clone();
-        let over = over(&limit, at);
         let same = |entry: &Entry| entry.said.origin.is_same_limit(&origin);
         match self.entries.iter_mut().find(|entry| same(entry)) {
             Some(entry) => entry.say(limit, at.uptime),
             None => self.entries.push(Entry::new(limit, at.uptime)),
         }
         if let Some(entry) = self.entries.iter_mut().find(|entry| same(entry)) {
-            entry.over = over;
+            entry.over = over(&entry.said, at, entry.noticed);
         }
     }
 }
@@ -279,30 +309,52 @@ impl Entry {
         Entry {
             believed: is_exempt.then(|| said.when.clone()),
             doubted_since: (!is_exempt).then_some(uptime),
+            gone_since: None,
             heard: uptime,
             is_urgent: !is_exempt,
             over: None,
+            noticed: uptime,
             said,
         }
     }
 
-    /// Another answer. What is later than the believed is believed at once. Else two answers
-    /// that are apart confirm the later of what they say.
+    /// An answer says it no more. Says whether it is taken back by that.
+    fn is_taken_back(&mut self, uptime: Duration) -> bool {
+        if self.said.kind == LimitKind::Notice || self.believed.is_none() {
+            return true;
+        }
+        let since = *self.gone_since.get_or_insert(uptime);
+        uptime.saturating_sub(since) >= APART
+    }
+
+    /// Since when a second answer is wanted.
+    fn unsure_since(&self) -> Option<Duration> {
+        self.gone_since.or(self.doubted_since)
+    }
+
+    /// What was believed before is not given up for what was said once.
+    fn waits_for_silence(&self) -> bool {
+        self.doubted_since.is_some() && self.believed.is_none()
+    }
+
+    /// Another answer. Two that are apart confirm the later of what they say, or, where both
+    /// are later than the believed, the earlier.
     fn say(&mut self, limit: Limit, uptime: Duration) {
         let before = std::mem::replace(self, Entry::new(limit, uptime));
+        if self.said.when == before.said.when {
+            self.noticed = before.noticed;
+        }
         if self.believed.is_some() {
             return;
         }
         let new = &self.said.when;
         let is_apart = |since: Duration| uptime.saturating_sub(since) >= APART;
+        let old = before.believed(uptime);
         let confirmed = match before.doubted_since {
-            Some(since) if is_apart(since) => later(&before.said.when, new),
+            Some(since) if is_apart(since) => confirmed(old, &before.said.when, new),
             _ => None,
         };
-        self.believed = match before.believed(uptime) {
-            Some(old) if !is_earlier(new, old) => Some(new.clone()),
-            old => confirmed.or(old.cloned()),
-        };
+        self.believed = confirmed.or(old.cloned());
         if self.believed.as_ref() == Some(new) {
             self.doubted_since = None;
             self.is_urgent = false;
@@ -318,24 +370,73 @@ impl Entry {
 
     fn believed(&self, uptime: Duration) -> Option<&When> {
         let silent_for = uptime.saturating_sub(self.heard);
-        match self.doubted_since {
-            Some(_) if silent_for >= SILENCE => Some(&self.said.when),
-            _ => self.believed.as_ref(),
+        match self.waits_for_silence() && silent_for >= SILENCE {
+            true => Some(&self.said.when),
+            false => self.believed.as_ref(),
         }
     }
 }
 
-/// A notice is over when its time has passed by the clock of who announced it, whatever this
-/// machine's say.
-fn over(limit: &Limit, at: SaidAt) -> Option<Duration> {
-    let date = at.date.filter(|_| limit.kind == LimitKind::Notice)?;
-    let is_plausible = (clock::EARLIEST..=clock::LATEST).contains(&date);
-    match limit.when {
-        When::At(end) if is_plausible => {
-            Some(at.uptime + Duration::from_secs(end.saturating_sub(date)))
-        }
-        _ => None,
+/// What two answers confirm together.
+fn confirmed(old: Option<&When>, first: &When, second: &When) -> Option<When> {
+    if first == second {
+        return Some(second.clone());
     }
+    let late = later(first, second)?;
+    let early = if late == *first { second } else { first };
+    match old {
+        Some(old) if is_earlier(old, early) => Some(early.clone()),
+        Some(old) if is_earlier(old, &late) => Some(old.clone()),
+        _ => Some(late),
+    }
+}
+
+/// The `Date` of the same answer says best what time a notice leaves, where another clock bears
+/// it out. Else the believed time says it; without one it is the later, and no more than such a
+/// notice leaves. None where the time that counts says it.
+fn over(limit: &Limit, at: SaidAt, noticed: Duration) -> Option<Over> {
+    let When::At(end) = limit.when else {
+        return None;
+    };
+    if limit.kind != LimitKind::Notice {
+        return None;
+    }
+    let left = |clock: u64| {
+        at.uptime
+            .saturating_add(Duration::from_secs(end.saturating_sub(clock)))
+    };
+    let longest = limit
+        .longest_notice()
+        .map(|most| noticed.saturating_add(most));
+    let plausible = clock::EARLIEST..=clock::LATEST;
+    let Some(date) = at.date.filter(|date| plausible.contains(date)) else {
+        let slack = Duration::from_secs(AGREE as u64);
+        let is_more = |longest: &Duration| left(at.unix) > longest.saturating_add(slack);
+        let longest = longest.filter(is_more)?;
+        return Some(Over {
+            at: longest,
+            is_disputed: !at.is_believed,
+        });
+    };
+    let is_near = |clock: u64| date.abs_diff(clock) <= AGREE as u64;
+    let is_borne_out = is_near(at.wall) || at.is_believed && is_near(at.unix);
+    Some(match (is_borne_out, at.is_believed) {
+        (true, _) => Over {
+            at: left(date),
+            is_disputed: false,
+        },
+        (false, true) => Over {
+            at: left(at.unix),
+            is_disputed: false,
+        },
+        (false, false) => {
+            let later = left(date).max(left(at.unix));
+            Over {
+                at: longest.map_or(later, |longest| later.min(longest)),
+                is_disputed: true,
+            }
+        }
+    })
 }
 
 impl LimitSource {
@@ -366,7 +467,7 @@ fn later(one: &When, other: &When) -> Option<When> {
 }
 
 fn is_far(believed: &When, new: &When) -> bool {
-    seconds(believed, new).is_none_or(|(old, new)| new + LONG_MOVE < old)
+    seconds(believed, new).is_none_or(|(old, new)| new.saturating_add(LONG_MOVE) < old)
 }
 
 #[cfg(test)]
@@ -384,6 +485,8 @@ mod tests {
             unix: T + uptime,
             uptime: Duration::from_secs(uptime),
             date: None,
+            wall: T + uptime,
+            is_believed: true,
         }
     }
 
@@ -443,13 +546,14 @@ mod tests {
             (180, Some(5), 5, x),
             (190, Some(x), x, x),
         ]);
-        // Towards now, twice; and away from it, at once.
+        // Towards now, twice; and away from it, twice.
         story(&[
             (60, Some(x), x, 0),
             (120, Some(x), x, x),
             (180, Some(y), y, x),
             (190, Some(y), y, y),
-            (250, Some(x), x, x),
+            (250, Some(x), x, y),
+            (260, Some(x), x, x),
         ]);
         // An end that is worked out anew each time, and creeps.
         story(&[
@@ -464,7 +568,35 @@ mod tests {
         story(&[
             (60, Some(x), x, 0),
             (120, Some(x), x, x),
-            (180, Some(0), 0, 0),
+            (180, Some(0), x, x),
+            (185, Some(0), x, x),
+            (190, Some(0), 0, 0),
+        ]);
+        // Once only, and then silence.
+        for (said, published) in [(0, x), (x + 9, x + 9), (5, 5)] {
+            story(&[
+                (60, Some(x), x, 0),
+                (120, Some(x), x, x),
+                (180, Some(said), published, x),
+                (9000, None, published, x),
+            ]);
+        }
+        // Taken back once, and not.
+        story(&[
+            (60, Some(x), x, 0),
+            (120, Some(x), x, x),
+            (180, Some(0), x, x),
+            (240, Some(x), x, x),
+            (300, Some(0), x, x),
+        ]);
+        // Each answer another one.
+        story(&[
+            (60, Some(x), x, 0),
+            (120, Some(x), x, x),
+            (180, Some(x + 90), x + 90, x),
+            (240, Some(x + 9), x + 9, x + 9),
+            (300, Some(5), 5, x + 9),
+            (360, Some(x + 90), x + 90, x + 9),
         ]);
     }
 
@@ -503,6 +635,69 @@ mod tests {
             ledger.record(source, &says(None, vec![limit]), at(60));
             assert_eq!(unix(ledger.believed(Duration::from_secs(60))), [T]);
             assert_eq!(ledger.wants_second_answer(), None);
+        }
+    }
+
+    /// A spot notice of 120 s is heard, by clocks that are off by so much.
+    #[test]
+    fn a_notice_is_not_over_by_the_date_of_its_own_answer_alone() {
+        let (hour, year) = (3600, 365 * 86_400);
+        let table = [
+            // The Date, the wall clock, and whether that is believed; when it is over.
+            (Some(0), 0, true, Some((120, false))),
+            (Some(30), 0, true, Some((90, false))),
+            (Some(90 * year), 0, true, Some((120, false))),
+            (Some(-hour), 0, true, Some((120, false))),
+            (Some(hour), 0, true, Some((120, false))),
+            (Some(90 * year), 0, false, Some((120, true))),
+            (Some(-hour), 0, false, Some((120, true))),
+            (Some(0), -year, false, Some((120, true))),
+            (Some(60), year, false, Some((60, true))),
+            (None, 0, false, None),
+            (None, -year, false, Some((120, true))),
+        ];
+        for (date, off, is_believed, expected) in table {
+            let said = SaidAt {
+                date: date.map(|date| (T + 60).saturating_add_signed(date)),
+                wall: (T + 60).saturating_add_signed(off),
+                unix: (T + 60).saturating_add_signed(off),
+                is_believed,
+                ..at(60)
+            };
+            let origin = Origin::new(EC2, "spot/instance-action");
+            let spot = Limit::notice(origin.clone(), When::At(T + 180));
+            let mut ledger = Ledger::default();
+            ledger.record(EC2, &says(None, vec![spot]), said);
+            let over = ledger.over(&origin);
+            let over = over.map(|over| (over.at.as_secs() - 60, over.is_disputed));
+            assert_eq!(over, expected, "{date:?} {off} {is_believed}");
+        }
+    }
+
+    /// By an answer of 1970, and a wall clock that is not set.
+    #[test]
+    fn a_notice_without_any_time_counts_from_when_it_was_heard() {
+        let google = (LimitSource::Google, "preempted", 30);
+        let group = (EC2, "autoscaling/target-lifecycle-state", 0);
+        for (source, key, lasts) in [google, group] {
+            for (unix, is_believed) in [(1000, false), (T, true), (T, false)] {
+                let origin = Origin::new(source, key);
+                let when = When::At(clock::LATEST - 24 * HOUR + lasts);
+                let mut ledger = Ledger::default();
+                for up in [60, 65, 80] {
+                    let said = SaidAt {
+                        date: Some(1000),
+                        wall: 1000,
+                        unix: unix + up,
+                        is_believed,
+                        ..at(up)
+                    };
+                    let notice = Limit::notice(origin.clone(), when.clone());
+                    ledger.record(source, &says(None, vec![notice]), said);
+                    let over = ledger.over(&origin).unwrap();
+                    assert_eq!(over.at.as_secs(), 60 + lasts);
+                }
+            }
         }
     }
 
@@ -582,7 +777,9 @@ mod tests {
                 assert_eq!(ledger.limits().len(), 2, "nothing is told");
                 assert_eq!(ledger.limits()[0].confirmed_at, Some(T + 60));
             }
-            ledger.record(OPENSTACK, &says(None, vec![]), at(240));
+            for up in [240, 250] {
+                ledger.record(OPENSTACK, &says(None, vec![]), at(up));
+            }
             assert_eq!(ledger.limits(), []);
         }
     }
@@ -603,7 +800,9 @@ mod tests {
             unix(ledger.believed(Duration::from_secs(60))),
             [T + HOUR, T]
         );
-        ledger.record(OPENSTACK, &says(None, vec![]), at(120));
+        for up in [120, 130] {
+            ledger.record(OPENSTACK, &says(None, vec![]), at(up));
+        }
         assert_eq!(unix(ledger.limits()), [T]);
     }
 

@@ -88,6 +88,19 @@ impl Limit {
         }
     }
 
+    /// How long a notice of this kind leaves at most; None where it may come long before.
+    pub(super) fn longest_notice(&self) -> Option<Duration> {
+        let seconds = match (self.kind, self.origin.source, self.origin.key.as_str()) {
+            (LimitKind::Notice, LimitSource::Ec2, "spot/instance-action") => 120,
+            (LimitKind::Notice, LimitSource::Ec2, "autoscaling/target-lifecycle-state") => 0,
+            (LimitKind::Notice, LimitSource::Google, "preempted") => 30,
+            (LimitKind::Notice, LimitSource::Google, _) => 60,
+            (LimitKind::Notice, LimitSource::Azure, _) => 15 * 60,
+            _ => return None,
+        };
+        Some(Duration::from_secs(seconds))
+    }
+
     /// It was given, and cannot be used for this reason.
     pub(crate) fn ignored(&self, reason: String) -> IgnoredLimit {
         IgnoredLimit {

@@ -74,8 +74,8 @@ enum Wall {
     SetLate(i64, u64),
     /// Right until this uptime, and off by so much from then on.
     SteppedAt(u64, i64),
-    /// Forth and back by a minute every five.
-    Flutters,
+    /// Ahead by so much and right again, every five minutes.
+    Flutters(i64),
 }
 
 /// What the `Date` of the service says.
@@ -86,6 +86,8 @@ enum Date {
     Of1970,
     Of2100,
     Jumps,
+    /// Each answer is of one of two machines, which are behind by so much.
+    TwoBackends(u64, u64),
 }
 
 #[derive(Debug)]
@@ -120,7 +122,7 @@ impl World {
             1 => Wall::SetLate(-57 * YEAR, u64::MAX),
             2 => Wall::SteppedAt(chance.between(200, end), years(chance)),
             3 => Wall::SteppedAt(chance.between(200, end), -(chance.below(7200) as i64)),
-            4 => Wall::Flutters,
+            4 => Wall::Flutters(flutter(chance)),
             _ => Wall::Right,
         };
         let date = match (wall, chance.below(10)) {
@@ -128,6 +130,10 @@ impl World {
             (Wall::Right, 1) => Date::Of1970,
             (Wall::Right, 2) => Date::Of2100,
             (Wall::Right, 3) => Date::Jumps,
+            (Wall::Right | Wall::Flutters(_), 4) => {
+                Date::TwoBackends(chance.below(300), chance.below(3 * HOUR))
+            }
+            (Wall::Flutters(_), 0..4) => Date::Missing,
             _ => Date::Right,
         };
         let mut says = vec![(0, BOOTED + end)];
@@ -166,6 +172,10 @@ impl World {
     fn is_silent(&self, up: u64) -> bool {
         (self.silent.0..self.silent.1).contains(&up)
     }
+}
+
+fn flutter(chance: &mut Chance) -> i64 {
+    [60, 65, 90, 300][chance.below(4) as usize]
 }
 
 fn years(chance: &mut Chance) -> i64 {
@@ -210,7 +220,7 @@ impl Life {
                 false => (0, true),
             },
             Wall::SteppedAt(at, off) if self.boots == 1 && up >= at => (off, false),
-            Wall::Flutters => (if up % 600 < 300 { 60 } else { 0 }, false),
+            Wall::Flutters(ahead) => (if up % 600 < 300 { ahead } else { 0 }, false),
             _ => (0, true),
         };
         // Both its clocks stood still, until NTP notices.
@@ -237,6 +247,10 @@ impl Life {
             Date::Missing => None,
             Date::Of1970 => Some(1000),
             Date::Of2100 => Some(4_102_444_800),
+            Date::TwoBackends(one, other) => match self.chance.one_in(2) {
+                true => Some(truth - one),
+                false => Some(truth - other),
+            },
             Date::Jumps => Some(truth + self.chance.below(10_000_000)),
         }
     }
@@ -401,7 +415,7 @@ impl Life {
         let mut wakes = vec![next];
         match world.wall {
             Wall::SetLate(_, at) | Wall::SteppedAt(at, _) => wakes.push(at),
-            Wall::Flutters => wakes.push((self.up / 300 + 1) * 300),
+            Wall::Flutters(_) => wakes.push((self.up / 300 + 1) * 300),
             Wall::Right => {}
         }
         if let Some((at, _)) = world.pause {
@@ -447,14 +461,20 @@ impl Life {
             // A wall clock that is right, with a witness that is not, is not behind.
             self.differed = self.differed.max((-error.min(0)) as u64);
         }
-        if error.unsigned_abs() > 0 {
+        let lag = match self.world.date {
+            Date::TwoBackends(one, other) => one.max(other),
+            _ => 0,
+        };
+        self.differed = self.differed.max(lag);
+        // One that flutters must not put it off.
+        if error.unsigned_abs() > 0 && !matches!(self.world.wall, Wall::Flutters(_)) {
             self.last_step = self.truth();
         }
         // The kernel goes on vouching for a clock that stood still with the machine.
         if let Some((at, long)) = self.world.pause
             && self.up >= at
         {
-            self.differed = self.differed.max(long);
+            self.differed = self.differed.max(long + lag);
         }
     }
 }
@@ -620,11 +640,26 @@ fn each_row_of_what_went_wrong_is_right() {
     };
     // Never drained, never ended: alive 16,000 s past its deadline.
     let flutters = World {
-        wall: Wall::Flutters,
+        wall: Wall::Flutters(60),
         has_ntp: false,
         ..quiet(7230)
     };
     on_time(ended(flutters), 2);
+    for ahead in [65, 90, 300] {
+        let without_witness = World {
+            wall: Wall::Flutters(ahead),
+            date: Date::Missing,
+            has_ntp: false,
+            ..quiet(7230)
+        };
+        on_time(ended(without_witness), 2);
+    }
+    let two_backends = World {
+        date: Date::TwoBackends(120, 300),
+        has_ntp: false,
+        ..quiet(7230)
+    };
+    on_time(ended(two_backends), 300);
     // Never ended.
     for off in [-10 * YEAR, -57 * YEAR] {
         let goes_back = World {

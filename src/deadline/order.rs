@@ -70,6 +70,9 @@ pub(crate) struct KeptOrder {
     reason: Option<String>,
     machine: Option<String>,
     uuid: Option<String>,
+    /// The boot in which it did all that it was to do: it holds in no later one.
+    #[serde(default)]
+    done_in: Option<String>,
 }
 
 /// What `watch` says of a request that it has taken.
@@ -130,11 +133,32 @@ impl Orders {
             reason: order.reason.clone(),
             machine: names.machine.clone(),
             uuid: names.uuid.clone(),
+            done_in: None,
         })
     }
 }
 
 impl KeptOrder {
+    /// Whether it may hold in this boot.
+    pub(crate) fn holds_in(&self, boot_id: &str) -> bool {
+        self.done_in.as_ref().is_none_or(|done| done == boot_id)
+    }
+
+    pub(crate) fn mark_done_in(&mut self, boot_id: &str) {
+        self.done_in = Some(boot_id.into());
+    }
+
+    pub(crate) fn is_done(&self) -> bool {
+        self.done_in.is_some()
+    }
+
+    /// What was done of an order is done, also where its time is believed to be another.
+    pub(crate) fn done_as(mut self, before: Option<&KeptOrder>) -> KeptOrder {
+        let before = before.filter(|before| before.id == self.id);
+        self.done_in = before.and_then(|before| before.done_in.clone());
+        self
+    }
+
     /// Whether it was given on the machine with these names: one of its names is known to be
     /// the same, and none to be another.
     fn is_of(&self, names: &Names) -> bool {
@@ -202,7 +226,8 @@ impl Order {
         match self.end {
             End::Uptime(end) => Some(end),
             End::At(at) if was_set && time.trusted_for < min_uptime => {
-                Some(self.given + Duration::from_secs(at.saturating_sub(self.given_at)))
+                let lasts = Duration::from_secs(at.saturating_sub(self.given_at));
+                Some(self.given.saturating_add(lasts))
             }
             End::At(_) => None,
         }
@@ -223,7 +248,7 @@ impl End {
     fn unix(self, clock: &ClockTrust) -> u64 {
         match self {
             // Not before its time: the clock has whole seconds.
-            End::Uptime(uptime) => clock.unix_at(uptime + Duration::from_millis(999)),
+            End::Uptime(uptime) => clock.unix_at(uptime.saturating_add(Duration::from_millis(999))),
             End::At(unix) => unix,
         }
     }

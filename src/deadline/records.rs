@@ -98,10 +98,13 @@ pub(crate) fn follow<'a>(host: &Host, config: &'a config::Deadline, now: Now) ->
 /// What `vmstage end` asked for, in this boot and in one before. What cannot be read is no
 /// order.
 pub(crate) fn orders(host: &Host) -> Orders {
+    let boot_id = host.boot_id().unwrap_or_default();
     let kept = regular_file::read(&host.path(KEPT_ORDER), MIB).ok();
     Orders {
         request: request(host).read().ok().flatten(),
-        kept: kept.and_then(|text| serde_json::from_slice(&text).ok()),
+        kept: kept
+            .and_then(|text| serde_json::from_slice::<KeptOrder>(&text).ok())
+            .filter(|kept| kept.holds_in(&boot_id)),
     }
 }
 
@@ -142,6 +145,37 @@ pub(crate) fn keep<T: Serialize>(file: &ThisBoot<T>, content: &T) -> anyhow::Res
     let text = file.text(content)?;
     atomic_file::replace_if_changed(file.path(), &text, 0o600)?;
     Ok(())
+}
+
+/// Writes that down; over what is there where nothing new can be written.
+///
+/// # Errors
+///
+/// That neither can be done.
+pub(crate) fn keep_without_room<T: Serialize>(
+    file: &ThisBoot<T>,
+    content: &T,
+) -> anyhow::Result<()> {
+    let Err(failed) = keep(file, content) else {
+        return Ok(());
+    };
+    atomic_file::overwrite(file.path(), &file.text(content)?).map_err(|_| failed)
+}
+
+/// Has `watch` forget an order, also where nothing can be written.
+///
+/// # Errors
+///
+/// That the order can be neither replaced nor removed.
+pub(crate) fn cancel(host: &Host, request: &Request) -> anyhow::Result<()> {
+    let file = self::request(host);
+    let Err(failed) = keep_without_room(&file, request) else {
+        return Ok(());
+    };
+    // Where nothing was asked for in this boot, the order is one that was kept.
+    let removed =
+        keep_order(host, None).and_then(|()| atomic_file::remove_if_there(file.path()).map(drop));
+    removed.map_err(|_| failed)
 }
 
 /// Writes these records. What could not be is said.

@@ -22,6 +22,9 @@ use super::{regular_file, wait};
 
 /// How long another process may take to write the same file.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Longer files are not overwritten in place.
+const LONGEST_OVERWRITTEN: usize = 64 << 10;
+
 const RETRY: Duration = Duration::from_millis(2);
 
 /// Replaces `path` by a file of this content and mode, and waits until it is on the disk.
@@ -53,6 +56,27 @@ pub(crate) fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::
         }
         _ => put(path, content, mode, Durability::Unsynced).map(|()| true),
     }
+}
+
+/// Overwrites a file in place, where there is no room for another one. Blanks fill it up to its
+/// length, so that it is written in one go.
+///
+/// # Errors
+///
+/// That it is not there, or too short.
+pub(crate) fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .custom_flags(O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+        .open(path)?;
+    let there = file.metadata()?;
+    let length = usize::try_from(there.len()).unwrap_or(usize::MAX);
+    if !there.is_file() || !(content.len()..=LONGEST_OVERWRITTEN).contains(&length) {
+        return Err(ErrorKind::StorageFull.into());
+    }
+    let mut padded = content.to_vec();
+    padded.resize(length, b' ');
+    file.write_all(&padded)
 }
 
 /// Removes what a killed process left behind when it was writing this file. For where there

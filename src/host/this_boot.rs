@@ -20,7 +20,7 @@ pub(crate) struct ThisBoot<T> {
 }
 
 /// Larger ones are none of this program's.
-const LARGEST: u64 = 16 * MIB;
+const LARGEST: u64 = MIB;
 
 #[derive(Deserialize)]
 struct OfBoot {

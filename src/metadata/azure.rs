@@ -134,7 +134,7 @@ pub(crate) fn ask_for_events(
     let url = format!("{base}/{EVENTS}");
     let response = client.get(&url, &[METADATA], until);
     let response = response.map_err(NoAnswer::Http)?;
-    let now = response.date.unwrap_or_else(clock::wall);
+    let now = clock::asked_at(response.date);
     let answer = parse_events(response.body, vm, now).map_err(|why| unusable(&url, why))?;
     Ok(Answer {
         date: response.date,
@@ -360,14 +360,16 @@ impl Event {
 
     /// Also whether the event itself says that time. One that has begun says none.
     fn end(&self, kind: &str, now: u64) -> (When, bool) {
-        match self.not_before.as_str() {
-            None | Some("") => {
+        let said = self.not_before.as_str().map(When::from_instant);
+        match said.filter(|when| !matches!(when, When::Unusable(_))) {
+            // An end is an end, also at a time that nobody can read.
+            None => {
                 let has_begun = self.event_status.as_str() == Some("Started");
                 let ahead = least_notice(kind).filter(|_| !has_begun);
                 let ahead = ahead.unwrap_or_default().as_secs();
                 (When::At(now.saturating_add(ahead)), false)
             }
-            Some(time) => (When::from_instant(time), true),
+            Some(when) => (when, true),
         }
     }
 
@@ -445,7 +447,7 @@ mod tests {
         for kind in ["Preempt", "Terminate"] {
             let answer = one(&format!(
                 r#""EventType": "{kind}", "Resources": ["vm_0"], "EventStatus": "Scheduled",
-                   "NotBefore": "Mon, 19 Sep 2016 18:29:47 GMT""#
+                   "NotBefore": "Thu, 24 Dec 2026 18:00:00 GMT""#
             ));
             assert!(answer.warnings.is_empty() && answer.undated.is_empty());
             let origin = format!("scheduledevents/{ID} ({kind}) in the azure metadata");
@@ -490,7 +492,8 @@ mod tests {
             assert_eq!(answer.undated.len(), undated, "{not_before}");
         }
         let garbage = one(r#""EventType": "Preempt", "Resources": ["vm_0"], "NotBefore": "soon""#);
-        assert!(!garbage.limits[0].is_usable());
+        assert_eq!(whens(&garbage), [When::At(NOW + 30)]);
+        assert_eq!(garbage.undated.len(), 1);
     }
 
     #[test]

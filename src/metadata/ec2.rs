@@ -5,65 +5,38 @@
 //! A session token is asked for first (IMDSv2). Where that is refused (Nova answers 404, a
 //! plain HTTP server 501) everything is asked for without one.
 
+mod parts;
 pub mod said;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use said::Said;
+use parts::{LIFECYCLE, NOTICES, PLANS, Part, SPOT, Turn};
 
 use super::seen::Seen;
 use super::{Answer, Instance, NoAnswer};
 use crate::clock;
 use crate::deadline::first_boot;
 use crate::deadline::ledger::About;
-use crate::deadline::limit::{LIFETIME, Limit, When};
+use crate::deadline::limit::{Limit, When};
 use crate::http::{Cause, Client, Failure};
 use crate::text;
 
 /// A session lasts as long as it may: six hours.
 const TOKEN_SECONDS: &str = "21600";
 
-/// Something below `latest/meta-data/` that may end an instance.
-struct Part {
-    path: &'static str,
-    /// Of the limit that it is, or of what stands in the place of one.
-    key: &'static str,
-    /// Reads an answer, of what time it was given, in Unix seconds.
-    read: fn(&[u8], u64) -> Said,
+/// An id that the service gave.
+struct Id {
+    text: String,
+    /// So many answers in succession had it.
+    answers: u32,
 }
 
-/// A spot instance is taken back.
-const SPOT: Part = Part {
-    path: said::SPOT,
-    key: said::SPOT,
-    read: said::spot,
-};
-
-/// An auto-scaling group ends it.
-const LIFECYCLE: Part = Part {
-    path: said::LIFECYCLE,
-    key: said::LIFECYCLE,
-    read: said::lifecycle,
-};
-
-/// What is known long ahead.
-const PLANS: [Part; 3] = [
-    Part {
-        path: said::EVENTS,
-        key: said::EVENTS,
-        read: said::events,
-    },
-    Part {
-        path: "tags/instance/vmstage_deadline",
-        key: "vmstage_deadline",
-        read: |text, _| said::tag("vmstage_deadline", text),
-    },
-    Part {
-        path: "tags/instance/vmstage_lifetime",
-        key: LIFETIME,
-        read: |text, _| said::tag(LIFETIME, text),
-    },
-];
+impl Id {
+    /// It is not asked for again.
+    fn is_confirmed(&self) -> bool {
+        self.answers >= 2
+    }
+}
 
 /// What was said of the instance's end since it was asked about last.
 #[derive(Default)]
@@ -73,6 +46,10 @@ struct Round {
     keys: Vec<String>,
     /// Something that was asked for was not said.
     is_partial: bool,
+    /// Who this is was said anew.
+    has_id: bool,
+    /// A part of the service asks to be left alone for so long.
+    retry_after: Option<Duration>,
 }
 
 pub(crate) struct Session {
@@ -80,14 +57,16 @@ pub(crate) struct Session {
     token: Token,
     /// It gave a token once: this is EC2 itself, which gives notices, and not Nova.
     is_ec2: bool,
-    id: Option<String>,
+    id: Option<Id>,
+    turns: [Turn; NOTICES.len()],
     availability_zone: Value,
     flavor: Value,
     round: Round,
     /// The keys of the events that were there last: they may have vanished.
     events: Vec<String>,
     seen: Seen,
-    /// By the service's clock, in Unix seconds.
+    /// When the last response was given, by the service's clock, in Unix seconds; None where
+    /// it did not say.
     date: Option<u64>,
 }
 
@@ -113,6 +92,7 @@ impl Session {
             token: Token::NotAskedFor,
             is_ec2: false,
             id: None,
+            turns: [Turn::default(); NOTICES.len()],
             availability_zone: Value::NotHad,
             flavor: Value::NotHad,
             round: Round::default(),
@@ -145,8 +125,8 @@ impl Session {
             self.token = Token::NotAskedFor;
         }
         let mut warnings = Vec::new();
-        self.round = Round::default();
-        match self.ask_for_id(client, until) {
+        self.begin_round();
+        match self.ask_for_id(client, until, &mut warnings) {
             Ok(()) => {
                 self.ask_for_the_rest(client, until, &mut warnings);
                 self.ask_for_an_end(client, until)?;
@@ -169,29 +149,66 @@ impl Session {
         Ok(self.answer(warnings))
     }
 
-    /// Asks for nothing but the notices that leave minutes.
+    /// Asks for nothing but the notices that leave minutes, each for at most `budget`. One that
+    /// fails neither costs the other nor slows it down.
     ///
     /// # Errors
     ///
-    /// That the service does not answer, or does not let itself be asked.
+    /// That none can be had.
     pub(crate) fn ask_for_notices(
         &mut self,
         client: &Client,
-        until: Instant,
+        budget: Duration,
     ) -> Result<Answer, NoAnswer> {
-        self.round = Round::default();
-        for part in [SPOT, LIFECYCLE] {
-            self.ask_for_part(&part, client, until)?;
-        }
+        self.begin_round();
         self.round.is_partial = true;
-        Ok(self.answer(Vec::new()))
+        let mut warnings = Vec::new();
+        let mut failures = Vec::new();
+        for (index, part) in NOTICES.iter().enumerate() {
+            let start = Instant::now();
+            if !self.turns[index].comes(start) {
+                continue;
+            }
+            match self.ask_for_part(part, client, start + budget) {
+                Ok(more) => {
+                    self.turns[index] = Turn::default();
+                    warnings.extend(more);
+                }
+                Err(failure) => {
+                    self.turns[index].fail(&failure, Instant::now());
+                    failures.push(failure);
+                }
+            }
+        }
+        if failures.len() == NOTICES.len() {
+            // The whole service is left alone then.
+            for turn in &mut self.turns {
+                (turn.left_out, turn.left_alone) = (0, None);
+            }
+            let longest = failures.into_iter().max_by_key(NoAnswer::retry_after);
+            return Err(longest.expect("there are notices"));
+        }
+        self.round.retry_after = failures.iter().filter_map(NoAnswer::retry_after).max();
+        let failed = failures.iter();
+        warnings.extend(failed.map(|failure| text::printable(&failure.to_string())));
+        Ok(self.answer(warnings))
+    }
+
+    /// Nothing of the last one is said again.
+    fn begin_round(&mut self) {
+        self.round = Round::default();
+        self.date = None;
     }
 
     fn answer(&mut self, warnings: Vec<String>) -> Answer {
         let round = std::mem::take(&mut self.round);
+        if let Some(id) = self.id.as_mut().filter(|_| round.has_id) {
+            id.answers = id.answers.saturating_add(1);
+        }
+        let is_said = |id: &&Id| round.has_id || id.is_confirmed();
         let mut answer = Answer {
             instance: Instance {
-                id: self.id.clone(),
+                id: self.id.as_ref().filter(is_said).map(|id| id.text.clone()),
                 availability_zone: self.availability_zone.text(),
                 flavor: self.flavor.text(),
                 ..Instance::default()
@@ -204,19 +221,38 @@ impl Session {
             undated: [said::LIFECYCLE.to_string()].into(),
             date: self.date,
             warnings,
+            retry_after: round.retry_after,
             ..Answer::default()
         };
         self.seen.settle(&mut answer);
         answer
     }
 
-    fn ask_for_id(&mut self, client: &Client, until: Instant) -> Result<(), NoAnswer> {
-        if self.id.is_none() {
-            let id = self.required(client, "instance-id", until)?;
-            if let Err(reason) = first_boot::usable_id(&id) {
-                return Err(self.unusable("instance-id", reason));
+    /// One answer may be another instance's, so that the next round asks again.
+    fn ask_for_id(
+        &mut self,
+        client: &Client,
+        until: Instant,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), NoAnswer> {
+        if self.id.as_ref().is_some_and(Id::is_confirmed) {
+            return Ok(());
+        }
+        let text = match self.required(client, "instance-id", until) {
+            Ok(text) => text,
+            // Nobody says it again now; the rest counts all the same.
+            Err(failure) if self.id.is_some() && is_of_one_value(&failure) => {
+                warnings.push(text::printable(&failure.to_string()));
+                return Ok(());
             }
-            self.id = Some(id);
+            Err(failure) => return Err(failure),
+        };
+        if let Err(reason) = first_boot::usable_id(&text) {
+            return Err(self.unusable("instance-id", reason));
+        }
+        self.round.has_id = true;
+        if self.id.as_ref().is_none_or(|id| id.text != text) {
+            self.id = Some(Id { text, answers: 0 });
         }
         Ok(())
     }
@@ -267,7 +303,7 @@ impl Session {
         until: Instant,
     ) -> Result<Vec<String>, NoAnswer> {
         let body = self.value(client, part.path, until)?;
-        let now = self.date.unwrap_or_else(clock::wall);
+        let now = clock::asked_at(self.date);
         let said = body.map(|body| (part.read)(&body, now)).unwrap_or_default();
         self.note(part, said.limits);
         Ok(said.warnings)
@@ -342,10 +378,9 @@ impl Session {
                 Token::NotAskedFor | Token::Refused => None,
             };
             let answer = client.get(&url, header.as_slice(), until);
-            let date = answer
+            self.date = answer
                 .as_ref()
                 .map_or_else(|e| e.date, |answer| answer.date);
-            self.date = date.or(self.date);
             match answer {
                 Ok(response) => return Ok(Some(response.body)),
                 Err(failure) => match failure.cause {

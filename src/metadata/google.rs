@@ -88,7 +88,7 @@ pub(crate) fn ask(
 ) -> Result<Answer, NoAnswer> {
     let url = url(base, known);
     let response = client.get(&url, &[FLAVOR], until).map_err(NoAnswer::Http)?;
-    let now = response.date.unwrap_or_else(clock::wall);
+    let now = clock::asked_at(response.date);
     let unusable = |why| NoAnswer::Http(Failure::new(&url, Cause::Unusable(why)));
     Ok(Answer {
         date: response.date,

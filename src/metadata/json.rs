@@ -4,13 +4,15 @@
 //! not UTF-8 and for half a surrogate pair, wherever they are. [`document`] blanks these first.
 //! What nobody asks for is passed over without being kept, however deep it is.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{
+    DeserializeSeed, Deserializer, IgnoredAny, IntoDeserializer, MapAccess, SeqAccess, Visitor,
+};
 
 use crate::text::excerpt;
 
@@ -25,8 +27,11 @@ pub(super) fn document<T: for<'de> Deserialize<'de>>(mut text: Vec<u8>) -> Resul
         return Err("the answer is not a JSON object".into());
     }
     blank_what_is_refused(&mut text);
-    serde_json::from_slice(&text)
-        .map_err(|e| format!("the answer is not the JSON it should be: {e}"))
+    let read = serde_json::from_slice::<Part<T>>(&text);
+    let object = read.map_err(|e| format!("the answer is not the JSON it should be: {e}"))?;
+    object
+        .object()
+        .ok_or_else(|| "the answer is not a JSON object".into())
 }
 
 /// Reads a document that is an array.
@@ -228,7 +233,38 @@ impl<'de, O: Deserialize<'de>, E: Deserialize<'de>> Visitor<'de> for JsonVisitor
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
-        O::deserialize(MapAccessDeserializer::new(map)).map(Json::Object)
+        let once = Once {
+            map,
+            seen: BTreeSet::new(),
+        };
+        O::deserialize(MapAccessDeserializer::new(once)).map(Json::Object)
+    }
+}
+
+/// The members of an object, of each name the first one: serde would refuse a struct with two.
+struct Once<A> {
+    map: A,
+    seen: BTreeSet<String>,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Once<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, A::Error> {
+        while let Some(key) = self.map.next_key::<String>()? {
+            if self.seen.insert(key.clone()) {
+                return seed.deserialize(key.into_deserializer()).map(Some);
+            }
+            self.map.next_value::<IgnoredAny>()?;
+        }
+        Ok(None)
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.map.next_value_seed(seed)
     }
 }
 
@@ -360,6 +396,19 @@ mod tests {
             value,
         ];
         [&parts.concat(), &b"}}"[..]].concat()
+    }
+
+    #[test]
+    fn of_two_members_of_one_name_the_first_counts() {
+        #[derive(Default, Deserialize)]
+        #[serde(default)]
+        struct Document {
+            meta: Part<Pairs>,
+        }
+        let text = r#"{"meta": {"a": "1", "a": "2"}, "other": [], "meta": {"a": "3"}}"#;
+        let read: Document = document(text.into()).unwrap();
+        let texts = read.meta.object().unwrap().texts;
+        assert_eq!(texts, BTreeMap::from([("a".into(), "1".into())]));
     }
 
     #[test]

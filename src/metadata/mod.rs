@@ -262,7 +262,8 @@ impl<'a> Metadata<'a> {
         self.ec2.gives_tokens() || self.azure.has_events()
     }
 
-    /// Asks for nothing but the notices that the cloud is about to end this instance.
+    /// Asks for nothing but the notices that the cloud is about to end this instance, each kind
+    /// for at most `budget`.
     ///
     /// # Errors
     ///
@@ -271,15 +272,15 @@ impl<'a> Metadata<'a> {
         &mut self,
         budget: Duration,
     ) -> Result<(LimitSource, Answer), NoAnswer> {
-        let until = Instant::now() + budget;
         match self.azure.vm().filter(|_| self.azure.has_events()) {
             Some(vm) => {
+                let until = Instant::now() + budget;
                 let base = &self.services[0];
                 let events = azure::ask_for_events(&self.client, base, vm, until);
                 self.take(Wait::ForEventsOfAzure, events)
             }
             None => {
-                let answer = self.ec2.ask_for_notices(&self.client, until)?;
+                let answer = self.ec2.ask_for_notices(&self.client, budget)?;
                 Ok((LimitSource::Ec2, answer))
             }
         }

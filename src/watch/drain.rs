@@ -7,6 +7,7 @@
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ use nix::unistd::Pid;
 use crate::config::Config;
 use crate::deadline::decide::Deadline;
 use crate::deadline::limit::LimitKind;
-use crate::host::{Host, wait};
+use crate::host::{Host, locks, wait};
 use crate::logging;
 use crate::text;
 
@@ -55,6 +56,8 @@ impl Drain {
                 "VMSTAGE_SECONDS_LEFT",
                 deadline.at.saturating_sub(now).to_string(),
             )
+            // Whoever started this may have had one.
+            .env_remove("VMSTAGE_REHEARSAL")
             .env("VMSTAGE_REASON", text::one_line(&deadline.origin.reason()))
             .envs(rehearsal.then_some(("VMSTAGE_REHEARSAL", "1")))
             .stdin(Stdio::null())
@@ -82,6 +85,21 @@ impl Drain {
     }
 }
 
+/// Held by who looks after a drain command, until that has ended.
+fn lock(host: &Host) -> PathBuf {
+    host.runtime_directory().join("drain.lock")
+}
+
+/// Whether a drain that another process has started is known to have ended, however.
+pub(crate) fn has_ended(host: &Host) -> bool {
+    locks::existing(&lock(host)).is_ok_and(|lock| lock.try_lock().is_ok())
+}
+
+/// Whether one runs.
+pub(crate) fn is_running(host: &Host) -> bool {
+    locks::existing(&lock(host)).is_ok_and(|lock| lock.try_lock().is_err())
+}
+
 /// What this program does under that name: runs the command to its end. The arguments
 /// are its time limit in milliseconds, whether there is to be a log in syslog, and the
 /// command's words.
@@ -91,6 +109,8 @@ pub fn run(host: &Host, mut arguments: impl Iterator<Item = String>) -> u8 {
         logging::connect(host.path(logging::SOCKET));
     }
     let words: Vec<String> = arguments.collect();
+    let lock = locks::lock_file(&lock(host)).ok();
+    let _running = lock.filter(|lock| lock.try_lock().is_ok());
     let done = limit
         .context("there is no time limit")
         .and_then(|limit| Running::start(&words, Duration::from_millis(limit)))

@@ -4,6 +4,7 @@
 //! A loop without threads that sleeps until something is due. What is due, and what holds,
 //! the follower says.
 
+mod asking;
 mod call_back;
 pub mod drain;
 mod held;
@@ -15,7 +16,7 @@ pub(crate) mod sleep;
 mod waiting;
 
 use std::os::fd::BorrowedFd;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use log::{info, warn};
 
@@ -23,16 +24,15 @@ use crate::backoff::jitter;
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::deadline::decide::Deadline;
-use crate::deadline::due::Step;
+use crate::deadline::due::{Deadlines, Step};
 use crate::deadline::follower::{Decision, Follower, Knowledge};
 use crate::deadline::limit::{Limit, LimitKind};
 use crate::deadline::order::KeptOrder;
-use crate::deadline::origin::LimitSource;
 use crate::deadline::records;
 use crate::host::Host;
 use crate::host::this_boot::ThisBoot;
 use crate::logging::Notices;
-use crate::metadata::{Asked, Instance, MACHINE_FEATURES, Metadata, NoAnswer};
+use crate::metadata::{Asked, Instance, Metadata};
 use crate::report::{self, terminals};
 use crate::status::{self, Status};
 
@@ -163,6 +163,7 @@ impl<'a> Watch<'a> {
         }
         self.note_the_end_of_drain();
         self.act(now);
+        self.mark_kept_drain_as_done(now);
         self.acknowledge_events();
         self.call_back_if_due(now);
     }
@@ -171,7 +172,10 @@ impl<'a> Watch<'a> {
     pub(crate) fn next_tick(&self, now: Now) -> Duration {
         let spot = self.metadata.has_spot_notices().then_some(self.next_spot);
         let callback = self.wants_to_call_back().then_some(self.next_callback);
-        let drain = self.drain.as_ref().map(|_| now.uptime + DRAIN_TICK);
+        let done = self.progress.done();
+        let is_awaited = done.drained && !done.drain_ended && drain::is_running(self.host);
+        let is_draining = self.drain.is_some() || is_awaited;
+        let drain = is_draining.then_some(now.uptime + DRAIN_TICK);
         let off = self.ordered_off.map(|at| at + poweroff::PATIENCE);
         let due = self
             .follower
@@ -185,100 +189,6 @@ impl<'a> Watch<'a> {
     /// What can be read from as soon as there is something to hear.
     pub(crate) fn descriptors(&self) -> Vec<BorrowedFd<'_>> {
         self.waiting.descriptors()
-    }
-
-    fn ask_if_due(&mut self, now: Now) -> bool {
-        if now.uptime < self.asking.next() {
-            return false;
-        }
-        self.has_asked = true;
-        let budget = self.config.metadata.timeout;
-        let wanted = self.follower.wants_second_answer();
-        let asked = match self.asking.second(wanted) {
-            Some(of) => self.metadata.ask_for_second_answer(of, budget),
-            None => self.metadata.ask_again(budget),
-        };
-        let is_ours = self.hear(&asked, now);
-        self.plan_to_ask_again(&asked, now);
-        // Of sources that had no turn in this round the last one counts.
-        self.asked
-            .retain(|old| asked.iter().all(|new| new.source != old.source));
-        self.asked.extend(asked);
-        if !self.metadata.names_features() {
-            self.asked.retain(|asked| asked.source != MACHINE_FEATURES);
-        }
-        // An answer that does not say who this is does not make it somebody else.
-        self.instance = match self.metadata.instance().filter(|_| is_ours) {
-            Some(said) if said.id.is_some() || self.instance.is_none() => Some(said),
-            _ => self.instance.take(),
-        };
-        true
-    }
-
-    /// Says whether all answers were of this instance.
-    fn hear(&mut self, asked: &[Asked], now: Now) -> bool {
-        let mut is_ours = true;
-        for asked in asked {
-            let Ok(answer) = &asked.result else { continue };
-            let (date, statement) = (asked.date_at_start(), answer.statement());
-            let heard = self.follower.hear(asked.gives, &statement, date, now);
-            is_ours &= !heard.is_refused;
-            for said in heard.said {
-                self.notices.warn_once(format!("{}: {said}", asked.source));
-            }
-        }
-        let has_openstack = self.follower.has_spoken(LimitSource::Openstack);
-        if !self.metadata.names_features() && has_openstack {
-            self.follower.forget(LimitSource::MachineFeatures);
-        }
-        self.follower.wish_grace(self.metadata.grace());
-        is_ours
-    }
-
-    fn plan_to_ask_again(&mut self, asked: &[Asked], now: Now) {
-        let wait = longest_wait(asked);
-        self.asking.asked(now.uptime, wait, jitter());
-        // The service was asked for a notice as well, or wants to be left alone.
-        if asked.iter().any(|asked| asked.source != MACHINE_FEATURES) {
-            let wait = wait.max(schedule::SPOT_PERIOD);
-            self.next_spot = self.next_spot.max(now.uptime + wait);
-        }
-        let wanted = self.follower.wants_second_answer();
-        self.asking.want(wanted, jitter());
-    }
-
-    fn ask_for_spot_notice_if_due(&mut self, now: Now) -> bool {
-        if !self.metadata.has_spot_notices() || now.uptime < self.next_spot {
-            return false;
-        }
-        let budget = self.config.metadata.request_timeout;
-        let start = Instant::now();
-        let noticed = self.metadata.ask_for_spot_notice(budget);
-        let took = start.elapsed();
-        let retry_after = noticed.as_ref().err().and_then(NoAnswer::retry_after);
-        self.failed_spots = match noticed {
-            Ok(_) => 0,
-            Err(_) => self.failed_spots.saturating_add(1),
-        };
-        let wait = schedule::next_spot(self.failed_spots, jitter(), retry_after);
-        self.next_spot = now.uptime + wait;
-        match noticed {
-            Ok((source, answer)) => {
-                let statement = answer.statement();
-                // `now` is from before the answer.
-                let date = answer.date.map(|date| clock::earlier(date, took));
-                self.follower.hear(source, &statement, date, now);
-                true
-            }
-            Err(e) => {
-                // It is the same service.
-                let left_alone = now.uptime + retry_after.unwrap_or_default();
-                self.asking.leave_alone(left_alone);
-                self.notices
-                    .warn_once(format!("no spot notice can be had: {e}"));
-                false
-            }
-        }
     }
 
     /// Works out what holds from everything that is known now. Says whether that is new.
@@ -296,7 +206,7 @@ impl<'a> Watch<'a> {
             self.follower.read(places, now);
         }
         self.keep_what_is_known();
-        self.say_how_it_moved(decision.deadlines.published.as_ref(), now);
+        self.say_how_it_moved(&decision.deadlines, now);
         let is_new = decision != self.decision;
         self.decision = decision;
         is_new
@@ -352,13 +262,18 @@ impl<'a> Watch<'a> {
         self.clock_is_said_off = off.is_some();
     }
 
-    fn say_how_it_moved(&self, new: Option<&Deadline>, now: Now) {
+    fn say_how_it_moved(&self, deadlines: &Deadlines, now: Now) {
         let drained = self.progress.done().drained;
-        let old = self.decision.deadlines.published.as_ref();
-        let is_rehearsal = |deadline: &Deadline| deadline.kind == LimitKind::Rehearsal;
-        if old.is_some_and(is_rehearsal) && !new.is_some_and(is_rehearsal) {
+        let before = &self.decision.deadlines;
+        // Also one behind an earlier deadline stands.
+        let is_rehearsal = |deadlines: &Deadlines| {
+            let drill = deadlines.drill.as_ref();
+            drill.is_some_and(|drill| drill.kind == LimitKind::Rehearsal)
+        };
+        if is_rehearsal(before) && !is_rehearsal(deadlines) {
             info!("the rehearsal is over; nothing was ended");
         }
+        let (old, new) = (before.published.as_ref(), deadlines.published.as_ref());
         match (old, new) {
             (Some(old), Some(new)) if old.at == new.at => {}
             (old, Some(new)) => {
@@ -389,7 +304,15 @@ impl<'a> Watch<'a> {
         let read = match Status::read(self.host) {
             // It could not be written the last time: /run was full, say.
             Ok(read) => read.or(self.last_status.take()),
-            Err(e) => return self.notices.warn_once(format!("{e:#}")),
+            // Else nobody would be told of anything in this boot.
+            Err(e) => {
+                self.notices
+                    .warn_once(format!("the status is written anew: {e:#}"));
+                Some(self.last_status.take().unwrap_or_else(|| Status {
+                    error: Some(format!("what boot had written was lost: {e:#}")),
+                    ..Status::begin_after(self.host, None)
+                }))
+            }
         };
         let Some(mut status) = read else {
             return self
@@ -444,7 +367,13 @@ impl<'a> Watch<'a> {
     }
 
     fn note_the_end_of_drain(&mut self) {
-        if self.drain.as_mut().is_some_and(Drain::has_ended) {
+        let done = self.progress.done();
+        let has_ended = match &mut self.drain {
+            Some(drain) => drain.has_ended(),
+            // A `watch` before this one has started it.
+            None => done.drained && !done.drain_ended && drain::has_ended(self.host),
+        };
+        if has_ended {
             self.drain = None;
             let mut done = self.progress.done().clone();
             done.drain_ended = true;

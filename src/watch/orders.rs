@@ -4,6 +4,7 @@ use log::{info, warn};
 
 use super::Watch;
 use crate::clock::{self, Now};
+use crate::deadline::limit::LimitKind;
 use crate::deadline::order::{Acknowledgement, Request};
 use crate::deadline::origin::LimitSource;
 use crate::deadline::records;
@@ -53,7 +54,7 @@ impl Watch<'_> {
             id: id.clone(),
             said,
         };
-        let written = records::keep(&records::acknowledgement(self.host), &heard);
+        let written = records::keep_without_room(&records::acknowledgement(self.host), &heard);
         report::note(self.notices, "vmstage end", written);
     }
 
@@ -63,6 +64,7 @@ impl Watch<'_> {
         let request = orders.request.as_ref()?;
         let is_to_be_kept = request.order.as_ref().is_some_and(|o| o.is_to_be_kept);
         let kept = self.follower.order_to_keep();
+        let kept = kept.map(|kept| kept.done_as(self.kept_order.as_ref()));
         if is_to_be_kept && kept.is_none() {
             return Some("it ends with a reboot: nobody knows which machine this is".into());
         }
@@ -94,6 +96,26 @@ impl Watch<'_> {
             warn!("the order of vmstage end that was kept cannot be removed: {e}");
         }
         self.kept_order = None;
+    }
+
+    /// A drain alone is run once, and not in every boot.
+    pub(super) fn mark_kept_drain_as_done(&mut self, now: Now) {
+        let time = self.follower.time(now).unix;
+        let drill = self.decision.deadlines.drill.as_ref();
+        let is_over =
+            drill.is_some_and(|drill| drill.kind == LimitKind::DrainOnly && drill.at <= time);
+        let done = self.progress.done();
+        let has_drained = self.config.deadline.drain.is_empty() || done.drained && done.drain_ended;
+        let (true, true, Some(kept)) = (is_over, has_drained, &mut self.kept_order) else {
+            return;
+        };
+        if kept.is_done() {
+            return;
+        }
+        kept.mark_done_in(&self.host.boot_id().unwrap_or_default());
+        if let Err(e) = records::keep_order(self.host, Some(kept)) {
+            warn!("the order of vmstage end that was kept drains again after a reboot: {e}");
+        }
     }
 
     fn tell_users_that_it_is_cancelled(&self) {

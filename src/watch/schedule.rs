@@ -58,7 +58,7 @@ impl Asking {
     pub(crate) fn asked(&mut self, uptime: Duration, wait: Duration, chance: f64) {
         self.last = uptime;
         self.second = None;
-        self.left_alone = self.left_alone.max(uptime + wait);
+        self.left_alone = self.left_alone.max(uptime.saturating_add(wait));
         if self.turn <= uptime {
             self.turn = uptime + next_ask(chance);
         }

@@ -8,9 +8,14 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+/// In the year 2200: later than any clock is set to, and a time that the kernel can count in
+/// nanoseconds.
+const NEVER: i64 = 7_258_118_400;
 
 /// Where the kernel cannot say that the clock was set, it is looked at so often.
 const SLICE: Duration = Duration::from_secs(1);
@@ -20,7 +25,7 @@ const SHORTEST: Duration = Duration::from_millis(200);
 
 pub(crate) struct Sleeper {
     signals: UnixStream,
-    /// None before Linux 3.0.
+    /// None before Linux 3.0, and where the timer would run out.
     clock: Option<TimerFd>,
 }
 
@@ -61,7 +66,11 @@ impl Sleeper {
         let _ = poll(&mut events, timeout);
         let event = events.get(1).filter(|_| self.clock.is_some());
         if event.is_some_and(|event| event.any() == Some(true)) {
-            self.clock = clock_watch();
+            self.clock = self
+                .clock
+                .take()
+                .filter(was_set)
+                .and_then(|_| clock_watch());
         }
         let mut bytes = [0; 64];
         while matches!(self.signals.read(&mut bytes), Ok(1..)) {}
@@ -70,12 +79,22 @@ impl Sleeper {
 
 /// A timer that never runs out, and can be read when the wall clock is set.
 fn clock_watch() -> Option<TimerFd> {
+    clock_watch_until(NEVER)
+}
+
+fn clock_watch_until(at: i64) -> Option<TimerFd> {
     let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
     let timer = TimerFd::new(ClockId::CLOCK_REALTIME, flags).ok()?;
-    let never = Expiration::OneShot(TimeSpec::new(i64::from(i32::MAX), 0));
+    let never = Expiration::OneShot(TimeSpec::new(at, 0));
     let flags = TimerSetTimeFlags::TFD_TIMER_ABSTIME | TimerSetTimeFlags::TFD_TIMER_CANCEL_ON_SET;
     timer.set(never, flags).ok()?;
     Some(timer)
+}
+
+/// Whether a timer that can be read can be for that the wall clock was set, and not because
+/// it has run out.
+fn was_set(timer: &TimerFd) -> bool {
+    nix::unistd::read(timer, &mut [0; 8]) == Err(Errno::ECANCELED)
 }
 
 #[cfg(test)]
@@ -97,6 +116,19 @@ mod tests {
         let start = Instant::now();
         sleeper.sleep(Duration::from_secs(60), &[]);
         assert!(start.elapsed() < Duration::from_secs(1));
+        let start = Instant::now();
+        sleeper.sleep(Duration::from_millis(600), &[]);
+        assert!(start.elapsed() >= Duration::from_millis(590));
+    }
+
+    #[test]
+    fn a_timer_that_runs_out_is_done_without() {
+        let mut sleeper = Sleeper::new(&[Signal::SIGURG as i32]).unwrap();
+        assert!(sleeper.clock.is_some());
+        sleeper.clock = clock_watch_until(1);
+        assert!(sleeper.clock.is_some());
+        sleeper.sleep(Duration::from_secs(60), &[]);
+        assert!(sleeper.clock.is_none());
         let start = Instant::now();
         sleeper.sleep(Duration::from_millis(600), &[]);
         assert!(start.elapsed() >= Duration::from_millis(590));

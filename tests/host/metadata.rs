@@ -53,6 +53,9 @@ claims![
     a_connection_is_used_again_where_the_service_keeps_it,
     ec2_is_asked_with_a_token_and_for_the_spot_notice,
     notices_alone_are_two_requests_and_can_be_taken_back,
+    a_notice_that_fails_neither_costs_the_other_nor_slows_it_down,
+    an_instance_id_that_was_wrong_once_is_asked_for_again,
+    a_date_is_of_the_response_that_it_came_with,
     a_value_of_ec2_that_cannot_be_had_costs_neither_the_rest_nor_the_spot_notice,
     a_value_of_ec2_is_asked_for_again_where_the_service_failed_and_not_where_it_refused,
     a_spot_notice_that_is_refused_costs_nothing_else_and_takes_none_back,
@@ -170,6 +173,8 @@ impl<'a> Asking<'a> {
         self.rounds += 1;
         SaidAt {
             unix: 1_795_000_000,
+            is_believed: true,
+            wall: 1_795_000_000,
             uptime: seconds(60 * self.rounds),
             date: None,
         }
@@ -738,13 +743,101 @@ fn notices_alone_are_two_requests_and_can_be_taken_back() {
     assert_eq!(server.asked_for()[before..], notices);
     answer_of(&metadata.ask_again(seconds(1)), "ec2");
     let asked = server.asked_for().split_off(before + 2);
-    assert_eq!(asked[..2], notices);
+    assert_eq!(asked[0], "GET /latest/meta-data/instance-id");
+    assert_eq!(asked[1..3], notices);
     let plans = [
         "GET /latest/meta-data/events/maintenance/scheduled",
         "GET /latest/meta-data/tags/instance/vmstage_deadline",
         "GET /latest/meta-data/tags/instance/vmstage_lifetime",
     ];
-    assert_eq!(asked[2..], plans);
+    assert_eq!(asked[3..], plans);
+}
+
+fn a_notice_that_fails_neither_costs_the_other_nor_slows_it_down() {
+    let lifecycle = "/latest/meta-data/autoscaling/target-lifecycle-state";
+    let spot = "/latest/meta-data/spot/instance-action";
+    for (failing, status) in [
+        (lifecycle, 403),
+        (lifecycle, 503),
+        (lifecycle, 0),
+        (spot, 503),
+    ] {
+        let server = Server::start(move |request, stream| match request.path.as_str() {
+            "/latest/api/token" => respond(stream, 200, "", b"TOKEN=="),
+            "/latest/meta-data/instance-id" => respond(stream, 200, "", b"i-0123"),
+            path if path == failing && status == 0 => {
+                thread::sleep(seconds(2));
+                Then::Close
+            }
+            path if path == failing => respond(stream, status, "", b""),
+            path if path == spot => {
+                let notice = br#"{"action": "terminate", "time": "2026-11-23T10:41:00Z"}"#;
+                respond(stream, 200, "", notice)
+            }
+            path if path == lifecycle => respond(stream, 200, "", b"Terminated"),
+            _ => respond(stream, 404, "", b""),
+        });
+        let config = config(&server.url(), "");
+        let mut metadata = metadata_of(&config, Environment::default());
+        let _ = metadata.ask(EC2, seconds(3), Again::Never);
+        let before = server.seen().len();
+        for round in 0..4 {
+            let heard = metadata.ask_for_spot_notice(Duration::from_millis(500));
+            assert!(heard.is_ok(), "{failing} {status} {round}: {heard:?}");
+            assert_eq!(metadata.limits().len(), 1, "{failing} {status} {round}");
+        }
+        let asked = server.asked_for().split_off(before);
+        let about = |path: &str| asked.iter().filter(|line| line.ends_with(path)).count();
+        let other = if failing == spot { lifecycle } else { spot };
+        assert_eq!((about(other), about(failing)), (4, 2), "{failing} {status}");
+    }
+}
+
+fn an_instance_id_that_was_wrong_once_is_asked_for_again() {
+    let asked = AtomicU32::new(0);
+    let server = Server::start(move |request, stream| match request.path.as_str() {
+        "/latest/api/token" => respond(stream, 200, "", b"TOKEN=="),
+        "/latest/meta-data/instance-id" => match asked.fetch_add(1, Ordering::Relaxed) {
+            0 => respond(stream, 200, "", b"i-0bbb"),
+            1 => respond(stream, 500, "", b""),
+            _ => respond(stream, 200, "", b"i-0aaa"),
+        },
+        _ => respond(stream, 404, "", b""),
+    });
+    let config = config(&server.url(), "");
+    let mut metadata = metadata_of(&config, Environment::default());
+    // What is only remembered is not said again.
+    for expected in [Some("i-0bbb"), None, Some("i-0aaa")] {
+        let asked = metadata.ask(EC2, seconds(3), Again::Never);
+        let answer = answer_of(&asked, "ec2");
+        assert_eq!(answer.instance.id.as_deref(), expected);
+        let (_, notices) = metadata.metadata.ask_for_spot_notice(seconds(1)).unwrap();
+        assert_eq!(notices.instance.id, None);
+    }
+}
+
+fn a_date_is_of_the_response_that_it_came_with() {
+    let dates = AtomicU32::new(0);
+    let server = Server::start(move |request, stream| {
+        let date = "Date: Mon, 23 Nov 2026 10:00:00 GMT\r\n";
+        let headers = match dates.fetch_add(1, Ordering::Relaxed) < 6 {
+            true => date,
+            false => "",
+        };
+        match request.path.as_str() {
+            "/latest/api/token" => respond(stream, 200, headers, b"TOKEN=="),
+            "/latest/meta-data/instance-id" => respond(stream, 200, headers, b"i-0123"),
+            "/latest/meta-data/autoscaling/target-lifecycle-state" => {
+                respond(stream, 200, headers, b"Terminated")
+            }
+            _ => respond(stream, 404, headers, b""),
+        }
+    });
+    let config = config(&server.url(), "");
+    let mut metadata = metadata_of(&config, Environment::default());
+    answer_of(&metadata.ask(EC2, seconds(3), Again::Never), "ec2");
+    let (_, notices) = metadata.metadata.ask_for_spot_notice(seconds(1)).unwrap();
+    assert_eq!(notices.date, None);
 }
 
 /// An EC2 with an end in its spot notice that says this to one path.
@@ -793,7 +886,8 @@ fn a_value_of_ec2_is_asked_for_again_where_the_service_failed_and_not_where_it_r
         }
         let asked = server.asked_for();
         let about = |path: &str| asked.iter().filter(|line| line.ends_with(path)).count();
-        assert_eq!((about(path), about("/instance-id")), (times, 1), "{status}");
+        // Who this is is asked until a second answer, some time later, says the same.
+        assert_eq!((about(path), about("/instance-id")), (times, 3), "{status}");
     }
 }
 

@@ -140,7 +140,8 @@ fn an_ec2_that_wants_to_be_left_alone_is() {
     assert!((1..=10).contains(&alone), "{alone}");
     asked_in(2, None);
     let failing = asked_in(10, Some((503, "")));
-    assert!((10..=35).contains(&failing), "{failing}");
+    // Each kind of notice is asked for, whatever became of the other.
+    assert!((10..=65).contains(&failing), "{failing}");
     asked_in(2, None);
     let again = asked_in(10, None);
     assert!((260..=310).contains(&again), "{again}");
@@ -230,16 +231,18 @@ const LONG_AGO: u64 = 1_770_000_000;
 const A_LEASE: &str = "max_lifetime = \"36h\"\n[metadata]\nsources = []\n";
 
 fn a_clock_that_ntp_sets_years_ahead_early_moves_the_lease_with_it() {
-    machine();
-    let wall = |up| {
-        up + if up < 3 * MINUTE {
-            LONG_AGO
-        } else {
-            LONG_AGO + YEARS
-        }
-    };
-    assert_eq!(ended_at(A_LEASE, wall, 2 * HOUR), None);
-    assert_eq!(deadline(), LONG_AGO + YEARS + 36 * HOUR);
+    for set_at in [3 * MINUTE, 14 * MINUTE] {
+        machine();
+        let wall = |up| {
+            up + if up < set_at {
+                LONG_AGO
+            } else {
+                LONG_AGO + YEARS
+            }
+        };
+        assert_eq!(ended_at(A_LEASE, wall, 2 * HOUR), None);
+        assert_eq!(deadline(), LONG_AGO + YEARS + 36 * HOUR);
+    }
 }
 
 /// A machine that slept for years looks the same, and has to be gone.

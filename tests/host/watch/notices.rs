@@ -17,6 +17,7 @@ claims![
     a_preemption_by_google_reaches_drain_within_1_5_seconds,
     an_event_of_azure_reaches_drain_within_6_5_seconds,
     a_restart_that_somebody_asks_azure_for_does_not_wait,
+    azure_is_told_of_the_end_of_a_drain_that_an_earlier_watch_has_started,
 ];
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -248,4 +249,40 @@ fn a_restart_that_somebody_asks_azure_for_does_not_wait() {
     assert!(is_told, "{said}");
     assert_eq!(azure.posted(), [r#"{"StartRequests":[{"EventId":"e-2"}]}"#]);
     assert!(!machine.path("/tmp/drained").exists(), "{said}");
+}
+
+fn azure_is_told_of_the_end_of_a_drain_that_an_earlier_watch_has_started() {
+    let azure = Azure::start_by(Clock::Runs, Duration::ZERO);
+    let cloud = Cloud {
+        name: "azure",
+        server: &azure.server,
+        path: "scheduledevents",
+        is_held: false,
+        notify: &|_| (),
+        take_back: &|| (),
+        ahead: 0,
+        reason: "",
+        within: Duration::ZERO,
+    };
+    let mut machine = cloud.machine();
+    machine.configure(&format!(
+        "[metadata]\nsources = [\"azure\"]\nurl = \"{}\"\n[deadline]\n\
+         drain = [\"/bin/sh\", \"-c\", \"echo x > /tmp/drained; sleep 4\"]\n",
+        azure.server.url()
+    ));
+    machine.boot().ready_on("/dev/vdb");
+    azure.say(&[
+        r#""EventId": "e-3", "EventType": "Terminate", "Resources": ["vm_0"],
+           "EventStatus": "Scheduled", "EventSource": "User", "NotBefore": """#,
+    ]);
+    let watch = machine.start(&["watch"]);
+    let has_begun = is_so_within(ASKS, || machine.path("/tmp/drained").exists());
+    let said = stop(watch).stderr;
+    assert!(has_begun, "{said}");
+    let watch = machine.start(&["watch"]);
+    sleep(SECOND);
+    assert!(azure.posted().is_empty());
+    let is_told = is_so_within(ASKS, || !azure.posted().is_empty());
+    let said = stop(watch).stderr;
+    assert!(is_told, "{said}");
 }

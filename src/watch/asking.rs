@@ -1,0 +1,111 @@
+//! Asking the sources that are asked in turns, when their time has come.
+
+use std::time::Instant;
+
+use super::{Watch, longest_wait, schedule};
+use crate::backoff::jitter;
+use crate::clock::{self, Now};
+use crate::deadline::origin::LimitSource;
+use crate::metadata::{Asked, MACHINE_FEATURES, NoAnswer};
+
+impl Watch<'_> {
+    pub(super) fn ask_if_due(&mut self, now: Now) -> bool {
+        if now.uptime < self.asking.next() {
+            return false;
+        }
+        self.has_asked = true;
+        let budget = self.config.metadata.timeout;
+        let wanted = self.follower.wants_second_answer();
+        let asked = match self.asking.second(wanted) {
+            Some(of) => self.metadata.ask_for_second_answer(of, budget),
+            None => self.metadata.ask_again(budget),
+        };
+        let is_ours = self.hear(&asked, now);
+        self.plan_to_ask_again(&asked, now);
+        // Of sources that had no turn in this round the last one counts.
+        self.asked
+            .retain(|old| asked.iter().all(|new| new.source != old.source));
+        self.asked.extend(asked);
+        if !self.metadata.names_features() {
+            self.asked.retain(|asked| asked.source != MACHINE_FEATURES);
+        }
+        // An answer that does not say who this is does not make it somebody else.
+        self.instance = match self.metadata.instance().filter(|_| is_ours) {
+            Some(said) if said.id.is_some() || self.instance.is_none() => Some(said),
+            _ => self.instance.take(),
+        };
+        true
+    }
+
+    /// Says whether all answers were of this instance.
+    pub(super) fn hear(&mut self, asked: &[Asked], now: Now) -> bool {
+        let mut is_ours = true;
+        for asked in asked {
+            let Ok(answer) = &asked.result else { continue };
+            let (date, statement) = (asked.date_at_start(), answer.statement());
+            let heard = self.follower.hear(asked.gives, &statement, date, now);
+            is_ours &= !heard.is_refused;
+            for said in heard.said {
+                self.notices.warn_once(format!("{}: {said}", asked.source));
+            }
+        }
+        let has_openstack = self.follower.has_spoken(LimitSource::Openstack);
+        if !self.metadata.names_features() && has_openstack {
+            self.follower.forget(LimitSource::MachineFeatures);
+        }
+        self.follower.wish_grace(self.metadata.grace());
+        is_ours
+    }
+
+    pub(super) fn plan_to_ask_again(&mut self, asked: &[Asked], now: Now) {
+        let wait = longest_wait(asked);
+        self.asking.asked(now.uptime, wait, jitter());
+        // The service was asked for a notice as well, or wants to be left alone.
+        if asked.iter().any(|asked| asked.source != MACHINE_FEATURES) {
+            let wait = wait.max(schedule::SPOT_PERIOD);
+            self.next_spot = self.next_spot.max(now.uptime.saturating_add(wait));
+        }
+        let wanted = self.follower.wants_second_answer();
+        self.asking.want(wanted, jitter());
+    }
+
+    pub(super) fn ask_for_spot_notice_if_due(&mut self, now: Now) -> bool {
+        if !self.metadata.has_spot_notices() || now.uptime < self.next_spot {
+            return false;
+        }
+        let budget = self.config.metadata.request_timeout;
+        let start = Instant::now();
+        let noticed = self.metadata.ask_for_spot_notice(budget);
+        let took = start.elapsed();
+        let retry_after = noticed.as_ref().err().and_then(NoAnswer::retry_after);
+        self.failed_spots = match noticed {
+            Ok(_) => 0,
+            Err(_) => self.failed_spots.saturating_add(1),
+        };
+        let wait = schedule::next_spot(self.failed_spots, jitter(), retry_after);
+        self.next_spot = now.uptime.saturating_add(wait);
+        match noticed {
+            Ok((source, answer)) => {
+                let statement = answer.statement();
+                // `now` is from before the answer.
+                let date = answer.date.map(|date| clock::earlier(date, took));
+                self.follower.hear(source, &statement, date, now);
+                for warning in &answer.warnings {
+                    self.notices
+                        .warn_once(format!("a notice cannot be had: {warning}"));
+                }
+                let left_alone = now.uptime + answer.retry_after.unwrap_or_default();
+                self.asking.leave_alone(left_alone);
+                true
+            }
+            Err(e) => {
+                // It is the same service.
+                let left_alone = now.uptime.saturating_add(retry_after.unwrap_or_default());
+                self.asking.leave_alone(left_alone);
+                self.notices
+                    .warn_once(format!("no spot notice can be had: {e}"));
+                false
+            }
+        }
+    }
+}
