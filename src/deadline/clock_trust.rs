@@ -305,7 +305,11 @@ impl ClockTrust {
     /// A wall clock that was set forward for good, and no witness contradicts it.
     fn go_forward(&mut self) -> Option<String> {
         let is_ahead = |wall: &i64| *wall > self.counts.at.saturating_add(AGREE);
-        let Some(ahead) = self.wall().filter(is_ahead).filter(|_| self.witness.is_none()) else {
+        let Some(ahead) = self
+            .wall()
+            .filter(is_ahead)
+            .filter(|_| self.witness.is_none())
+        else {
             self.other = None;
             return None;
         };

@@ -301,7 +301,7 @@ impl Place<'_> {
         if heeds_fstab(&self.config.devices, self.names, &observation) {
             observation.fstab = self.fstab(device, &observation, &partition);
         }
-        debug!("{}: {observation:?}", node.display());
+        debug!("{}: {}", node.display(), observation.content);
         observation
     }
 

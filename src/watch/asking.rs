@@ -16,7 +16,7 @@ impl Watch<'_> {
         self.has_asked = true;
         let budget = self.config.metadata.timeout;
         let wanted = self.follower.wants_second_answer();
-        let asked = match self.asking.second(wanted) {
+        let asked = match self.asking.second(wanted, now.uptime) {
             Some(of) => self.metadata.ask_for_second_answer(of, budget),
             None => self.metadata.ask_again(budget),
         };

@@ -11,6 +11,11 @@ pub(crate) const PERIOD: Duration = Duration::from_secs(60);
 /// notice, and recommends to ask every five seconds.
 pub(crate) const SPOT_PERIOD: Duration = Duration::from_secs(5);
 
+/// So many second answers are asked for between the regular turns, and then one more every
+/// ten minutes: a service that says something else each time is not asked for ever.
+const SECOND_ANSWERS: u32 = 6;
+const ONE_MORE: Duration = Duration::from_secs(600);
+
 /// Until the first time of asking after `boot` did: anywhere within this time, so that
 /// instances which booted together do not go on asking together.
 fn first_ask(within: Duration, chance: f64) -> Duration {
@@ -27,6 +32,8 @@ pub(crate) struct Asking {
     /// booted together would go on together.
     turn: Duration,
     second: Option<Duration>,
+    /// How many second answers may be asked for, as of an uptime.
+    left: (u32, Duration),
     last: Duration,
     /// The service wants to be left alone until then.
     left_alone: Duration,
@@ -38,6 +45,7 @@ impl Asking {
         Asking {
             turn: uptime + first_ask(first, chance),
             second: None,
+            left: (SECOND_ANSWERS, uptime),
             last: Duration::ZERO,
             left_alone: Duration::ZERO,
         }
@@ -49,8 +57,8 @@ impl Asking {
     }
 
     /// The source to be asked now for a second answer; None where all have their turn.
-    pub(crate) fn second(&self, wanted: Wanted) -> Option<LimitSource> {
-        let wanted = wanted.filter(|(at, _)| *at > self.last);
+    pub(crate) fn second(&self, wanted: Wanted, uptime: Duration) -> Option<LimitSource> {
+        let wanted = wanted.filter(|(at, _)| *at > self.last && uptime < self.turn);
         wanted.map(|(_, source)| source)
     }
 
@@ -59,15 +67,21 @@ impl Asking {
         self.last = uptime;
         self.second = None;
         self.left_alone = self.left_alone.max(uptime.saturating_add(wait));
-        if self.turn <= uptime {
-            self.turn = uptime + next_ask(chance);
+        match self.turn <= uptime {
+            true => self.turn = uptime + next_ask(chance),
+            false => self.left.0 = self.left.0.saturating_sub(1),
+        }
+        let (left, since) = &mut self.left;
+        while *since + ONE_MORE <= uptime {
+            *since += ONE_MORE;
+            *left = (*left + 1).min(SECOND_ANSWERS);
         }
     }
 
     /// Where one answer must not decide, another is asked for. A source that is silent then
     /// is not asked so soon once more.
     pub(crate) fn want(&mut self, wanted: Wanted, chance: f64) {
-        let wanted = wanted.filter(|(at, _)| *at > self.last);
+        let wanted = wanted.filter(|(at, _)| *at > self.last && self.left.0 > 0);
         self.second = wanted.map(|(at, _)| at + second_answer(chance));
     }
 
@@ -116,6 +130,7 @@ mod tests {
     use super::*;
     use crate::clock::{self, Now};
     use crate::config;
+    use crate::deadline::clock_trust::APART;
     use crate::deadline::due::{Done, Step};
     use crate::deadline::follower::Follower;
     use crate::deadline::ledger::Statement;
@@ -252,6 +267,29 @@ mod tests {
             took[50], took[99]
         );
         assert!(took[99] <= 7.0, "{took:?}");
+    }
+
+    #[test]
+    fn a_service_that_says_something_else_each_time_is_not_asked_for_ever() {
+        let mut chance = chances(1);
+        let mut asking = Asking::begin(PERIOD, Duration::ZERO, chance());
+        let (mut asked, mut first_hour) = (0, 0);
+        for second in 0..24 * 3600 {
+            let now = Duration::from_secs(second);
+            if now < asking.next() {
+                continue;
+            }
+            asked += 1;
+            first_hour += u32::from(second < 3600);
+            let wanted = Some((now + APART, LimitSource::Openstack));
+            let is_turn = now >= asking.turn;
+            assert_eq!(asking.second(wanted, now).is_none(), is_turn);
+            asking.asked(now, Duration::ZERO, chance());
+            asking.want(wanted, chance());
+        }
+        assert!(first_hour > 60 + SECOND_ANSWERS / 2, "{first_hour}");
+        let per_minute = f64::from(asked) / (24.0 * 60.0);
+        assert!(per_minute <= 1.2, "{per_minute} a minute");
     }
 
     #[test]
