@@ -453,7 +453,12 @@ fn ec2_says_when_it_stops_an_instance_and_what_its_tags_say() {
         ("system-reboot", "active", false),
     ] {
         ec2.say("events/maintenance/scheduled", Some(&event(code, state)));
-        let answer = ask(&mut metadata);
+        let mut answer = ask(&mut metadata);
+        if state == "canceled" {
+            // One answer alone takes no deadline back.
+            assert_eq!(ends(&metadata), [stop.clone(), deadline.clone()]);
+            answer = ask(&mut metadata);
+        }
         let expected = is_end.then(|| stop.clone()).into_iter();
         let expected: Vec<_> = expected.chain([deadline.clone()]).collect();
         assert_eq!(ends(&metadata), expected, "{code} {state}");
