@@ -158,11 +158,16 @@ impl<'a> Watch<'a> {
             self.learn(now);
         }
         let changed = self.decide(now);
+        self.note_the_end_of_drain();
+        let steps = self.due(now).into_iter();
+        // Jobs get all the time that there is: telling everybody may take seconds.
+        let is_drain = |step: &Step| matches!(step, Step::Drain(_));
+        let (drain, others): (Vec<Step>, Vec<Step>) = steps.partition(is_drain);
+        self.act(drain, now);
         if asked || noticed || changed {
             self.publish();
         }
-        self.note_the_end_of_drain();
-        self.act(now);
+        self.act(others, now);
         self.mark_kept_drain_as_done(now);
         self.acknowledge_events();
         self.call_back_if_due(now);
@@ -348,7 +353,7 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn act(&mut self, now: Now) {
+    fn due(&mut self, now: Now) -> Vec<Step> {
         let mut done = self.progress.done().clone();
         let steps = self.follower.due(&self.decision, &mut done, now);
         // Before it is done: after a crash in between it is better left out than done twice.
@@ -356,6 +361,10 @@ impl<'a> Watch<'a> {
         if !steps.contains(&Step::PowerOff) {
             self.ordered_off = None;
         }
+        steps
+    }
+
+    fn act(&mut self, steps: Vec<Step>, now: Now) {
         for step in steps {
             match step {
                 Step::Warn => self.warn_users(now),
