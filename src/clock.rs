@@ -28,6 +28,19 @@ pub struct Now {
     pub vouched: bool,
 }
 
+impl Now {
+    /// So much later, where no clock was set meanwhile.
+    pub(crate) fn after(self, elapsed: Duration) -> Now {
+        // Whole seconds: the two stay in step.
+        let elapsed = elapsed.as_secs();
+        Now {
+            wall: self.wall.saturating_add(elapsed),
+            uptime: self.uptime.saturating_add(Duration::from_secs(elapsed)),
+            ..self
+        }
+    }
+}
+
 /// The wall clock in Unix seconds; 0 where it stands before 1970.
 pub fn wall() -> u64 {
     SystemTime::now()

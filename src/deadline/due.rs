@@ -11,7 +11,7 @@ use super::origin::LimitSource;
 use crate::config;
 
 /// A deadline whose drain begins so long after its grace did was learnt late, and drain is
-/// given its time.
+/// given its time; so it is where grace is shorter than this.
 const LATE: Duration = Duration::from_secs(60);
 
 /// A request that takes its time may make drain so late.
@@ -74,6 +74,13 @@ impl Done {
         }
     }
 
+    /// Whether drain has ended, or was killed.
+    fn has_drained(&self, uptime: Duration) -> bool {
+        let ordered = self.ordered_drain.as_ref().map(|drain| drain.until);
+        let mut until = self.drain_until.into_iter().chain(ordered);
+        self.drained && (self.drain_ended || until.any(|until| uptime >= until))
+    }
+
     /// Whether drain was run for a rehearsal, and does not run any more.
     fn has_rehearsed(&self, uptime: Duration) -> bool {
         let rehearsed = self.ordered_drain.as_ref().filter(|d| d.is_rehearsal);
@@ -126,20 +133,27 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// What the machine ends with: the earlier of the two.
+    /// What can end the machine.
     ///
     /// What people set is not, before the clock is trusted for the configured `min_uptime`:
     /// it may be years off, and the mistake may be theirs.
-    fn end(&self, config: &config::Deadline, time: Time) -> Option<&Deadline> {
+    fn ends(&self, config: &config::Deadline, time: Time) -> impl Iterator<Item = &Deadline> {
         let is_trusted = time.trusted_for >= config.min_uptime;
         let planned = self.planned.as_ref().filter(|_| is_trusted);
-        let both = planned.into_iter().chain(&self.certain);
-        both.min_by_key(|deadline| deadline.at)
+        planned.into_iter().chain(&self.certain)
+    }
+
+    /// Whether there is anything whose grace has begun, however much the clock is trusted.
+    fn is_in_grace(&self, now: Moment) -> bool {
+        let all = [&self.planned, &self.certain, &self.drill];
+        let mut all = all.into_iter().flatten();
+        all.any(|deadline| now.left(deadline) <= deadline.grace)
     }
 
     /// What drain is run for, a rehearsal last. Each may begin its grace before the other.
     fn acted_upon(&self, config: &config::Deadline, time: Time) -> Vec<&Deadline> {
-        let all = self.end(config, time).into_iter().chain(&self.drill);
+        let end = self.ends(config, time).min_by_key(|deadline| deadline.at);
+        let all = end.into_iter().chain(&self.drill);
         let mut all: Vec<&Deadline> = all.collect();
         all.sort_by_key(|deadline| (deadline.kind == LimitKind::Rehearsal, deadline.at));
         all
@@ -159,18 +173,36 @@ pub(crate) fn due(
         Some(published) => warn_if_due(published, config, done, now, &mut steps),
         None => done.warned.clear(),
     }
+    // A deadline that moved away, or the next one, has a drain of its own: jobs came since.
+    if done.has_drained(now.uptime) && !deadlines.is_in_grace(now) {
+        done.forget_drain();
+    }
     for acted_upon in deadlines.acted_upon(config, now.time) {
         drain_if_due(acted_upon, deadlines, config, done, now, &mut steps);
     }
-    let Some(end) = deadlines.end(config, now.time) else {
-        return steps;
-    };
-    let is_draining = done.drain_until.is_some_and(|until| now.uptime < until) && !done.drain_ended;
-    let may_power_off = end.kind == LimitKind::Notice || !is_draining;
-    if now.left(end).is_zero() && may_power_off && config.action == config::Action::Poweroff {
+    let mut ends = deadlines.ends(config, now.time);
+    let is_over = ends.any(|end| now.left(end).is_zero() && may_power_off(end, config, done, now));
+    if is_over && config.action == config::Action::Poweroff {
         steps.push(Step::PowerOff);
     }
     steps
+}
+
+/// A drain that was begun late is waited for; not where a cloud's notice says when it takes the
+/// machine away. One whose time was over when it was heard says nothing of that.
+fn may_power_off(end: &Deadline, config: &config::Deadline, done: &Done, now: Moment) -> bool {
+    let Some(until) = done.drain_until.filter(|until| now.uptime < *until) else {
+        return true;
+    };
+    let begun = until.saturating_sub(most_of_a_drain(config));
+    let over_for = Duration::from_secs(now.time.unix.saturating_sub(end.at));
+    let comes_after = now.uptime.saturating_sub(over_for) > begun;
+    done.drain_ended || end.kind == LimitKind::Notice && comes_after
+}
+
+/// From its start until it has ended, or was killed.
+fn most_of_a_drain(config: &config::Deadline) -> Duration {
+    config.drain_timeout.saturating_add(KILLED)
 }
 
 fn drain_if_due(
@@ -196,10 +228,9 @@ fn drain_if_due(
     done.drain_ended = false;
     // Where less than that is left, it is late by less.
     let slack = if left < LATE { SLACK } else { LATE };
-    let is_late = left.saturating_add(slack.min(acted_upon.grace / 2)) < acted_upon.grace;
-    let until = now
-        .uptime
-        .saturating_add(config.drain_timeout.saturating_add(KILLED));
+    let wanted = acted_upon.grace.max(LATE);
+    let is_late = left.saturating_add(slack.min(wanted / 2)) < wanted;
+    let until = now.uptime.saturating_add(most_of_a_drain(config));
     done.drain_until = is_late.then_some(until);
     let is_ordered = acted_upon.origin.source == LimitSource::Operator;
     done.ordered_drain = is_ordered.then(|| OrderedDrain {
@@ -381,12 +412,73 @@ mod tests {
     }
 
     #[test]
-    fn drain_does_not_run_again_for_a_deadline_that_moved_later() {
-        let mut done = Done::default();
+    fn drain_runs_again_for_a_deadline_that_moved_away_and_not_beside_itself() {
         let config = poweroff();
-        assert!(steps(&config, &mut done, 600).contains(&"drain"));
-        steps(&config, &mut done, 7200);
-        assert!(!steps(&config, &mut done, 600).contains(&"drain"));
+        for (has_ended, moved_to, runs_again) in [
+            (true, 7200, true),
+            (false, 7200, false),
+            // It is still at hand.
+            (true, 590, false),
+        ] {
+            let mut done = Done::default();
+            assert!(steps(&config, &mut done, 600).contains(&"drain"));
+            done.drain_ended = has_ended;
+            steps(&config, &mut done, moved_to);
+            let runs = steps(&config, &mut done, 580).contains(&"drain");
+            assert_eq!(runs, runs_again, "{has_ended}, {moved_to}");
+        }
+    }
+
+    #[test]
+    fn a_notice_whose_time_is_over_when_it_is_heard_leaves_drain_its_time() {
+        let config = poweroff();
+        let limit = (config.drain_timeout + KILLED).as_secs() as i64;
+        let ended = |first: i64, drain_takes: i64| {
+            let mut done = Done::default();
+            (-10_000..=first).rev().find(|before| {
+                done.drain_ended |= first - before >= drain_takes && done.drained;
+                let steps = names(&noticed(), &config, &mut done, moment(*before, HOUR));
+                steps.contains(&"power off")
+            })
+        };
+        assert_eq!(ended(0, 40), Some(-40));
+        assert_eq!(ended(0, 9000), Some(-limit));
+        assert_eq!(ended(-500, 9000), Some(-500 - limit));
+        // One that leaves seconds says when it is over.
+        assert_eq!((ended(1, 40), ended(30, 9000)), (Some(0), Some(0)));
+    }
+
+    #[test]
+    fn a_notice_that_comes_while_a_late_drain_runs_says_when_that_is_over() {
+        let config = poweroff();
+        let mut done = Done::default();
+        let mut both = planned();
+        assert!(names(&both, &config, &mut done, moment(-10, HOUR)).contains(&"drain"));
+        let notice = Deadline {
+            at: AT + 100,
+            ..deadline(LimitKind::Notice)
+        };
+        both.certain = Some(notice);
+        for (before, is_over) in [(-40, false), (-99, false), (-100, true)] {
+            let steps = names(&both, &config, &mut done, moment(before, HOUR));
+            assert_eq!(steps.contains(&"power off"), is_over, "{before}");
+        }
+    }
+
+    #[test]
+    fn however_short_grace_is_drain_has_a_minute() {
+        let config = poweroff();
+        for (grace, left) in [(0, -100), (0, 0), (8, 5), (8, 8)] {
+            let mut deadlines = planned();
+            deadlines.planned.as_mut().unwrap().grace = Duration::from_secs(grace);
+            let mut done = Done::default();
+            let mut steps = |before| names(&deadlines, &config, &mut done, moment(before, HOUR));
+            assert!(steps(left).contains(&"drain"), "{grace}, {left}");
+            assert!(!steps(left - 60).contains(&"power off"), "{grace}, {left}");
+            done.drain_ended = true;
+            let mut steps = |before| names(&deadlines, &config, &mut done, moment(before, HOUR));
+            assert!(steps(left - 61).contains(&"power off"), "{grace}, {left}");
+        }
     }
 
     #[test]
@@ -404,7 +496,7 @@ mod tests {
         for (deadlines, trusted, expected) in [
             (planned(), min - Duration::from_secs(1), &["report"][..]),
             (planned(), min, &["report", "drain"]),
-            (noticed(), Duration::ZERO, &["report", "drain", "power off"]),
+            (noticed(), Duration::ZERO, &["report", "drain"]),
         ] {
             let mut done = Done::default();
             let steps = names(&deadlines, &config, &mut done, moment(0, trusted));

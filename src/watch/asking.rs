@@ -1,12 +1,23 @@
 //! Asking the sources that are asked in turns, when their time has come.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::{Watch, longest_wait, schedule};
+use super::{Watch, schedule};
 use crate::backoff::jitter;
 use crate::clock::{self, Now};
 use crate::deadline::origin::LimitSource;
-use crate::metadata::{Asked, MACHINE_FEATURES, NoAnswer};
+use crate::metadata::{Asked, MACHINE_FEATURES, NoAnswer, Wait};
+
+/// For how long one of these wants to be left alone. The site's own features are another
+/// server's, which the service and its notices do not wait for.
+fn longest_wait<'a>(asked: impl Iterator<Item = &'a Asked>) -> Duration {
+    let waits = asked.filter_map(|asked| asked.retry_after);
+    waits.max().unwrap_or_default()
+}
+
+fn is_of_features(asked: &&Asked) -> bool {
+    asked.source == MACHINE_FEATURES
+}
 
 impl Watch<'_> {
     pub(super) fn ask_if_due(&mut self, now: Now) -> bool {
@@ -15,8 +26,12 @@ impl Watch<'_> {
         }
         self.has_asked = true;
         let budget = self.config.metadata.timeout;
-        let wanted = self.follower.wants_second_answer();
+        let wanted = self.wants_second_answer(now);
         let asked = match self.asking.second(wanted, now.uptime) {
+            Some(LimitSource::VendorData) => {
+                self.waiting.pause(Wait::ForVendorData, now.uptime);
+                Vec::new()
+            }
             Some(of) => self.metadata.ask_for_second_answer(of, budget),
             None => self.metadata.ask_again(budget),
         };
@@ -58,15 +73,31 @@ impl Watch<'_> {
     }
 
     pub(super) fn plan_to_ask_again(&mut self, asked: &[Asked], now: Now) {
-        let wait = longest_wait(asked);
+        let wait = longest_wait(asked.iter().filter(|asked| !is_of_features(asked)));
         self.asking.asked(now.uptime, wait, jitter());
+        let features = longest_wait(asked.iter().filter(is_of_features));
+        if !features.is_zero() {
+            self.features_left_alone = now.uptime.saturating_add(features);
+        }
         // The service was asked for a notice as well, or wants to be left alone.
-        if asked.iter().any(|asked| asked.source != MACHINE_FEATURES) {
+        if asked.iter().any(|asked| !is_of_features(&asked)) {
             let wait = wait.max(schedule::SPOT_PERIOD);
             self.next_spot = self.next_spot.max(now.uptime.saturating_add(wait));
         }
+        self.asking.want(self.wants_second_answer(now), jitter());
+    }
+
+    /// What was heard out of turn may need a second answer as well.
+    pub(super) fn want_second_answer(&mut self, now: Now) {
+        if !self.asking.waits_for_second() {
+            self.asking.want(self.wants_second_answer(now), jitter());
+        }
+    }
+
+    fn wants_second_answer(&self, now: Now) -> Option<(Duration, LimitSource)> {
+        let is_left_alone = now.uptime < self.features_left_alone;
         let wanted = self.follower.wants_second_answer();
-        self.asking.want(wanted, jitter());
+        wanted.filter(|(_, of)| *of != LimitSource::MachineFeatures || !is_left_alone)
     }
 
     pub(super) fn ask_for_spot_notice_if_due(&mut self, now: Now) -> bool {
@@ -90,6 +121,7 @@ impl Watch<'_> {
                 // `now` is from before the answer.
                 let date = answer.date.map(|date| clock::earlier(date, took));
                 self.follower.hear(source, &statement, date, now);
+                self.want_second_answer(now);
                 for warning in &answer.warnings {
                     self.notices
                         .warn_once(format!("a notice cannot be had: {warning}"));

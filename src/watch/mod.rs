@@ -16,7 +16,7 @@ pub(crate) mod sleep;
 mod waiting;
 
 use std::os::fd::BorrowedFd;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use log::{info, warn};
 
@@ -44,12 +44,6 @@ use schedule::Asking;
 /// How often a drain that runs is looked at.
 const DRAIN_TICK: Duration = Duration::from_secs(1);
 
-/// For how long one of these wants to be left alone.
-fn longest_wait(asked: &[Asked]) -> Duration {
-    let waits = asked.iter().filter_map(|asked| asked.retry_after);
-    waits.max().unwrap_or_default()
-}
-
 /// What is known, what was done, and when there is something to do again.
 pub struct Watch<'a> {
     host: &'a Host,
@@ -71,6 +65,8 @@ pub struct Watch<'a> {
     /// Events of Azure's that were acknowledged.
     acknowledged: Vec<String>,
     next_spot: Duration,
+    /// The site of the features wants no second answer asked for before this uptime.
+    features_left_alone: Duration,
     failed_spots: u32,
     next_callback: Duration,
     failed_callbacks: u32,
@@ -116,6 +112,7 @@ impl<'a> Watch<'a> {
             waiting: Waiting::default(),
             acknowledged: Vec::new(),
             next_spot: now.uptime,
+            features_left_alone: Duration::ZERO,
             failed_spots: 0,
             next_callback: now.uptime,
             failed_callbacks: 0,
@@ -152,7 +149,10 @@ impl<'a> Watch<'a> {
     pub fn tick(&mut self, now: Now) {
         self.follow_the_clocks(now);
         self.keep_order_up_to_date();
+        let start = Instant::now();
         let asked = self.ask_if_due(now);
+        // Services may have taken seconds, and what was heard meanwhile is younger.
+        let now = now.after(start.elapsed());
         let noticed = self.ask_for_spot_notice_if_due(now) | self.hear_from_held_requests(now);
         if asked {
             self.learn(now);

@@ -85,6 +85,10 @@ impl Asking {
         self.second = wanted.map(|(at, _)| at + second_answer(chance));
     }
 
+    pub(crate) fn waits_for_second(&self) -> bool {
+        self.second.is_some()
+    }
+
     pub(crate) fn leave_alone(&mut self, until: Duration) {
         self.left_alone = self.left_alone.max(until);
     }

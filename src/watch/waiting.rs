@@ -20,6 +20,7 @@ impl Watch<'_> {
                     for said in heard.said {
                         self.notices.warn_once(said);
                     }
+                    self.want_second_answer(now);
                     has_heard = true;
                 }
                 Err(e) => self.notices.warn_once(format!("no notice can be had: {e}")),

@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         watch::clock::CLAIMS,
         watch::day::CLAIMS,
         watch::notices::CLAIMS,
+        watch::second::CLAIMS,
         old_kernel::CLAIMS,
     ])
 }

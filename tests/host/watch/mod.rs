@@ -5,3 +5,4 @@ pub mod day;
 pub mod end;
 pub mod notices;
 pub mod running;
+pub mod second;

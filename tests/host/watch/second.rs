@@ -1,0 +1,147 @@
+//! How soon a second answer confirms a deadline, by a clock of the test's own.
+
+use std::fs;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::common::private_mounts;
+use crate::server::{Server, respond};
+use nix::mount::{MsFlags, mount};
+use vmstage::clock::Now;
+use vmstage::config::Config;
+use vmstage::host::Host;
+use vmstage::logging::Notices;
+use vmstage::status::Status;
+use vmstage::watch::Watch;
+
+claims!(
+    a_deadline_in_vendor_data_is_confirmed_within_half_a_minute,
+    a_site_of_features_that_wants_to_be_left_alone_holds_up_no_other_source,
+    what_google_says_in_a_held_answer_is_confirmed_within_half_a_minute,
+);
+
+static HOST: LazyLock<Host> = LazyLock::new(Host::this_machine);
+
+const START: u64 = 1_800_000_000;
+const HOUR: u64 = 3600;
+
+/// What a held request, or a child that asks, takes in real time.
+const TICK: Duration = Duration::from_millis(5);
+
+fn machine() {
+    private_mounts();
+    for place in ["/run", "/var/lib", "/etc"] {
+        let none = None::<&str>;
+        mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), none).unwrap();
+    }
+    Status::begin(&HOST).write(&HOST).unwrap();
+}
+
+fn config(source: &str, server: &Server) -> Config {
+    let url = server.url();
+    Config::parse(&format!(
+        "[metadata]\nsources = [{source:?}]\nurl = {url:?}\n"
+    ))
+    .unwrap()
+}
+
+/// The seconds at which this deadline is published, and at which it is confirmed.
+fn heard_and_confirmed(config: &Config, server: &Server, at: u64) -> (u64, u64) {
+    let notices = Notices::default();
+    let moment = |second: u64| Now {
+        wall: START + second,
+        uptime: Duration::from_secs(HOUR + second),
+        vouched: false,
+    };
+    let mut watch = Watch::start(&HOST, &notices, config, moment(0));
+    let mut heard = None;
+    for second in 1..900 {
+        watch.tick(moment(second));
+        sleep(TICK);
+        let status = fs::read_to_string("/run/vmstage/status.json").unwrap();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let deadline = &status["deadline"];
+        if deadline["at"].as_u64() == Some(at) {
+            let heard = *heard.get_or_insert(second);
+            if deadline["unconfirmed"] != true {
+                return (heard, second);
+            }
+        }
+    }
+    panic!(
+        "heard at {heard:?}, never confirmed: {:?}",
+        server.asked_for()
+    );
+}
+
+fn a_deadline_in_vendor_data_is_confirmed_within_half_a_minute() {
+    machine();
+    let server = Server::start(move |request, stream| match request.path.as_str() {
+        "/openstack/latest/meta_data.json" => respond(stream, 200, "", br#"{"uuid": "a"}"#),
+        "/openstack/latest/vendor_data2.json" => {
+            let vendor = format!(r#"{{"vmstage": {{"deadline": {}}}}}"#, START + 2 * HOUR);
+            respond(stream, 200, "", vendor.as_bytes())
+        }
+        _ => respond(stream, 404, "", b""),
+    });
+    let config = config("openstack", &server);
+    let (heard, confirmed) = heard_and_confirmed(&config, &server, START + 2 * HOUR);
+    assert!(
+        (10..=30).contains(&(confirmed - heard)),
+        "{heard}, {confirmed}"
+    );
+}
+
+fn a_site_of_features_that_wants_to_be_left_alone_holds_up_no_other_source() {
+    machine();
+    let site = Server::saying(503, "Retry-After: 31536000\r\n", b"");
+    let features = site.url();
+    let server = Server::start(move |request, stream| match request.path.as_str() {
+        "/openstack/latest/meta_data.json" => {
+            let at = START + 2 * HOUR;
+            let document = format!(
+                r#"{{"uuid": "a", "meta": {{"machinefeatures": "{features}/x", "vmstage_deadline": "{at}"}}}}"#
+            );
+            respond(stream, 200, "", document.as_bytes())
+        }
+        _ => respond(stream, 404, "", b""),
+    });
+    let config = config("openstack", &server);
+    let (heard, confirmed) = heard_and_confirmed(&config, &server, START + 2 * HOUR);
+    assert!(
+        (10..=30).contains(&(confirmed - heard)),
+        "{heard}, {confirmed}"
+    );
+    let asked = site.asked_for().len();
+    assert!((1..=9).contains(&asked), "{asked}");
+}
+
+fn what_google_says_in_a_held_answer_is_confirmed_within_half_a_minute() {
+    machine();
+    let deadline = START + 2 * HOUR;
+    // A held request is the first to say it.
+    let is_said = AtomicBool::new(false);
+    let server = Server::start(move |request, stream| {
+        if request.path.contains("last_etag=nothing") {
+            is_said.store(true, Ordering::Relaxed);
+        }
+        if request.path.contains("last_etag=said") {
+            sleep(Duration::from_secs(20));
+        }
+        let (tag, attributes) = match is_said.load(Ordering::Relaxed) {
+            true => ("said", format!(r#"{{"vmstage_deadline": "{deadline}"}}"#)),
+            false => ("nothing", "{}".to_string()),
+        };
+        let document = format!(r#"{{"id": 1234567, "name": "n", "attributes": {attributes}}}"#);
+        let tag = format!("ETag: {tag}\r\n");
+        respond(stream, 200, &tag, document.as_bytes())
+    });
+    let config = config("google", &server);
+    let (heard, confirmed) = heard_and_confirmed(&config, &server, deadline);
+    assert!(
+        (10..=30).contains(&(confirmed - heard)),
+        "{heard}, {confirmed}"
+    );
+}
