@@ -86,7 +86,8 @@ fn with_an_hour_left_running_jobs_end_by_themselves() {
     assert!(took > time, "drain ended after {took:?}, before the jobs");
     enough.join().unwrap();
     for job in jobs {
-        assert_eq!(printed(&job), "started\nended\n");
+        let log = run("tail", &["-n", "40", "/var/log/condor/StartLog"]);
+        assert_eq!(printed(&job), "started\nended\n", "{log}");
     }
     assert!(
         run("condor_status", &["-af", "Name"]).is_empty(),
