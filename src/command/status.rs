@@ -159,8 +159,16 @@ pub(crate) fn deadline_text(deadline: &status::Deadline, now: u64) -> String {
         false => "",
     };
     let grace = deadline.at.saturating_sub(deadline.grace_seconds);
+    let site = deadline.site_grace_seconds;
+    let ignored = site.filter(|site| *site < deadline.grace_seconds);
+    let ignored = ignored.map_or(String::new(), |site| {
+        format!(
+            "; the site's grace of {} is shorter and does not count",
+            clock::span(Duration::from_secs(site))
+        )
+    });
     format!(
-        "deadline  {}, {}\norigin    {}{confirmed}{doubt}\ngrace     no new work from {} on, {}\naction    {action}\n",
+        "deadline  {}, {}\norigin    {}{confirmed}{doubt}\ngrace     no new work from {} on, {}{ignored}\naction    {action}\n",
         clock::for_people(deadline.at),
         clock::relative(deadline.at, now),
         deadline.origin,
@@ -214,6 +222,20 @@ ignored   vmstage_deadline in the openstack metadata: \"soon\" is not a time
             clock::for_people(example::DEADLINE - 600),
         );
         assert_eq!(deadline_lines(&status, now), expected);
+    }
+
+    #[test]
+    fn a_grace_of_the_sites_that_does_not_count_is_said() {
+        let mut status = example::with_deadline();
+        let said = "; the site's grace of 5 min 0 s is shorter and does not count\n";
+        for (site, is_said) in [(None, false), (Some(300), true), (Some(600), false)] {
+            status.deadline.as_mut().unwrap().site_grace_seconds = site;
+            assert_eq!(
+                deadline_lines(&status, 0).contains(said),
+                is_said,
+                "{site:?}"
+            );
+        }
     }
 
     #[test]

@@ -60,6 +60,8 @@ pub(crate) struct Reception {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Decision {
     pub(crate) deadlines: Deadlines,
+    /// The grace that the site asks for, which counts where it is the longer one.
+    pub(crate) site_grace: Option<Duration>,
     /// The published deadline waits for a second answer before it is acted upon.
     pub(crate) is_unconfirmed: bool,
     pub(crate) ignored: Vec<IgnoredLimit>,
@@ -235,6 +237,7 @@ impl<'a> Follower<'a> {
             .extend(ignored.map(|limit| format!("{} is ignored: {}", limit.origin, limit.reason)));
         let origin = published.deadline.as_ref().map(|deadline| &deadline.origin);
         Decision {
+            site_grace: self.grace,
             is_unconfirmed: origin.is_some_and(|origin| ledger.is_doubted(origin, now.uptime)),
             deadlines: self.deadlines(published.deadline, order, first_boot, now),
             ignored: published.ignored,

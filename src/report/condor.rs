@@ -1,175 +1,232 @@
 //! HTCondor: a drop-in that puts jobs on the scratch disk and keeps new ones away when
 //! the VM is about to go.
 //!
-//! A syntax error in it would end every daemon of HTCondor, so it holds only what its
-//! parser cannot take for anything else, and nothing that only newer versions know: no
-//! `if`, no `$(NAME:default)`.
+//! What a site sets elsewhere decides about some of it. Before the VM is ready nobody is
+//! asked for that, and the drop-in holds what is right in any case; after it HTCondor's own
+//! tool is asked, and the drop-in completed.
+
+mod daemons;
+mod drop_in;
+mod settings;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use nix::errno::Errno;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 
+use self::daemons::News;
+use self::drop_in::{Execute, JobEnvironment, PATH, Reading, Site, features};
+use self::settings::Settings;
 use super::files;
+use crate::host::Host;
+use crate::host::bounded::Limit;
 use crate::host::regular_file::{self, MIB};
-use crate::host::{Host, wait};
-use crate::metadata::machine_features::published::MACHINE;
-use crate::status::{Outcome, Status};
+use crate::logging::Notices;
+use crate::status::{self, Status};
+use crate::text::one_line;
 
 const DIRECTORY: &str = "/etc/condor/config.d";
 const NAME: &str = "99-vmstage.config";
 
-/// How long a starting master may take until it can be told to read its configuration
-/// again.
-const MASTER_STARTS: Duration = Duration::from_secs(5);
-const LOOK_AGAIN: Duration = Duration::from_millis(100);
+/// How a warning about HTCondor begins.
+const OF_HTCONDOR: &str = "HTCondor: ";
+
+/// How long HTCondor's own tool may take: it may look up this host's name.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// What came of telling HTCondor.
+#[derive(Debug, PartialEq)]
+pub struct Told {
+    /// That there was anything new.
+    pub changed: bool,
+    /// What the site's configuration keeps from having an effect, in sentences.
+    pub warnings: Vec<String>,
+}
 
 /// Writes the drop-in where its directory exists, and has a running HTCondor read it.
-/// Says whether it changed.
-pub fn publish(host: &Host, status: &Status) -> Result<bool> {
-    write(host, status)?.tell()
+///
+/// # Errors
+///
+/// That it cannot be written, or not with the directory for jobs, or that HTCondor cannot
+/// be told.
+pub fn publish(host: &Host, status: &Status) -> Result<Told> {
+    write(host, status)?.tell(host, status)
+}
+
+/// Warns of what HTCondor does not do, and adds that to the status that is there.
+pub(crate) fn note(host: &Host, notices: &Notices, told: Result<Told>) {
+    let warnings = match told {
+        Ok(told) => told.warnings,
+        Err(e) => vec![format!("it could not be told: {e:#}")],
+    };
+    let of_htcondor = |warning: &String| one_line(&format!("{OF_HTCONDOR}{warning}"));
+    let warnings: Vec<String> = warnings.iter().map(of_htcondor).collect();
+    for warning in &warnings {
+        notices.warn_once(warning);
+    }
+    if let Err(e) = add_to_status(host, warnings) {
+        notices.warn_once(format!("{e:#}"));
+    }
+}
+
+/// In place of what an earlier look found, which may hold no more.
+fn add_to_status(host: &Host, warnings: Vec<String>) -> Result<()> {
+    let _turn = status::lock(host);
+    let Some(mut status) = Status::read(host)? else {
+        return Ok(());
+    };
+    let before = status.warnings.clone();
+    let is_of_htcondor = |warning: &String| warning.starts_with(OF_HTCONDOR);
+    status.warnings.retain(|warning| !is_of_htcondor(warning));
+    status.warnings.extend(warnings);
+    match status.warnings == before {
+        true => Ok(()),
+        false => status.put(host),
+    }
 }
 
 /// A drop-in that is in its place, and of which a running HTCondor knows nothing yet.
 pub(crate) struct Written {
-    proc: PathBuf,
-    changed: bool,
-    /// EXECUTE is another one.
-    moved: bool,
-    unspeakable: Option<PathBuf>,
+    is_there: bool,
+    /// What was there before.
+    before: String,
+    text: String,
 }
 
-impl Written {
-    /// Has a running HTCondor read it, and waits for one that is just starting. Says
-    /// whether there was anything new.
-    pub(crate) fn tell(self) -> Result<bool> {
-        if self.changed {
-            take_effect(&self.proc, self.moved)?;
-        }
-        match self.unspeakable {
-            Some(path) => bail!(
-                "HTCondor's configuration cannot name {}, so that no job is started",
-                path.display()
-            ),
-            None => Ok(self.changed),
-        }
-    }
-}
-
-/// Writes the drop-in only, which takes no time.
+/// Writes what takes no time to find out.
 pub(crate) fn write(host: &Host, status: &Status) -> Result<Written> {
     let mut written = Written {
-        proc: host.path("/proc"),
-        changed: false,
-        moved: false,
-        unspeakable: None,
+        is_there: host.path(DIRECTORY).is_dir(),
+        before: String::new(),
+        text: String::new(),
     };
-    let directory = host.path(DIRECTORY);
-    if !directory.is_dir() {
-        return Ok(written);
-    }
-    let file = directory.join(NAME);
-    let before = regular_file::read_text(&file, MIB).unwrap_or_default();
-    let execute = execute(status);
-    let environment_is_taken = mentioned_elsewhere(host, "STARTER_JOB_ENVIRONMENT")?;
-    let text = text(status, &execute, environment_is_taken);
-    written.changed = files::write(&file, &text, 0o644)?;
-    written.moved = execute_line(&text).is_some() && execute_line(&before) != execute_line(&text);
-    if let Execute::Unspeakable(path) = execute {
-        written.unspeakable = Some(path);
+    if written.is_there {
+        let before = regular_file::read_text(&host.path(PATH), MIB);
+        written.before = before.unwrap_or_default();
+        let site = Site {
+            reading: reading_as_before(host, &written.before)?,
+            ..Site::default()
+        };
+        written.put(host, status, &site)?;
     }
     Ok(written)
 }
 
-/// Where HTCondor's jobs run.
-enum Execute {
-    /// Wherever HTCondor's own configuration says.
-    Unset,
-    At(String),
-    /// On the scratch disk, at a path that its configuration has no way to name.
-    Unspeakable(PathBuf),
-}
-
-/// The directory that is called `condor`, where it was made as asked.
-fn execute(status: &Status) -> Execute {
-    let Some(staging) = &status.staging else {
-        return Execute::Unset;
-    };
-    let path = staging.mount_point.join("condor");
-    let made = |directory: &&crate::status::Directory| directory.error.is_none();
-    if !status
-        .directories
-        .iter()
-        .filter(made)
-        .any(|d| d.path == path)
-    {
-        return Execute::Unset;
-    }
-    // A value is all that follows the equals sign, blanks and quotes included; what
-    // begins with a dollar sign is expanded, and there is no way to write a newline.
-    match path.to_str() {
-        Some(text) if !text.contains(|c: char| c == '$' || c.is_control()) => {
-            Execute::At(text.into())
+impl Written {
+    /// Completes it by what the site's configuration says, and has a running HTCondor read
+    /// it; waits for one that is just starting.
+    pub(crate) fn tell(mut self, host: &Host, status: &Status) -> Result<Told> {
+        let mut told = Told {
+            changed: false,
+            warnings: Vec::new(),
+        };
+        if !self.is_there {
+            return Ok(told);
         }
-        _ => Execute::Unspeakable(path),
-    }
-}
-
-fn text(status: &Status, execute: &Execute, environment_is_taken: bool) -> String {
-    let usable = status.outcome == Outcome::Ready && !matches!(execute, Execute::Unspeakable(_));
-    let mut lines = vec![
-        "# Written by vmstage(8), which overwrites it.".to_string(),
-        format!("StagingReady = {}", if usable { "True" } else { "False" }),
-        "STARTD_ATTRS = $(STARTD_ATTRS) StagingReady".into(),
-    ];
-    if let Execute::At(path) = execute {
-        lines.push(format!("EXECUTE = {path}"));
-    }
-    if !environment_is_taken {
-        lines.push(format!(
-            "STARTER_JOB_ENVIRONMENT = \"MACHINEFEATURES={}\"",
-            MACHINE
-        ));
-    }
-    if !usable {
-        lines.push("# Jobs would fill the root disk.".into());
-        lines.push("START = False".into());
-    }
-    if let Some(deadline) = &status.deadline {
-        if deadline.rehearsal {
-            lines.push("# A rehearsal: nothing is ended.".into());
+        let start = Instant::now();
+        let look = || settings::ask(host, Limit::after(LOOK.saturating_sub(start.elapsed())));
+        let (settings, site) = match look() {
+            Ok(Some(settings)) => {
+                let site = settings.site();
+                (Some(settings), site)
+            }
+            seen => {
+                let error = seen.err().map(|error| format!("{error:#}"));
+                told.warnings.extend(error);
+                (None, Site::default())
+            }
+        };
+        let site = Site {
+            environment: job_environment(host, site.environment)?,
+            ..site
+        };
+        let first = self.text.clone();
+        self.put(host, status, &site)?;
+        told.changed = self.before != self.text;
+        if told.changed || first != self.text {
+            daemons::tell(&host.path("/proc"), &self.news(settings.as_ref()))?;
         }
-        lines.push(format!("MJF_MACHINE_SHUTDOWNTIME = {}", deadline.at));
-        lines.push(format!(
-            "MJF_MACHINE_GRACE_SECS = {}",
-            deadline.grace_seconds
-        ));
-        lines.push(
-            "STARTD_ATTRS = $(STARTD_ATTRS) MJF_MACHINE_SHUTDOWNTIME MJF_MACHINE_GRACE_SECS".into(),
-        );
-        // The values, not the attributes: those are gone where a site sets STARTD_ATTRS
-        // in a file that is read later, and what is undefined starts nothing.
-        lines.push(
-            "START = ($(START)) && \
-             (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRACE_SECS))"
-                .into(),
-        );
+        if let JobEnvironment::Site(environment) = &site.environment {
+            told.warnings.extend(lacks_features(environment));
+        }
+        if settings.is_some() {
+            match look() {
+                Ok(settings) => {
+                    let takes_back = settings.map(|settings| settings.takes_back(&self.text));
+                    told.warnings.extend(takes_back.unwrap_or_default());
+                }
+                Err(error) => told.warnings.push(format!("{error:#}")),
+            }
+        }
+        match drop_in::execute(status) {
+            Execute::Unspeakable(path) => bail!(
+                "HTCondor's configuration cannot name {}, so that no job is started",
+                path.display()
+            ),
+            _ => Ok(told),
+        }
     }
-    lines.join("\n") + "\n"
+
+    fn put(&mut self, host: &Host, status: &Status, site: &Site) -> Result<()> {
+        self.text = drop_in::text(status, &drop_in::execute(status), site);
+        files::write(&host.path(PATH), &self.text, 0o644)?;
+        Ok(())
+    }
+
+    /// What is new for an HTCondor that went by what was there before: `settings` are those
+    /// that held until now.
+    fn news(&self, settings: Option<&Settings>) -> News {
+        let Some(execute) = drop_in::value_of(&self.text, "EXECUTE") else {
+            return News::Settings;
+        };
+        let is_another = drop_in::value_of(&self.before, "EXECUTE") != Some(execute);
+        let held = settings.and_then(|settings| settings.value("EXECUTE"));
+        let held_another = held.is_some_and(|held| held != execute);
+        let is_read_last = drop_in::value_of(&self.text, "LOCAL_CONFIG_FILE").is_some();
+        match is_another || held_another && is_read_last {
+            true => News::Execute,
+            false => News::Settings,
+        }
+    }
 }
 
-fn execute_line(text: &str) -> Option<&str> {
-    text.lines().find(|line| line.starts_with("EXECUTE = "))
+/// As the last one that was written, where that is safe: a `LOCAL_CONFIG_FILE` that is the
+/// output of a command takes no file beside it.
+fn reading_as_before(host: &Host, before: &str) -> Result<Reading> {
+    if drop_in::value_of(before, "LOCAL_CONFIG_FILE").is_none() {
+        return Ok(Reading::InItsTurn);
+    }
+    let files = set_elsewhere(host, "LOCAL_CONFIG_FILE")?;
+    match files.iter().any(|files| files.contains('|')) {
+        true => Ok(Reading::InItsTurn),
+        false => Ok(Reading::AlsoLast),
+    }
 }
 
-/// Whether a site has set a name that can only be set, not added to.
-fn mentioned_elsewhere(host: &Host, name: &str) -> Result<bool> {
+fn job_environment(host: &Host, said: JobEnvironment) -> Result<JobEnvironment> {
+    if said != JobEnvironment::Unknown {
+        return Ok(said);
+    }
+    let last = set_elsewhere(host, "STARTER_JOB_ENVIRONMENT")?.pop();
+    Ok(last.map_or(JobEnvironment::Ours, JobEnvironment::Site))
+}
+
+fn lacks_features(environment: &str) -> Option<String> {
+    let has = |name: &str| environment.contains(name);
+    match has("MACHINEFEATURES=") && has("JOBFEATURES=") {
+        true => None,
+        false => Some(format!(
+            "STARTER_JOB_ENVIRONMENT is the site's own, so that jobs lack what it should \
+             have as well: {}",
+            features()
+        )),
+    }
+}
+
+/// What a site's files say of a name, in any order.
+fn set_elsewhere(host: &Host, name: &str) -> Result<Vec<String>> {
     let mut files = vec![
         host.path("/etc/condor/condor_config"),
         host.path("/etc/condor/condor_config.local"),
@@ -188,16 +245,17 @@ fn mentioned_elsewhere(host: &Host, name: &str) -> Result<bool> {
                 .map(|entry| entry.path()),
         );
     }
-    let sets = |text: Vec<u8>| {
-        String::from_utf8_lossy(&text).lines().any(|line| {
-            let set = line.split('=').next().unwrap_or_default().trim();
-            set.eq_ignore_ascii_case(name)
-        })
-    };
-    Ok(files
+    let mut found = Vec::new();
+    for text in files
         .iter()
         .filter_map(|file| regular_file::read(file, MIB).ok())
-        .any(sets))
+    {
+        let text = String::from_utf8_lossy(&text);
+        let settings = text.lines().filter_map(|line| line.split_once('='));
+        let named = settings.filter(|(set, _)| set.trim().eq_ignore_ascii_case(name));
+        found.extend(named.map(|(_, value)| value.trim().to_string()));
+    }
+    Ok(found)
 }
 
 /// Whether HTCondor reads a file of this name in a `config.d`: the default of
@@ -209,70 +267,11 @@ fn is_read_by_htcondor(name: &OsStr) -> bool {
     !passed_over && !name.ends_with(".rpmsave") && !name.ends_with(".rpmnew")
 }
 
-/// Has every running HTCondor read its configuration again, as `condor_reconfig` does.
-/// EXECUTE is read only by a startd that starts, so one that is to move is ended: its
-/// master starts another at once.
-fn take_effect(proc: &Path, moved: bool) -> Result<()> {
-    let mut masters = Vec::new();
-    // Before it has a handler, the signal would end it.
-    wait::until(MASTER_STARTS, LOOK_AGAIN, || {
-        masters = processes(proc, "condor_master");
-        let is_up = |master: &Process| master.catches_hangup;
-        masters.iter().all(is_up).then_some(())
-    });
-    for master in masters.iter().filter(|master| master.catches_hangup) {
-        signal(master, Signal::SIGHUP)?;
-    }
-    if moved {
-        for startd in processes(proc, "condor_startd") {
-            signal(&startd, Signal::SIGTERM)?;
-        }
-    }
-    Ok(())
-}
-
-struct Process {
-    pid: Pid,
-    name: &'static str,
-    catches_hangup: bool,
-}
-
-fn signal(process: &Process, signal: Signal) -> Result<()> {
-    match kill(process.pid, signal) {
-        Ok(()) | Err(Errno::ESRCH) => Ok(()),
-        Err(e) => Err(e)
-            .with_context(|| format!("cannot signal {} (process {})", process.name, process.pid)),
-    }
-}
-
-/// Running processes of this name that root started, as `/proc/<pid>/status` has it: a
-/// pilot job may bring an HTCondor of its own, which reads another configuration.
-fn processes(proc: &Path, name: &'static str) -> Vec<Process> {
-    let listing = fs::read_dir(proc).into_iter().flatten().flatten();
-    listing
-        .filter_map(|entry| {
-            let pid = entry.file_name().to_str()?.parse().ok()?;
-            let status = fs::read_to_string(entry.path().join("status")).ok()?;
-            let field = |field| {
-                let line = status.lines().find_map(|line| line.strip_prefix(field));
-                line.map(str::trim)
-            };
-            // SIGHUP is the lowest bit.
-            let caught = u64::from_str_radix(field("SigCgt:")?, 16).ok()?;
-            let ended = field("State:")?.starts_with('Z');
-            // The first is the real one: the daemons go to and fro between the others.
-            let of_root = field("Uid:")?.split_whitespace().next()? == "0";
-            (field("Name:")? == name && of_root && !ended).then_some(Process {
-                pid: Pid::from_raw(pid),
-                name,
-                catches_hangup: caught & 1 == 1,
-            })
-        })
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
     use super::*;
     use crate::host::tree::Tree;
     use crate::report::example;
@@ -286,23 +285,45 @@ mod tests {
         )])
     }
 
+    /// Says whether anything changed.
+    fn published(tree: &Tree, status: &Status) -> bool {
+        publish(&tree.host(), status).unwrap().changed
+    }
+
+    /// A tool that says this, whatever it is asked.
+    fn install_tool(tree: &Tree, script: &str) {
+        let tool = tree.root().join("usr/bin/condor_config_val");
+        fs::create_dir_all(tool.parent().unwrap()).unwrap();
+        fs::write(&tool, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// One whose configuration has these names, each as its value and the file it is from.
+    fn install_tool_that_knows(tree: &Tree, settings: &[(&str, &str, &str)]) {
+        let said = |(name, value, file): &(&str, &str, &str)| {
+            format!("{name} = {value}\n # at: {file}, line 1\n # expanded: {value}\n")
+        };
+        let said: String = settings.iter().map(said).collect();
+        install_tool(tree, &format!("cat <<'END'\n{said}END"));
+    }
+
     #[test]
     fn a_ready_machine_with_a_deadline() {
         let tree = tree();
-        assert!(publish(&tree.host(), &example::with_deadline()).unwrap());
+        assert!(published(&tree, &example::with_deadline()));
         let expected = "\
 # Written by vmstage(8), which overwrites it.
 StagingReady = True
 STARTD_ATTRS = $(STARTD_ATTRS) StagingReady
 EXECUTE = /staging/condor
-STARTER_JOB_ENVIRONMENT = \"MACHINEFEATURES=/etc/machinefeatures\"
+STARTER_JOB_ENVIRONMENT = \"MACHINEFEATURES=/etc/machinefeatures JOBFEATURES=/etc/jobfeatures\"
 MJF_MACHINE_SHUTDOWNTIME = 1795430460
 MJF_MACHINE_GRACE_SECS = 600
 STARTD_ATTRS = $(STARTD_ATTRS) MJF_MACHINE_SHUTDOWNTIME MJF_MACHINE_GRACE_SECS
-START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRACE_SECS))
+START = time() >= 1795429860 ? False : $(START)
 ";
         assert_eq!(tree.text(FILE), expected);
-        assert!(!publish(&tree.host(), &example::with_deadline()).unwrap());
+        assert!(!published(&tree, &example::with_deadline()));
         assert_eq!(tree.names("etc/condor/config.d").len(), 2);
     }
 
@@ -310,7 +331,7 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
     fn without_a_deadline_start_is_the_sites_own() {
         let tree = tree();
         publish(&tree.host(), &example::with_deadline()).unwrap();
-        assert!(publish(&tree.host(), &example::ready()).unwrap());
+        assert!(published(&tree, &example::ready()));
         let text = tree.text(FILE);
         assert!(
             !text.contains("MJF_") && !text.contains("START ="),
@@ -324,8 +345,14 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
         publish(&tree.host(), &example::failed()).unwrap();
         let text = tree.text(FILE);
         assert!(text.contains("\nStagingReady = False\n"), "{text}");
-        assert!(text.contains("\nSTART = False\n"), "{text}");
-        assert!(!text.contains("EXECUTE"), "{text}");
+        for line in [
+            "START = False",
+            "STARTD.START = False",
+            "STARTD.STARTER = /dev/null/staging-has-failed",
+        ] {
+            assert!(text.contains(&format!("\n{line}\n")), "{text}");
+        }
+        assert!(!text.contains("\nEXECUTE"), "{text}");
     }
 
     #[test]
@@ -336,7 +363,7 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
         publish(&tree.host(), &status).unwrap();
         let text = tree.text(FILE);
         assert!(
-            !text.contains("EXECUTE") && !text.contains("START ="),
+            !text.contains("\nEXECUTE") && !text.contains("START ="),
             "{text}"
         );
     }
@@ -351,7 +378,7 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
         publish(&tree.host(), &status).unwrap();
         let text = tree.text(FILE);
         assert!(
-            !text.contains("EXECUTE") && text.contains("START = False"),
+            !text.contains("\nEXECUTE") && text.contains("START = False"),
             "{text}"
         );
     }
@@ -377,7 +404,7 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
             let text = tree.text(FILE);
             assert!(text.contains("\nSTART = False\n"), "{text}");
             assert!(
-                !text.contains("EXECUTE") && !text.contains("START = True"),
+                !text.contains("\nEXECUTE") && !text.contains("START = True"),
                 "{text}"
             );
         }
@@ -395,12 +422,20 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
     fn a_job_environment_that_the_site_sets_is_left_to_it() {
         for (site, left) in [
             ("starter_job_environment=\"A=1\"\n", true),
+            (
+                "STARTER_JOB_ENVIRONMENT = MACHINEFEATURES=/m;JOBFEATURES=/j\n",
+                true,
+            ),
             ("# STARTER_JOB_ENVIRONMENT is not set here\n", false),
         ] {
             let tree = Tree::new(&[("etc/condor/config.d/50-site", site)]);
-            publish(&tree.host(), &example::ready()).unwrap();
+            let told = publish(&tree.host(), &example::ready()).unwrap();
             let ours = tree.text(FILE).contains("STARTER_JOB_ENVIRONMENT");
             assert_eq!(ours, !left, "{site}");
+            assert_eq!(
+                told.warnings.len(),
+                usize::from(left && !site.contains("JOBF"))
+            );
         }
     }
 
@@ -424,9 +459,148 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
     }
 
     #[test]
+    fn what_htcondors_own_tool_says_completes_the_drop_in() {
+        let tree = tree();
+        install_tool_that_knows(
+            &tree,
+            &[
+                ("CONDOR_VERSION", "23.9.6", "<Default>"),
+                ("LOCAL_CONFIG_FILE", "/etc/condor/condor_config.local", "/a"),
+                ("START", "True", PATH),
+                ("STARTD.START", "True", "/a"),
+                ("SLOT_TYPE_12_START", "True", "/a"),
+                ("SLOT_TYPE_1_STARTER", "x", "/a"),
+            ],
+        );
+        publish(&tree.host(), &example::with_deadline()).unwrap();
+        let text = tree.text(FILE);
+        for line in [
+            "LOCAL_CONFIG_FILE = $(LOCAL_CONFIG_FILE), /etc/condor/config.d/99-vmstage.config",
+            "START = time() >= 1795429860 ? False : $(START:True)",
+            "STARTD.START = time() >= 1795429860 ? False : $(STARTD.START:$(START))",
+            "SLOT_TYPE_12_START = time() >= 1795429860 ? False : $(SLOT_TYPE_12_START:$(START))",
+        ] {
+            assert!(
+                text.contains(&format!("\n{line}\n")),
+                "{line} not in {text}"
+            );
+        }
+        assert!(!text.contains("SLOT_TYPE_1_"), "{text}");
+
+        publish(&tree.host(), &example::failed()).unwrap();
+        let text = tree.text(FILE);
+        for name in ["START", "STARTD.START", "SLOT_TYPE_12_START"] {
+            assert_eq!(drop_in::value_of(&text, name), Some("False"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_files_that_a_command_writes_is_left_alone() {
+        for (files, last) in [("/bin/files |", false), ("/a, /b", true), ("", true)] {
+            let tree = tree();
+            let version = ("CONDOR_VERSION", "23.9.6", "<Default>");
+            install_tool_that_knows(&tree, &[version, ("LOCAL_CONFIG_FILE", files, "/a")]);
+            let is_last = || tree.text(FILE).contains("\nLOCAL_CONFIG_FILE = ");
+            publish(&tree.host(), &example::ready()).unwrap();
+            assert_eq!(is_last(), last, "{files}");
+
+            // Before anybody is asked again.
+            write(&tree.host(), &example::ready()).unwrap();
+            assert_eq!(is_last(), last, "{files}");
+            let local = tree.root().join("etc/condor/config.d/70-local");
+            fs::write(local, "LOCAL_CONFIG_FILE = /bin/files|\n").unwrap();
+            write(&tree.host(), &example::ready()).unwrap();
+            assert!(!is_last(), "{files}");
+        }
+    }
+
+    #[test]
+    fn a_tool_that_fails_or_hangs_is_said_and_the_drop_in_holds_what_is_right_in_any_case() {
+        for (script, said) in [
+            (
+                "echo 'Configuration Error: line 3' >&2; exit 1",
+                "condor_config_val: exit status: 1, Configuration Error: line 3",
+            ),
+            (
+                "exec sleep 30",
+                "condor_config_val: was not done in time and was killed",
+            ),
+        ] {
+            let tree = tree();
+            install_tool(&tree, script);
+            let start = Instant::now();
+            let told = publish(&tree.host(), &example::with_deadline()).unwrap();
+            assert!(start.elapsed() < LOOK + Duration::from_secs(2));
+            assert_eq!(told.warnings, [said]);
+            let text = tree.text(FILE);
+            assert!(text.contains("? False : $(START)\n"), "{text}");
+            assert!(text.contains("\nSTARTER_JOB_ENVIRONMENT = "), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_startd_is_started_anew_only_where_execute_was_another() {
+        let ready = example::ready();
+        let ours = drop_in::text(&ready, &drop_in::execute(&ready), &Site::default());
+        let last = Site {
+            reading: Reading::AlsoLast,
+            ..Site::default()
+        };
+        let last = drop_in::text(&ready, &drop_in::execute(&ready), &last);
+        let elsewhere = ours.replace("/staging/", "/mnt/");
+        let held = |value: &str| {
+            let dump = format!("EXECUTE = {value}\n # at: /a, line 1\n # expanded: {value}\n");
+            Settings::parse(&dump)
+        };
+        for (before, text, held, expected) in [
+            ("", &ours, None, News::Execute),
+            (&elsewhere, &ours, None, News::Execute),
+            (&ours, &ours, None, News::Settings),
+            (&ours, &ours, Some(held("/staging/condor")), News::Settings),
+            // A later file's holds, until the drop-in is read last.
+            (&ours, &ours, Some(held("/mnt")), News::Settings),
+            (&ours, &last, Some(held("/mnt")), News::Execute),
+            (&last, &last, Some(held("/staging/condor")), News::Settings),
+        ] {
+            let written = Written {
+                is_there: true,
+                before: before.into(),
+                text: text.into(),
+            };
+            assert_eq!(written.news(held.as_ref()), expected, "{before} to {text}");
+        }
+    }
+
+    #[test]
+    fn warnings_are_added_to_the_status_until_they_hold_no_more() {
+        let tree = Tree::new(&[("run/", ""), ("proc/sys/kernel/random/boot_id", "b")]);
+        let (host, notices) = (tree.host(), Notices::default());
+        let mut status = Status::begin(&host);
+        status.warnings = vec!["another".into()];
+        status.write(&host).unwrap();
+        let warnings = || Status::read(&host).unwrap().unwrap().warnings;
+        let told = |warnings: &[&str]| {
+            Ok(Told {
+                changed: true,
+                warnings: warnings.iter().map(|warning| warning.to_string()).collect(),
+            })
+        };
+        note(&host, &notices, told(&["START is\nTrue"]));
+        assert_eq!(warnings(), ["another", "HTCondor: START is True"]);
+        note(&host, &notices, Err(anyhow::anyhow!("no room")));
+        assert_eq!(
+            warnings(),
+            ["another", "HTCondor: it could not be told: no room"]
+        );
+        note(&host, &notices, told(&[]));
+        assert_eq!(warnings(), ["another"]);
+        assert_eq!(notices.all().len(), 2);
+    }
+
+    #[test]
     fn without_htcondor_nothing_is_made() {
         let tree = Tree::new(&[("etc/condor/condor_config", "")]);
-        assert!(!publish(&tree.host(), &example::ready()).unwrap());
+        assert!(!published(&tree, &example::ready()));
         assert_eq!(tree.names("etc/condor"), ["condor_config"]);
     }
 
@@ -436,50 +610,5 @@ START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRAC
         std::os::unix::fs::symlink("real", tree.root().join(FILE)).unwrap();
         publish(&tree.host(), &example::ready()).unwrap_err();
         assert_eq!(tree.text("etc/condor/config.d/real"), "theirs");
-    }
-
-    #[test]
-    fn a_process_of_root_is_found_by_its_name_and_known_to_catch_the_signal() {
-        let status = |name: &str, state: &str, uid: u32, caught: &str| {
-            format!("Name:\t{name}\nState:\t{state}\nUid:\t{uid}\t100\t0\t100\nSigCgt:\t{caught}\n")
-        };
-        let (caught, not) = ("0000000000014eed", "0000000000000002");
-        let files = [
-            (
-                "proc/41/status",
-                status("condor_master", "S (sleeping)", 0, caught),
-            ),
-            (
-                "proc/42/status",
-                status("condor_master", "R (running)", 0, not),
-            ),
-            (
-                "proc/43/status",
-                status("condor_startd", "S (sleeping)", 0, caught),
-            ),
-            (
-                "proc/44/status",
-                status("condor_master", "Z (zombie)", 0, not),
-            ),
-            (
-                "proc/45/status",
-                status("condor_master", "S (sleeping)", 1000, caught),
-            ),
-            (
-                "proc/self/status",
-                status("condor_master", "S (sleeping)", 0, caught),
-            ),
-        ];
-        let files: Vec<_> = files
-            .iter()
-            .map(|(path, text)| (*path, text.as_str()))
-            .collect();
-        let tree = Tree::new(&files);
-        let mut found: Vec<_> = processes(&tree.root().join("proc"), "condor_master")
-            .iter()
-            .map(|process| (process.pid.as_raw(), process.catches_hangup))
-            .collect();
-        found.sort();
-        assert_eq!(found, [(41, true), (42, false)]);
     }
 }

@@ -40,8 +40,9 @@ pub(crate) fn outcome(
     }
     // No other consumer delays readiness, nor does an HTCondor that is just starting.
     if let Some(drop_in) = drop_in {
-        let told = drop_in.and_then(condor::Written::tell);
-        note(notices, "HTCondor", told.map(drop));
+        let told = drop_in.and_then(|drop_in| drop_in.tell(host, status));
+        condor::note(host, notices, told);
+        status.warnings = notices.all();
     }
     publish_files(host, notices, status, config);
 }
@@ -60,7 +61,7 @@ pub(crate) fn is_outdated(host: &Host, told: &Status) -> bool {
 pub(crate) fn deadline(host: &Host, notices: &Notices, status: &Status, config: &Config) {
     note(notices, "the status file", status.write(host));
     if config.report.condor {
-        note(notices, "HTCondor", condor::publish(host, status).map(drop));
+        condor::note(host, notices, condor::publish(host, status));
     }
     publish_files(host, notices, status, config);
     if config.report.systemd {
@@ -185,6 +186,7 @@ pub(crate) mod example {
                 rehearsal: false,
                 unconfirmed: false,
                 grace_seconds: 600,
+                site_grace_seconds: None,
                 action: Action::Poweroff,
                 confirmed_at: Some("2026-11-22T22:41:31Z".into()),
             }),
@@ -245,7 +247,7 @@ mod tests {
         let config = Config::parse(config).unwrap();
         let (host, status) = (tree.host(), example::with_deadline());
         for told in [
-            condor::publish(&host, &status),
+            condor::publish(&host, &status).map(|told| told.changed),
             machine_features::publish(&host, &status, &config),
             motd::publish(&host, &status, &config),
             textfile::publish(&host, &status, &config),
@@ -269,7 +271,7 @@ mod tests {
         let (host, status) = (tree.host(), example::with_deadline());
         for (told, path) in [
             (
-                condor::publish(&host, &status),
+                condor::publish(&host, &status).map(|told| told.changed),
                 "config.d/99-vmstage.config",
             ),
             (

@@ -101,6 +101,7 @@ impl Decision {
         let deadline = self.deadlines.published.as_ref()?;
         Some(Deadline {
             unconfirmed: self.is_unconfirmed,
+            site_grace_seconds: self.site_grace.map(|grace| grace.as_secs()),
             ..deadline.published(action)
         })
     }
@@ -118,6 +119,7 @@ impl decide::Deadline {
             rehearsal: self.kind == LimitKind::Rehearsal,
             unconfirmed: false,
             grace_seconds: self.grace.as_secs(),
+            site_grace_seconds: None,
             action: match self.kind.ends_the_machine() {
                 true => action,
                 false => Action::Report,

@@ -122,6 +122,9 @@ pub struct Deadline {
     #[serde(default)]
     pub(crate) unconfirmed: bool,
     pub grace_seconds: u64,
+    /// What the site asks for, which counts where it is longer than the configured one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) site_grace_seconds: Option<u64>,
     /// What happens then: not what is configured where it is an order that ends nothing.
     pub(crate) action: Action,
     /// When a source last confirmed it; None where no source is needed to know it.

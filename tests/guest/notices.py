@@ -24,7 +24,7 @@ read_drop_in() {
     drop_in=/etc/condor/config.d/99-vmstage.config
     end=$(sed -n 's/^MJF_MACHINE_SHUTDOWNTIME = //p' $drop_in)
     grace=$(sed -n 's/^MJF_MACHINE_GRACE_SECS = //p' $drop_in)
-    grep -q '^START = ($(START)) && (time() < $(MJF_MACHINE_SHUTDOWNTIME) - $(MJF_MACHINE_GRACE_SECS))$' $drop_in || end=
+    grep -qxF "START = time() >= $((end - grace)) ? False : \$(START)" $drop_in || end=
 }
 trap read_drop_in HUP
 read_drop_in
