@@ -16,9 +16,10 @@ use super::mark::By;
 use super::staged::Staged;
 use crate::config::Directory;
 use crate::disk::mark;
+use crate::host::accounts::{Accounts, Database};
 use crate::host::bounded::{self, Child, GaveUp, Limit, Task};
 use crate::host::error_text::in_words;
-use crate::host::{Host, accounts, namespace};
+use crate::host::{Host, namespace};
 use crate::logging::Notices;
 
 /// The scratch disk is staged and every directory is in place. Only [`create`] makes one.
@@ -45,15 +46,17 @@ pub(crate) fn create(
     notices: &Notices,
 ) -> (Vec<Created>, Option<Ready>) {
     // Before anything is made: a directory of the wrong owner would be worse than none.
-    let owners: Vec<_> = directories.iter().map(|one| owner_of(host, one)).collect();
+    let mut accounts = Accounts::of(host);
+    let owners = directories.iter();
+    let owners: Vec<_> = owners.map(|one| owner_of(&mut accounts, one)).collect();
     let orders = directories.iter().zip(&owners);
     let orders = orders.map(|(directory, owner)| {
         let (owner, group) = *owner.as_ref().ok()?;
         Some(Order {
             mount_point: staged.mount_point().into(),
             path: directory.path.as_path().into(),
-            owner: owner.as_raw(),
-            group: group.as_raw(),
+            owner,
+            group,
             mode: directory.mode.bits(),
         })
     });
@@ -174,12 +177,10 @@ fn make(root: BorrowedFd, order: &MakeAll) -> Made {
 }
 
 /// The numbers of a directory's owner and group.
-fn owner_of(host: &Host, directory: &Directory) -> Result<(Uid, Gid)> {
-    let owner = directory.owner.as_ref();
-    let group = directory.group.as_ref();
+fn owner_of<'a>(accounts: &mut Accounts<'a>, directory: &'a Directory) -> Result<(u32, u32)> {
     Ok((
-        owner.map_or(Ok(Uid::from_raw(0)), |owner| accounts::user(host, owner))?,
-        group.map_or(Ok(Gid::from_raw(0)), |group| accounts::group(host, group))?,
+        accounts.number(Database::Users, directory.owner.as_ref())?,
+        accounts.number(Database::Groups, directory.group.as_ref())?,
     ))
 }
 
