@@ -61,6 +61,7 @@ install_puts_every_file_in_its_place() {
 644 usr/lib/systemd/system/vmstage.service
 755 usr/sbin/vmstage
 644 usr/share/bash-completion/completions/vmstage
+644 usr/share/doc/vmstage/nss-user-lookup.conf
 644 usr/share/doc/vmstage/rc.local.sl
 644 usr/share/doc/vmstage/rc.local.ubuntu
 644 usr/share/fish/vendor_completions.d/vmstage.fish

@@ -1,10 +1,13 @@
 //! The guest's own programs, run with a time limit.
 
 use std::env;
+use std::fs;
 use std::io::{self, ErrorKind, PipeReader, Read};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -21,7 +24,9 @@ pub fn find(host: &Host, name: &str) -> Option<PathBuf> {
     env::split_paths(&path)
         .chain(["/sbin", "/usr/sbin", "/bin", "/usr/bin"].map(PathBuf::from))
         .map(|directory| host.path(directory.join(name)))
-        .find(|program| program.is_file())
+        .find(|program| {
+            fs::metadata(program).is_ok_and(|there| there.is_file() && there.mode() & 0o111 != 0)
+        })
 }
 
 /// How a program ended, and what it wrote.
@@ -63,17 +68,19 @@ pub(crate) fn run(mut command: Command, mut limit: Limit) -> Result<Done> {
         }
         let open: Vec<_> = outputs.iter().filter(|output| output.is_open).collect();
         let open: Vec<_> = open.iter().map(|output| output.pipe.as_fd()).collect();
-        // Its end shows by the end of its output; one that closed that earlier is asked.
+        // Its end shows by the end of its output. One that closed that earlier is asked, and one
+        // whose output somebody else may have as well.
         let pause = match open.is_empty() {
-            true => limit.next_look().min(LOOK_FOR_END),
-            false => limit.next_look(),
+            true => LOOK_FOR_END,
+            false => LOOK_BESIDE,
         };
-        wait_for_any(&open, pause);
+        wait_for_any(&open, limit.next_look().min(pause));
     }
 }
 
-/// How often a program without output is asked whether it has ended.
-const LOOK_FOR_END: std::time::Duration = std::time::Duration::from_millis(2);
+/// How often a program is asked whether it has ended: without output, and with.
+const LOOK_FOR_END: Duration = Duration::from_millis(2);
+const LOOK_BESIDE: Duration = Duration::from_millis(100);
 
 fn pipe() -> Result<(PipeReader, io::PipeWriter)> {
     let (reader, writer) = io::pipe().context("cannot make a pipe")?;
@@ -96,9 +103,10 @@ impl Output {
         }
     }
 
+    /// Takes what is there. One that writes without end must not keep the caller here.
     fn take(&mut self) {
         let mut buffer = [0; 4096];
-        loop {
+        for _ in 0..16 {
             match self.pipe.read(&mut buffer) {
                 Ok(0) => {
                     self.is_open = false;
@@ -121,7 +129,7 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     use super::*;
 

@@ -71,7 +71,9 @@ impl<T: DeserializeOwned> ThisBoot<T> {
         let boot_id = self.boot_id()?;
         // Version 0.1.0 wrote nothing but the id where there is nothing else to say.
         if text.trim_ascii() == boot_id.as_bytes() {
-            return serde_json::from_str("{}").map(Some).with_context(damaged);
+            return serde_json::from_slice(b"{}")
+                .map(Some)
+                .with_context(damaged);
         }
         // Another boot's may be of another version, and have other fields.
         let of: OfBoot = serde_json::from_slice(&text).with_context(damaged)?;

@@ -63,6 +63,17 @@ impl Tree {
         host
     }
 
+    /// Makes a shell script. Another process writes it: one that this one starts meanwhile would
+    /// have it open for writing, and then it cannot be run.
+    pub(crate) fn script(&self, path: &str, script: &str) {
+        let path = self.0.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let mut command = std::process::Command::new("/bin/sh");
+        let make = r#"printf '#!/bin/sh\n%s\n' "$1" >"$0" && chmod 755 "$0""#;
+        command.arg("-c").arg(make).arg(path).arg(script);
+        assert!(command.status().unwrap().success());
+    }
+
     pub(crate) fn text(&self, path: &str) -> String {
         let path = self.0.join(path);
         fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()))

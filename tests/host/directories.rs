@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use crate::common::{CONDOR, Image, Machine, bind_socket};
+use crate::common::{CONDOR, Image, Machine, bind_socket, skip, tool};
 
 claims![
     condor_and_tmp_are_made_with_owner_and_mode,
@@ -22,6 +22,10 @@ claims![
     a_missing_owner_is_named_and_the_others_are_made,
     a_missing_group_is_named,
     a_missing_account_database_is_an_error_that_names_the_owner,
+    an_account_in_usr_lib_is_known,
+    an_account_that_only_getent_knows_is_known,
+    a_getent_that_hangs_costs_five_seconds_and_is_named,
+    without_selinux_no_label_is_looked_at,
     a_full_disk_is_an_error_that_says_so,
     a_disk_that_condor_cannot_enter_is_an_error,
     a_disk_that_condor_owns_or_whose_group_may_enter_is_none,
@@ -246,6 +250,82 @@ fn a_missing_account_database_is_an_error_that_names_the_owner() {
     let boot = machine.boot();
     boot.failed_staged(5).says("condor");
     assert_directory(&machine, "/staging/tmp", 0o1777, (0, 0));
+}
+
+/// Takes the line of condor out of the lists in `/etc`, and returns what it was.
+fn without_condor(machine: &Machine) -> [String; 2] {
+    ["passwd", "group"].map(|list| {
+        let line = machine.sh(&format!("grep ^condor: /etc/{list}"));
+        machine.sh(&format!("sed -i /^condor/d /etc/{list}"));
+        line
+    })
+}
+
+/// The guest's own.
+fn getent(machine: &Machine, script: &str) {
+    machine.sh(&format!(
+        "rm -f /usr/bin/getent; printf '#!/bin/sh\\n%s\\n' '{script}' >/usr/bin/getent; chmod 755 /usr/bin/getent"
+    ));
+}
+
+fn an_account_in_usr_lib_is_known() {
+    let machine = with_used_disk("");
+    let [user, group] = without_condor(&machine);
+    getent(&machine, "touch /run/asked; exit 2");
+    fs::write(machine.path("usr/lib/passwd"), user).unwrap();
+    fs::write(machine.path("usr/lib/group"), group).unwrap();
+    machine.boot().ready_on("/dev/vdb").warns_of_nothing();
+    assert_directory(&machine, "/staging/condor", 0o755, CONDOR);
+    assert!(!machine.path("run/asked").exists());
+}
+
+fn an_account_that_only_getent_knows_is_known() {
+    let machine = with_used_disk("");
+    without_condor(&machine);
+    let (uid, gid) = CONDOR;
+    let answer = format!(
+        "case $1 in passwd) echo $2:*:{uid}:{gid}::/:/bin/sh ;; *) echo $2:*:{gid}: ;; esac"
+    );
+    getent(&machine, &answer);
+    machine.boot().ready_on("/dev/vdb").warns_of_nothing();
+    assert_directory(&machine, "/staging/condor", 0o755, CONDOR);
+}
+
+fn a_getent_that_hangs_costs_five_seconds_and_is_named() {
+    let mut machine = with_used_disk("");
+    without_condor(&machine);
+    getent(&machine, "exec sleep 600");
+    machine.configure(
+        "[[directory]]\npath = \"a\"\nowner = \"condor\"
+        [[directory]]\npath = \"b\"\ngroup = \"condor\"
+        [[directory]]\npath = \"tmp\"\nmode = \"1777\"",
+    );
+    let boot = machine.boot();
+    boot.failed_staged(5)
+        .says("getent passwd condor was not done in time")
+        .says("getent group condor was not asked");
+    assert!(boot.took.as_secs() < 8, "{boot}");
+    assert_directory(&machine, "/staging/tmp", 0o1777, (0, 0));
+    assert!(!machine.path("/staging/a").exists());
+}
+
+fn without_selinux_no_label_is_looked_at() {
+    let machine = with_used_disk("");
+    if machine.sh("cat /proc/mounts").contains("selinuxfs") {
+        skip("SELinux is on here");
+    }
+    machine.sh("printf '#!/bin/sh\\n: >/run/asked\\n' >/usr/sbin/matchpathcon; chmod 755 /usr/sbin/matchpathcon");
+    let strace = tool("strace");
+    let mut traced = machine.command(strace.to_str().unwrap(), None);
+    traced.args(["-f", "-o", "/run/calls", "vmstage", "boot"]);
+    machine.start_command(traced).wait().ready_on("/dev/vdb");
+    let calls = fs::read_to_string(machine.path("run/calls")).unwrap();
+    assert!(calls.contains("mkdirat("), "{calls}");
+    for call in ["xattr", "attr/current", "matchpathcon"] {
+        let found: Vec<_> = calls.lines().filter(|line| line.contains(call)).collect();
+        assert!(found.is_empty(), "{found:?}");
+    }
+    assert!(!machine.path("run/asked").exists());
 }
 
 fn a_full_disk_is_an_error_that_says_so() {

@@ -9,6 +9,7 @@ use crate::common::{skip, tool};
 claims![
     systemd_finds_no_fault_with_the_units,
     boot_waits_for_local_file_systems_and_not_for_the_network,
+    with_the_drop_in_for_accounts_boot_waits_for_those_that_know_them,
     watch_comes_after_boot_and_waits_for_no_network,
     condor_requires_staging_and_stops_before_it_is_unmounted,
     the_mount_is_made_for_the_whole_machine,
@@ -41,6 +42,9 @@ const BESIDE: [(&str, &str); 3] = [
         "[Unit]\nAfter=network-online.target\nWants=network-online.target\n",
     ),
 ];
+
+/// What knows the accounts, as sssd's unit is.
+const SSSD: &str = "[Unit]\nBefore=nss-user-lookup.target\nWants=nss-user-lookup.target\n";
 
 fn guest_with_units() -> Guest {
     tool("systemd-analyze");
@@ -77,9 +81,12 @@ fn guest_with_units() -> Guest {
 struct Loaded(BTreeMap<String, Vec<(String, String)>>);
 
 impl Loaded {
-    /// Runs the service manager up to the point where it would start the first unit.
     fn by_systemd() -> Loaded {
-        let guest = guest_with_units();
+        Loaded::in_guest(&guest_with_units())
+    }
+
+    /// Runs the service manager up to the point where it would start the first unit.
+    fn in_guest(guest: &Guest) -> Loaded {
         // It refuses to do this as root.
         let command = [
             "--test",
@@ -170,6 +177,37 @@ fn boot_waits_for_local_file_systems_and_not_for_the_network() {
     // That this machine is one in which it could go wrong.
     let sysinit = units.waits_for("sysinit.target");
     assert!(sysinit.contains("cloud-init.service") && sysinit.contains("networking.service"));
+}
+
+fn with_the_drop_in_for_accounts_boot_waits_for_those_that_know_them() {
+    let name = "vmstage.service.d/nss-user-lookup.conf";
+    let guest = guest_with_units();
+    let sssd = format!("{SSSD}[Service]\nExecStart=/usr/bin/true\n");
+    guest.write("/etc/systemd/system/sssd.service", &sssd);
+    let prepared = guest.run(&[
+        "ln",
+        "-s",
+        "../sssd.service",
+        "/etc/systemd/system/multi-user.target.wants/",
+    ]);
+    assert_eq!(prepared.code, Some(0), "{}", prepared.stderr);
+    let without = Loaded::in_guest(&guest);
+    assert!(
+        !without
+            .waits_for("vmstage.service")
+            .contains("sssd.service")
+    );
+
+    guest.write(
+        &format!("/etc/systemd/system/{name}"),
+        &shipped(&format!("systemd/{name}")),
+    );
+    let units = Loaded::in_guest(&guest);
+    let first = units.waits_for("vmstage.service");
+    assert!(first.contains("sssd.service"), "{first:?}");
+    // Nothing goes round in a circle, which systemd would cut somewhere.
+    assert!(!first.contains("vmstage.service"), "{first:?}");
+    assert!(units.waits_for("condor.service").contains("sssd.service"));
 }
 
 fn watch_comes_after_boot_and_waits_for_no_network() {
