@@ -70,6 +70,7 @@ install: $(BINARY) $(GENERATED)
 	else \
 		install -D -m 644 packaging/vmstage.toml "$(DESTDIR)/etc/vmstage.toml"; \
 	fi
+	$(call put,644,packaging/vmstage.toml,$(PREFIX)/share/doc/vmstage/vmstage.toml)
 	$(call put-script,644,systemd/vmstage.service,$(PREFIX)/lib/systemd/system/vmstage.service)
 	$(call put-script,644,systemd/vmstage-watch.service,$(PREFIX)/lib/systemd/system/vmstage-watch.service)
 	$(call put,644,systemd/condor.service.d/vmstage.conf,$(PREFIX)/lib/systemd/system/condor.service.d/vmstage.conf)
@@ -80,6 +81,7 @@ install: $(BINARY) $(GENERATED)
 	$(call put,644,target/generated/vmstage.bash,$(PREFIX)/share/bash-completion/completions/vmstage)
 	$(call put,644,target/generated/_vmstage,$(PREFIX)/share/zsh/site-functions/_vmstage)
 	$(call put,644,target/generated/vmstage.fish,$(PREFIX)/share/fish/vendor_completions.d/vmstage.fish)
+	@echo "the files are in place, and nothing is enabled: \"vmstage install --root DIR\" does both in an image"
 
 # $(call put,MODE,FILE,PLACE)
 put = install -D -m $1 $2 "$(DESTDIR)$3"
