@@ -127,6 +127,15 @@ pub struct ConfigArgs {
     pub file: Option<PathBuf>,
 }
 
+/// What starts the services of an image, where its files do not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InitOption {
+    Systemd,
+    Sysv,
+    Upstart,
+    None,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     Table,

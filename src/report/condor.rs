@@ -22,8 +22,8 @@ use crate::host::{Host, wait};
 use crate::metadata::machine_features::published::MACHINE;
 use crate::status::{Outcome, Status};
 
-const DIRECTORY: &str = "/etc/condor/config.d";
-const NAME: &str = "99-vmstage.config";
+pub(crate) const DIRECTORY: &str = "/etc/condor/config.d";
+pub(crate) const NAME: &str = "99-vmstage.config";
 
 /// How long a starting master may take until it can be told to read its configuration
 /// again.
