@@ -1,7 +1,7 @@
 //! How vmstage is started at boot: links and files alone, so that nothing of the image has to
 //! be run for it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
@@ -27,6 +27,11 @@ pub(crate) enum Enabling {
     /// It cannot be done by links and files of vmstage's own: what stands in the way, and what
     /// to run.
     NotByUs(String),
+    /// Commands of `rc.local` start it: the line of the first.
+    ByCommands {
+        path: PathBuf,
+        number: usize,
+    },
     /// Nobody knows this init.
     NoInit,
 }
@@ -70,10 +75,7 @@ pub(crate) fn to_undo(root: &Root) -> Result<Vec<Step>> {
             }
         }
     }
-    let init = match root.is(Kind::Directory, Init::Chkconfig.scripts()) {
-        true => Init::Chkconfig,
-        false => Init::Numbers,
-    };
+    let init = Init::by_scripts(root);
     let links = rc::links(root, init)?;
     steps.extend(link_steps(init, &links, &[]));
     for file in [DEPEND_START, DEPEND_STOP] {
@@ -215,7 +217,7 @@ fn depend_steps(root: &Root) -> Result<Vec<Step>> {
 }
 
 /// None where there is no such file.
-fn depend_text(root: &Root, file: &str) -> Result<Option<String>> {
+pub(super) fn depend_text(root: &Root, file: &str) -> Result<Option<String>> {
     let cannot = || root.cannot("read", file.as_ref());
     let content = root.read(file.as_ref(), MIB).with_context(cannot)?;
     content
@@ -224,7 +226,7 @@ fn depend_text(root: &Root, file: &str) -> Result<Option<String>> {
         .with_context(cannot)
 }
 
-fn rewritten(file: &str, old: &str, new: String) -> Option<Step> {
+pub(super) fn rewritten(file: &str, old: &str, new: String) -> Option<Step> {
     (new != old).then(|| Step::Rewrite {
         path: file.into(),
         content: new.into_bytes(),

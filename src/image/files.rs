@@ -12,6 +12,9 @@ pub(crate) const PROGRAM: &str = "/usr/sbin/vmstage";
 pub(crate) const CONFIGURATION: &str = "/etc/vmstage.toml";
 pub(crate) const DOCUMENTATION: &str = "/usr/share/doc/vmstage";
 
+/// Lists the directories that `install` made, a line each, for `uninstall`.
+pub(crate) const DIRECTORIES: &str = "/usr/share/doc/vmstage/directories";
+
 /// A file that this program carries.
 pub(crate) struct File {
     directory: &'static str,

@@ -60,6 +60,14 @@ impl Init {
         }
     }
 
+    /// One that has its scripts where this system has some, whoever runs them.
+    pub(crate) fn by_scripts(root: &Root) -> Init {
+        match root.is(Kind::Directory, Init::Chkconfig.scripts()) {
+            true => Init::Chkconfig,
+            false => Init::Numbers,
+        }
+    }
+
     /// For people.
     pub(crate) fn name(self) -> &'static str {
         match self {

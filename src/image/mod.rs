@@ -4,12 +4,17 @@
 //! mounted image, a chroot, or the machine itself. Nothing here touches the boot.
 
 pub(crate) mod depend;
+pub(crate) mod elf;
 pub(crate) mod enabling;
 pub(crate) mod files;
 pub(crate) mod init;
+pub(crate) mod install;
 pub(crate) mod old;
 pub(crate) mod packages;
 pub(crate) mod published;
 pub(crate) mod rc;
+pub(crate) mod replace;
 pub(crate) mod root;
+pub(crate) mod running;
 pub(crate) mod step;
+pub(crate) mod uninstall;

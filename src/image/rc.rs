@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::init::Init;
-use super::root::{Kind, Root};
+use super::root::Root;
 use crate::host::regular_file::MIB;
 
 /// The run levels, of which 2 to 5 are those that work is done in.
@@ -101,11 +101,6 @@ pub(crate) fn is_after_all(root: &Root, init: Init, service: &str) -> bool {
         let needs = line.starts_with("# Required-Start:") || line.starts_with("# Should-Start:");
         needs && line.split_whitespace().any(|word| word == "$all")
     })
-}
-
-/// Whether the script of a service is there.
-pub(crate) fn has_script(root: &Root, init: Init, service: &str) -> bool {
-    root.is(Kind::File, Path::new(init.scripts()).join(service))
 }
 
 #[cfg(test)]

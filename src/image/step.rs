@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 
 use super::root::{Attributes, Change, Kind, Root};
 use crate::host::regular_file::MIB;
+use crate::report::condor;
 
 /// One change of an image's tree. Each can be carried out again.
 pub(crate) enum Step {
@@ -51,6 +52,33 @@ pub(crate) fn beside(path: &Path) -> PathBuf {
 }
 
 impl Step {
+    /// Whether it takes HTCondor's drop-in away.
+    pub(crate) fn is_of_htcondor(&self) -> bool {
+        matches!(self, Step::Remove(path) if path.starts_with(condor::DIRECTORY))
+    }
+
+    /// Whether there is anything to do. What cannot be looked at is tried.
+    pub(crate) fn is_pending(&self, root: &Root) -> bool {
+        match self {
+            Step::Write {
+                path,
+                mode,
+                content,
+            } => {
+                let has_mode = root.entry(path).ok().flatten();
+                let has_mode = has_mode.is_some_and(|entry| entry.mode == *mode);
+                let present = root.read(path, content.len() as u64).ok().flatten();
+                !has_mode || present.as_deref() != Some(content)
+            }
+            Step::Link { path, text } => {
+                !matches!(root.link_text(path), Ok(Some(present)) if present == *text)
+            }
+            Step::Remove(path) => !matches!(root.entry_itself(path), Ok(None)),
+            Step::RemoveEmpty(path) => !matches!(root.names(path), Ok(names) if !names.is_empty()),
+            _ => true,
+        }
+    }
+
     /// Carries it out.
     ///
     /// # Errors

@@ -62,6 +62,16 @@ impl Written {
     }
 }
 
+/// Has a running HTCondor read its configuration again, now that there is no drop-in. Where
+/// its jobs run stays as it is until it is started again.
+///
+/// # Errors
+///
+/// That it cannot be told.
+pub(crate) fn read_again(host: &Host) -> Result<()> {
+    take_effect(&host.path("/proc"), false)
+}
+
 /// Writes the drop-in only, which takes no time.
 pub(crate) fn write(host: &Host, status: &Status) -> Result<Written> {
     let mut written = Written {

@@ -137,27 +137,6 @@ impl Root {
         place.unlink(&place.name, what)
     }
 
-    /// Gives a file another name, in the place of whatever has that.
-    ///
-    /// # Errors
-    ///
-    /// In a sentence.
-    pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<()> {
-        self.try_rename(from, to)
-            .with_context(|| self.cannot("rename", from))
-    }
-
-    fn try_rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let from = self.place(from, Last::Keep, Missing::IsAnError)?;
-        let to = self.place(to, Last::Keep, Missing::IsAnError)?;
-        Ok(renameat(
-            &from.directory,
-            &*from.name,
-            &to.directory,
-            &*to.name,
-        )?)
-    }
-
     /// Waits until all that was changed is on the disk.
     ///
     /// # Errors
