@@ -151,7 +151,7 @@ fn each_init_is_enabled_by_its_own_links() {
             assert_eq!(
                 image.read("/etc/init.d/.depend.start"),
                 "TARGETS = rsyslog vmstage condor rc.local\nINTERACTIVE =\n\
-                 condor: rsyslog vmstage\nrc.local: rsyslog condor vmstage\nvmstage: rsyslog\n"
+                 condor: rsyslog vmstage\nrc.local: rsyslog condor\nvmstage: rsyslog\n"
             );
             let stop = image.read("/etc/init.d/.depend.stop");
             assert_eq!(stop, "TARGETS = rsyslog sendsigs vmstage\n");
