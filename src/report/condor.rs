@@ -22,8 +22,8 @@ use crate::host::{Host, wait};
 use crate::metadata::machine_features::published::MACHINE;
 use crate::status::{Outcome, Status};
 
-const DIRECTORY: &str = "/etc/condor/config.d";
-const NAME: &str = "99-vmstage.config";
+pub(crate) const DIRECTORY: &str = "/etc/condor/config.d";
+pub(crate) const NAME: &str = "99-vmstage.config";
 
 /// How long a starting master may take until it can be told to read its configuration
 /// again.
@@ -60,6 +60,16 @@ impl Written {
             None => Ok(self.changed),
         }
     }
+}
+
+/// Has a running HTCondor read its configuration again, now that there is no drop-in. Where
+/// its jobs run stays as it is until it is started again.
+///
+/// # Errors
+///
+/// That it cannot be told.
+pub(crate) fn read_again(host: &Host) -> Result<()> {
+    take_effect(&host.path("/proc"), false)
 }
 
 /// Writes the drop-in only, which takes no time.
