@@ -233,7 +233,7 @@ a_purge_leaves_nothing_and_takes_back_what_was_published() {
         dpkg -i /dist/vmstage_*.deb >/dev/null
         mkdir -p /etc/machinefeatures /var/lib/vmstage
         echo "START = False" >/etc/condor/config.d/99-vmstage.config
-        echo 4 >/etc/machinefeatures/total_cpu
+        printf 4 >/etc/machinefeatures/total_cpu
         echo "total_cpu 4" >/etc/machinefeatures/.vmstage
         echo export MACHINEFEATURES >/etc/profile.d/vmstage.sh
         echo vmstage_ready 1 >/var/lib/prometheus/node-exporter/vmstage.prom
@@ -247,7 +247,7 @@ a_purge_leaves_nothing_and_takes_back_what_was_published() {
         list >/tmp/after
         diff /tmp/before /tmp/after
     ' 2>&1) || fail "$said"
-    equal "" "$(grep -v '^vmstage: \|^removed' <<<"$said")"
+    equal "" "$(grep -v '^vmstage: \|^remove ' <<<"$said")"
 }
 
 an_rpm_that_is_erased_takes_back_what_was_published_and_leaves_no_links() {
@@ -274,7 +274,7 @@ an_rpm_that_is_erased_takes_back_what_was_published_and_leaves_no_links() {
         rm "$OLDPWD/$$.before" "$OLDPWD/$$.after"
     ' beside 2>&1) || fail "$said"
     # Debian's rpm says that this is not its way.
-    equal "" "$(grep -v '^vmstage: \|^removed\|^rpm: ' <<<"$said")"
+    equal "" "$(grep -v '^vmstage: \|^remove \|^rpm: ' <<<"$said")"
 }
 
 # Runs the installation scripts of both packages, and prints which commands of vmstage they call.
