@@ -13,7 +13,8 @@ BINARY  := target/$(TARGET)/release/vmstage
 LIBBLKID := target/libblkid/lib/libblkid.a
 # Made from the command line's definition: man page and completions.
 GENERATED := $(addprefix target/generated/,vmstage.8 vmstage.bash _vmstage vmstage.fish)
-SOURCES := Cargo.toml Cargo.lock build.rs packaging/no-unwind-tables.ld $(shell find src -type f)
+SOURCES := Cargo.toml Cargo.lock build.rs packaging/vmstage.toml packaging/no-unwind-tables.ld
+SOURCES += $(shell find src build systemd sysvinit -type f)
 
 ifneq ($(words $(CURDIR)),1)
 $(error make and the tools that it runs cannot cope with a space in the path: $(CURDIR))
@@ -51,7 +52,7 @@ $(LIBBLKID): $(wildcard packaging/libblkid/* packaging/libblkid/patches/*)
 
 man: $(GENERATED)
 
-$(GENERATED) &: examples/generate.rs src/cli.rs Cargo.toml Cargo.lock $(LIBBLKID)
+$(GENERATED) &: examples/generate.rs build/pages.rs src/cli.rs Cargo.toml Cargo.lock $(LIBBLKID)
 	$(CARGO_STATIC) --example generate
 	@mkdir -p target/generated
 	target/$(TARGET)/release/examples/generate target/generated
@@ -70,6 +71,7 @@ install: $(BINARY) $(GENERATED)
 	else \
 		install -D -m 644 packaging/vmstage.toml "$(DESTDIR)/etc/vmstage.toml"; \
 	fi
+	$(call put,644,packaging/vmstage.toml,$(PREFIX)/share/doc/vmstage/vmstage.toml)
 	$(call put-script,644,systemd/vmstage.service,$(PREFIX)/lib/systemd/system/vmstage.service)
 	$(call put-script,644,systemd/vmstage-watch.service,$(PREFIX)/lib/systemd/system/vmstage-watch.service)
 	$(call put,644,systemd/condor.service.d/vmstage.conf,$(PREFIX)/lib/systemd/system/condor.service.d/vmstage.conf)
@@ -81,6 +83,7 @@ install: $(BINARY) $(GENERATED)
 	$(call put,644,target/generated/vmstage.bash,$(PREFIX)/share/bash-completion/completions/vmstage)
 	$(call put,644,target/generated/_vmstage,$(PREFIX)/share/zsh/site-functions/_vmstage)
 	$(call put,644,target/generated/vmstage.fish,$(PREFIX)/share/fish/vendor_completions.d/vmstage.fish)
+	@echo "the files are in place, and nothing is enabled: \"vmstage install --root DIR\" does both in an image"
 
 # $(call put,MODE,FILE,PLACE)
 put = install -D -m $1 $2 "$(DESTDIR)$3"

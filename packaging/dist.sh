@@ -17,6 +17,12 @@ make --no-print-directory install DESTDIR="$tree" PREFIX=/usr >/dev/null
 install -m 644 -t "$tree/usr/share/doc/vmstage" LICENSE-MIT LICENSE-APACHE CHANGELOG.md \
     packaging/copyright target/libblkid/COPYING.LGPL-2.1-or-later
 
+# A configuration that is there already is in nobody's way: the shipped one, all of it comments, is
+# documentation. Only rpm can leave a changed one alone by itself.
+rpm_tree=$dist/rpm-tree
+cp -a "$tree" "$rpm_tree"
+rm "$tree/etc/vmstage.toml"
+
 # To be unpacked over the root directory of an image. Files alone: an entry for a directory
 # would take the place of a link, as /etc/init.d is one on Red Hat's systems.
 tarball=$dist/vmstage-$version-x86_64.tar.gz
@@ -36,10 +42,10 @@ echo "$deb"
 
 if command -v rpmbuild >/dev/null; then
     mkdir "$dist/rpm"
-    (cd "$tree" && find usr -type f -printf '/%p\n') >"$dist/rpm/files"
+    (cd "$rpm_tree" && find usr -type f -printf '/%p\n') >"$dist/rpm/files"
     rpmbuild -bb --quiet --target x86_64-linux --define "_topdir $dist/rpm" --define "_rpmdir $dist" \
         --define "_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm" \
-        --define "version $version" --define "tree $tree" --define "file_list $dist/rpm/files" packaging/vmstage.spec
+        --define "version $version" --define "tree $rpm_tree" --define "file_list $dist/rpm/files" packaging/vmstage.spec
     rm -r "$dist/rpm"
     echo "$dist/vmstage-$version-1.x86_64.rpm"
 else

@@ -82,6 +82,53 @@ pub enum Command {
     /// End this machine at a time of your own, everybody being told; or rehearse its end
     #[command(after_help = END_HELP)]
     End(EndArgs),
+
+    /// Put this program and its files into an image, and enable it there
+    #[command(after_help = INSTALL_HELP)]
+    Install(InstallArgs),
+
+    /// Take vmstage out of an image, with all that it has left there
+    #[command(after_help = UNINSTALL_HELP)]
+    Uninstall(UninstallArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct InstallArgs {
+    /// The root directory of the image's file system; / for this machine itself
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// List what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// What starts the image's services, where that is not clear from its /sbin/init
+    #[arg(long, value_enum)]
+    pub init: Option<InitOption>,
+    /// Install also where a package manager has vmstage
+    #[arg(long)]
+    pub force: bool,
+    /// The program for the image, where it is for another architecture [default: this one]
+    #[arg(long, value_name = "FILE")]
+    pub binary: Option<PathBuf>,
+    /// Take out the line of fstab, the commands of rc.local and the script that staged the
+    /// disk before; each is kept beside as .before-vmstage
+    #[arg(long)]
+    pub replace_old: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct UninstallArgs {
+    /// The root directory of the image's file system; / for this machine itself
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// List what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Uninstall also where a package manager has vmstage
+    #[arg(long)]
+    pub force: bool,
+    /// Only end watch, and take back what others were told; for packages
+    #[arg(long)]
+    pub keep_files: bool,
 }
 
 #[derive(Debug, Args)]
@@ -125,6 +172,15 @@ pub struct ConfigArgs {
     /// The configuration [default: /etc/vmstage.toml, which may be missing]
     #[arg(long = "config", value_name = "FILE")]
     pub file: Option<PathBuf>,
+}
+
+/// What starts the services of an image, where its files do not say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum InitOption {
+    Systemd,
+    Sysv,
+    Upstart,
+    None,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -199,6 +255,30 @@ SIGHUP reads the configuration again, SIGUSR1 what `vmstage end` ordered; SIGTER
 ends watching, not the machine.
 
 Exit codes: 0 ended by SIGTERM; 6 wrong configuration.";
+
+const INSTALL_HELP: &str = "\
+Nothing of the image is run, and nothing outside of DIR is written: links are followed
+inside of it, and one that leads out is refused. Run again, it does what is missing. An
+existing /etc/vmstage.toml stays; the shipped one is in /usr/share/doc/vmstage.
+
+It is enabled by links: systemd's; S85vmstage and its like for chkconfig, lower where
+HTCondor would start before it; with insserv also the lines in /etc/init.d/.depend.*.
+Where that is not enough, it says what to run.
+
+  vmstage install --root /mnt/image --replace-old
+
+Exit codes: 0 installed; 1 not, or not enabled, for the reason given; 2 wrong usage;
+6 the image's configuration is wrong, and with it what --replace-old would take out.";
+
+const UNINSTALL_HELP: &str = "\
+HTCondor's drop-in goes first, then all that others were told, the program and its
+files, and its state. What `install --replace-old` took out comes back, unless it was
+changed since. A changed /etc/vmstage.toml stays, and is named.
+
+With --root / watch is ended before; the scratch disk stays mounted.
+
+Exit codes: 0 uninstalled; 1 not, or not completely, for the reason given; 2 wrong
+usage.";
 
 const END_HELP: &str = "\
 Sets a limit of this machine's own, beside those of the cloud; the earliest counts.

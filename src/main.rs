@@ -6,7 +6,7 @@ use log::{LevelFilter, error};
 use nix::sys::stat::{Mode, umask};
 
 use vmstage::cli::{Cli, Command};
-use vmstage::command::{boot, end, metadata, probe, status, watch};
+use vmstage::command::{boot, end, install, metadata, probe, status, watch};
 use vmstage::failure::Failure;
 use vmstage::host::Host;
 use vmstage::legacy::vdso;
@@ -53,6 +53,8 @@ fn main() -> ExitCode {
         }
         Command::Watch(config) => watch::run(&host, config.file.as_deref()),
         Command::End(arguments) => end::run(&host, arguments),
+        Command::Install(arguments) => install::install(&arguments),
+        Command::Uninstall(arguments) => install::uninstall(&host, &arguments),
     };
     ExitCode::from(done.unwrap_or_else(|failure: Failure| {
         error!("{failure}");

@@ -64,10 +64,15 @@ install_puts_every_file_in_its_place() {
 644 usr/share/doc/vmstage/nss-user-lookup.conf
 644 usr/share/doc/vmstage/rc.local.sl
 644 usr/share/doc/vmstage/rc.local.ubuntu
+644 usr/share/doc/vmstage/vmstage.toml
 644 usr/share/fish/vendor_completions.d/vmstage.fish
 644 usr/share/man/man8/vmstage.8
 644 usr/share/zsh/site-functions/_vmstage" "$(files_in "$tmp")"
     cmp $binary "$tmp/usr/sbin/vmstage" || fail "another binary"
+}
+
+install_says_that_it_enables_nothing() {
+    make -s install DESTDIR="$tmp" | grep -q "nothing is enabled" || fail "it does not say so"
 }
 
 install_leaves_an_existing_configuration_alone() {
@@ -142,7 +147,7 @@ a_missing_tool_is_named_with_the_way_to_install_it() {
 the_packages_have_what_install_puts_and_the_licences() {
     need dpkg-deb rpm rpmbuild
     make -s dist >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
-    make -s install DESTDIR="$tmp/installed" PREFIX=/usr
+    make -s install DESTDIR="$tmp/installed" PREFIX=/usr >/dev/null
     mkdir "$tmp/tar" "$tmp/deb"
     tar -xzf target/dist/vmstage-"$version"-x86_64.tar.gz -C "$tmp/tar"
     dpkg-deb -x target/dist/vmstage_"$version"_amd64.deb "$tmp/deb"
@@ -151,11 +156,126 @@ the_packages_have_what_install_puts_and_the_licences() {
         files_in "$tmp/installed"
         printf '644 usr/share/doc/vmstage/%s\n' CHANGELOG.md COPYING.LGPL-2.1-or-later LICENSE-APACHE LICENSE-MIT copyright
     } | LC_ALL=C sort -k 2)
-    equal "$expected" "$(files_in "$tmp/tar")"
-    equal "$expected" "$(files_in "$tmp/deb")"
+    # What would be in the way of a changed configuration is in the documentation alone.
+    local but_configuration
+    but_configuration=$(grep -v " etc/vmstage.toml$" <<<"$expected")
+    equal "$but_configuration" "$(files_in "$tmp/tar")"
+    equal "$but_configuration" "$(files_in "$tmp/deb")"
     equal "$expected" "$(rpm -qp --qf '[%{FILEMODES:octal} %{FILENAMES}\n]' "$rpm" |
         sed -n 's/^100\([0-7]*\) \//\1 /p' | LC_ALL=C sort -k 2)"
     equal "/etc/vmstage.toml" "$(rpm -qp --configfiles "$rpm")"
+}
+
+# Runs a script in a Debian of its own, which is made once. It finds the packages in /dist. With
+# `beside` the script runs outside, in that Debian's root directory.
+in_debian() {
+    need mmdebstrap dpkg-deb
+    [ "$(id -u)" = 0 ] || { echo "    a chroot needs root"; exit 77; }
+    local debian=$PWD/target/packaging/debian
+    [ -e target/dist/vmstage_"$version"_amd64.deb ] || make -s dist >"$tmp/log" 2>&1 || fail "$(cat "$tmp/log")"
+    if [ ! -d "$debian" ]; then
+        mkdir -p "${debian%/*}"
+        mmdebstrap --mode=root --variant=essential --quiet bookworm "$debian.partial" || fail "no Debian can be made"
+        mv "$debian.partial" "$debian"
+    fi
+    mkdir -p "$tmp/root"
+    # shellcheck disable=SC2016 # the other shell expands it
+    unshare --mount --net sh -euc '
+        mount -t tmpfs none "$1"
+        mkdir "$1/upper" "$1/work" "$1/root"
+        mount -t overlay none "$1/root" -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work"
+        mkdir "$1/root/dist"
+        mount --bind target/dist "$1/root/dist"
+        cd "$1/root"
+        [ "$4" = beside ] || exec chroot . sh -euc "$3"
+        sh -euc "$3"
+    ' in_debian "$tmp/root" "$debian" "$1" "${2:-inside}"
+}
+
+# As version 0.1.0 was packed, with its configuration as a file of dpkg's own.
+THE_PACKAGE_OF_BEFORE='
+    mkdir -p /old/DEBIAN /old/etc/init.d
+    echo "# all of it comments" >/old/etc/vmstage.toml
+    echo "#!/bin/sh" >/old/etc/init.d/vmstage
+    chmod 755 /old/etc/init.d/vmstage
+    printf "Package: vmstage\nVersion: 0.0.9\nArchitecture: amd64\nMaintainer: none <none@localhost>\nDescription: old\n" \
+        >/old/DEBIAN/control
+    printf "/etc/init.d/vmstage\n/etc/vmstage.toml\n" >/old/DEBIAN/conffiles
+    dpkg-deb --build /old /old.deb >/dev/null
+    dpkg -i /old.deb >/dev/null
+'
+
+an_upgrade_over_a_changed_configuration_asks_nobody_and_leaves_it_in_force() {
+    local said
+    said=$(in_debian "$THE_PACKAGE_OF_BEFORE"'
+        echo "staging.mount_point = \"/changed\"" >/etc/vmstage.toml
+        dpkg -i /dist/vmstage_*.deb </dev/null >/dev/null
+        dpkg-query -W -f "\${Status}\n" vmstage
+        cat /etc/vmstage.toml
+    ' 2>&1) || fail "$said"
+    equal 'install ok installed
+staging.mount_point = "/changed"' "$said"
+}
+
+the_package_says_that_it_starts_at_the_next_boot() {
+    in_debian 'dpkg -i /dist/vmstage_*.deb' | grep -q "starts at the next boot" || fail "it does not say so"
+}
+
+a_purge_leaves_nothing_and_takes_back_what_was_published() {
+    local said
+    said=$(in_debian '
+        # What is meant to stay: dpkg notes what it has done.
+        list() {
+            find / -xdev \( -path /proc -o -path /dist -o -path /var/lib/dpkg -o -path /var/log -o -path /tmp \
+                -o -path /var/cache/ldconfig \) -prune -o -printf "%y %p %l\n" | sort
+        }
+        mkdir -p /etc/condor/config.d /etc/profile.d /var/lib/prometheus/node-exporter
+        list >/tmp/before
+        dpkg -i /dist/vmstage_*.deb >/dev/null
+        mkdir -p /etc/machinefeatures /var/lib/vmstage
+        echo "START = False" >/etc/condor/config.d/99-vmstage.config
+        printf 4 >/etc/machinefeatures/total_cpu
+        echo "total_cpu 4" >/etc/machinefeatures/.vmstage
+        echo export MACHINEFEATURES >/etc/profile.d/vmstage.sh
+        echo vmstage_ready 1 >/var/lib/prometheus/node-exporter/vmstage.prom
+        echo "{}" >/var/lib/vmstage/first-boot.json
+        echo "[staging]" >/etc/vmstage.toml
+        dpkg -r vmstage >/dev/null
+        # Without the program nobody would ever take these back.
+        ls /etc/condor/config.d /etc/profile.d/vmstage.sh /etc/machinefeatures 2>/dev/null | grep vmstage || true
+        find /etc/rc?.d /etc/systemd -name "*vmstage*"
+        dpkg -P vmstage >/dev/null
+        list >/tmp/after
+        diff /tmp/before /tmp/after
+    ' 2>&1) || fail "$said"
+    equal "" "$(grep -v '^vmstage: \|^remove ' <<<"$said")"
+}
+
+an_rpm_that_is_erased_takes_back_what_was_published_and_leaves_no_links() {
+    need rpm
+    local said
+    said=$(in_debian '
+        export LC_ALL=C
+        rpm="rpm --root $PWD --nodeps"
+        list() {
+            find . -xdev \( -path ./proc -o -path ./dist -o -path ./var/lib/rpm -o -path ./root \) -prune \
+                -o -printf "%y %p %l\n" | sort
+        }
+        mkdir -p etc/condor/config.d etc/rc3.d
+        mkdir -p usr/lib/sysimage
+        rpm --root "$PWD" --initdb
+        list >"$OLDPWD/$$.before"
+        $rpm -i dist/vmstage-*.rpm
+        grep -q . etc/vmstage.toml
+        echo "START = False" >etc/condor/config.d/99-vmstage.config
+        ln -s ../init.d/vmstage etc/rc3.d/K02vmstage
+        $rpm -e vmstage
+        list >"$OLDPWD/$$.after"
+        diff "$OLDPWD/$$.before" "$OLDPWD/$$.after" || true
+        rm "$OLDPWD/$$.before" "$OLDPWD/$$.after"
+    ' beside 2>&1) || fail "$said"
+    # Debian's rpm says that this is not its way.
+    equal "" "$(grep -v '^vmstage: \|^remove \|^rpm: ' <<<"$said")"
 }
 
 # Runs the installation scripts of both packages, and prints which commands of vmstage they call.

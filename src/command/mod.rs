@@ -3,6 +3,7 @@
 pub mod boot;
 mod configuration;
 pub mod end;
+pub mod install;
 pub mod metadata;
 pub mod probe;
 pub mod status;

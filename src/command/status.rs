@@ -64,7 +64,8 @@ fn find(host: &Host, wait: Option<Option<u64>>) -> Result<Status, Failure> {
         (Some(status), _) => Ok(status),
         (None, Err(e)) => Err(e.into()),
         (None, Ok(_)) => Err(Failure::Other(anyhow!(
-            "there is no status of this boot in {}: vmstage boot has not run, or has not finished",
+            "there is no status of this boot in {}: vmstage boot has not finished, or not run; where it \
+             was enabled just now, it runs at the next boot",
             status::path(host).display()
         ))),
     }

@@ -43,6 +43,8 @@ pub struct Line {
     /// Empty where it is missing.
     pub filesystem: String,
     pub options: Vec<String>,
+    /// In which pass fsck(8) looks at it; 0 for never, and where it is missing.
+    pub pass: u32,
 }
 
 impl Fstab {
@@ -87,6 +89,8 @@ impl Line {
         let mount_point = field();
         let filesystem = field().to_string_lossy().into_owned();
         let options = split_options(&field().to_string_lossy());
+        let _dump = field();
+        let pass = field().to_string_lossy().parse().unwrap_or(0);
         Some(Line {
             number,
             text: in_one_row(line),
@@ -94,6 +98,7 @@ impl Line {
             mount_point,
             filesystem,
             options,
+            pass,
         })
     }
 

@@ -82,7 +82,8 @@ impl Tree {
     /// The names of all files below `path`, sorted, those this program hides left out.
     pub(crate) fn names(&self, path: &str) -> Vec<String> {
         let mut names: Vec<String> = Vec::new();
-        for entry in fs::read_dir(self.0.join(path)).unwrap().flatten() {
+        let directory = self.0.join(path.trim_start_matches('/'));
+        for entry in fs::read_dir(directory).unwrap().flatten() {
             let name = entry.file_name().into_string().unwrap();
             if entry.file_type().unwrap().is_dir() {
                 let below = self.names(&format!("{path}/{name}"));

@@ -27,8 +27,8 @@ use crate::logging::Notices;
 use crate::status::{self, Status};
 use crate::text::one_line;
 
-const DIRECTORY: &str = "/etc/condor/config.d";
-const NAME: &str = "99-vmstage.config";
+pub(crate) const DIRECTORY: &str = "/etc/condor/config.d";
+pub(crate) const NAME: &str = "99-vmstage.config";
 
 /// How a warning about HTCondor begins.
 const OF_HTCONDOR: &str = "HTCondor: ";
@@ -93,6 +93,16 @@ pub(crate) struct Written {
     /// What was there before.
     before: String,
     text: String,
+}
+
+/// Has a running HTCondor read its configuration again, now that there is no drop-in. Where
+/// its jobs run stays as it is until it is started again.
+///
+/// # Errors
+///
+/// That it cannot be told.
+pub(crate) fn read_again(host: &Host) -> Result<()> {
+    daemons::tell(&host.path("/proc"), &News::Settings)
 }
 
 /// Writes what takes no time to find out.

@@ -19,6 +19,9 @@ use crate::host::{Host, kernel_file, locks};
 use crate::metadata::machine_features::published::{JOB, MACHINE, MARK, are_own, own_values};
 use crate::status::Status;
 
+/// Where login shells are told.
+pub(crate) const PROFILE_PLACE: &str = "/etc/profile.d/vmstage.sh";
+
 const PROFILE: &str =
     "# Written by vmstage(8): where to read when this VM goes away (HSF-TN-2016-02).
 : \"${MACHINEFEATURES:=/etc/machinefeatures}\" \"${JOBFEATURES:=/etc/jobfeatures}\"
@@ -157,11 +160,11 @@ fn marked(values: &BTreeSet<Value>) -> String {
 }
 
 fn profile(host: &Host) -> Result<bool> {
-    let directory = host.path("/etc/profile.d");
-    if !directory.is_dir() {
+    let file = host.path(PROFILE_PLACE);
+    if !file.parent().is_some_and(Path::is_dir) {
         return Ok(false);
     }
-    files::write(&directory.join("vmstage.sh"), PROFILE, 0o644)
+    files::write(&file, PROFILE, 0o644)
 }
 
 /// Counted as the specification does: the "processor" lines of `/proc/cpuinfo`.

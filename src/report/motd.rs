@@ -22,20 +22,24 @@ use crate::host::{Host, atomic_file};
 use crate::status::{Outcome, Status};
 use crate::text as texts;
 
+/// A file of somebody else's, in which our lines are.
+pub(crate) const MOTD: &str = "/etc/motd";
+/// Files of our own.
+pub(crate) const SCRIPT: &str = "/etc/update-motd.d/98-vmstage";
+pub(crate) const PART: &str = "/run/motd.d/vmstage";
+
 /// What our lines in a file of somebody else's begin with.
 const PREFIX: &str = "vmstage: ";
 
 /// Says whether the message changed.
 pub(crate) fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> {
     let text = text(status);
-    let script_directory = host.path("/etc/update-motd.d");
-    let motd = host.path("/etc/motd");
+    let (part, own_script, motd) = (host.path(PART), host.path(SCRIPT), host.path(MOTD));
     if pam_reads_motd_d(host) {
-        let directory = host.path("/run/motd.d");
-        files::make_directory(&directory)?;
-        files::write(&directory.join("vmstage"), &text, 0o644)
-    } else if script_directory.is_dir() {
-        files::write(&script_directory.join("98-vmstage"), script(&text), 0o755)
+        part.parent().map(files::make_directory).transpose()?;
+        files::write(&part, &text, 0o644)
+    } else if own_script.parent().is_some_and(Path::is_dir) {
+        files::write(&own_script, script(&text), 0o755)
     } else if motd.exists() {
         append(&motd, &text)
     } else {
@@ -87,9 +91,7 @@ fn append(motd: &Path, text: &str) -> Result<bool> {
         );
     }
     let present = regular_file::read(motd, MIB).with_context(named)?;
-    let theirs = |line: &&[u8]| !line.starts_with(PREFIX.as_bytes());
-    let lines = present.split_inclusive(|byte| *byte == b'\n');
-    let mut wanted = lines.filter(theirs).collect::<Vec<_>>().concat();
+    let mut wanted = without_ours(&present);
     if wanted.last().is_some_and(|byte| *byte != b'\n') {
         wanted.push(b'\n');
     }
@@ -100,6 +102,13 @@ fn append(motd: &Path, text: &str) -> Result<bool> {
     }
     atomic_file::replace(motd, &wanted, there.permissions().mode() & 0o7777).with_context(named)?;
     Ok(true)
+}
+
+/// A file of somebody else's without our lines.
+pub(crate) fn without_ours(content: &[u8]) -> Vec<u8> {
+    let theirs = |line: &&[u8]| !line.starts_with(PREFIX.as_bytes());
+    let lines = content.split_inclusive(|byte| *byte == b'\n');
+    lines.filter(theirs).collect::<Vec<_>>().concat()
 }
 
 /// The module names the directories that it reads.

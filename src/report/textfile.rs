@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::host::Host;
 use crate::status::{Outcome, Status};
 
-const NAME: &str = "vmstage.prom";
+pub(crate) const NAME: &str = "vmstage.prom";
 
 /// Writes the file where the collector's directory exists. Says whether it changed.
 pub(crate) fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {

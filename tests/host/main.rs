@@ -23,6 +23,7 @@ mod evidence;
 mod faulty_disk;
 mod full_run;
 mod hanging;
+mod image;
 mod init;
 mod local;
 mod looking;
@@ -56,6 +57,9 @@ fn main() -> ExitCode {
         faulty_disk::CLAIMS,
         hanging::CLAIMS,
         crashes::CLAIMS,
+        image::install::CLAIMS,
+        image::uninstall::CLAIMS,
+        image::overlay::CLAIMS,
         init::sysv::CLAIMS,
         init::rc_local::CLAIMS,
         init::units::CLAIMS,

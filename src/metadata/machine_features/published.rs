@@ -20,8 +20,12 @@ pub(crate) fn are_own(directory: &Path) -> bool {
 
 /// The keys and values that this program published in a directory, by its own list of them.
 pub(crate) fn own_values(directory: &Path) -> BTreeSet<(String, String)> {
-    let text = regular_file::read_text(&directory.join(MARK), MIB).unwrap_or_default();
-    text.lines()
+    values_in(&regular_file::read_text(&directory.join(MARK), MIB).unwrap_or_default())
+}
+
+/// Likewise, by the text of that list.
+pub(crate) fn values_in(mark: &str) -> BTreeSet<(String, String)> {
+    mark.lines()
         .filter(|line| !line.starts_with('#'))
         .filter_map(|line| line.split_once(' '))
         .map(|(key, value)| (key.to_string(), value.to_string()))

@@ -1,0 +1,199 @@
+//! `vmstage install` and `vmstage uninstall`: the image's maintainer, anywhere.
+
+use std::path::Path;
+
+use anyhow::{Context, anyhow};
+use log::warn;
+
+use crate::cli::{self, InstallArgs, UninstallArgs};
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::host::regular_file::{self, MIB};
+use crate::host::{Host, mount_table};
+use crate::image::enabling::Enabling;
+use crate::image::init::Init;
+use crate::image::install::{self, Wish};
+use crate::image::root::Root;
+use crate::image::step::Step;
+use crate::image::{files, packages, published, replace, running, uninstall};
+use crate::report::condor;
+
+/// No binary is larger.
+const LARGEST_BINARY: u64 = 64 * MIB;
+
+const OWN_PROGRAM: &str = "/proc/self/exe";
+
+/// Puts vmstage into an image, and enables it for the next boot.
+///
+/// # Errors
+///
+/// What stands in the way, and what to do.
+pub fn install(arguments: &InstallArgs) -> Result<u8, Failure> {
+    let work = Work::begin(&arguments.root, arguments.dry_run)?;
+    let root = &work.root;
+    let config = match files::configuration(root) {
+        Ok(config) => config,
+        // Where the mount point is, is not known, and with it what is old.
+        Err(wrong) if arguments.replace_old => return Err(Failure::Config(wrong)),
+        Err(wrong) => {
+            warn!("the image's configuration is wrong, and stays as it is: {wrong}");
+            Config::default()
+        }
+    };
+    let mount_point = config.staging.mount_point.as_path();
+    let init = Init::of(root, arguments.init);
+    let binary = arguments.binary.as_deref();
+    let path = binary.unwrap_or(OWN_PROGRAM.as_ref());
+    let wish = Wish {
+        binary: regular_file::read(path, LARGEST_BINARY)
+            .with_context(|| format!("cannot read the program {}", path.display()))
+            .with_context(|| match binary {
+                Some(_) => "nothing is installed",
+                None => "nothing is installed: without /proc, say with --binary what is to be",
+            })?,
+        is_chosen: binary.is_some(),
+        force: arguments.force,
+    };
+    install::may_begin(root, &wish)?;
+    work.say(&format!("init: {}", init.name()))?;
+
+    let mut steps = install::file_steps(root, init, wish.binary)?;
+    if arguments.replace_old {
+        steps.extend(replace::steps(root, init, mount_point)?);
+    }
+    let mut later = Vec::new();
+    if let Enabling::Steps(enabling) = install::enabling(root, init, mount_point)? {
+        later = enabling;
+    }
+    let list = install::list_directories(root, steps.iter().chain(&later))?;
+    work.carry_out(list.into_iter().chain(steps).collect())?;
+    // Looked at anew: of what is to be changed, something has been changed.
+    let enabling = install::enabling(root, init, mount_point)?;
+    let said = match enabling {
+        Enabling::Steps(steps) => {
+            work.carry_out(steps)?;
+            Ok("vmstage starts at the next boot".to_string())
+        }
+        Enabling::ByCommands { path, number } => Ok(format!(
+            "{}:{number} starts vmstage already, so that it is not enabled a second time",
+            path.display()
+        )),
+        Enabling::NoInit => Ok(BY_HAND.to_string()),
+        Enabling::NotByUs(reason) => Err(anyhow!(
+            "the files of vmstage are in place, but it is not enabled: {reason}"
+        )),
+    };
+    work.say(&said?)?;
+    work.end()?;
+    Ok(0)
+}
+
+const BY_HAND: &str = "\
+what starts services there is not known, so that nothing starts vmstage: have the script that
+runs at boot (with busybox, the one in the line ::sysinit: of /etc/inittab) run, before HTCondor,
+  /usr/sbin/vmstage boot
+  setsid /usr/sbin/vmstage watch </dev/null >/dev/null 2>&1 &
+/usr/share/doc/vmstage/rc.local.sl has these lines with what belongs around them; where it is
+known after all, say --init";
+
+/// Takes vmstage out of an image.
+///
+/// # Errors
+///
+/// What stands in the way, and what to do.
+pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> {
+    let work = Work::begin(&arguments.root, arguments.dry_run)?;
+    let root = &work.root;
+    let leaves_files = arguments.keep_files || arguments.force;
+    if let (Some(manager), false) = (packages::owner(root)?, leaves_files) {
+        return Err(Failure::Other(anyhow!(
+            "{} has vmstage as a package in {}: remove that, or say --force",
+            manager.name(),
+            root.path().display()
+        )));
+    }
+    let config = files::configuration(root).unwrap_or_else(|wrong| {
+        warn!("the defaults are taken for the image's configuration, which is wrong: {wrong}");
+        Config::default()
+    });
+    let runs = root.is_own() && running::is_of_init(host);
+    // Before anything else: it would publish again what is taken back.
+    if runs && !arguments.dry_run && running::stop_watch(host)? > 0 {
+        work.say("vmstage watch is stopped")?;
+    }
+    let plan = match arguments.keep_files {
+        true => uninstall::Plan {
+            steps: published::to_take_back(root, &config)?,
+            left: Vec::new(),
+        },
+        false => uninstall::plan(root, &config)?,
+    };
+    let drop_in = plan.steps.first().is_some_and(Step::is_of_htcondor);
+    work.carry_out(plan.steps)?;
+    work.end()?;
+    for line in plan.left {
+        work.say(&line)?;
+    }
+    if runs && drop_in && !arguments.dry_run {
+        condor::read_again(host)?;
+    }
+    if runs && host.path("/run/systemd/system").is_dir() {
+        work.say("systemd forgets the units with: systemctl daemon-reload")?;
+    }
+    if runs {
+        work.say(&still_mounted(host, config.staging.mount_point.as_path()))?;
+    }
+    Ok(0)
+}
+
+/// What goes on in a system that runs.
+fn still_mounted(host: &Host, mount_point: &Path) -> String {
+    let mounts = mount_table::read(host).unwrap_or_default();
+    let shown = mount_point.display();
+    match mount_table::on(&mounts, mount_point) {
+        Some(mount) => format!(
+            "{} stays mounted on {shown} until this machine goes down; nothing will mount it again",
+            mount.source.display()
+        ),
+        None => format!("nothing is mounted on {shown}"),
+    }
+}
+
+/// The work in one image.
+struct Work {
+    root: Root,
+    is_rehearsal: bool,
+}
+
+impl Work {
+    fn begin(root: &Path, is_rehearsal: bool) -> Result<Work, Failure> {
+        let root = Root::open(root)?;
+        if !is_rehearsal {
+            root.lock()?;
+        }
+        Ok(Work { root, is_rehearsal })
+    }
+
+    fn say(&self, text: &str) -> Result<(), Failure> {
+        Ok(cli::print(&format!("{text}\n"))?)
+    }
+
+    /// Carries steps out, or shows what would be done.
+    fn carry_out(&self, steps: Vec<Step>) -> Result<(), Failure> {
+        for step in steps {
+            if !self.is_rehearsal {
+                step.carry_out(&self.root)
+                    .context("not all is done; run again, the rest will be")?;
+            }
+            self.say(&step.to_string())?;
+        }
+        Ok(())
+    }
+
+    fn end(&self) -> Result<(), Failure> {
+        match self.is_rehearsal {
+            true => self.say("nothing was changed: this was --dry-run"),
+            false => Ok(self.root.sync()?),
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! What vmstage puts into an image.
+
+use std::io::ErrorKind;
+use std::sync::OnceLock;
+
+use super::enabling::UNIT_DIRECTORY;
+use super::inflate;
+use super::init::Init;
+use super::root::Root;
+use crate::config::{Config, ConfigError};
+use crate::host::regular_file::MIB;
+
+pub(crate) const PROGRAM: &str = "/usr/sbin/vmstage";
+pub(crate) const CONFIGURATION: &str = "/etc/vmstage.toml";
+pub(crate) const DOCUMENTATION: &str = "/usr/share/doc/vmstage";
+
+/// Lists the directories that `install` made, a line each, for `uninstall`.
+pub(crate) const DIRECTORIES: &str = "/usr/share/doc/vmstage/directories";
+
+/// A file that this program carries.
+pub(crate) struct File {
+    directory: &'static str,
+    name: &'static str,
+    pub mode: u32,
+    /// Where it is in the sources, or what it was called when it was made.
+    source: &'static str,
+    needed: Needed,
+}
+
+#[derive(PartialEq, Eq)]
+enum Needed {
+    Always,
+    BySystemd,
+    /// By those that run scripts; their directory is the init's.
+    ByScripts,
+}
+
+const fn file(
+    needed: Needed,
+    directory: &'static str,
+    name: &'static str,
+    source: &'static str,
+) -> File {
+    File {
+        directory,
+        name,
+        mode: 0o644,
+        source,
+        needed,
+    }
+}
+
+const SHARE: &str = "/usr/share";
+
+/// All but the program and its configuration.
+pub(crate) static FILES: [File; 12] = [
+    file(
+        Needed::BySystemd,
+        UNIT_DIRECTORY,
+        "vmstage.service",
+        "systemd/vmstage.service",
+    ),
+    file(
+        Needed::BySystemd,
+        UNIT_DIRECTORY,
+        "vmstage-watch.service",
+        "systemd/vmstage-watch.service",
+    ),
+    file(
+        Needed::BySystemd,
+        UNIT_DIRECTORY,
+        "condor.service.d/vmstage.conf",
+        "systemd/condor.service.d/vmstage.conf",
+    ),
+    file(
+        Needed::BySystemd,
+        "/usr/lib/systemd/system-preset",
+        "80-vmstage.preset",
+        "systemd/80-vmstage.preset",
+    ),
+    File {
+        mode: 0o755,
+        ..file(Needed::ByScripts, "", "vmstage", "sysvinit/vmstage")
+    },
+    file(
+        Needed::Always,
+        DOCUMENTATION,
+        "vmstage.toml",
+        SHIPPED_CONFIGURATION,
+    ),
+    file(
+        Needed::Always,
+        DOCUMENTATION,
+        "rc.local.sl",
+        "sysvinit/rc.local.sl",
+    ),
+    file(
+        Needed::Always,
+        DOCUMENTATION,
+        "rc.local.ubuntu",
+        "sysvinit/rc.local.ubuntu",
+    ),
+    file(Needed::Always, SHARE, "man/man8/vmstage.8", "vmstage.8"),
+    file(
+        Needed::Always,
+        SHARE,
+        "bash-completion/completions/vmstage",
+        "vmstage.bash",
+    ),
+    file(
+        Needed::Always,
+        SHARE,
+        "zsh/site-functions/_vmstage",
+        "_vmstage",
+    ),
+    file(
+        Needed::Always,
+        SHARE,
+        "fish/vendor_completions.d/vmstage.fish",
+        "vmstage.fish",
+    ),
+];
+
+const SHIPPED_CONFIGURATION: &str = "packaging/vmstage.toml";
+
+/// The configuration that is shipped, which shows the defaults.
+pub(crate) fn shipped_configuration() -> &'static [u8] {
+    carried(SHIPPED_CONFIGURATION)
+}
+
+/// The content of a file that this program carries, by where build.rs had it from: each has a
+/// line with its name and length before it.
+fn carried(source: &str) -> &'static [u8] {
+    static ALL: OnceLock<Vec<u8>> = OnceLock::new();
+    let mut rest = &ALL.get_or_init(|| inflate::inflate(PACKED))[..];
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let (head, after) = rest.split_at(end);
+        let head = std::str::from_utf8(head).unwrap_or_default();
+        let (name, length) = head.rsplit_once(' ').unwrap_or_default();
+        let (content, others) = after[1..].split_at(length.parse().unwrap_or(0));
+        if name == source {
+            return content;
+        }
+        rest = others;
+    }
+    &[]
+}
+
+static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/carried"));
+
+/// An image's configuration; the defaults where it has none.
+///
+/// # Errors
+///
+/// What is wrong with it, in one line.
+pub(crate) fn configuration(root: &Root) -> Result<Config, ConfigError> {
+    let path = CONFIGURATION.as_ref();
+    match root.read(path, MIB) {
+        Ok(Some(bytes)) => Config::from_bytes(&bytes)
+            .map_err(|wrong| ConfigError::new(format!("{CONFIGURATION}, {wrong}"))),
+        // A link to nowhere was meant to lead somewhere.
+        Ok(None) if root.link_text(path).is_ok_and(|text| text.is_none()) => Ok(Config::default()),
+        Ok(None) => Err(ConfigError::unreadable(path, &ErrorKind::NotFound.into())),
+        Err(e) => Err(ConfigError::unreadable(path, &e)),
+    }
+}
+
+impl File {
+    /// What is in it.
+    pub(crate) fn content(&self) -> &'static [u8] {
+        carried(self.source)
+    }
+
+    /// Where it belongs.
+    pub(crate) fn path(&self, init: Init) -> String {
+        let directory = match self.needed {
+            Needed::ByScripts => init.scripts(),
+            _ => self.directory,
+        };
+        format!("{directory}/{}", self.name)
+    }
+
+    /// Whether an image with this init needs it.
+    pub(crate) fn is_needed_by(&self, init: Init) -> bool {
+        match self.needed {
+            Needed::Always => true,
+            Needed::BySystemd => init == Init::Systemd,
+            Needed::ByScripts => init.runs_scripts(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_is_carried_is_what_is_in_the_sources() {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for file in &FILES {
+            let content = file.content();
+            assert!(!content.is_empty(), "{}", file.source);
+            if file.source.contains('/') {
+                assert!(content == fs::read(sources.join(file.source)).unwrap());
+            }
+        }
+        assert!(carried("another").is_empty());
+        let page = String::from_utf8_lossy(carried("vmstage.8"));
+        assert!(page.contains(".SS \"vmstage install\""), "{page}");
+    }
+}

@@ -1,0 +1,197 @@
+//! Which program starts the services of a system, told by its files.
+
+use std::path::Path;
+
+use super::root::{Kind, Root};
+use crate::cli::InitOption;
+
+/// What starts services, by the first that fits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Init {
+    /// `/sbin/init` leads to systemd.
+    Systemd,
+    /// Red Hat's `/etc/rc.d/init.d`, whether SysV init or upstart runs it (Enterprise Linux 5
+    /// and 6): links with the numbers of chkconfig(8).
+    Chkconfig,
+    /// Debian's SysV init since squeeze: startpar(8) runs what is in `.depend.start`, in its
+    /// order, and of that what has a link.
+    Insserv,
+    /// Links by their numbers alone: Debian before squeeze, and `.legacy-bootordering`.
+    Numbers,
+    /// Ubuntu 12.04: upstart, which runs the scripts by the numbers of their links.
+    Upstart,
+    /// Anything else: busybox, OpenRC, runit, a container.
+    Unknown,
+}
+
+impl Init {
+    /// The init of a system, unless `said` knows better.
+    pub(crate) fn of(root: &Root, said: Option<InitOption>) -> Init {
+        let has = |kind, path: &str| root.is(kind, path);
+        match said {
+            Some(InitOption::Systemd) => return Init::Systemd,
+            Some(InitOption::Upstart) => return Init::Upstart,
+            Some(InitOption::None) => return Init::Unknown,
+            Some(InitOption::Sysv) | None => {}
+        }
+        let program = program(root);
+        if said.is_none() && program.as_deref() == Some("systemd") {
+            return Init::Systemd;
+        }
+        // A tree without one may get it later, with the package that has the kernel.
+        let is_classic = |name: &str| ["init", "upstart"].contains(&name);
+        if said.is_none() && !program.as_deref().is_none_or(is_classic) {
+            return Init::Unknown;
+        }
+        if has(Kind::Directory, "/etc/rc.d/init.d") {
+            return Init::Chkconfig;
+        }
+        let is_debian = has(Kind::Directory, "/etc/init.d") && has(Kind::Directory, "/etc/rc2.d");
+        if !is_debian {
+            return Init::Unknown;
+        }
+        let is_by_numbers = has(Kind::File, "/etc/init.d/.legacy-bootordering");
+        if has(Kind::File, "/etc/init.d/.depend.start") && !is_by_numbers {
+            Init::Insserv
+        } else if said.is_none() && has(Kind::File, "/etc/init/rc-sysinit.conf") {
+            Init::Upstart
+        } else {
+            Init::Numbers
+        }
+    }
+
+    /// One that has its scripts where this system has some, whoever runs them.
+    pub(crate) fn by_scripts(root: &Root) -> Init {
+        match root.is(Kind::Directory, Init::Chkconfig.scripts()) {
+            true => Init::Chkconfig,
+            false => Init::Numbers,
+        }
+    }
+
+    /// For people.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Init::Systemd => "systemd",
+            Init::Chkconfig => "SysV init with chkconfig",
+            Init::Insserv => "SysV init with insserv",
+            Init::Numbers => "SysV init by numbers",
+            Init::Upstart => "upstart",
+            Init::Unknown => "none that is known",
+        }
+    }
+
+    /// Whether it runs the script in `/etc/init.d`.
+    pub(crate) fn runs_scripts(self) -> bool {
+        !matches!(self, Init::Systemd | Init::Unknown)
+    }
+
+    /// Where the links of a run level are.
+    pub(crate) fn run_level(self, level: char) -> String {
+        match self {
+            Init::Chkconfig => format!("/etc/rc.d/rc{level}.d"),
+            _ => format!("/etc/rc{level}.d"),
+        }
+    }
+
+    /// Where scripts are.
+    pub(crate) fn scripts(self) -> &'static str {
+        match self {
+            Init::Chkconfig => "/etc/rc.d/init.d",
+            _ => "/etc/init.d",
+        }
+    }
+}
+
+/// The name of the program that `/sbin/init` leads to; None where there is none.
+fn program(root: &Root) -> Option<String> {
+    let init = Path::new("/sbin/init");
+    root.entry(init).ok().flatten()?;
+    let real = root.real_path(init).ok()?;
+    Some(real.file_name()?.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::host::tree::Tree;
+
+    #[test]
+    fn the_first_row_of_the_table_that_fits_counts() {
+        type Row<'a> = (Init, &'a [&'a str], Option<&'a str>);
+        let cases: &[Row] = &[
+            (
+                Init::Systemd,
+                &["usr/lib/systemd/systemd", "etc/rc.d/init.d/"],
+                Some("/usr/lib/systemd/systemd"),
+            ),
+            // Enterprise Linux 6 has upstart.
+            (
+                Init::Chkconfig,
+                &["etc/rc.d/init.d/", "sbin/init", "etc/init/rcS.conf"],
+                None,
+            ),
+            (
+                Init::Insserv,
+                &["etc/init.d/.depend.start", "etc/rc2.d/", "sbin/init"],
+                None,
+            ),
+            (
+                Init::Numbers,
+                &[
+                    "etc/init.d/.depend.start",
+                    "etc/init.d/.legacy-bootordering",
+                    "etc/rc2.d/",
+                ],
+                None,
+            ),
+            (
+                Init::Numbers,
+                &["etc/init.d/", "etc/rc2.d/", "sbin/init"],
+                None,
+            ),
+            (
+                Init::Upstart,
+                &[
+                    "etc/init.d/",
+                    "etc/rc2.d/",
+                    "sbin/init",
+                    "etc/init/rc-sysinit.conf",
+                ],
+                None,
+            ),
+            (
+                Init::Unknown,
+                &["etc/init.d/", "etc/rc2.d/", "bin/busybox"],
+                Some("/bin/busybox"),
+            ),
+            (Init::Unknown, &["etc/init.d/"], None),
+        ];
+        for (expected, files, init) in cases {
+            let files: Vec<_> = files.iter().map(|path| (*path, "")).collect();
+            let tree =
+                Tree::new(&[&[("etc/", ""), ("usr/", ""), ("sbin/", "")], &files[..]].concat());
+            if let Some(target) = init {
+                symlink(target, tree.root().join("sbin/init")).unwrap();
+            }
+            let root = Root::open(tree.root()).unwrap();
+            assert_eq!(Init::of(&root, None), *expected, "{files:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_said_counts_for_more_and_sysv_is_looked_at_closer() {
+        let tree = Tree::new(&[("etc/rc.d/init.d/", ""), ("usr/", ""), ("sbin/", "")]);
+        symlink("/bin/busybox", tree.root().join("sbin/init")).unwrap();
+        let root = Root::open(tree.root()).unwrap();
+        for (said, expected) in [
+            (InitOption::Sysv, Init::Chkconfig),
+            (InitOption::Systemd, Init::Systemd),
+            (InitOption::Upstart, Init::Upstart),
+            (InitOption::None, Init::Unknown),
+        ] {
+            assert_eq!(Init::of(&root, Some(said)), expected);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! Changing a tree. A file is written aside and renamed: whoever reads sees the old one or
+//! the new one, whole, and what was killed in the middle is done again by the next run.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, Permissions};
+use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat, renameat};
+use nix::sys::stat::Mode;
+use nix::unistd::{UnlinkatFlags, symlinkat, syncfs, unlinkat};
+
+use super::walk::{Last, Missing, Place, give_to, give_to_root};
+use super::{Kind, Root, if_there, not_regular};
+
+/// Whether there was anything to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Change {
+    Done,
+    /// It was so already.
+    None,
+}
+
+/// Mode and owner of a file that is written.
+#[derive(Clone, Copy)]
+pub(crate) enum Attributes {
+    /// This mode; root's, where root writes it.
+    Ours { mode: u32 },
+    /// Those of the file that it replaces.
+    AsBefore,
+}
+
+impl Root {
+    /// Replaces a file, or makes it with the directories on the way. A link is followed, and
+    /// stays.
+    ///
+    /// # Errors
+    ///
+    /// In a sentence: those of writing it; that something else than a regular file is there.
+    pub(crate) fn write(&self, path: &Path, content: &[u8], as_: Attributes) -> Result<Change> {
+        self.try_write(path, content, as_)
+            .with_context(|| self.cannot("write", path))
+    }
+
+    fn try_write(&self, path: &Path, content: &[u8], as_: Attributes) -> io::Result<Change> {
+        let place = self.place(path, Last::Follow, Missing::IsMade)?;
+        let before = if_there(place.entry())?;
+        let present = match before {
+            Some(_) => self.read(&place.path, content.len() as u64),
+            None => Ok(None),
+        };
+        let (mode, owner) = match (as_, before) {
+            (_, Some(entry)) if entry.kind != Kind::File => return Err(not_regular()),
+            (Attributes::AsBefore, Some(entry)) => (entry.mode, Some((entry.uid, entry.gid))),
+            (Attributes::AsBefore, None) => return Err(Errno::ENOENT.into()),
+            (Attributes::Ours { mode }, _) => (mode, None),
+        };
+        let has_mode = before.is_some_and(|entry| entry.mode == mode);
+        if has_mode && present.is_ok_and(|present| present.as_deref() == Some(content)) {
+            return Ok(Change::None);
+        }
+        place.put(|temporary| {
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_NOFOLLOW;
+            let private = Mode::from_bits_truncate(0o600);
+            let file = openat(
+                &place.directory,
+                temporary,
+                flags | OFlag::O_CLOEXEC,
+                private,
+            )?;
+            match owner {
+                // A file of another owner cannot be made by anybody but root.
+                Some((uid, gid)) => give_to(&file, uid, gid)?,
+                None => give_to_root(&file)?,
+            }
+            let mut file = File::from(file);
+            file.write_all(content)?;
+            // After the owner: chown(2) takes set-user-ID away.
+            file.set_permissions(Permissions::from_mode(mode))?;
+            file.sync_all()
+        })?;
+        Ok(Change::Done)
+    }
+
+    /// Makes a symbolic link, with the directories on the way. A link of that name is replaced;
+    /// anything else is left alone.
+    ///
+    /// # Errors
+    ///
+    /// In a sentence.
+    pub(crate) fn link(&self, path: &Path, text: &Path) -> Result<Change> {
+        self.try_link(path, text)
+            .with_context(|| self.cannot("make the link", path))
+    }
+
+    fn try_link(&self, path: &Path, text: &Path) -> io::Result<Change> {
+        let place = self.place(path, Last::Keep, Missing::IsMade)?;
+        match self.link_text(path)? {
+            Some(present) if present == text => return Ok(Change::None),
+            None if if_there(place.entry())?.is_some() => return Err(Errno::EEXIST.into()),
+            _ => {}
+        }
+        place.put(|temporary| Ok(symlinkat(text, &place.directory, temporary)?))?;
+        Ok(Change::Done)
+    }
+
+    /// Removes a file or a link, not what it leads to, and what a killed run left of it.
+    ///
+    /// # Errors
+    ///
+    /// In a sentence.
+    pub(crate) fn remove(&self, path: &Path) -> Result<Change> {
+        self.unlink(path, UnlinkatFlags::NoRemoveDir)
+            .with_context(|| self.cannot("remove", path))
+    }
+
+    /// Removes a directory, if it is empty.
+    ///
+    /// # Errors
+    ///
+    /// In a sentence; not that there is something in it, or that a link is there instead.
+    pub(crate) fn remove_empty(&self, path: &Path) -> Result<Change> {
+        match self.unlink(path, UnlinkatFlags::RemoveDir) {
+            Err(e) if is_in_use(&e) => Ok(Change::None),
+            other => other.with_context(|| self.cannot("remove", path)),
+        }
+    }
+
+    fn unlink(&self, path: &Path, what: UnlinkatFlags) -> io::Result<Change> {
+        let Some(place) = if_there(self.place(path, Last::Keep, Missing::IsAnError))? else {
+            return Ok(Change::None);
+        };
+        place.unlink(&place.temporary(), UnlinkatFlags::NoRemoveDir)?;
+        place.unlink(&place.name, what)
+    }
+
+    /// Waits until all that was changed is on the disk.
+    ///
+    /// # Errors
+    ///
+    /// In a sentence.
+    pub(crate) fn sync(&self) -> Result<()> {
+        match syncfs(&self.directory) {
+            // Before Linux 2.6.39. Each file has been synced by itself.
+            Err(Errno::ENOSYS) => Ok(()),
+            other => other.with_context(|| self.cannot("sync", Path::new("/"))),
+        }
+    }
+
+    /// `cannot write /etc/fstab in /mnt/image`
+    pub(crate) fn cannot(&self, what: &str, path: &Path) -> String {
+        match self.is_own() {
+            true => format!("cannot {what} {}", path.display()),
+            false => format!(
+                "cannot {what} {} in {}",
+                path.display(),
+                self.path().display()
+            ),
+        }
+    }
+}
+
+impl Place {
+    /// Has something made under another name, and puts it into this place.
+    fn put(&self, make: impl FnOnce(&OsStr) -> io::Result<()>) -> io::Result<()> {
+        let temporary = self.temporary();
+        let remove = || self.unlink(&temporary, UnlinkatFlags::NoRemoveDir);
+        // Of a run that was killed: there is no other at the same time (`Root::lock`).
+        remove()?;
+        let put = make(&temporary).and_then(|()| {
+            Ok(renameat(
+                &self.directory,
+                &*temporary,
+                &self.directory,
+                &*self.name,
+            )?)
+        });
+        if put.is_err() {
+            // The error being reported says more than a failure to tidy up would.
+            let _ = remove();
+        }
+        put
+    }
+
+    fn unlink(&self, name: &OsStr, what: UnlinkatFlags) -> io::Result<Change> {
+        match unlinkat(&self.directory, name, what) {
+            Ok(()) => Ok(Change::Done),
+            Err(Errno::ENOENT) => Ok(Change::None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn temporary(&self) -> OsString {
+        let mut hidden = OsString::from(".");
+        hidden.push(&self.name);
+        hidden.push(".vmstage-new");
+        hidden
+    }
+}
+
+fn is_in_use(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw);
+    matches!(
+        errno,
+        Some(Errno::ENOTEMPTY | Errno::EEXIST | Errno::ENOTDIR | Errno::EBUSY)
+    )
+}

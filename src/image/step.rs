@@ -1,0 +1,165 @@
+//! What is to be done to an image: a list, which can be shown before it is carried out.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::root::{Attributes, Change, Kind, Root};
+use crate::host::regular_file::MIB;
+use crate::report::condor;
+
+/// One change of an image's tree. Each can be carried out again.
+pub(crate) enum Step {
+    /// A file of vmstage's own.
+    Write {
+        path: PathBuf,
+        mode: u32,
+        content: Cow<'static, [u8]>,
+    },
+    /// A file of somebody else's, with another content.
+    Rewrite {
+        path: PathBuf,
+        content: Vec<u8>,
+    },
+    /// A copy of a file beside it, by the name of [`beside`]. One that is there stays: it is the
+    /// older one.
+    KeepCopy(PathBuf),
+    /// A file gets the name of [`beside`], and cannot be run any more.
+    SetAside(PathBuf),
+    /// A file gets its old name again, and this mode.
+    PutBack {
+        path: PathBuf,
+        mode: u32,
+    },
+    Link {
+        path: PathBuf,
+        text: PathBuf,
+    },
+    Remove(PathBuf),
+    /// A directory that goes if it is empty.
+    RemoveEmpty(PathBuf),
+    /// A directory of vmstage's own, with all that is in it.
+    RemoveTree(PathBuf),
+}
+
+/// Where what was there before is kept.
+pub(crate) fn beside(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_os_string();
+    name.push(".before-vmstage");
+    name.into()
+}
+
+impl Step {
+    /// Whether it takes HTCondor's drop-in away.
+    pub(crate) fn is_of_htcondor(&self) -> bool {
+        matches!(self, Step::Remove(path) if path.starts_with(condor::DIRECTORY))
+    }
+
+    /// Whether there is anything to do. What cannot be looked at is tried.
+    pub(crate) fn is_pending(&self, root: &Root) -> bool {
+        match self {
+            Step::Write {
+                path,
+                mode,
+                content,
+            } => {
+                let has_mode = root.entry(path).ok().flatten();
+                let has_mode = has_mode.is_some_and(|entry| entry.mode == *mode);
+                let present = root.read(path, content.len() as u64).ok().flatten();
+                !has_mode || present.as_deref() != Some(content)
+            }
+            Step::Link { path, text } => {
+                !matches!(root.link_text(path), Ok(Some(present)) if present == *text)
+            }
+            Step::Remove(path) => !matches!(root.entry_itself(path), Ok(None)),
+            Step::RemoveEmpty(path) => !matches!(root.names(path), Ok(names) if !names.is_empty()),
+            _ => true,
+        }
+    }
+
+    /// Carries it out.
+    ///
+    /// # Errors
+    ///
+    /// In a sentence.
+    pub(crate) fn carry_out(&self, root: &Root) -> Result<Change> {
+        match self {
+            Step::Write {
+                path,
+                mode,
+                content,
+            } => root.write(path, content, Attributes::Ours { mode: *mode }),
+            Step::Rewrite { path, content } => root.write(path, content, Attributes::AsBefore),
+            Step::KeepCopy(path) => keep_copy(root, path),
+            Step::SetAside(path) => transfer(root, path, &beside(path), 0o644),
+            Step::PutBack { path, mode } => transfer(root, &beside(path), path, *mode),
+            Step::Link { path, text } => root.link(path, text),
+            Step::Remove(path) => root.remove(path),
+            Step::RemoveEmpty(path) => root.remove_empty(path),
+            Step::RemoveTree(path) => remove_tree(root, path),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    /// As a line of a list: `write /usr/sbin/vmstage (0755)`.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match self {
+            Step::Write { path, mode, .. } => write!(f, "write {} ({mode:04o})", path.display()),
+            Step::Rewrite { path, .. } => write!(f, "change {}", path.display()),
+            Step::KeepCopy(path) => write!(f, "keep {}", beside(path).display()),
+            Step::SetAside(path) => {
+                write!(f, "rename {} to {}", path.display(), beside(path).display())
+            }
+            Step::PutBack { path, .. } => {
+                write!(f, "rename {} to {}", beside(path).display(), path.display())
+            }
+            Step::Link { path, text } => write!(f, "link {} to {}", path.display(), text.display()),
+            Step::Remove(path) => write!(f, "remove {}", path.display()),
+            Step::RemoveTree(path) => write!(f, "remove {} with all in it", path.display()),
+            Step::RemoveEmpty(path) => write!(f, "remove {}, if it is empty", path.display()),
+        }
+    }
+}
+
+fn keep_copy(root: &Root, path: &Path) -> Result<Change> {
+    let copy = beside(path);
+    if root.entry_itself(&copy)?.is_some() {
+        return Ok(Change::None);
+    }
+    let mode = root.entry(path)?.map_or(0o644, |entry| entry.mode);
+    root.write(&copy, &content(root, path)?, Attributes::Ours { mode })
+}
+
+/// As a rename, which could not change the mode; done again after a crash it completes.
+fn transfer(root: &Root, from: &Path, to: &Path, mode: u32) -> Result<Change> {
+    if root.entry_itself(from)?.is_none() {
+        return Ok(Change::None);
+    }
+    root.write(to, &content(root, from)?, Attributes::Ours { mode })?;
+    root.remove(from)
+}
+
+/// Links in it are removed, and not followed. So is the directory itself, if it is a link.
+fn remove_tree(root: &Root, path: &Path) -> Result<Change> {
+    let entry = root.entry_itself(path);
+    match entry.with_context(|| root.cannot("look at", path))? {
+        Some(entry) if entry.kind == Kind::Directory => {
+            let names = root.names(path);
+            for name in names.with_context(|| root.cannot("read", path))? {
+                remove_tree(root, &path.join(name))?;
+            }
+            root.remove_empty(path)
+        }
+        Some(_) => root.remove(path),
+        None => Ok(Change::None),
+    }
+}
+
+fn content(root: &Root, path: &Path) -> Result<Vec<u8>> {
+    let content = root.read(path, MIB);
+    let content = content.with_context(|| root.cannot("read", path))?;
+    content.with_context(|| root.cannot("find", path))
+}

@@ -1,0 +1,621 @@
+//! vmstage install.
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileTypeExt, symlink};
+
+use nix::mount::{MsFlags, mount};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::unistd::mkfifo;
+
+use super::old::{EVERY_INIT, FSTAB, Image, Init, RC_LOCAL, difference};
+use crate::common::tracer::{count, kill_before};
+use crate::common::{need_root, private_mounts, program, scratch_file};
+
+/// It is killed before every such call.
+const STRIDE: usize = 7;
+
+claims![
+    the_files_of_an_image_are_those_that_its_init_needs,
+    each_init_is_enabled_by_its_own_links,
+    a_second_run_changes_nothing,
+    a_dry_run_lists_all_and_changes_nothing,
+    what_staged_the_disk_before_is_taken_out_and_kept_beside,
+    and_stays_without_being_asked_for,
+    other_lines_of_the_old_files_stay_byte_for_byte,
+    an_existing_configuration_stays,
+    a_wrong_configuration_stops_replacing_and_nothing_else,
+    commands_of_rc_local_that_start_vmstage_are_enough,
+    where_htcondor_would_have_to_be_renumbered_it_says_what_to_run,
+    a_package_is_not_overwritten_unless_forced,
+    an_image_for_another_processor_needs_its_own_binary,
+    a_link_that_leads_out_is_refused_and_nothing_is_written_there,
+    an_absolute_link_leads_to_the_image_and_not_to_this_machine,
+    what_is_no_root_directory_is_refused,
+    this_machine_itself_has_to_be_meant,
+    a_file_system_that_is_read_only_or_full_is_said_and_keeps_what_it_had,
+    files_that_could_hold_it_do_not,
+    names_that_are_no_text_are_left_alone,
+    another_installation_at_the_same_time_is_refused,
+    what_is_killed_in_the_middle_is_completed_by_the_next_run,
+    a_system_that_nobody_has_heard_of_is_told_what_to_put_where,
+];
+
+/// What every image gets.
+const COMMON: &[&str] = &[
+    "/etc/vmstage.toml",
+    "/usr/sbin/vmstage",
+    "/usr/share/bash-completion/completions/vmstage",
+    "/usr/share/doc/vmstage/rc.local.sl",
+    "/usr/share/doc/vmstage/rc.local.ubuntu",
+    "/usr/share/doc/vmstage/vmstage.toml",
+    "/usr/share/fish/vendor_completions.d/vmstage.fish",
+    "/usr/share/man/man8/vmstage.8",
+    "/usr/share/zsh/site-functions/_vmstage",
+];
+const UNITS: &[&str] = &[
+    "/usr/lib/systemd/system-preset/80-vmstage.preset",
+    "/usr/lib/systemd/system/condor.service.d/vmstage.conf",
+    "/usr/lib/systemd/system/vmstage-watch.service",
+    "/usr/lib/systemd/system/vmstage.service",
+];
+
+fn the_files_of_an_image_are_those_that_its_init_needs() {
+    for init in EVERY_INIT {
+        let image = Image::old(init);
+        image.install(&[]);
+        let others: &[&str] = match init {
+            Init::Systemd => UNITS,
+            Init::Busybox => &[],
+            _ => &["/etc/init.d/vmstage"],
+        };
+        for path in COMMON.iter().chain(others) {
+            assert!(image.exists(path), "{init:?}: no {path}");
+        }
+        let has_units = image.exists("/usr/lib/systemd/system/vmstage.service");
+        assert_eq!(has_units, init == Init::Systemd);
+        let has_script = image.exists("/etc/init.d/vmstage");
+        assert_eq!(has_script, ![Init::Systemd, Init::Busybox].contains(&init));
+        let installed = fs::read(image.path("/usr/sbin/vmstage")).unwrap();
+        assert!(installed == fs::read(program()).unwrap(), "another program");
+    }
+}
+
+fn each_init_is_enabled_by_its_own_links() {
+    for (init, links) in [
+        (
+            Init::Systemd,
+            &[
+                "/etc/systemd/system/multi-user.target.wants/vmstage-watch.service",
+                "/etc/systemd/system/multi-user.target.wants/vmstage.service",
+            ][..],
+        ),
+        (
+            Init::Chkconfig,
+            // condor has 50.
+            &[
+                "/etc/rc.d/rc0.d/K02vmstage",
+                "/etc/rc.d/rc1.d/K02vmstage",
+                "/etc/rc.d/rc2.d/S49vmstage",
+                "/etc/rc.d/rc3.d/S49vmstage",
+                "/etc/rc.d/rc4.d/S49vmstage",
+                "/etc/rc.d/rc5.d/S49vmstage",
+                "/etc/rc.d/rc6.d/K02vmstage",
+            ],
+        ),
+        (
+            Init::Insserv,
+            &[
+                "/etc/rc1.d/K01vmstage",
+                "/etc/rc2.d/S01vmstage",
+                "/etc/rc3.d/S01vmstage",
+                "/etc/rc4.d/S01vmstage",
+                "/etc/rc5.d/S01vmstage",
+            ],
+        ),
+        (
+            Init::Ubuntu,
+            &[
+                "/etc/rc1.d/K81vmstage",
+                "/etc/rc2.d/S19vmstage",
+                "/etc/rc3.d/S19vmstage",
+                "/etc/rc4.d/S19vmstage",
+                "/etc/rc5.d/S19vmstage",
+            ],
+        ),
+        (Init::Busybox, &[]),
+    ] {
+        let image = Image::old(init);
+        let before = image.listing();
+        image.install(&[]);
+        let after = image.listing();
+        let made: Vec<String> = difference(&before, &after)
+            .into_iter()
+            .filter(|path| after[path].contains(" -> "))
+            .collect();
+        assert_eq!(made, links, "{init:?}");
+        for link in links {
+            let to = fs::read_link(image.path(link)).unwrap();
+            let expected = match init {
+                Init::Systemd => format!(
+                    "/usr/lib/systemd/system/{}",
+                    link.rsplit('/').next().unwrap()
+                ),
+                _ => "../init.d/vmstage".into(),
+            };
+            assert_eq!(to.to_str(), Some(expected.as_str()));
+        }
+        if init == Init::Insserv {
+            assert_eq!(
+                image.read("/etc/init.d/.depend.start"),
+                "TARGETS = rsyslog vmstage condor rc.local\nINTERACTIVE =\n\
+                 condor: rsyslog vmstage\nrc.local: rsyslog condor\nvmstage: rsyslog\n"
+            );
+            let stop = image.read("/etc/init.d/.depend.stop");
+            assert_eq!(stop, "TARGETS = rsyslog sendsigs vmstage\n");
+        }
+    }
+}
+
+fn a_second_run_changes_nothing() {
+    for init in EVERY_INIT {
+        let image = Image::old(init);
+        image.install(&["--replace-old"]);
+        let before = image.listing();
+        let again = image.install(&["--replace-old"]);
+        assert_eq!(difference(&before, &image.listing()), [""; 0], "{init:?}");
+        assert!(!again.stdout.contains("write "), "{again}");
+    }
+}
+
+fn a_dry_run_lists_all_and_changes_nothing() {
+    for init in EVERY_INIT {
+        let image = Image::old(init);
+        let before = image.listing();
+        let rehearsed = image.install(&["--replace-old", "--dry-run"]).stdout;
+        assert_eq!(difference(&before, &image.listing()), [""; 0], "{init:?}");
+        assert!(rehearsed.contains("nothing was changed"), "{rehearsed}");
+        let done = image.install(&["--replace-old"]).stdout;
+        for line in done.lines() {
+            assert!(
+                rehearsed.contains(line),
+                "{init:?}: nothing said of: {line}"
+            );
+        }
+    }
+}
+
+fn what_staged_the_disk_before_is_taken_out_and_kept_beside() {
+    for init in EVERY_INIT {
+        let image = Image::old(init);
+        image.install(&["--replace-old"]);
+        assert_eq!(
+            image.read("/etc/fstab"),
+            "LABEL=root / ext4 defaults 0 0\n# end\n"
+        );
+        assert_eq!(image.read("/etc/fstab.before-vmstage"), FSTAB);
+        let rc_local = match init {
+            Init::Chkconfig => "/etc/rc.d/rc.local",
+            _ => "/etc/rc.local",
+        };
+        assert_eq!(
+            image.read(rc_local),
+            "#!/bin/sh\n# This script is run last.\ntouch /var/lock/subsys/local\nexit 0\n"
+        );
+        let listed = image.listing();
+        assert!(
+            listed[rc_local].starts_with("100755"),
+            "its mode is another"
+        );
+        assert_eq!(image.read(&format!("{rc_local}.before-vmstage")), RC_LOCAL);
+        assert!(!image.exists("/etc/init.d/mount_staging"));
+        // Whatever runs all scripts of that directory passes it over.
+        let kept = match init {
+            Init::Chkconfig => "/etc/rc.d/init.d/mount_staging.before-vmstage",
+            _ => "/etc/init.d/mount_staging.before-vmstage",
+        };
+        assert!(listed[kept].starts_with("100644"), "{}", listed[kept]);
+    }
+}
+
+fn and_stays_without_being_asked_for() {
+    let image = Image::old(Init::Systemd);
+    image.install(&[]);
+    assert_eq!(image.read("/etc/fstab"), FSTAB);
+    assert_eq!(image.read("/etc/rc.local"), RC_LOCAL);
+    assert!(image.exists("/etc/init.d/mount_staging"));
+}
+
+fn other_lines_of_the_old_files_stay_byte_for_byte() {
+    let image = Image::old(Init::Insserv);
+    let fstab = b"# caf\xe9\r\n/dev/vdb /mnt auto defaults,nofail,comment=cloudconfig 0 2\n\
+                  LABEL=ephemeral0 /staging auto nofail 0 0\n/dev/vdb\t/staging ext4\n/dev/sdb swap swap";
+    image.write("/etc/fstab", fstab);
+    let rc_local = "#!/bin/sh -e\nif true; then\n    mkdir -p /staging/condor\nfi\n\
+                    mkdir -p /staging/results\nmkdir -p /staging/tmp || true\n mkdir /staging/tmp\nexit 0";
+    image.write("/etc/rc.local", rc_local);
+    image.install(&["--replace-old"]);
+    let left = fs::read(image.path("/etc/fstab")).unwrap();
+    let gone = b"/dev/vdb\t/staging ext4\n";
+    assert_eq!(left.len(), fstab.len() - gone.len());
+    assert!(
+        left.starts_with(b"# caf\xe9\r\n") && left.ends_with(b"nofail 0 0\n/dev/sdb swap swap")
+    );
+    assert_eq!(
+        image.read("/etc/rc.local"),
+        rc_local.replace(" mkdir /staging/tmp\n", "")
+    );
+}
+
+fn an_existing_configuration_stays() {
+    let image = Image::old(Init::Systemd);
+    let mine = "[staging]\nmount_point = \"/scratch\"\n";
+    image.write("/etc/vmstage.toml", mine);
+    image.write(
+        "/etc/fstab",
+        "/dev/sdb /staging ext2\n/dev/sdb /scratch ext2\n",
+    );
+    image.install(&["--replace-old"]);
+    assert_eq!(image.read("/etc/vmstage.toml"), mine);
+    assert!(
+        image
+            .read("/usr/share/doc/vmstage/vmstage.toml")
+            .contains("#: [staging]")
+    );
+    // What is old is so for the image's own mount point.
+    assert_eq!(image.read("/etc/fstab"), "/dev/sdb /staging ext2\n");
+}
+
+fn a_wrong_configuration_stops_replacing_and_nothing_else() {
+    let image = Image::old(Init::Systemd);
+    image.write("/etc/vmstage.toml", "[staging]\nmuont_point = 1\n");
+    let before = image.listing();
+    let run = image.run("install", &["--replace-old"]);
+    assert_eq!(run.code, 6, "{run}");
+    assert_eq!(difference(&before, &image.listing()), [""; 0]);
+    let run = image.install(&[]);
+    assert!(run.stderr.contains("muont_point"), "{run}");
+}
+
+fn commands_of_rc_local_that_start_vmstage_are_enough() {
+    for init in [Init::Systemd, Init::Chkconfig, Init::Insserv] {
+        let image = Image::old(init);
+        let shipped = "sysvinit/rc.local.sl";
+        let snippet =
+            fs::read_to_string(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(shipped));
+        let rc_local = match init {
+            Init::Chkconfig => "/etc/rc.d/rc.local",
+            _ => "/etc/rc.local",
+        };
+        image.write(rc_local, format!("#!/bin/sh\n{}", snippet.unwrap()));
+        let run = image.install(&[]);
+        assert!(run.stdout.contains("starts vmstage already"), "{run}");
+        let names = image.listing();
+        let links = names
+            .keys()
+            .filter(|path| path.contains("vmstage") && names[*path].contains("->"));
+        assert_eq!(links.count(), 0, "{init:?}");
+    }
+}
+
+fn where_htcondor_would_have_to_be_renumbered_it_says_what_to_run() {
+    let image = Image::old(Init::Insserv);
+    for level in "2345".chars() {
+        fs::remove_file(image.path(&format!("/etc/rc{level}.d/S02condor"))).unwrap();
+        image.link(&format!("/etc/rc{level}.d/S01condor"), "../init.d/condor");
+    }
+    let depend = image.read("/etc/init.d/.depend.start");
+    let run = image.run("install", &[]);
+    assert_eq!(run.code, 1, "{run}");
+    assert!(run.stderr.contains("update-rc.d vmstage defaults"), "{run}");
+    assert_eq!(image.read("/etc/init.d/.depend.start"), depend);
+    // What is to be run needs the script.
+    assert!(image.exists("/etc/init.d/vmstage"));
+    assert!(!image.exists("/etc/rc2.d/S01vmstage"));
+}
+
+fn a_package_is_not_overwritten_unless_forced() {
+    let status = "Package: vmstage\nStatus: install ok installed\n";
+    for (database, content, manager) in [
+        ("/var/lib/dpkg/status", status, "dpkg"),
+        ("/var/lib/rpm/Packages", "C\0vmstage\x000.1.0\0", "rpm"),
+    ] {
+        let image = Image::old(Init::Systemd);
+        image.write(database, content);
+        image.write("/usr/sbin/vmstage", "of the package");
+        let before = image.listing();
+        let run = image.run("install", &[]);
+        assert_eq!(run.code, 1, "{run}");
+        assert!(
+            run.stderr.contains(manager) && run.stderr.contains("--force"),
+            "{run}"
+        );
+        assert_eq!(difference(&before, &image.listing()), [""; 0]);
+        image.install(&["--force"]);
+    }
+}
+
+fn an_image_for_another_processor_needs_its_own_binary() {
+    let image = Image::old(Init::Systemd);
+    let mut elf = fs::read(image.path("/bin/sh")).unwrap();
+    elf[18] = 0xb7;
+    for path in ["/bin/sh", "/usr/lib/systemd/systemd"] {
+        image.write(path, &elf);
+    }
+    let run = image.run("install", &[]);
+    assert_eq!(run.code, 1, "{run}");
+    assert!(
+        run.stderr.contains("for aarch64") && run.stderr.contains("--binary"),
+        "{run}"
+    );
+    let binary = scratch_file();
+    fs::write(&binary, &elf).unwrap();
+    image.install(&["--binary", binary.to_str().unwrap()]);
+    assert!(fs::read(image.path("/usr/sbin/vmstage")).unwrap() == elf);
+    fs::write(&binary, "#!/bin/sh\n").unwrap();
+    let run = image.run("install", &["--binary", binary.to_str().unwrap()]);
+    assert!(
+        run.code == 1 && run.stderr.contains("is no program"),
+        "{run}"
+    );
+    fs::remove_file(binary).unwrap();
+}
+
+fn a_link_that_leads_out_is_refused_and_nothing_is_written_there() {
+    let outside = scratch_file();
+    fs::create_dir(&outside).unwrap();
+    let name = outside.file_name().unwrap().to_str().unwrap();
+    let up = "../".repeat(20);
+    for (path, text) in [
+        ("/usr/sbin", format!("../../{name}")),
+        ("/usr/share", format!("{up}{}", outside.display())),
+        ("/etc/systemd", format!("../../{name}")),
+    ] {
+        let image = Image::old(Init::Systemd);
+        fs::remove_dir_all(image.path(path)).ok();
+        image.link(path, &text);
+        let run = image.run("install", &[]);
+        assert_eq!(run.code, 1, "{path}: {run}");
+        assert!(run.stderr.contains("leads out of it"), "{path}: {run}");
+        assert_eq!(fs::read_dir(&outside).unwrap().count(), 0, "{path}");
+    }
+    fs::remove_dir(outside).unwrap();
+}
+
+/// Enterprise Linux has `/etc/init.d` as a link, and some have it as an absolute one.
+fn an_absolute_link_leads_to_the_image_and_not_to_this_machine() {
+    let outside = scratch_file();
+    fs::create_dir(&outside).unwrap();
+    let image = Image::old(Init::Busybox);
+    fs::remove_dir(image.path("/usr/sbin")).unwrap();
+    // The directory is there on this machine, too.
+    image.link("/usr/sbin", outside.to_str().unwrap());
+    image.install(&[]);
+    assert_eq!(fs::read_dir(&outside).unwrap().count(), 0);
+    assert!(image.exists(&format!("{}/vmstage", outside.display())));
+    fs::remove_dir(outside).unwrap();
+}
+
+fn what_is_no_root_directory_is_refused() {
+    let directory = scratch_file();
+    fs::create_dir(&directory).unwrap();
+    let image = Image::old(Init::Systemd);
+    for (root, words) in [
+        (directory.clone(), "not the root directory of a system"),
+        (directory.join("none"), "No such file"),
+        (image.path("/etc/fstab"), "is no directory"),
+    ] {
+        let mut command = image.command("install", &[]);
+        command.arg("--root").arg(&root);
+        let output = std::process::Command::new(program())
+            .arg("install")
+            .arg("--root")
+            .arg(&root)
+            .output();
+        let output = output.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        assert!(said.contains(words), "{said}");
+    }
+    fs::remove_dir(directory).unwrap();
+}
+
+fn this_machine_itself_has_to_be_meant() {
+    let link = scratch_file();
+    symlink("/", &link).unwrap();
+    for root in [link.to_str().unwrap(), "//", "/proc/self/root"] {
+        let mut command = std::process::Command::new(program());
+        // If it were taken for one, nothing would be written.
+        let output = command
+            .args(["install", "--dry-run", "--root", root])
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(1), "{root}: {said}");
+        assert!(said.contains("say --root /"), "{said}");
+    }
+    fs::remove_file(link).unwrap();
+}
+
+fn a_file_system_that_is_read_only_or_full_is_said_and_keeps_what_it_had() {
+    private_mounts();
+    let directory = scratch_file();
+    fs::create_dir(&directory).unwrap();
+    mount(
+        Some("tmpfs"),
+        &directory,
+        Some("tmpfs"),
+        MsFlags::empty(),
+        Some("size=1M"),
+    )
+    .unwrap();
+    let image = Image::at(directory.join("image"), Init::Systemd);
+    let before = image.listing();
+    let full = image.run("install", &[]);
+    assert_eq!(full.code, 1, "{full}");
+    for words in [
+        "cannot write /usr/sbin/vmstage",
+        "No space left",
+        "run again",
+    ] {
+        assert!(full.stderr.contains(words), "{full}");
+    }
+    let is_of_ours = |path: &String| path.starts_with("/usr/share");
+    let left: Vec<String> = difference(&before, &image.listing());
+    assert!(left.iter().all(is_of_ours), "{left:?}");
+
+    let read_only = MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+    mount(
+        None::<&str>,
+        &directory,
+        None::<&str>,
+        read_only,
+        None::<&str>,
+    )
+    .unwrap();
+    let run = image.run("install", &[]);
+    assert_eq!(run.code, 1, "{run}");
+    assert!(run.stderr.contains("Read-only file system"), "{run}");
+    mount(
+        None::<&str>,
+        &directory,
+        None::<&str>,
+        MsFlags::MS_REMOUNT,
+        Some("size=100M"),
+    )
+    .unwrap();
+    image.install(&[]);
+}
+
+fn files_that_could_hold_it_do_not() {
+    need_root();
+    let zero = |image: &Image, path: &str| {
+        let number = makedev(1, 5);
+        fs::remove_file(image.path(path)).ok();
+        mknod(&image.path(path), SFlag::S_IFCHR, Mode::S_IRWXU, number).unwrap();
+        let there = fs::metadata(image.path(path)).unwrap().file_type();
+        assert!(there.is_char_device());
+    };
+    let fifo = |image: &Image, path: &str| {
+        fs::remove_file(image.path(path)).ok();
+        mkfifo(&image.path(path), Mode::S_IRWXU).unwrap();
+    };
+    let large = |image: &Image, path: &str| {
+        let file = File::create(image.path(path)).unwrap();
+        file.set_len(1 << 30).unwrap();
+    };
+    let circle = |image: &Image, path: &str| {
+        fs::remove_file(image.path(path)).ok();
+        image.link(path, path.rsplit('/').next().unwrap());
+    };
+    type Lay<'a> = &'a dyn Fn(&Image, &str);
+    let kinds: [(&str, Lay); 4] = [
+        ("a device", &zero),
+        ("a pipe", &fifo),
+        ("a gigabyte", &large),
+        ("a circle", &circle),
+    ];
+    for (name, lay) in kinds {
+        for path in [
+            "/etc/fstab",
+            "/etc/rc.local",
+            "/etc/vmstage.toml",
+            "/var/lib/dpkg/status",
+        ] {
+            let image = Image::old(Init::Insserv);
+            image.directory("/var/lib/dpkg");
+            lay(&image, path);
+            let mut command = std::process::Command::new("timeout");
+            command
+                .arg("20")
+                .arg(program())
+                .args(["install", "--replace-old", "--root"]);
+            let output = command.arg(image.root()).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            let code = output.status.code();
+            // dpkg's own may be large.
+            let may_be = path == "/var/lib/dpkg/status" && name == "a gigabyte";
+            assert!(
+                code == Some(1) || code == Some(6) || may_be,
+                "{name} as {path}: {code:?} {said}"
+            );
+            assert!(may_be || said.contains(path), "{name} as {path}: {said}");
+        }
+    }
+}
+
+fn names_that_are_no_text_are_left_alone() {
+    let image = Image::old(Init::Insserv);
+    let name = OsStr::from_bytes(b"S01\xff\xfe");
+    let link = image.path("/etc/rc2.d").join(name);
+    symlink("../init.d/x", &link).unwrap();
+    let mut rc_local = File::options()
+        .append(true)
+        .open(image.path("/etc/rc.local"))
+        .unwrap();
+    rc_local.write_all(b"echo \xff\n").unwrap();
+    image.install(&["--replace-old"]);
+    assert!(link.is_symlink());
+    assert!(
+        fs::read(image.path("/etc/rc.local"))
+            .unwrap()
+            .ends_with(b"exit 0\necho \xff\n")
+    );
+}
+
+fn another_installation_at_the_same_time_is_refused() {
+    let image = Image::old(Init::Systemd);
+    let held = File::open(image.root()).unwrap();
+    held.lock().unwrap();
+    for command in ["install", "uninstall"] {
+        let run = image.run(command, &[]);
+        assert_eq!(run.code, 1, "{run}");
+        assert!(run.stderr.contains("another vmstage is at work"), "{run}");
+    }
+    drop(held);
+    image.install(&[]);
+}
+
+/// Before any of its system calls.
+fn what_is_killed_in_the_middle_is_completed_by_the_next_run() {
+    let binary = scratch_file();
+    for init in [Init::Systemd, Init::Insserv] {
+        let made = |image: &Image| {
+            fs::copy(image.path("/bin/sh"), &binary).unwrap();
+            let arguments = ["--replace-old", "--binary", binary.to_str().unwrap()];
+            image.silent("install", &arguments)
+        };
+        let whole = Image::old(init);
+        let before = whole.listing();
+        let calls = count(made(&whole)).system_calls;
+        let expected = whole.listing();
+        assert!(difference(&before, &expected).len() > 10);
+        for nth in (1..=calls).step_by(STRIDE) {
+            let image = Image::old(init);
+            let killed = kill_before(nth, made(&image));
+            assert_eq!(killed.code, None);
+            let again = made(&image).output().unwrap();
+            assert!(again.status.success(), "{again:?}");
+            let left = difference(&expected, &image.listing());
+            assert_eq!(
+                left, [""; 0],
+                "{init:?}, killed before {:?}",
+                killed.killed_before
+            );
+        }
+    }
+    fs::remove_file(binary).unwrap();
+}
+
+fn a_system_that_nobody_has_heard_of_is_told_what_to_put_where() {
+    let image = Image::old(Init::Busybox);
+    let run = image.install(&[]);
+    for words in ["/usr/sbin/vmstage boot", "/etc/inittab", "--init"] {
+        assert!(run.stdout.contains(words), "{run}");
+    }
+    // It is said what starts services there.
+    image.install(&["--init", "systemd"]);
+    assert!(image.exists("/etc/systemd/system/multi-user.target.wants/vmstage.service"));
+}

@@ -1,0 +1,178 @@
+//! vmstage uninstall.
+
+use std::fs;
+
+use super::old::{EVERY_INIT, FSTAB, Image, Init, RC_LOCAL, SCRIPT, difference};
+use crate::common::scratch_file;
+use crate::common::tracer::{count, kill_before};
+
+/// It is killed before every such call.
+const STRIDE: usize = 7;
+
+claims![
+    a_tree_is_afterwards_as_it_was_before,
+    what_vmstage_told_others_goes_htcondor_first,
+    what_was_changed_since_stays_and_is_named,
+    a_package_is_left_to_its_manager,
+    packages_have_the_files_kept,
+    a_dry_run_of_it_changes_nothing,
+    what_is_killed_while_it_uninstalls_is_completed_by_the_next_run,
+    a_tree_without_vmstage_stays_as_it_is,
+];
+
+fn a_tree_is_afterwards_as_it_was_before() {
+    for init in EVERY_INIT {
+        let image = Image::old(init);
+        let before = image.listing();
+        image.install(&["--replace-old"]);
+        assert!(difference(&before, &image.listing()).len() > 8);
+        let run = image.run("uninstall", &[]);
+        assert_eq!(run.code, 0, "{run}");
+        assert_eq!(
+            difference(&before, &image.listing()),
+            [""; 0],
+            "{init:?}\n{run}"
+        );
+    }
+}
+
+/// As it is after a boot.
+fn publish(image: &Image) {
+    for (path, content) in [
+        ("/etc/condor/config.d/99-vmstage.config", "START = False\n"),
+        ("/etc/machinefeatures/.vmstage", "# Ours.\nshutdowntime 1\n"),
+        ("/etc/machinefeatures/shutdowntime", "1"),
+        ("/etc/profile.d/vmstage.sh", ""),
+        ("/etc/update-motd.d/98-vmstage", ""),
+        ("/var/lib/prometheus/node-exporter/vmstage.prom", ""),
+        ("/var/lib/vmstage/first-boot/x.json", "{}"),
+        ("/var/lib/vmstage/.status.json.new", "{"),
+        ("/run/vmstage/status.json", "{}"),
+    ] {
+        image.write(path, content);
+    }
+    let motd = image.read("/etc/motd") + "vmstage: this VM goes away\n";
+    image.write("/etc/motd", motd);
+}
+
+fn what_vmstage_told_others_goes_htcondor_first() {
+    let image = Image::old(Init::Systemd);
+    for directory in [
+        "/etc/condor/config.d",
+        "/etc/profile.d",
+        "/etc/update-motd.d",
+        "/var/lib/prometheus/node-exporter",
+    ] {
+        image.directory(directory);
+    }
+    image.write("/etc/motd", "Welcome\n");
+    image.write("/etc/machinefeatures/hs06", "10");
+    let before = image.listing();
+    image.install(&[]);
+    publish(&image);
+    let run = image.run("uninstall", &[]);
+    assert_eq!(run.code, 0, "{run}");
+    let first = run.stdout.lines().next();
+    assert_eq!(first, Some("remove /etc/condor/config.d/99-vmstage.config"));
+    assert_eq!(difference(&before, &image.listing()), [""; 0], "{run}");
+}
+
+fn what_was_changed_since_stays_and_is_named() {
+    let image = Image::old(Init::Chkconfig);
+    image.install(&["--replace-old"]);
+    image.write("/etc/vmstage.toml", "[staging]\nwait = \"20s\"\n");
+    let fstab = image.read("/etc/fstab") + "/dev/vdc /data ext4\n";
+    image.write("/etc/fstab", &fstab);
+    let run = image.run("uninstall", &[]);
+    assert_eq!(run.code, 0, "{run}");
+    for kept in ["/etc/vmstage.toml stays", "/etc/fstab.before-vmstage stays"] {
+        assert!(run.stdout.contains(kept), "{run}");
+    }
+    assert_eq!(image.read("/etc/fstab"), fstab);
+    assert_eq!(image.read("/etc/fstab.before-vmstage"), FSTAB);
+    // The others come back.
+    assert_eq!(image.read("/etc/rc.d/rc.local"), RC_LOCAL);
+    assert_eq!(image.read("/etc/init.d/mount_staging"), SCRIPT);
+}
+
+fn a_package_is_left_to_its_manager() {
+    let image = Image::old(Init::Systemd);
+    image.install(&[]);
+    image.write(
+        "/var/lib/dpkg/status",
+        "Package: vmstage\nStatus: install ok installed\n",
+    );
+    let before = image.listing();
+    let run = image.run("uninstall", &[]);
+    assert!(run.code == 1 && run.stderr.contains("dpkg"), "{run}");
+    assert_eq!(difference(&before, &image.listing()), [""; 0]);
+    assert_eq!(image.run("uninstall", &["--force"]).code, 0);
+    assert!(!image.exists("/usr/sbin/vmstage"));
+}
+
+fn packages_have_the_files_kept() {
+    let image = Image::old(Init::Systemd);
+    image.write("/etc/motd", "");
+    image.install(&[]);
+    let before = image.listing();
+    publish(&image);
+    image.write(
+        "/var/lib/dpkg/status",
+        "Package: vmstage\nStatus: install ok installed\n",
+    );
+    let run = image.run("uninstall", &["--keep-files"]);
+    assert_eq!(run.code, 0, "{run}");
+    let left = difference(&before, &image.listing());
+    assert!(
+        left.iter()
+            .any(|path| path.starts_with("/var/lib/vmstage/")),
+        "{left:?}"
+    );
+    let told = |path: &&String| path.starts_with("/etc/") && path.contains("vmstage");
+    assert_eq!(left.iter().filter(told).count(), 0, "{left:?}");
+}
+
+fn a_dry_run_of_it_changes_nothing() {
+    let image = Image::old(Init::Insserv);
+    image.install(&["--replace-old"]);
+    let before = image.listing();
+    let rehearsed = image.run("uninstall", &["--dry-run"]);
+    assert_eq!(rehearsed.code, 0, "{rehearsed}");
+    assert_eq!(difference(&before, &image.listing()), [""; 0]);
+    for line in image.run("uninstall", &[]).stdout.lines() {
+        assert!(rehearsed.stdout.contains(line), "nothing said of: {line}");
+    }
+}
+
+fn what_is_killed_while_it_uninstalls_is_completed_by_the_next_run() {
+    let binary = scratch_file();
+    let old = || {
+        let image = Image::old(Init::Insserv);
+        let before = image.listing();
+        fs::copy(image.path("/bin/sh"), &binary).unwrap();
+        image.install(&["--replace-old", "--binary", binary.to_str().unwrap()]);
+        (image, before)
+    };
+    let calls = {
+        let (image, _) = old();
+        count(image.silent("uninstall", &[])).system_calls
+    };
+    for nth in (1..=calls).step_by(STRIDE) {
+        let (image, before) = old();
+        let killed = kill_before(nth, image.silent("uninstall", &[]));
+        let again = image.run("uninstall", &[]);
+        assert_eq!(again.code, 0, "{again}");
+        let left = difference(&before, &image.listing());
+        assert_eq!(left, [""; 0], "killed before {:?}", killed.killed_before);
+    }
+    fs::remove_file(binary).unwrap();
+}
+
+fn a_tree_without_vmstage_stays_as_it_is() {
+    for init in EVERY_INIT {
+        let image = Image::old(init);
+        let before = image.listing();
+        assert_eq!(image.run("uninstall", &[]).code, 0);
+        assert_eq!(difference(&before, &image.listing()), [""; 0]);
+    }
+}
