@@ -102,7 +102,7 @@ fn ask_getent(host: &Host, name: &str, database: &Database) -> Result<Option<Opt
 }
 
 /// The third field of the line that begins with this name (passwd(5), group(5)).
-fn number_in(text: &str, name: &str) -> Option<u32> {
+pub(crate) fn number_in(text: &str, name: &str) -> Option<u32> {
     text.lines().find_map(|line| {
         let mut fields = line.split(':');
         (fields.next() == Some(name)).then_some(())?;

@@ -99,3 +99,12 @@ pub(crate) fn detach_loop_device(device: &File) -> io::Result<()> {
     unsafe { loop_clr_fd(device.as_raw_fd()) }?;
     Ok(())
 }
+
+/// Whether SELinux has labelled a file.
+pub(crate) fn has_selinux_label(file: &File) -> bool {
+    let name = c"security.selinux";
+    // SAFETY: with a size of 0 nothing is written, and the name ends with a NUL.
+    let length =
+        unsafe { libc::fgetxattr(file.as_raw_fd(), name.as_ptr(), std::ptr::null_mut(), 0) };
+    length > 0
+}

@@ -132,6 +132,11 @@ impl File {
         format!("{directory}/{}", self.name)
     }
 
+    /// Whether it is one by which the program is started.
+    pub(crate) fn is_what_starts_it(&self) -> bool {
+        self.needed != Needed::Always && !self.name.ends_with(".preset")
+    }
+
     /// Whether an image with this init needs it.
     pub(crate) fn is_needed_by(&self, init: Init) -> bool {
         match self.needed {
