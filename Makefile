@@ -13,7 +13,8 @@ BINARY  := target/$(TARGET)/release/vmstage
 LIBBLKID := target/libblkid/lib/libblkid.a
 # Made from the command line's definition: man page and completions.
 GENERATED := $(addprefix target/generated/,vmstage.8 vmstage.bash _vmstage vmstage.fish)
-SOURCES := Cargo.toml Cargo.lock build.rs packaging/no-unwind-tables.ld $(shell find src -type f)
+SOURCES := Cargo.toml Cargo.lock build.rs packaging/vmstage.toml packaging/no-unwind-tables.ld
+SOURCES += $(shell find src build systemd sysvinit -type f)
 
 ifneq ($(words $(CURDIR)),1)
 $(error make and the tools that it runs cannot cope with a space in the path: $(CURDIR))
@@ -50,7 +51,7 @@ $(LIBBLKID): $(wildcard packaging/libblkid/* packaging/libblkid/patches/*)
 
 man: $(GENERATED)
 
-$(GENERATED) &: examples/generate.rs src/cli.rs Cargo.toml Cargo.lock $(LIBBLKID)
+$(GENERATED) &: examples/generate.rs build/pages.rs src/cli.rs Cargo.toml Cargo.lock $(LIBBLKID)
 	$(CARGO_STATIC) --example generate
 	@mkdir -p target/generated
 	target/$(TARGET)/release/examples/generate target/generated

@@ -1,9 +1,65 @@
-//! How the static build is linked: with the libblkid that `make` built for musl, and
-//! for size. A glibc build uses the system's libblkid.
+//! What the program carries for images, and how the static build is linked: with the libblkid
+//! that `make` built for musl, and for size. A glibc build uses the system's libblkid.
 
-use std::{env, path::Path};
+#[path = "src/cli.rs"]
+#[allow(dead_code, unreachable_pub, reason = "only the definition is needed")]
+mod cli;
+#[path = "build/pages.rs"]
+mod pages;
 
-fn main() {
+use std::path::Path;
+use std::{env, fs, io};
+
+use clap::CommandFactory;
+
+/// What the command line's definition takes from the program.
+mod config {
+    pub(crate) fn parse_duration(_: &str) -> Result<std::time::Duration, String> {
+        unreachable!("nothing is parsed here")
+    }
+}
+
+/// Files that `vmstage install` puts into an image as they are.
+const CARRIED: [&str; 8] = [
+    "packaging/vmstage.toml",
+    "systemd/80-vmstage.preset",
+    "systemd/condor.service.d/vmstage.conf",
+    "systemd/vmstage-watch.service",
+    "systemd/vmstage.service",
+    "sysvinit/rc.local.sl",
+    "sysvinit/rc.local.ubuntu",
+    "sysvinit/vmstage",
+];
+
+fn main() -> io::Result<()> {
+    carry()?;
+    link();
+    Ok(())
+}
+
+/// Packs what is carried into one file: for each a line with its name and length, and then its
+/// content; as one deflate stream, since texts of one kind are alike.
+fn carry() -> io::Result<()> {
+    for source in ["build/pages.rs", "src/cli.rs"] {
+        println!("cargo::rerun-if-changed={source}");
+    }
+    let mut files = pages::all(cli::Cli::command())?;
+    for path in CARRIED {
+        println!("cargo::rerun-if-changed={path}");
+        files.push((path.into(), fs::read(path)?));
+    }
+    let mut all = Vec::new();
+    for (name, content) in files {
+        all.extend(format!("{name} {}\n", content.len()).bytes());
+        all.extend(content);
+    }
+    let out = env::var_os("OUT_DIR").ok_or(io::ErrorKind::NotFound)?;
+    let out = Path::new(&out);
+    let packed = miniz_oxide::deflate::compress_to_vec(&all, 10);
+    fs::write(out.join("carried"), packed)
+}
+
+fn link() {
     println!("cargo::rerun-if-changed=build.rs");
     if env::var("CARGO_CFG_TARGET_ENV").as_deref() != Ok("musl") {
         return;

@@ -1,8 +1,10 @@
 //! What vmstage puts into an image.
 
 use std::io::ErrorKind;
+use std::sync::OnceLock;
 
 use super::enabling::UNIT_DIRECTORY;
+use super::inflate;
 use super::init::Init;
 use super::root::Root;
 use crate::config::{Config, ConfigError};
@@ -20,7 +22,8 @@ pub(crate) struct File {
     directory: &'static str,
     name: &'static str,
     pub mode: u32,
-    pub content: &'static [u8],
+    /// Where it is in the sources, or what it was called when it was made.
+    source: &'static str,
     needed: Needed,
 }
 
@@ -32,58 +35,52 @@ enum Needed {
     ByScripts,
 }
 
-/// The configuration that is shipped, which shows the defaults.
-pub(crate) const SHIPPED_CONFIGURATION: &[u8] = include_bytes!("../../packaging/vmstage.toml");
-
 const fn file(
     needed: Needed,
     directory: &'static str,
     name: &'static str,
-    content: &'static [u8],
+    source: &'static str,
 ) -> File {
     File {
         directory,
         name,
         mode: 0o644,
-        content,
+        source,
         needed,
     }
 }
 
+const SHARE: &str = "/usr/share";
+
 /// All but the program and its configuration.
-pub(crate) static FILES: &[File] = &[
+pub(crate) static FILES: [File; 12] = [
     file(
         Needed::BySystemd,
         UNIT_DIRECTORY,
         "vmstage.service",
-        include_bytes!("../../systemd/vmstage.service"),
+        "systemd/vmstage.service",
     ),
     file(
         Needed::BySystemd,
         UNIT_DIRECTORY,
         "vmstage-watch.service",
-        include_bytes!("../../systemd/vmstage-watch.service"),
+        "systemd/vmstage-watch.service",
     ),
     file(
         Needed::BySystemd,
-        "/usr/lib/systemd/system/condor.service.d",
-        "vmstage.conf",
-        include_bytes!("../../systemd/condor.service.d/vmstage.conf"),
+        UNIT_DIRECTORY,
+        "condor.service.d/vmstage.conf",
+        "systemd/condor.service.d/vmstage.conf",
     ),
     file(
         Needed::BySystemd,
         "/usr/lib/systemd/system-preset",
         "80-vmstage.preset",
-        include_bytes!("../../systemd/80-vmstage.preset"),
+        "systemd/80-vmstage.preset",
     ),
     File {
         mode: 0o755,
-        ..file(
-            Needed::ByScripts,
-            "",
-            "vmstage",
-            include_bytes!("../../sysvinit/vmstage"),
-        )
+        ..file(Needed::ByScripts, "", "vmstage", "sysvinit/vmstage")
     },
     file(
         Needed::Always,
@@ -95,15 +92,61 @@ pub(crate) static FILES: &[File] = &[
         Needed::Always,
         DOCUMENTATION,
         "rc.local.sl",
-        include_bytes!("../../sysvinit/rc.local.sl"),
+        "sysvinit/rc.local.sl",
     ),
     file(
         Needed::Always,
         DOCUMENTATION,
         "rc.local.ubuntu",
-        include_bytes!("../../sysvinit/rc.local.ubuntu"),
+        "sysvinit/rc.local.ubuntu",
+    ),
+    file(Needed::Always, SHARE, "man/man8/vmstage.8", "vmstage.8"),
+    file(
+        Needed::Always,
+        SHARE,
+        "bash-completion/completions/vmstage",
+        "vmstage.bash",
+    ),
+    file(
+        Needed::Always,
+        SHARE,
+        "zsh/site-functions/_vmstage",
+        "_vmstage",
+    ),
+    file(
+        Needed::Always,
+        SHARE,
+        "fish/vendor_completions.d/vmstage.fish",
+        "vmstage.fish",
     ),
 ];
+
+const SHIPPED_CONFIGURATION: &str = "packaging/vmstage.toml";
+
+/// The configuration that is shipped, which shows the defaults.
+pub(crate) fn shipped_configuration() -> &'static [u8] {
+    carried(SHIPPED_CONFIGURATION)
+}
+
+/// The content of a file that this program carries, by where build.rs had it from: each has a
+/// line with its name and length before it.
+fn carried(source: &str) -> &'static [u8] {
+    static ALL: OnceLock<Vec<u8>> = OnceLock::new();
+    let mut rest = &ALL.get_or_init(|| inflate::inflate(PACKED))[..];
+    while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        let (head, after) = rest.split_at(end);
+        let head = std::str::from_utf8(head).unwrap_or_default();
+        let (name, length) = head.rsplit_once(' ').unwrap_or_default();
+        let (content, others) = after[1..].split_at(length.parse().unwrap_or(0));
+        if name == source {
+            return content;
+        }
+        rest = others;
+    }
+    &[]
+}
+
+static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/carried"));
 
 /// An image's configuration; the defaults where it has none.
 ///
@@ -123,6 +166,11 @@ pub(crate) fn configuration(root: &Root) -> Result<Config, ConfigError> {
 }
 
 impl File {
+    /// What is in it.
+    pub(crate) fn content(&self) -> &'static [u8] {
+        carried(self.source)
+    }
+
     /// Where it belongs.
     pub(crate) fn path(&self, init: Init) -> String {
         let directory = match self.needed {
@@ -144,5 +192,28 @@ impl File {
             Needed::BySystemd => init == Init::Systemd,
             Needed::ByScripts => init.runs_scripts(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn what_is_carried_is_what_is_in_the_sources() {
+        let sources = Path::new(env!("CARGO_MANIFEST_DIR"));
+        for file in &FILES {
+            let content = file.content();
+            assert!(!content.is_empty(), "{}", file.source);
+            if file.source.contains('/') {
+                assert!(content == fs::read(sources.join(file.source)).unwrap());
+            }
+        }
+        assert!(carried("another").is_empty());
+        let page = String::from_utf8_lossy(carried("vmstage.8"));
+        assert!(page.contains(".SS \"vmstage install\""), "{page}");
     }
 }

@@ -69,14 +69,14 @@ pub(crate) fn file_steps(root: &Root, init: Init, binary: Vec<u8>) -> Result<Vec
         steps.push(Step::Write {
             path: CONFIGURATION.into(),
             mode: 0o644,
-            content: Cow::Borrowed(files::SHIPPED_CONFIGURATION),
+            content: Cow::Borrowed(files::shipped_configuration()),
         });
     }
     let needed = files::FILES.iter().filter(|file| file.is_needed_by(init));
     steps.extend(needed.map(|file| Step::Write {
         path: file.path(init).into(),
         mode: file.mode,
-        content: Cow::Borrowed(file.content),
+        content: Cow::Borrowed(file.content()),
     }));
     steps.retain(|step| step.is_pending(root));
     Ok(steps)

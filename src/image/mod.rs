@@ -9,6 +9,7 @@ pub(crate) mod depend;
 pub(crate) mod elf;
 pub(crate) mod enabling;
 pub(crate) mod files;
+mod inflate;
 pub(crate) mod init;
 pub(crate) mod install;
 pub(crate) mod old;

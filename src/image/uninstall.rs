@@ -55,7 +55,7 @@ fn files(root: &Root, left: &mut Vec<String>) -> Result<Vec<Step>> {
         .collect();
     let configuration = Path::new(CONFIGURATION);
     match root.read(configuration, MIB) {
-        Ok(Some(content)) if content == files::SHIPPED_CONFIGURATION => {
+        Ok(Some(content)) if content == files::shipped_configuration() => {
             paths.push(configuration.into());
         }
         Ok(None) => {}

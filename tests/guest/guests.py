@@ -15,10 +15,25 @@ class System(NamedTuple):
     own: str  # the folder under inside/ with what makes it a guest
     rc_local: str = ""  # the snippet in /etc/rc.local; the path of it in what `make install` puts there
     setup: str = ""  # run in the guest's root before its init is started
+    outside: str = ""  # run after that from outside, the guest's root being /root: makes an image that is old a new one
 
 
 SL, UBUNTU = "/usr/share/doc/vmstage/rc.local.sl", "/usr/share/doc/vmstage/rc.local.ubuntu"
 ENABLE = "systemctl --quiet enable vmstage.service vmstage-watch.service\n"
+# Of an old image: what it had, and how it is moved.
+OLD = {
+    "/etc/fstab": "LABEL=guest-root / ext4 defaults 0 0\n/dev/sdb /staging ext2 defaults 0 0\n",
+    "/etc/rc.local": f"#!/bin/sh\n{(images.REPOSITORY / 'benches/old/rc.local').read_text()}exit 0\n",
+    "/etc/init.d/mount_staging": images.REPOSITORY / "benches/old/mount_staging",
+    # A real one wants the log, and so has a later number.
+    "/etc/init.d/condor": (images.INSIDE / "common/etc/init.d/condor").read_text().replace("$local_fs", "$local_fs $syslog", 1),
+}
+INSTALL = "/root/vmstage-to-install install --root /root --replace-old\n"
+# busybox starts nothing by itself.
+BY_HAND = """\
+sed -i '/^exit 0/d' /root/etc/rc.local
+cat /root/usr/share/doc/vmstage/rc.local.ubuntu >>/root/etc/rc.local
+"""
 SYSTEMS = {
     # busybox, no udev, /etc/mtab a file
     "minimal": System("minimal", "minimal", rc_local=UBUNTU),
@@ -28,6 +43,10 @@ SYSTEMS = {
     "sl": System("sysvinit", "sysvinit", rc_local=SL),
     "ubuntu": System("sysvinit", "sysvinit", rc_local=UBUNTU),
     "sysvinit": System("sysvinit", "sysvinit", setup="update-rc.d vmstage defaults\nupdate-rc.d condor defaults\n"),
+    # Images as they were before vmstage, which `vmstage install` has moved to it
+    "old-minimal": System("minimal", "minimal", outside=INSTALL + BY_HAND),
+    "old-systemd": System("systemd", "systemd", outside=INSTALL),
+    "old-sysvinit": System("sysvinit", "sysvinit", setup="update-rc.d condor defaults\n", outside=INSTALL),
     # Debian with systemd and cloud-init, which mounts ephemeral0 on /mnt
     "cloud-init": System("cloud-init", "systemd", setup=ENABLE),
 }
@@ -52,7 +71,11 @@ class Guest(VM):
         self.scratch = {"virtio": "/dev/vdb", "scsi": "/dev/sdb", "xvdb": "/dev/xvdb"}[bus]
         recipe = SYSTEMS[system]
         installed = images.installed()
-        own = COMMON | images.tree(images.INSIDE / recipe.own) | installed | {"/etc/vmstage.toml": config}
+        own = COMMON | images.tree(images.INSIDE / recipe.own) | {"/etc/vmstage.toml": config}
+        if recipe.outside:
+            own |= OLD | {"/vmstage-to-install": installed["/usr/sbin/vmstage"], "/outside": recipe.outside}
+        else:
+            own |= installed
         if recipe.rc_local:
             own["/etc/rc.local"] = f"#!/bin/sh -e\n{installed[recipe.rc_local].read_text()}exit 0\n"
         files = own | (files or {})

@@ -47,9 +47,13 @@ claims![
 const COMMON: &[&str] = &[
     "/etc/vmstage.toml",
     "/usr/sbin/vmstage",
+    "/usr/share/bash-completion/completions/vmstage",
     "/usr/share/doc/vmstage/rc.local.sl",
     "/usr/share/doc/vmstage/rc.local.ubuntu",
     "/usr/share/doc/vmstage/vmstage.toml",
+    "/usr/share/fish/vendor_completions.d/vmstage.fish",
+    "/usr/share/man/man8/vmstage.8",
+    "/usr/share/zsh/site-functions/_vmstage",
 ];
 const UNITS: &[&str] = &[
     "/usr/lib/systemd/system-preset/80-vmstage.preset",

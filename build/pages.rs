@@ -1,0 +1,135 @@
+//! The man page and the shell completions, made from the command line's definition.
+
+use std::io;
+
+use clap::Command;
+use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, bold, italic, roman};
+
+const FILES: &[(&str, &str)] = &[
+    (
+        "/etc/vmstage.toml",
+        "The configuration. Every key may be left out; the file that is shipped shows all of \
+         them with their defaults.",
+    ),
+    (
+        "/run/vmstage/status.json",
+        "What became of this boot. Where there is no /run, it is in /var/run/vmstage; while /run \
+         is full, in /var/lib/vmstage.",
+    ),
+    (
+        "/var/lib/vmstage",
+        "What has to survive a reboot: when this instance first booted, from which a lifetime \
+         counts, and, while a file system is being made, on which disk.",
+    ),
+    (
+        ".vmstage",
+        "In the root directory of the scratch disk: which machine and instance staged it, first and \
+         last when, and by which version. A disk without a label is known again by it.",
+    ),
+];
+
+/// What each file is called, and its content.
+pub fn all(command: Command) -> io::Result<Vec<(String, Vec<u8>)>> {
+    let mut pages = Vec::new();
+    for (shell, name) in [
+        (Shell::Bash, "vmstage.bash"),
+        (Shell::Zsh, "_vmstage"),
+        (Shell::Fish, "vmstage.fish"),
+    ] {
+        let mut completions = Vec::new();
+        clap_complete::generate(shell, &mut command.clone(), "vmstage", &mut completions);
+        pages.push((name.into(), completions));
+    }
+    let page = man_page(command.subcommand_value_name("COMMAND"))?;
+    pages.push(("vmstage.8".into(), page.into_bytes()));
+    Ok(pages)
+}
+
+/// One page for all commands: each of them is short.
+fn man_page(command: Command) -> io::Result<String> {
+    let mut page = Vec::new();
+    let man = Man::new(command.clone())
+        .section("8")
+        .manual("System Administration");
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    man.render_synopsis_section(&mut page)?;
+    man.render_description_section(&mut page)?;
+    man.render_options_section(&mut page)?;
+
+    let mut heading = Roff::new();
+    heading.control("SH", ["COMMANDS"]).to_writer(&mut page)?;
+    for command in command.get_subcommands() {
+        write_command(command, &mut page)?;
+    }
+
+    let mut end = Roff::new();
+    end.control("SH", ["EXIT STATUS"]);
+    let exit_codes = after_help(&command);
+    as_it_is(&mut end, exit_codes.trim_start_matches("Exit codes:\n"));
+    end.control("SH", ["FILES"]);
+    for (path, what) in FILES {
+        end.control("TP", [])
+            .text([italic(*path)])
+            .text([roman(*what)]);
+    }
+    end.control("SH", ["SEE ALSO"]).text([
+        bold("mount"),
+        roman("(8), "),
+        bold("blkid"),
+        roman("(8)"),
+    ]);
+    end.to_writer(&mut page)?;
+
+    // Each of the parts defines the apostrophe anew.
+    let page = String::from_utf8(page).map_err(io::Error::other)?;
+    let (definition, _) = page.split_once(".TH").unwrap_or_default();
+    let page = format!("{definition}{}", page.replace(definition, ""));
+    Ok(page.chars().map(ascii).collect())
+}
+
+/// troff reads bytes; what is more than one goes by its number.
+fn ascii(character: char) -> String {
+    if character.is_ascii() {
+        character.to_string()
+    } else {
+        format!("\\[u{:04X}]", u32::from(character))
+    }
+}
+
+fn write_command(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
+    let about = command.get_about().map(ToString::to_string);
+    Roff::new()
+        .control("SS", [format!("vmstage {}", command.get_name()).as_str()])
+        .text([roman(about.unwrap_or_default())])
+        .to_writer(page)?;
+
+    // A section of its own in clap's eyes; here it belongs to the command above it.
+    let mut options = Vec::new();
+    Man::new(command.clone()).render_options_section(&mut options)?;
+    let options = String::from_utf8(options).map_err(io::Error::other)?;
+    page.extend(options.replace(".SH OPTIONS\n", "").bytes());
+
+    let mut explanation = Roff::new();
+    explanation.control("PP", []);
+    as_it_is(&mut explanation, &after_help(command));
+    explanation.to_writer(page)
+}
+
+fn after_help(command: &Command) -> String {
+    command
+        .get_after_help()
+        .map(ToString::to_string)
+        .unwrap_or_default()
+}
+
+/// Help texts have their line breaks where they are meant to be.
+fn as_it_is(page: &mut Roff, text: &str) {
+    page.control("nf", []);
+    for line in text.lines() {
+        page.text([roman(line)]);
+    }
+    page.control("fi", []);
+}
