@@ -5,13 +5,13 @@ use super::finding::Severity::{Error, Warning};
 use super::subject::Subject;
 use crate::host::regular_file::MIB;
 use crate::image::elf::Machine;
-use crate::image::files::{CONFIGURATION, FILES, PROGRAM};
+use crate::image::files::{self, CONFIGURATION, FILES, PROGRAM};
 
 /// No binary is larger.
 const LARGEST: u64 = 64 * MIB;
 
-/// A program carries its units and its script, so that it shows whose those of the image are.
-/// One of before carries none.
+/// A program carries its units and its script: one that carries what this one does is of this
+/// version, and so have the image's to be; where it is of another, they must not be of this one.
 pub(super) fn other_version(subject: &Subject, found: &mut Findings) {
     let program = subject.root.read(PROGRAM.as_ref(), LARGEST).ok().flatten();
     let Some(program) = program else {
@@ -19,7 +19,7 @@ pub(super) fn other_version(subject: &Subject, found: &mut Findings) {
     };
     let started = FILES.iter().filter(|file| file.is_what_starts_it());
     let needed = started.filter(|file| file.is_needed_by(subject.init));
-    let carries_units = contains(&program, b"ExecStart=/usr/sbin/vmstage boot\n");
+    let is_of_this_version = files::are_carried_by(&program);
     for file in needed {
         let path = file.path(subject.init);
         let places = [path.replacen("/usr/lib/", "/lib/", 1), path];
@@ -30,30 +30,15 @@ pub(super) fn other_version(subject: &Subject, found: &mut Findings) {
         let Some((path, content)) = present else {
             continue;
         };
-        let differs = match carries_units {
-            true => !contains(&program, &content),
-            false => content == file.content,
-        };
+        let is_as_carried_here = content == file.content();
+        let differs = is_as_carried_here != is_of_this_version;
+        // Two of other versions may belong together.
         if differs {
             let what = format!("it is of another version of vmstage than {PROGRAM}");
             let cure = "install both from one version; vmstage install --root DIR";
             found.add(Warning, "other-version", path.as_str(), what, cure);
         }
     }
-}
-
-fn contains(program: &[u8], text: &[u8]) -> bool {
-    let Some(first) = text.first() else {
-        return true;
-    };
-    let mut rest = program;
-    while let Some(at) = rest.iter().position(|byte| byte == first) {
-        if rest[at..].starts_with(text) {
-            return true;
-        }
-        rest = &rest[at + 1..];
-    }
-    false
 }
 
 /// The kernel refuses it, and nothing is staged.

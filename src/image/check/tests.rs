@@ -3,7 +3,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use super::*;
 use crate::host::tree::Tree;
-use crate::image::files::FILES;
+use crate::image::files::{FILES, PACKED};
 
 /// The begin of a program for x86_64.
 const ELF: &str = "\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0";
@@ -15,10 +15,6 @@ struct Image(Tree);
 impl Image {
     /// In which nothing is wrong, with what this init needs.
     fn healthy(init: &str) -> Image {
-        let mut program = String::from(ELF);
-        for file in FILES {
-            program += std::str::from_utf8(file.content).unwrap();
-        }
         let accounts = "root:x:0:0::/root:/bin/sh\ncondor:x:64:64::/:/bin/false\n";
         let image = Image(Tree::new(&[
             ("bin/sh", ELF),
@@ -30,10 +26,10 @@ impl Image {
                 "START = Owner == \"me\"\n",
             ),
             ("sbin/mkfs.ext4", ELF),
-            ("usr/sbin/vmstage", &program),
             ("usr/", ""),
             ("run/", ""),
         ]));
+        image.write("usr/sbin/vmstage", [ELF.as_bytes(), PACKED].concat());
         match init {
             "systemd" => {
                 image.write("usr/lib/systemd/systemd", ELF);
@@ -44,7 +40,7 @@ impl Image {
                         .iter()
                         .find(|file| file.path(Init::Systemd).ends_with(unit));
                     let content = own.map_or("[Service]\n", |file| {
-                        std::str::from_utf8(file.content).unwrap()
+                        std::str::from_utf8(file.content()).unwrap()
                     });
                     image.write(&format!("usr/lib/systemd/system/{unit}"), content);
                     image.write("etc/machine-id", "");
@@ -78,7 +74,7 @@ impl Image {
         image
     }
 
-    fn write(&self, path: &str, content: &str) {
+    fn write(&self, path: &str, content: impl AsRef<[u8]>) {
         let path = self.0.root().join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, content).unwrap();
