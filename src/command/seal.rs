@@ -93,7 +93,11 @@ impl Seal<'_> {
         }
         let items = self.plan()?;
         if self.arguments.dry_run {
-            self.tell(Vec::new(), items.iter().map(Item::foreseen).collect())?;
+            let outcomes: Vec<Outcome> = items.iter().map(Item::foreseen).collect();
+            for outcome in &outcomes {
+                self.say(&lines(outcome, "would "))?;
+            }
+            self.end(Vec::new(), outcomes)?;
             return Ok(0);
         }
         if !self.is_agreed(&items)? {
@@ -109,10 +113,12 @@ impl Seal<'_> {
         let items = self.plan()?;
         let mut outcomes = Vec::new();
         for item in &items {
-            outcomes.push(self.carry_out(item)?);
+            let outcome = self.carry_out(item)?;
+            self.say(&lines(&outcome, ""))?;
+            outcomes.push(outcome);
         }
         self.sync()?;
-        self.tell(stopped, outcomes)?;
+        self.end(stopped, outcomes)?;
         if self.arguments.poweroff
             && let Some(host) = self.host
         {
@@ -169,6 +175,9 @@ impl Seal<'_> {
         }
         if running::stop_watch(host)? > 0 {
             stopped.push("vmstage watch");
+        }
+        for what in &stopped {
+            self.say(&format!("stopped: {what}\n"))?;
         }
         Ok(stopped)
     }
@@ -232,27 +241,33 @@ impl Seal<'_> {
         }
     }
 
-    fn tell(&self, stopped: Vec<&'static str>, outcomes: Vec<Outcome>) -> Result<(), Failure> {
-        let next = self.next();
-        if self.arguments.format == StatusFormat::Json {
-            let document = Document {
-                dry_run: self.arguments.dry_run,
-                stopped,
-                items: outcomes,
-                next,
-            };
-            let json = serde_json::to_string_pretty(&document).map_err(anyhow::Error::from)?;
-            cli::print(&(json + "\n"))?;
-            return Ok(());
+    /// For people, as it is done.
+    fn say(&self, text: &str) -> anyhow::Result<()> {
+        match self.arguments.format {
+            StatusFormat::Text => cli::print(text),
+            StatusFormat::Json => Ok(()),
         }
-        let mut said: String = stopped
-            .iter()
-            .map(|what| format!("stopped: {what}\n"))
-            .collect();
-        let prefix = if self.arguments.dry_run { "would " } else { "" };
-        said.extend(outcomes.iter().map(|outcome| lines(outcome, prefix)));
-        said.extend(next.iter().map(|line| format!("{line}\n")));
-        Ok(cli::print(&said)?)
+    }
+
+    fn end(&self, stopped: Vec<&'static str>, items: Vec<Outcome>) -> anyhow::Result<()> {
+        let next = self.next();
+        match self.arguments.format {
+            StatusFormat::Text => cli::print(
+                &next
+                    .iter()
+                    .map(|line| format!("{line}\n"))
+                    .collect::<String>(),
+            ),
+            StatusFormat::Json => {
+                let document = Document {
+                    dry_run: self.arguments.dry_run,
+                    stopped,
+                    items,
+                    next,
+                };
+                cli::print(&(serde_json::to_string_pretty(&document)? + "\n"))
+            }
+        }
     }
 }
 

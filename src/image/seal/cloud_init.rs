@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::item::{Item, Way};
+use super::item::{Item, Way, remove};
 use crate::host::fstab::FSTAB;
 use crate::host::regular_file::MIB;
 use crate::image::old;
@@ -103,7 +103,7 @@ pub(crate) fn leftovers(root: &Root) -> Result<Item> {
             .with_context(|| root.cannot("look at", &path))?
             .is_some()
         {
-            item.steps.push(Step::RemoveTree(path));
+            item.steps.push(remove(root, path));
         }
     }
     for directory in NETWORK.map(Path::new) {

@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use super::cloud_init::text;
-use super::item::Item;
+use super::item::{Item, remove};
 use crate::host::regular_file::MIB;
 use crate::image::root::{Kind, Root};
-use crate::image::step::Step;
 use crate::report::condor::{DIRECTORY, NAME, is_read_by_htcondor};
 
 const GLOBAL: &str = "/etc/condor/condor_config";
@@ -72,7 +71,7 @@ fn empty(root: &Root, directory: &Path, item: &mut Item) {
     }
     let names = root.names(directory).unwrap_or_default();
     let paths = names.into_iter().map(|name| directory.join(name));
-    item.steps.extend(paths.map(Step::RemoveTree));
+    item.steps.extend(paths.map(|path| remove(root, path)));
 }
 
 /// Names in capitals with their values, in the order in which they are read.

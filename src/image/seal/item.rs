@@ -1,12 +1,12 @@
 //! One thing of which something is removed.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use serde::Serialize;
 
 use crate::image::below;
-use crate::image::root::Root;
+use crate::image::root::{Kind, Root};
 use crate::image::step::Step;
 
 /// What is done about one thing, and what of it stays.
@@ -41,6 +41,15 @@ pub(crate) struct Wish {
     pub own_part_only: bool,
 }
 
+/// What removes something, whatever it is.
+pub(super) fn remove(root: &Root, path: PathBuf) -> Step {
+    let entry = root.entry_itself(&path).ok().flatten();
+    match entry.is_some_and(|entry| entry.kind == Kind::Directory) {
+        true => Step::RemoveTree(path),
+        false => Step::Remove(path),
+    }
+}
+
 /// What became of an item.
 #[derive(Serialize)]
 pub(crate) struct Outcome {
@@ -72,6 +81,8 @@ impl Item {
             Ok(())
         };
         match self.way {
+            // What cannot be looked behind is only said.
+            _ if self.steps.is_empty() => Ok(()),
             Way::BelowTheMount => below::in_root_file_system(root, mount_point, all),
             Way::AsTheyAre | Way::AfterCloudInit => all(root),
         }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::item::Item;
+use super::item::{Item, remove};
 use crate::image::root::{Kind, Root};
 use crate::image::step::Step;
 
@@ -40,7 +40,7 @@ pub(super) fn item(root: &Root) -> Result<Item> {
         steps.extend(
             names
                 .into_iter()
-                .map(|name| Step::RemoveTree(directory.join(name))),
+                .map(|name| remove(root, directory.join(name))),
         );
     }
     let homes = root.names("/home".as_ref()).unwrap_or_default();
@@ -69,11 +69,7 @@ fn logs(root: &Root, directory: &Path, steps: &mut Vec<Step>) {
             match path == Path::new("/var/log/journal") {
                 true => {
                     let names = root.names(&path).unwrap_or_default();
-                    steps.extend(
-                        names
-                            .into_iter()
-                            .map(|name| Step::RemoveTree(path.join(name))),
-                    );
+                    steps.extend(names.into_iter().map(|name| remove(root, path.join(name))));
                 }
                 false => logs(root, &path, steps),
             }

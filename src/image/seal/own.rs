@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::item::{Item, Way};
+use super::item::{Item, Way, remove};
 use crate::config::Config;
 use crate::deadline::identity::is_same;
 use crate::host::regular_file::MIB;
@@ -58,7 +58,7 @@ pub(crate) fn state(root: &Root, host: Option<&Host>) -> Result<Item> {
                 "{} stays: it counts for that machine alone, whose lease goes on",
                 path.display()
             )),
-            false => item.steps.push(Step::RemoveTree(path)),
+            false => item.steps.push(remove(root, path)),
         }
     }
     if root.is(Kind::Directory, directory) && item.kept.is_empty() {
