@@ -46,7 +46,11 @@ pub fn install(arguments: &InstallArgs) -> Result<u8, Failure> {
     let path = binary.unwrap_or(OWN_PROGRAM.as_ref());
     let wish = Wish {
         binary: regular_file::read(path, LARGEST_BINARY)
-            .with_context(|| format!("cannot read {}", path.display()))?,
+            .with_context(|| format!("cannot read the program {}", path.display()))
+            .with_context(|| match binary {
+                Some(_) => "nothing is installed",
+                None => "nothing is installed: without /proc, say with --binary what is to be",
+            })?,
         is_chosen: binary.is_some(),
         force: arguments.force,
     };
@@ -132,6 +136,9 @@ pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> 
     }
     if runs && drop_in && !arguments.dry_run {
         condor::read_again(host)?;
+    }
+    if runs && host.path("/run/systemd/system").is_dir() {
+        work.say("systemd forgets the units with: systemctl daemon-reload")?;
     }
     if runs {
         work.say(&still_mounted(host, config.staging.mount_point.as_path()))?;

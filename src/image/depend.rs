@@ -78,12 +78,28 @@ pub(crate) fn without(text: &str, service: &str) -> String {
     lines.collect()
 }
 
+/// Whether a service waits for another, also by way of a third.
+pub(crate) fn waits_for(text: &str, service: &str, other: &str) -> bool {
+    let mut seen = vec![service];
+    let mut next = 0;
+    while let Some(service) = seen.get(next) {
+        let new = prerequisites(text, service);
+        let new: Vec<&str> = new
+            .into_iter()
+            .filter(|name| !seen.contains(name))
+            .collect();
+        seen.extend(new);
+        next += 1;
+    }
+    seen[1..].contains(&other)
+}
+
 /// Has a service wait for another.
 fn require(text: &str, service: &str, other: &str) -> String {
-    let mut names = prerequisites(text, service);
-    if names.contains(&other) {
+    if waits_for(text, service, other) {
         return text.to_string();
     }
+    let mut names = prerequisites(text, service);
     names.push(other);
     let line = format!("{service}: {}\n", names.join(" "));
     replace_line(text, |line| names_before(line, service).is_some(), &line)
@@ -133,7 +149,7 @@ rc.local: condor inetutils-syslogd bootlogs rmnologin
 TARGETS = inetutils-syslogd killprocs bootlogs rmnologin single vmstage condor rc.local
 INTERACTIVE =
 single: killprocs
-rc.local: condor inetutils-syslogd bootlogs rmnologin vmstage
+rc.local: condor inetutils-syslogd bootlogs rmnologin
 vmstage: inetutils-syslogd
 condor: vmstage
 "
@@ -141,6 +157,24 @@ condor: vmstage
         assert_eq!(with(&text, "vmstage", &syslog, &later), text);
         assert_eq!(prerequisites(&text, "condor"), ["vmstage"]);
         assert_eq!(without(&text, "vmstage"), BEFORE);
+    }
+
+    #[test]
+    fn what_waits_by_way_of_another_waits_also_where_they_go_in_a_circle() {
+        let text = "TARGETS = a b c\na: b\nb: c a\nc: b\n";
+        for (service, other, waits) in [
+            ("a", "b", true),
+            ("a", "c", true),
+            ("c", "d", false),
+            ("d", "a", false),
+        ] {
+            assert_eq!(waits_for(text, service, other), waits, "{service} {other}");
+        }
+        // As insserv has it: rc.local waits for condor.
+        let text = "TARGETS = rsyslog vmstage condor rc.local\nvmstage: rsyslog\n\
+                    condor: vmstage\nrc.local: condor rsyslog\n";
+        let later = names(&["condor", "rc.local"]);
+        assert_eq!(with(text, "vmstage", &names(&["rsyslog"]), &later), text);
     }
 
     #[test]

@@ -156,13 +156,15 @@ fn wanted(init: Init, links: &[Link]) -> Result<Vec<Link>, String> {
     if start < lowest || start >= later {
         return Err(format!(
             "{LATER} starts with the number {later}, and vmstage has to start before it and after \
-             the system's log ({log}), so that others would have to be renumbered; run in the \
-             image: {}",
+             the system's log ({log}), so that others would have to be renumbered; {}",
             match init {
-                Init::Chkconfig => "chkconfig --add vmstage, and chkconfig condor resetpriorities",
-                Init::Insserv => "update-rc.d vmstage defaults",
+                Init::Chkconfig =>
+                    "give condor a higher number in the line \"# chkconfig:\" of its script, run \
+                     chkconfig condor resetpriorities in the image, and install again",
+                Init::Insserv => "run in the image: update-rc.d vmstage defaults",
                 _ =>
-                    "update-rc.d -f condor remove, update-rc.d condor defaults 98, and install again",
+                    "run in the image: update-rc.d -f condor remove; update-rc.d condor defaults \
+                     98; and install again",
             }
         ));
     }
