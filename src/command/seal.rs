@@ -105,6 +105,10 @@ impl Seal<'_> {
             return Ok(1);
         }
         self.root.lock()?;
+        if let Some(host) = self.host {
+            // One may have begun while a person was asked.
+            self.see_that_no_job_runs(host)?;
+        }
         let stopped = match self.host {
             Some(host) => self.stop(host)?,
             None => Vec::new(),

@@ -26,14 +26,23 @@ pub(super) fn item(root: &Root, mount_point: &Path, jobs_may_go: bool) -> Result
         return Ok(item);
     }
     let settings = settings(root);
-    let directory = |name: &str, default: &str| {
+    let directory = |name: &str, default: &str, item: &mut Item| {
         let value = value(&settings, name).unwrap_or_else(|| default.into());
-        // Not on the scratch disk, and not a directory that belongs to the system.
         let path = PathBuf::from(value);
+        if path.starts_with(mount_point) {
+            return None;
+        }
+        // Somebody's home directory, or one that belongs to the system.
         let is_deep = path.is_absolute() && path.components().count() > 3;
-        (is_deep && !path.starts_with(mount_point)).then_some(path)
+        if !is_deep && root.is(Kind::Directory, &path) {
+            let shown = path.display();
+            item.kept.push(format!(
+                "{shown} stays: it may hold more than HTCondor's {name}"
+            ));
+        }
+        is_deep.then_some(path)
     };
-    let spool = directory("SPOOL", "/var/lib/condor/spool");
+    let spool = directory("SPOOL", "/var/lib/condor/spool", &mut item);
     if let Some(spool) = spool {
         let jobs = jobs(root, &spool);
         if jobs == Jobs::None || jobs_may_go {
@@ -56,7 +65,7 @@ pub(super) fn item(root: &Root, mount_point: &Path, jobs_may_go: bool) -> Result
         ("RUN", "/var/run/condor"),
     ];
     for (name, default) in others {
-        if let Some(path) = directory(name, default) {
+        if let Some(path) = directory(name, default, &mut item) {
             empty(root, &path, &mut item);
         }
     }

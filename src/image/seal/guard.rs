@@ -1,6 +1,6 @@
 //! Keeps sealing to the file systems of the system itself, and out of what links lead to.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::item::Item;
 use crate::image::root::{Kind, Root};
@@ -51,14 +51,12 @@ pub(super) fn keep_to_the_system(root: &Root, mount_point: &Path, item: &mut Ite
 fn leads_through_link(root: &Root, step: &Step) -> bool {
     let path = step.path();
     let above = path.parent().unwrap_or(path);
-    // Each system has this one.
-    let expected = match above.strip_prefix("/var/run") {
-        Ok(rest) => root
-            .real_path("/var/run".as_ref())
-            .unwrap_or_default()
-            .join(rest),
-        Err(_) => PathBuf::from(above),
-    };
+    // Today's systems have these.
+    let expected = ["/var/run", "/var/lock"].iter().find_map(|link| {
+        let rest = above.strip_prefix(link).ok()?;
+        Some(root.real_path(link.as_ref()).ok()?.join(rest))
+    });
+    let expected = expected.unwrap_or_else(|| above.into());
     let is_direct = match root.real_path(above) {
         Ok(real) => real == expected,
         // There is nothing to be removed.

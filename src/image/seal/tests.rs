@@ -245,6 +245,33 @@ fn a_spool_with_jobs_needs_a_word() {
 }
 
 #[test]
+fn a_directory_that_may_hold_more_than_htcondors_stays() {
+    let files = [
+        (
+            "etc/condor/condor_config",
+            "EXECUTE = /home/me\nLOG = /var/log\nLOCK = /var/lock/condor\n",
+        ),
+        ("home/me/results", ""),
+        ("var/log/messages", ""),
+        ("run/lock/condor/InstanceLock", ""),
+    ];
+    let (tree, root) = tree(&files);
+    symlink("/run/lock", tree.root().join("var/lock")).unwrap();
+    let (left, kept) = seal(&tree, &root, None, Wish::default());
+    let expected = [
+        "etc/condor/condor_config",
+        "home/me/results",
+        "var/lock",
+        "var/log/messages",
+    ];
+    assert_eq!(left, expected);
+    assert!(
+        kept.iter().any(|line| line.starts_with("/home/me stays")),
+        "{kept:?}"
+    );
+}
+
+#[test]
 fn logs_go_where_they_are_asked_for() {
     let files = [
         ("var/log/messages", "x"),
