@@ -302,11 +302,19 @@ fn preset_enables(subject: &Subject) -> bool {
         "/lib/systemd/system-preset",
     ];
     let files = directories.iter().flat_map(|d| subject.paths_in(d));
-    let mut files: Vec<String> = files.filter(|path| path.ends_with(".preset")).collect();
-    // By their names, wherever they are.
-    files.sort_by_key(|path| path.rsplit('/').next().map(String::from));
-    let first = files.iter().find_map(|path| {
-        subject.text(path).lines().find_map(|line| {
+    let presets = files.filter(|path| path.ends_with(".preset"));
+    // By their names, wherever they are: the name goes first.
+    let mut files: Vec<String> = presets
+        .map(|path| {
+            let (directory, name) = path.rsplit_once('/').unwrap_or_default();
+            format!("{name}/{directory}")
+        })
+        .collect();
+    files.sort();
+    let first = files.iter().find_map(|file| {
+        let (name, directory) = file.split_once('/')?;
+        let text = subject.text(format!("{directory}/{name}"));
+        text.lines().find_map(|line| {
             let mut words = line.split_whitespace();
             let verb = words
                 .next()

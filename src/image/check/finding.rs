@@ -50,8 +50,13 @@ impl Findings {
 
     /// The worst first; of equals in the order in which they were found.
     pub(super) fn sorted(self) -> Vec<Finding> {
-        let mut findings = self.0;
-        findings.sort_by_key(|finding| finding.severity);
+        let mut findings = Vec::new();
+        let mut left = self.0;
+        for severity in [Severity::Error, Severity::Warning, Severity::Note] {
+            let (these, others) = left.into_iter().partition(|one| one.severity == severity);
+            findings.extend::<Vec<Finding>>(these);
+            left = others;
+        }
         findings
     }
 }

@@ -1,9 +1,9 @@
 //! HTCondor's spool, execute and log directories, and the files by which its daemons are found.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use serde_json::Value;
 
 use super::cloud_init::text;
 use super::item::{Item, remove};
@@ -144,7 +144,8 @@ fn jobs(root: &Root, spool: &Path) -> Jobs {
 /// The jobs in such a log: 101 makes the record `cluster.proc`, 102 takes it away. `0.0` is the
 /// queue's own, and a proc of -1 the cluster's.
 fn in_queue(log: &str) -> usize {
-    let mut jobs = BTreeSet::new();
+    // As a set.
+    let mut jobs = serde_json::Map::new();
     for line in log.lines() {
         let mut words = line.split_whitespace();
         let (operation, Some(key)) = (words.next(), words.next()) else {
@@ -152,7 +153,7 @@ fn in_queue(log: &str) -> usize {
         };
         let is_job = key != "0.0" && !key.ends_with(".-1");
         match operation {
-            Some("101") if is_job => drop(jobs.insert(key)),
+            Some("101") if is_job => drop(jobs.insert(key.into(), Value::Null)),
             Some("102") => drop(jobs.remove(key)),
             _ => {}
         }
