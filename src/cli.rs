@@ -90,6 +90,53 @@ pub enum Command {
     /// Take vmstage out of an image, with all that it has left there
     #[command(after_help = UNINSTALL_HELP)]
     Uninstall(UninstallArgs),
+
+    /// Show what in an image will not work or is unsafe, changing nothing
+    #[command(after_help = CHECK_HELP)]
+    Check(CheckArgs),
+
+    /// Make a machine or an image ready to be saved: what is of one machine is removed
+    #[command(after_help = SEAL_HELP)]
+    Seal(SealArgs),
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The root directory of the image's file system [default: /, this machine]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t = StatusFormat::Text)]
+    pub format: StatusFormat,
+}
+
+#[derive(Debug, Args)]
+pub struct SealArgs {
+    /// The root directory of the image's file system [default: /, this machine]
+    #[arg(long, value_name = "DIR")]
+    pub root: Option<PathBuf>,
+    /// List what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Do not ask
+    #[arg(long)]
+    pub yes: bool,
+    #[arg(long, value_enum, default_value_t = StatusFormat::Text)]
+    pub format: StatusFormat,
+    /// Seal also while jobs of HTCondor run, which end
+    #[arg(long)]
+    pub force: bool,
+    /// Remove also a spool of HTCondor that holds jobs
+    #[arg(long)]
+    pub condor: bool,
+    /// Remove also logs, shell histories, what is in /tmp, and who logged in
+    #[arg(long)]
+    pub logs: bool,
+    /// Switch this machine off when it is sealed
+    #[arg(long)]
+    pub poweroff: bool,
+    /// Only what vmstage itself has left; for /etc/cloud/clean.d
+    #[arg(long, hide = true, conflicts_with_all = ["condor", "logs", "poweroff"])]
+    pub own_part: bool,
 }
 
 #[derive(Debug, Args)]
@@ -279,6 +326,28 @@ With --root / watch is ended before; the scratch disk stays mounted.
 
 Exit codes: 0 uninstalled; 1 not, or not completely, for the reason given; 2 wrong
 usage.";
+
+const CHECK_HELP: &str = "\
+One line a finding, the worst first:
+  error old-fstab /etc/fstab:2: … ; do: …
+Nothing of an image is run. The ids are the same in each version, and in JSON.
+
+Exit codes: 0 nothing but notes; 10 warnings; 11 errors; 1 DIR cannot be looked at;
+2 wrong usage.";
+
+const SEAL_HELP: &str = "\
+HTCondor and watch are stopped before anything else. Then go: vmstage's state and
+reports, but for this machine's first boot where that is kept by UUID; its empty
+directories below the mount point; cloud-init's lines of fstab and its state; machine
+id, random seeds, DHCP leases and network addresses; host keys where something makes
+new ones; what HTCondor has in its directories. What stays is named, with the reason.
+
+Never touched: accounts, passwords, keys that let somebody in, tokens; the scratch
+disk and volumes; what a link leads to; /etc/vmstage.toml. A sealed machine boots again
+as itself. On a terminal it asks first.
+
+Exit codes: 0 sealed; 1 not, or not completely, for the reason given; 2 wrong usage;
+6 the image's configuration is wrong.";
 
 const END_HELP: &str = "\
 Sets a limit of this machine's own, beside those of the cloud; the earliest counts.

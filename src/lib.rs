@@ -22,7 +22,6 @@ pub mod disk;
 pub mod failure;
 pub mod host;
 pub mod http;
-#[allow(dead_code, reason = "what looks into an image uses the rest")]
 pub(crate) mod image;
 #[cfg(test)]
 mod layers;

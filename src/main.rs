@@ -6,7 +6,7 @@ use log::{LevelFilter, error};
 use nix::sys::stat::{Mode, umask};
 
 use vmstage::cli::{Cli, Command};
-use vmstage::command::{boot, end, install, metadata, probe, status, watch};
+use vmstage::command::{boot, check, end, install, metadata, probe, seal, status, watch};
 use vmstage::failure::Failure;
 use vmstage::host::Host;
 use vmstage::legacy::vdso;
@@ -55,6 +55,8 @@ fn main() -> ExitCode {
         Command::End(arguments) => end::run(&host, arguments),
         Command::Install(arguments) => install::install(&arguments),
         Command::Uninstall(arguments) => install::uninstall(&host, &arguments),
+        Command::Check(arguments) => check::run(&host, &arguments),
+        Command::Seal(arguments) => seal::run(&host, &arguments),
     };
     ExitCode::from(done.unwrap_or_else(|failure: Failure| {
         error!("{failure}");

@@ -130,8 +130,8 @@ impl<'a> Accounts<'a> {
     }
 }
 
-/// The third field of the line that begins with this name.
-fn number_in(text: &str, name: &str) -> Option<u32> {
+/// The third field of the line that begins with this name (passwd(5), group(5)).
+pub(crate) fn number_in(text: &str, name: &str) -> Option<u32> {
     text.lines().find_map(|line| {
         let mut fields = line.split(':');
         (fields.next() == Some(name)).then_some(())?;

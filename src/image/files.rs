@@ -146,7 +146,19 @@ fn carried(source: &str) -> &'static [u8] {
     &[]
 }
 
-static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/carried"));
+/// Whether a program carries what this one does, byte for byte.
+pub(crate) fn are_carried_by(program: &[u8]) -> bool {
+    let mut rest = program;
+    while let Some(at) = rest.iter().position(|byte| *byte == PACKED[0]) {
+        if rest[at..].starts_with(PACKED) {
+            return true;
+        }
+        rest = &rest[at + 1..];
+    }
+    false
+}
+
+pub(super) static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/carried"));
 
 /// An image's configuration; the defaults where it has none.
 ///
@@ -180,6 +192,11 @@ impl File {
         format!("{directory}/{}", self.name)
     }
 
+    /// Whether it is one by which the program is started.
+    pub(crate) fn is_what_starts_it(&self) -> bool {
+        self.needed != Needed::Always && !self.name.ends_with(".preset")
+    }
+
     /// Whether an image with this init needs it.
     pub(crate) fn is_needed_by(&self, init: Init) -> bool {
         match self.needed {
@@ -196,6 +213,15 @@ mod tests {
     use std::path::Path;
 
     use super::*;
+
+    #[test]
+    fn a_program_of_this_version_is_told_by_what_it_carries() {
+        assert!(are_carried_by(&[b"program", PACKED, b"rest"].concat()));
+        assert!(!are_carried_by(
+            &[b"program", &PACKED[..PACKED.len() - 1]].concat()
+        ));
+        assert!(!are_carried_by(b""));
+    }
 
     #[test]
     fn what_is_carried_is_what_is_in_the_sources() {

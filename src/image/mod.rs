@@ -3,6 +3,8 @@
 //! All of it works on a [`root::Root`], the directory tree of a system that need not run: a
 //! mounted image, a chroot, or the machine itself. Nothing here touches the boot.
 
+pub(crate) mod below;
+pub(crate) mod check;
 pub(crate) mod depend;
 pub(crate) mod elf;
 pub(crate) mod enabling;
@@ -17,5 +19,6 @@ pub(crate) mod rc;
 pub(crate) mod replace;
 pub(crate) mod root;
 pub(crate) mod running;
+pub(crate) mod seal;
 pub(crate) mod step;
 pub(crate) mod uninstall;

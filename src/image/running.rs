@@ -65,7 +65,7 @@ fn is_watch(host: &Host, pid: Pid) -> bool {
         && words.next() == Some(b"watch")
 }
 
-fn has_our_root(host: &Host, pid: Pid) -> bool {
+pub(crate) fn has_our_root(host: &Host, pid: Pid) -> bool {
     let number = |path: &Path| {
         fs::metadata(path)
             .map(|there| (there.dev(), there.ino()))

@@ -52,6 +52,21 @@ pub(crate) fn beside(path: &Path) -> PathBuf {
 }
 
 impl Step {
+    /// What it changes.
+    pub(crate) fn path(&self) -> &Path {
+        match self {
+            Step::Write { path, .. }
+            | Step::Rewrite { path, .. }
+            | Step::KeepCopy(path)
+            | Step::SetAside(path)
+            | Step::PutBack { path, .. }
+            | Step::Link { path, .. }
+            | Step::Remove(path)
+            | Step::RemoveEmpty(path)
+            | Step::RemoveTree(path) => path,
+        }
+    }
+
     /// Whether it takes HTCondor's drop-in away.
     pub(crate) fn is_of_htcondor(&self) -> bool {
         matches!(self, Step::Remove(path) if path.starts_with(condor::DIRECTORY))
@@ -142,19 +157,28 @@ fn transfer(root: &Root, from: &Path, to: &Path, mode: u32) -> Result<Change> {
     root.remove(from)
 }
 
-/// Links in it are removed, and not followed. So is the directory itself, if it is a link.
+/// Links in it are removed, and not followed. So is the directory itself, if it is a link. What
+/// is mounted in it stays.
 fn remove_tree(root: &Root, path: &Path) -> Result<Change> {
-    let entry = root.entry_itself(path);
-    match entry.with_context(|| root.cannot("look at", path))? {
-        Some(entry) if entry.kind == Kind::Directory => {
+    let device = |path: &Path| -> Result<Option<(Kind, u64)>> {
+        let entry = root.entry_itself(path);
+        let entry = entry.with_context(|| root.cannot("look at", path))?;
+        Ok(entry.map(|entry| (entry.kind, entry.inode.0)))
+    };
+    let above = device(path.parent().unwrap_or(path))?;
+    match (device(path)?, above) {
+        (Some((Kind::Directory, own)), Some((Kind::Directory, above))) if own != above => {
+            Ok(Change::None)
+        }
+        (Some((Kind::Directory, _)), _) => {
             let names = root.names(path);
             for name in names.with_context(|| root.cannot("read", path))? {
                 remove_tree(root, &path.join(name))?;
             }
             root.remove_empty(path)
         }
-        Some(_) => root.remove(path),
-        None => Ok(Change::None),
+        (Some(_), _) => root.remove(path),
+        (None, _) => Ok(Change::None),
     }
 }
 

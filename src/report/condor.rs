@@ -271,7 +271,7 @@ fn set_elsewhere(host: &Host, name: &str) -> Result<Vec<String>> {
 /// Whether HTCondor reads a file of this name in a `config.d`: the default of
 /// LOCAL_CONFIG_DIR_EXCLUDE_REGEXP. The first pattern is also that of what a killed process
 /// of this program left behind.
-fn is_read_by_htcondor(name: &OsStr) -> bool {
+pub(crate) fn is_read_by_htcondor(name: &OsStr) -> bool {
     let name = name.to_string_lossy();
     let passed_over = name.starts_with(['.', '#']) || name.ends_with('~');
     !passed_over && !name.ends_with(".rpmsave") && !name.ends_with(".rpmnew")

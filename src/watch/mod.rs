@@ -9,7 +9,7 @@ mod call_back;
 pub mod drain;
 mod held;
 mod orders;
-mod poweroff;
+pub(crate) mod poweroff;
 mod progress;
 pub(crate) mod schedule;
 pub(crate) mod sleep;

@@ -70,7 +70,7 @@ class Disk(NamedTuple):
 class Guest(VM):
     """A guest of a case: its root disk is disk0, the case's disks are disk1 and so on."""
 
-    def __init__(self, directory, system, bus, disks, config, files=None, cmdline="", **options):
+    def __init__(self, directory, system, bus, disks, config, files=None, cmdline="", root=None, **options):
         self.system = system
         # The root disk is on the same bus, so this is what the first of the case's disks is called.
         self.scratch = {"virtio": "/dev/vdb", "scsi": "/dev/sdb", "xvdb": "/dev/xvdb"}[bus]
@@ -86,7 +86,8 @@ class Guest(VM):
         files = own | (files or {})
         files["/setup"] = recipe.setup + files.get("/setup", "")
         root_bus = "scsi" if bus == "scsi" else "virtio"
-        drives = [Drive(images.root_disk(recipe.root), root_bus, throw_away=True)]
+        # One of the case's own keeps what is written on it.
+        drives = [Drive(root or images.root_disk(recipe.root), root_bus, throw_away=root is None)]
         for number, disk in enumerate(disks, 1):
             path = directory / f"disk{number}"
             disk.write(path)

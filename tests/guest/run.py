@@ -13,7 +13,7 @@ import traceback
 
 import images
 from guests import SYSTEMS
-from installed import CASES
+from sealed import CASES
 
 AT_ONCE, WAITING = 2, 3
 

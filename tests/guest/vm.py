@@ -45,7 +45,7 @@ class VM:
 
     `metadata` answers at 169.254.169.254; with `network` alone there is a network in which nobody does."""
 
-    def __init__(self, directory, kernel, initramfs, drives=(), cmdline="", metadata=None, network=False, memory=384, reboots=False):
+    def __init__(self, directory, kernel, initramfs, drives=(), cmdline="", metadata=None, network=False, memory=384, reboots=False, uuid=None):
         self.directory = Path(directory)
         self.drives = {f"disk{number}": drive for number, drive in enumerate(drives)}
         self.console_log = self.directory / "console.log"
@@ -62,6 +62,8 @@ class VM:
             "-chardev", f"file,id=console,path={escaped(self.console_log)}", "-serial", "chardev:console",
             "-device", "virtio-scsi-pci,id=scsi",
         ]  # fmt: skip
+        if uuid:
+            self._arguments += ["-uuid", uuid]
         for table in (metadata or Metadata).firmware:
             self._arguments += ["-smbios", table]
         for name, drive in self.drives.items():

@@ -23,7 +23,6 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat, readlinkat};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 
-#[allow(unused_imports, reason = "for what looks for such links")]
 pub(crate) use walk::leads_out;
 use walk::{Last, Missing, Place};
 pub(crate) use write::{Attributes, Change};

@@ -73,7 +73,7 @@ impl From<Output> for Run {
 }
 
 /// The begin of a program for x86_64, which is all that is looked at.
-const ELF: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0 old";
+pub const ELF: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0 old";
 
 impl Image {
     /// With the fstab line, the `rc.local` and the script of before.

@@ -17,13 +17,13 @@ claims![
 ];
 
 /// A root directory that is this machine's, but keeps what is written to it elsewhere.
-struct Overlay {
-    merged: std::path::PathBuf,
+pub struct Overlay {
+    pub merged: std::path::PathBuf,
     written: std::path::PathBuf,
 }
 
 impl Overlay {
-    fn new() -> Overlay {
+    pub fn new() -> Overlay {
         private_mounts();
         let base = scratch_file();
         fs::create_dir(&base).unwrap();
@@ -67,7 +67,7 @@ impl Overlay {
     }
 
     /// Runs a command in it.
-    fn run(&self, program: &Path, arguments: &[&str]) -> String {
+    pub fn run(&self, program: &Path, arguments: &[&str]) -> String {
         let merged = self.merged.clone();
         let mut command = Command::new(program);
         command.args(arguments).current_dir("/");
@@ -83,7 +83,7 @@ impl Overlay {
     }
 
     /// What was written outside of the directory `/image`.
-    fn written(&self) -> Vec<String> {
+    pub fn written(&self) -> Vec<String> {
         let written = listing(&self.written);
         let is_outside = |path: &&String| path.as_str() != "/image" && !path.starts_with("/image/");
         written.keys().filter(is_outside).cloned().collect()

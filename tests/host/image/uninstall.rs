@@ -7,7 +7,7 @@ use crate::common::scratch_file;
 use crate::common::tracer::{count, kill_before};
 
 /// It is killed before every such call.
-const STRIDE: usize = 7;
+const STRIDE: usize = 13;
 
 claims![
     a_tree_is_afterwards_as_it_was_before,

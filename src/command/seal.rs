@@ -1,0 +1,290 @@
+//! `vmstage seal`: makes a system ready to be saved as an image.
+
+use std::env;
+use std::io::{self, IsTerminal};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, anyhow};
+use log::warn;
+use nix::unistd::{geteuid, sync};
+use serde::Serialize;
+
+use super::image::runs;
+use crate::cli::{self, SealArgs, StatusFormat};
+use crate::failure::Failure;
+use crate::host::bounded::{self, Limit};
+use crate::host::{Host, program};
+use crate::image::files;
+use crate::image::root::Root;
+use crate::image::running;
+use crate::image::seal::{self, Item, Outcome, Way, Wish, stop};
+use crate::text;
+use crate::watch::poweroff;
+
+/// cloud-init removes a few files, and runs what is in `/etc/cloud/clean.d`.
+const CLOUD_INIT: Duration = Duration::from_secs(60);
+
+/// How long writing out the disks may take.
+const SYNC: Duration = Duration::from_secs(120);
+
+/// Set for `cloud-init clean`, whose part for vmstage would wait for this program's lock.
+const AT_WORK: &str = "VMSTAGE_SEAL";
+
+/// What `--format json` prints.
+#[derive(Serialize)]
+struct Document<'a> {
+    dry_run: bool,
+    stopped: Vec<&'static str>,
+    items: Vec<Outcome>,
+    /// What is to be done now, and what if the machine is to go on.
+    next: &'a [&'a str],
+}
+
+/// Shows what is to be done, asks, and does it.
+///
+/// # Errors
+///
+/// What stands in the way, or could not be done, and what to do.
+pub fn run(host: &Host, arguments: &SealArgs) -> Result<u8, Failure> {
+    if env::var_os(AT_WORK).is_some() && arguments.own_part {
+        // This is cloud-init's `clean`, which a `vmstage seal` has begun.
+        return Ok(0);
+    }
+    let root = arguments.root.as_deref().unwrap_or(Path::new("/"));
+    let root = Root::open(root)?;
+    let host = runs(&root, host);
+    if root.is_own() && !geteuid().is_root() {
+        return Err(Failure::Other(anyhow!("seal must be run as root")));
+    }
+    if arguments.poweroff && host.is_none() {
+        return Err(Failure::Usage(
+            "--poweroff is for the system that runs, and this is none".into(),
+        ));
+    }
+    let seal = Seal {
+        config: files::configuration(&root).map_err(Failure::Config)?,
+        wish: Wish {
+            logs: arguments.logs,
+            spool_with_jobs: arguments.condor,
+            own_part_only: arguments.own_part,
+        },
+        arguments,
+        host,
+        root,
+    };
+    seal.run()
+}
+
+struct Seal<'a> {
+    arguments: &'a SealArgs,
+    root: Root,
+    /// The machine, where this system is the one that runs.
+    host: Option<&'a Host>,
+    config: crate::config::Config,
+    wish: Wish,
+}
+
+impl Seal<'_> {
+    fn run(&self) -> Result<u8, Failure> {
+        if let Some(host) = self.host {
+            self.see_that_no_job_runs(host)?;
+        }
+        let items = self.plan()?;
+        if self.arguments.dry_run {
+            let outcomes: Vec<Outcome> = items.iter().map(Item::foreseen).collect();
+            for outcome in &outcomes {
+                self.say(&lines(outcome, "would "))?;
+            }
+            self.end(Vec::new(), outcomes)?;
+            return Ok(0);
+        }
+        if !self.is_agreed(&items)? {
+            cli::print("nothing was changed\n")?;
+            return Ok(1);
+        }
+        self.root.lock()?;
+        if let Some(host) = self.host {
+            // One may have begun while a person was asked.
+            self.see_that_no_job_runs(host)?;
+        }
+        let stopped = match self.host {
+            Some(host) => self.stop(host)?,
+            None => Vec::new(),
+        };
+        // What ran has written until now.
+        let items = self.plan()?;
+        let mut outcomes = Vec::new();
+        for item in &items {
+            let outcome = self.carry_out(item)?;
+            self.say(&lines(&outcome, ""))?;
+            outcomes.push(outcome);
+        }
+        self.sync()?;
+        self.end(stopped, outcomes)?;
+        if self.arguments.poweroff
+            && let Some(host) = self.host
+        {
+            poweroff::ask_init(host);
+        }
+        Ok(0)
+    }
+
+    fn plan(&self) -> anyhow::Result<Vec<Item>> {
+        seal::plan(&self.root, self.host, &self.config, self.wish)
+    }
+
+    fn see_that_no_job_runs(&self, host: &Host) -> Result<(), Failure> {
+        let jobs = stop::jobs(host);
+        if jobs == 0 || self.arguments.force || self.wish.own_part_only {
+            return Ok(());
+        }
+        Err(Failure::Other(anyhow!(
+            "{jobs} jobs of HTCondor run here (condor_starter): let them end (condor_off -peaceful), \
+             or say --force, which ends them"
+        )))
+    }
+
+    /// Whether the person at the terminal agrees, or has said so before.
+    fn is_agreed(&self, items: &[Item]) -> Result<bool, Failure> {
+        if self.arguments.yes {
+            return Ok(true);
+        }
+        if !io::stdin().is_terminal() {
+            return Err(Failure::Usage(
+                "there is nobody to ask: say --yes, or --dry-run to see what would be done".into(),
+            ));
+        }
+        for item in items {
+            cli::print(&lines(&item.foreseen(), "would "))?;
+        }
+        let what = match self.host {
+            Some(_) => "this machine: HTCondor and vmstage watch are stopped first".into(),
+            None => self.root.path().display().to_string(),
+        };
+        cli::print(&format!("Seal {what}? [y/N] "))?;
+        let mut answer = String::new();
+        io::stdin()
+            .read_line(&mut answer)
+            .context("cannot read the answer")?;
+        Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+    }
+
+    /// Before anything else: both would write again what is removed.
+    fn stop(&self, host: &Host) -> Result<Vec<&'static str>, Failure> {
+        let mut stopped = Vec::new();
+        if !self.wish.own_part_only && stop::stop_condor(host)? {
+            stopped.push("HTCondor");
+        }
+        if running::stop_watch(host)? > 0 {
+            stopped.push("vmstage watch");
+        }
+        for what in &stopped {
+            self.say(&format!("stopped: {what}\n"))?;
+        }
+        Ok(stopped)
+    }
+
+    fn carry_out(&self, item: &Item) -> Result<Outcome, Failure> {
+        let mut outcome = item.foreseen();
+        if item.way == Way::AfterCloudInit
+            && let Some(host) = self.host
+            && let Some(done) = self.clean(host)
+        {
+            outcome.done.insert(0, done);
+        }
+        item.carry_out(&self.root, self.config.staging.mount_point.as_path())
+            .context("not all is done; run again, the rest will be")?;
+        Ok(outcome)
+    }
+
+    /// cloud-init's own `clean`, where it is there.
+    fn clean(&self, host: &Host) -> Option<String> {
+        let program = program::find(host, "cloud-init")?;
+        let mut command = Command::new(program);
+        command.arg("clean").stdin(Stdio::null()).env(AT_WORK, "1");
+        match program::run(command, Limit::after(CLOUD_INIT)) {
+            Ok(done) if done.status.success() => Some("run cloud-init clean".into()),
+            Ok(done) => {
+                let said = text::excerpt(done.stderr.trim());
+                warn!("cloud-init clean failed ({}): {said}", done.status);
+                None
+            }
+            Err(e) => {
+                warn!("cloud-init clean {e:#}");
+                None
+            }
+        }
+    }
+
+    /// Other file systems of the machine too, where it runs.
+    fn sync(&self) -> Result<(), Failure> {
+        self.root.sync()?;
+        if self.host.is_some()
+            && let Err(gave_up) = bounded::run(Limit::after(SYNC), &[], sync)
+        {
+            warn!("not every disk could be written out: {gave_up}");
+        }
+        Ok(())
+    }
+
+    fn next(&self) -> &'static [&'static str] {
+        match (self.host, self.wish.own_part_only, self.arguments.dry_run) {
+            (_, _, true) => &["nothing was changed: this was --dry-run"],
+            (_, true, false) => &[],
+            (None, ..) => &["sealed: the image can be used"],
+            (Some(_), ..) if self.arguments.poweroff => {
+                &["sealed: this machine is switched off now"]
+            }
+            (Some(_), ..) => &[
+                "sealed: save this machine now, running or switched off (poweroff)",
+                "if it is to go on: systemctl restart vmstage-watch, systemctl reload vmstage and \
+                 systemctl start condor; or service vmstage restart and service condor start; or reboot",
+            ],
+        }
+    }
+
+    /// For people, as it is done.
+    fn say(&self, text: &str) -> anyhow::Result<()> {
+        match self.arguments.format {
+            StatusFormat::Text => cli::print(text),
+            StatusFormat::Json => Ok(()),
+        }
+    }
+
+    fn end(&self, stopped: Vec<&'static str>, items: Vec<Outcome>) -> anyhow::Result<()> {
+        let next = self.next();
+        match self.arguments.format {
+            StatusFormat::Text => cli::print(
+                &next
+                    .iter()
+                    .map(|line| format!("{line}\n"))
+                    .collect::<String>(),
+            ),
+            StatusFormat::Json => {
+                let document = Document {
+                    dry_run: self.arguments.dry_run,
+                    stopped,
+                    items,
+                    next,
+                };
+                cli::print(&(serde_json::to_string_pretty(&document)? + "\n"))
+            }
+        }
+    }
+}
+
+/// `machine-id: change /etc/machine-id`
+fn lines(outcome: &Outcome, prefix: &str) -> String {
+    let done = outcome
+        .done
+        .iter()
+        .map(|done| format!("{}: {prefix}{done}", outcome.item));
+    let kept = outcome
+        .kept
+        .iter()
+        .map(|kept| format!("{}: {kept}", outcome.item));
+    let lines = done.chain(kept).map(|line| text::printable(&line) + "\n");
+    lines.collect()
+}

@@ -1,0 +1,382 @@
+//! Whether vmstage is started at boot, once, and before HTCondor.
+
+use super::finding::Findings;
+use super::finding::Severity::{Error, Note, Warning};
+use super::subject::Subject;
+use crate::host::watch_process;
+use crate::image::depend;
+use crate::image::enabling::{DEPEND_START, LOCAL_UNITS, UNIT_DIRECTORY, UNITS};
+use crate::image::files::PROGRAM;
+use crate::image::init::Init;
+use crate::image::old::{self, What};
+use crate::image::rc::{Action, Link};
+use crate::image::root::Kind;
+use crate::status::Status;
+
+/// Where systemd looks for units, the first counts.
+const UNIT_DIRECTORIES: [&str; 3] = [LOCAL_UNITS, UNIT_DIRECTORY, "/lib/systemd/system"];
+
+/// What is started at boot.
+pub(super) struct Starts {
+    /// The unit or the script.
+    boot: bool,
+    /// A script does both.
+    watch: bool,
+    /// The place of the command in `rc.local` or its like.
+    commands: Option<String>,
+}
+
+pub(super) fn starts(subject: &Subject) -> Starts {
+    let is_unit = |unit: &str| has_unit(subject, unit);
+    let script = (subject.init != Init::Systemd || !is_unit(UNITS[0]))
+        && script_is_started(subject, "vmstage");
+    Starts {
+        boot: unit_is_started(subject, UNITS[0]) || script,
+        watch: unit_is_started(subject, UNITS[1]) || script,
+        commands: commands(subject),
+    }
+}
+
+/// Whether HTCondor is started at boot, by whatever this init heeds.
+pub(super) fn condor_is_started(subject: &Subject) -> bool {
+    match subject.init == Init::Systemd && has_unit(subject, "condor.service") {
+        true => unit_is_started(subject, "condor.service"),
+        false => script_is_started(subject, "condor"),
+    }
+}
+
+fn has_unit(subject: &Subject, unit: &str) -> bool {
+    let mut directories = UNIT_DIRECTORIES.iter();
+    directories.any(|directory| subject.has(&format!("{directory}/{unit}")))
+}
+
+fn unit_is_started(subject: &Subject, unit: &str) -> bool {
+    let mask = format!("{LOCAL_UNITS}/{unit}");
+    let mask = subject.root.link_text(mask.as_ref()).ok().flatten();
+    let is_masked = mask.is_some_and(|text| text.as_os_str() == "/dev/null");
+    if subject.init != Init::Systemd || is_masked || !has_unit(subject, unit) {
+        return false;
+    }
+    let directories = UNIT_DIRECTORIES.iter();
+    let mut wants = directories
+        .flat_map(|directory| subject.paths_in(directory))
+        .filter(|path| path.ends_with(".wants") || path.ends_with(".requires"));
+    wants.any(|directory| {
+        let link = subject
+            .root
+            .entry_itself(format!("{directory}/{unit}").as_ref());
+        link.is_ok_and(|link| link.is_some())
+    })
+}
+
+fn script_is_started(subject: &Subject, service: &str) -> bool {
+    if subject.init == Init::Unknown {
+        return is_started_by_its_name(subject, service);
+    }
+    let script = format!("{}/{service}", subject.init.scripts());
+    let is_target = || match subject.init {
+        Init::Insserv => depend::targets(&subject.text(DEPEND_START)).contains(&service),
+        _ => true,
+    };
+    subject.has(&script) && start_number(subject, service).is_some() && is_target()
+}
+
+/// Buildroot's busybox runs `/etc/init.d/S85vmstage`; OpenRC has a directory a run level.
+fn is_started_by_its_name(subject: &Subject, service: &str) -> bool {
+    let scripts = subject.paths_in("/etc/init.d").into_iter();
+    let mut links = scripts.filter_map(|path| Link::parse('2', path.rsplit('/').next()?));
+    let levels = subject.paths_in("/etc/runlevels");
+    links.any(|link| link.starts(service))
+        || levels
+            .iter()
+            .any(|level| subject.has(&format!("{level}/{service}")))
+}
+
+/// The number of its link in the run level that the system boots into.
+fn start_number(subject: &Subject, service: &str) -> Option<u8> {
+    let level = default_level(subject);
+    let links = subject.links.iter();
+    let starts = links.filter(|link| {
+        link.action == Action::Start && link.level == level && link.service == service
+    });
+    starts.map(|link| link.number).min()
+}
+
+fn default_level(subject: &Subject) -> char {
+    let of_inittab = subject.text("/etc/inittab").lines().find_map(|line| {
+        let mut fields = line.split(':').skip(1);
+        let level = fields.next()?.chars().next()?;
+        (fields.next()? == "initdefault" && !line.starts_with('#')).then_some(level)
+    });
+    of_inittab.unwrap_or(match subject.init {
+        Init::Chkconfig => '3',
+        _ => '2',
+    })
+}
+
+/// Where `vmstage boot` is run by a command.
+fn commands(subject: &Subject) -> Option<String> {
+    let scripts = subject.scripts.iter().filter(|script| script.is_executable);
+    let of_rc_local = scripts.flat_map(|script| {
+        let ours = script.commands.iter().filter(|c| c.what == What::Vmstage);
+        ours.map(|command| format!("{}:{}", script.path.display(), command.number))
+    });
+    let others = match subject.init {
+        Init::Unknown => subject.paths_in("/etc/init.d"),
+        _ => Vec::new(),
+    };
+    let others = others.into_iter().chain(["/etc/inittab".to_string()]);
+    let of_others = others.filter_map(|path| {
+        let content = subject.text(&path);
+        let commands = old::commands(content.as_bytes(), subject.mount_point());
+        let first = commands.iter().find(|c| c.what == What::Vmstage)?;
+        Some(format!("{path}:{}", first.number))
+    });
+    of_rc_local.chain(of_others).next()
+}
+
+const ENABLE: &str = "vmstage install --root DIR";
+
+/// Never, only in part, or by two at once.
+pub(super) fn is_started_once(subject: &Subject, found: &mut Findings) {
+    if !subject.has(PROGRAM) {
+        let what = "vmstage is not in this system";
+        found.add(Error, "enabled-none", PROGRAM, what, ENABLE);
+        return;
+    }
+    let starts = starts(subject);
+    let place = subject.init.place();
+    match (starts.boot, starts.watch, &starts.commands) {
+        (true, _, Some(commands)) => found.add(
+            Error,
+            "enabled-twice",
+            commands.clone(),
+            format!(
+                "starts vmstage a second time: {} does already",
+                subject.init.name()
+            ),
+            "remove the commands that run vmstage and condor there",
+        ),
+        (true, true, None) | (false, false, Some(_)) => {}
+        (false, true, _) => found.add(
+            Error,
+            "enabled-half",
+            place,
+            format!(
+                "{} is not enabled, so that nothing mounts the scratch disk",
+                UNITS[0]
+            ),
+            ENABLE,
+        ),
+        (true, false, None) => found.add(
+            Error,
+            "enabled-half",
+            place,
+            format!(
+                "{} is not enabled: nobody drains the machine or ends it in time",
+                UNITS[1]
+            ),
+            ENABLE,
+        ),
+        (false, false, None) if requires_us(subject) && condor_is_started(subject) => found.add(
+            Error,
+            "enabled-half",
+            place,
+            "vmstage is started only through condor, and watch is not: no drain and no power-off",
+            ENABLE,
+        ),
+        (false, false, None) => found.add(
+            Error,
+            "enabled-none",
+            place,
+            format!(
+                "nothing starts vmstage at boot (init: {})",
+                subject.init.name()
+            ),
+            ENABLE,
+        ),
+    }
+}
+
+/// Whether a drop-in has condor.service wait for vmstage.
+fn requires_us(subject: &Subject) -> bool {
+    let says_so = |unit: &str| subject.text(unit).contains(UNITS[0]);
+    let mut directories = UNIT_DIRECTORIES.iter();
+    directories.any(|directory| {
+        let drop_ins = subject.paths_in(&format!("{directory}/condor.service.d"));
+        let mut drop_ins = drop_ins.iter().filter(|path| path.ends_with(".conf"));
+        drop_ins.any(|path| says_so(path)) || says_so(&format!("{directory}/condor.service"))
+    })
+}
+
+/// startpar(8) runs what is in insserv's file, whatever links there are.
+pub(super) fn depend_stale(subject: &Subject, found: &mut Findings) {
+    if subject.init != Init::Insserv || start_number(subject, "vmstage").is_none() {
+        return;
+    }
+    if !depend::targets(&subject.text(DEPEND_START)).contains(&"vmstage") {
+        let what =
+            "the links of vmstage do nothing: startpar runs what is in this file, and it is not";
+        let cure = "run in the image: update-rc.d vmstage defaults; or vmstage install --root DIR";
+        found.add(Error, "depend-stale", DEPEND_START, what, cure);
+    }
+}
+
+/// HTCondor that starts before the scratch disk is there fills the root disk.
+pub(super) fn order_condor(subject: &Subject, found: &mut Findings) {
+    if !condor_is_started(subject) {
+        return;
+    }
+    let starts = starts(subject);
+    let mut add = |place: String, what: &str, cure: &str| {
+        found.add(Error, "order-condor", place, what, cure);
+    };
+    if let (false, Some(commands)) = (starts.boot, &starts.commands) {
+        let what = "condor is started by itself, before these commands stage the disk";
+        return add(commands.clone(), what, "disable condor, and start it there");
+    }
+    if !starts.boot {
+        return;
+    }
+    if subject.init == Init::Systemd {
+        if !requires_us(subject) {
+            let what = "condor.service does not wait for vmstage.service";
+            add(format!("{UNIT_DIRECTORY}/condor.service.d"), what, ENABLE);
+        }
+    } else if subject.init == Init::Insserv {
+        if !waits_for(&subject.text(DEPEND_START), "condor", "vmstage") {
+            let what = "condor does not wait for vmstage";
+            add(DEPEND_START.into(), what, ENABLE);
+        }
+    } else {
+        let numbers = ["vmstage", "condor"].map(|service| start_number(subject, service));
+        // Of two with one number, the one goes first whose name does.
+        if let [Some(ours), Some(condors)] = numbers
+            && condors <= ours
+        {
+            let level = subject.init.run_level(default_level(subject));
+            let what = format!("condor starts with the number {condors}, before vmstage ({ours})");
+            add(level, &what, ENABLE);
+        }
+    }
+}
+
+/// Whether one is started after the other, directly or through those between.
+fn waits_for(depend: &str, service: &str, other: &str) -> bool {
+    let mut seen: Vec<&str> = vec![service];
+    let mut next = 0;
+    while let Some(one) = seen.get(next).copied() {
+        let before = depend::prerequisites(depend, one);
+        let new: Vec<&str> = before
+            .into_iter()
+            .filter(|name| !seen.contains(name))
+            .collect();
+        seen.extend(new);
+        next += 1;
+    }
+    seen[1..].contains(&other)
+}
+
+/// systemd enables and disables all units anew where there is no machine id.
+pub(super) fn preset(subject: &Subject, found: &mut Findings) {
+    const MACHINE_ID: &str = "/etc/machine-id";
+    let is_new = match subject.root.entry(MACHINE_ID.as_ref()) {
+        Ok(None) => true,
+        _ => subject.text(MACHINE_ID).trim() == "uninitialized",
+    };
+    if subject.init != Init::Systemd || !is_new || !subject.has(PROGRAM) {
+        return;
+    }
+    if !preset_enables(subject) {
+        let what = "it is missing or says \"uninitialized\", so that the first boot enables and disables \
+                    units by preset, and none enables vmstage";
+        let cure = "add 80-vmstage.preset (vmstage install), or make the file empty";
+        found.add(Warning, "preset", MACHINE_ID, what, cure);
+    }
+}
+
+fn preset_enables(subject: &Subject) -> bool {
+    let directories = [
+        "/etc/systemd/system-preset",
+        "/usr/lib/systemd/system-preset",
+        "/lib/systemd/system-preset",
+    ];
+    let files = directories.iter().flat_map(|d| subject.paths_in(d));
+    let presets = files.filter(|path| path.ends_with(".preset"));
+    // By their names, wherever they are: the name goes first.
+    let mut files: Vec<String> = presets
+        .map(|path| {
+            let (directory, name) = path.rsplit_once('/').unwrap_or_default();
+            format!("{name}/{directory}")
+        })
+        .collect();
+    files.sort();
+    let first = files.iter().find_map(|file| {
+        let (name, directory) = file.split_once('/')?;
+        let text = subject.text(format!("{directory}/{name}"));
+        text.lines().find_map(|line| {
+            let mut words = line.split_whitespace();
+            let verb = words
+                .next()
+                .filter(|verb| ["enable", "disable"].contains(verb))?;
+            let pattern = words.next()?;
+            let matches = match pattern.split_once('*') {
+                Some((begin, _)) => UNITS[0].starts_with(begin),
+                None => pattern == UNITS[0],
+            };
+            matches.then(|| verb == "enable")
+        })
+    });
+    first == Some(true)
+}
+
+/// What was installed into a running system waits for its next boot.
+pub(super) fn not_started(subject: &Subject, found: &mut Findings) {
+    let Some(host) = subject.host else {
+        return;
+    };
+    let starts = starts(subject);
+    if !starts.boot && starts.commands.is_none() {
+        return;
+    }
+    let mut add = |what: &str, cure: &str| {
+        found.add(Note, "not-started", PROGRAM, what, cure);
+    };
+    if let Ok(None) = Status::read(host) {
+        add(
+            "vmstage is enabled, and has not run in this boot",
+            "reboot, or start it (systemctl start vmstage vmstage-watch; service vmstage start)",
+        );
+    } else if watch_process::find(host).is_err() {
+        add("vmstage watch does not run", "start it, or reboot");
+    }
+}
+
+impl Init {
+    /// Where it is told what to start.
+    fn place(self) -> String {
+        match self {
+            Init::Systemd => LOCAL_UNITS.into(),
+            Init::Unknown => "/sbin/init".into(),
+            _ => self.scripts().into(),
+        }
+    }
+}
+
+/// Whether a directory of the image is there, for rules that ask for one.
+pub(super) fn has_directory(subject: &Subject, path: &str) -> bool {
+    subject.root.is(Kind::Directory, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_waits_for_another_also_through_those_between() {
+        let depend = "TARGETS = a b c\nc: b\nb: a\na: c\n";
+        assert!(waits_for(depend, "c", "a"));
+        assert!(!waits_for("c: b\n", "c", "a"));
+        assert!(!waits_for("", "c", "c"));
+    }
+}

@@ -1,0 +1,109 @@
+//! Lines of `/etc/fstab`.
+
+use std::os::unix::ffi::OsStrExt;
+
+use super::finding::Findings;
+use super::finding::Severity::{Error, Note, Warning};
+use super::subject::Subject;
+use crate::config::Spec;
+use crate::host::fstab::{FSTAB, Line};
+use crate::image::old::{self, Found};
+
+fn place(line: &Line) -> String {
+    format!("{FSTAB}:{}", line.number)
+}
+
+const REMOVE_LINE: &str = "remove the line; `vmstage install --replace-old` does";
+
+/// A line for the mount point, which makes a boot fail or mounts somebody's volume.
+pub(super) fn old_fstab(subject: &Subject, found: &mut Findings) {
+    let mount_point = subject.mount_point();
+    for (line, how) in old::fstab_lines(&subject.fstab, mount_point) {
+        let (source, target) = (line.source.display(), mount_point.display());
+        let (severity, what) = match how {
+            Found::ByName => (
+                Error,
+                format!(
+                    "{source} is mounted on {target} by its bare name: at another boot that may be \
+                     somebody's volume, and where there is no such disk the boot ends in emergency \
+                     mode ({})",
+                    line.text
+                ),
+            ),
+            Found::ByTag => (
+                Error,
+                format!(
+                    "without nofail, a boot without {source} ends in emergency mode ({})",
+                    line.text
+                ),
+            ),
+            Found::ByTagWithoutHarm => (
+                Note,
+                format!("{source} is mounted on {target} by fstab, and vmstage takes it as it is"),
+            ),
+            Found::NoDisk => (
+                Note,
+                format!("{source} is no disk, and would be taken for the scratch disk on {target}"),
+            ),
+            // It has a finding of its own.
+            Found::ByCloudInit => continue,
+        };
+        found.add(severity, "old-fstab", place(line), what, REMOVE_LINE);
+    }
+}
+
+/// fsck(8) of a disk that is not there, or that is empty, stops a boot.
+pub(super) fn fstab_fsck(subject: &Subject, found: &mut Findings) {
+    let lines = old::fstab_lines(&subject.fstab, subject.mount_point());
+    for (line, _) in lines.filter(|(line, _)| line.pass > 0) {
+        let what = format!(
+            "the pass number {} has fsck look at the scratch disk at each boot, which fails without it",
+            line.pass
+        );
+        let cure = "remove the line, or make its last number 0";
+        found.add(Error, "fstab-fsck", place(line), what, cure);
+    }
+}
+
+/// cloud-init wrote it for the machine that was saved, and it comes with the image.
+pub(super) fn fstab_cloudconfig(subject: &Subject, found: &mut Findings) {
+    let lines = subject.fstab.lines.iter();
+    for line in lines.filter(|line| line.is_of_cloud_init()) {
+        let what = format!(
+            "cloud-init's line is of one machine, and an image takes it to others ({})",
+            line.text
+        );
+        let cure = "remove the line before the image is saved; `vmstage seal` does";
+        found.add(Warning, "fstab-cloudconfig", place(line), what, cure);
+    }
+}
+
+/// A label that vmstage looks for, and that fstab puts elsewhere: the disk ends up at two places.
+pub(super) fn fstab_twice(subject: &Subject, found: &mut Findings) {
+    for spec in &subject.config.staging.devices {
+        let Spec::Label(label) = spec else {
+            continue;
+        };
+        let names = [
+            format!("LABEL={label}"),
+            format!("LABEL=\"{label}\""),
+            format!("/dev/disk/by-label/{label}"),
+        ];
+        let is_it = |line: &&Line| {
+            let source = line.source.as_bytes();
+            names.iter().any(|name| name.as_bytes() == source)
+        };
+        let mount_point = subject.mount_point();
+        let lines = subject.fstab.lines.iter().filter(is_it);
+        for line in lines.filter(|line| line.mount_point != mount_point) {
+            let what = format!(
+                "the file system with the label {label} belongs on {}, and this line mounts it on {} as \
+                 well",
+                mount_point.display(),
+                line.mount_point.display()
+            );
+            let cure = "remove the line, or take the label out of staging.devices";
+            found.add(Warning, "fstab-twice", place(line), what, cure);
+        }
+    }
+}

@@ -1,0 +1,597 @@
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::*;
+use crate::host::tree::Tree;
+use crate::image::files::{FILES, PACKED};
+
+/// The begin of a program for x86_64.
+const ELF: &str = "\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0";
+const ARM: &str = "\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x28\0";
+
+/// A tree, and changes to it.
+struct Image(Tree);
+
+impl Image {
+    /// In which nothing is wrong, with what this init needs.
+    fn healthy(init: &str) -> Image {
+        let accounts = "root:x:0:0::/root:/bin/sh\ncondor:x:64:64::/:/bin/false\n";
+        let image = Image(Tree::new(&[
+            ("bin/sh", ELF),
+            ("etc/fstab", "LABEL=root / ext4 defaults 0 1\n"),
+            ("etc/passwd", accounts),
+            ("etc/group", accounts),
+            (
+                "etc/condor/config.d/00-site.config",
+                "START = Owner == \"me\"\n",
+            ),
+            ("sbin/mkfs.ext4", ELF),
+            ("usr/", ""),
+            ("run/", ""),
+        ]));
+        image.write("usr/sbin/vmstage", [ELF.as_bytes(), PACKED].concat());
+        match init {
+            "systemd" => {
+                image.write("usr/lib/systemd/systemd", ELF);
+                image.link("sbin/init", "/usr/lib/systemd/systemd");
+                for unit in ["vmstage.service", "vmstage-watch.service", "condor.service"] {
+                    let wants = "etc/systemd/system/multi-user.target.wants";
+                    let own = FILES
+                        .iter()
+                        .find(|file| file.path(Init::Systemd).ends_with(unit));
+                    let content = own.map_or("[Service]\n", |file| {
+                        std::str::from_utf8(file.content()).unwrap()
+                    });
+                    image.write(&format!("usr/lib/systemd/system/{unit}"), content);
+                    image.write("etc/machine-id", "");
+                    fs::create_dir_all(image.0.root().join(wants)).unwrap();
+                    image.link(
+                        &format!("{wants}/{unit}"),
+                        &format!("/usr/lib/systemd/system/{unit}"),
+                    );
+                }
+                let drop_in = "usr/lib/systemd/system/condor.service.d/vmstage.conf";
+                image.write(
+                    drop_in,
+                    include_str!("../../../systemd/condor.service.d/vmstage.conf"),
+                );
+            }
+            _ => {
+                let (scripts, rc) = match init {
+                    "chkconfig" => ("etc/rc.d/init.d", "etc/rc.d"),
+                    _ => ("etc/init.d", "etc"),
+                };
+                let script = include_str!("../../../sysvinit/vmstage");
+                image.write("sbin/init", ELF);
+                image.write(&format!("{scripts}/vmstage"), script);
+                image.write(&format!("{scripts}/condor"), "");
+                for level in 2..=5 {
+                    image.write(&format!("{rc}/rc{level}.d/S19vmstage"), "");
+                    image.write(&format!("{rc}/rc{level}.d/S20condor"), "");
+                }
+            }
+        }
+        image
+    }
+
+    fn write(&self, path: &str, content: impl AsRef<[u8]>) {
+        let path = self.0.root().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, content).unwrap();
+    }
+
+    fn link(&self, path: &str, text: &str) {
+        let path = self.0.root().join(path);
+        fs::remove_file(&path).ok();
+        symlink(text, path).unwrap();
+    }
+
+    fn remove(&self, path: &str) {
+        let path = self.0.root().join(path);
+        fs::remove_file(&path)
+            .or_else(|_| fs::remove_dir_all(&path))
+            .unwrap();
+    }
+
+    /// `error old-fstab /etc/fstab:2`, the worst first.
+    fn found(&self) -> Vec<String> {
+        let findings = findings(&Root::open(self.0.root()).unwrap(), None);
+        let text = lines(&findings);
+        assert_eq!(text.lines().count(), findings.len());
+        text.lines()
+            .map(|line| {
+                assert!(line.contains("; do: "), "{line}");
+                line.split(": ").next().unwrap().to_string()
+            })
+            .collect()
+    }
+}
+
+use crate::image::init::Init;
+
+/// What is changed in a healthy image: a path and its content; None removes it, and a content
+/// that begins with `->` makes a link.
+type Change<'a> = (&'a str, Option<&'a str>);
+
+#[track_caller]
+fn assert_found(init: &str, changes: &[Change], expected: &[&str]) {
+    let image = Image::healthy(init);
+    for (path, content) in changes {
+        match content.map(|content| content.strip_prefix("-> ").ok_or(content)) {
+            None => image.remove(path),
+            Some(Ok(text)) => image.link(path, text),
+            Some(Err(content)) => image.write(path, content),
+        }
+    }
+    assert_eq!(image.found(), expected, "{init}: {changes:?}");
+}
+
+#[test]
+fn in_a_healthy_image_nothing_is_found() {
+    for init in ["systemd", "chkconfig", "numbers"] {
+        assert_found(init, &[], &[]);
+    }
+}
+
+#[test]
+fn lines_of_fstab() {
+    for (line, expected) in [
+        (
+            "/dev/sdb /staging ext2 defaults 0 0",
+            &["error old-fstab /etc/fstab:1"][..],
+        ),
+        (
+            "/dev/vdb /staging auto nofail 0 0",
+            &["error old-fstab /etc/fstab:1"],
+        ),
+        (
+            "LABEL=ephemeral0 /staging auto defaults 0 0",
+            &["error old-fstab /etc/fstab:1"],
+        ),
+        (
+            "LABEL=ephemeral0 /staging auto nofail 0 0",
+            &["note old-fstab /etc/fstab:1"],
+        ),
+        (
+            "LABEL=ephemeral0 /staging auto nofail 0 2",
+            &[
+                "error fstab-fsck /etc/fstab:1",
+                "note old-fstab /etc/fstab:1",
+            ],
+        ),
+        (
+            "/dev/vdb /mnt auto defaults,nofail,comment=cloudconfig 0 2",
+            &["warning fstab-cloudconfig /etc/fstab:1"],
+        ),
+        (
+            "LABEL=ephemeral0 /mnt auto nofail 0 0",
+            &["warning fstab-twice /etc/fstab:1"],
+        ),
+        ("LABEL=data /mnt auto nofail 0 0", &[]),
+        ("/dev/vdb /mnt auto nofail 0 0", &[]),
+    ] {
+        assert_found("systemd", &[("etc/fstab", Some(line))], expected);
+    }
+}
+
+#[test]
+fn what_did_the_work_before() {
+    let rc_local = "#!/bin/sh\n/etc/init.d/mount_staging\nmkdir -p /staging/condor\n\
+                    mount /staging && mkdir /staging/x\ninstall -d /staging/y\n";
+    let changes = [
+        ("etc/rc.local", Some(rc_local)),
+        ("etc/init.d/mount_staging", Some("")),
+    ];
+    let expected = [
+        "error old-rc-local /etc/rc.local:3",
+        "error old-rc-local /etc/rc.local:5",
+        "warning old-script /etc/init.d/mount_staging",
+        "warning old-script /etc/rc.local:2",
+    ];
+    assert_found("systemd", &changes, &expected);
+    assert_found("numbers", &changes, &expected);
+}
+
+#[test]
+fn vmstage_is_started_once_and_before_htcondor() {
+    const WANTS: &str = "etc/systemd/system/multi-user.target.wants";
+    let boot = format!("{WANTS}/vmstage.service");
+    let watch = format!("{WANTS}/vmstage-watch.service");
+    let condor = format!("{WANTS}/condor.service");
+    let drop_in = "usr/lib/systemd/system/condor.service.d/vmstage.conf";
+    let cases: &[(&[Change], &[&str])] = &[
+        (
+            &[(&boot, None), (&watch, None), (&condor, None)],
+            &["error enabled-none /etc/systemd/system"],
+        ),
+        (
+            &[(&boot, None), (&watch, None)],
+            &["error enabled-half /etc/systemd/system"],
+        ),
+        (
+            &[(&watch, None)],
+            &["error enabled-half /etc/systemd/system"],
+        ),
+        (
+            &[(&boot, None)],
+            &["error enabled-half /etc/systemd/system"],
+        ),
+        (
+            &[("etc/systemd/system/vmstage.service", Some("-> /dev/null"))],
+            &["error enabled-half /etc/systemd/system"],
+        ),
+        (
+            &[(drop_in, None)],
+            &["error order-condor /usr/lib/systemd/system/condor.service.d"],
+        ),
+        (&[(drop_in, None), (&condor, None)], &[]),
+        (
+            &[("usr/sbin/vmstage", None)],
+            &[
+                "error enabled-none /usr/sbin/vmstage",
+                "error condor-alone /usr/lib/systemd/system/condor.service.d/vmstage.conf",
+            ],
+        ),
+    ];
+    for (changes, expected) in cases {
+        assert_found("systemd", changes, expected);
+    }
+}
+
+#[test]
+fn links_of_run_levels() {
+    let links = |name| (2..=5).map(move |level| format!("etc/rc{level}.d/{name}"));
+    let gone: Vec<String> = links("S19vmstage").collect();
+    let gone: Vec<Change> = gone.iter().map(|path| (path.as_str(), None)).collect();
+    assert_found("numbers", &gone, &["error enabled-none /etc/init.d"]);
+
+    // Of two with one number the one goes first whose name does.
+    let later: Vec<String> = links("S20vmstage").collect();
+    let later = later.iter().map(|path| (path.as_str(), Some("")));
+    let changes: Vec<Change> = gone.iter().copied().chain(later).collect();
+    assert_found("numbers", &changes, &["error order-condor /etc/rc2.d"]);
+
+    let stale = (
+        "etc/init.d/.depend.start",
+        Some("TARGETS = rsyslog condor\n"),
+    );
+    assert_found(
+        "insserv",
+        &[stale],
+        &[
+            "error enabled-none /etc/init.d",
+            "error depend-stale /etc/init.d/.depend.start",
+        ],
+    );
+    let unordered = (
+        "etc/init.d/.depend.start",
+        Some("TARGETS = vmstage condor\n"),
+    );
+    assert_found(
+        "insserv",
+        &[unordered],
+        &["error order-condor /etc/init.d/.depend.start"],
+    );
+    let fine = "TARGETS = vmstage a condor\na: vmstage\ncondor: a\n";
+    assert_found("insserv", &[("etc/init.d/.depend.start", Some(fine))], &[]);
+}
+
+#[test]
+fn a_snippet_beside_the_script_starts_it_twice_and_alone_it_needs_a_condor_that_waits() {
+    let rc_local = "#!/bin/sh\n/usr/sbin/vmstage boot || exit 0\nsetsid vmstage watch &\n";
+    let with = |changes: &[Change], expected: &[&str]| {
+        let image = Image::healthy("numbers");
+        image.write("etc/rc.local", rc_local);
+        let path = image.0.root().join("etc/rc.local");
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        for (path, _) in changes {
+            image.remove(path);
+        }
+        assert_eq!(image.found(), expected);
+    };
+    with(&[], &["error enabled-twice /etc/rc.local:2"]);
+    with(
+        &[("etc/init.d/vmstage", None)],
+        &["error order-condor /etc/rc.local:2"],
+    );
+    with(
+        &[("etc/init.d/vmstage", None), ("etc/init.d/condor", None)],
+        &[],
+    );
+    // Nothing runs one that is not executable.
+    let content = ("etc/rc.local", Some(rc_local));
+    let gone = ("etc/init.d/vmstage", None);
+    assert_found(
+        "numbers",
+        &[content, gone],
+        &["error enabled-none /etc/init.d"],
+    );
+}
+
+#[test]
+fn a_system_that_nobody_has_heard_of_needs_a_line_of_its_own() {
+    let image = Image::healthy("numbers");
+    image.write("bin/busybox", ELF);
+    image.link("sbin/init", "/bin/busybox");
+    assert_eq!(image.found(), ["error enabled-none /sbin/init"]);
+    image.write("etc/inittab", "::sysinit:/usr/sbin/vmstage boot\n");
+    assert_eq!(image.found(), [""; 0]);
+}
+
+#[test]
+fn presets_count_where_there_is_no_machine_id() {
+    const PRESET: &str = "usr/lib/systemd/system-preset/80-vmstage.preset";
+    let enable = (PRESET, Some("enable vmstage.service\n"));
+    let disable = (
+        "etc/systemd/system-preset/50-all.preset",
+        Some("disable *\n"),
+    );
+    let warning = "warning preset /etc/machine-id";
+    let none = ("etc/machine-id", None);
+    assert_found("systemd", &[none], &[warning]);
+    assert_found("systemd", &[none, enable], &[]);
+    assert_found("systemd", &[none, enable, disable], &[warning]);
+    // This one is not as `seal` makes it, either.
+    let new = ("etc/machine-id", Some("uninitialized\n"));
+    let not_empty = "warning machine-id /etc/machine-id";
+    assert_found("systemd", &[new], &[warning, not_empty]);
+    assert_found("systemd", &[new, enable], &[not_empty]);
+}
+
+#[test]
+fn the_configuration_of_htcondor() {
+    let late = "etc/condor/config.d/99-z.config";
+    for (path, content, expected) in [
+        (
+            late,
+            "START = True\n",
+            &["warning condor-start /etc/condor/config.d/99-z.config:1"][..],
+        ),
+        (late, "\nstart = $(START) && x\n", &[]),
+        (
+            late,
+            "EXECUTE = /x\n",
+            &["warning condor-execute /etc/condor/config.d/99-z.config:1"],
+        ),
+        (
+            "etc/condor/config.d/10-a",
+            "SLOT_TYPE_1_START = True\nEXECUTE = /y\n",
+            &["warning condor-start /etc/condor/config.d/10-a:1"],
+        ),
+        ("etc/condor/config.d/99-z.config~", "START = True\n", &[]),
+    ] {
+        assert_found("systemd", &[(path, Some(content))], expected);
+    }
+    // A local file is read after the directory.
+    let global = (
+        "etc/condor/condor_config",
+        Some("LOCAL_CONFIG_FILE = /etc/condor/local\n"),
+    );
+    let local = ("etc/condor/local", Some("START = True\n"));
+    assert_found(
+        "systemd",
+        &[global, local],
+        &["warning condor-start /etc/condor/local:1"],
+    );
+    assert_found(
+        "numbers",
+        &[("etc/condor/config.d", None)],
+        &["error condor-unguarded /etc/condor/config.d"],
+    );
+}
+
+#[test]
+fn the_mount_point_and_its_directories() {
+    let configuration = |text| ("etc/vmstage.toml", Some(text));
+    assert_found(
+        "systemd",
+        &[("staging/a/b", Some("12345"))],
+        &["warning below-mount /staging"],
+    );
+    assert_found(
+        "systemd",
+        &[("staging", Some("-> /var"))],
+        &["error mount-point /staging"],
+    );
+    assert_found(
+        "systemd",
+        &[("staging", Some("file"))],
+        &["error mount-point /staging"],
+    );
+    assert_found(
+        "systemd",
+        &[configuration("staging.mount_point = \"/scratch\"")],
+        &["warning staging-mount-name /usr/lib/systemd/system/condor.service.d/vmstage.conf"],
+    );
+    let after = "[Unit]\nAfter=scratch.mount\n";
+    let own = ("etc/systemd/system/condor.service.d/x.conf", Some(after));
+    assert_found(
+        "systemd",
+        &[configuration("staging.mount_point = \"/scratch\""), own],
+        &[],
+    );
+    let owner = "[[directory]]\npath = \"a\"\nowner = \"nobody-here\"\n";
+    assert_found(
+        "systemd",
+        &[configuration(owner)],
+        &["error no-owner /etc/vmstage.toml"],
+    );
+    let ldap = ("etc/nsswitch.conf", Some("passwd: files sss\n"));
+    assert_found(
+        "systemd",
+        &[configuration(owner), ldap],
+        &["note no-owner /etc/vmstage.toml"],
+    );
+    let sysusers = ("usr/lib/sysusers.d/x.conf", Some("u nobody-here - -\n"));
+    assert_found("systemd", &[configuration(owner), sysusers], &[]);
+}
+
+#[test]
+fn the_configuration() {
+    let configuration = |text| ("etc/vmstage.toml", Some(text));
+    for (text, expected) in [
+        ("[stagin]", &["error config /etc/vmstage.toml"][..]),
+        ("-> /nowhere", &["error config /etc/vmstage.toml"]),
+        (
+            "callback.token = \"x\"",
+            &["warning config-token /etc/vmstage.toml"],
+        ),
+        (
+            "staging.format = \"blank\"\nstaging.filesystem = \"xfs\"",
+            &["warning no-mkfs /etc/vmstage.toml"],
+        ),
+        (
+            "staging.format = \"never\"\nstaging.filesystem = \"xfs\"",
+            &[],
+        ),
+        (
+            "staging.devices = [\"/dev/md127\"]",
+            &["warning no-mdadm /etc/vmstage.toml"],
+        ),
+    ] {
+        assert_found("systemd", &[configuration(text)], expected);
+    }
+}
+
+#[test]
+fn the_program_and_its_files() {
+    let unit = "usr/lib/systemd/system/vmstage.service";
+    let place = "warning other-version /usr/lib/systemd/system/vmstage.service";
+    assert_found(
+        "systemd",
+        &[(unit, Some("[Service]\nExecStart=/x\n"))],
+        &[place],
+    );
+    // A program of before carries no units: those of this one are not its.
+    let mut expected =
+        vec!["warning other-version /usr/lib/systemd/system/condor.service.d/vmstage.conf"];
+    expected.insert(
+        0,
+        "warning other-version /usr/lib/systemd/system/vmstage-watch.service",
+    );
+    expected.insert(0, place);
+    assert_found("systemd", &[("usr/sbin/vmstage", Some(ELF))], &expected);
+    for program in [&format!("{ARM}{}", "x".repeat(50)), "#!/bin/sh\n"] {
+        let image = Image::healthy("systemd");
+        image.write("usr/sbin/vmstage", program);
+        assert_eq!(image.found()[0], "error foreign-arch /usr/sbin/vmstage");
+    }
+    let enforcing = (
+        "etc/selinux/config",
+        Some("# SELINUX=\nSELINUX=enforcing\n"),
+    );
+    let expected = ["warning selinux /usr/lib/systemd/system/vmstage.service"];
+    assert_found("systemd", &[enforcing], &expected);
+    assert_found("systemd", &[enforcing, (".autorelabel", Some(""))], &[]);
+}
+
+#[test]
+fn drivers_of_each_kernel() {
+    let all = "kernel/fs/ext4/ext4.ko:\nkernel/fs/fat/vfat.ko.xz:\nkernel/drivers/block/xen-blkfront.ko:\n";
+    let built_in = "kernel/drivers/block/virtio_blk.ko\nkernel/drivers/nvme/host/nvme.ko\n";
+    let modules = |list| ("lib/modules/6.1/modules.dep", Some(list));
+    let built = ("lib/modules/6.1/modules.builtin", Some(built_in));
+    assert_found("systemd", &[modules(all), built], &[]);
+    let expected = ["warning no-driver /lib/modules/6.1"];
+    assert_found(
+        "systemd",
+        &[modules("kernel/fs/ext4/ext4.ko:\n"), built],
+        &expected,
+    );
+    // Nobody knows what is built in.
+    assert_found("systemd", &[modules("")], &[]);
+    let options = "CONFIG_EXT4_FS=y\nCONFIG_VFAT_FS=y\nCONFIG_VIRTIO_BLK=y\n\
+                   CONFIG_XEN_BLKDEV_FRONTEND=y\nCONFIG_BLK_DEV_NVME=y\n";
+    assert_found(
+        "systemd",
+        &[modules(""), ("boot/config-6.1", Some(options))],
+        &[],
+    );
+}
+
+#[test]
+fn what_seal_would_remove_is_warned_of() {
+    let record = "var/lib/vmstage/first-boot-0e4d1c2b-8f6a-4b3c-9d1e-000000000001.json";
+    for (path, content, expected) in [
+        (
+            "etc/machine-id",
+            "0123",
+            "warning machine-id /etc/machine-id",
+        ),
+        (
+            "var/lib/dbus/machine-id",
+            "0123",
+            "warning dbus-machine-id /var/lib/dbus/machine-id",
+        ),
+        (
+            "var/lib/vmstage/first-boot-i-1.json",
+            "{}",
+            "warning stale-state /var/lib/vmstage/first-boot-i-1.json",
+        ),
+        (
+            "etc/machinefeatures/.vmstage",
+            "a b\n",
+            "warning stale-report /etc/machinefeatures/.vmstage",
+        ),
+        (
+            "etc/udev/rules.d/70-persistent-net.rules",
+            "x",
+            "warning net-rules /etc/udev/rules.d/70-persistent-net.rules",
+        ),
+        (
+            "etc/sysconfig/network-scripts/ifcfg-eth0",
+            "DEVICE=eth0\nHWADDR=x\n",
+            "warning hwaddr /etc/sysconfig/network-scripts/ifcfg-eth0",
+        ),
+        ("etc/ssh/ssh_host_rsa_key", "", "warning host-keys /etc/ssh"),
+        ("usr/sbin/sshd", "", "error host-keys /etc/ssh"),
+    ] {
+        assert_found("systemd", &[(path, Some(content))], &[expected]);
+    }
+    // It counts for the machine that has this UUID, and for no other.
+    assert_found("systemd", &[(record, Some("{}"))], &[]);
+    let keygen = ("usr/lib/systemd/system/sshd-keygen@.service", Some(""));
+    assert_found("systemd", &[("usr/sbin/sshd", Some("")), keygen], &[]);
+    let key = ("etc/ssh/ssh_host_rsa_key", Some(""));
+    let expected = ["warning host-keys /etc/ssh/ssh_host_rsa_key"];
+    assert_found("systemd", &[key, keygen], &expected);
+    let cloud = [
+        ("usr/bin/cloud-init", Some("")),
+        ("etc/cloud/cloud.cfg", Some("")),
+        ("var/lib/cloud/instances/i-1/x", Some("")),
+    ];
+    assert_found(
+        "systemd",
+        &cloud,
+        &["warning cloud-state /var/lib/cloud/instances"],
+    );
+}
+
+#[test]
+fn a_link_that_leads_out_is_an_error_and_a_circle_a_warning() {
+    let out = ("etc/init.d", Some("-> ../../../x"));
+    assert_found("systemd", &[out], &["error links-out /etc/init.d"]);
+    let circle = ("etc/inittab", Some("-> inittab"));
+    assert_found("systemd", &[circle], &["warning unreadable /etc/inittab"]);
+}
+
+#[test]
+fn the_worst_finding_gives_the_exit_code() {
+    let finding = |severity| Finding {
+        id: "x",
+        severity,
+        place: String::new(),
+        what: String::new(),
+        cure: String::new(),
+    };
+    use finding::Severity::{Error, Note, Warning};
+    for (severities, expected) in [
+        (&[][..], 0),
+        (&[Note], 0),
+        (&[Note, Warning], 10),
+        (&[Warning, Error, Note], 11),
+    ] {
+        let findings: Vec<Finding> = severities.iter().map(|s| finding(*s)).collect();
+        assert_eq!(exit_code(&findings), expected);
+    }
+}

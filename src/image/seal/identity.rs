@@ -1,0 +1,200 @@
+//! What tells one machine from another: ids, seeds and keys.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use super::cloud_init;
+use super::item::Item;
+use crate::config::Config;
+use crate::host::regular_file::MIB;
+use crate::image::enabling::{LOCAL_UNITS, UNIT_DIRECTORY};
+use crate::image::files::CONFIGURATION;
+use crate::image::root::{Kind, Root};
+use crate::image::step::Step;
+
+const MACHINE_ID: &str = "/etc/machine-id";
+const DBUS_MACHINE_ID: &str = "/var/lib/dbus/machine-id";
+pub(crate) const SSH: &str = "/etc/ssh";
+
+const SEEDS: [&str; 9] = [
+    "/var/lib/systemd/random-seed",
+    "/var/lib/systemd/credential.secret",
+    "/var/lib/urandom/random-seed",
+    "/var/lib/random-seed",
+    "/var/lib/misc/random-seed",
+    "/var/lib/seedrng/seed.credit",
+    "/var/lib/seedrng/seed.no-credit",
+    "/boot/loader/random-seed",
+    "/boot/efi/loader/random-seed",
+];
+
+/// What is at a path, no link followed.
+pub(super) fn kind(root: &Root, path: &Path) -> Result<Option<Kind>> {
+    let entry = root.entry_itself(path);
+    let entry = entry.with_context(|| root.cannot("look at", path))?;
+    Ok(entry.map(|entry| entry.kind))
+}
+
+/// Makes it empty: without the file, or with "uninitialized" in it, the first boot would also
+/// enable and disable units by preset.
+pub(crate) fn machine_id(root: &Root) -> Result<Item> {
+    let path = Path::new(MACHINE_ID);
+    let mut item = Item {
+        id: "machine-id",
+        ..Item::default()
+    };
+    match kind(root, path)? {
+        Some(Kind::File) => {
+            let content = root.read(path, MIB);
+            let content = content.with_context(|| root.cannot("read", path))?;
+            if content.is_some_and(|content| !content.is_empty()) {
+                item.steps.push(Step::Rewrite {
+                    path: path.into(),
+                    content: Vec::new(),
+                });
+            }
+        }
+        Some(_) => item
+            .kept
+            .push(format!("{MACHINE_ID} stays: it is no regular file")),
+        None => {}
+    }
+    Ok(item)
+}
+
+/// systemd would take the id from there again. A link leads to the other one.
+pub(crate) fn dbus_machine_id(root: &Root) -> Result<Item> {
+    let path = Path::new(DBUS_MACHINE_ID);
+    let is_file = kind(root, path)? == Some(Kind::File);
+    Ok(Item {
+        id: "dbus-machine-id",
+        steps: is_file
+            .then(|| Step::Remove(path.into()))
+            .into_iter()
+            .collect(),
+        ..Item::default()
+    })
+}
+
+/// Two machines with one seed make the same "random" keys.
+pub(super) fn random_seeds(root: &Root) -> Result<Item> {
+    let mut steps = Vec::new();
+    for path in SEEDS.map(Path::new) {
+        if kind(root, path)? == Some(Kind::File) {
+            steps.push(Step::Remove(path.into()));
+        }
+    }
+    Ok(Item {
+        id: "random-seeds",
+        steps,
+        ..Item::default()
+    })
+}
+
+/// Where nothing makes new ones, sshd would not start any more.
+pub(crate) fn host_keys(root: &Root) -> Result<Item> {
+    let mut item = Item {
+        id: "host-keys",
+        ..Item::default()
+    };
+    let keys = present_host_keys(root)?;
+    match (keys.is_empty(), makes_host_keys(root)) {
+        (true, _) => {}
+        (false, true) => item.steps = keys.into_iter().map(Step::Remove).collect(),
+        (false, false) => item.kept.push(format!(
+            "{SSH}/ssh_host_* stay: nothing here makes new ones at boot, and without any sshd \
+             does not start (each machine of the image has the same)"
+        )),
+    }
+    Ok(item)
+}
+
+pub(crate) fn present_host_keys(root: &Root) -> Result<Vec<PathBuf>> {
+    let directory = Path::new(SSH);
+    let names = root.names(directory);
+    let names = names.with_context(|| root.cannot("read", directory))?;
+    let is_key = |name: &str| {
+        let name = name.strip_suffix(".pub").unwrap_or(name);
+        name.starts_with("ssh_host_") && name.ends_with("_key")
+    };
+    let keys = names
+        .into_iter()
+        .filter(|name| name.to_str().is_some_and(is_key));
+    Ok(keys.map(|name| directory.join(name)).collect())
+}
+
+/// Whether something that runs at boot makes host keys where there are none: cloud-init's ssh
+/// module, Red Hat's script of sshd, or a unit for it.
+pub(crate) fn makes_host_keys(root: &Root) -> bool {
+    let text = |path: &str| {
+        let content = root
+            .read(path.as_ref(), MIB)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
+        String::from_utf8_lossy(&content).into_owned()
+    };
+    let has_unit = |directory: &str| {
+        let names = root.names(directory.as_ref()).unwrap_or_default();
+        names.iter().any(|name| {
+            let name = name.to_string_lossy();
+            let is_for_keys = ["keygen", "host-key", "hostkey"]
+                .iter()
+                .any(|w| name.contains(w));
+            name.contains("ssh") && is_for_keys
+        })
+    };
+    cloud_init::runs_module(root, "ssh")
+        || text("/etc/rc.d/init.d/sshd").contains("ssh-keygen")
+        || [UNIT_DIRECTORY, LOCAL_UNITS, "/lib/systemd/system"]
+            .into_iter()
+            .any(has_unit)
+}
+
+/// Secrets that stay, by name.
+pub(super) fn secrets(root: &Root, config: &Config) -> Result<Item> {
+    let mut paths = Vec::new();
+    for directory in [
+        "/etc/condor/tokens.d",
+        "/etc/condor/passwords.d",
+        "/root/.condor/tokens.d",
+        "/etc/sudoers.d",
+    ] {
+        let names = root.names(directory.as_ref()).unwrap_or_default();
+        let names = names.iter().filter(|name| *name != "README");
+        paths.extend(names.map(|name| Path::new(directory).join(name)));
+    }
+    let homes = root.names("/home".as_ref()).unwrap_or_default();
+    let homes = homes.iter().map(|name| Path::new("/home").join(name));
+    for home in homes.chain([PathBuf::from("/root")]) {
+        for name in [
+            ".ssh/authorized_keys",
+            ".ssh/id_rsa",
+            ".ssh/id_ed25519",
+            ".ssh/id_ecdsa",
+        ] {
+            let path = home.join(name);
+            if root.is(Kind::File, &path) {
+                paths.push(path);
+            }
+        }
+    }
+    let mut kept: Vec<String> = paths
+        .iter()
+        .map(|path| {
+            format!(
+                "{} stays: whoever it lets in is let into each machine",
+                path.display()
+            )
+        })
+        .collect();
+    if config.callback.token.is_some() {
+        kept.push(format!("callback.token in {CONFIGURATION} stays"));
+    }
+    Ok(Item {
+        id: "secrets",
+        kept,
+        ..Item::default()
+    })
+}

@@ -1,0 +1,74 @@
+//! What makes a system ready to be saved as an image: a list of what is removed, in order, and
+//! of what stays and why.
+//!
+//! Never: accounts, passwords, keys that let somebody in, tokens (they are named); anything on
+//! the scratch disk or a volume; lines of fstab that are others'; `vmstage.toml`; the state of
+//! packages; anything through a link.
+
+mod cloud_init;
+mod condor;
+mod guard;
+pub(crate) mod identity;
+mod item;
+mod logs;
+pub(crate) mod network;
+mod own;
+pub(crate) mod stop;
+
+pub(crate) use cloud_init::leftovers as cloud_leftovers;
+pub(crate) use item::{Item, Outcome, Way, Wish};
+pub(crate) use own::{reports, state};
+
+use anyhow::Result;
+
+use super::root::Root;
+use crate::config::Config;
+use crate::host::Host;
+
+/// All that is to be done, in order.
+///
+/// # Errors
+///
+/// That something cannot be looked at.
+pub(crate) fn plan(
+    root: &Root,
+    host: Option<&Host>,
+    config: &Config,
+    wish: Wish,
+) -> Result<Vec<Item>> {
+    let mount_point = config.staging.mount_point.as_path();
+    let mut items = vec![
+        own::reports(root, config)?,
+        own::state(root, host)?,
+        own::below_the_mount(root, config),
+    ];
+    if !wish.own_part_only {
+        items.extend([
+            cloud_init::fstab(root)?,
+            identity::machine_id(root)?,
+            identity::dbus_machine_id(root)?,
+            identity::random_seeds(root)?,
+            identity::host_keys(root)?,
+            cloud_init::leftovers(root)?,
+            network::rules(root)?,
+            network::addresses(root)?,
+            network::leases(root)?,
+            condor::item(root, mount_point, wish.spool_with_jobs)?,
+        ]);
+        if wish.logs {
+            items.push(logs::item(root)?);
+        }
+        items.push(identity::secrets(root, config)?);
+    }
+    for item in &mut items {
+        // Behind the mount the paths are others'.
+        if item.way != Way::BelowTheMount {
+            guard::keep_to_the_system(root, mount_point, item);
+        }
+    }
+    items.retain(|item| !item.steps.is_empty() || !item.kept.is_empty());
+    Ok(items)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,129 @@
+//! What runs and would write again what is removed.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use log::warn;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::host::bounded::Limit;
+use crate::host::{Host, program, wait};
+use crate::image::running;
+
+/// HTCondor vacates its jobs before it ends.
+const CONDOR_STOPS: Duration = Duration::from_secs(180);
+const AFTER_A_SIGNAL: Duration = Duration::from_secs(30);
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// The jobs that HTCondor runs here: one `condor_starter` each.
+pub(crate) fn jobs(host: &Host) -> usize {
+    processes(host, "condor_starter").len()
+}
+
+/// Ends HTCondor, by the init system that started it, and says whether it ran.
+///
+/// # Errors
+///
+/// That it does not end.
+pub(crate) fn stop_condor(host: &Host) -> Result<bool> {
+    if masters(host).is_empty() {
+        return Ok(false);
+    }
+    let by_unit = host.path("/run/systemd/system").is_dir();
+    let script = ["/etc/init.d/condor", "/etc/rc.d/init.d/condor"]
+        .map(|path| host.path(path))
+        .into_iter()
+        .find(|path| path.is_file());
+    let command = match (by_unit, script) {
+        (true, _) => program::find(host, "systemctl").map(|systemctl| {
+            let mut command = Command::new(systemctl);
+            command.args(["stop", "condor.service"]);
+            command
+        }),
+        (false, Some(script)) => {
+            let mut command = Command::new(script);
+            command.arg("stop");
+            Some(command)
+        }
+        (false, None) => None,
+    };
+    if let Some(mut command) = command {
+        command.stdin(Stdio::null());
+        if let Err(e) = program::run(command, Limit::after(CONDOR_STOPS)) {
+            warn!("stopping HTCondor {e:#}; it is sent a signal");
+        }
+    }
+    // One that somebody started by hand; first as condor_off does, then without its jobs.
+    for signal in [Signal::SIGTERM, Signal::SIGQUIT] {
+        for master in masters(host) {
+            let _ = kill(master, signal);
+        }
+        let is_over = || masters(host).is_empty().then_some(());
+        if wait::until(AFTER_A_SIGNAL, LOOK_AGAIN, is_over).is_some() {
+            return Ok(true);
+        }
+    }
+    bail!("HTCondor does not end: nothing was removed; stop it, and seal again")
+}
+
+fn masters(host: &Host) -> Vec<Pid> {
+    processes(host, "condor_master")
+}
+
+/// Those of this system, by their names.
+fn processes(host: &Host, name: &str) -> Vec<Pid> {
+    let listing = fs::read_dir(host.path("/proc"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let pids = listing.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let has_name = |pid: &Pid| {
+        let status = fs::read_to_string(host.path(format!("/proc/{pid}/status")));
+        let status = status.unwrap_or_default();
+        let field = |field| {
+            let line = status.lines().find_map(|line| line.strip_prefix(field));
+            line.map(str::trim)
+        };
+        let is_over = field("State:").is_none_or(|state| state.starts_with(['Z', 'X']));
+        field("Name:") == Some(name) && !is_over
+    };
+    pids.map(Pid::from_raw)
+        .filter(has_name)
+        .filter(|pid| running::has_our_root(host, *pid))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+    use crate::host::tree::Tree;
+
+    #[test]
+    fn a_starter_that_runs_is_a_job_and_one_that_ended_is_none() {
+        let tree = Tree::new(&[
+            (
+                "proc/10/status",
+                "Name:\tcondor_starter\nState:\tS (sleeping)\n",
+            ),
+            (
+                "proc/11/status",
+                "Name:\tcondor_starter\nState:\tZ (zombie)\n",
+            ),
+            (
+                "proc/12/status",
+                "Name:\tcondor_master\nState:\tS (sleeping)\n",
+            ),
+        ]);
+        for pid in [10, 11, 12] {
+            let link = tree.root().join(format!("proc/{pid}/root"));
+            symlink(tree.root(), link).unwrap();
+        }
+        assert_eq!(jobs(&tree.host()), 1);
+        assert_eq!(masters(&tree.host()), [Pid::from_raw(12)]);
+    }
+}

@@ -1,0 +1,354 @@
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use super::*;
+use crate::host::tree::Tree;
+
+const UUID: &str = "0e4d1c2b-8f6a-4b3c-9d1e-000000000001";
+const OTHER: &str = "0e4d1c2b-8f6a-4b3c-9d1e-000000000002";
+
+fn tree(files: &[(&str, &str)]) -> (Tree, Root) {
+    let tree = Tree::new(&[&[("etc/", ""), ("usr/", ""), ("var/lib/", "")], files].concat());
+    let root = Root::open(tree.root()).unwrap();
+    (tree, root)
+}
+
+/// Seals, and gives what is left and what was said to stay. A second time there is nothing.
+fn seal(tree: &Tree, root: &Root, host: Option<&Host>, wish: Wish) -> (Vec<String>, Vec<String>) {
+    let config = Config::default();
+    let mount_point = config.staging.mount_point.as_path();
+    let items = plan(root, host, &config, wish).unwrap();
+    let kept = items.iter().flat_map(|item| item.kept.clone()).collect();
+    for item in &items {
+        item.carry_out(root, mount_point).unwrap();
+    }
+    for item in plan(root, host, &config, wish).unwrap() {
+        let still: Vec<String> = item.steps.iter().map(ToString::to_string).collect();
+        assert_eq!(still, [""; 0], "{}", item.id);
+    }
+    (tree.names(""), kept)
+}
+
+#[test]
+fn a_running_machine_keeps_its_first_boot_and_no_other_record() {
+    let record = |id: &str| format!("var/lib/vmstage/first-boot-{id}.json");
+    let (ours, others, by_machine) = (
+        record(UUID),
+        record(OTHER),
+        record(&OTHER.replace('2', "3")),
+    );
+    let machine = format!("{{\"machine\": \"{UUID}\"}}");
+    let files = [
+        ("sys/class/dmi/id/product_uuid", UUID),
+        (&ours, "{}"),
+        (&others, "{}"),
+        (&by_machine, &machine),
+        ("var/lib/vmstage/first-boot-i-00000001.json", "{}"),
+        ("var/lib/vmstage/end.json", "{}"),
+        ("run/vmstage/status.json", "{}"),
+    ];
+    let (tree, root) = tree(&files);
+    let (left, kept) = seal(&tree, &root, Some(&tree.host()), Wish::default());
+    let uuid = "sys/class/dmi/id/product_uuid".to_string();
+    let mut expected = vec![uuid, ours.clone(), by_machine.clone()];
+    expected.sort();
+    assert_eq!(left, expected);
+    assert_eq!(kept.len(), 2);
+
+    // Nobody knows whose an image's records by UUID are.
+    let (tree, root) = self::tree(&files);
+    let (left, _) = seal(&tree, &root, None, Wish::default());
+    assert!(left.contains(&others) && !left.iter().any(|path| path.contains("i-0000")));
+}
+
+#[test]
+fn ids_seeds_and_keys() {
+    let files = [
+        ("etc/machine-id", "0123\n"),
+        ("var/lib/dbus/machine-id", "0123\n"),
+        ("var/lib/systemd/random-seed", "x"),
+        ("etc/ssh/ssh_host_rsa_key", "x"),
+        ("etc/ssh/ssh_host_rsa_key.pub", "x"),
+        ("etc/ssh/sshd_config", "x"),
+        ("root/.ssh/authorized_keys", "x"),
+    ];
+    let (tree, root) = tree(&files);
+    let (left, kept) = seal(&tree, &root, None, Wish::default());
+    // Nothing makes new host keys.
+    let expected = [
+        "etc/machine-id",
+        "etc/ssh/ssh_host_rsa_key",
+        "etc/ssh/ssh_host_rsa_key.pub",
+        "etc/ssh/sshd_config",
+        "root/.ssh/authorized_keys",
+    ];
+    assert_eq!(left, expected);
+    assert_eq!(tree.text("etc/machine-id"), "");
+    assert!(
+        kept.iter()
+            .any(|line| line.starts_with("/etc/ssh/ssh_host_* stay"))
+    );
+    assert!(
+        kept.iter()
+            .any(|line| line.starts_with("/root/.ssh/authorized_keys stays"))
+    );
+
+    for maker in [
+        ("usr/lib/systemd/system/sshd-keygen.target", ""),
+        ("etc/rc.d/init.d/sshd", "KEYGEN=/usr/bin/ssh-keygen\n"),
+    ] {
+        let (tree, root) = self::tree(&[&files[..], &[maker]].concat());
+        let (left, _) = seal(&tree, &root, None, Wish::default());
+        assert!(
+            !left.iter().any(|path| path.contains("ssh_host")),
+            "{left:?}"
+        );
+    }
+    let cloud = [
+        ("usr/bin/cloud-init", ""),
+        ("etc/cloud/cloud.cfg", "cloud_init_modules:\n - ssh\n"),
+    ];
+    let (tree, root) = self::tree(&[&files[..], &cloud].concat());
+    assert!(identity::makes_host_keys(&root));
+    fs::write(tree.root().join("etc/cloud/cloud-init.disabled"), "").unwrap();
+    assert!(!identity::makes_host_keys(&root));
+}
+
+#[test]
+fn a_link_for_the_id_of_dbus_stays() {
+    let (tree, root) = tree(&[("etc/machine-id", "0123\n"), ("var/lib/dbus/", "")]);
+    symlink(
+        "/etc/machine-id",
+        tree.root().join("var/lib/dbus/machine-id"),
+    )
+    .unwrap();
+    let (left, _) = seal(&tree, &root, None, Wish::default());
+    assert_eq!(left, ["etc/machine-id", "var/lib/dbus/machine-id"]);
+}
+
+#[test]
+fn cloud_init_and_the_network() {
+    let files = [
+        (
+            "etc/fstab",
+            "/dev/vda1 / ext4\n/dev/vdb /mnt auto nofail,comment=cloudconfig 0 2\n# end",
+        ),
+        ("usr/bin/cloud-init", ""),
+        ("etc/cloud/cloud.cfg", ""),
+        ("var/lib/cloud/instances/i-1/x", ""),
+        ("var/lib/cloud/data/x", ""),
+        ("var/lib/cloud/sem/x", ""),
+        ("var/lib/cloud/seed/nocloud/meta-data", ""),
+        ("var/lib/cloud/scripts/per-boot/mine", ""),
+        ("etc/netplan/50-cloud-init.yaml", ""),
+        ("etc/netplan/01-mine.yaml", ""),
+        ("etc/udev/rules.d/70-persistent-net.rules", ""),
+        ("etc/udev/rules.d/70-mine.rules", ""),
+        (
+            "etc/sysconfig/network-scripts/ifcfg-eth0",
+            "DEVICE=eth0\nHWADDR=aa\nUUID=bb\nONBOOT=yes\n",
+        ),
+        ("var/lib/dhcp/dhclient.eth0.leases", ""),
+        ("var/lib/NetworkManager/internal-x-eth0.lease", ""),
+        ("var/lib/NetworkManager/secret_key", ""),
+    ];
+    let (tree, root) = tree(&files);
+    let (left, _) = seal(&tree, &root, None, Wish::default());
+    let expected = [
+        "etc/cloud/cloud.cfg",
+        "etc/fstab",
+        "etc/netplan/01-mine.yaml",
+        "etc/sysconfig/network-scripts/ifcfg-eth0",
+        "etc/udev/rules.d/70-mine.rules",
+        "usr/bin/cloud-init",
+        "var/lib/NetworkManager/secret_key",
+        "var/lib/cloud/scripts/per-boot/mine",
+        "var/lib/cloud/seed/nocloud/meta-data",
+    ];
+    assert_eq!(left, expected);
+    assert_eq!(tree.text("etc/fstab"), "/dev/vda1 / ext4\n# end");
+    let interface = tree.text("etc/sysconfig/network-scripts/ifcfg-eth0");
+    assert_eq!(interface, "DEVICE=eth0\nONBOOT=yes\n");
+
+    // Where cloud-init leaves the network alone, nothing would make its file again.
+    let alone = (
+        "etc/cloud/cloud.cfg.d/99.cfg",
+        "network: {config: disabled}\n",
+    );
+    let (tree, root) = self::tree(&[&files[..], &[alone]].concat());
+    let (left, kept) = seal(&tree, &root, None, Wish::default());
+    assert!(left.contains(&"etc/netplan/50-cloud-init.yaml".to_string()));
+    assert!(
+        kept[0].starts_with("/etc/netplan/50-cloud-init.yaml stays"),
+        "{kept:?}"
+    );
+}
+
+#[test]
+fn below_the_mount_point_only_what_is_empty_goes() {
+    let files = [
+        ("staging/condor/", ""),
+        ("staging/tmp/x", "12345"),
+        ("staging/mine/", ""),
+    ];
+    let (tree, root) = tree(&files);
+    let (_, kept) = seal(&tree, &root, None, Wish::default());
+    assert!(!tree.root().join("staging/condor").exists());
+    assert!(tree.root().join("staging/mine").exists());
+    assert_eq!(tree.text("staging/tmp/x"), "12345");
+    assert!(
+        kept.iter()
+            .any(|line| line.starts_with("/staging/tmp stays: 5 B")),
+        "{kept:?}"
+    );
+}
+
+#[test]
+fn a_spool_with_jobs_needs_a_word() {
+    let queue = "101 0.0 Job Machine\n101 1.0 Job Machine\n";
+    let files = [
+        (
+            "etc/condor/condor_config",
+            "LOCAL_DIR = /var\nEXECUTE = /staging/condor\n",
+        ),
+        ("var/lib/condor/spool/job_queue.log", queue),
+        ("var/lib/condor/execute/dir_1/x", ""),
+        ("var/log/condor/.startd_claim_id", ""),
+        ("staging/condor/dir_2/x", ""),
+        ("etc/condor/tokens.d/pool", ""),
+    ];
+    let (tree, root) = tree(&files);
+    let (left, kept) = seal(&tree, &root, None, Wish::default());
+    let spool = "var/lib/condor/spool/job_queue.log".to_string();
+    assert!(left.contains(&spool) && kept.iter().any(|line| line.contains("1 jobs are in it")));
+    let (left, kept) = seal(
+        &tree,
+        &root,
+        None,
+        Wish {
+            spool_with_jobs: true,
+            ..Wish::default()
+        },
+    );
+    // Its execute directory is on the scratch disk, which is others' business.
+    let expected = [
+        "etc/condor/condor_config",
+        "etc/condor/tokens.d/pool",
+        "staging/condor/dir_2/x",
+        "var/lib/condor/execute/dir_1/x",
+    ];
+    assert_eq!(left, expected);
+    assert!(
+        kept.iter()
+            .any(|line| line.starts_with("/etc/condor/tokens.d/pool stays"))
+    );
+}
+
+#[test]
+fn a_directory_that_may_hold_more_than_htcondors_stays() {
+    let files = [
+        (
+            "etc/condor/condor_config",
+            "EXECUTE = /home/me\nLOG = /var/log\nLOCK = /var/lock/condor\n",
+        ),
+        ("home/me/results", ""),
+        ("var/log/messages", ""),
+        ("run/lock/condor/InstanceLock", ""),
+    ];
+    let (tree, root) = tree(&files);
+    symlink("/run/lock", tree.root().join("var/lock")).unwrap();
+    let (left, kept) = seal(&tree, &root, None, Wish::default());
+    let expected = [
+        "etc/condor/condor_config",
+        "home/me/results",
+        "var/lock",
+        "var/log/messages",
+    ];
+    assert_eq!(left, expected);
+    assert!(
+        kept.iter().any(|line| line.starts_with("/home/me stays")),
+        "{kept:?}"
+    );
+}
+
+#[test]
+fn logs_go_where_they_are_asked_for() {
+    let files = [
+        ("var/log/messages", "x"),
+        ("var/log/messages.1", "x"),
+        ("var/log/wtmp", "x"),
+        ("var/log/journal/0123/system.journal", "x"),
+        ("root/.bash_history", "x"),
+        ("home/me/.bash_history", "x"),
+        ("home/me/results", "x"),
+        ("tmp/x", "x"),
+    ];
+    let (tree, root) = tree(&files);
+    let before = tree.names("");
+    assert_eq!(seal(&tree, &root, None, Wish::default()).0, before);
+    let wish = Wish {
+        logs: true,
+        ..Wish::default()
+    };
+    let (left, _) = seal(&tree, &root, None, wish);
+    assert_eq!(
+        left,
+        ["home/me/results", "var/log/messages", "var/log/wtmp"]
+    );
+    assert_eq!(tree.text("var/log/wtmp"), "");
+}
+
+#[test]
+fn nothing_goes_through_a_link() {
+    let files = [
+        ("srv/volume/instances/x", "mine"),
+        ("srv/volume/random-seed", "mine"),
+        ("srv/id", "0123"),
+        ("usr/bin/cloud-init", ""),
+        ("etc/cloud/cloud.cfg", ""),
+    ];
+    let (tree, root) = tree(&files);
+    for (path, text) in [
+        ("var/lib/cloud", "/srv/volume"),
+        ("var/lib/systemd", "../../srv/volume"),
+        ("etc/machine-id", "/srv/id"),
+        ("tmp", "/srv"),
+    ] {
+        symlink(text, tree.root().join(path)).unwrap();
+    }
+    let before = fs::read_dir(tree.root().join("srv")).unwrap().count();
+    let wish = Wish {
+        logs: true,
+        ..Wish::default()
+    };
+    let (left, kept) = seal(&tree, &root, None, wish);
+    for path in ["srv/volume/instances/x", "srv/volume/random-seed", "srv/id"] {
+        assert!(left.contains(&path.to_string()), "{path}: {left:?}");
+    }
+    assert_eq!(
+        fs::read_dir(tree.root().join("srv")).unwrap().count(),
+        before
+    );
+    assert!(
+        kept.iter().any(|line| line.contains("a link leads there")),
+        "{kept:?}"
+    );
+    assert_eq!(tree.text("srv/id"), "0123");
+}
+
+#[test]
+fn the_part_for_cloud_init_is_vmstages_own() {
+    let files = [
+        ("etc/machine-id", "0123"),
+        ("etc/condor/config.d/99-vmstage.config", "START = False\n"),
+        ("var/lib/vmstage/first-boot.json", "{}"),
+        ("var/lib/systemd/random-seed", "x"),
+    ];
+    let (tree, root) = tree(&files);
+    let wish = Wish {
+        own_part_only: true,
+        ..Wish::default()
+    };
+    let (left, _) = seal(&tree, &root, None, wish);
+    assert_eq!(left, ["etc/machine-id", "var/lib/systemd/random-seed"]);
+}
