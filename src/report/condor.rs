@@ -16,7 +16,8 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::files;
+use super::files::{self, Place};
+use super::old_texts;
 use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, wait};
 use crate::metadata::machine_features::published::MACHINE;
@@ -24,6 +25,9 @@ use crate::status::{Outcome, Status};
 
 const DIRECTORY: &str = "/etc/condor/config.d";
 const NAME: &str = "99-vmstage.config";
+
+pub(super) const KEY: &str = "report.condor";
+const DROP_IN: &str = "/etc/condor/config.d/99-vmstage.config";
 
 /// How long a starting master may take until it can be told to read its configuration
 /// again.
@@ -79,12 +83,26 @@ pub(crate) fn write(host: &Host, status: &Status) -> Result<Written> {
     let execute = execute(status);
     let environment_is_taken = mentioned_elsewhere(host, "STARTER_JOB_ENVIRONMENT")?;
     let text = text(status, &execute, environment_is_taken);
-    written.changed = files::write(&file, &text, 0o644)?;
+    let place = Place::of(KEY, DROP_IN);
+    written.changed = files::publish(host, place, text.as_bytes(), 0o644)?;
     written.moved = execute_line(&text).is_some() && execute_line(&before) != execute_line(&text);
     if let Execute::Unspeakable(path) = execute {
         written.unspeakable = Some(path);
     }
     Ok(written)
+}
+
+/// Removes the drop-in, if it is still as it was written. A running HTCondor knows nothing of
+/// that yet.
+pub(crate) fn withdraw(host: &Host) -> Result<Written> {
+    let before = regular_file::read_text(&host.path(DROP_IN), MIB).unwrap_or_default();
+    let removed = files::withdraw(host, KEY, None, &[DROP_IN], old_texts::is_drop_in)?;
+    Ok(Written {
+        proc: host.path("/proc"),
+        changed: removed,
+        moved: removed && execute_line(&before).is_some(),
+        unspeakable: None,
+    })
 }
 
 /// Where HTCondor's jobs run.

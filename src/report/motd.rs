@@ -8,13 +8,14 @@
 //!
 //! A system with none of these has no message of the day, and none is made.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::files;
+use super::files::{self, Place};
+use super::old_texts;
 use crate::clock;
 use crate::config::Config;
 use crate::host::regular_file::{self, MIB};
@@ -22,29 +23,45 @@ use crate::host::{Host, atomic_file};
 use crate::status::{Outcome, Status};
 use crate::text as texts;
 
+pub(super) const KEY: &str = "report.motd";
+
 /// What our lines in a file of somebody else's begin with.
 const PREFIX: &str = "vmstage: ";
 
+const FILE: &str = "/run/motd.d/vmstage";
+const SCRIPT: &str = "/etc/update-motd.d/98-vmstage";
+const MOTD: &str = "/etc/motd";
+
 /// Says whether the message changed.
-pub(crate) fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> {
+pub(super) fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> {
     let text = text(status);
-    let script_directory = host.path("/etc/update-motd.d");
-    let motd = host.path("/etc/motd");
     if pam_reads_motd_d(host) {
-        let directory = host.path("/run/motd.d");
-        files::make_directory(&directory)?;
-        files::write(&directory.join("vmstage"), &text, 0o644)
-    } else if script_directory.is_dir() {
-        files::write(&script_directory.join("98-vmstage"), script(&text), 0o755)
-    } else if motd.exists() {
-        append(&motd, &text)
+        files::make_directory(&host.path("/run/motd.d"))?;
+        files::publish(host, at(FILE), text.as_bytes(), 0o644)
+    } else if host.path("/etc/update-motd.d").is_dir() {
+        files::publish(host, at(SCRIPT), script(&text).as_bytes(), 0o755)
+    } else if host.path(MOTD).exists() {
+        append(host, &text)
     } else {
         Ok(false)
     }
 }
 
+fn at(path: &str) -> Place<'_> {
+    Place::of(KEY, path)
+}
+
+/// Removes the message, where it is turned off.
+pub(super) fn withdraw(host: &Host, config: &Config) -> Result<()> {
+    if config.report.motd {
+        return Ok(());
+    }
+    withdraw_lines(host)?;
+    files::withdraw(host, KEY, None, &[FILE, SCRIPT], old_texts::is_motd).map(drop)
+}
+
 /// Where scratch space is, and when the VM goes away.
-pub(crate) fn text(status: &Status) -> String {
+fn text(status: &Status) -> String {
     let scratch = match (status.outcome, &status.staging) {
         (Outcome::Ready, Some(staging)) => format!(
             "scratch space is on {} ({}), {} of it free at boot",
@@ -77,8 +94,38 @@ fn script(text: &str) -> String {
 }
 
 /// Our lines in `/etc/motd` are replaced; what else is there stays, byte for byte.
-fn append(motd: &Path, text: &str) -> Result<bool> {
-    let named = || format!("cannot add to {}", motd.display());
+fn append(host: &Host, text: &str) -> Result<bool> {
+    let motd = host.path(MOTD);
+    let (there, present) = read(&motd)?;
+    let (mut wanted, _) = parted(&present);
+    if wanted.last().is_some_and(|byte| *byte != b'\n') {
+        wanted.push(b'\n');
+    }
+    wanted.extend(text.as_bytes());
+    files::record(host, at(MOTD), text.as_bytes());
+    replace(&motd, &there, &present, &wanted)
+}
+
+/// Takes our lines out of `/etc/motd`, if they are still as they were written.
+fn withdraw_lines(host: &Host) -> Result<()> {
+    let motd = host.path(MOTD);
+    if !motd.is_file() {
+        return Ok(());
+    }
+    let (there, present) = read(&motd)?;
+    let (theirs, ours) = parted(&present);
+    let is_ours = files::is_as_recorded(host, at(MOTD), &ours)
+        .unwrap_or_else(|| std::str::from_utf8(&ours).is_ok_and(old_texts::is_motd));
+    if is_ours {
+        replace(&motd, &there, &present, &theirs)?;
+    }
+    // What is left, somebody has changed: it is no file of this program's.
+    files::forget(host, at(MOTD));
+    Ok(())
+}
+
+fn read(motd: &Path) -> Result<(Metadata, Vec<u8>)> {
+    let named = || format!("cannot change {}", motd.display());
     let there = fs::symlink_metadata(motd).with_context(named)?;
     if !there.is_file() {
         bail!(
@@ -87,18 +134,24 @@ fn append(motd: &Path, text: &str) -> Result<bool> {
         );
     }
     let present = regular_file::read(motd, MIB).with_context(named)?;
-    let theirs = |line: &&[u8]| !line.starts_with(PREFIX.as_bytes());
+    Ok((there, present))
+}
+
+/// The lines of others, and ours.
+fn parted(present: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let lines = present.split_inclusive(|byte| *byte == b'\n');
-    let mut wanted = lines.filter(theirs).collect::<Vec<_>>().concat();
-    if wanted.last().is_some_and(|byte| *byte != b'\n') {
-        wanted.push(b'\n');
-    }
-    wanted.extend(text.as_bytes());
+    let (ours, theirs): (Vec<&[u8]>, Vec<&[u8]>) =
+        lines.partition(|line| line.starts_with(PREFIX.as_bytes()));
+    (theirs.concat(), ours.concat())
+}
+
+fn replace(motd: &Path, there: &Metadata, present: &[u8], wanted: &[u8]) -> Result<bool> {
     if wanted == present {
         atomic_file::sweep(motd);
         return Ok(false);
     }
-    atomic_file::replace(motd, &wanted, there.permissions().mode() & 0o7777).with_context(named)?;
+    atomic_file::replace(motd, wanted, there.permissions().mode() & 0o7777)
+        .with_context(|| format!("cannot change {}", motd.display()))?;
     Ok(true)
 }
 

@@ -29,7 +29,9 @@ mod looking;
 mod metadata;
 mod network;
 mod old_kernel;
+mod others;
 mod staging;
+mod turned_off;
 mod unfinished;
 mod watch;
 
@@ -49,6 +51,8 @@ fn main() -> ExitCode {
         bad_input::CLAIMS,
         commands::CLAIMS,
         full_run::CLAIMS,
+        others::CLAIMS,
+        turned_off::CLAIMS,
         config_drive::CLAIMS,
         metadata::CLAIMS,
         clouds::CLAIMS,
