@@ -69,18 +69,20 @@ pub(super) fn publish(host: &Host, status: &Status, config: &Config) -> Result<b
 /// Removes what was published and is still as it was written: all of it where it is turned
 /// off, and else what is in a directory that this program is to read.
 pub(super) fn withdraw(host: &Host, config: &Config) -> Result<()> {
-    let _turn = wait_for_turn(host);
+    let is_off = !config.report.machine_features;
     let sources = [
         (MACHINE, &config.metadata.machinefeatures),
         (JOB, &config.metadata.jobfeatures),
     ];
     let mut done = Ok(());
     for (path, source) in sources {
-        if !config.report.machine_features || is_read(path, source) {
-            done = done.and(withdraw_directory(&host.path(path)));
+        let directory = host.path(path);
+        if (is_off || is_read(path, source)) && are_own(&directory) {
+            let _turn = wait_for_turn(host);
+            done = done.and(withdraw_directory(&directory));
         }
     }
-    if !config.report.machine_features {
+    if is_off {
         let is_it = |text: &str| text == PROFILE;
         done = done.and(files::withdraw(host, KEY, None, &[SNIPPET], is_it).map(drop));
     }
@@ -88,9 +90,6 @@ pub(super) fn withdraw(host: &Host, config: &Config) -> Result<()> {
 }
 
 fn withdraw_directory(directory: &Path) -> Result<()> {
-    if !are_own(directory) {
-        return Ok(());
-    }
     let is_name = |key: &str| !key.contains('/');
     for (key, value) in own_values(directory).iter().filter(|(key, _)| is_name(key)) {
         files::remove_value(&directory.join(key), value.as_bytes())?;

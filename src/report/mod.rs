@@ -636,6 +636,15 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_was_written_nothing_is_said_or_made() {
+        let tree = Tree::new(&[("run/motd", "theirs\n"), ("etc/profile.d/", "")]);
+        std::os::unix::fs::symlink("/run/motd", tree.root().join("etc/motd")).unwrap();
+        assert_eq!(boot(&tree, ALL_OFF), [""; 0]);
+        assert_eq!(published(&tree), ["etc/motd", "run/motd"]);
+        assert!(!tree.root().join("var").exists());
+    }
+
+    #[test]
     fn a_configuration_that_cannot_be_read_turns_nobody_off() {
         let tree = Tree::new(&CONSUMERS_OF_FILES);
         boot(&tree, "");

@@ -13,6 +13,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use log::warn;
 
 use super::files::{self, Place};
 use super::old_texts;
@@ -109,18 +110,23 @@ fn append(host: &Host, text: &str) -> Result<bool> {
 /// Takes our lines out of `/etc/motd`, if they are still as they were written.
 fn withdraw_lines(host: &Host) -> Result<()> {
     let motd = host.path(MOTD);
-    if !motd.is_file() {
+    // None was ever written to anything else.
+    if !fs::symlink_metadata(&motd).is_ok_and(|there| there.is_file()) {
         return Ok(());
     }
     let (there, present) = read(&motd)?;
     let (theirs, ours) = parted(&present);
-    let is_ours = files::is_as_recorded(host, at(MOTD), &ours)
-        .unwrap_or_else(|| std::str::from_utf8(&ours).is_ok_and(old_texts::is_motd));
+    let recorded = files::is_as_recorded(host, at(MOTD), &ours);
+    let is_ours =
+        recorded.unwrap_or_else(|| std::str::from_utf8(&ours).is_ok_and(old_texts::is_motd));
     if is_ours {
         replace(&motd, &there, &present, &theirs)?;
+    } else if recorded.is_some() && !ours.is_empty() {
+        warn!("the lines in {MOTD} were changed since they were written, and stay");
     }
-    // What is left, somebody has changed: it is no file of this program's.
-    files::forget(host, at(MOTD));
+    if recorded.is_some() {
+        files::forget(host, at(MOTD));
+    }
     Ok(())
 }
 
