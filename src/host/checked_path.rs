@@ -20,6 +20,7 @@
 //! Whoever runs this program counts as root: what belongs to them, they may write anyway.
 
 use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -82,13 +83,14 @@ pub(crate) fn within(directory: &Path, work: Work) -> io::Result<bool> {
 /// # Errors
 ///
 /// Those of openat(2), and that somebody else may.
-pub(crate) fn open_own(directory: &Path) -> io::Result<Rc<OwnedFd>> {
+pub(crate) fn open_own(directory: &Path) -> io::Result<File> {
     let mut walk = Walk::begin(directory)?;
     walk.go_on(Until::OthersMayWrite)?;
-    match walk.others_may_write {
-        false => Ok(walk.here),
-        true => Err(walk.refused("somebody else may write there")),
+    if walk.others_may_write {
+        return Err(walk.refused("somebody else may write there"));
     }
+    let opened = Rc::into_inner(walk.here).ok_or(ErrorKind::Other)?;
+    Ok(opened.into())
 }
 
 /// Opens a directory in one that is open, and none that a link leads to.

@@ -19,11 +19,11 @@ use nix::sys::stat::{Mode, fchmod, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::host::regular_file::{self, MIB};
-use crate::host::{Host, atomic_file, checked_path};
-use crate::status;
+use crate::host::{Host, atomic_file, checked_path, locks};
 
 /// It has to survive reboots, as what it tells of does.
 const RECORD: &str = "/var/lib/vmstage/published";
+const RECORD_DIRECTORY: &str = "/var/lib/vmstage";
 
 /// So many versions of a file are known again: after a crash in between it may be the one
 /// before the last.
@@ -218,10 +218,12 @@ pub(super) fn forget(host: &Host, place: Place) {
     keep(host, &lines);
 }
 
-/// `boot` and `watch` may change the record at the same time. The lock of the status document
-/// does for both: neither is written while the other is.
+/// `boot` and `watch` may change the record at the same time.
 fn wait_for_turn(host: &Host) -> Option<fs::File> {
-    status::lock(host)
+    let directory = host.path(RECORD_DIRECTORY);
+    // Whether that is possible shows when the record is written.
+    let _ = fs::create_dir_all(&directory);
+    locks::lock_directory(&directory)
 }
 
 /// A line of the record: one version of a file.
@@ -278,11 +280,7 @@ fn keep(host: &Host, lines: &[Line]) {
         // Writing to a String does not fail.
         let _ = writeln!(text, "{key} {:016x} {} {path}", line.checksum, line.length);
     }
-    let made = match file.parent() {
-        Some(directory) => fs::create_dir_all(directory),
-        None => Ok(()),
-    };
-    let kept = made.and_then(|()| atomic_file::replace_if_changed(&file, text.as_bytes(), 0o644));
+    let kept = atomic_file::replace_if_changed(&file, text.as_bytes(), 0o644);
     if let Err(e) = kept {
         warn!(
             "cannot write {}: {e}; what was written for consumers stays when they are turned off",
