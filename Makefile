@@ -109,7 +109,8 @@ test: test-old-kernel fuzz
 test-rules:
 	cargo test --locked --lib
 
-# What is written for other programs, as they take it: pam_motd, promtool.
+# What is written for other programs, as they take it: pam_motd, promtool, node_exporter,
+# systemd-notify, logger.
 test-consumers:
 	cargo test --locked --lib -- --ignored
 

@@ -6,6 +6,9 @@
 mod cli;
 #[path = "build/pages.rs"]
 mod pages;
+#[path = "src/text.rs"]
+#[allow(dead_code, unreachable_pub, reason = "only the command line's is needed")]
+mod text;
 
 use std::path::Path;
 use std::{env, fs, io};
@@ -40,7 +43,7 @@ fn main() -> io::Result<()> {
 /// Packs what is carried into one file: for each a line with its name and length, and then its
 /// content; as one deflate stream, since texts of one kind are alike.
 fn carry() -> io::Result<()> {
-    for source in ["build/pages.rs", "src/cli.rs"] {
+    for source in ["build/pages.rs", "src/cli.rs", "src/text.rs"] {
         println!("cargo::rerun-if-changed={source}");
     }
     let mut files = pages::all(cli::Cli::command())?;

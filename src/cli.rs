@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::config;
+use crate::{config, text};
 
 /// Finds a VM's scratch disk at boot, mounts it, and says when the VM is ready and
 /// when it must be gone.
@@ -22,9 +22,11 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// Writes to standard output. Whoever closed it early has seen enough.
+/// Writes lines to standard output, and nothing that a terminal acts on. Whoever closed it
+/// early has seen enough.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout();
+    let text = text::printable_lines(text);
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())

@@ -119,6 +119,13 @@ pub(crate) fn connect(socket: PathBuf) {
     }
 }
 
+/// Logs to syslog no more.
+pub(crate) fn disconnect() {
+    if let Ok(mut syslog) = SYSLOG.lock() {
+        *syslog = None;
+    }
+}
+
 impl Log for Lines {
     fn enabled(&self, metadata: &Metadata) -> bool {
         // ureq's own lines would be about what is said better here.
@@ -209,6 +216,7 @@ fn stderr_is_the_journal() -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::tree::Tree;
 
     #[test]
     fn however_many_notices_there_are_the_last_hundred_are_kept_each_once() {
@@ -228,5 +236,81 @@ mod tests {
         notices.warn("two\nlines");
         notices.warn_once("two\nlines");
         assert_eq!(notices.all(), ["two lines"]);
+    }
+
+    /// What a syslog at this socket is sent.
+    fn syslog(socket: &Path) -> UnixDatagram {
+        let listener = UnixDatagram::bind(socket).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        listener
+    }
+
+    fn heard(listener: &UnixDatagram) -> String {
+        let mut buffer = [0; 1024];
+        let count = listener.recv(&mut buffer).unwrap();
+        String::from_utf8(buffer[..count].to_vec()).unwrap()
+    }
+
+    #[test]
+    fn syslog_gets_each_line_with_its_severity_also_after_it_was_restarted() {
+        let tree = Tree::new(&[("dev/", "")]);
+        let socket = tree.host().path(SOCKET);
+        assert!(open(&socket).is_none());
+        let listener = syslog(&socket);
+        let mut logger = open(&socket).unwrap();
+        let me = std::process::id();
+        // LOG_DAEMON is 3, shifted by three bits (syslog(3)).
+        for (level, priority) in [(Level::Error, 27), (Level::Warn, 28), (Level::Info, 30)] {
+            send(&mut logger, level, "hello").unwrap();
+            assert_eq!(
+                heard(&listener),
+                format!("<{priority}>vmstage[{me}]: hello")
+            );
+        }
+        drop(listener);
+        std::fs::remove_file(&socket).unwrap();
+        assert!(send(&mut logger, Level::Info, "lost").is_err());
+        let listener = syslog(&socket);
+        send(&mut open(&socket).unwrap(), Level::Info, "again").unwrap();
+        assert_eq!(heard(&listener), format!("<30>vmstage[{me}]: again"));
+    }
+
+    #[test]
+    fn a_syslog_that_takes_nothing_loses_a_line_and_is_not_waited_for() {
+        let tree = Tree::new(&[("dev/", "")]);
+        let socket = tree.host().path(SOCKET);
+        let _listener = syslog(&socket);
+        let mut logger = open(&socket).unwrap();
+        let start = std::time::Instant::now();
+        while send(&mut logger, Level::Info, "hello").is_ok() {
+            assert!(start.elapsed().as_secs() < 5, "it never was full");
+        }
+    }
+
+    /// logger(1) is what a shell script logs with: what a syslog makes of its lines, it makes
+    /// of these.
+    #[test]
+    #[ignore = "needs util-linux' logger"]
+    fn a_line_is_sent_as_logger_sends_it() {
+        let tree = Tree::new(&[("dev/", "")]);
+        let socket = tree.host().path(SOCKET);
+        let listener = syslog(&socket);
+        let done = std::process::Command::new("logger")
+            .args(["-p", "daemon.warning", "-t", "vmstage", "-u"])
+            .arg(&socket)
+            .arg("hello")
+            .status();
+        assert!(done.unwrap().success());
+        send(&mut open(&socket).unwrap(), Level::Warn, "hello").unwrap();
+        let parts = |line: &str| {
+            let (priority, rest) = line.split_once('>').unwrap();
+            let (head, text) = rest.split_once(": ").unwrap();
+            // logger has a time stamp before the name; the daemon does without.
+            let name = head.rsplit(' ').next().unwrap();
+            let name = name.split('[').next().unwrap();
+            [priority, name, text].map(String::from)
+        };
+        let (theirs, ours) = (heard(&listener), heard(&listener));
+        assert_eq!(parts(&ours), parts(&theirs), "{theirs:?} {ours:?}");
     }
 }

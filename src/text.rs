@@ -1,15 +1,74 @@
 //! Texts for people: what may be shown of them, sizes, tables.
 
+use std::fmt::Write;
+
+/// Characters that are not seen, and change how others are: those of the categories Cf, Zl and
+/// Zp of Unicode 16.0 (what turns the direction of writing, joins, is of no width or ends a
+/// line), and all of the block of tags.
+const UNSEEN: [(char, char); 19] = [
+    ('\u{ad}', '\u{ad}'),
+    ('\u{600}', '\u{605}'),
+    ('\u{61c}', '\u{61c}'),
+    ('\u{6dd}', '\u{6dd}'),
+    ('\u{70f}', '\u{70f}'),
+    ('\u{890}', '\u{891}'),
+    ('\u{8e2}', '\u{8e2}'),
+    ('\u{180e}', '\u{180e}'),
+    ('\u{200b}', '\u{200f}'),
+    ('\u{2028}', '\u{202e}'),
+    ('\u{2060}', '\u{206f}'),
+    ('\u{feff}', '\u{feff}'),
+    ('\u{fff9}', '\u{fffb}'),
+    ('\u{110bd}', '\u{110bd}'),
+    ('\u{110cd}', '\u{110cd}'),
+    ('\u{13430}', '\u{1343f}'),
+    ('\u{1bca0}', '\u{1bca3}'),
+    ('\u{1d173}', '\u{1d17a}'),
+    ('\u{e0000}', '\u{e0fff}'),
+];
+
+/// Whether a terminal acts on a character instead of showing it, or shows others differently
+/// for it. Those that Unicode says are no characters are among them.
+pub(crate) fn is_control(c: char) -> bool {
+    let is_in = |range: &(char, char)| (range.0..=range.1).contains(&c);
+    let is_no_character = matches!(c, '\u{fdd0}'..='\u{fdef}') || u32::from(c) & 0xfffe == 0xfffe;
+    // Nearly all that is ever shown.
+    !matches!(c, ' '..='~') && (c.is_control() || is_no_character || UNSEEN.iter().any(is_in))
+}
+
 /// A text of this program's own in one line, which a terminal does not act on: a blank
 /// stands for each control character.
 pub(crate) fn one_line(text: &str) -> String {
-    text.replace(char::is_control, " ")
+    text.replace(is_control, " ")
 }
 
 /// A text that somebody else wrote, as it may be shown: U+FFFD stands for each control
 /// character, so that one sees that there was one.
 pub(crate) fn printable(text: &str) -> String {
-    text.replace(char::is_control, "\u{fffd}")
+    text.replace(is_control, "\u{fffd}")
+}
+
+/// Likewise, of several lines.
+pub(crate) fn printable_lines(text: &str) -> String {
+    text.replace(|c| c != '\n' && is_control(c), "\u{fffd}")
+}
+
+/// JSON of several lines, in which control characters are escaped: what is read from it is the
+/// same.
+pub(crate) fn printable_json(json: &str) -> String {
+    let mut text = String::new();
+    for c in json.chars() {
+        match c != '\n' && is_control(c) {
+            true => {
+                for unit in c.encode_utf16(&mut [0; 2]) {
+                    // Writing to a String does not fail.
+                    let _ = write!(text, "\\u{unit:04x}");
+                }
+            }
+            false => text.push(c),
+        }
+    }
+    text
 }
 
 /// As much of [`printable`] text as belongs into a line: 255 characters.
@@ -72,6 +131,63 @@ mod tests {
         assert_eq!(one_line(text), "a [2J  b é");
         assert_eq!(printable(text), "a\u{fffd}[2J\u{fffd}\u{fffd}b\u{fffd}é");
         assert_eq!(excerpt(&"é\n".repeat(200)), "é\u{fffd}".repeat(127) + "é");
+    }
+
+    #[test]
+    fn so_it_is_with_what_is_not_seen_and_changes_the_rest() {
+        let unseen = [
+            '\u{ad}',
+            '\u{61c}',
+            '\u{180e}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{200e}',
+            '\u{2028}',
+            '\u{2029}',
+            '\u{202a}',
+            '\u{202e}',
+            '\u{2060}',
+            '\u{2066}',
+            '\u{2069}',
+            '\u{feff}',
+            '\u{fff9}',
+            '\u{fdd0}',
+            '\u{fffe}',
+            '\u{ffff}',
+            '\u{1d173}',
+            '\u{e0001}',
+            '\u{e0041}',
+            '\u{10ffff}',
+            '\u{7f}',
+            '\u{85}',
+        ];
+        for c in unseen {
+            let text = format!("exe{c}fdp");
+            assert_eq!(one_line(&text), "exe fdp", "{:x}", u32::from(c));
+            assert_eq!(printable(&text), "exe\u{fffd}fdp", "{:x}", u32::from(c));
+        }
+        let seen = "Żółw 猫 שלום سلام é e\u{301} ☃\u{fe0f} \u{a0}\u{fffd}😀";
+        assert_eq!(printable(seen), seen);
+    }
+
+    #[test]
+    fn of_several_lines_the_ends_stay_and_json_says_the_same_as_before() {
+        assert_eq!(
+            printable_lines("a\u{202e}b\n\tc\n"),
+            "a\u{fffd}b\n\u{fffd}c\n"
+        );
+        let value = serde_json::json!({"name": "a\u{202e}b\u{e0041}\u{7f}\n\"é"});
+        let json = serde_json::to_string_pretty(&value).unwrap() + "\n";
+        let shown = printable_json(&json);
+        assert_eq!(shown, printable_lines(&shown));
+        assert!(
+            shown.contains(r#"a\u202eb\udb40\udc41\u007f\n\"é"#),
+            "{shown}"
+        );
+        assert_eq!(
+            serde_json::from_str::<serde_json::Value>(&shown).unwrap(),
+            value
+        );
     }
 
     #[test]

@@ -17,7 +17,7 @@ use crate::failure::Failure;
 use crate::host::bounded;
 use crate::host::{Host, locks};
 use crate::legacy::mtab;
-use crate::logging::{self, Notices};
+use crate::logging::Notices;
 use crate::metadata::{Again, Asked, Metadata};
 use crate::report;
 use crate::staging::acquire::acquire;
@@ -44,9 +44,7 @@ pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
         Ok(config) => (config, None),
         Err(error) => (Config::without_consumers(), Some(error)),
     };
-    if config.report.syslog {
-        logging::connect(host.path(logging::SOCKET));
-    }
+    report::follow_syslog(host, &config);
     // Held until the status is written: an earlier boot's has to be there whole.
     let turn = match locks::wait_for_boot(host, turn + 2 * config.staging.wait) {
         Ok(turn) => turn,

@@ -24,7 +24,7 @@ pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<u8
     let asked = metadata.ask(&metadata.sources(), config.metadata.timeout, Again::Yes);
     let text = match format {
         Format::Table => text(&asked),
-        Format::Json => json(&asked)? + "\n",
+        Format::Json => texts::printable_json(&json(&asked)?) + "\n",
     };
     cli::print(&text)?;
     Ok(u8::from(!asked.iter().any(|asked| asked.result.is_ok())))

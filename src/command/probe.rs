@@ -78,7 +78,10 @@ pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<()
         sleep(LOOK_RETRY);
     };
     let text = match format {
-        Format::Json => serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)? + "\n",
+        Format::Json => {
+            let json = serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?;
+            text::printable_json(&json) + "\n"
+        }
         Format::Table => report.table(),
     };
     cli::print(&text)?;

@@ -42,7 +42,8 @@ pub fn run(
     let text = match format {
         StatusFormat::Text => text(&status, clock::wall()),
         StatusFormat::Json => {
-            serde_json::to_string_pretty(&status).context("cannot write JSON")? + "\n"
+            let json = serde_json::to_string_pretty(&status).context("cannot write JSON")?;
+            texts::printable_json(&json) + "\n"
         }
     };
     cli::print(&text)?;

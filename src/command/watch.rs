@@ -13,7 +13,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use super::configuration;
 use crate::failure::Failure;
 use crate::host::{Host, locks, watch_process};
-use crate::logging::{self, Notices};
+use crate::logging::Notices;
 use crate::report::{self, systemd};
 use crate::watch::Watch;
 use crate::watch::sleep::Sleeper;
@@ -24,9 +24,7 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
     if !geteuid().is_root() {
         return Err(Failure::Other(anyhow!("watch must be run as root")));
     }
-    if config.report.syslog {
-        logging::connect(host.path(logging::SOCKET));
-    }
+    report::follow_syslog(host, &config);
     let notices = Notices::default();
     let stop = flag(&[SIGTERM, SIGINT])?;
     let reload = flag(&[SIGHUP])?;
@@ -37,6 +35,7 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
     report::note(&notices, "the service manager", systemd::watching());
     let mut carried = None;
     loop {
+        report::configured(host, &notices, &config);
         let mut watch = Watch::start(host, &notices, &config, host.now());
         watch.carry_on(carried.take());
         while !stop.load(Ordering::Relaxed) && !reload.load(Ordering::Relaxed) {

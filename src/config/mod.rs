@@ -139,6 +139,9 @@ pub(crate) struct Report {
     /// The file for node_exporter's textfile collector.
     pub(crate) textfile: bool,
     pub(crate) textfile_directory: PathBuf,
+    /// Stands in for what cannot be read: what is off in it, nobody has turned off.
+    #[serde(skip)]
+    pub(crate) is_stand_in: bool,
 }
 
 /// Somebody who wants to be told over the network that the VM is ready.
@@ -248,13 +251,14 @@ impl Default for Report {
             terminals: true,
             textfile: true,
             textfile_directory: PathBuf::from("/var/lib/prometheus/node-exporter"),
+            is_stand_in: false,
         }
     }
 }
 
 impl Config {
     /// What holds while the file is wrong: nobody is told by files that it may have
-    /// turned off.
+    /// turned off, and nothing is removed that it may have left on.
     pub(crate) fn without_consumers() -> Config {
         Config {
             report: Report {
@@ -263,6 +267,7 @@ impl Config {
                 motd: false,
                 terminals: false,
                 textfile: false,
+                is_stand_in: true,
                 ..Report::default()
             },
             ..Config::default()

@@ -5,20 +5,24 @@
 //! a killed process left behind can be told from one that another process is writing: the
 //! locks of a process end with it.
 
-use std::ffi::OsString;
+use std::ffi::{CStr, CString};
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
+use nix::dir::Dir;
 use nix::errno::Errno;
-use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
+use nix::libc;
 use nix::sys::signal::kill;
-use nix::unistd::Pid;
+use nix::sys::stat::{FileStat, Mode, fstatat};
+use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
-use super::{regular_file, wait};
+use super::{checked_path, wait};
 
 /// How long another process may take to write the same file.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -31,31 +35,35 @@ const RETRY: Duration = Duration::from_millis(2);
 ///
 /// # Errors
 ///
-/// Those of writing it. What was there before is still there then.
+/// Those of writing it, also where the way to it is not safe ([`checked_path`]). What was
+/// there before is still there then.
 pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    put(path, content, mode, Durability::Synced)
+    beside(path, &mut |place| {
+        place.put(content, mode, Durability::Synced).map(|()| true)
+    })
+    .map(drop)
 }
 
 /// For what every boot writes anew: leaves a file alone that already has this content,
 /// and does not wait for the disk. Says whether it wrote. What is there and is not a
 /// regular file is somebody else's, and an error.
 pub(crate) fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
-    match fs::symlink_metadata(path) {
-        Ok(there) if !there.is_file() => {
+    beside(path, &mut |place| {
+        if place.there()?.is_some_and(|there| !is_regular(&there)) {
             return Err(io::Error::new(
                 ErrorKind::AlreadyExists,
                 "what is there is not a regular file, and is left alone",
             ));
         }
-        _ => {}
-    }
-    match regular_file::read(path, content.len() as u64) {
-        Ok(present) if present == content => {
-            sweep(path);
-            Ok(false)
+        let present = place.read(content.len() as u64).ok().flatten();
+        if present.as_deref() == Some(content) {
+            place.sweep();
+            return Ok(false);
         }
-        _ => put(path, content, mode, Durability::Unsynced).map(|()| true),
-    }
+        place
+            .put(content, mode, Durability::Unsynced)
+            .map(|()| true)
+    })
 }
 
 /// Overwrites a file in place, where there is no room for another one. Blanks fill it up to its
@@ -67,7 +75,7 @@ pub(crate) fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::
 pub(crate) fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new()
         .write(true)
-        .custom_flags(O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)?;
     let there = file.metadata()?;
     let length = usize::try_from(there.len()).unwrap_or(usize::MAX);
@@ -82,22 +90,41 @@ pub(crate) fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Removes what a killed process left behind when it was writing this file. For where there
 /// is nothing to write. What cannot be removed is in nobody's way.
 pub(crate) fn sweep(path: &Path) {
-    let _ = temporary_beside(path).and_then(|temporary| remove_leftover(&temporary));
+    let _ = beside(path, &mut |place| {
+        place.sweep();
+        Ok(true)
+    });
 }
 
 /// Removes a file that may not be there. Says whether it was.
 pub(crate) fn remove_if_there(path: &Path) -> io::Result<bool> {
-    sweep(path);
-    unlink_if_there(path)
-}
-
-fn unlink_if_there(path: &Path) -> io::Result<bool> {
-    match fs::remove_file(path) {
-        Ok(()) => Ok(true),
+    let removed = beside(path, &mut |place| {
+        place.sweep();
+        place.remove(place.name)
+    });
+    match removed {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
+        removed => removed,
     }
 }
+
+/// Removes a regular file whose content is one that is meant. Says whether it did.
+///
+/// # Errors
+///
+/// That it is not there (`NotFound`), or cannot be read or removed.
+pub(crate) fn remove_if(path: &Path, is_meant: &mut dyn FnMut(&[u8]) -> bool) -> io::Result<bool> {
+    beside(path, &mut |place| {
+        place.sweep();
+        match place.read(LARGEST)? {
+            Some(content) if is_meant(&content) => place.remove(place.name),
+            _ => Ok(false),
+        }
+    })
+}
+
+/// A larger file was not written by this program.
+const LARGEST: u64 = 1 << 20;
 
 #[derive(Debug, Clone, Copy)]
 enum Durability {
@@ -106,19 +133,175 @@ enum Durability {
     Unsynced,
 }
 
-fn put(path: &Path, content: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
-    let temporary = temporary_beside(path)?;
-    remove_numbered_leftovers(path);
-    let created = wait::until(PATIENCE, RETRY, || create(&temporary, mode).transpose());
-    // Locked until it has taken its place or is gone again.
-    let mut file = created.unwrap_or_else(|| Err(being_written()))?;
-    let written =
-        write(&mut file, content, mode, durability).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // The error being reported says more than a failure to tidy up would.
-        let _ = fs::remove_file(&temporary);
+/// A file to be written, in a directory that is open.
+struct Place<'a> {
+    directory: BorrowedFd<'a>,
+    name: &'a CStr,
+    temporary: &'a CStr,
+}
+
+fn beside(path: &Path, work: &mut dyn FnMut(&Place) -> io::Result<bool>) -> io::Result<bool> {
+    let name = path.file_name().ok_or(ErrorKind::InvalidInput)?.as_bytes();
+    let temporary = CString::new([b".", name, b".new"].concat())?;
+    let name = CString::new(name)?;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    checked_path::within(directory, &mut |directory| {
+        work(&Place {
+            directory,
+            name: &name,
+            temporary: &temporary,
+        })
+    })
+}
+
+const READ: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_NONBLOCK)
+    .union(OFlag::O_NOCTTY)
+    .union(OFlag::O_CLOEXEC);
+
+const CREATE: OFlag = OFlag::O_WRONLY
+    .union(OFlag::O_CREAT)
+    .union(OFlag::O_EXCL)
+    .union(OFlag::O_CLOEXEC);
+
+impl Place<'_> {
+    fn open(&self, name: &CStr, flags: OFlag, mode: u32) -> nix::Result<File> {
+        let mode = Mode::from_bits_truncate(mode);
+        openat(self.directory, name, flags, mode).map(File::from)
     }
-    written
+
+    /// What has this name, if anything has.
+    fn stat(&self, name: &CStr) -> io::Result<Option<FileStat>> {
+        match fstatat(self.directory, name, AtFlags::AT_SYMLINK_NOFOLLOW) {
+            Ok(there) => Ok(Some(there)),
+            Err(Errno::ENOENT) => Ok(None),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn there(&self) -> io::Result<Option<FileStat>> {
+        self.stat(self.name)
+    }
+
+    /// What is in it; None where it is no regular file, or a larger one.
+    fn read(&self, at_most: u64) -> io::Result<Option<Vec<u8>>> {
+        let file = match self.open(self.name, READ, 0) {
+            Ok(file) => file,
+            Err(Errno::ELOOP | Errno::ENXIO) => return Ok(None),
+            Err(e) => return Err(e.into()),
+        };
+        let mut content = Vec::new();
+        if !file.metadata()?.is_file() {
+            return Ok(None);
+        }
+        file.take(at_most + 1).read_to_end(&mut content)?;
+        Ok((content.len() as u64 <= at_most).then_some(content))
+    }
+
+    /// Says whether it was there.
+    fn remove(&self, name: &CStr) -> io::Result<bool> {
+        match unlinkat(self.directory, name, UnlinkatFlags::NoRemoveDir) {
+            Ok(()) => Ok(true),
+            Err(Errno::ENOENT) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn put(&self, content: &[u8], mode: u32, durability: Durability) -> io::Result<()> {
+        self.remove_numbered_leftovers();
+        let created = wait::until(PATIENCE, RETRY, || self.create(mode).transpose());
+        // Locked until it has taken its place or is gone again.
+        let mut file = created.unwrap_or_else(|| Err(being_written()))?;
+        let written = write(&mut file, content, mode, durability).and_then(|()| {
+            let directory = self.directory;
+            Ok(renameat(directory, self.temporary, directory, self.name)?)
+        });
+        if written.is_err() {
+            // The error being reported says more than a failure to tidy up would.
+            let _ = self.remove(self.temporary);
+        }
+        written
+    }
+
+    /// The temporary file, new and locked. None while another process is at it, and where a
+    /// leftover was in the way: then it is to be tried again.
+    fn create(&self, mode: u32) -> io::Result<Option<File>> {
+        match self.open(self.temporary, CREATE, mode) {
+            Ok(file) => {
+                // Before it was locked, another process may have taken it for a leftover.
+                let is_ours = is_free(&file) && self.is_temporary(&file)?;
+                Ok(is_ours.then_some(file))
+            }
+            Err(Errno::EEXIST) => {
+                self.remove_leftover()?;
+                Ok(None)
+            }
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn sweep(&self) {
+        let _ = self.remove_leftover();
+    }
+
+    /// Removes a temporary file that nobody is writing, and whatever else has its name.
+    fn remove_leftover(&self) -> io::Result<()> {
+        let opened = self.open(self.temporary, READ, 0);
+        // Locked, it stays what has this name until it is removed: the lock ends with
+        // `opened`.
+        match &opened {
+            Ok(file) if file.metadata()?.is_file() => {
+                if !is_free(file) || !self.is_temporary(file)? {
+                    return Ok(());
+                }
+            }
+            Ok(_) => {}
+            Err(Errno::ENOENT) => return Ok(()),
+            // A link or a socket.
+            Err(Errno::ELOOP | Errno::ENXIO) => {}
+            Err(e) => return Err((*e).into()),
+        }
+        let removed = self.remove(self.temporary).map(drop);
+        drop(opened);
+        removed
+    }
+
+    /// Whether an open file is the one that has the temporary name.
+    fn is_temporary(&self, file: &File) -> io::Result<bool> {
+        let open = file.metadata()?;
+        let there = self.stat(self.temporary)?;
+        Ok(there.is_some_and(|there| (there.st_dev, there.st_ino) == (open.dev(), open.ino())))
+    }
+
+    /// Version 0.1.0 had the number of its process in the name, and left such files behind
+    /// when it was killed.
+    fn remove_numbered_leftovers(&self) {
+        let process_of = |file: &[u8]| {
+            let number = file
+                .strip_prefix(b".")?
+                .strip_prefix(self.name.to_bytes())?;
+            let number = number.strip_prefix(b".")?.strip_suffix(b".new")?;
+            let number: u32 = std::str::from_utf8(number).ok()?.parse().ok()?;
+            i32::try_from(number).ok().map(Pid::from_raw)
+        };
+        let Ok(mut listing) = Dir::openat(self.directory, c".", READ, Mode::empty()) else {
+            return;
+        };
+        for entry in listing.iter().flatten() {
+            let name = entry.file_name();
+            let is_left =
+                |process| process == Pid::this() || kill(process, None) == Err(Errno::ESRCH);
+            if process_of(name.to_bytes()).is_some_and(is_left) {
+                // It is in nobody's way.
+                let _ = self.remove(name);
+            }
+        }
+    }
+}
+
+fn is_regular(there: &FileStat) -> bool {
+    there.st_mode & libc::S_IFMT == libc::S_IFREG
 }
 
 fn being_written() -> io::Error {
@@ -138,100 +321,10 @@ fn write(file: &mut File, content: &[u8], mode: u32, durability: Durability) -> 
     }
 }
 
-fn temporary_beside(path: &Path) -> io::Result<PathBuf> {
-    let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
-    let mut hidden = OsString::from(".");
-    hidden.push(name);
-    hidden.push(".new");
-    Ok(path.with_file_name(hidden))
-}
-
-/// The temporary file, new and locked. None while another process is at it, and where a
-/// leftover was in the way: then it is to be tried again.
-fn create(temporary: &Path, mode: u32) -> io::Result<Option<File>> {
-    let created = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(mode)
-        .open(temporary);
-    match created {
-        Ok(file) => {
-            // Before it was locked, another process may have taken it for a leftover.
-            let is_ours = is_free(&file) && is_at(&file, temporary)?;
-            Ok(is_ours.then_some(file))
-        }
-        Err(e) if e.kind() == ErrorKind::AlreadyExists => {
-            remove_leftover(temporary)?;
-            Ok(None)
-        }
-        Err(e) => Err(e),
-    }
-}
-
-/// Removes a temporary file that nobody is writing, and whatever else has its name.
-fn remove_leftover(temporary: &Path) -> io::Result<()> {
-    let opened = File::options()
-        .read(true)
-        .custom_flags(O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
-        .open(temporary);
-    // Locked, it stays what has this name until it is removed: the lock ends with `opened`.
-    match &opened {
-        Ok(file) if file.metadata()?.is_file() => {
-            if !is_free(file) || !is_at(file, temporary)? {
-                return Ok(());
-            }
-        }
-        Ok(_) => {}
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(e) if is_link_or_socket(e) => {}
-        Err(_) => return opened.map(drop),
-    }
-    let removed = unlink_if_there(temporary).map(drop);
-    drop(opened);
-    removed
-}
-
-fn is_link_or_socket(error: &io::Error) -> bool {
-    let errno = error.raw_os_error().map(Errno::from_raw);
-    matches!(errno, Some(Errno::ELOOP | Errno::ENXIO))
-}
-
 /// Whether nobody has it locked; from now on this process has. A file system without locks
 /// is no reason to write nothing.
 fn is_free(file: &File) -> bool {
     !matches!(file.try_lock(), Err(TryLockError::WouldBlock))
-}
-
-/// Whether an open file is the one that a path leads to.
-fn is_at(file: &File, path: &Path) -> io::Result<bool> {
-    let open = file.metadata()?;
-    match fs::symlink_metadata(path) {
-        Ok(there) => Ok((there.dev(), there.ino()) == (open.dev(), open.ino())),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(false),
-        Err(e) => Err(e),
-    }
-}
-
-/// Version 0.1.0 had the number of its process in the name, and left such files behind when
-/// it was killed.
-fn remove_numbered_leftovers(path: &Path) {
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
-        return;
-    };
-    let process_of = |file: &[u8]| {
-        let number = file.strip_prefix(b".")?.strip_prefix(name.as_bytes())?;
-        let number = number.strip_prefix(b".")?.strip_suffix(b".new")?;
-        let number: u32 = std::str::from_utf8(number).ok()?.parse().ok()?;
-        i32::try_from(number).ok().map(Pid::from_raw)
-    };
-    for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
-        let process = process_of(entry.file_name().as_bytes());
-        let is_left = |process| process == Pid::this() || kill(process, None) == Err(Errno::ESRCH);
-        if process.is_some_and(is_left) {
-            // It is in nobody's way.
-            let _ = fs::remove_file(entry.path());
-        }
-    }
 }
 
 #[cfg(test)]
@@ -266,7 +359,7 @@ mod tests {
         let directory = tree.root();
         let victim = directory.join("victim");
         fs::write(&victim, "mine").unwrap();
-        symlink(&victim, temporary_beside(&directory.join("f")).unwrap()).unwrap();
+        symlink(&victim, directory.join(".f.new")).unwrap();
         replace(&directory.join("f"), b"new", 0o644).unwrap();
         assert_eq!(fs::read(&victim).unwrap(), b"mine");
     }
@@ -328,7 +421,8 @@ mod tests {
     fn what_another_process_is_writing_is_waited_for_and_never_removed() {
         let tree = Tree::new(&[("f", "old")]);
         let (file, temporary) = (tree.root().join("f"), tree.root().join(".f.new"));
-        let being_written = create(&temporary, 0o644).unwrap().unwrap();
+        let being_written = File::create_new(&temporary).unwrap();
+        being_written.lock().unwrap();
         assert!(!replace_if_changed(&file, b"old", 0o644).unwrap());
         assert!(temporary.exists());
         let other = thread::spawn(move || {

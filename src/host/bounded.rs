@@ -160,10 +160,16 @@ impl Child {
         keep: &[BorrowedFd],
         work: impl FnOnce(&mut Parent),
     ) -> Result<Child, GaveUp> {
-        Child::fork(keep, work).map_err(GaveUp::Broken)
+        let mut work = Some(work);
+        let mut once = |parent: &mut Parent| {
+            if let Some(work) = work.take() {
+                work(parent);
+            }
+        };
+        Child::fork(keep, &mut once).map_err(GaveUp::Broken)
     }
 
-    fn fork(keep: &[BorrowedFd], work: impl FnOnce(&mut Parent)) -> io::Result<Child> {
+    fn fork(keep: &[BorrowedFd], work: &mut dyn FnMut(&mut Parent)) -> io::Result<Child> {
         reap(&ENDING);
         let (from_child, to_parent) = io::pipe()?;
         let (from_parent, to_child) = io::pipe()?;
@@ -207,10 +213,28 @@ impl Child {
     /// # Errors
     ///
     /// That the limit was over first, or that it ended without one.
-    pub(crate) fn wait<M: DeserializeOwned>(&mut self, mut limit: Limit) -> Result<M, GaveUp> {
+    pub(crate) fn wait<M: DeserializeOwned>(&mut self, limit: Limit) -> Result<M, GaveUp> {
+        let mut message = None;
+        let mut take = |line: &[u8]| {
+            if message.is_none() {
+                message = serde_json::from_slice(line).ok();
+            }
+            message.is_some()
+        };
+        self.wait_for_line(limit, &mut take)?;
+        message.ok_or_else(|| GaveUp::Broken(ErrorKind::InvalidData.into()))
+    }
+
+    /// Waits until there is a line that is taken.
+    fn wait_for_line(
+        &mut self,
+        mut limit: Limit,
+        take: &mut dyn FnMut(&[u8]) -> bool,
+    ) -> Result<(), GaveUp> {
         loop {
-            if let Some(message) = self.messages().into_iter().next() {
-                return Ok(message);
+            let lines = self.lines();
+            if lines.split(|byte| *byte == b'\n').any(&mut *take) {
+                return Ok(());
             }
             if self.has_closed {
                 return Err(GaveUp::Broken(self.how_it_ended()));
@@ -224,6 +248,14 @@ impl Child {
 
     /// What it has said since the last time. Does not wait.
     pub(crate) fn messages<M: DeserializeOwned>(&mut self) -> Vec<M> {
+        self.lines()
+            .split(|byte| *byte == b'\n')
+            .filter_map(|line| serde_json::from_slice(line).ok())
+            .collect()
+    }
+
+    /// Likewise, the whole lines of it.
+    fn lines(&mut self) -> Vec<u8> {
         let mut buffer = [0; 4096];
         loop {
             match self.pipe.read(&mut buffer) {
@@ -237,11 +269,7 @@ impl Child {
             }
         }
         let end = self.unread.iter().rposition(|byte| *byte == b'\n');
-        let lines: Vec<u8> = self.unread.drain(..end.map_or(0, |end| end + 1)).collect();
-        lines
-            .split(|byte| *byte == b'\n')
-            .filter_map(|line| serde_json::from_slice(line).ok())
-            .collect()
+        self.unread.drain(..end.map_or(0, |end| end + 1)).collect()
     }
 
     /// Nothing more will come from it.
@@ -380,7 +408,7 @@ fn be_the_child(
     to_parent: OwnedFd,
     from_parent: OwnedFd,
     keep: &[BorrowedFd],
-    work: impl FnOnce(&mut Parent),
+    work: &mut dyn FnMut(&mut Parent),
 ) -> ! {
     let done = catch_unwind(AssertUnwindSafe(|| {
         let kept: Vec<RawFd> = keep

@@ -1,15 +1,19 @@
 //! Locks between processes of this program.
 
+use std::ffi::CString;
 use std::fs::{self, File, TryLockError};
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use nix::fcntl::{OFlag, openat};
 use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
+use nix::sys::stat::Mode;
 
-use super::{Host, wait};
+use super::{Host, checked_path, wait};
 use crate::failure::Failure;
 
 const TURN_RETRY: Duration = Duration::from_millis(100);
@@ -38,16 +42,17 @@ pub(crate) fn wait_for_boot(host: &Host, patience: Duration) -> Result<Option<Fi
 /// A file to hold a lock on, made with its directory. Only for root: whoever can open it
 /// can hold the lock.
 pub(crate) fn lock_file(path: &Path) -> io::Result<File> {
-    if let Some(directory) = path.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    let file = File::options()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .custom_flags(O_NOFOLLOW | O_NONBLOCK | O_NOCTTY)
-        .open(path)?;
+    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
+        return Err(io::ErrorKind::InvalidInput.into());
+    };
+    fs::create_dir_all(directory)?;
+    let directory = checked_path::open_own(directory)?;
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC;
+    let harmless = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+    let mode = Mode::S_IRUSR | Mode::S_IWUSR;
+    let name = CString::new(name.as_bytes())?;
+    let opened = openat(&directory, name.as_c_str(), flags | harmless, mode);
+    let file = File::from(opened?);
     match file.metadata()?.is_file() {
         true => Ok(file),
         false => Err(io::Error::other("what is there is not a regular file")),
@@ -73,7 +78,16 @@ const LOCK_RETRY: Duration = Duration::from_millis(20);
 /// for it, or where somebody has not let it go for five seconds: files are replaced whole
 /// all the same.
 pub(crate) fn lock(path: &Path) -> Option<File> {
-    let lock = lock_file(path).ok()?;
+    wait_for(lock_file(path).ok()?)
+}
+
+/// Likewise, for what is in a directory of this program's own, which is there: no file is left
+/// behind.
+pub(crate) fn lock_directory(path: &Path) -> Option<File> {
+    wait_for(checked_path::open_own(path).ok()?)
+}
+
+fn wait_for(lock: File) -> Option<File> {
     let locked = wait::until(LOCK_PATIENCE, LOCK_RETRY, || try_lock(&lock))?;
     locked.is_ok().then_some(lock)
 }
@@ -91,7 +105,6 @@ fn try_lock(lock: &File) -> Option<io::Result<()>> {
 mod tests {
     use std::os::unix::fs::symlink;
 
-    use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
 
     use super::*;

@@ -7,6 +7,7 @@ pub(crate) mod accounts;
 pub(crate) mod atomic_file;
 pub(crate) mod block_device;
 pub(crate) mod bounded;
+pub(crate) mod checked_path;
 pub(crate) mod cloud;
 pub(crate) mod error_text;
 pub mod fstab;

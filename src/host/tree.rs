@@ -7,6 +7,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::Host;
 use super::block_device::Number;
 
+/// What the names of the trees' root directories begin with.
+const NAME: &str = "vmstage-tree-";
+
+/// The root directory of the tree that a path lies in.
+pub(super) fn root_of(path: &Path) -> Option<&Path> {
+    let is_root = |path: &&Path| {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| name.starts_with(NAME))
+    };
+    path.ancestors().find(is_root)
+}
+
 /// A directory tree of a test's own, gone with it.
 pub(crate) struct Tree(PathBuf);
 
@@ -15,7 +27,7 @@ impl Tree {
     pub(crate) fn new(files: &[(&str, &str)]) -> Tree {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("vmstage-tree-{}-{number}", std::process::id());
+        let name = format!("{NAME}{}-{number}", std::process::id());
         let root = std::env::temp_dir().join(name);
         fs::create_dir(&root).unwrap();
         for (path, content) in files {

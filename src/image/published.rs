@@ -33,8 +33,8 @@ pub(crate) fn to_take_back(root: &Root, config: &Config) -> Result<Vec<Step>> {
     }
     let metrics = config.report.textfile_directory.join(textfile::NAME);
     for own in [
-        machine_features::PROFILE_PLACE.as_ref(),
-        motd::PART.as_ref(),
+        machine_features::SNIPPET.as_ref(),
+        motd::FILE.as_ref(),
         motd::SCRIPT.as_ref(),
         metrics.as_path(),
     ] {

@@ -16,7 +16,7 @@ use nix::unistd::Pid;
 
 use crate::host::mount_table::{self, Mount};
 use crate::host::regular_file::{self, MIB};
-use crate::host::{Host, wait};
+use crate::host::{Host, checked_path, wait};
 use crate::logging::Notices;
 
 const MTAB: &str = "/etc/mtab";
@@ -47,6 +47,8 @@ pub(crate) fn record(host: &Host, mount: &Mount, notices: &Notices) {
 
 fn add_line(host: &Host, mount: &Mount) -> Result<()> {
     let mtab = host.path(MTAB);
+    checked_path::open_own(&host.path("/etc"))
+        .with_context(|| format!("cannot write to {MTAB}"))?;
     let _lock = Lock::take(host)?;
     let present =
         regular_file::read(&mtab, 16 * MIB).with_context(|| format!("cannot read {MTAB}"))?;
@@ -179,7 +181,7 @@ mod tests {
     use super::*;
 
     fn machine(name: &str) -> (PathBuf, Host, Mount) {
-        let root = std::env::temp_dir().join(format!("vmstage-mtab-{}-{name}", std::process::id()));
+        let root = std::env::temp_dir().join(format!("vmstage-tree-{}-{name}", std::process::id()));
         fs::create_dir_all(root.join("etc")).unwrap();
         fs::write(root.join("etc/mtab"), "/dev/vda1 / ext3 rw 0 0\n").unwrap();
         let mount = Mount {

@@ -19,7 +19,8 @@ use anyhow::{Context, Result, bail};
 use self::daemons::News;
 use self::drop_in::{Execute, JobEnvironment, PATH, Reading, Site, features};
 use self::settings::Settings;
-use super::files;
+use super::files::{self, Place};
+use super::old_texts;
 use crate::host::Host;
 use crate::host::bounded::Limit;
 use crate::host::regular_file::{self, MIB};
@@ -29,6 +30,8 @@ use crate::text::one_line;
 
 pub(crate) const DIRECTORY: &str = "/etc/condor/config.d";
 pub(crate) const NAME: &str = "99-vmstage.config";
+
+pub(super) const KEY: &str = "report.condor";
 
 /// How a warning about HTCondor begins.
 const OF_HTCONDOR: &str = "HTCondor: ";
@@ -59,7 +62,7 @@ pub fn publish(host: &Host, status: &Status) -> Result<Told> {
 pub(crate) fn note(host: &Host, notices: &Notices, told: Result<Told>) {
     let warnings = match told {
         Ok(told) => told.warnings,
-        Err(e) => vec![format!("it could not be told: {e:#}")],
+        Err(e) => vec![format!("it could not be told: {e:#} ({KEY})")],
     };
     let of_htcondor = |warning: &String| one_line(&format!("{OF_HTCONDOR}{warning}"));
     let warnings: Vec<String> = warnings.iter().map(of_htcondor).collect();
@@ -93,6 +96,8 @@ pub(crate) struct Written {
     /// What was there before.
     before: String,
     text: String,
+    /// It is gone.
+    removed: Option<News>,
 }
 
 /// Has a running HTCondor read its configuration again, now that there is no drop-in. Where
@@ -111,6 +116,7 @@ pub(crate) fn write(host: &Host, status: &Status) -> Result<Written> {
         is_there: host.path(DIRECTORY).is_dir(),
         before: String::new(),
         text: String::new(),
+        removed: None,
     };
     if written.is_there {
         let before = regular_file::read_text(&host.path(PATH), MIB);
@@ -124,6 +130,23 @@ pub(crate) fn write(host: &Host, status: &Status) -> Result<Written> {
     Ok(written)
 }
 
+/// Removes the drop-in, if it is still as it was written. A running HTCondor knows nothing of
+/// that yet.
+pub(crate) fn withdraw(host: &Host) -> Result<Written> {
+    let before = regular_file::read_text(&host.path(PATH), MIB).unwrap_or_default();
+    let is_removed = files::withdraw(host, KEY, None, &[PATH], old_texts::is_drop_in)?;
+    let news = match drop_in::value_of(&before, "EXECUTE") {
+        Some(_) => News::Execute,
+        None => News::Settings,
+    };
+    Ok(Written {
+        is_there: false,
+        before,
+        text: String::new(),
+        removed: is_removed.then_some(news),
+    })
+}
+
 impl Written {
     /// Completes it by what the site's configuration says, and has a running HTCondor read
     /// it; waits for one that is just starting.
@@ -132,6 +155,7 @@ impl Written {
             changed: false,
             warnings: Vec::new(),
         };
+        self.tell_of_removal(host)?;
         if !self.is_there {
             return Ok(told);
         }
@@ -179,10 +203,15 @@ impl Written {
         }
     }
 
+    /// Has a running HTCondor go without it, where it was removed.
+    pub(crate) fn tell_of_removal(&self, host: &Host) -> Result<()> {
+        let tell = |news| daemons::tell(&host.path("/proc"), news);
+        self.removed.as_ref().map_or(Ok(()), tell)
+    }
+
     fn put(&mut self, host: &Host, status: &Status, site: &Site) -> Result<()> {
         self.text = drop_in::text(status, &drop_in::execute(status), site);
-        files::write(&host.path(PATH), &self.text, 0o644)?;
-        Ok(())
+        files::publish(host, Place::of(KEY, PATH), self.text.as_bytes(), 0o644).map(drop)
     }
 
     /// What is new for an HTCondor that went by what was there before: `settings` are those
@@ -576,6 +605,7 @@ START = time() >= 1795429860 ? False : $(START)
                 is_there: true,
                 before: before.into(),
                 text: text.into(),
+                removed: None,
             };
             assert_eq!(written.news(held.as_ref()), expected, "{before} to {text}");
         }

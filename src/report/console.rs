@@ -110,3 +110,58 @@ fn write_some(console: &mut File, rest: &mut &[u8]) -> io::Result<Option<()>> {
     }
     Ok(Some(()))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use nix::sys::stat::Mode;
+    use nix::unistd::mkfifo;
+
+    use super::*;
+    use crate::host::tree::Tree;
+    use crate::report::example;
+
+    #[test]
+    fn the_line_is_added_to_what_the_console_shows() {
+        let tree = Tree::new(&[("dev/console", "login: ")]);
+        write(&tree.host(), "ready: /dev/vdb").unwrap();
+        assert_eq!(
+            tree.text("dev/console"),
+            "login: vmstage: ready: /dev/vdb\n"
+        );
+    }
+
+    #[test]
+    fn a_machine_without_a_console_or_with_one_that_nobody_reads_is_an_error_at_once() {
+        let tree = Tree::new(&[("dev/", "")]);
+        let start = Instant::now();
+        assert_eq!(
+            write(&tree.host(), "x").unwrap_err().kind(),
+            ErrorKind::NotFound
+        );
+        mkfifo(&tree.root().join("dev/console"), Mode::S_IRWXU).unwrap();
+        write(&tree.host(), "x").unwrap_err();
+        assert!(start.elapsed() < PATIENCE);
+    }
+
+    #[test]
+    fn the_line_says_what_became_of_the_boot_and_is_one_line() {
+        let now = example::DEADLINE - 3600;
+        let ready =
+            "ready: /dev/vdb (ext2, LABEL=ephemeral0) on /staging, 19.6 GiB free, condor tmp";
+        assert_eq!(line(&example::ready(), now), ready);
+        let until = format!(
+            "{ready}; must be gone by {} (in 1 h 0 min)",
+            clock::utc(example::DEADLINE)
+        );
+        assert_eq!(line(&example::with_deadline(), now), until);
+        assert_eq!(
+            line(&example::failed(), now),
+            "FAILED(3): no usable device: /dev/vdb: swap and no other"
+        );
+        let mut turned = example::ready();
+        turned.staging.as_mut().unwrap().label = Some("\u{202e}0laremehpe\u{1b}[2J".into());
+        assert!(!line(&turned, now).contains(text::is_control));
+    }
+}

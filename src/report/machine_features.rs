@@ -11,22 +11,25 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use log::info;
 
-use super::files;
+use super::files::{self, Place};
 use crate::config::{Config, FeaturesLocation};
 use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, kernel_file, locks};
 use crate::metadata::machine_features::published::{JOB, MACHINE, MARK, are_own, own_values};
 use crate::status::Status;
 
-/// Where login shells are told.
-pub(crate) const PROFILE_PLACE: &str = "/etc/profile.d/vmstage.sh";
-
-const PROFILE: &str =
+pub(super) const PROFILE: &str =
     "# Written by vmstage(8): where to read when this VM goes away (HSF-TN-2016-02).
 : \"${MACHINEFEATURES:=/etc/machinefeatures}\" \"${JOBFEATURES:=/etc/jobfeatures}\"
 export MACHINEFEATURES JOBFEATURES
 ";
+
+pub(super) const KEY: &str = "report.machine_features";
+
+/// Where login shells are told.
+pub(crate) const SNIPPET: &str = "/etc/profile.d/vmstage.sh";
 
 /// A key and its value; None where the key is to be absent.
 type Key = (&'static str, Option<String>);
@@ -35,7 +38,7 @@ type Key = (&'static str, Option<String>);
 type Value = (String, String);
 
 /// Says whether anything changed.
-pub(crate) fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
+pub(super) fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
     let processors = processors(host);
     let deadline = status.deadline.as_ref().map(|d| d.at.to_string());
     let grace = status.deadline.as_ref().map_or_else(
@@ -64,6 +67,44 @@ pub(crate) fn publish(host: &Host, status: &Status, config: &Config) -> Result<b
         .try_fold(false, |changed, one| Ok(one? | changed))
 }
 
+/// Removes what was published and is still as it was written: all of it where it is turned
+/// off, and else what is in a directory that this program is to read.
+pub(super) fn withdraw(host: &Host, config: &Config) -> Result<()> {
+    let is_off = !config.report.machine_features;
+    let sources = [
+        (MACHINE, &config.metadata.machinefeatures),
+        (JOB, &config.metadata.jobfeatures),
+    ];
+    let mut done = Ok(());
+    for (path, source) in sources {
+        let directory = host.path(path);
+        if (is_off || is_read(path, source)) && are_own(&directory) {
+            let _turn = wait_for_turn(host);
+            done = done.and(withdraw_directory(&directory));
+        }
+    }
+    if is_off {
+        let is_it = |text: &str| text == PROFILE;
+        done = done.and(files::withdraw(host, KEY, None, &[SNIPPET], is_it).map(drop));
+    }
+    done
+}
+
+fn withdraw_directory(directory: &Path) -> Result<()> {
+    let is_name = |key: &str| !key.contains('/');
+    for (key, value) in own_values(directory).iter().filter(|(key, _)| is_name(key)) {
+        files::remove_value(&directory.join(key), value.as_bytes())?;
+    }
+    files::remove(&directory.join(MARK))?;
+    info!("removed what was published in {}", directory.display());
+    files::remove_directory_if_empty(directory)
+}
+
+/// Whether this program is to read from the directory that it would publish in.
+fn is_read(path: &str, source: &Option<FeaturesLocation>) -> bool {
+    *source == Some(FeaturesLocation::Directory(path.into()))
+}
+
 /// `boot` and `watch` may publish at the same time, and each would take what the other
 /// has just written for a stranger's. Where there is no place for the lock there is no
 /// status either that another could publish.
@@ -78,7 +119,7 @@ fn directory(
     source: &Option<FeaturesLocation>,
     keys: &[Key],
 ) -> Result<bool> {
-    if *source == Some(FeaturesLocation::Directory(path.into())) {
+    if is_read(path, source) {
         return Ok(false);
     }
     let directory = host.path(path);
@@ -160,11 +201,10 @@ fn marked(values: &BTreeSet<Value>) -> String {
 }
 
 fn profile(host: &Host) -> Result<bool> {
-    let file = host.path(PROFILE_PLACE);
-    if !file.parent().is_some_and(Path::is_dir) {
+    if !host.path("/etc/profile.d").is_dir() {
         return Ok(false);
     }
-    files::write(&file, PROFILE, 0o644)
+    files::publish(host, Place::of(KEY, SNIPPET), PROFILE.as_bytes(), 0o644)
 }
 
 /// Counted as the specification does: the "processor" lines of `/proc/cpuinfo`.

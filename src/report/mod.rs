@@ -1,4 +1,4 @@
-//! Who is told what: one file a consumer.
+//! Who is told what: one file a consumer, and a table of all of them.
 
 pub(crate) mod callback;
 pub mod condor;
@@ -6,9 +6,13 @@ pub(crate) mod console;
 mod files;
 pub(crate) mod machine_features;
 pub(crate) mod motd;
+mod old_texts;
 pub(crate) mod systemd;
 pub(crate) mod terminals;
 pub(crate) mod textfile;
+
+use std::io;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use log::{error, info};
@@ -16,9 +20,136 @@ use log::{error, info};
 use crate::clock;
 use crate::config::Config;
 use crate::host::Host;
-use crate::logging::Notices;
+use crate::http;
+use crate::logging::{self, Notices};
 use crate::staging::directories::Ready;
 use crate::status::{Outcome, Status};
+
+/// Somebody who is told. The status file is none of them: it is always written.
+struct Consumer {
+    /// As warnings have it.
+    name: &'static str,
+    /// What turns it on and off in the configuration.
+    key: &'static str,
+    is_on: fn(&Config) -> bool,
+    tell: Tell,
+}
+
+impl Consumer {
+    /// Warns where it could not be told, and says what it hangs on.
+    fn note(&self, notices: &Notices, told: Result<()>) {
+        if let Err(e) = told {
+            let (name, key) = (self.name, self.key);
+            notices.warn_once(format!("{name} could not be told: {e:#} ({key})"));
+        }
+    }
+}
+
+/// How a consumer is told, and when.
+enum Tell {
+    /// By a file that is in its place before READY, and of which it hears afterwards.
+    DropIn {
+        write: fn(&Host, &Status) -> Result<condor::Written>,
+        withdraw: fn(&Host) -> Result<condor::Written>,
+    },
+    /// By files that are read at any time.
+    Files {
+        publish: fn(&Host, &Status, &Config) -> Result<bool>,
+        /// Removes those that are not to be there any more.
+        withdraw: fn(&Host, &Config) -> Result<()>,
+    },
+    /// That it is ready in any case; and by a line, whenever that changes.
+    Manager {
+        ready: fn(&Ready, Option<&Status>) -> Result<()>,
+        line: fn(&str) -> Result<()>,
+    },
+    /// By the last line of a boot.
+    LastLine(fn(&Host, &str) -> io::Result<()>),
+    /// By warnings.
+    Warning(fn(&Host, &str) -> Result<usize>),
+    /// By all lines of the log.
+    Log {
+        connect: fn(PathBuf),
+        disconnect: fn(),
+    },
+    /// By a request, until it was heard.
+    Call(fn(&Host, &Status, &Config) -> Result<bool, http::Failure>),
+}
+
+static CONSUMERS: [Consumer; 9] = [
+    Consumer {
+        name: "HTCondor",
+        key: condor::KEY,
+        is_on: |config| config.report.condor,
+        tell: Tell::DropIn {
+            write: condor::write,
+            withdraw: condor::withdraw,
+        },
+    },
+    Consumer {
+        name: "the service manager",
+        key: "report.systemd",
+        is_on: |config| config.report.systemd,
+        tell: Tell::Manager {
+            ready: systemd::ready,
+            line: systemd::text,
+        },
+    },
+    Consumer {
+        name: "the machine and job features",
+        key: machine_features::KEY,
+        is_on: |config| config.report.machine_features,
+        tell: Tell::Files {
+            publish: machine_features::publish,
+            withdraw: machine_features::withdraw,
+        },
+    },
+    Consumer {
+        name: "the message of the day",
+        key: motd::KEY,
+        is_on: |config| config.report.motd,
+        tell: Tell::Files {
+            publish: motd::publish,
+            withdraw: motd::withdraw,
+        },
+    },
+    Consumer {
+        name: "node_exporter",
+        key: textfile::KEY,
+        is_on: |config| config.report.textfile,
+        tell: Tell::Files {
+            publish: textfile::publish,
+            withdraw: textfile::withdraw,
+        },
+    },
+    Consumer {
+        name: "the console",
+        key: "report.console",
+        is_on: |config| config.report.console,
+        tell: Tell::LastLine(console::write),
+    },
+    Consumer {
+        name: "logged-in users",
+        key: "report.terminals",
+        is_on: |config| config.report.terminals,
+        tell: Tell::Warning(terminals::write),
+    },
+    Consumer {
+        name: "syslog",
+        key: "report.syslog",
+        is_on: |config| config.report.syslog,
+        tell: Tell::Log {
+            connect: logging::connect,
+            disconnect: logging::disconnect,
+        },
+    },
+    Consumer {
+        name: "the callback",
+        key: "callback.url",
+        is_on: |config| config.callback.url.is_some(),
+        tell: Tell::Call(callback::post),
+    },
+];
 
 /// Tells everybody inside the machine what became of the boot. A consumer that fails
 /// is a warning, and no more than that.
@@ -32,19 +163,74 @@ pub(crate) fn outcome(
     status.warnings = notices.all();
     note(notices, "the status file", status.write(host));
     // The service manager starts HTCondor then, which reads its drop-in once.
-    let drop_in = config.report.condor.then(|| condor::write(host, status));
-    if let Some(ready) = ready {
-        // Also where it is told nothing else: a unit that waits for this would fail.
-        let text = config.report.systemd.then_some(&*status);
-        note(notices, "the service manager", systemd::ready(ready, text));
+    let drop_ins: Vec<_> = CONSUMERS
+        .iter()
+        .filter_map(|consumer| drop_in(consumer, host, status, config))
+        .collect();
+    for consumer in &CONSUMERS {
+        if let (Tell::Manager { ready: tell, .. }, Some(ready)) = (&consumer.tell, ready) {
+            // Also where it is told nothing else: a unit that waits for this would fail.
+            let text = (consumer.is_on)(config).then_some(&*status);
+            consumer.note(notices, tell(ready, text));
+        }
     }
     // No other consumer delays readiness, nor does an HTCondor that is just starting.
-    if let Some(drop_in) = drop_in {
+    for drop_in in drop_ins {
         let told = drop_in.and_then(|drop_in| drop_in.tell(host, status));
         condor::note(host, notices, told);
         status.warnings = notices.all();
     }
-    publish_files(host, notices, status, config);
+    for consumer in &CONSUMERS {
+        publish_files(consumer, host, notices, status, config);
+    }
+    withdraw_files(host, notices, config);
+}
+
+/// A drop-in that was written, or removed where it is turned off.
+fn drop_in(
+    consumer: &Consumer,
+    host: &Host,
+    status: &Status,
+    config: &Config,
+) -> Option<Result<condor::Written>> {
+    match &consumer.tell {
+        Tell::DropIn { write, .. } if (consumer.is_on)(config) => Some(write(host, status)),
+        Tell::DropIn { withdraw, .. } if !config.report.is_stand_in => Some(withdraw(host)),
+        _ => None,
+    }
+}
+
+/// Has everybody hear of a configuration that was read while this program runs: the log is
+/// where it is to be, and what was written for those that are turned off is removed.
+pub(crate) fn configured(host: &Host, notices: &Notices, config: &Config) {
+    follow_syslog(host, config);
+    for consumer in CONSUMERS.iter().filter(|one| !(one.is_on)(config)) {
+        let withdrawn = match &consumer.tell {
+            Tell::DropIn { withdraw, .. } => {
+                withdraw(host).and_then(|removed| removed.tell_of_removal(host))
+            }
+            Tell::Manager { line, .. } => line(""),
+            _ => Ok(()),
+        };
+        consumer.note(notices, withdrawn);
+    }
+    withdraw_files(host, notices, config);
+}
+
+/// Logs to syslog from now on, or no more.
+pub(crate) fn follow_syslog(host: &Host, config: &Config) {
+    for consumer in &CONSUMERS {
+        if let Tell::Log {
+            connect,
+            disconnect,
+        } = &consumer.tell
+        {
+            match (consumer.is_on)(config) {
+                true => connect(host.path(logging::SOCKET)),
+                false => disconnect(),
+            }
+        }
+    }
 }
 
 /// Whether another boot has said since what became of it. `watch` may have as well: of
@@ -60,32 +246,46 @@ pub(crate) fn is_outdated(host: &Host, told: &Status) -> bool {
 /// Tells when the machine must be gone, or that nothing limits it.
 pub(crate) fn deadline(host: &Host, notices: &Notices, status: &Status, config: &Config) {
     note(notices, "the status file", status.write(host));
-    if config.report.condor {
-        condor::note(host, notices, condor::publish(host, status));
-    }
-    publish_files(host, notices, status, config);
-    if config.report.systemd {
-        let line = console::line(status, clock::wall());
-        note(notices, "the service manager", systemd::text(&line));
+    for consumer in CONSUMERS.iter().filter(|one| (one.is_on)(config)) {
+        match &consumer.tell {
+            Tell::DropIn { write, .. } => {
+                let told = write(host, status).and_then(|drop_in| drop_in.tell(host, status));
+                condor::note(host, notices, told);
+            }
+            Tell::Manager { line, .. } => {
+                let told = line(&console::line(status, clock::wall()));
+                consumer.note(notices, told);
+            }
+            _ => publish_files(consumer, host, notices, status, config),
+        }
     }
 }
 
-/// Tells those who read files whenever they like, and writes only what changed.
-fn publish_files(host: &Host, notices: &Notices, status: &Status, config: &Config) {
-    type Publish = fn(&Host, &Status, &Config) -> Result<bool>;
-    let report = &config.report;
-    let consumers: [(&str, bool, Publish); 3] = [
-        (
-            "the machine and job features",
-            report.machine_features,
-            machine_features::publish,
-        ),
-        ("the message of the day", report.motd, motd::publish),
-        ("node_exporter", report.textfile, textfile::publish),
-    ];
-    for (name, wanted, publish) in consumers {
-        if wanted {
-            note(notices, name, publish(host, status, config).map(drop));
+/// Tells one who reads files whenever they like, and writes only what changed.
+fn publish_files(
+    consumer: &Consumer,
+    host: &Host,
+    notices: &Notices,
+    status: &Status,
+    config: &Config,
+) {
+    if let Tell::Files { publish, .. } = &consumer.tell
+        && (consumer.is_on)(config)
+    {
+        let told = publish(host, status, config);
+        consumer.note(notices, told.map(drop));
+    }
+}
+
+/// Removes the files of those that are turned off, or are to be elsewhere by now. While nobody
+/// knows what is configured, all stays: a slip in the configuration is no order.
+fn withdraw_files(host: &Host, notices: &Notices, config: &Config) {
+    if config.report.is_stand_in {
+        return;
+    }
+    for consumer in &CONSUMERS {
+        if let Tell::Files { withdraw, .. } = &consumer.tell {
+            consumer.note(notices, withdraw(host, config));
         }
     }
 }
@@ -97,13 +297,31 @@ pub(crate) fn final_line(host: &Host, notices: &Notices, status: &Status, config
         Outcome::Ready => info!("{line}"),
         Outcome::Failed => error!("{line}"),
     }
-    if config.report.console {
-        note(
-            notices,
-            "the console",
-            console::write(host, &line).map_err(Into::into),
-        );
+    for consumer in CONSUMERS.iter().filter(|one| (one.is_on)(config)) {
+        if let Tell::LastLine(write) = &consumer.tell {
+            consumer.note(notices, write(host, &line).map_err(Into::into));
+        }
     }
+}
+
+/// Warns those who are logged in.
+pub(crate) fn warning(host: &Host, notices: &Notices, text: &str, config: &Config) {
+    for consumer in CONSUMERS.iter().filter(|one| (one.is_on)(config)) {
+        if let Tell::Warning(write) = &consumer.tell {
+            consumer.note(notices, write(host, text).map(drop));
+        }
+    }
+}
+
+/// Calls once, and says whether there was anybody to call.
+pub(crate) fn call(host: &Host, status: &Status, config: &Config) -> Result<bool, http::Failure> {
+    CONSUMERS
+        .iter()
+        .find_map(|consumer| match &consumer.tell {
+            Tell::Call(post) if (consumer.is_on)(config) => Some(post(host, status, config)),
+            _ => None,
+        })
+        .unwrap_or(Ok(false))
 }
 
 /// Warns where a consumer could not be told.
@@ -208,8 +426,6 @@ pub(crate) mod example {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::symlink;
-
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
 
@@ -260,12 +476,14 @@ mod tests {
 
     #[test]
     fn a_directory_in_which_nothing_can_be_written_is_an_error_for_each_consumer() {
-        let pam = ("lib/security/pam_motd.so", "/run/motd.d");
-        let tree = Tree::new(&[pam, ("etc/condor/", ""), ("run/", "")]);
-        // Not even root makes a file there.
-        for link in ["etc/condor/config.d", "etc/machinefeatures", "run/motd.d"] {
-            symlink("/proc/tty", tree.root().join(link)).unwrap();
-        }
+        // Not even root makes a file where a directory is.
+        let tree = Tree::new(&[
+            ("lib/security/pam_motd.so", "/run/motd.d"),
+            ("run/motd.d/.vmstage.new/", ""),
+            ("etc/condor/config.d/.99-vmstage.config.new/", ""),
+            ("etc/condor/config.d/.vmstage.prom.new/", ""),
+            ("etc/machinefeatures/..vmstage.new/", ""),
+        ]);
         let config = "[report]\ntextfile_directory = \"/etc/condor/config.d\"";
         let config = Config::parse(config).unwrap();
         let (host, status) = (tree.host(), example::with_deadline());
@@ -287,5 +505,234 @@ mod tests {
             let error = format!("{:#}", told.unwrap_err());
             assert!(error.contains(&format!("{path}: ")), "{error}");
         }
+    }
+
+    /// A machine on which everybody is who is told by files.
+    const CONSUMERS_OF_FILES: [(&str, &str); 7] = [
+        ("run/", ""),
+        ("etc/condor/config.d/", ""),
+        ("etc/profile.d/", ""),
+        ("etc/motd", "Welcome\n"),
+        ("proc/cpuinfo", "processor\t: 0\n"),
+        ("var/lib/prometheus/node-exporter/", ""),
+        ("srv/metrics/", ""),
+    ];
+
+    const DROP_IN: &str = "etc/condor/config.d/99-vmstage.config";
+
+    const ALL_OFF: &str = "report = { condor = false, machine_features = false, motd = false, \
+                           textfile = false }";
+
+    fn boot(tree: &Tree, config: &str) -> Vec<String> {
+        let (notices, mut status) = (Notices::default(), example::with_deadline());
+        let config = match config {
+            "wrong" => Config::without_consumers(),
+            config => Config::parse(config).unwrap(),
+        };
+        outcome(&tree.host(), &notices, &mut status, None, &config);
+        notices.all()
+    }
+
+    /// The names of what is published on a machine.
+    fn published(tree: &Tree) -> Vec<String> {
+        let own = |name: &String| {
+            !name.starts_with("run/vmstage/") && !name.starts_with("var/lib/vmstage")
+        };
+        tree.names(".").into_iter().filter(own).collect()
+    }
+
+    #[test]
+    fn each_key_turns_off_its_consumer_and_no_other() {
+        let mut keys = Vec::new();
+        for consumer in CONSUMERS.iter().filter(|one| one.key != "callback.url") {
+            let off = Config::parse(&format!("{} = false", consumer.key)).unwrap();
+            let is_on = |one: &&Consumer| (one.is_on)(&off) && one.key != "callback.url";
+            let on: Vec<&str> = CONSUMERS.iter().filter(is_on).map(|one| one.key).collect();
+            assert_eq!(on.len(), CONSUMERS.len() - 2, "{}", consumer.key);
+            assert!(!on.contains(&consumer.key));
+            keys.push(consumer.key.to_string());
+        }
+        // And each key that can be set has its consumer.
+        let shipped = include_str!("../../packaging/vmstage.toml");
+        let section = shipped.split("#: [report]").nth(1).unwrap();
+        let section = section.split("#: [callback]").next().unwrap();
+        let mut named: Vec<String> = section
+            .lines()
+            .filter_map(|line| line.strip_prefix("#: ")?.strip_suffix(" = true"))
+            .map(|key| format!("report.{key}"))
+            .collect();
+        named.sort();
+        keys.sort();
+        assert_eq!(named, keys);
+        let call = CONSUMERS.iter().find(|one| one.key == "callback.url");
+        let url = Config::parse("callback.url = \"http://192.0.2.1/\"").unwrap();
+        assert!((call.unwrap().is_on)(&url) && !(call.unwrap().is_on)(&Config::default()));
+    }
+
+    #[test]
+    fn what_was_written_for_those_that_are_turned_off_is_removed() {
+        for motd in [
+            ("lib/security/pam_motd.so", "/run/motd.d"),
+            ("etc/update-motd.d/", ""),
+            ("etc/other", ""),
+        ] {
+            let tree = Tree::new(&[&CONSUMERS_OF_FILES[..], &[motd]].concat());
+            let before = published(&tree);
+            assert_eq!(boot(&tree, ""), [""; 0]);
+            assert!(published(&tree).len() >= before.len() + 9 || motd.0 == "etc/other");
+            assert!(tree.root().join(DROP_IN).exists());
+            assert_eq!(boot(&tree, ALL_OFF), [""; 0]);
+            assert_eq!(published(&tree), before);
+            assert_eq!(tree.text("etc/motd"), "Welcome\n");
+            for directory in ["etc/machinefeatures", "etc/jobfeatures"] {
+                assert!(!tree.root().join(directory).exists());
+            }
+            assert_eq!(tree.text("var/lib/vmstage/published"), "");
+            // And comes again with the consumer.
+            assert_eq!(boot(&tree, ""), [""; 0]);
+            assert!(tree.root().join(DROP_IN).exists());
+        }
+    }
+
+    #[test]
+    fn one_that_is_turned_off_takes_nothing_from_the_others() {
+        let tree = Tree::new(&CONSUMERS_OF_FILES);
+        boot(&tree, "");
+        let all = published(&tree);
+        boot(&tree, "report.condor = false");
+        let without: Vec<_> = all.into_iter().filter(|name| name != DROP_IN).collect();
+        assert_eq!(published(&tree), without);
+    }
+
+    #[test]
+    fn what_somebody_has_changed_since_stays() {
+        let tree = Tree::new(&[&CONSUMERS_OF_FILES[..], &[("etc/update-motd.d/", "")]].concat());
+        boot(&tree, "");
+        let files = [
+            DROP_IN,
+            "etc/update-motd.d/98-vmstage",
+            "etc/profile.d/vmstage.sh",
+            "etc/machinefeatures/grace_secs",
+            "var/lib/prometheus/node-exporter/vmstage.prom",
+        ];
+        for file in files {
+            std::fs::write(tree.root().join(file), tree.text(file) + "# mine\n").unwrap();
+        }
+        // Also at the second time, when there is no record of it any more.
+        for _ in 0..2 {
+            boot(&tree, ALL_OFF);
+            for file in files {
+                assert!(tree.text(file).ends_with("# mine\n"), "{file}");
+            }
+        }
+    }
+
+    #[test]
+    fn lines_in_the_message_of_the_day_that_somebody_has_changed_stay() {
+        let tree = Tree::new(&CONSUMERS_OF_FILES);
+        boot(&tree, "");
+        let changed = tree.text("etc/motd") + "vmstage: ask Anna\n";
+        std::fs::write(tree.root().join("etc/motd"), &changed).unwrap();
+        boot(&tree, ALL_OFF);
+        assert_eq!(tree.text("etc/motd"), changed);
+    }
+
+    #[test]
+    fn where_nothing_was_written_nothing_is_said_or_made() {
+        let tree = Tree::new(&[("run/motd", "theirs\n"), ("etc/profile.d/", "")]);
+        std::os::unix::fs::symlink("/run/motd", tree.root().join("etc/motd")).unwrap();
+        assert_eq!(boot(&tree, ALL_OFF), [""; 0]);
+        assert_eq!(published(&tree), ["etc/motd", "run/motd"]);
+        assert!(!tree.root().join("var").exists());
+    }
+
+    #[test]
+    fn a_configuration_that_cannot_be_read_turns_nobody_off() {
+        let tree = Tree::new(&CONSUMERS_OF_FILES);
+        boot(&tree, "");
+        let before = published(&tree);
+        boot(&tree, "wrong");
+        assert_eq!(published(&tree), before);
+    }
+
+    #[test]
+    fn in_a_place_that_is_no_longer_named_nothing_is_left() {
+        let tree = Tree::new(&CONSUMERS_OF_FILES);
+        for (config, place, left) in [
+            ("", "var/lib/prometheus/node-exporter", "srv/metrics"),
+            (
+                "report.textfile_directory = \"/srv/metrics\"",
+                "srv/metrics",
+                "var/lib/prometheus/node-exporter",
+            ),
+            ("", "var/lib/prometheus/node-exporter", "srv/metrics"),
+        ] {
+            assert_eq!(boot(&tree, config), [""; 0]);
+            assert_eq!(tree.names(place), ["vmstage.prom"]);
+            assert_eq!(tree.names(left), [""; 0]);
+        }
+        // Nor in a directory that is read from by now.
+        let config = "metadata.machinefeatures = \"/etc/machinefeatures\"";
+        assert_eq!(boot(&tree, config), [""; 0]);
+        assert!(!tree.root().join("etc/machinefeatures").exists());
+        assert!(tree.root().join("etc/jobfeatures").exists());
+    }
+
+    #[test]
+    fn after_a_crash_in_between_both_versions_are_known() {
+        let tree = Tree::new(&CONSUMERS_OF_FILES);
+        boot(&tree, "");
+        let old = tree.text(DROP_IN);
+        let (notices, mut status) = (Notices::default(), example::ready());
+        let host = tree.host();
+        outcome(&host, &notices, &mut status, None, &Config::default());
+        assert_ne!(tree.text(DROP_IN), old);
+        // The record is on the disk, and the file is not.
+        std::fs::write(tree.root().join(DROP_IN), old).unwrap();
+        boot(&tree, ALL_OFF);
+        assert!(!tree.root().join(DROP_IN).exists());
+    }
+
+    #[test]
+    fn what_version_0_1_0_wrote_is_known_by_its_text() {
+        let files = [
+            (
+                DROP_IN,
+                "# Written by vmstage(8), which overwrites it.\nStagingReady = False\n\
+                 STARTD_ATTRS = $(STARTD_ATTRS) StagingReady\n# Jobs would fill the root disk.\n\
+                 START = False\n",
+            ),
+            (
+                "etc/update-motd.d/98-vmstage",
+                "#!/bin/sh\n# Written by vmstage(8).\ncat <<'end'\n\
+                 vmstage: there is no scratch space: none\nend\n",
+            ),
+            (
+                "etc/motd",
+                "Welcome\nvmstage: this VM goes away at 2026-11-23 11:41 UTC\nBye\n",
+            ),
+            (
+                "var/lib/prometheus/node-exporter/vmstage.prom",
+                "# HELP vmstage_info The agent that wrote this file.\n\
+                 # TYPE vmstage_info gauge\nvmstage_info{version=\"0.1.0\"} 1\n",
+            ),
+            ("etc/profile.d/vmstage.sh", machine_features::PROFILE),
+            (
+                "etc/machinefeatures/.vmstage",
+                "# What vmstage(8) published in this directory. Other files are not its own.\n\
+                 shutdowntime 1795430460\n",
+            ),
+            ("etc/machinefeatures/shutdowntime", "1795430460"),
+            ("etc/machinefeatures/hs06", "171"),
+            ("run/", ""),
+        ];
+        let tree = Tree::new(&files);
+        boot(&tree, ALL_OFF);
+        assert_eq!(published(&tree), ["etc/machinefeatures/hs06", "etc/motd"]);
+        assert_eq!(tree.text("etc/motd"), "Welcome\nBye\n");
+        // Where the metrics are to be elsewhere, those of the old default go as well.
+        let tree = Tree::new(&files);
+        boot(&tree, "report.textfile_directory = \"/nowhere\"");
+        assert_eq!(tree.names("var/lib/prometheus"), [""; 0]);
     }
 }

@@ -8,13 +8,15 @@
 //!
 //! A system with none of these has no message of the day, and none is made.
 
-use std::fs;
+use std::fs::{self, Metadata};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use log::warn;
 
-use super::files;
+use super::files::{self, Place};
+use super::old_texts;
 use crate::clock;
 use crate::config::Config;
 use crate::host::regular_file::{self, MIB};
@@ -22,33 +24,47 @@ use crate::host::{Host, atomic_file};
 use crate::status::{Outcome, Status};
 use crate::text as texts;
 
-/// A file of somebody else's, in which our lines are.
-pub(crate) const MOTD: &str = "/etc/motd";
-/// Files of our own.
-pub(crate) const SCRIPT: &str = "/etc/update-motd.d/98-vmstage";
-pub(crate) const PART: &str = "/run/motd.d/vmstage";
+pub(super) const KEY: &str = "report.motd";
 
 /// What our lines in a file of somebody else's begin with.
 const PREFIX: &str = "vmstage: ";
 
+/// Files of our own.
+pub(crate) const FILE: &str = "/run/motd.d/vmstage";
+pub(crate) const SCRIPT: &str = "/etc/update-motd.d/98-vmstage";
+/// A file of somebody else's, in which our lines are.
+pub(crate) const MOTD: &str = "/etc/motd";
+
 /// Says whether the message changed.
-pub(crate) fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> {
+pub(super) fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> {
     let text = text(status);
-    let (part, own_script, motd) = (host.path(PART), host.path(SCRIPT), host.path(MOTD));
     if pam_reads_motd_d(host) {
-        part.parent().map(files::make_directory).transpose()?;
-        files::write(&part, &text, 0o644)
-    } else if own_script.parent().is_some_and(Path::is_dir) {
-        files::write(&own_script, script(&text), 0o755)
-    } else if motd.exists() {
-        append(&motd, &text)
+        files::make_directory(&host.path("/run/motd.d"))?;
+        files::publish(host, at(FILE), text.as_bytes(), 0o644)
+    } else if host.path("/etc/update-motd.d").is_dir() {
+        files::publish(host, at(SCRIPT), script(&text).as_bytes(), 0o755)
+    } else if host.path(MOTD).exists() {
+        append(host, &text)
     } else {
         Ok(false)
     }
 }
 
+fn at(path: &str) -> Place<'_> {
+    Place::of(KEY, path)
+}
+
+/// Removes the message, where it is turned off.
+pub(super) fn withdraw(host: &Host, config: &Config) -> Result<()> {
+    if config.report.motd {
+        return Ok(());
+    }
+    withdraw_lines(host)?;
+    files::withdraw(host, KEY, None, &[FILE, SCRIPT], old_texts::is_motd).map(drop)
+}
+
 /// Where scratch space is, and when the VM goes away.
-pub(crate) fn text(status: &Status) -> String {
+fn text(status: &Status) -> String {
     let scratch = match (status.outcome, &status.staging) {
         (Outcome::Ready, Some(staging)) => format!(
             "scratch space is on {} ({}), {} of it free at boot",
@@ -81,8 +97,43 @@ fn script(text: &str) -> String {
 }
 
 /// Our lines in `/etc/motd` are replaced; what else is there stays, byte for byte.
-fn append(motd: &Path, text: &str) -> Result<bool> {
-    let named = || format!("cannot add to {}", motd.display());
+fn append(host: &Host, text: &str) -> Result<bool> {
+    let motd = host.path(MOTD);
+    let (there, present) = read(&motd)?;
+    let (mut wanted, _) = parted(&present);
+    if wanted.last().is_some_and(|byte| *byte != b'\n') {
+        wanted.push(b'\n');
+    }
+    wanted.extend(text.as_bytes());
+    files::record(host, at(MOTD), text.as_bytes());
+    replace(&motd, &there, &present, &wanted)
+}
+
+/// Takes our lines out of `/etc/motd`, if they are still as they were written.
+fn withdraw_lines(host: &Host) -> Result<()> {
+    let motd = host.path(MOTD);
+    // None was ever written to anything else.
+    if !fs::symlink_metadata(&motd).is_ok_and(|there| there.is_file()) {
+        return Ok(());
+    }
+    let (there, present) = read(&motd)?;
+    let (theirs, ours) = parted(&present);
+    let recorded = files::is_as_recorded(host, at(MOTD), &ours);
+    let is_ours =
+        recorded.unwrap_or_else(|| std::str::from_utf8(&ours).is_ok_and(old_texts::is_motd));
+    if is_ours {
+        replace(&motd, &there, &present, &theirs)?;
+    } else if recorded.is_some() && !ours.is_empty() {
+        warn!("the lines in {MOTD} were changed since they were written, and stay");
+    }
+    if recorded.is_some() {
+        files::forget(host, at(MOTD));
+    }
+    Ok(())
+}
+
+fn read(motd: &Path) -> Result<(Metadata, Vec<u8>)> {
+    let named = || format!("cannot change {}", motd.display());
     let there = fs::symlink_metadata(motd).with_context(named)?;
     if !there.is_file() {
         bail!(
@@ -91,24 +142,30 @@ fn append(motd: &Path, text: &str) -> Result<bool> {
         );
     }
     let present = regular_file::read(motd, MIB).with_context(named)?;
-    let mut wanted = without_ours(&present);
-    if wanted.last().is_some_and(|byte| *byte != b'\n') {
-        wanted.push(b'\n');
-    }
-    wanted.extend(text.as_bytes());
+    Ok((there, present))
+}
+
+/// The lines of others, and ours.
+fn parted(present: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let lines = present.split_inclusive(|byte| *byte == b'\n');
+    let (ours, theirs): (Vec<&[u8]>, Vec<&[u8]>) =
+        lines.partition(|line| line.starts_with(PREFIX.as_bytes()));
+    (theirs.concat(), ours.concat())
+}
+
+fn replace(motd: &Path, there: &Metadata, present: &[u8], wanted: &[u8]) -> Result<bool> {
     if wanted == present {
         atomic_file::sweep(motd);
         return Ok(false);
     }
-    atomic_file::replace(motd, &wanted, there.permissions().mode() & 0o7777).with_context(named)?;
+    atomic_file::replace(motd, wanted, there.permissions().mode() & 0o7777)
+        .with_context(|| format!("cannot change {}", motd.display()))?;
     Ok(true)
 }
 
 /// A file of somebody else's without our lines.
 pub(crate) fn without_ours(content: &[u8]) -> Vec<u8> {
-    let theirs = |line: &&[u8]| !line.starts_with(PREFIX.as_bytes());
-    let lines = content.split_inclusive(|byte| *byte == b'\n');
-    lines.filter(theirs).collect::<Vec<_>>().concat()
+    parted(content).0
 }
 
 /// The module names the directories that it reads.

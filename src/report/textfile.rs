@@ -4,25 +4,40 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
-use super::files;
+use super::files::{self, Place};
+use super::old_texts;
 use crate::config::Config;
 use crate::host::Host;
 use crate::status::{Outcome, Status};
 
+pub(super) const KEY: &str = "report.textfile";
 pub(crate) const NAME: &str = "vmstage.prom";
 
+/// Where version 0.1.0 wrote by default.
+const OLD_PLACE: &str = "/var/lib/prometheus/node-exporter/vmstage.prom";
+
 /// Writes the file where the collector's directory exists. Says whether it changed.
-pub(crate) fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
-    let directory = host.path(&config.report.textfile_directory);
-    if !directory.is_dir() {
+pub(super) fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
+    let directory = &config.report.textfile_directory;
+    if !files::is_there(host, directory)? {
         return Ok(false);
     }
-    files::write(&directory.join(NAME), text(status), 0o644)
+    let path = directory.join(NAME);
+    let place = Place::of(KEY, &path);
+    files::publish(host, place, text(status).as_bytes(), 0o644)
+}
+
+/// Removes the file from wherever it is not to be any more.
+pub(super) fn withdraw(host: &Host, config: &Config) -> Result<()> {
+    let path = config.report.textfile_directory.join(NAME);
+    let kept = config.report.textfile.then_some(path.as_path());
+    let is_old = old_texts::is_metrics;
+    files::withdraw(host, KEY, kept, &[OLD_PLACE], is_old).map(drop)
 }
 
 /// The metrics in the text exposition format, without time stamps: the collector
 /// refuses a file that has any.
-pub(crate) fn text(status: &Status) -> String {
+fn text(status: &Status) -> String {
     let mut text = String::new();
     gauge(
         &mut text,
@@ -126,6 +141,9 @@ fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Read};
+    use std::net::TcpStream;
+    use std::path::Path;
     use std::process::{Command, Stdio};
 
     use super::*;
@@ -190,6 +208,69 @@ vmstage_deadline_grace_seconds 600
                 "{}",
                 String::from_utf8_lossy(&words)
             );
+        }
+    }
+
+    /// All that it serves, with nothing else to collect than files in this directory.
+    fn served_by_node_exporter(directory: &Path) -> String {
+        let program = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/node_exporter");
+        let mut exporter = Command::new(program)
+            .arg("--collector.disable-defaults")
+            .arg("--collector.textfile")
+            .arg(format!(
+                "--collector.textfile.directory={}",
+                directory.display()
+            ))
+            .arg("--web.listen-address=127.0.0.1:0")
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // Open as long as it runs: it ends where it cannot log.
+        let mut lines = BufReader::new(exporter.stderr.take().unwrap()).lines();
+        // `msg="Listening on" address=127.0.0.1:38171`
+        let address = lines.by_ref().map_while(Result::ok).find_map(|line| {
+            let (_, rest) = line.split_once("msg=\"Listening on\" address=")?;
+            Some(rest.split(' ').next()?.trim_matches('"').to_string())
+        });
+        let mut served = String::new();
+        if let Some(address) = &address {
+            let mut stream = TcpStream::connect(address).unwrap();
+            let request = "GET /metrics HTTP/1.0\r\n\r\n";
+            std::io::Write::write_all(&mut stream, request.as_bytes()).unwrap();
+            stream.read_to_string(&mut served).unwrap();
+        }
+        exporter.kill().unwrap();
+        exporter.wait().unwrap();
+        assert!(address.is_some(), "node_exporter listens nowhere");
+        served
+    }
+
+    #[test]
+    #[ignore = "needs node_exporter: tests/node_exporter fetches Debian's"]
+    fn node_exporter_serves_every_metric() {
+        let mut quoted = example::with_deadline();
+        quoted.staging.as_mut().unwrap().mount_point = "/a \"b\"\\c\nd".into();
+        for status in [quoted, example::with_deadline(), example::failed()] {
+            let tree = Tree::new(&[(&format!("{DIRECTORY}/"), "")]);
+            publish(&tree.host(), &status, &Config::default()).unwrap();
+            let served = served_by_node_exporter(&tree.root().join(DIRECTORY));
+            let served: Vec<&str> = served.lines().collect();
+            assert!(
+                served.contains(&"node_textfile_scrape_error 0"),
+                "{served:?}"
+            );
+            let text = tree.text(FILE);
+            let metrics = text.lines().filter(|line| !line.starts_with('#'));
+            for metric in metrics {
+                let (name, value) = metric.rsplit_once(' ').unwrap();
+                let value: f64 = value.parse().unwrap();
+                // It writes large numbers as 1.79543046e+09.
+                let is_it = |line: &&str| {
+                    let (served_name, served) = line.rsplit_once(' ').unwrap_or_default();
+                    served_name == name && served.parse() == Ok(value)
+                };
+                assert!(served.iter().any(is_it), "{metric}: {served:?}");
+            }
         }
     }
 

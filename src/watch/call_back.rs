@@ -7,7 +7,7 @@ use log::{info, warn};
 use super::{Watch, schedule};
 use crate::backoff::{jitter, wait_before_next_try};
 use crate::clock::{self, Now};
-use crate::report::callback;
+use crate::report;
 use crate::status::Status;
 
 impl Watch<'_> {
@@ -25,7 +25,7 @@ impl Watch<'_> {
             self.next_callback = now.uptime + schedule::BOOT_ENDS;
             return;
         };
-        let failure = match callback::post(self.host, &status, self.config) {
+        let failure = match report::call(self.host, &status, self.config) {
             Ok(true) => {
                 info!("the callback was told what became of the boot");
                 return self.keep_called_back();

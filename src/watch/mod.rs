@@ -403,13 +403,7 @@ impl<'a> Watch<'a> {
         };
         let text = terminals::warning(&deadline, self.follower.time(now).unix);
         info!("warning users: {text}");
-        if self.config.report.terminals {
-            report::note(
-                self.notices,
-                "logged-in users",
-                terminals::write(self.host, &text).map(drop),
-            );
-        }
+        report::warning(self.host, self.notices, &text, self.config);
     }
 
     fn start_drain(&mut self, deadline: &Deadline, now: Now) {

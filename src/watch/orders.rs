@@ -8,7 +8,7 @@ use crate::deadline::limit::LimitKind;
 use crate::deadline::order::{Acknowledgement, Request};
 use crate::deadline::origin::LimitSource;
 use crate::deadline::records;
-use crate::report::{self, terminals};
+use crate::report;
 
 impl Watch<'_> {
     /// Takes what `vmstage end` asked for, tells everybody, and says so.
@@ -124,10 +124,7 @@ impl Watch<'_> {
             Some(at) => format!("called off by the operator; this VM goes away at {at}"),
             None => "called off by the operator: this VM does not go away".to_string(),
         };
-        if self.config.report.terminals {
-            let told = terminals::write(self.host, &text).map(drop);
-            report::note(self.notices, "logged-in users", told);
-        }
+        report::warning(self.host, self.notices, &text, self.config);
     }
 
     /// Whether an operator's order is what the machine ends with now.

@@ -7,10 +7,12 @@ use std::time::{Duration, Instant};
 
 use crate::common::{Fault, Image, Machine};
 use crate::evidence::{SOON, is_left_alone, probe};
+use crate::server::Server;
 
 claims![
     a_directory_with_thousands_of_names_is_left_alone_in_time,
     names_that_are_no_text_reach_nobody_s_terminal,
+    metadata_turns_no_line_round_on_anybody_s_terminal,
     a_partition_that_fstab_names_by_its_partition_s_uuid_is_left_alone,
     an_fstab_that_is_long_or_no_text_hides_no_line,
     an_fstab_that_cannot_be_read_speaks_against_a_name,
@@ -33,7 +35,9 @@ fn names_that_are_no_text_reach_nobody_s_terminal() {
         r#"touch "$(printf 'a\377\200b')""#,
         r#"mkdir "$(printf '\033[2J\033]0;x\007')""#,
         r#"touch "$(printf 'two\nlines')""#,
+        // They turn the direction of writing, are not seen, and end a line.
         r#"mkdir "$(printf 'condor\342\200\256')""#,
+        r#"touch "$(printf 'a\342\200\213b\342\200\250c')""#,
     ];
     for script in names {
         let machine = Machine::new();
@@ -43,10 +47,47 @@ fn names_that_are_no_text_reach_nobody_s_terminal() {
         assert_eq!(boot.console.lines().count(), 1, "{boot}");
         let table = machine.run(&["probe"]);
         for text in [&boot.console, &boot.stderr, &table.stdout] {
-            let is_control = |c: char| c.is_control() && c != '\n';
+            let is_control = |c: char| c != '\n' && is_acted_on(c);
             assert!(!text.contains(is_control), "{script}: {text:?}");
         }
     }
+}
+
+fn metadata_turns_no_line_round_on_anybody_s_terminal() {
+    let document = r#"{"uuid": "aaaa-\u202ebbbb", "name": "wor\u202eker\u200b\u2028", "project_id": "\ufeffp",
+        "meta": {"vmstage_deadline": "so\u202eon", "vmstage_lifetime": "1h\u200b", "ow\u202ener": "an\u2066na"}}"#;
+    let service = Server::saying(200, "", document.as_bytes());
+    let mut machine = Machine::new();
+    for place in ["/etc", "/var/lib/vmstage"] {
+        machine.may_change(place);
+    }
+    machine.disk("vdb", &Image::ext2("ephemeral0"));
+    machine.configure(&format!(
+        "[metadata]\nsources = [\"openstack\"]\nurl = {:?}\nrequest_timeout = \"15s\"\n",
+        service.url()
+    ));
+    machine.sh("mkdir /etc/update-motd.d; echo > /etc/motd");
+    let boot = machine.boot();
+    boot.ready_on("/dev/vdb").says("ignored");
+    let mut shown = vec![boot.console, boot.stderr];
+    for arguments in [
+        &["metadata"][..],
+        &["metadata", "--format", "json"],
+        &["status"],
+        &["status", "--format", "json"],
+    ] {
+        let said = machine.run(arguments);
+        assert!(said.stdout.lines().count() > 3, "{said}");
+        shown.extend([said.stdout, said.stderr]);
+    }
+    shown.push(machine.sh("cat /etc/motd; cat /run/motd.d/* /etc/update-motd.d/* 2>&1 || true"));
+    for text in shown {
+        assert!(!text.contains(|c| c != '\n' && is_acted_on(c)), "{text:?}");
+    }
+}
+
+fn is_acted_on(c: char) -> bool {
+    c.is_control() || "\u{202e}\u{2066}\u{200b}\u{2028}\u{feff}".contains(c)
 }
 
 fn fstab(machine: &Machine, text: impl AsRef<[u8]>) {

@@ -600,6 +600,7 @@ fn status_wait_returns_when_the_boot_has_failed() {
     machine.configure("[staging]\nwait = \"1s\"");
     machine.may_change("/etc/machinefeatures");
     machine.may_change("/etc/jobfeatures");
+    machine.may_change("/var/lib/vmstage");
     let waiting = machine.start(&["status", "--wait=30"]);
     machine.boot().failed(3);
     let status = waiting.wait();

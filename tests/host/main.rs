@@ -30,7 +30,9 @@ mod looking;
 mod metadata;
 mod network;
 mod old_kernel;
+mod others;
 mod staging;
+mod turned_off;
 mod unfinished;
 mod watch;
 
@@ -50,6 +52,8 @@ fn main() -> ExitCode {
         bad_input::CLAIMS,
         commands::CLAIMS,
         full_run::CLAIMS,
+        others::CLAIMS,
+        turned_off::CLAIMS,
         config_drive::CLAIMS,
         metadata::CLAIMS,
         clouds::CLAIMS,

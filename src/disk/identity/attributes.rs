@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use crate::host::cloud::Dmi;
 use crate::host::{Host, regular_file, sysfs};
+use crate::text;
 
 /// All that a disk's identity depends on. Texts are without the blanks and zero bytes that
 /// pad them; one that is missing, empty, too long, or not a line of text is None.
@@ -194,7 +195,7 @@ fn line(text: &str) -> Option<String> {
     let is_padding = |c: char| c.is_whitespace() || c == '\0';
     let text = text.trim_matches(is_padding);
     // U+FFFD stands for bytes that were no text.
-    let is_text = !text.contains(|c: char| c.is_control() || c == '\u{fffd}');
+    let is_text = !text.contains(|c: char| text::is_control(c) || c == '\u{fffd}');
     let fits = (1..=LONGEST).contains(&(text.len() as u64));
     (is_text && fits).then(|| text.to_string())
 }

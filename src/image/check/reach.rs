@@ -29,7 +29,7 @@ const PATHS: [&str; 15] = [
     condor::DIRECTORY,
     MACHINE,
     JOB,
-    machine_features::PROFILE_PLACE,
+    machine_features::SNIPPET,
     motd::SCRIPT,
     "/sbin/init",
     "/etc/init.d",

@@ -6,7 +6,7 @@ use crate::clock;
 use crate::deadline::limit::{LIFETIME, Limit, When};
 use crate::deadline::origin::{LimitSource, Origin};
 use crate::metadata::json::{Json, Part, Text, array};
-use crate::text::excerpt;
+use crate::text::{excerpt, is_control};
 
 pub(super) const SPOT: &str = "spot/instance-action";
 pub(super) const LIFECYCLE: &str = "autoscaling/target-lifecycle-state";
@@ -33,7 +33,7 @@ fn origin(key: impl Into<String>) -> Origin {
 
 pub(super) fn one_line(body: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(body).ok()?.trim();
-    let one = !text.is_empty() && text.len() <= 255 && !text.contains(char::is_control);
+    let one = !text.is_empty() && text.len() <= 255 && !text.contains(is_control);
     one.then(|| text.to_string())
 }
 

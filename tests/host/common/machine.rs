@@ -499,6 +499,9 @@ impl Machine {
                 // What batch jobs are told, whatever became of the boot.
                 || boot_code.is_some()
                     && ["etc/machinefeatures", "etc/jobfeatures", "run/motd.d"].into_iter().any(below)
+                // What that was is recorded.
+                || boot_code.is_some()
+                    && (below("var/lib/vmstage/published") || is_made && path == "var/lib/vmstage")
                 // When the machine was first booted is kept there, and never changed.
                 || boot_code == Some(0) && before.is_none() && below("var/lib/vmstage")
         };

@@ -1,0 +1,412 @@
+//! Reaching the directory that a file is to be written into, so that nobody else decides
+//! which one that is.
+//!
+//! Whoever may write into a directory on the way can put a link, a pipe or another directory
+//! into the place of the next one. So the path is opened one component at a time (openat(2),
+//! since Linux 2.6.16), none of them through a link:
+//!
+//! - A link counts only where nobody but root may write into any directory up to it. It is
+//!   the system's then (`/var/run`, `/etc/init.d`), and the walk goes on where it leads to.
+//! - Each directory belongs to root or to U, the first owner on the way who is not root. Else
+//!   nothing is written.
+//! - From the first directory on into which somebody else may write, as its owner or by its
+//!   mode (a sticky bit changes nothing of that), all is done in a child with a time limit:
+//!   what never answers may have been mounted there.
+//! - In a directory of U's, that child has U's effective ids and no groups: nothing can be
+//!   reached that U could not write anyway. Into a directory of root's that lies in one of
+//!   U's (Debian's `/var/lib/prometheus/node-exporter`) it writes as root: all that U can put
+//!   into its place is another directory that root itself made in one of U's.
+//!
+//! Whoever runs this program counts as root: what belongs to them, they may write anyway.
+
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Component, Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat, readlinkat};
+use nix::libc;
+use nix::sys::stat::{FileStat, Mode, fstat};
+use nix::unistd::{Gid, Uid, getegid, geteuid, setegid, seteuid, setgroups};
+use serde::{Deserialize, Serialize};
+
+use super::bounded::{self, Limit};
+
+/// For what is done where somebody else may write: longer than another process is waited
+/// for that writes the same file.
+const LIMIT: Duration = Duration::from_secs(6);
+
+/// As the kernel has it for a path (path_resolution(7)).
+const MOST_LINKS: usize = 40;
+
+/// The kernel's own number for nobody's group.
+const NO_GROUP: u32 = 65534;
+
+const DIRECTORY: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_NOFOLLOW)
+    .union(OFlag::O_NONBLOCK)
+    .union(OFlag::O_CLOEXEC);
+
+/// What is done in a directory. Says whether anything changed.
+pub(crate) type Work<'a> = &'a mut dyn FnMut(BorrowedFd) -> io::Result<bool>;
+
+/// Does `work` in a directory, as the rules of this module allow it.
+///
+/// # Errors
+///
+/// Those of openat(2) and of `work`, that the rules forbid it, and that it was not done in
+/// time.
+pub(crate) fn within(directory: &Path, work: Work) -> io::Result<bool> {
+    let mut walk = Walk::begin(directory)?;
+    walk.go_on(Until::OthersMayWrite)?;
+    if !walk.others_may_write {
+        return work(walk.here.as_fd());
+    }
+    let here = walk.here.clone();
+    let done = bounded::run(Limit::after(LIMIT), &[here.as_fd()], || {
+        walk.finish(work).map_err(Failed::from)
+    });
+    match done {
+        Ok(done) => done.map_err(io::Error::from),
+        Err(gave_up) => Err(io::Error::new(ErrorKind::TimedOut, gave_up.to_string())),
+    }
+}
+
+/// Opens a directory into which, and into all on the way to it, nobody but root may write.
+///
+/// # Errors
+///
+/// Those of openat(2), and that somebody else may.
+pub(crate) fn open_own(directory: &Path) -> io::Result<File> {
+    let mut walk = Walk::begin(directory)?;
+    walk.go_on(Until::OthersMayWrite)?;
+    if walk.others_may_write {
+        return Err(walk.refused("somebody else may write there"));
+    }
+    let opened = Rc::into_inner(walk.here).ok_or(ErrorKind::Other)?;
+    Ok(opened.into())
+}
+
+/// Opens a directory in one that is open, and none that a link leads to.
+///
+/// # Errors
+///
+/// Those of openat(2).
+pub(crate) fn open_below(directory: BorrowedFd, name: &CStr) -> io::Result<OwnedFd> {
+    Ok(openat(directory, name, DIRECTORY, Mode::empty())?)
+}
+
+/// How far to go.
+#[derive(PartialEq)]
+enum Until {
+    OthersMayWrite,
+    End,
+}
+
+struct Walk {
+    here: Rc<OwnedFd>,
+    /// Where that is, for people.
+    path: PathBuf,
+    /// The components that are still to be opened, the next one last.
+    ahead: Vec<CString>,
+    owner: u32,
+    /// U of the rules.
+    other_owner: Option<u32>,
+    others_may_write: bool,
+    links: usize,
+}
+
+impl Walk {
+    fn begin(directory: &Path) -> io::Result<Walk> {
+        let (root, rest) = start_of(directory);
+        let mut walk = Walk {
+            here: Rc::new(open(&root, DIRECTORY, Mode::empty())?),
+            path: root,
+            ahead: Vec::new(),
+            owner: 0,
+            other_owner: None,
+            others_may_write: false,
+            links: 0,
+        };
+        walk.look()?;
+        walk.lies_ahead(rest)?;
+        Ok(walk)
+    }
+
+    fn lies_ahead(&mut self, path: &Path) -> io::Result<()> {
+        for component in path.components().rev() {
+            if let Component::Normal(_) | Component::ParentDir = component {
+                let name = CString::new(component.as_os_str().as_bytes())?;
+                self.ahead.push(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self, until: Until) -> io::Result<()> {
+        while until == Until::End || !self.others_may_write {
+            let Some(name) = self.ahead.pop() else { break };
+            self.path.push(OsStr::from_bytes(name.to_bytes()));
+            if self.others_may_write && name.as_bytes() == b".." {
+                return Err(self.refused("somebody else may say where that is"));
+            }
+            match openat(&self.here, name.as_c_str(), DIRECTORY, Mode::empty()) {
+                Ok(opened) => {
+                    self.here = Rc::new(opened);
+                    self.look()?;
+                }
+                // The one or the other of a link, depending on the kernel.
+                Err(Errno::ENOTDIR | Errno::ELOOP) => self.follow(&name)?,
+                Err(e) => return Err(self.failed(e)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whose the directory is that was just opened.
+    fn look(&mut self) -> io::Result<()> {
+        let there = fstat(&self.here)?;
+        self.owner = there.st_uid;
+        self.others_may_write |= others_may_write(&there);
+        if is_trusted(there.st_uid) {
+            return Ok(());
+        }
+        match self.other_owner.replace(there.st_uid) {
+            Some(first) if first != there.st_uid => Err(self.refused(&format!(
+                "it belongs to the user number {}, and lies in a directory of number {first}",
+                there.st_uid
+            ))),
+            _ => Ok(()),
+        }
+    }
+
+    fn follow(&mut self, name: &CStr) -> io::Result<()> {
+        let target = match readlinkat(&self.here, name) {
+            Ok(target) => PathBuf::from(target),
+            Err(_) => return Err(self.failed(Errno::ENOTDIR)),
+        };
+        if self.others_may_write {
+            return Err(self.refused("it is a link that somebody else may have laid"));
+        }
+        self.links += 1;
+        if self.links > MOST_LINKS {
+            return Err(self.failed(Errno::ELOOP));
+        }
+        let (root, _) = start_of(&self.path);
+        self.path.pop();
+        if target.is_absolute() {
+            self.here = Rc::new(open(&root, DIRECTORY, Mode::empty())?);
+            self.path = root;
+        }
+        self.lies_ahead(&target)
+    }
+
+    /// The rest of the way and the work, in a child.
+    fn finish(&mut self, work: Work) -> io::Result<bool> {
+        self.go_on(Until::End)?;
+        if !is_trusted(self.owner) {
+            let as_owner = setgroups(&[])
+                .and_then(|()| setegid(Gid::from_raw(NO_GROUP)))
+                .and_then(|()| seteuid(Uid::from_raw(self.owner)));
+            as_owner.map_err(|e| self.failed(e))?;
+        }
+        work(self.here.as_fd())
+    }
+
+    fn refused(&self, why: &str) -> io::Error {
+        io::Error::other(format!("{} is left alone: {why}", self.path.display()))
+    }
+
+    /// What is not there is told by its kind: many a consumer is not installed.
+    fn failed(&self, error: Errno) -> io::Error {
+        match error {
+            Errno::ENOENT => error.into(),
+            _ => {
+                let error = io::Error::from(error);
+                io::Error::other(format!("{}: {error}", self.path.display()))
+            }
+        }
+    }
+}
+
+fn is_trusted(owner: u32) -> bool {
+    owner == 0 || owner == geteuid().as_raw()
+}
+
+/// Whether the mode or the owner of a directory lets anybody but root write into it.
+fn others_may_write(there: &FileStat) -> bool {
+    let is_own_group = there.st_gid == 0 || there.st_gid == getegid().as_raw();
+    let by_mode = match is_own_group {
+        true => libc::S_IWOTH,
+        false => libc::S_IWOTH | libc::S_IWGRP,
+    };
+    !is_trusted(there.st_uid) || there.st_mode & by_mode != 0
+}
+
+/// Where a walk begins, and what is left to walk.
+fn start_of(path: &Path) -> (PathBuf, &Path) {
+    // A test's tree is a machine of its own, in a directory where everybody may write.
+    #[cfg(test)]
+    if let Some(root) = super::tree::root_of(path) {
+        return (root.to_path_buf(), path.strip_prefix(root).unwrap());
+    }
+    match path.is_absolute() {
+        true => ("/".into(), path),
+        false => (".".into(), path),
+    }
+}
+
+/// An error on its way from a child.
+#[derive(Serialize, Deserialize)]
+struct Failed {
+    number: Option<i32>,
+    text: String,
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Failed {
+        Failed {
+            number: error.raw_os_error(),
+            text: error.to_string(),
+        }
+    }
+}
+
+impl From<Failed> for io::Error {
+    fn from(failed: Failed) -> io::Error {
+        match failed.number {
+            Some(number) => io::Error::from_raw_os_error(number),
+            None => io::Error::other(failed.text),
+        }
+    }
+}
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::time::Instant;
+
+    use nix::unistd::mkfifo;
+
+    use super::*;
+    use crate::host::tree::Tree;
+
+    /// Makes a file in a directory of the tree.
+    fn make(tree: &Tree, directory: &str) -> io::Result<bool> {
+        within(&tree.root().join(directory), &mut |directory| {
+            let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL;
+            openat(directory, c"file", flags, Mode::S_IRUSR)?;
+            Ok(true)
+        })
+    }
+
+    fn set_mode(tree: &Tree, directory: &str, mode: u32) {
+        fs::set_permissions(tree.root().join(directory), Permissions::from_mode(mode)).unwrap();
+    }
+
+    #[test]
+    fn links_of_the_system_lead_on() {
+        for (link, target) in [
+            ("var/run", "/run"),
+            ("var/run", "../run"),
+            ("var/run", "../etc/./../run"),
+            ("var", "other/.."),
+        ] {
+            let tree = Tree::new(&[("run/", ""), ("etc/", ""), ("other/", "")]);
+            let link = tree.root().join(link);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            symlink(target, &link).unwrap();
+            let directory = if target == "other/.." {
+                "var/run"
+            } else {
+                "var/run/"
+            };
+            assert!(make(&tree, directory).unwrap(), "{target}");
+            assert!(tree.root().join("run/file").exists(), "{target}");
+        }
+    }
+
+    #[test]
+    fn links_that_lead_in_a_circle_or_nowhere_are_errors() {
+        let tree = Tree::new(&[]);
+        symlink("two", tree.root().join("one")).unwrap();
+        symlink("one", tree.root().join("two")).unwrap();
+        symlink("/nowhere", tree.root().join("three")).unwrap();
+        let error = make(&tree, "one/x").unwrap_err().to_string();
+        assert!(error.contains("ymbolic link"), "{error}");
+        for missing in ["three/x", "four"] {
+            let error = make(&tree, missing).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+        }
+    }
+
+    #[test]
+    fn where_others_may_write_no_link_leads_on_and_no_pipe_holds_anybody() {
+        for mode in [0o777, 0o1777, 0o757] {
+            let tree = Tree::new(&[("theirs/real/", ""), ("system/", "")]);
+            symlink("real", tree.root().join("theirs/near")).unwrap();
+            symlink("/system", tree.root().join("theirs/far")).unwrap();
+            mkfifo(&tree.root().join("theirs/pipe"), Mode::S_IRWXU).unwrap();
+            set_mode(&tree, "theirs", mode);
+            let start = Instant::now();
+            for directory in ["theirs/near", "theirs/far", "theirs/far/x"] {
+                let error = make(&tree, directory).unwrap_err().to_string();
+                let why = "is left alone: it is a link that somebody else may have laid";
+                assert!(error.ends_with(why), "{error}");
+            }
+            let error = make(&tree, "theirs/pipe").unwrap_err().to_string();
+            assert!(error.contains("theirs/pipe: "), "{error}");
+            let error = make(&tree, "theirs/real/..").unwrap_err().to_string();
+            assert!(error.contains("is left alone"), "{error}");
+            assert_eq!(tree.names("system"), [""; 0]);
+            // What is no link can be written into, there and below.
+            assert!(make(&tree, "theirs/real").unwrap());
+            assert!(make(&tree, "theirs").unwrap());
+            let missing = make(&tree, "theirs/missing").unwrap_err();
+            assert_eq!(missing.kind(), ErrorKind::NotFound);
+            assert!(start.elapsed() < LIMIT);
+        }
+    }
+
+    #[test]
+    fn a_lock_is_only_where_nobody_else_may_write() {
+        let tree = Tree::new(&[("ours/", ""), ("theirs/ours/", "")]);
+        set_mode(&tree, "theirs", 0o1777);
+        open_own(&tree.root().join("ours")).unwrap();
+        for directory in ["theirs", "theirs/ours"] {
+            open_own(&tree.root().join(directory)).unwrap_err();
+        }
+    }
+
+    #[test]
+    fn who_may_write_into_a_directory_is_a_matter_of_owner_and_mode() {
+        let me = (geteuid().as_raw(), getegid().as_raw());
+        let cases = [
+            ((0, 0), 0o755, false),
+            ((0, 0), 0o775, false),
+            (me, 0o775, false),
+            ((0, 50), 0o755, false),
+            ((0, 50), 0o2775, true),
+            ((0, 0), 0o757, true),
+            ((0, 0), 0o1777, true),
+            ((113, 0), 0o755, true),
+            ((113, 0), 0o555, true),
+        ];
+        let any = fstat(open("/", DIRECTORY, Mode::empty()).unwrap()).unwrap();
+        for ((owner, group), mode, expected) in cases {
+            let mut there = any;
+            (there.st_uid, there.st_gid, there.st_mode) = (owner, group, mode);
+            assert_eq!(
+                others_may_write(&there),
+                expected,
+                "{owner}:{group} {mode:o}"
+            );
+        }
+    }
+}
