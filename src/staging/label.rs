@@ -187,6 +187,12 @@ fn missing<'a>(
     }
 }
 
+/// What is made in an unlabelled directory is told so in writing. The older name is Enterprise
+/// Linux 5's.
+fn is_label(context: &str) -> bool {
+    !context.contains(":unlabeled_t") && !context.contains(":file_t")
+}
+
 /// Sees to a directory's label.
 ///
 /// # Errors
@@ -198,7 +204,10 @@ pub(super) fn ensure(
     parent: Option<BorrowedFd>,
     found: Found,
 ) -> Result<(), String> {
-    let read = |of: BorrowedFd| kernel_calls::selinux_context(of).map_err(|e| in_words(&e));
+    let read = |of: BorrowedFd| match kernel_calls::selinux_context(of) {
+        Ok(context) => Ok(context.filter(|context| is_label(context))),
+        Err(e) => Err(in_words(&e)),
+    };
     let there = read(directory)?;
     let is_compared = there.is_none() || found == Found::Unfinished;
     let of_parent = match parent.filter(|_| is_compared) {
@@ -385,6 +394,20 @@ mod tests {
                 expected,
                 "{there:?} {wanted:?} {parent:?} {found:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_context_that_says_that_there_is_no_label_is_none() {
+        let cases = [
+            ("system_u:object_r:unlabeled_t:s0", false),
+            ("system_u:object_r:unlabeled_t", false),
+            ("system_u:object_r:file_t:s0", false),
+            ("system_u:object_r:tmp_t:s0", true),
+            ("system_u:object_r:my_file_t:s0", true),
+        ];
+        for (context, expected) in cases {
+            assert_eq!(is_label(context), expected, "{context}");
         }
     }
 

@@ -135,7 +135,9 @@ def used(path):
             (Path(folder) / name).mkdir(parents=True)
         (Path(folder) / "tmp/file").touch()
         filesystem("ext4", label="ephemeral0", contents=folder)(path)
-    images.run("debugfs", "-w", "-R", r'ea_set /condor security.selinux "system_u:object_r:var_spool_t:s0\000"', path)
+    # The kernel writes the second on what is made in an unlabelled directory, as version 0.1.0 did.
+    for name, given in (("condor", "var_spool_t"), ("tmp", "unlabeled_t")):
+        images.run("debugfs", "-w", "-R", rf'ea_set /{name} security.selinux "{context(given)}\000"', path)
 
 
 JOBS = NOBODY_ASKED + """\
