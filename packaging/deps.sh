@@ -42,11 +42,13 @@ strace strace
 systemd systemd-analyze
 xfsprogs mkfs.xfs'
 needs[guest]='
+dosfstools mkfs.vfat
 e2fsprogs debugfs
 genisoimage genisoimage
 mmdebstrap mmdebstrap
 python3 python3
-qemu-system-x86 qemu-system-x86_64'
+qemu-system-x86 qemu-system-x86_64
+xfsprogs mkfs.xfs'
 
 # Where some of these are, and users do not look.
 PATH=$PATH:/usr/sbin:/sbin

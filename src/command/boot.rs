@@ -114,7 +114,9 @@ fn make_ready(
     let limit = staged.limit(host, &config.staging);
     let mounted = &mut acquired.child;
     let asked = &config.directories;
-    let (created, ready) = directories::create(host, &staged, asked, mounted, limit, notices);
+    let contexts = acquired.contexts.as_ref();
+    let (created, ready) =
+        directories::create(host, &staged, asked, contexts, mounted, limit, notices);
     status.record_directories(asked, &created);
     match ready {
         Some(ready) => Ok(ReadyMachine { ready, staged }),

@@ -53,6 +53,8 @@ pub struct Staging {
     pub(crate) format: Format,
     /// What `format = "blank"` makes.
     pub(crate) filesystem: Filesystem,
+    /// SELinux's, of the root directory; of all where a file system carries none.
+    pub(crate) context: Option<Context>,
 }
 
 /// One directory on the scratch disk.
@@ -68,6 +70,9 @@ pub struct Directory {
     pub(crate) group: Option<Account>,
     #[serde(default)]
     pub mode: Mode,
+    /// SELinux's.
+    #[serde(default)]
+    pub(crate) context: Option<Context>,
 }
 
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -157,12 +162,14 @@ impl Default for Config {
                     owner: Some(Account::Name("condor".into())),
                     group: Some(Account::Name("condor".into())),
                     mode: Mode(0o755),
+                    context: None,
                 },
                 Directory {
                     path: RelativePath(PathBuf::from("tmp")),
                     owner: None,
                     group: None,
                     mode: Mode(0o1777),
+                    context: None,
                 },
             ],
             metadata: Metadata::default(),
@@ -190,6 +197,7 @@ impl Default for Staging {
             device_timeout: Duration::from_secs(10),
             format: Format::Local,
             filesystem: Filesystem::Ext4,
+            context: None,
         }
     }
 }
@@ -412,6 +420,30 @@ mod tests {
             (
                 "[[directory]]\npath = \"a\\u0000b\"",
                 "line 2: directory.path: \"a\\0b\" is not a path below the mount point (relative, without \"..\")",
+            ),
+            (
+                "[staging]\ncontext = \"tmp_t\"",
+                "line 2: staging.context: \"tmp_t\" is not an SELinux context, such as \"system_u:object_r:tmp_t:s0\"",
+            ),
+            (
+                "[[directory]]\npath = \"a\"\ncontext = \"system_u:object_r\"",
+                "line 3: directory.context: \"system_u:object_r\" is not an SELinux context, such as \"system_u:object_r:tmp_t:s0\"",
+            ),
+            (
+                "[staging]\ncontext = \"system_u:object_r:tmp_t:\"",
+                "line 2: staging.context: \"system_u:object_r:tmp_t:\" is not an SELinux context, such as \"system_u:object_r:tmp_t:s0\"",
+            ),
+            (
+                "[staging]\ncontext = \"system_u::tmp_t:s0\"",
+                "line 2: staging.context: \"system_u::tmp_t:s0\" is not an SELinux context, such as \"system_u:object_r:tmp_t:s0\"",
+            ),
+            (
+                "[staging]\ncontext = \"system_u:object_r:tmp t:s0\"",
+                "line 2: staging.context: \"system_u:object_r:tmp t:s0\" is not an SELinux context, such as \"system_u:object_r:tmp_t:s0\"",
+            ),
+            (
+                "[staging]\ncontext = \"system_u:object_r:tmp_t,nosuid:s0\"",
+                "line 2: staging.context: \"system_u:object_r:tmp_t,nosuid:s0\" is not an SELinux context, such as \"system_u:object_r:tmp_t:s0\"",
             ),
             (
                 "[staging]\ndevices = []",

@@ -215,6 +215,42 @@ impl fmt::Display for Mode {
     }
 }
 
+/// An SELinux context as text: user, role, type and, where the policy has levels, a level.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub(crate) struct Context(String);
+
+impl Context {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Context {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        // Ranges and categories have `-`, `:`, `.` and `,` in them: s0-s15:c0.c5,c9.
+        let is_word = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
+        let mut fields = text.splitn(4, ':');
+        let mut name = || {
+            fields
+                .next()
+                .is_some_and(|it| !it.is_empty() && it.chars().all(is_word))
+        };
+        let has_names = name() && name() && name();
+        let is_level = |level: &str| {
+            !level.is_empty() && level.chars().all(|c| is_word(c) || ":,".contains(c))
+        };
+        match has_names && fields.next().is_none_or(is_level) {
+            true => Ok(Context(text)),
+            false => Err(format!(
+                "{text:?} is not an SELinux context, such as \"system_u:object_r:tmp_t:s0\""
+            )),
+        }
+    }
+}
+
 /// Whether a disk may be formatted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -293,20 +293,21 @@ impl Judge<'_> {
     }
 
     /// A file system that keeps owners is mounted; one that does not is made anew, if there
-    /// is nothing in it.
+    /// is nothing in it, and mounted only where nobody asks for owners.
     fn use_file_system(&mut self, device: &Observation, evidence: Evidence) -> Judgement {
         let Content::Filesystem { kind, label } = &device.content else {
             unreachable!("refuse() lets nothing but file systems through");
         };
         let is_staged = device.look == Some(Look::Staged);
         if WITHOUT_OWNERS.contains(&kind.as_str()) && !is_staged {
-            return match self.may_be_replaced(device, &evidence) {
-                Ok(()) => self.make(device, InPlaceOf::Empty(kind.clone()), evidence),
-                Err(NotReplaced::Undecided(reason)) => Judgement::Rejected(reason),
+            match self.may_be_replaced(device, &evidence) {
+                Ok(()) => return self.make(device, InPlaceOf::Empty(kind.clone()), evidence),
+                Err(NotReplaced::Undecided(reason)) => return Judgement::Rejected(reason),
+                Err(NotReplaced::Kept(_)) if self.observed.needs_no_owners => {}
                 Err(NotReplaced::Kept(why)) => {
-                    Judgement::Rejected(Reason::KeepsNoOwners(kind.clone(), why))
+                    return Judgement::Rejected(Reason::KeepsNoOwners(kind.clone(), why));
                 }
-            };
+            }
         }
         self.winner.get_or_insert(device.node.clone());
         self.warn_of_state(device);
@@ -1529,6 +1530,40 @@ mod tests {
             let said = choice.verdicts[0].judgement.to_string();
             assert!(said.starts_with(expected), "{said:?}, not {expected:?}");
             assert_eq!(choice.first_accepted().is_some(), !is_made, "{choice}");
+        }
+    }
+
+    #[test]
+    fn a_vfat_that_stays_is_taken_where_nobody_asks_for_owners() {
+        let holds = |vdb: &mut Observation| {
+            vdb.look = Some(Look::Seen(Contents {
+                used: names(&["thesis.tex"]),
+                ..Contents::default()
+            }))
+        };
+        let persistent = |vdb: &mut Observation| vdb.identity = volume();
+        type Change = fn(&mut Observation);
+        let cases: [(Change, Format, bool, bool, bool); 5] = [
+            (|_| (), Format::Never, false, false, false),
+            (|_| (), Format::Never, true, true, false),
+            // One that may be made anew still is.
+            (|_| (), Format::Local, true, false, true),
+            (holds, Format::Local, true, true, false),
+            (persistent, Format::Local, true, false, false),
+        ];
+        for (change, format, needs_no_owners, is_taken, is_made) in cases {
+            let mut vdb = device("/dev/vdb", filesystem("vfat", Some("EPHEMERAL0")));
+            change(&mut vdb);
+            let observed = Observed {
+                needs_no_owners,
+                ..observed(vec![vdb])
+            };
+            let choice = choose(&specs(&DEFAULTS), format, &observed);
+            let found = (
+                choice.first_accepted().is_some(),
+                choice.to_be_made_at_once().is_some(),
+            );
+            assert_eq!(found, (is_taken, is_made), "{choice}");
         }
     }
 

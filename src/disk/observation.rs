@@ -26,6 +26,8 @@ pub(crate) struct Observed {
     pub(crate) mounted_unread: Option<String>,
     /// The program of the guest's that makes a file system on Azure's temporary disk.
     pub(crate) azure_agent: Option<String>,
+    /// No directory is asked for, so that a file system which keeps no owners will do.
+    pub(crate) needs_no_owners: bool,
 }
 
 impl Observed {

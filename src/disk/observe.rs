@@ -88,6 +88,7 @@ pub(crate) fn observe(
         system_unknown: inventory.system_unknown().cloned(),
         mounted_unread: None,
         azure_agent: azure_agent(host),
+        needs_no_owners: false,
     };
     let mounted = mounted(&inventory, config, &observed.names, &observed.devices);
     find_twins(&mut observed.devices, &mounted);

@@ -2,9 +2,10 @@
 
 #![allow(unsafe_code)]
 
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, BorrowedFd};
 
 use nix::libc;
 
@@ -98,4 +99,54 @@ pub(crate) fn detach_loop_device(device: &File) -> io::Result<()> {
     // SAFETY: LOOP_CLR_FD takes nothing.
     unsafe { loop_clr_fd(device.as_raw_fd()) }?;
     Ok(())
+}
+
+/// The attribute in which SELinux keeps a file's context.
+const SELINUX: &CStr = c"security.selinux";
+
+/// The SELinux context that is kept with a file. Of one that has none getxattr(2) makes one up,
+/// so that the list of its attributes is asked first.
+///
+/// # Errors
+///
+/// Those of listxattr(2) and getxattr(2).
+pub(crate) fn selinux_context(of: BorrowedFd) -> io::Result<Option<String>> {
+    // XATTR_LIST_MAX of linux/limits.h.
+    let mut buffer = vec![0u8; 1 << 16];
+    let (descriptor, start, room) = (of.as_raw_fd(), buffer.as_mut_ptr(), buffer.len());
+    // SAFETY: flistxattr writes at most `room` bytes, which the buffer has.
+    let length = unsafe { libc::flistxattr(descriptor, start.cast(), room) };
+    let names = filled(&buffer, length)?;
+    if !names
+        .split_inclusive(|byte| *byte == 0)
+        .any(|name| name == SELINUX.to_bytes_with_nul())
+    {
+        return Ok(None);
+    }
+    // SAFETY: fgetxattr reads a text with an end, and writes at most `room` bytes.
+    let length = unsafe { libc::fgetxattr(descriptor, SELINUX.as_ptr(), start.cast(), room) };
+    let text = String::from_utf8_lossy(filled(&buffer, length)?);
+    Ok(Some(text.trim_end_matches('\0').into()))
+}
+
+/// What a call has written, by what it returned.
+fn filled(buffer: &[u8], length: isize) -> io::Result<&[u8]> {
+    let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+    Ok(&buffer[..length])
+}
+
+/// Gives a file an SELinux context.
+///
+/// # Errors
+///
+/// Those of setxattr(2): EINVAL where the policy has no such context.
+pub(crate) fn set_selinux_context(of: BorrowedFd, context: &str) -> io::Result<()> {
+    let value = CString::new(context)?;
+    let value = value.as_bytes_with_nul();
+    let (descriptor, name) = (of.as_raw_fd(), SELINUX.as_ptr());
+    // SAFETY: fsetxattr reads a text with an end, and as many bytes as the value has.
+    match unsafe { libc::fsetxattr(descriptor, name, value.as_ptr().cast(), value.len(), 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
 }

@@ -9,6 +9,7 @@ use log::{debug, info};
 
 use super::by_somebody;
 use super::disk_lock::{self, DiskLock};
+use super::label::Contexts;
 use super::limits::{FOR_A_LOOK, LOOK_RETRY, limit_of};
 use super::look::observe_and_choose;
 use super::mount::{MountError, mount};
@@ -42,6 +43,8 @@ pub(crate) struct Acquired {
     pub(crate) staged: Result<Staged, Failure>,
     /// Has the disk mounted as well, where this run mounted it.
     pub(crate) child: Option<Child>,
+    /// SELinux's, where that is on.
+    pub(crate) contexts: Option<Contexts>,
     pub(crate) verdicts: Vec<Verdict>,
 }
 
@@ -70,11 +73,13 @@ pub(crate) fn acquire(
         not_formatted: None,
         verdicts: Vec::new(),
         child: None,
+        contexts: None,
     };
     let staged = search.run();
     Acquired {
         staged,
         child: search.child,
+        contexts: search.contexts,
         verdicts: search.verdicts,
     }
 }
@@ -96,6 +101,7 @@ struct Search<'a> {
     /// Of the last look.
     verdicts: Vec<Verdict>,
     child: Option<Child>,
+    contexts: Option<Contexts>,
 }
 
 impl Search<'_> {
@@ -116,6 +122,7 @@ impl Search<'_> {
                     self.notices.warn(suspicion.clone());
                 }
                 staged.suspect(suspicion);
+                self.choose_contexts(&mounts);
                 return Ok(staged);
             }
             let (observed, mut choice) = self.look(&mounts)?;
@@ -127,7 +134,7 @@ impl Search<'_> {
                 self.make(&to_be_made)?;
                 continue;
             }
-            let mounted = self.mount_first_accepted(&mut choice);
+            let mounted = self.mount_first_accepted(&mut choice, &mounts);
             self.verdicts.clone_from(&choice.verdicts);
             match mounted {
                 Ok(Some(staged)) => return Ok(staged),
@@ -196,11 +203,23 @@ impl Search<'_> {
 
     /// A device that has evidence of its own and cannot be mounted ends the search: falling
     /// back to a bare name after that could take somebody's volume.
-    fn mount_first_accepted(&mut self, choice: &mut Choice) -> Result<Option<Staged>, Failure> {
+    fn mount_first_accepted(
+        &mut self,
+        choice: &mut Choice,
+        mounts: &[Mount],
+    ) -> Result<Option<Staged>, Failure> {
         while let Some(accepted) = choice.first_accepted().cloned() {
             self.warn_of(choice);
-            let config = self.config;
-            let mounted = mount(self.host, &accepted, config, self.reader, self.notices);
+            self.choose_contexts(mounts);
+            let (config, contexts) = (self.config, self.contexts.as_ref());
+            let mounted = mount(
+                self.host,
+                &accepted,
+                config,
+                contexts,
+                self.reader,
+                self.notices,
+            );
             let error = match mounted {
                 Ok((staged, child)) => {
                     self.child = Some(child);
@@ -220,6 +239,13 @@ impl Search<'_> {
             self.notices.warn(format!("{error}; the search goes on"));
         }
         Ok(None)
+    }
+
+    /// Once there is a disk for them.
+    fn choose_contexts(&mut self, mounts: &[Mount]) {
+        if self.contexts.is_none() {
+            self.contexts = Contexts::of(self.host, self.config, mounts);
+        }
     }
 
     fn warn_of(&self, choice: &Choice) {

@@ -12,6 +12,7 @@ use nix::sys::stat::{Mode, SFlag, fchmod, fstat, fstatat, mkdirat, stat};
 use nix::unistd::{Gid, Uid, fchown};
 use serde::{Deserialize, Serialize};
 
+use super::label::{self, Carried, Contexts, Found};
 use super::mark::By;
 use super::staged::Staged;
 use crate::config::Directory;
@@ -41,6 +42,7 @@ pub(crate) fn create(
     host: &Host,
     staged: &Staged,
     directories: &[Directory],
+    contexts: Option<&Contexts>,
     mounted: &mut Option<Child>,
     limit: Limit,
     notices: &Notices,
@@ -49,30 +51,30 @@ pub(crate) fn create(
     let mut accounts = Accounts::of(host);
     let owners = directories.iter();
     let owners: Vec<_> = owners.map(|one| owner_of(&mut accounts, one)).collect();
-    let orders = directories.iter().zip(&owners);
-    let orders = orders.map(|(directory, owner)| {
+    let contexts = contexts.filter(|contexts| carries(contexts, staged, notices));
+    let orders = directories.iter().zip(&owners).enumerate();
+    let orders = orders.map(|(index, (directory, owner))| {
         let (owner, group) = *owner.as_ref().ok()?;
         Some(Order {
-            mount_point: staged.mount_point().into(),
             path: directory.path.as_path().into(),
             owner,
             group,
             mode: directory.mode.bits(),
+            context: contexts
+                .and_then(|contexts| contexts.directories.get(index).cloned().flatten()),
         })
     });
     let order = MakeAll {
         by: By::this(host, None, staged.uuid()),
+        mount_point: staged.mount_point().into(),
+        context: contexts.and_then(|contexts| contexts.root.clone()),
         directories: orders.collect(),
     };
     let made = make_all(staged, &order, mounted, limit);
     let errors = match made {
         Ok(made) => {
-            if let Some(error) = made.mark {
-                notices.warn(format!(
-                    "cannot write {} on {}: {error}; without a label the next boot may not know it again",
-                    mark::NAME,
-                    staged.device()
-                ));
+            for warning in made.warnings {
+                notices.warn(warning);
             }
             made.directories
         }
@@ -104,25 +106,29 @@ pub(crate) fn create(
 /// A directory to be made; nothing where its owner is not known.
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
-    /// For the words of an error.
-    mount_point: PathBuf,
     path: PathBuf,
     owner: u32,
     group: u32,
     mode: u32,
+    /// SELinux's; none: its parent's.
+    context: Option<String>,
 }
 
 /// The mark and the directories.
 #[derive(Debug, Serialize, Deserialize)]
 struct MakeAll {
     by: By,
+    /// For the words of an error.
+    mount_point: PathBuf,
+    /// SELinux's, of the root directory; none where nothing is labelled.
+    context: Option<String>,
     directories: Vec<Option<Order>>,
 }
 
 /// What went wrong.
 #[derive(Debug, Serialize, Deserialize)]
 struct Made {
-    mark: Option<String>,
+    warnings: Vec<String>,
     directories: Vec<Option<String>>,
 }
 
@@ -138,7 +144,7 @@ impl Task for Make {
         match open(namespace::MOUNT_POINT, flags, Mode::empty()) {
             Ok(root) => make(root.as_fd(), &order),
             Err(e) => Made {
-                mark: None,
+                warnings: Vec::new(),
                 directories: vec![Some(e.to_string()); order.directories.len()],
             },
         }
@@ -164,15 +170,34 @@ fn make_all(
 }
 
 fn make(root: BorrowedFd, order: &MakeAll) -> Made {
+    let mut making = Making {
+        root,
+        order,
+        warnings: Vec::new(),
+        has_failed_to_label: false,
+    };
+    making.label(
+        root,
+        order.context.as_deref(),
+        None,
+        Found::There,
+        &order.mount_point,
+    );
+    if let Err(error) = super::mark::write(root, &order.by) {
+        making.warnings.push(format!(
+            "cannot write {} on {}: {}; without a label the next boot may not know it again",
+            mark::NAME,
+            order.mount_point.display(),
+            in_words(&error)
+        ));
+    }
     let directories = order.directories.iter().map(|order| {
-        let made = create_one(root, order.as_ref()?);
+        let made = making.create_one(order.as_ref()?);
         made.err().map(|error| format!("{error:#}"))
     });
     Made {
-        mark: super::mark::write(root, &order.by)
-            .err()
-            .map(|e| in_words(&e)),
         directories: directories.collect(),
+        warnings: making.warnings,
     }
 }
 
@@ -184,19 +209,71 @@ fn owner_of<'a>(accounts: &mut Accounts<'a>, directory: &'a Directory) -> Result
     ))
 }
 
-fn create_one(root: BorrowedFd, order: &Order) -> Result<()> {
-    let (owner, group) = (Uid::from_raw(order.owner), Gid::from_raw(order.group));
-    let mut open: Option<OwnedFd> = None;
-    let mut parent_path = order.mount_point.clone();
-    for name in &order.path {
-        let parent = open.as_ref().map_or(root, AsFd::as_fd);
-        see_that_one_can_enter(parent, &parent_path, owner, group)?;
-        let within = open_or_make(&parent, name)?;
-        open = Some(within);
-        parent_path.push(name);
+struct Making<'a> {
+    root: BorrowedFd<'a>,
+    order: &'a MakeAll,
+    warnings: Vec<String>,
+    /// One is told of all whose context cannot be set.
+    has_failed_to_label: bool,
+}
+
+impl Making<'_> {
+    /// Sees to the SELinux context, where there is such a thing.
+    fn label(
+        &mut self,
+        directory: BorrowedFd,
+        wanted: Option<&str>,
+        parent: Option<BorrowedFd>,
+        found: Found,
+        path: &Path,
+    ) {
+        if self.order.context.is_none() {
+            return;
+        }
+        if let Err(error) = label::ensure(directory, wanted, parent, found)
+            && !self.has_failed_to_label
+        {
+            self.has_failed_to_label = true;
+            self.warnings.push(format!(
+                "cannot set the SELinux context of {}: {error}",
+                path.display()
+            ));
+        }
     }
-    let open = open.context("its path is empty")?;
-    set_owner_and_mode(&open, owner, group, Mode::from_bits_truncate(order.mode))
+
+    fn create_one(&mut self, order: &Order) -> Result<()> {
+        let (owner, group) = (Uid::from_raw(order.owner), Gid::from_raw(order.group));
+        let mut open: Option<OwnedFd> = None;
+        let mut parent_path = self.order.mount_point.clone();
+        let mut names = order.path.iter().peekable();
+        while let Some(name) = names.next() {
+            let parent = open.as_ref().map_or(self.root, AsFd::as_fd);
+            see_that_one_can_enter(parent, &parent_path, owner, group)?;
+            let (within, found) = open_or_make(&parent, name)?;
+            parent_path.push(name);
+            let wanted = order.context.as_deref().filter(|_| names.peek().is_none());
+            self.label(within.as_fd(), wanted, Some(parent), found, &parent_path);
+            // Nobody gets in before it has its label, and this is what tells that it has none yet.
+            if found == Found::Made {
+                fchmod(&within, Mode::from_bits_truncate(0o755))?;
+            }
+            open = Some(within);
+        }
+        let open = open.context("its path is empty")?;
+        set_owner_and_mode(&open, owner, group, Mode::from_bits_truncate(order.mode))
+    }
+}
+
+/// Whether there are labels to be set. A file system without any cannot be given one later.
+fn carries(contexts: &Contexts, staged: &Staged, notices: &Notices) -> bool {
+    let carried = contexts.carried_by(&staged.mount());
+    if carried == Carried::No {
+        notices.warn(format!(
+            "{} carries no SELinux contexts and is mounted without the option context=: programs that SELinux confines cannot use it",
+            staged.device()
+        ));
+    }
+    carried == Carried::Each
 }
 
 /// A directory on a used disk, its root too, may be somebody's own. Owner and mode of
@@ -227,9 +304,9 @@ fn see_that_one_can_enter(
 }
 
 /// Opens a directory, making it if it is not there, and following no link.
-fn open_or_make(parent: &impl AsFd, name: &OsStr) -> Result<OwnedFd> {
+fn open_or_make(parent: &impl AsFd, name: &OsStr) -> Result<(OwnedFd, Found)> {
     // Nobody gets in before owner and mode are set.
-    let made = match mkdirat(parent, name, Mode::S_IRWXU) {
+    let is_made = match mkdirat(parent, name, Mode::S_IRWXU) {
         Ok(()) => true,
         Err(Errno::EEXIST) => false,
         Err(e) => return Err(e.into()),
@@ -237,17 +314,21 @@ fn open_or_make(parent: &impl AsFd, name: &OsStr) -> Result<OwnedFd> {
     let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let open = openat(parent, name, flags, Mode::empty())
         .map_err(|error| in_the_way(parent, name, error))?;
-    let device = fstat(&open)?.st_dev;
+    let there = fstat(&open)?;
+    let device = there.st_dev;
     if device != fstat(parent)?.st_dev && device == stat("/")?.st_dev {
         bail!(
             "a part of the root file system is mounted on {}; it is left alone, unmount it",
             Path::new(name).display()
         );
     }
-    if made {
-        fchmod(&open, Mode::from_bits_truncate(0o755))?;
-    }
-    Ok(open)
+    let is_as_made = there.st_uid == 0 && there.st_mode & 0o7777 == Mode::S_IRWXU.bits();
+    let found = match is_made {
+        true => Found::Made,
+        false if is_as_made => Found::Unfinished,
+        false => Found::There,
+    };
+    Ok((open, found))
 }
 
 /// Why a directory could not be opened: what there is instead.

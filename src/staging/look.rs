@@ -63,6 +63,7 @@ pub(crate) fn observe_and_choose(
         .cloned()
         .partition(|mount| mount.mount_point == mount_point);
     let mut observed = observe(host, staging, &elsewhere, reader)?;
+    observed.needs_no_owners = config.directories.is_empty();
     for device in &mut observed.devices {
         let is_it = |mount: &Mount| device_of(host, mount) == Some(device.number);
         if staged.iter().any(is_it) {

@@ -4,6 +4,7 @@ pub(crate) mod acquire;
 pub(crate) mod by_somebody;
 pub(crate) mod directories;
 mod disk_lock;
+pub(crate) mod label;
 pub(crate) mod limits;
 pub(crate) mod look;
 pub(crate) mod mark;

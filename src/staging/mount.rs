@@ -9,6 +9,7 @@ use nix::errno::Errno;
 use sys_mount::{Mount as MountedBySys, UnmountFlags};
 
 use super::disk_lock::DiskLock;
+use super::label::{self, Contexts};
 use super::limits::{FOR_A_LOOK, MOST, limit_of};
 use super::mount_point;
 use super::options::flags_and_data;
@@ -51,6 +52,7 @@ pub(crate) fn mount(
     host: &Host,
     accepted: &Accepted,
     config: &Config,
+    contexts: Option<&Contexts>,
     reader: &mut Reader,
     notices: &Notices,
 ) -> Result<(Staged, Child), MountError> {
@@ -69,6 +71,7 @@ pub(crate) fn mount(
         accepted,
         mount_point: &mount_point,
         config,
+        contexts,
         reader,
     };
     let staged = match attempt.when_free() {
@@ -117,6 +120,7 @@ struct Attempt<'a> {
     accepted: &'a Accepted,
     mount_point: &'a Path,
     config: &'a Config,
+    contexts: Option<&'a Contexts>,
     reader: &'a mut Reader,
 }
 
@@ -153,7 +157,7 @@ impl Attempt<'_> {
     fn once(&mut self, patience: Duration) -> Result<Child, Refused> {
         let _lock = self.lock(patience)?;
         self.see_that_nothing_is_on_it()?;
-        let order = Order::of(self.host, self.accepted, self.config);
+        let order = Order::of(self.host, self.accepted, self.config, self.contexts);
         let mut child = self.reader.child().map_err(|e| self.gave_up(&e))?;
         let rehearsed = match child.ask::<Rehearse>(&order, self.limit()) {
             Ok(rehearsed) => rehearsed,
@@ -201,12 +205,22 @@ impl Attempt<'_> {
         self.see_that_nothing_is_on_it()?;
         let (flags, data) = flags_and_data(&self.config.staging.options);
         let (node, mount_point) = (self.accepted.node(), self.mount_point);
-        MountedBySys::builder()
-            .fstype(driver)
-            .flags(flags)
-            .data(&data)
-            .mount(self.host.path(node), self.host.path(mount_point))
-            .map_err(|e| Refused::System(e.into()))?;
+        let mount_it = |data: &str| {
+            MountedBySys::builder()
+                .fstype(driver)
+                .flags(flags)
+                .data(data)
+                .mount(self.host.path(node), self.host.path(mount_point))
+        };
+        let context = self.contexts.and_then(|contexts| contexts.root.as_ref());
+        let mounted = match (mount_it(&data), context) {
+            // The child has mounted it with the context, and SELinux wants the same again.
+            (Err(error), Some(context)) if error.raw_os_error() == Some(Errno::EINVAL as i32) => {
+                mount_it(&label::options_with(&data, context))
+            }
+            (mounted, _) => mounted,
+        };
+        mounted.map_err(|e| Refused::System(e.into()))?;
         debug!("mounted {} with the {driver} driver", node.display());
         Ok(())
     }

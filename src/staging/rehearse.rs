@@ -5,17 +5,19 @@
 //! the same disk once more takes no reading of the disk, for the kernel has it in use.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::os::fd::AsFd;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, open};
+use nix::fcntl::{OFlag, open, openat};
 use nix::mount::{MsFlags, mount, umount};
 use nix::sys::stat::Mode;
 use nix::unistd::fchdir;
 use serde::{Deserialize, Serialize};
 
+use super::label::{self, Carried, Contexts, Found};
 use super::mark::{self, By};
 use super::options::{drivers, flags_and_data};
 use super::root_directory::{self, Listing};
@@ -28,6 +30,10 @@ use crate::host::bounded::{self, Limit, Task};
 use crate::host::error_text::in_words;
 use crate::host::mount_table::{self, device_of};
 use crate::host::{Host, machine, namespace};
+
+const FLAGS: OFlag = OFlag::O_RDONLY
+    .union(OFlag::O_DIRECTORY)
+    .union(OFlag::O_CLOEXEC);
 
 /// What came of it.
 #[derive(Debug, Serialize, Deserialize)]
@@ -89,6 +95,8 @@ pub(super) struct Order {
     rules: Option<Rules>,
     /// Where nothing but the mark will tell at the next boot that the disk is ours.
     mark: Option<By>,
+    /// SELinux's, for the root directory, or for all where it carries none.
+    context: Option<String>,
 }
 
 /// What a look judges by.
@@ -100,7 +108,12 @@ struct Rules {
 }
 
 impl Order {
-    pub(super) fn of(host: &Host, accepted: &Accepted, config: &Config) -> Order {
+    pub(super) fn of(
+        host: &Host,
+        accepted: &Accepted,
+        config: &Config,
+        contexts: Option<&Contexts>,
+    ) -> Order {
         let is_empty = matches!(accepted.evidence(), Evidence::Empty);
         let rules = || Rules {
             machine: machine::uuid(host),
@@ -117,6 +130,7 @@ impl Order {
             options: config.staging.options.clone(),
             rules: accepted.evidence().is_of_a_name().then(rules),
             mark: is_empty.then(|| By::this(host, None, accepted.uuid())),
+            context: contexts.and_then(|contexts| contexts.root.clone()),
         }
     }
 }
@@ -139,32 +153,46 @@ fn mount_alone(order: &Order) -> io::Result<Rehearsed> {
     let node = host.path(&order.node);
     let directory = node.parent().unwrap_or(Path::new("/"));
     let name = node.file_name().unwrap_or_default();
-    let directory = open(
-        directory,
-        OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC,
-        Mode::empty(),
-    )?;
+    let directory = open(directory, FLAGS, Mode::empty())?;
+    let proc = order
+        .context
+        .as_ref()
+        .map(|_| open("/proc", FLAGS, Mode::empty()));
+    let proc = proc.transpose()?;
     namespace::enter()?;
     // Nothing is mounted on /dev there: the node is found from its directory.
     fchdir(directory)?;
-    let (flags, data) = flags_and_data(&order.options);
+    let (flags, mut data) = flags_and_data(&order.options);
     let flags = MsFlags::from_bits_truncate(flags.bits());
     for driver in drivers(&order.filesystem) {
-        let (name, data) = (Some(name), Some(data.as_str()));
-        let mount_it = || mount(name, namespace::MOUNT_POINT, Some(driver), flags, data);
-        match mount_it() {
+        let mount_it = |data: &str| {
+            let (name, driver) = (Some(name), Some(driver));
+            mount(name, namespace::MOUNT_POINT, driver, flags, Some(data))
+        };
+        match mount_it(&data) {
             Ok(()) => {
+                if let (Some(proc), Some(context)) = (&proc, &order.context)
+                    && carried(proc)? == Carried::No
+                {
+                    umount(namespace::MOUNT_POINT)?;
+                    let labelled = label::options_with(&data, context);
+                    match mount_it(&labelled) {
+                        Ok(()) => data = labelled,
+                        // Not with this one, then.
+                        Err(_) => mount_it(&data)?,
+                    }
+                }
                 if let Some(found) = see_that_it_is_the_same(order, &node)? {
                     return Ok(Rehearsed::Changed(found));
                 }
                 if let Some(by) = &order.mark
-                    && mark_here(by).is_ok()
+                    && mark_here(by, order.context.as_deref()).is_ok()
                 {
                     // Only that has all of it on the disk for good, on every file system and
                     // kernel: a sync leaves it in the log of xfs, into which the next look,
                     // which writes nothing, does not see.
                     umount(namespace::MOUNT_POINT)?;
-                    mount_it()?;
+                    mount_it(&data)?;
                 }
                 return Ok(Rehearsed::Mounted {
                     driver: driver.into(),
@@ -177,10 +205,26 @@ fn mount_alone(order: &Order) -> io::Result<Rehearsed> {
     Ok(Rehearsed::NoDriver)
 }
 
-fn mark_here(by: &By) -> io::Result<()> {
-    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
-    let root = open(namespace::MOUNT_POINT, flags, Mode::empty())?;
+/// SELinux's label comes first: what is made in an unlabelled directory is unlabelled.
+fn mark_here(by: &By, context: Option<&str>) -> io::Result<()> {
+    let root = open(namespace::MOUNT_POINT, FLAGS, Mode::empty())?;
+    if context.is_some() {
+        let _ = label::ensure(root.as_fd(), context, None, Found::There);
+    }
     mark::write(root.as_fd(), by)
+}
+
+/// What labels the file system that is mounted here has, given the machine's `/proc`, over which
+/// it lies.
+fn carried(proc: &OwnedFd) -> io::Result<Carried> {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    let mut table = Vec::with_capacity(2048);
+    File::from(openat(proc, "self/mounts", flags, Mode::empty())?).read_to_end(&mut table)?;
+    let mounts = mount_table::parse(&table);
+    let on = |path| mount_table::on(&mounts, Path::new(path));
+    let is_shown = on("/").is_some_and(|root| label::has(root, "seclabel"));
+    let carried = on(namespace::MOUNT_POINT).map(|mount| label::carried(mount, is_shown));
+    Ok(carried.unwrap_or(Carried::Each))
 }
 
 /// Between the look and the use a device can be replaced by another, and what is in it can

@@ -15,10 +15,13 @@ class System(NamedTuple):
     own: str  # the folder under inside/ with what makes it a guest
     rc_local: str = ""  # the snippet in /etc/rc.local; the path of it in what `make install` puts there
     setup: str = ""  # run in the guest's root before its init is started
+    cmdline: str = ""
 
 
 SL, UBUNTU = "/usr/share/doc/vmstage/rc.local.sl", "/usr/share/doc/vmstage/rc.local.ubuntu"
 ENABLE = "systemctl --quiet enable vmstage.service vmstage-watch.service\n"
+# What was put on the root disk after it was labelled.
+LABEL = f"mount -t proc proc /proc\nsetfiles -F {images.FILE_CONTEXTS} /etc /usr/sbin /usr/lib/systemd /usr/local\numount /proc\n"
 SYSTEMS = {
     # busybox, no udev, /etc/mtab a file
     "minimal": System("minimal", "minimal", rc_local=UBUNTU),
@@ -30,6 +33,8 @@ SYSTEMS = {
     "sysvinit": System("sysvinit", "sysvinit", setup="update-rc.d vmstage defaults\nupdate-rc.d condor defaults\n"),
     # Debian with systemd and cloud-init, which mounts ephemeral0 on /mnt
     "cloud-init": System("cloud-init", "systemd", setup=ENABLE),
+    # Debian with systemd and SELinux, enforcing
+    "selinux": System("selinux", "systemd", setup=ENABLE + LABEL, cmdline="security=selinux enforcing=1"),
 }
 
 
@@ -66,7 +71,7 @@ class Guest(VM):
         super().__init__(
             directory, images.kernel()[0], images.initramfs(directory, files), drives,
             f"root=/dev/{'sda' if bus == 'scsi' else 'vda'} {'guest.xvdb' * (bus == 'xvdb')} "
-            f"{'guest.pause' * any(disk.hangs for disk in disks)} {cmdline}",
+            f"{'guest.pause' * any(disk.hangs for disk in disks)} {recipe.cmdline} {cmdline}",
             **options,
         )  # fmt: skip
 

@@ -175,6 +175,7 @@ DEBIAN = {
     "systemd": "systemd-sysv udev dbus kmod",
     "sysvinit": "sysvinit-core initscripts sysv-rc udev kmod procps inetutils-syslogd",
     "cloud-init": "systemd-sysv udev dbus kmod iproute2 cloud-init",
+    "selinux": "systemd-sysv udev dbus kmod selinux-basics selinux-policy-default auditd policycoreutils selinux-utils",
 }
 # Nobody waits for these in a throw-away guest, and they take the processor from what is measured.
 MASKED = "apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service"
@@ -187,12 +188,23 @@ echo 'LABEL=guest-root / ext4 defaults 0 0' >/etc/fstab
 for unit in {MASKED}; do ln -sf /dev/null /etc/systemd/system/$unit; done
 [ ! -e /lib/systemd/systemd ] || systemd-machine-id-setup
 """
+FILE_CONTEXTS = "/etc/selinux/default/contexts/files/file_contexts"
+# The kernel takes labels before it has a policy, and a host without SELinux as well.
+MORE = {
+    "selinux": f"""\
+sed -i s/^SELINUX=.*/SELINUX=enforcing/ /etc/selinux/config
+mount -t proc proc /proc
+setfiles -F {FILE_CONTEXTS} /
+umount /proc
+"""
+}
 
 
 def debian(name):
     """The root disk of a Debian guest, made once from the mirror that apt is configured with."""
     suite = os_release()["VERSION_CODENAME"]
-    recipe = json.dumps([suite, DEBIAN[name], CUSTOMIZE])
+    customize = CUSTOMIZE + MORE.get(name, "")
+    recipe = json.dumps([suite, DEBIAN[name], customize])
     image = WORK / f"debian-{name}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.img"
     if image.exists():
         return image
@@ -202,7 +214,7 @@ def debian(name):
         run(
             "mmdebstrap", "--mode=root", "--variant=minbase", "--quiet", f"--include={DEBIAN[name].replace(' ', ',')}",
             *(f"--dpkgopt=path-exclude=/usr/share/{docs}/*" for docs in ("doc", "man", "locale")),
-            f"--customize-hook=chroot \"$1\" sh -ec '{CUSTOMIZE.replace(chr(39), chr(34))}'",
+            f"--customize-hook=chroot \"$1\" sh -ec '{customize.replace(chr(39), chr(34))}'",
             suite, root, *apt_sources(suite),
         )  # fmt: skip
         written = Path(folder) / "image"

@@ -13,7 +13,7 @@ import traceback
 
 import images
 from guests import SYSTEMS
-from notices import CASES
+from selinux import CASES
 
 AT_ONCE, WAITING = 2, 3
 
