@@ -7,7 +7,11 @@ mod cli;
 #[path = "build/pages.rs"]
 mod pages;
 #[path = "src/text.rs"]
-#[allow(dead_code, unreachable_pub, reason = "only the command line's is needed")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    reason = "only the command line's is needed"
+)]
 mod text;
 
 use std::path::Path;

@@ -77,8 +77,12 @@ pub(crate) fn note(host: &Host, notices: &Notices, told: Result<Told>) {
 /// In place of what an earlier look found, which may hold no more.
 fn add_to_status(host: &Host, warnings: Vec<String>) -> Result<()> {
     let _turn = status::lock(host);
-    let Some(mut status) = Status::read(host)? else {
-        return Ok(());
+    let mut status = match Status::read(host) {
+        Ok(Some(status)) => status,
+        Ok(None) => return Ok(()),
+        // There is nothing to add, then.
+        Err(_) if warnings.is_empty() => return Ok(()),
+        Err(e) => return Err(e),
     };
     let before = status.warnings.clone();
     let is_of_htcondor = |warning: &String| warning.starts_with(OF_HTCONDOR);
@@ -630,7 +634,10 @@ START = time() >= 1795429860 ? False : $(START)
         note(&host, &notices, Err(anyhow::anyhow!("no room")));
         assert_eq!(
             warnings(),
-            ["another", "HTCondor: it could not be told: no room"]
+            [
+                "another",
+                "HTCondor: it could not be told: no room (report.condor)"
+            ]
         );
         note(&host, &notices, told(&[]));
         assert_eq!(warnings(), ["another"]);
