@@ -14,7 +14,7 @@ pub(crate) const PROGRAM: &str = "/usr/sbin/vmstage";
 pub(crate) const CONFIGURATION: &str = "/etc/vmstage.toml";
 pub(crate) const DOCUMENTATION: &str = "/usr/share/doc/vmstage";
 
-/// Lists the directories that `install` made, a line each, for `uninstall`.
+/// Lists the directories that `install` made, a line each, for `uninstall`. No package has it.
 pub(crate) const DIRECTORIES: &str = "/usr/share/doc/vmstage/directories";
 
 /// A file that this program carries.

@@ -126,7 +126,7 @@ pub(crate) fn list_directories<'a>(
         Step::Write { path, .. } | Step::Link { path, .. } => Some(path.as_path()),
         _ => None,
     });
-    let mut is_new = false;
+    let mut is_new = !root.is(Kind::File, list);
     for path in paths {
         let above: Vec<&Path> = path.ancestors().skip(1).collect();
         for directory in above.into_iter().rev() {
