@@ -230,15 +230,15 @@ impl Root {
         let Some(directory) = if_there(walk::open_directory(&place.directory, &place.name))? else {
             return Ok(Vec::new());
         };
-        let mut names = Vec::new();
+        let mut names: Vec<OsString> = Vec::new();
         for entry in Dir::from_fd(directory)?.iter() {
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if name != "." && name != ".." {
-                names.push(name.into());
+                let place = names.partition_point(|before| &**before < name);
+                names.insert(place, name.into());
             }
         }
-        names.sort();
         Ok(names)
     }
 
