@@ -27,12 +27,13 @@ mod config {
 }
 
 /// Files that `vmstage install` puts into an image as they are.
-const CARRIED: [&str; 8] = [
+const CARRIED: [&str; 9] = [
     "packaging/vmstage.toml",
     "systemd/80-vmstage.preset",
     "systemd/condor.service.d/vmstage.conf",
     "systemd/vmstage-watch.service",
     "systemd/vmstage.service",
+    "systemd/vmstage.service.d/nss-user-lookup.conf",
     "sysvinit/rc.local.sl",
     "sysvinit/rc.local.ubuntu",
     "sysvinit/vmstage",
