@@ -9,6 +9,13 @@
 //! time, and late by no more than they differ. A wall clock that was set forward, and that no
 //! witness contradicts, counts once it has run on from there for [`SETTLING`]; when it is set
 //! back again, what counted before does.
+//!
+//! After a step forward, whoever vouches for it, the time is trusted anew: a mistake has to be
+//! seen. But no longer than the time before the step needs to come as far, so that steps put
+//! off no end for ever.
+//!
+//! When the machine was booted is known by the first time that is believed. That a believed
+//! time moves forward later is a machine that stood still, and it was booted no later for that.
 
 use std::time::Duration;
 
@@ -29,6 +36,10 @@ const KERNEL_WORD: Duration = Duration::from_secs(60);
 /// For so long since it was seen first, a reading that nobody vouches for may set the time
 /// that counts back, and for so long one that is later has to last. Else it only flutters.
 pub(super) const SETTLING: Duration = Duration::from_secs(600);
+
+/// For so long after booting each step of the clock is taken for a correction: it is not a
+/// machine that stood still.
+const BOOTING: Duration = Duration::from_secs(15 * 60);
 
 /// Two looks, or answers, that are nearer than this are one.
 pub(crate) const APART: Duration = Duration::from_secs(10);
@@ -56,6 +67,9 @@ pub(crate) struct ClockTrust {
     /// The uptime at which two answers in succession had a witness's word first.
     #[serde(default)]
     heard_since: Option<Duration>,
+    /// The later of what these two said.
+    #[serde(default)]
+    heard_first: Option<i64>,
     /// Since this uptime the kernel has said, without a step, that the clock is right.
     vouched_since: Option<Duration>,
     /// Another time than the one that counts. It needs a second look where two agree on it
@@ -64,6 +78,10 @@ pub(crate) struct ClockTrust {
     /// What counted before the wall clock was set forward and nobody vouched for it.
     #[serde(default)]
     before: Option<Epoch>,
+    /// When the machine was booted, in Unix seconds; None where nobody followed the clocks
+    /// early enough to know.
+    #[serde(default)]
+    booted: Option<i64>,
 }
 
 /// The time that counts.
@@ -73,8 +91,25 @@ struct Epoch {
     at: i64,
     /// Two agreed on it, or the kernel vouched for it.
     believed: bool,
-    /// The uptime since which it counts.
+    /// The uptime since which it counts, or what it stepped from.
     since: Duration,
+    /// How it came to count, where the time before has not come as far yet.
+    #[serde(default)]
+    step: Option<StepForward>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+struct StepForward {
+    /// The uptime at which it was seen first.
+    seen: Duration,
+    by: Duration,
+}
+
+impl StepForward {
+    /// The uptime at which the time before has come as far.
+    fn is_over(&self) -> Duration {
+        self.seen.saturating_add(self.by)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -114,15 +149,19 @@ fn earlier(first: i64, second: i64) -> i64 {
 impl ClockTrust {
     /// Where nobody followed the clocks before in this boot.
     pub(crate) fn new(now: Now) -> ClockTrust {
+        let at = epoch(now.wall, now.uptime);
         ClockTrust {
             last: now,
             counts: Epoch {
-                at: epoch(now.wall, now.uptime),
+                at,
                 believed: false,
                 since: now.uptime,
+                step: None,
             },
+            booted: (now.uptime < BOOTING).then_some(at),
             witness: None,
             heard_since: None,
+            heard_first: None,
             vouched_since: now.vouched.then_some(now.uptime),
             other: None,
             before: None,
@@ -156,8 +195,9 @@ impl ClockTrust {
         }
         let epoch = epoch(date, now.uptime);
         let before = self.witness.map(|last| last.epoch);
-        if before.is_some() {
+        if let Some(before) = before {
             self.heard_since.get_or_insert(now.uptime);
+            self.heard_first.get_or_insert(epoch.max(before));
         }
         self.witness = Some(Witness {
             epoch,
@@ -175,9 +215,11 @@ impl ClockTrust {
             true => now.wall,
             false => self.unix_at(now.uptime),
         };
-        let since = match self.counts.believed {
-            true => Duration::ZERO,
-            false => self.counts.since,
+        let step = self.counts.step;
+        let since = match step.filter(|step| now.uptime < step.is_over()) {
+            Some(step) => step.seen,
+            None if self.counts.believed => Duration::ZERO,
+            None => self.counts.since,
         };
         Time {
             unix,
@@ -198,21 +240,23 @@ impl ClockTrust {
         self.counts == later.counts && age < NOTE_PERIOD
     }
 
-    /// The next uptime at which another time may count, though nobody says anything new: the
-    /// kernel's word, or a wall clock that was set forward, will have lasted.
+    /// The next uptime at which another time may count, or be trusted, though nobody says
+    /// anything new: what was said or seen will have lasted.
     pub(crate) fn counts_anew(&self, uptime: Duration) -> Option<Duration> {
-        if self.counts.believed {
-            return None;
-        }
+        let trusted = self.counts.step.map(|step| step.is_over());
         let word = self.vouched_since.map(|at| at.saturating_add(KERNEL_WORD));
         let ahead = self.other.map(|other| other.seen.saturating_add(SETTLING));
-        let ends = word.into_iter().chain(ahead);
-        ends.filter(|at| *at > uptime).min()
+        let alone = self.witness.filter(|witness| witness.before.is_none());
+        let alone = alone.map(|witness| witness.at.saturating_add(SETTLING));
+        let unsure = [word, ahead, alone].into_iter().flatten();
+        let unsure = unsure.filter(|_| !self.counts.believed);
+        unsure.chain(trusted).filter(|at| *at > uptime).min()
     }
 
-    /// The uptime at which the time that counts was seen first.
-    pub(crate) fn seen_at(&self) -> Duration {
-        self.counts.since
+    /// When the machine was booted, in Unix seconds. A machine that stood still was booted no
+    /// later for that.
+    pub(crate) fn booted_at(&self) -> Option<u64> {
+        self.booted.map(|at| u64::try_from(at).unwrap_or(0))
     }
 
     /// Whether two agreed on the time that counts, or the kernel vouched for it.
@@ -248,11 +292,15 @@ impl ClockTrust {
     }
 
     /// The first time to count where nobody vouches for one; None while all clocks stand in
-    /// 1970, as then do first boot and lifetime.
+    /// 1970, as then do first boot and lifetime. Of a witness that has fallen silent, one word
+    /// will do.
     fn first(&self) -> Option<i64> {
-        let witness = self.witness.and_then(|witness| {
-            let before = witness.before?;
-            Some(earlier(witness.epoch, before))
+        let witness = self.witness.and_then(|witness| match witness.before {
+            Some(before) => Some(earlier(witness.epoch, before)),
+            None => {
+                let silent_for = self.last.uptime.saturating_sub(witness.at);
+                (silent_for >= SETTLING).then_some(witness.epoch)
+            }
         });
         match (self.wall(), witness) {
             (Some(wall), Some(witness)) => Some(earlier(wall, witness)),
@@ -279,23 +327,34 @@ impl ClockTrust {
             self.other = None;
             return None;
         }
-        if self.unix_at(self.last.uptime) < clock::EARLIEST {
+        if !self.is_set() {
             let first = self.first()?;
             return self.count(first, self.last.uptime, false);
         }
         self.go_back().or_else(|| self.go_forward())
     }
 
+    fn is_set(&self) -> bool {
+        self.unix_at(self.last.uptime) >= clock::EARLIEST
+    }
+
     fn go_back(&mut self) -> Option<String> {
-        let is_set_back = self.wall().is_some_and(|wall| self.is_before(wall));
-        if is_set_back && let Some(before) = self.before {
-            return self.count(before.at, before.since, false);
+        let set_back = self.wall().filter(|wall| self.is_before(*wall));
+        if let (Some(wall), Some(before)) = (set_back, self.before) {
+            // By less than it was set forward: no other time than that begins anew.
+            if wall > before.at.saturating_add(AGREE) {
+                self.counts.at = wall;
+                return None;
+            }
+            let moved = self.count(before.at, self.last.uptime, false);
+            self.counts = before;
+            return moved;
         }
         let back = self.settling()?;
         if back >= self.counts.at.saturating_sub(EQUAL) {
             return None;
         }
-        self.count(back, self.counts.since, false)
+        self.count(back, self.last.uptime, false)
     }
 
     fn is_before(&self, epoch: i64) -> bool {
@@ -346,19 +405,25 @@ impl ClockTrust {
         }
         let seen = self.seen_first(agreed);
         match said.saturating_sub(seen) >= APART {
-            true => self.count(agreed, now, true),
+            true => self.count(agreed, seen, true),
             false => None,
         }
     }
 
-    fn count(&mut self, epoch: i64, since: Duration, believed: bool) -> Option<String> {
-        let step = epoch.saturating_sub(self.counts.at);
+    /// Lets another time count, as an epoch that was seen first at this uptime.
+    fn count(&mut self, at: i64, seen: Duration, believed: bool) -> Option<String> {
+        let step = at.saturating_sub(self.counts.at);
+        self.booted = self.booted_by(at, seen, believed);
         self.other = None;
         self.before = None;
         self.counts = Epoch {
-            at: epoch,
+            at,
             believed,
-            since,
+            since: match self.is_set() {
+                true => self.counts.since,
+                false => seen,
+            },
+            step: self.step_forward(step, seen),
         };
         let moved = step.unsigned_abs() > AGREE as u64;
         moved.then(|| {
@@ -366,6 +431,38 @@ impl ClockTrust {
             let by = clock::span(Duration::from_secs(step.unsigned_abs()));
             format!("it is {by} {way} than was thought: the clock was set")
         })
+    }
+
+    /// The step forward since which the time is trusted, once it moves by so many seconds.
+    fn step_forward(&self, seconds: i64, seen: Duration) -> Option<StepForward> {
+        if !self.is_set() {
+            return None;
+        }
+        let by = Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+        let new = StepForward { seen, by };
+        if seconds > AGREE && new.is_over() > self.last.uptime {
+            return Some(new);
+        }
+        let is_left = |old: &StepForward| seconds.saturating_add_unsigned(old.by.as_secs()) > AGREE;
+        self.counts.step.filter(is_left)
+    }
+
+    /// When the machine was booted, once this epoch counts.
+    fn booted_by(&self, at: i64, seen: Duration, believed: bool) -> Option<i64> {
+        let booted = self.booted?;
+        if seen < BOOTING || at < booted || !self.is_set() {
+            return Some(at);
+        }
+        if !believed || self.counts.believed {
+            return Some(booted);
+        }
+        // Where the witness has moved as far, the machine stood still before anything was
+        // believed.
+        let bears_out = |witness: Witness| agree(witness.epoch, at);
+        let is_earlier = |first: &i64| *first < at.saturating_sub(AGREE);
+        let first = self.heard_first.filter(is_earlier);
+        let stood_still = first.filter(|_| self.witness.is_some_and(bears_out));
+        Some(stood_still.unwrap_or(at))
     }
 }
 
@@ -576,7 +673,9 @@ mod tests {
         assert_eq!(next, Some(Duration::from_secs(1800)));
         trust.look(at(1800, YEAR));
         assert_eq!(trust.time(at(1800, YEAR)).trusted_for.as_secs(), 600);
-        assert_eq!(trust.counts_anew(Duration::from_secs(1800)), None);
+        // Until the time before has come as far.
+        let next = trust.counts_anew(Duration::from_secs(1800));
+        assert_eq!(next, Some(Duration::from_secs(1200 + YEAR as u64)));
     }
 
     #[test]
@@ -607,5 +706,179 @@ mod tests {
             assert!((-120..=0).contains(&off(&trust, now)), "{wall}");
             assert!(trust.time(now).trusted_for.as_secs() >= 2800, "{wall}");
         }
+    }
+
+    /// The longest that the time that counts is trusted for, from this uptime on.
+    fn trusted_at_most(trust: &mut ClockTrust, from: u64, wall: impl Fn(u64) -> Now) -> u64 {
+        let looks = (trust.last.uptime.as_secs() + 1)..from + 4000;
+        let trusted = looks.map(|up| {
+            trust.look(wall(up));
+            (up, trust.time(wall(up)).trusted_for.as_secs())
+        });
+        let later = trusted.filter(|(up, _)| *up >= from);
+        later.map(|(_, trusted)| trusted).max().unwrap()
+    }
+
+    #[test]
+    fn steps_forward_put_off_the_end_for_no_longer_than_they_are_long() {
+        // Each hour, or more often than `min_uptime` is long.
+        for (step, every) in [(70, 3000), (70, 3600), (700, 3000), (2700, 3000)] {
+            let mut trust = ClockTrust::new(at(20, 0));
+            let wall = |up: u64| at(up, (up / every) as i64 * step);
+            let trusted = trusted_at_most(&mut trust, 30_000, wall);
+            assert!(trusted >= 30_000, "{step} each {every}: {trusted}");
+        }
+        // One of years, with the kernel's word and without.
+        for (clock, counts_at) in [(at as fn(u64, i64) -> Now, 1000), (vouched, 1060)] {
+            let mut trust = ClockTrust::new(at(20, -YEAR));
+            let wall = |up: u64| match up < 1000 {
+                true => at(up, -YEAR),
+                false => clock(up, 0),
+            };
+            let trusted = trusted_at_most(&mut trust, 2000, wall);
+            assert_eq!(trusted, 5999 - counts_at);
+        }
+    }
+
+    #[test]
+    fn a_believed_time_that_flutters_is_trusted_where_it_is_the_earlier() {
+        let mut trust = ClockTrust::new(at(20, 0));
+        let wall = |up: u64| (up / 1200 % 2) as i64 * YEAR;
+        let mut trusted = 0;
+        for up in (60..20_000).step_by(60) {
+            let off_by = wall(up);
+            trust.witness(date(up, off_by), at(up, off_by));
+            let time = trust.time(at(up, off_by));
+            match off(&trust, at(up, off_by)) {
+                0 => trusted = time.trusted_for.as_secs(),
+                _ => assert!(time.trusted_for.as_secs() <= 1260, "{up}"),
+            }
+        }
+        assert!(trusted > 18_000, "{trusted}");
+    }
+
+    #[test]
+    fn a_clock_that_was_set_right_late_may_flutter_and_is_trusted_all_the_same() {
+        let mut trust = ClockTrust::new(at(20, -YEAR));
+        let wall = |up: u64| match up {
+            0..1000 => at(up, -YEAR),
+            _ => at(up, if up % 2400 < 1200 { 300 } else { 0 }),
+        };
+        assert!(trusted_at_most(&mut trust, 30_000, wall) > 28_000);
+        assert!((0..=300).contains(&off(&trust, wall(33_999))));
+    }
+
+    #[test]
+    fn of_a_witness_that_has_fallen_silent_one_word_will_do() {
+        let mut trust = ClockTrust::new(at(20, -57 * YEAR));
+        trust.witness(date(20, 0), at(20, -57 * YEAR));
+        trust.look(at(619, -57 * YEAR));
+        assert!(off(&trust, at(619, -57 * YEAR)) < 0);
+        let next = trust.counts_anew(Duration::from_secs(619));
+        assert_eq!(next, Some(Duration::from_secs(620)));
+        trust.look(at(620, -57 * YEAR));
+        let now = at(920, -57 * YEAR);
+        assert_eq!(off(&trust, now), 0);
+        // With `min_uptime`.
+        assert_eq!(trust.time(now).trusted_for.as_secs(), 300);
+    }
+
+    /// What the clocks of a row say at an uptime: the witness, and the wall clock.
+    type Clocks = fn(u64) -> (Option<i64>, Now);
+
+    #[test]
+    fn when_the_machine_was_booted_is_known_by_the_first_time_that_is_believed() {
+        const DAY: i64 = 24 * 3600;
+        let rows: [(&str, Clocks, i64); 11] = [
+            ("right", |up| (Some(0), at(up, 0)), 0),
+            (
+                "NTP, early",
+                |up| (None, vouched(up, if up < 300 { YEAR } else { 0 })),
+                0,
+            ),
+            (
+                "behind, set late, witness",
+                |up| (Some(0), at(up, -YEAR * i64::from(up < 2000))),
+                0,
+            ),
+            (
+                "behind, set late, kernel's word",
+                |up| match up {
+                    0..2000 => (None, at(up, -YEAR)),
+                    _ => (None, vouched(up, 0)),
+                },
+                0,
+            ),
+            (
+                "ahead, set late, kernel's word",
+                |up| match up {
+                    0..2000 => (None, at(up, YEAR)),
+                    _ => (None, vouched(up, 0)),
+                },
+                0,
+            ),
+            (
+                "behind, set late, nobody",
+                |up| (None, at(up, -YEAR * i64::from(up < 2000))),
+                -YEAR,
+            ),
+            (
+                "behind, set at 12 minutes, nobody",
+                |up| (None, at(up, -YEAR * i64::from(up < 720))),
+                0,
+            ),
+            // It stands still for a day after 2000 s, and all its clocks with it.
+            (
+                "believed, then paused",
+                |up| match up {
+                    0..2000 => (Some(0), at(up, 0)),
+                    2000..2400 => (Some(DAY), at(up, 0)),
+                    _ => (Some(DAY), at(up, DAY)),
+                },
+                0,
+            ),
+            (
+                "believed by the kernel's word, then paused",
+                |up| match up {
+                    0..2000 => (None, vouched(up, 0)),
+                    _ => (None, vouched(up, DAY)),
+                },
+                0,
+            ),
+            (
+                "behind, then paused, then set",
+                |up| match up {
+                    0..2000 => (Some(0), at(up, -YEAR)),
+                    2000..2400 => (Some(DAY), at(up, -YEAR)),
+                    _ => (Some(DAY), at(up, DAY)),
+                },
+                0,
+            ),
+            (
+                "believed and a year ahead, then right",
+                |up| match up {
+                    0..2000 => (Some(YEAR), at(up, YEAR)),
+                    _ => (None, vouched(up, 0)),
+                },
+                0,
+            ),
+        ];
+        for (name, clocks, booted) in rows {
+            let mut trust = ClockTrust::new(clocks(20).1);
+            for up in (20..5000).step_by(20) {
+                let (witness, now) = clocks(up);
+                match witness {
+                    Some(off) => trust.witness(date(up, off), now),
+                    None => trust.look(now),
+                };
+            }
+            let off = trust.booted_at().unwrap() as i64 - BOOTED as i64;
+            assert_eq!(off, booted, "{name}");
+        }
+        // Who begins to look late knows nothing.
+        let mut trust = ClockTrust::new(vouched(2000, 0));
+        trust.look(vouched(2100, 0));
+        assert!(trust.is_believed());
+        assert_eq!(trust.booted_at(), None);
     }
 }

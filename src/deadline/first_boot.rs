@@ -12,13 +12,13 @@
 //! - a clock that stands before [`clock::EARLIEST`] is known to be wrong: nothing is
 //!   recorded, and lifetimes count from this boot;
 //! - nor is anything recorded while nobody knows how long this machine has been up;
-//! - in the boot that made it, a record follows a clock that is set within [`SETTLING`], as
-//!   NTP will have done by then. Not later: a VM that was suspended for days looks the same,
-//!   and must not gain them. It may take [`clock_trust::SETTLING`] more until such a clock
-//!   counts;
-//! - a record that lies in the future is the mistake of one of two clocks. Lifetimes
-//!   count from this boot, it is said, and the record stays, as the other clock may be
-//!   the wrong one;
+//! - in the boot that made it, a record follows what is known of when the machine was booted
+//!   ([`clock_trust`](super::clock_trust)): a clock that is set early, as NTP will do, or that is
+//!   the first to be believed. Not one that is set later, or believed in the place of another:
+//!   a VM that was suspended for days looks the same, and must not gain them;
+//! - a record that lies in the future is the mistake of one of two clocks. Where this boot made
+//!   it, or the clock of this boot is believed, it is replaced. Else lifetimes count from this
+//!   boot, it is said, and the record stays, as the other clock may be the wrong one;
 //! - a damaged record is replaced by the time at which it was written, which is no
 //!   earlier than the first boot and no later than this one.
 //!
@@ -26,17 +26,12 @@
 //! renewed in silence.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::clock_trust;
 use super::identity::Names;
 use super::limit::Limit;
 use crate::clock::{self, Now};
-
-/// For so long after booting a step of the clock is taken for a correction.
-pub(crate) const SETTLING: Duration = Duration::from_secs(15 * 60);
 
 /// Two readings of one clock that differ by no more than this are the same.
 const SLACK: u64 = 60;
@@ -130,22 +125,19 @@ pub(crate) struct Present<'a> {
     pub(crate) boot_id: &'a str,
     /// By the clock that counts.
     pub(crate) now: Now,
-    /// The uptime at which that clock was seen first.
-    pub(crate) clock_seen: Duration,
+    pub(crate) is_believed: bool,
+    /// When the machine was booted, in Unix seconds, where that is known.
+    pub(crate) booted_at: Option<u64>,
 }
 
 impl Present<'_> {
     fn booted_at(&self) -> u64 {
-        self.now.wall.saturating_sub(self.now.uptime.as_secs())
+        let by_now = self.now.wall.saturating_sub(self.now.uptime.as_secs());
+        self.booted_at.unwrap_or(by_now)
     }
 
     fn has_made(&self, record: &Record) -> bool {
         record.boot_id.as_deref() == Some(self.boot_id)
-    }
-
-    fn is_settling(&self) -> bool {
-        let latest = SETTLING + clock_trust::SETTLING;
-        self.clock_seen < SETTLING && self.now.uptime < latest
     }
 
     /// An uptime of zero is one that could not be read.
@@ -332,26 +324,31 @@ fn settle(found: Found, present: &Present) -> Settled {
 fn settle_record(record: Record, present: &Present) -> Settled {
     let booted_at = present.booted_at();
     let differs = record.first_boot.abs_diff(booted_at) > SLACK;
-    let is_settling = present.is_settling();
-    if differs && present.has_made(&record) && is_settling {
+    let is_ahead = record.first_boot > booted_at;
+    let has_made = present.has_made(&record);
+    let is_corrected = has_made && present.booted_at.is_some();
+    if !differs || !(is_ahead || is_corrected) {
+        return Settled {
+            first_boot: record.first_boot,
+            record: Some(record),
+            warning: None,
+        };
+    }
+    if has_made {
         let warning = format!(
             "the clock was set after the first boot was recorded; lifetimes count from {}",
             clock::utc(booted_at)
         );
-        Settled::recorded_now(present, Some(warning))
-    } else if differs && record.first_boot > booted_at {
-        let warning = format!(
-            "the first boot was recorded at {}, which is in the future: the clock is or was \
-             wrong; lifetimes count from this boot",
-            clock::utc(record.first_boot)
-        );
-        Settled::of_this_boot(present, &warning)
-    } else {
-        Settled {
-            first_boot: record.first_boot,
-            record: Some(record),
-            warning: None,
-        }
+        return Settled::recorded_now(present, Some(warning));
+    }
+    let warning = format!(
+        "the first boot was recorded at {}, which is in the future: the clock is or was wrong; \
+         lifetimes count from this boot",
+        clock::utc(record.first_boot)
+    );
+    match present.is_believed {
+        true => Settled::recorded_now(present, Some(warning)),
+        false => Settled::of_this_boot(present, &warning),
     }
 }
 
@@ -402,7 +399,7 @@ pub fn usable_id(id: &str) -> Result<&str, String> {
 mod tests {
     use std::cell::RefCell;
     use std::fs;
-    use std::time::UNIX_EPOCH;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
     use crate::deadline::limit::When;
@@ -419,7 +416,8 @@ mod tests {
                 uptime: Duration::from_secs(uptime),
                 vouched: false,
             },
-            clock_seen: Duration::from_secs(uptime),
+            is_believed: false,
+            booted_at: (uptime < 900).then_some(booted_at),
         }
     }
 
@@ -727,6 +725,49 @@ mod tests {
             state.take(Some("a"), &boot("1", MONDAY, 150)),
             silent(MONDAY)
         );
+    }
+
+    /// What `clock_trust` knows late in a boot.
+    fn late(id: &str, booted_at: Option<u64>, now: u64) -> Present<'_> {
+        Present {
+            booted_at,
+            is_believed: true,
+            ..boot(id, now, 5 * HOUR)
+        }
+    }
+
+    #[test]
+    fn a_record_of_this_boot_follows_what_is_known_of_it_and_is_never_in_the_future() {
+        const MONTHS: u64 = 200 * 24 * HOUR;
+        for (recorded, known, now, counts) in [
+            (MONDAY - MONTHS, Some(MONDAY), MONDAY, MONDAY),
+            (MONDAY + MONTHS, Some(MONDAY), MONDAY, MONDAY),
+            // A machine that stood still.
+            (MONDAY, Some(MONDAY), MONDAY + MONTHS, MONDAY),
+            // Nobody has followed its clocks since it was booted.
+            (MONDAY, None, MONDAY + MONTHS, MONDAY),
+            (MONDAY + MONTHS, None, MONDAY, MONDAY),
+        ] {
+            let state = Scratch::new();
+            state.take(Some("a"), &boot("1", recorded, 30));
+            let lease = state.take(Some("a"), &late("1", known, now));
+            assert_eq!(lease.first_boot, counts);
+            assert_eq!(said(&lease, "the clock was set after"), recorded != counts);
+            let next = state.take(Some("a"), &boot("2", now + 9 * HOUR, 30));
+            assert_eq!(next, silent(counts));
+        }
+    }
+
+    #[test]
+    fn a_record_in_the_future_of_a_believed_clock_is_replaced() {
+        let state = Scratch::new();
+        state.take(Some("a"), &boot("1", MONDAY + 1000 * HOUR, 30));
+        let second = state.take(Some("a"), &late("2", Some(MONDAY), MONDAY));
+        assert_eq!(second.first_boot, MONDAY);
+        assert!(said(&second, "in the future"));
+        // No reboot renews it again.
+        let third = boot("3", MONDAY + 9 * HOUR, 30);
+        assert_eq!(state.take(Some("a"), &third), silent(MONDAY));
     }
 
     #[test]

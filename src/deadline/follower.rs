@@ -379,7 +379,8 @@ impl<'a> Follower<'a> {
                 wall: self.time(now).unix,
                 ..now
             },
-            clock_seen: self.knowledge.clock.seen_at(),
+            is_believed: self.knowledge.clock.is_believed(),
+            booted_at: self.knowledge.clock.booted_at(),
         };
         first_boot::lease(&self.places, &self.names(), keep, &present)
     }

@@ -215,7 +215,7 @@ impl Order {
     }
 
     /// The uptime at which its time is over, where that does not depend on the clock: an order
-    /// for a time does not as long as the clock was set after it and nobody vouches for that.
+    /// for a time does not as long as the clock was set after it and is not trusted anew.
     pub(crate) fn end_by_uptime(
         &self,
         time: Time,

@@ -25,6 +25,7 @@ claims!(
     the_instance_that_boot_finds_out_later_stays_in_the_status,
     a_clock_that_ntp_sets_years_ahead_early_moves_the_lease_with_it,
     a_clock_that_ntp_sets_years_ahead_later_ends_nothing_before_min_uptime_has_passed,
+    a_clock_that_ntp_sets_late_moves_the_lease_with_it_where_the_kernel_vouches_for_it,
     a_clock_that_ntp_sets_years_back_early_moves_the_lease_with_it,
     a_clock_that_is_years_ahead_ends_nothing_before_min_uptime_has_passed,
     a_clock_that_was_set_while_no_watch_ran_ends_nothing_before_min_uptime_has_passed,
@@ -257,6 +258,25 @@ fn a_clock_that_ntp_sets_years_ahead_later_ends_nothing_before_min_uptime_has_pa
     };
     assert_eq!(ended_at(A_LEASE, wall, 2 * HOUR), Some(30 * MINUTE));
     assert_eq!(deadline(), LONG_AGO + 36 * HOUR);
+}
+
+fn a_clock_that_ntp_sets_late_moves_the_lease_with_it_where_the_kernel_vouches_for_it() {
+    machine();
+    nothing_is_really_ended();
+    let config = Config::parse(&format!("[deadline]\naction = \"poweroff\"\n{A_LEASE}")).unwrap();
+    let set_at = 20 * MINUTE;
+    let moment = |up: u64| Now {
+        wall: LONG_AGO + up + if up < set_at { 0 } else { YEARS },
+        uptime: Duration::from_secs(up),
+        vouched: up >= set_at,
+    };
+    let notices = Notices::default();
+    let mut watch = Watch::start(&HOST, &notices, &config, moment(MINUTE));
+    for up in MINUTE + 1..2 * HOUR {
+        watch.tick(moment(up));
+        assert!(!Path::new("/run/off").exists(), "ended at {up}");
+    }
+    assert_eq!(deadline(), LONG_AGO + YEARS + 36 * HOUR);
 }
 
 fn a_clock_that_ntp_sets_years_back_early_moves_the_lease_with_it() {
