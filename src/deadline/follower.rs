@@ -97,6 +97,11 @@ impl<'a> Follower<'a> {
         &self.knowledge
     }
 
+    /// The machine's own UUID is the instance's for certain.
+    pub(crate) fn trust_machine(&mut self) {
+        self.knowledge.ledger.identity.trust_machine();
+    }
+
     /// The names by which records of this instance are kept.
     pub(crate) fn names(&self) -> Names {
         self.knowledge.ledger.identity.names()
