@@ -102,6 +102,10 @@ impl<'a> Follower<'a> {
         self.knowledge.ledger.identity.trust_machine();
     }
 
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.knowledge.ledger.identity
+    }
+
     /// The names by which records of this instance are kept.
     pub(crate) fn names(&self) -> Names {
         self.knowledge.ledger.identity.names()
@@ -151,17 +155,9 @@ impl<'a> Follower<'a> {
         self.knowledge.ledger.learn(&from.ledger);
     }
 
-    pub(crate) fn has_spoken(&self, source: LimitSource) -> bool {
-        self.knowledge.ledger.has_spoken(source)
-    }
-
     /// Whether it takes a second answer to say which instance this is.
     pub(crate) fn is_instance_in_doubt(&self) -> bool {
         self.knowledge.ledger.identity.is_in_doubt()
-    }
-
-    pub(crate) fn forget(&mut self, source: LimitSource) {
-        self.knowledge.ledger.forget(source);
     }
 
     pub(crate) fn wish_grace(&mut self, grace: Option<Duration>) {

@@ -133,6 +133,15 @@ impl Identity {
         Judgement::First
     }
 
+    /// Whether an answer that names this instance is another's, as far as is known before it
+    /// is judged.
+    pub(crate) fn is_anothers(&self, source: LimitSource, id: &str) -> bool {
+        let known = kind(source)
+            .filter(|kind| !self.is_machine(*kind, id))
+            .and_then(|kind| self.known(kind));
+        known.is_some_and(|known| !is_same(known, id))
+    }
+
     fn is_machine(&self, kind: Kind, id: &str) -> bool {
         let machine = self.machine.as_ref().filter(|_| kind == Kind::Uuid);
         machine.is_some_and(|machine| is_same(machine, id))
@@ -355,6 +364,20 @@ mod tests {
                 said = judged(&mut identity, OPENSTACK, A, 2000 + 601 * answer);
             }
             assert_eq!(said, expected, "{machine:?} {is_certain} {answers}");
+        }
+    }
+
+    #[test]
+    fn before_it_is_judged_an_answer_is_anothers_where_it_will_be_refused() {
+        for machine in [None, Some(A)] {
+            let mut identity = Identity::of(machine.map(Into::into));
+            let foreseen = identity.is_anothers(OPENSTACK, B);
+            assert_eq!(foreseen, machine.is_some());
+            for (up, id) in [A, A, B, A_SWAPPED].into_iter().enumerate() {
+                let foreseen = identity.is_anothers(OPENSTACK, id);
+                let judged = judged(&mut identity, OPENSTACK, id, 60 * up as u64);
+                assert_eq!(foreseen, judged == "another's", "{machine:?} {id}");
+            }
         }
     }
 

@@ -171,7 +171,7 @@ impl Ledger {
     }
 
     /// Takes back all that a source said.
-    pub fn forget(&mut self, source: LimitSource) {
+    fn forget(&mut self, source: LimitSource) {
         self.entries
             .retain(|entry| entry.said.origin.source != source);
         self.unusable.retain(|limit| limit.origin.source != source);

@@ -152,6 +152,7 @@ impl<'a> Watch<'a> {
     pub fn tick(&mut self, now: Now) {
         self.follow_the_clocks(now);
         self.keep_order_up_to_date();
+        self.metadata.judge_by(self.follower.identity());
         let asked = self.ask_if_due(now);
         let noticed = self.ask_for_spot_notice_if_due(now) | self.hear_from_held_requests(now);
         if asked {
