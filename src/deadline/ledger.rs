@@ -38,6 +38,16 @@ pub enum About {
     Keys(Vec<String>),
 }
 
+impl About {
+    fn is_about(&self, source: LimitSource, origin: &Origin) -> bool {
+        origin.source == source
+            && match self {
+                About::Everything => true,
+                About::Keys(keys) => keys.contains(&origin.key),
+            }
+    }
+}
+
 /// When something was said.
 #[derive(Debug, Clone, Copy)]
 pub struct SaidAt {
@@ -82,7 +92,7 @@ struct Entry {
     /// The uptime of the first answer that did not say it any more.
     #[serde(default)]
     gone_since: Option<Duration>,
-    /// The uptime at which the source said it last.
+    /// The uptime at which the source answered last when it was asked for it.
     heard: Duration,
     /// The second answer is wanted soon, and not only when one is due.
     is_urgent: bool,
@@ -112,6 +122,7 @@ impl Ledger {
             .map(|id| self.identity.judge(source, id, at.uptime));
         match judgement {
             Some(Judgement::Anothers(reason)) => {
+                self.end_silence(source, &statement.about, at.uptime);
                 return Recorded::Refused(format!("an answer is not used: {reason}"));
             }
             Some(Judgement::First) if self.spoken.contains(&source) => self.forget(source),
@@ -120,6 +131,7 @@ impl Ledger {
         if !self.spoken.contains(&source) {
             self.spoken.push(source);
         }
+        self.end_silence(source, &statement.about, at.uptime);
         self.take_back(source, statement, at.uptime);
         for limit in &statement.limits {
             match limit.is_usable() {
@@ -256,16 +268,19 @@ impl Ledger {
         limit.origin.source != LimitSource::ConfigDrive || !self.has_spoken(LimitSource::Openstack)
     }
 
+    /// Whatever it answers, it is not silent any more.
+    fn end_silence(&mut self, source: LimitSource, about: &About, uptime: Duration) {
+        for entry in &mut self.entries {
+            if about.is_about(source, &entry.said.origin) {
+                entry.end_silence(uptime);
+            }
+        }
+    }
+
     /// What a statement does not say any more. Garbage in the place of a limit, or of all
     /// `meta`, takes none back.
     fn take_back(&mut self, source: LimitSource, statement: &Statement, uptime: Duration) {
-        let is_about = |origin: &Origin| {
-            origin.source == source
-                && match &statement.about {
-                    About::Everything => true,
-                    About::Keys(keys) => keys.contains(&origin.key),
-                }
-        };
+        let is_about = |origin: &Origin| statement.about.is_about(source, origin);
         let lost_all = |limit: &Limit| !limit.is_usable() && limit.origin.is_all_of_meta();
         let is_all_lost = statement.limits.iter().any(lost_all);
         let is_said = |origin: &Origin| {
@@ -320,9 +335,13 @@ impl Entry {
 
     /// An answer says it no more. Says whether it is taken back by that.
     fn is_taken_back(&mut self, uptime: Duration) -> bool {
-        if self.said.kind == LimitKind::Notice || self.believed.is_none() {
+        let is_notice = self.said.kind == LimitKind::Notice;
+        let Some(believed) = self.believed.as_ref().filter(|_| !is_notice) else {
             return true;
-        }
+        };
+        // Nobody else says what one answer said before.
+        self.said.when = believed.clone();
+        self.doubted_since = None;
         let since = *self.gone_since.get_or_insert(uptime);
         uptime.saturating_sub(since) >= APART
     }
@@ -335,6 +354,16 @@ impl Entry {
     /// What was believed before is not given up for what was said once.
     fn waits_for_silence(&self) -> bool {
         self.doubted_since.is_some() && self.believed.is_none()
+    }
+
+    /// What silence has confirmed stays so.
+    fn end_silence(&mut self, uptime: Duration) {
+        self.believed = self.believed(uptime).cloned();
+        self.heard = uptime;
+        if self.believed.as_ref() == Some(&self.said.when) {
+            self.doubted_since = None;
+            self.is_urgent = false;
+        }
     }
 
     /// Another answer. Two that are apart confirm the later of what they say, or, where both
@@ -377,7 +406,8 @@ impl Entry {
     }
 }
 
-/// What two answers confirm together.
+/// What two answers confirm together. Where nothing was believed before, two that are far apart
+/// confirm nothing: one of them is wrong.
 fn confirmed(old: Option<&When>, first: &When, second: &When) -> Option<When> {
     if first == second {
         return Some(second.clone());
@@ -387,6 +417,7 @@ fn confirmed(old: Option<&When>, first: &When, second: &When) -> Option<When> {
     match old {
         Some(old) if is_earlier(old, early) => Some(early.clone()),
         Some(old) if is_earlier(old, &late) => Some(old.clone()),
+        None if is_far(&late, early) => None,
         _ => Some(late),
     }
 }
@@ -539,7 +570,32 @@ mod tests {
             (70, Some(x), x, x),
         ]);
         // One wrong answer, and the right one a minute later.
-        story(&[(60, Some(5), 5, 0), (123, Some(x), x, x)]);
+        story(&[
+            (60, Some(5), 5, 0),
+            (123, Some(x), x, 0),
+            (133, Some(x), x, x),
+        ]);
+        // The same wrong answer twice, and none between that says it.
+        story(&[
+            (60, Some(5), 5, 0),
+            (120, Some(0), 0, 0),
+            (180, Some(5), 5, 0),
+        ]);
+        story(&[
+            (60, Some(x), x, 0),
+            (120, Some(x), x, x),
+            (180, Some(5), 5, x),
+            (240, Some(0), x, x),
+            (300, Some(5), 5, x),
+            (360, Some(0), x, x),
+        ]);
+        // Two first ones that differ, each said once.
+        let late = x + 5000 * HOUR;
+        story(&[
+            (60, Some(x), x, 0),
+            (73, Some(late), late, 0),
+            (672, None, late, 0),
+        ]);
         story(&[
             (60, Some(x), x, 0),
             (120, Some(x), x, x),
@@ -698,6 +754,40 @@ mod tests {
                     assert_eq!(over.at.as_secs(), 60 + lasts);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_source_that_answers_anything_is_not_silent() {
+        let mine = "aaaaaaaa-0000-4000-8000-000000000001";
+        let anothers = "bbbbbbbb-0000-4000-8000-000000000002";
+        let garbage = |origin| Limit::new(origin, When::Unusable("it is HTML".into()));
+        let of_one = garbage(Origin::new(OPENSTACK, "vmstage_deadline"));
+        let of_all = garbage(Origin::all_of_meta(OPENSTACK));
+        for (answer, is_silence) in [
+            (None, true),
+            (Some(says(Some(mine), vec![of_one])), false),
+            (Some(says(Some(mine), vec![of_all])), false),
+            (Some(says(Some(anothers), vec![])), false),
+        ] {
+            let mut ledger = Ledger {
+                identity: Identity::of(Some(mine.into())),
+                ..Ledger::default()
+            };
+            let lie = says(Some(mine), vec![limit(OPENSTACK, T)]);
+            ledger.record(OPENSTACK, &lie, at(60));
+            for up in (120..1200).step_by(60) {
+                if let Some(answer) = &answer {
+                    ledger.record(OPENSTACK, answer, at(up));
+                }
+                let believed = ledger.believed(at(up).uptime);
+                let expected = is_silence && up >= 660;
+                assert_eq!(!believed.is_empty(), expected, "{answer:?} at {up}");
+            }
+            // What silence has confirmed, an answer of another's does not put in doubt.
+            let wrong = says(Some(anothers), vec![]);
+            ledger.record(OPENSTACK, &wrong, at(1300));
+            assert_eq!(!ledger.believed(at(1300).uptime).is_empty(), is_silence);
         }
     }
 
