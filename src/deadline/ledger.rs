@@ -443,7 +443,10 @@ fn over(limit: &Limit, at: SaidAt, noticed: Duration) -> Option<Over> {
     let Some(date) = at.date.filter(|date| plausible.contains(date)) else {
         let slack = Duration::from_secs(AGREE as u64);
         let is_more = |longest: &Duration| left(at.unix) > longest.saturating_add(slack);
-        let longest = longest.filter(is_more)?;
+        // A clock that nobody believes, and by which it came too late, is ahead.
+        let since = at.uptime.saturating_sub(noticed).as_secs();
+        let is_ahead = !at.is_believed && end <= at.unix.saturating_sub(since);
+        let longest = longest.filter(|longest| is_ahead || is_more(longest))?;
         return Some(Over {
             at: longest,
             is_disputed: !at.is_believed,
@@ -711,6 +714,9 @@ mod tests {
             (Some(60), year, false, Some((60, true))),
             (None, 0, false, None),
             (None, -year, false, Some((120, true))),
+            (None, year, false, Some((120, true))),
+            (None, year, true, None),
+            (Some(-57 * year), year, false, Some((120, true))),
         ];
         for (date, off, is_believed, expected) in table {
             let said = SaidAt {
