@@ -193,11 +193,15 @@ impl Ledger {
         self.spoken.contains(&source)
     }
 
-    /// All limits as they were said last, also those that cannot be used.
+    /// All limits as they are published, also those that cannot be used: as they were said
+    /// last, or earlier where that is still acted upon.
     pub fn limits(&self) -> Vec<Limit> {
-        let said = self.entries.iter().map(|entry| &entry.said);
-        let all = said.chain(&self.unusable);
-        all.filter(|limit| self.counts(limit)).cloned().collect()
+        let published = self.entries.iter().map(|entry| Limit {
+            when: entry.published().clone(),
+            ..entry.said.clone()
+        });
+        let all = published.chain(self.unusable.iter().cloned());
+        all.filter(|limit| self.counts(limit)).collect()
     }
 
     /// Those limits that are acted upon, as they are believed.
@@ -219,13 +223,13 @@ impl Ledger {
         entries.find(|entry| entry.said.origin == *origin)?.over
     }
 
-    /// Whether a second answer is needed before this limit is acted upon as it was said.
+    /// Whether a second answer is needed before this limit is acted upon as it is published.
     pub(crate) fn is_doubted(&self, origin: &Origin, uptime: Duration) -> bool {
         let entry = self
             .entries
             .iter()
             .find(|entry| entry.said.origin == *origin);
-        entry.is_some_and(|entry| entry.believed(uptime) != Some(&entry.said.when))
+        entry.is_some_and(|entry| entry.believed(uptime) != Some(entry.published()))
     }
 
     /// The uptime at which a source is to be asked for a second answer, and which; None where
@@ -344,6 +348,13 @@ impl Entry {
         self.doubted_since = None;
         let since = *self.gone_since.get_or_insert(uptime);
         uptime.saturating_sub(since) >= APART
+    }
+
+    fn published(&self) -> &When {
+        let earlier = self.believed.as_ref();
+        earlier
+            .filter(|believed| is_earlier(believed, &self.said.when))
+            .unwrap_or(&self.said.when)
     }
 
     /// Since when a second answer is wanted.
@@ -611,7 +622,7 @@ mod tests {
             (120, Some(x), x, x),
             (180, Some(y), y, x),
             (190, Some(y), y, y),
-            (250, Some(x), x, y),
+            (250, Some(x), y, y),
             (260, Some(x), x, x),
         ]);
         // An end that is worked out anew each time, and creeps.
@@ -632,7 +643,7 @@ mod tests {
             (190, Some(0), 0, 0),
         ]);
         // Once only, and then silence.
-        for (said, published) in [(0, x), (x + 9, x + 9), (5, 5)] {
+        for (said, published) in [(0, x), (x + 9, x), (5, 5)] {
             story(&[
                 (60, Some(x), x, 0),
                 (120, Some(x), x, x),
@@ -652,10 +663,10 @@ mod tests {
         story(&[
             (60, Some(x), x, 0),
             (120, Some(x), x, x),
-            (180, Some(x + 90), x + 90, x),
+            (180, Some(x + 90), x, x),
             (240, Some(x + 9), x + 9, x + 9),
             (300, Some(5), 5, x + 9),
-            (360, Some(x + 90), x + 90, x + 9),
+            (360, Some(x + 90), x + 9, x + 9),
         ]);
     }
 
