@@ -78,6 +78,9 @@ pub struct Ledger {
     unusable: Vec<Limit>,
     /// Those that have answered in this boot.
     spoken: Vec<LimitSource>,
+    /// OpenStack's service has answered in a boot before this one.
+    #[serde(default)]
+    has_openstack_spoken_before: bool,
 }
 
 /// One limit.
@@ -266,10 +269,19 @@ impl Ledger {
         }
     }
 
-    /// The config drive is frozen at launch: what the service said in this boot is newer,
-    /// also that there is no limit any more.
+    /// The config drive is frozen at launch: what the service said since is newer, also that
+    /// there is no limit any more.
     fn counts(&self, limit: &Limit) -> bool {
-        limit.origin.source != LimitSource::ConfigDrive || !self.has_spoken(LimitSource::Openstack)
+        limit.origin.source != LimitSource::ConfigDrive || !self.is_drive_outdated()
+    }
+
+    pub(crate) fn is_drive_outdated(&self) -> bool {
+        self.has_openstack_spoken_before || self.has_spoken(LimitSource::Openstack)
+    }
+
+    /// As a boot of this instance before this one knew.
+    pub(crate) fn outdate_drive(&mut self) {
+        self.has_openstack_spoken_before = true;
     }
 
     /// Whatever it answers, it is not silent any more.
