@@ -11,7 +11,7 @@ use super::decide::{Deadline, decide};
 use super::due::{self, Deadlines, Done, Moment, Step};
 use super::first_boot::{self, Keep, KeptDeadline, Place, Present, Record};
 use super::identity::{Identity, Names};
-use super::ledger::{self, Ledger, Recorded, Statement};
+use super::ledger::{self, About, Ledger, Recorded, Statement};
 use super::limit::{self, IgnoredLimit, Limit, LimitKind, When};
 use super::order::{KeptOrder, Orders, Standing};
 use super::origin::LimitSource;
@@ -212,6 +212,12 @@ impl<'a> Follower<'a> {
             When::Unusable(_) => false,
         });
         Reception { said, is_refused }
+    }
+
+    /// Garbage says nothing, and is no silence.
+    pub(crate) fn hear_garbage(&mut self, source: LimitSource, now: Now) {
+        let ledger = &mut self.knowledge.ledger;
+        ledger.end_silence(source, &About::Everything, now.uptime);
     }
 
     /// What holds now.

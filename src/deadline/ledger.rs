@@ -285,7 +285,7 @@ impl Ledger {
     }
 
     /// Whatever it answers, it is not silent any more.
-    fn end_silence(&mut self, source: LimitSource, about: &About, uptime: Duration) {
+    pub(crate) fn end_silence(&mut self, source: LimitSource, about: &About, uptime: Duration) {
         for entry in &mut self.entries {
             if about.is_about(source, &entry.said.origin) {
                 entry.end_silence(uptime);

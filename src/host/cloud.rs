@@ -76,7 +76,7 @@ impl Firmware {
     }
 
     /// Whether the machine's UUID is the instance's for certain: Nova's libvirt driver and Azure
-    /// put it there. VMware's has one of its own, and bare metal its board's.
+    /// put it there. Other hypervisors may not, and bare metal has its board's.
     pub(crate) fn has_the_instances_uuid(&self) -> bool {
         let dmi = &self.dmi;
         is(&dmi.product_name, &PRODUCTS) || is(&dmi.chassis_asset_tag, &[AZURE])

@@ -42,6 +42,9 @@ impl Watch<'_> {
     pub(super) fn hear(&mut self, asked: &[Asked], now: Now) -> bool {
         let (mut is_ours, mut has_openstack) = (true, false);
         for asked in asked {
+            if asked.is_garbage {
+                self.follower.hear_garbage(asked.gives, now);
+            }
             let Ok(answer) = &asked.result else { continue };
             let (date, statement) = (asked.date_at_start(), answer.statement());
             let heard = self.follower.hear(asked.gives, &statement, date, now);

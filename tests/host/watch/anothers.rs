@@ -20,6 +20,7 @@ claims!(
     one_answer_of_another_instance_moves_no_features,
     features_that_nobody_names_any_more_are_gone_after_two_answers_also_after_a_reboot,
     one_document_of_another_instance_hides_no_event_of_azure,
+    a_service_that_answers_garbage_does_not_confirm_what_it_said_before,
 );
 
 static HOST: LazyLock<Host> = LazyLock::new(Host::this_machine);
@@ -40,6 +41,11 @@ fn machine(uuid: &str) {
     fs::create_dir_all("/sys/class/dmi/id").unwrap();
     fs::write("/sys/class/dmi/id/product_uuid", uuid).unwrap();
     Status::begin(&HOST).write(&HOST).unwrap();
+}
+
+fn is_unconfirmed() -> bool {
+    let text = fs::read_to_string("/run/vmstage/status.json").unwrap();
+    text.contains("\"unconfirmed\": true") || text.contains("\"unconfirmed\":true")
 }
 
 /// So many seconds after the start, this long after booting.
@@ -206,4 +212,33 @@ fn one_document_of_another_instance_hides_no_event_of_azure() {
     });
     let after = seen.expect("the event was not seen") - noticed;
     assert!(after <= 7, "{after} s");
+}
+
+fn a_service_that_answers_garbage_does_not_confirm_what_it_said_before() {
+    machine(MINE);
+    for (code, is_confirmed) in [(200, false), (503, true)] {
+        for directory in ["/run/vmstage", "/var/lib/vmstage"] {
+            let _ = fs::remove_dir_all(directory);
+        }
+        Status::begin(&HOST).write(&HOST).unwrap();
+        let has_said = AtomicBool::new(false);
+        let service = Server::start(move |request, stream| {
+            if request.path != "/openstack/latest/meta_data.json" {
+                return respond(stream, 404, "", b"");
+            }
+            if has_said.swap(true, Ordering::Relaxed) {
+                return respond(stream, code, "", b"<html>");
+            }
+            let at = START + 9 * HOUR;
+            let document =
+                format!(r#"{{"uuid": "{MINE}", "meta": {{"vmstage_deadline": "{at}"}}}}"#);
+            respond(stream, 200, "", document.as_bytes())
+        });
+        let config = configuration("openstack", &service.url());
+        let notices = Notices::default();
+        let mut watch = Watch::start(&HOST, &notices, &config, moment(0, HOUR));
+        (1..900).for_each(|second| watch.tick(moment(second, HOUR + second)));
+        assert_eq!(deadline(), Some(9 * HOUR));
+        assert_eq!(!is_unconfirmed(), is_confirmed, "{code}");
+    }
 }
