@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock_trust::{AGREE, APART};
+use super::confirm::{confirmed, is_earlier, is_far};
 use super::identity::{Identity, Judgement};
 use super::limit::{Limit, LimitKind, When};
 use super::origin::{LimitSource, Origin};
@@ -17,9 +18,6 @@ use crate::clock;
 
 /// A source that has been silent for so long since it said something is taken to mean it.
 const SILENCE: Duration = Duration::from_secs(600);
-
-/// A limit that moves towards now by more than this, in seconds, is asked for again soon.
-const LONG_MOVE: u64 = 3600;
 
 /// What a source said when it was asked.
 #[derive(Debug, Clone, Default)]
@@ -429,22 +427,6 @@ impl Entry {
     }
 }
 
-/// What two answers confirm together. Where nothing was believed before, two that are far apart
-/// confirm nothing: one of them is wrong.
-fn confirmed(old: Option<&When>, first: &When, second: &When) -> Option<When> {
-    if first == second {
-        return Some(second.clone());
-    }
-    let late = later(first, second)?;
-    let early = if late == *first { second } else { first };
-    match old {
-        Some(old) if is_earlier(old, early) => Some(early.clone()),
-        Some(old) if is_earlier(old, &late) => Some(old.clone()),
-        None if is_far(&late, early) => None,
-        _ => Some(late),
-    }
-}
-
 /// The `Date` of the same answer says best what time a notice leaves, where another clock bears
 /// it out. Else the believed time says it; without one it is the later, and no more than such a
 /// notice leaves. None where the time that counts says it.
@@ -501,30 +483,6 @@ impl LimitSource {
     fn is_of_this_machine(self) -> bool {
         matches!(self, LimitSource::Configuration | LimitSource::Operator)
     }
-}
-
-/// Comparable where both are of one kind.
-fn seconds(one: &When, other: &When) -> Option<(u64, u64)> {
-    match (one, other) {
-        (When::At(one), When::At(other)) => Some((*one, *other)),
-        (When::AfterFirstBoot(one), When::AfterFirstBoot(other)) => {
-            Some((one.as_secs(), other.as_secs()))
-        }
-        _ => None,
-    }
-}
-
-fn is_earlier(one: &When, other: &When) -> bool {
-    seconds(one, other).is_some_and(|(one, other)| one < other)
-}
-
-fn later(one: &When, other: &When) -> Option<When> {
-    let (first, second) = seconds(one, other)?;
-    Some(if first > second { one } else { other }.clone())
-}
-
-fn is_far(believed: &When, new: &When) -> bool {
-    seconds(believed, new).is_none_or(|(old, new)| new.saturating_add(LONG_MOVE) < old)
 }
 
 #[cfg(test)]
