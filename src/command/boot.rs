@@ -164,6 +164,7 @@ fn find_deadline(
         follower.hold(Limit::held(earlier), !earlier.unconfirmed, now);
     }
     let mut metadata = Metadata::new(host, config).with_reader(reader);
+    metadata.judge_by(follower.identity());
     let asked = metadata.ask(
         &metadata.sources(),
         config.metadata.timeout,

@@ -211,6 +211,7 @@ mod tests {
             tries: 1,
             result: openstack::parse(document, LimitSource::Openstack),
             retry_after: None,
+            is_garbage: false,
         };
         let failed = Asked {
             gives: LimitSource::Openstack,
@@ -220,6 +221,7 @@ mod tests {
             tries: 3,
             result: Err("nobody answers (3 tries in 2.0s)".into()),
             retry_after: None,
+            is_garbage: false,
         };
         vec![answered, failed]
     }

@@ -43,6 +43,8 @@ pub(crate) struct Lease {
     pub(crate) warnings: Vec<String>,
     /// What an earlier boot of this instance knew last.
     pub(crate) kept: Option<KeptDeadline>,
+    /// And that what the frozen config drive says did not count any more.
+    pub(crate) is_drive_outdated: bool,
     /// The records that are to be written anew.
     pub(crate) writes: Vec<(PathBuf, Record)>,
 }
@@ -65,6 +67,9 @@ pub(crate) struct Record {
         skip_serializing_if = "Option::is_none"
     )]
     deadline: Option<KeptDeadline>,
+    /// OpenStack's service has answered this instance: the config drive does not count.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_drive_outdated: bool,
 }
 
 /// The last known deadline, for a boot in which its source is silent.
@@ -128,6 +133,7 @@ pub(crate) struct Present<'a> {
     pub(crate) is_believed: bool,
     /// When the machine was booted, in Unix seconds, where that is known.
     pub(crate) booted_at: Option<u64>,
+    pub(crate) is_drive_outdated: bool,
 }
 
 impl Present<'_> {
@@ -170,7 +176,7 @@ pub(crate) fn lease(places: &[Place], names: &Names, keep: &Keep, present: &Pres
     if names.is_empty() && places.iter().filter(of_unknown).any(keeps_deadline) {
         warnings.push(NOBODY_KNOWS.into());
     }
-    let (all, kept) = settle_all(places, names, present, &mut warnings);
+    let (all, kept, is_drive_outdated) = settle_all(places, names, present, &mut warnings);
     let all = match all.is_empty() {
         // What counted while nobody had said who this is.
         true => vec![settle(of_nobody(places, present), present)],
@@ -183,6 +189,7 @@ pub(crate) fn lease(places: &[Place], names: &Names, keep: &Keep, present: &Pres
     let record = first.record.map(|record| Record {
         uuid: names.uuid.clone().or(record.uuid),
         machine: names.machine.clone().or(record.machine),
+        is_drive_outdated: is_drive_outdated || present.is_drive_outdated,
         deadline: match keep {
             Keep::AsBefore => kept.clone(),
             Keep::Nothing => None,
@@ -195,6 +202,7 @@ pub(crate) fn lease(places: &[Place], names: &Names, keep: &Keep, present: &Pres
         first_boot: first.first_boot,
         warnings,
         kept,
+        is_drive_outdated,
         writes: writes.unwrap_or_default(),
     }
 }
@@ -202,14 +210,15 @@ pub(crate) fn lease(places: &[Place], names: &Names, keep: &Keep, present: &Pres
 const NOBODY_KNOWS: &str = "nothing says which instance this is: the deadline that an earlier boot \
                             knew does not hold";
 
-/// What each record of this instance comes to, and the deadline that one of them keeps.
+/// What each record of this instance comes to, the deadline that one of them keeps, and whether
+/// one says that the config drive does not count.
 fn settle_all(
     places: &[Place],
     names: &Names,
     present: &Present,
     warnings: &mut Vec<String>,
-) -> (Vec<Settled>, Option<KeptDeadline>) {
-    let (mut all, mut kept) = (Vec::new(), None);
+) -> (Vec<Settled>, Option<KeptDeadline>, bool) {
+    let (mut all, mut kept, mut is_drive_outdated) = (Vec::new(), None, false);
     let of_unknown = |place: &&Place| matches!(place.kept_by, KeptBy::Nobody | KeptBy::Unknown);
     for place in places.iter().filter(|place| !of_unknown(place)) {
         match &place.found {
@@ -225,12 +234,13 @@ fn settle_all(
             found => {
                 if let Found::Record(record) = found {
                     kept = kept.or_else(|| record.deadline.clone());
+                    is_drive_outdated |= record.is_drive_outdated;
                 }
                 all.push(settle(found.clone(), present));
             }
         }
     }
-    (all, kept)
+    (all, kept, is_drive_outdated)
 }
 
 /// What this boot recorded before anybody said who this is.
@@ -379,6 +389,7 @@ impl Record {
             uuid: None,
             machine: None,
             deadline: None,
+            is_drive_outdated: false,
         }
     }
 }
@@ -418,6 +429,7 @@ mod tests {
             },
             is_believed: false,
             booted_at: (uptime < 900).then_some(booted_at),
+            is_drive_outdated: false,
         }
     }
 
@@ -492,6 +504,7 @@ mod tests {
             first_boot,
             warnings: Vec::new(),
             kept: None,
+            is_drive_outdated: false,
             writes: Vec::new(),
         }
     }

@@ -11,10 +11,10 @@ use super::decide::{Deadline, decide};
 use super::due::{self, Deadlines, Done, Moment, Step};
 use super::first_boot::{self, Keep, KeptDeadline, Place, Present, Record};
 use super::identity::{Identity, Names};
-use super::ledger::{self, Ledger, Recorded, Statement};
+use super::ledger::{self, About, Ledger, Recorded, Statement};
 use super::limit::{self, IgnoredLimit, Limit, LimitKind, When};
 use super::order::{KeptOrder, Orders, Standing};
-use super::origin::{LimitSource, Origin};
+use super::origin::LimitSource;
 use crate::clock::{self, Now};
 use crate::config;
 
@@ -99,6 +99,15 @@ impl<'a> Follower<'a> {
         &self.knowledge
     }
 
+    /// The machine's own UUID is the instance's for certain.
+    pub(crate) fn trust_machine(&mut self) {
+        self.knowledge.ledger.identity.trust_machine();
+    }
+
+    pub(crate) fn identity(&self) -> &Identity {
+        &self.knowledge.ledger.identity
+    }
+
     /// The names by which records of this instance are kept.
     pub(crate) fn names(&self) -> Names {
         self.knowledge.ledger.identity.names()
@@ -108,7 +117,11 @@ impl<'a> Follower<'a> {
     /// until its source has spoken in this one.
     pub(crate) fn read(&mut self, places: Vec<Place>, now: Now) {
         self.places = places;
-        if let Some(KeptDeadline { limit, is_believed }) = self.lease(&Keep::AsBefore, now).kept {
+        let lease = self.lease(&Keep::AsBefore, now);
+        if lease.is_drive_outdated {
+            self.knowledge.ledger.outdate_drive();
+        }
+        if let Some(KeptDeadline { limit, is_believed }) = lease.kept {
             self.hold(limit, is_believed, now);
         }
     }
@@ -148,17 +161,9 @@ impl<'a> Follower<'a> {
         self.knowledge.ledger.learn(&from.ledger);
     }
 
-    pub(crate) fn has_spoken(&self, source: LimitSource) -> bool {
-        self.knowledge.ledger.has_spoken(source)
-    }
-
     /// Whether it takes a second answer to say which instance this is.
     pub(crate) fn is_instance_in_doubt(&self) -> bool {
         self.knowledge.ledger.identity.is_in_doubt()
-    }
-
-    pub(crate) fn forget(&mut self, source: LimitSource) {
-        self.knowledge.ledger.forget(source);
     }
 
     pub(crate) fn wish_grace(&mut self, grace: Option<Duration>) {
@@ -211,6 +216,12 @@ impl<'a> Follower<'a> {
         Reception { said, is_refused }
     }
 
+    /// Garbage says nothing, and is no silence.
+    pub(crate) fn hear_garbage(&mut self, source: LimitSource, now: Now) {
+        let ledger = &mut self.knowledge.ledger;
+        ledger.end_silence(source, &About::Everything, now.uptime);
+    }
+
     /// What holds now.
     pub(crate) fn decide(&self, now: Now) -> Decision {
         let ledger = &self.knowledge.ledger;
@@ -226,7 +237,7 @@ impl<'a> Follower<'a> {
             self.give_grace(deadline, order);
         }
         let is_a_lifetime = |limit: &Limit| matches!(limit.when, When::AfterFirstBoot(_));
-        let keep = self.to_keep(published.deadline.as_ref(), &said, now);
+        let keep = self.to_keep(first_boot, now);
         let lease = self.lease(&keep, now);
         let mut warnings: Vec<String> = Vec::new();
         if said.iter().any(is_a_lifetime) {
@@ -381,40 +392,39 @@ impl<'a> Follower<'a> {
             },
             is_believed: self.knowledge.clock.is_believed(),
             booted_at: self.knowledge.clock.booted_at(),
+            is_drive_outdated: self.knowledge.ledger.is_drive_outdated(),
         };
         first_boot::lease(&self.places, &self.names(), keep, &present)
     }
 
-    /// What is worth knowing in the next boot: a limit of a source, and not one that a cloud
-    /// announces, which is over by then.
-    fn to_keep(&self, deadline: Option<&Deadline>, said: &[Limit], now: Now) -> Keep {
+    /// What is worth knowing in the next boot: the earliest limit of a source, as it is
+    /// believed, or, where none is, as it was said. Not one that a cloud announces, which is
+    /// over by then.
+    fn to_keep(&self, first_boot: u64, now: Now) -> Keep {
         let ledger = &self.knowledge.ledger;
-        let is_of_a_source = |origin: &Origin| {
+        let is_worth_it = |limit: &Limit| {
             // Nobody could take back one that cannot be read.
-            let own = [
-                LimitSource::Configuration,
-                LimitSource::Operator,
-                LimitSource::Unknown,
-            ];
-            !own.contains(&origin.source)
+            let is_own = matches!(
+                limit.origin.source,
+                LimitSource::Configuration | LimitSource::Operator | LimitSource::Unknown
+            );
+            limit.kind == LimitKind::Planned && limit.is_usable() && !is_own
         };
-        let is_it = |limit: &&Limit| {
-            let is_planned = limit.kind == LimitKind::Planned && limit.is_usable();
-            is_planned && is_of_a_source(&limit.origin)
+        let earliest = |mut limits: Vec<Limit>| {
+            limits.retain(is_worth_it);
+            let origin = decide(&limits, first_boot, Duration::ZERO).deadline?.origin;
+            limits.into_iter().find(|limit| limit.origin == origin)
         };
-        let of_deadline = deadline.and_then(|deadline| {
-            said.iter()
-                .filter(is_it)
-                .find(|limit| limit.origin == deadline.origin)
-        });
-        match of_deadline.or_else(|| said.iter().find(is_it)) {
+        let believed = earliest(ledger.believed(now.uptime));
+        let is_believed = believed.is_some();
+        match believed.or_else(|| earliest(ledger.limits())) {
             Some(limit) => Keep::Deadline(KeptDeadline {
                 limit: Limit {
                     // When it was last confirmed changes each minute.
                     confirmed_at: None,
-                    ..limit.clone()
+                    ..limit
                 },
-                is_believed: !ledger.is_doubted(&limit.origin, now.uptime),
+                is_believed,
             }),
             None if ledger.has_anybody_spoken() => Keep::Nothing,
             None => Keep::AsBefore,
@@ -425,7 +435,9 @@ impl<'a> Follower<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::deadline::first_boot::{Found, KeptBy};
     use crate::deadline::order::{End, Order, Purpose, Request};
+    use crate::deadline::origin::Origin;
 
     const BOOTED: u64 = 1_800_000_000;
     const YEAR: u64 = 365 * 86_400;
@@ -456,8 +468,10 @@ mod tests {
         }
     }
 
+    const MACHINE: &str = "0e4d1c2b-8f6a-4b3c-9d1e-000000000001";
+
     fn follower(config: &config::Deadline) -> Follower<'_> {
-        let machine = "0e4d1c2b-8f6a-4b3c-9d1e-000000000001".to_string();
+        let machine = MACHINE.to_string();
         Follower::new(config, "1".into(), Some(machine), None, now(100, 0))
     }
 
@@ -521,6 +535,100 @@ mod tests {
         for date in [BOOTED, u64::MAX] {
             follower.hear(LimitSource::Openstack, &statement, Some(date), now(100, 0));
             follower.decide(now(100, 0));
+        }
+    }
+
+    fn at(source: LimitSource, key: &str, hours: u64) -> Limit {
+        Limit::new(Origin::new(source, key), When::At(BOOTED + hours * 3600))
+    }
+
+    /// What the next boot acts upon, in which the service is silent, in hours after this one,
+    /// in which these answers come beside those of a config drive with two hours.
+    fn next_boot_acts_upon(
+        answers: &[(u64, LimitSource, &[Limit])],
+        orders: Orders,
+    ) -> Option<u64> {
+        let config = config::Deadline::default();
+        let mut follower = follower(&config);
+        let drive = at(LimitSource::ConfigDrive, "vmstage_deadline", 2);
+        let hear = |follower: &mut Follower, source, limits: &[Limit], up| {
+            let statement = Statement {
+                limits: limits.to_vec(),
+                ..Statement::default()
+            };
+            follower.hear(source, &statement, None, now(up, 0));
+        };
+        follower.read(places(None), now(100, 0));
+        follower.obey(orders);
+        for up in [100, 120] {
+            hear(
+                &mut follower,
+                LimitSource::ConfigDrive,
+                std::slice::from_ref(&drive),
+                up,
+            );
+        }
+        for (up, source, limits) in answers {
+            hear(&mut follower, *source, limits, *up);
+        }
+        let (_, record) = follower.decide(now(5000, 0)).writes.pop().unwrap();
+        let machine = Some(MACHINE.to_string());
+        let mut next = Follower::new(&config, "2".into(), machine, None, now(100, 0));
+        next.read(places(Some(record)), now(100, 0));
+        for up in [100, 120] {
+            hear(
+                &mut next,
+                LimitSource::ConfigDrive,
+                std::slice::from_ref(&drive),
+                up,
+            );
+        }
+        let planned = next.decide(now(120, 0)).deadlines.planned;
+        planned.map(|deadline| (deadline.at - BOOTED) / 3600)
+    }
+
+    fn places(record: Option<Record>) -> Vec<Place> {
+        vec![Place {
+            kept_by: KeptBy::Uuid,
+            id: MACHINE.into(),
+            file: PathBuf::from("record"),
+            found: record.map_or(Found::Nothing, Found::Record),
+        }]
+    }
+
+    #[test]
+    fn the_next_boot_knows_the_earliest_that_was_believed_and_that_the_service_has_spoken() {
+        const OPENSTACK: LimitSource = LimitSource::Openstack;
+        let limit = |hours| [at(OPENSTACK, "vmstage_deadline", hours)];
+        let (lie, right, later) = (limit(0), limit(9), limit(20));
+        let both = [later.clone(), [at(OPENSTACK, "another", 5)]].concat();
+        type Case<'a> = (&'a [(u64, LimitSource, &'a [Limit])], Option<u64>);
+        let cases: [Case; 5] = [
+            (&[], Some(2)),
+            (
+                &[(140, OPENSTACK, &right), (160, OPENSTACK, &right)],
+                Some(9),
+            ),
+            // Said once, right before the reboot.
+            (
+                &[
+                    (140, OPENSTACK, &right),
+                    (160, OPENSTACK, &right),
+                    (4990, OPENSTACK, &lie),
+                ],
+                Some(9),
+            ),
+            // It has no limit any more.
+            (&[(140, OPENSTACK, &[]), (160, OPENSTACK, &[])], None),
+            (&[(140, OPENSTACK, &both), (160, OPENSTACK, &both)], Some(5)),
+        ];
+        for (answers, expected) in cases {
+            for purpose in [None, Some(Purpose::RehearseSpot)] {
+                let soon = End::Uptime(Duration::from_secs(9000));
+                let orders = purpose.map(|purpose| orders(soon, purpose));
+                let found = next_boot_acts_upon(answers, orders.unwrap_or_default());
+                assert_eq!(found, expected, "{answers:?} {purpose:?}");
+            }
         }
     }
 

@@ -1,8 +1,9 @@
 //! Which instance this machine is. Pure.
 //!
 //! The machine's own UUID says it: Nova and EC2 put the instance's there. Where there is
-//! none, or another one (bare metal has its board's), it takes two answers in succession.
-//! An answer that names another instance than the known one is not used.
+//! none, it takes two answers in succession. An answer that names another instance than the
+//! known one is not used. Bare metal has its board's UUID, which no answer ever names: that
+//! gives way to what all answers say for ten minutes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use super::clock_trust::APART;
 use super::origin::LimitSource;
 
-/// An instance that only answers gave is another's, where for so long they give one other.
+/// An instance of which nobody is certain is another's, where for so long, and in so many
+/// answers, they give one other.
 const GIVES_WAY: Duration = Duration::from_secs(600);
+const ANSWERS: u32 = 5;
 
 /// Ids of one kind can be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,16 +33,27 @@ struct Named {
     /// The uptime at which it was first given.
     first: Duration,
     is_known: bool,
-    /// Another that has been given since, at this uptime first, and this one not once.
-    #[serde(default)]
-    rival: Option<(String, Duration)>,
+}
+
+/// Another instance than the known one, that answers have given since, and not once the known.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Rival {
+    id: String,
+    /// The uptime at which it was first given.
+    first: Duration,
+    answers: u32,
 }
 
 /// What is known of who this is.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Identity {
     machine: Option<String>,
+    /// Whoever made the machine gave it the instance's UUID.
+    #[serde(default)]
+    is_machine_certain: bool,
     named: BTreeMap<Kind, Named>,
+    #[serde(default)]
+    rivals: BTreeMap<Kind, Rival>,
 }
 
 /// The ids of this instance, as far as they are known.
@@ -48,16 +62,6 @@ pub(crate) struct Names {
     pub(crate) machine: Option<String>,
     pub(crate) uuid: Option<String>,
     pub(crate) others: Vec<String>,
-}
-
-impl Named {
-    /// Whether it was another's all the time: that this is `id` has been said for so long, and
-    /// nothing else.
-    fn gives_way(&mut self, id: &str, uptime: Duration) -> bool {
-        let rival = self.rival.take().filter(|(rival, _)| is_same(rival, id));
-        let (_, since) = self.rival.insert(rival.unwrap_or((id.to_string(), uptime)));
-        uptime.saturating_sub(*since) >= GIVES_WAY
-    }
 }
 
 impl Names {
@@ -89,8 +93,13 @@ impl Identity {
     pub(crate) fn of(machine: Option<String>) -> Identity {
         Identity {
             machine,
-            named: BTreeMap::new(),
+            ..Identity::default()
         }
+    }
+
+    /// The machine's own UUID is known to be the instance's.
+    pub(crate) fn trust_machine(&mut self) {
+        self.is_machine_certain = self.machine.is_some();
     }
 
     /// What a process before this one knew, of this boot.
@@ -106,45 +115,67 @@ impl Identity {
         let Some(kind) = kind(source) else {
             return Judgement::Ours;
         };
-        let is_machine = |machine: &String| kind == Kind::Uuid && is_same(machine, id);
-        if self.machine.as_ref().is_some_and(is_machine) {
+        if self.is_machine(kind, id) {
             self.name(kind, id, uptime, true);
             return Judgement::Ours;
         }
-        let contradicted = kind == Kind::Uuid && self.machine.is_some();
-        let is_certain = |named: &&mut Named| {
-            let machine = self.machine.as_ref().filter(|_| kind == Kind::Uuid);
-            machine.is_some_and(|machine| is_same(machine, &named.id))
-        };
-        if let Some(named) = self.named.get_mut(&kind).filter(is_certain) {
-            let reason = format!("it is of {id}, and this is {}", named.id);
-            return Judgement::Anothers(reason);
-        }
-        let is_another = |named: &Named| named.is_known && !is_same(&named.id, id);
-        let known = self.named.get_mut(&kind).filter(|named| is_another(named));
-        if let Some(known) = known
-            && !known.gives_way(id, uptime)
-        {
-            let reason = format!("it is of {id}, and this is {}", known.id);
-            return Judgement::Anothers(reason);
-        }
-        match self.named.get_mut(&kind) {
-            Some(named) if is_same(&named.id, id) => {
-                named.rival = None;
-                named.is_known |= uptime.saturating_sub(named.first) >= APART;
-                match named.is_known || !contradicted {
-                    true => Judgement::Ours,
-                    false => Judgement::Anothers(self.reason(id)),
-                }
+        if let Some(known) = self.known(kind).filter(|known| !is_same(known, id)) {
+            let reason = format!("it is of {id}, and this is {known}");
+            if self.is_certain(kind) || !self.gives_way(kind, id, uptime) {
+                return Judgement::Anothers(reason);
             }
-            _ => {
-                self.name(kind, id, uptime, false);
-                match contradicted {
-                    true => Judgement::Anothers(self.reason(id)),
-                    false => Judgement::First,
-                }
-            }
+        } else if let Some(named) = self.named.get_mut(&kind).filter(|n| is_same(&n.id, id)) {
+            named.is_known |= uptime.saturating_sub(named.first) >= APART;
+            self.rivals.remove(&kind);
+            return Judgement::Ours;
         }
+        self.name(kind, id, uptime, false);
+        Judgement::First
+    }
+
+    /// Whether an answer that names this instance is another's, as far as is known before it
+    /// is judged.
+    pub(crate) fn is_anothers(&self, source: LimitSource, id: &str) -> bool {
+        let known = kind(source)
+            .filter(|kind| !self.is_machine(*kind, id))
+            .and_then(|kind| self.known(kind));
+        known.is_some_and(|known| !is_same(known, id))
+    }
+
+    fn is_machine(&self, kind: Kind, id: &str) -> bool {
+        let machine = self.machine.as_ref().filter(|_| kind == Kind::Uuid);
+        machine.is_some_and(|machine| is_same(machine, id))
+    }
+
+    /// What this is known to be; of UUIDs the machine's own as long as no other was accepted.
+    fn known(&self, kind: Kind) -> Option<&str> {
+        match self.named.get(&kind) {
+            Some(named) => named.is_known.then_some(&named.id),
+            None => self.machine.as_ref().filter(|_| kind == Kind::Uuid),
+        }
+        .map(String::as_str)
+    }
+
+    /// An answer named the machine's own, or it has to be right.
+    fn is_certain(&self, kind: Kind) -> bool {
+        let named = self.named.get(&kind);
+        kind == Kind::Uuid && self.is_machine_certain
+            || named.is_some_and(|named| self.is_machine(kind, &named.id))
+    }
+
+    /// Whether the known one was another's all the time: that this is `id` has been said for so
+    /// long, so often, and nothing else.
+    fn gives_way(&mut self, kind: Kind, id: &str, uptime: Duration) -> bool {
+        let rival = self.rivals.remove(&kind).filter(|r| is_same(&r.id, id));
+        let mut rival = rival.unwrap_or(Rival {
+            id: id.to_string(),
+            first: uptime,
+            answers: 0,
+        });
+        rival.answers = rival.answers.saturating_add(1);
+        let gives_way = rival.answers >= ANSWERS && uptime.saturating_sub(rival.first) >= GIVES_WAY;
+        self.rivals.insert(kind, rival);
+        gives_way
     }
 
     fn name(&mut self, kind: Kind, id: &str, first: Duration, is_known: bool) {
@@ -153,14 +184,9 @@ impl Identity {
             id,
             first,
             is_known,
-            rival: None,
         };
         self.named.insert(kind, named);
-    }
-
-    fn reason(&self, id: &str) -> String {
-        let machine = self.machine.as_deref().unwrap_or_default();
-        format!("it is of {id}, and the machine's own UUID is {machine}")
+        self.rivals.remove(&kind);
     }
 
     /// The names by which its records are kept.
@@ -272,8 +298,11 @@ mod tests {
             (Some(A), &[A, A], &["ours", "ours"]),
             (Some(A), &[A_SWAPPED], &["ours"]),
             (Some(A), &[B, A, B], &["another's", "ours", "another's"]),
-            // Bare metal, where the machine's own is that of its board.
-            (Some(A), &[B, B, B], &["another's", "ours", "ours"]),
+            (
+                Some(A),
+                &[B, B, B],
+                &["another's", "another's", "another's"],
+            ),
             (None, &[A, A, B, A], &["first", "ours", "another's", "ours"]),
             (None, &[A, B, A, B], &["first", "first", "first", "first"]),
             (
@@ -292,15 +321,17 @@ mod tests {
         }
     }
 
+    /// By answers, or, on bare metal, by the board.
     #[test]
-    fn an_instance_that_only_answers_gave_gives_way_after_ten_minutes_of_another() {
-        let mut ids = vec![B, B];
-        ids.extend([A; 12]);
-        let said = lives(None, &ids);
-        assert_eq!(said[..2], ["first", "ours"]);
-        assert!(said[2..12].iter().all(|said| *said == "another's"));
-        assert_eq!(said[12..], ["first", "ours"]);
-        // In turns, or where the machine says it, never.
+    fn an_instance_of_which_nobody_is_certain_gives_way_after_ten_minutes_of_another() {
+        for (machine, known) in [(None, ["first", "ours"]), (Some(C), ["another's"; 2])] {
+            let ids: Vec<&str> = [B, B].into_iter().chain([A; 12]).collect();
+            let said = lives(machine, &ids);
+            assert_eq!(said[..2], known);
+            assert!(said[2..12].iter().all(|said| *said == "another's"));
+            assert_eq!(said[12..], ["first", "ours"]);
+        }
+        // In turns, or where an answer named the machine, never.
         let in_turns: Vec<&str> = [B, B].into_iter().chain([A, A, B].repeat(9)).collect();
         assert!(!lives(None, &in_turns)[1..].contains(&"first"));
         let by_machine: Vec<&str> = [B].into_iter().chain([A; 30]).collect();
@@ -309,6 +340,45 @@ mod tests {
                 .iter()
                 .all(|said| *said == "another's")
         );
+    }
+
+    #[test]
+    fn few_answers_with_silence_between_make_no_other_instance() {
+        for (machine, is_certain, answers, expected) in [
+            (None, false, 4, "another's"),
+            (None, false, 5, "first"),
+            (Some(B), false, 4, "another's"),
+            (Some(B), false, 5, "first"),
+            (Some(B), true, 90, "another's"),
+        ] {
+            let mut identity = Identity::of(machine.map(Into::into));
+            if is_certain {
+                identity.trust_machine();
+            }
+            if machine.is_none() {
+                judged(&mut identity, OPENSTACK, B, 20);
+                judged(&mut identity, OPENSTACK, B, 40);
+            }
+            let mut said = "";
+            for answer in 0..answers {
+                said = judged(&mut identity, OPENSTACK, A, 2000 + 601 * answer);
+            }
+            assert_eq!(said, expected, "{machine:?} {is_certain} {answers}");
+        }
+    }
+
+    #[test]
+    fn before_it_is_judged_an_answer_is_anothers_where_it_will_be_refused() {
+        for machine in [None, Some(A)] {
+            let mut identity = Identity::of(machine.map(Into::into));
+            let foreseen = identity.is_anothers(OPENSTACK, B);
+            assert_eq!(foreseen, machine.is_some());
+            for (up, id) in [A, A, B, A_SWAPPED].into_iter().enumerate() {
+                let foreseen = identity.is_anothers(OPENSTACK, id);
+                let judged = judged(&mut identity, OPENSTACK, id, 60 * up as u64);
+                assert_eq!(foreseen, judged == "another's", "{machine:?} {id}");
+            }
+        }
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock_trust::{AGREE, APART};
+use super::confirm::{confirmed, is_earlier, is_far};
 use super::identity::{Identity, Judgement};
 use super::limit::{Limit, LimitKind, When};
 use super::origin::{LimitSource, Origin};
@@ -17,9 +18,6 @@ use crate::clock;
 
 /// A source that has been silent for so long since it said something is taken to mean it.
 const SILENCE: Duration = Duration::from_secs(600);
-
-/// A limit that moves towards now by more than this, in seconds, is asked for again soon.
-const LONG_MOVE: u64 = 3600;
 
 /// What a source said when it was asked.
 #[derive(Debug, Clone, Default)]
@@ -36,6 +34,16 @@ pub enum About {
     #[default]
     Everything,
     Keys(Vec<String>),
+}
+
+impl About {
+    fn is_about(&self, source: LimitSource, origin: &Origin) -> bool {
+        origin.source == source
+            && match self {
+                About::Everything => true,
+                About::Keys(keys) => keys.contains(&origin.key),
+            }
+    }
 }
 
 /// When something was said.
@@ -68,6 +76,9 @@ pub struct Ledger {
     unusable: Vec<Limit>,
     /// Those that have answered in this boot.
     spoken: Vec<LimitSource>,
+    /// OpenStack's service has answered in a boot before this one.
+    #[serde(default)]
+    has_openstack_spoken_before: bool,
 }
 
 /// One limit.
@@ -82,7 +93,7 @@ struct Entry {
     /// The uptime of the first answer that did not say it any more.
     #[serde(default)]
     gone_since: Option<Duration>,
-    /// The uptime at which the source said it last.
+    /// The uptime at which the source answered last when it was asked for it.
     heard: Duration,
     /// The second answer is wanted soon, and not only when one is due.
     is_urgent: bool,
@@ -112,6 +123,7 @@ impl Ledger {
             .map(|id| self.identity.judge(source, id, at.uptime));
         match judgement {
             Some(Judgement::Anothers(reason)) => {
+                self.end_silence(source, &statement.about, at.uptime);
                 return Recorded::Refused(format!("an answer is not used: {reason}"));
             }
             Some(Judgement::First) if self.spoken.contains(&source) => self.forget(source),
@@ -120,6 +132,7 @@ impl Ledger {
         if !self.spoken.contains(&source) {
             self.spoken.push(source);
         }
+        self.end_silence(source, &statement.about, at.uptime);
         self.take_back(source, statement, at.uptime);
         for limit in &statement.limits {
             match limit.is_usable() {
@@ -171,7 +184,7 @@ impl Ledger {
     }
 
     /// Takes back all that a source said.
-    pub fn forget(&mut self, source: LimitSource) {
+    fn forget(&mut self, source: LimitSource) {
         self.entries
             .retain(|entry| entry.said.origin.source != source);
         self.unusable.retain(|limit| limit.origin.source != source);
@@ -181,11 +194,15 @@ impl Ledger {
         self.spoken.contains(&source)
     }
 
-    /// All limits as they were said last, also those that cannot be used.
+    /// All limits as they are published, also those that cannot be used: as they were said
+    /// last, or earlier where that is still acted upon.
     pub fn limits(&self) -> Vec<Limit> {
-        let said = self.entries.iter().map(|entry| &entry.said);
-        let all = said.chain(&self.unusable);
-        all.filter(|limit| self.counts(limit)).cloned().collect()
+        let published = self.entries.iter().map(|entry| Limit {
+            when: entry.published().clone(),
+            ..entry.said.clone()
+        });
+        let all = published.chain(self.unusable.iter().cloned());
+        all.filter(|limit| self.counts(limit)).collect()
     }
 
     /// Those limits that are acted upon, as they are believed.
@@ -207,13 +224,13 @@ impl Ledger {
         entries.find(|entry| entry.said.origin == *origin)?.over
     }
 
-    /// Whether a second answer is needed before this limit is acted upon as it was said.
+    /// Whether a second answer is needed before this limit is acted upon as it is published.
     pub(crate) fn is_doubted(&self, origin: &Origin, uptime: Duration) -> bool {
         let entry = self
             .entries
             .iter()
             .find(|entry| entry.said.origin == *origin);
-        entry.is_some_and(|entry| entry.believed(uptime) != Some(&entry.said.when))
+        entry.is_some_and(|entry| entry.believed(uptime) != Some(entry.published()))
     }
 
     /// The uptime at which a source is to be asked for a second answer, and which; None where
@@ -250,22 +267,34 @@ impl Ledger {
         }
     }
 
-    /// The config drive is frozen at launch: what the service said in this boot is newer,
-    /// also that there is no limit any more.
+    /// The config drive is frozen at launch: what the service said since is newer, also that
+    /// there is no limit any more.
     fn counts(&self, limit: &Limit) -> bool {
-        limit.origin.source != LimitSource::ConfigDrive || !self.has_spoken(LimitSource::Openstack)
+        limit.origin.source != LimitSource::ConfigDrive || !self.is_drive_outdated()
+    }
+
+    pub(crate) fn is_drive_outdated(&self) -> bool {
+        self.has_openstack_spoken_before || self.has_spoken(LimitSource::Openstack)
+    }
+
+    /// As a boot of this instance before this one knew.
+    pub(crate) fn outdate_drive(&mut self) {
+        self.has_openstack_spoken_before = true;
+    }
+
+    /// Whatever it answers, it is not silent any more.
+    pub(crate) fn end_silence(&mut self, source: LimitSource, about: &About, uptime: Duration) {
+        for entry in &mut self.entries {
+            if about.is_about(source, &entry.said.origin) {
+                entry.end_silence(uptime);
+            }
+        }
     }
 
     /// What a statement does not say any more. Garbage in the place of a limit, or of all
     /// `meta`, takes none back.
     fn take_back(&mut self, source: LimitSource, statement: &Statement, uptime: Duration) {
-        let is_about = |origin: &Origin| {
-            origin.source == source
-                && match &statement.about {
-                    About::Everything => true,
-                    About::Keys(keys) => keys.contains(&origin.key),
-                }
-        };
+        let is_about = |origin: &Origin| statement.about.is_about(source, origin);
         let lost_all = |limit: &Limit| !limit.is_usable() && limit.origin.is_all_of_meta();
         let is_all_lost = statement.limits.iter().any(lost_all);
         let is_said = |origin: &Origin| {
@@ -320,11 +349,22 @@ impl Entry {
 
     /// An answer says it no more. Says whether it is taken back by that.
     fn is_taken_back(&mut self, uptime: Duration) -> bool {
-        if self.said.kind == LimitKind::Notice || self.believed.is_none() {
+        let is_notice = self.said.kind == LimitKind::Notice;
+        let Some(believed) = self.believed.as_ref().filter(|_| !is_notice) else {
             return true;
-        }
+        };
+        // Nobody else says what one answer said before.
+        self.said.when = believed.clone();
+        self.doubted_since = None;
         let since = *self.gone_since.get_or_insert(uptime);
         uptime.saturating_sub(since) >= APART
+    }
+
+    fn published(&self) -> &When {
+        let earlier = self.believed.as_ref();
+        earlier
+            .filter(|believed| is_earlier(believed, &self.said.when))
+            .unwrap_or(&self.said.when)
     }
 
     /// Since when a second answer is wanted.
@@ -335,6 +375,16 @@ impl Entry {
     /// What was believed before is not given up for what was said once.
     fn waits_for_silence(&self) -> bool {
         self.doubted_since.is_some() && self.believed.is_none()
+    }
+
+    /// What silence has confirmed stays so.
+    fn end_silence(&mut self, uptime: Duration) {
+        self.believed = self.believed(uptime).cloned();
+        self.heard = uptime;
+        if self.believed.as_ref() == Some(&self.said.when) {
+            self.doubted_since = None;
+            self.is_urgent = false;
+        }
     }
 
     /// Another answer. Two that are apart confirm the later of what they say, or, where both
@@ -377,20 +427,6 @@ impl Entry {
     }
 }
 
-/// What two answers confirm together.
-fn confirmed(old: Option<&When>, first: &When, second: &When) -> Option<When> {
-    if first == second {
-        return Some(second.clone());
-    }
-    let late = later(first, second)?;
-    let early = if late == *first { second } else { first };
-    match old {
-        Some(old) if is_earlier(old, early) => Some(early.clone()),
-        Some(old) if is_earlier(old, &late) => Some(old.clone()),
-        _ => Some(late),
-    }
-}
-
 /// The `Date` of the same answer says best what time a notice leaves, where another clock bears
 /// it out. Else the believed time says it; without one it is the later, and no more than such a
 /// notice leaves. None where the time that counts says it.
@@ -412,7 +448,10 @@ fn over(limit: &Limit, at: SaidAt, noticed: Duration) -> Option<Over> {
     let Some(date) = at.date.filter(|date| plausible.contains(date)) else {
         let slack = Duration::from_secs(AGREE as u64);
         let is_more = |longest: &Duration| left(at.unix) > longest.saturating_add(slack);
-        let longest = longest.filter(is_more)?;
+        // A clock that nobody believes, and by which it came too late, is ahead.
+        let since = at.uptime.saturating_sub(noticed).as_secs();
+        let is_ahead = !at.is_believed && end <= at.unix.saturating_sub(since);
+        let longest = longest.filter(|longest| is_ahead || is_more(longest))?;
         return Some(Over {
             at: longest,
             is_disputed: !at.is_believed,
@@ -444,30 +483,6 @@ impl LimitSource {
     fn is_of_this_machine(self) -> bool {
         matches!(self, LimitSource::Configuration | LimitSource::Operator)
     }
-}
-
-/// Comparable where both are of one kind.
-fn seconds(one: &When, other: &When) -> Option<(u64, u64)> {
-    match (one, other) {
-        (When::At(one), When::At(other)) => Some((*one, *other)),
-        (When::AfterFirstBoot(one), When::AfterFirstBoot(other)) => {
-            Some((one.as_secs(), other.as_secs()))
-        }
-        _ => None,
-    }
-}
-
-fn is_earlier(one: &When, other: &When) -> bool {
-    seconds(one, other).is_some_and(|(one, other)| one < other)
-}
-
-fn later(one: &When, other: &When) -> Option<When> {
-    let (first, second) = seconds(one, other)?;
-    Some(if first > second { one } else { other }.clone())
-}
-
-fn is_far(believed: &When, new: &When) -> bool {
-    seconds(believed, new).is_none_or(|(old, new)| new.saturating_add(LONG_MOVE) < old)
 }
 
 #[cfg(test)]
@@ -539,7 +554,32 @@ mod tests {
             (70, Some(x), x, x),
         ]);
         // One wrong answer, and the right one a minute later.
-        story(&[(60, Some(5), 5, 0), (123, Some(x), x, x)]);
+        story(&[
+            (60, Some(5), 5, 0),
+            (123, Some(x), x, 0),
+            (133, Some(x), x, x),
+        ]);
+        // The same wrong answer twice, and none between that says it.
+        story(&[
+            (60, Some(5), 5, 0),
+            (120, Some(0), 0, 0),
+            (180, Some(5), 5, 0),
+        ]);
+        story(&[
+            (60, Some(x), x, 0),
+            (120, Some(x), x, x),
+            (180, Some(5), 5, x),
+            (240, Some(0), x, x),
+            (300, Some(5), 5, x),
+            (360, Some(0), x, x),
+        ]);
+        // Two first ones that differ, each said once.
+        let late = x + 5000 * HOUR;
+        story(&[
+            (60, Some(x), x, 0),
+            (73, Some(late), late, 0),
+            (672, None, late, 0),
+        ]);
         story(&[
             (60, Some(x), x, 0),
             (120, Some(x), x, x),
@@ -552,7 +592,7 @@ mod tests {
             (120, Some(x), x, x),
             (180, Some(y), y, x),
             (190, Some(y), y, y),
-            (250, Some(x), x, y),
+            (250, Some(x), y, y),
             (260, Some(x), x, x),
         ]);
         // An end that is worked out anew each time, and creeps.
@@ -573,7 +613,7 @@ mod tests {
             (190, Some(0), 0, 0),
         ]);
         // Once only, and then silence.
-        for (said, published) in [(0, x), (x + 9, x + 9), (5, 5)] {
+        for (said, published) in [(0, x), (x + 9, x), (5, 5)] {
             story(&[
                 (60, Some(x), x, 0),
                 (120, Some(x), x, x),
@@ -593,10 +633,10 @@ mod tests {
         story(&[
             (60, Some(x), x, 0),
             (120, Some(x), x, x),
-            (180, Some(x + 90), x + 90, x),
+            (180, Some(x + 90), x, x),
             (240, Some(x + 9), x + 9, x + 9),
             (300, Some(5), 5, x + 9),
-            (360, Some(x + 90), x + 90, x + 9),
+            (360, Some(x + 90), x + 9, x + 9),
         ]);
     }
 
@@ -655,6 +695,9 @@ mod tests {
             (Some(60), year, false, Some((60, true))),
             (None, 0, false, None),
             (None, -year, false, Some((120, true))),
+            (None, year, false, Some((120, true))),
+            (None, year, true, None),
+            (Some(-57 * year), year, false, Some((120, true))),
         ];
         for (date, off, is_believed, expected) in table {
             let said = SaidAt {
@@ -698,6 +741,40 @@ mod tests {
                     assert_eq!(over.at.as_secs(), 60 + lasts);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_source_that_answers_anything_is_not_silent() {
+        let mine = "aaaaaaaa-0000-4000-8000-000000000001";
+        let anothers = "bbbbbbbb-0000-4000-8000-000000000002";
+        let garbage = |origin| Limit::new(origin, When::Unusable("it is HTML".into()));
+        let of_one = garbage(Origin::new(OPENSTACK, "vmstage_deadline"));
+        let of_all = garbage(Origin::all_of_meta(OPENSTACK));
+        for (answer, is_silence) in [
+            (None, true),
+            (Some(says(Some(mine), vec![of_one])), false),
+            (Some(says(Some(mine), vec![of_all])), false),
+            (Some(says(Some(anothers), vec![])), false),
+        ] {
+            let mut ledger = Ledger {
+                identity: Identity::of(Some(mine.into())),
+                ..Ledger::default()
+            };
+            let lie = says(Some(mine), vec![limit(OPENSTACK, T)]);
+            ledger.record(OPENSTACK, &lie, at(60));
+            for up in (120..1200).step_by(60) {
+                if let Some(answer) = &answer {
+                    ledger.record(OPENSTACK, answer, at(up));
+                }
+                let believed = ledger.believed(at(up).uptime);
+                let expected = is_silence && up >= 660;
+                assert_eq!(!believed.is_empty(), expected, "{answer:?} at {up}");
+            }
+            // What silence has confirmed, an answer of another's does not put in doubt.
+            let wrong = says(Some(anothers), vec![]);
+            ledger.record(OPENSTACK, &wrong, at(1300));
+            assert_eq!(!ledger.believed(at(1300).uptime).is_empty(), is_silence);
         }
     }
 

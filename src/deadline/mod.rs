@@ -4,6 +4,7 @@
 //! the clocks and the configuration to a decision. All of it is pure but `records`.
 
 pub(crate) mod clock_trust;
+mod confirm;
 pub mod decide;
 pub(crate) mod due;
 pub mod first_boot;

@@ -13,6 +13,7 @@ use super::identity::{Names, byte_swapped};
 use super::order::{Acknowledgement, KeptOrder, Orders, Request};
 use crate::clock::{self, Now};
 use crate::config;
+use crate::host::cloud::Firmware;
 use crate::host::regular_file::{self, MIB};
 use crate::host::this_boot::ThisBoot;
 use crate::host::{Host, atomic_file, machine};
@@ -90,6 +91,9 @@ pub(crate) fn follow<'a>(host: &Host, config: &'a config::Deadline, now: Now) ->
     let boot_id = host.boot_id().unwrap_or_default();
     let before = knowledge(host).read().ok().flatten();
     let mut follower = Follower::new(config, boot_id, machine::uuid(host), before, now);
+    if Firmware::read(host).has_the_instances_uuid() {
+        follower.trust_machine();
+    }
     follower.read(read(host, &follower.names()), now);
     follower.obey(orders(host));
     follower

@@ -19,12 +19,16 @@ pub(crate) struct Dmi {
     pub(crate) chassis_asset_tag: Option<String>,
 }
 
+/// What Nova's libvirt driver calls its machines.
+const PRODUCTS: [&str; 2] = ["OpenStack Nova", "OpenStack Compute"];
+
+const AZURE: &str = "7783-7084-3265-9085-8269-3286-77";
+
 impl Dmi {
     /// The clouds that it names: one, none, or several that cannot all be right. By what
     /// cloud-init looks for (OpenStack, Azure) and the vendors document (EC2, Google). EC2's
     /// Xen machines have none: only their UUID tells, and another's may by chance.
     pub(crate) fn clouds(&self) -> Vec<Cloud> {
-        const PRODUCTS: [&str; 2] = ["OpenStack Nova", "OpenStack Compute"];
         const TAGS: [&str; 4] = [
             "OpenTelekomCloud",
             "HUAWEICLOUD",
@@ -38,7 +42,7 @@ impl Dmi {
             || is(tag, &PRODUCTS)
             || is(tag, &TAGS);
         let is_google = is(product, &["Google Compute Engine"]) || is(vendor, &["Google"]);
-        let is_azure = is(tag, &["7783-7084-3265-9085-8269-3286-77"]);
+        let is_azure = is(tag, &[AZURE]);
         let clouds = [
             (Cloud::OpenStack, is_openstack),
             (Cloud::Ec2, is(vendor, &["Amazon EC2"])),
@@ -69,6 +73,13 @@ impl Firmware {
             },
             uuid: machine::uuid(host),
         }
+    }
+
+    /// Whether the machine's UUID is the instance's for certain: Nova's libvirt driver and Azure
+    /// put it there. Other hypervisors may not, and bare metal has its board's.
+    pub(crate) fn has_the_instances_uuid(&self) -> bool {
+        let dmi = &self.dmi;
+        is(&dmi.product_name, &PRODUCTS) || is(&dmi.chassis_asset_tag, &[AZURE])
     }
 }
 
@@ -112,6 +123,23 @@ mod tests {
         let files: Vec<(String, &str)> = files.iter().map(|f| (path(f.0), f.1)).collect();
         let files: Vec<(&str, &str)> = files.iter().map(|f| (f.0.as_str(), f.1)).collect();
         named_by(&Firmware::read(&Tree::new(&files).host()))
+    }
+
+    #[test]
+    fn only_of_some_clouds_is_the_machines_uuid_certainly_the_instances() {
+        let (product, tag) = ("product_name", "chassis_asset_tag");
+        for (file, text, is_certain) in [
+            (product, "OpenStack Nova\n", true),
+            (product, "OpenStack Compute\n", true),
+            (tag, "7783-7084-3265-9085-8269-3286-77\n", true),
+            (tag, "SAP CCloud VM\n", false),
+            (product, "VMware Virtual Platform\n", false),
+            (product, "ProLiant DL360 Gen10\n", false),
+        ] {
+            let file = format!("sys/class/dmi/id/{file}");
+            let firmware = Firmware::read(&Tree::new(&[(&file, text)]).host());
+            assert_eq!(firmware.has_the_instances_uuid(), is_certain, "{text}");
+        }
     }
 
     #[test]

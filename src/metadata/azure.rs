@@ -15,6 +15,7 @@ use super::seen::Seen;
 use super::{Answer, Instance, NoAnswer, Pending};
 use crate::clock;
 use crate::deadline::first_boot;
+use crate::deadline::identity::Identity;
 use crate::deadline::ledger::About;
 use crate::deadline::limit::{self, LIFETIME, Limit, When};
 use crate::deadline::origin::{LimitSource, Origin};
@@ -53,9 +54,16 @@ impl Session {
         client: &Client,
         base: &str,
         events: bool,
+        identity: &Identity,
         until: Instant,
     ) -> Result<Answer, NoAnswer> {
-        self.document = Some(ask(client, base, until)?);
+        let document = ask(client, base, until)?;
+        let id = document.instance.id.as_deref();
+        if id.is_some_and(|id| identity.is_anothers(LimitSource::Azure, id)) {
+            // By its name this VM's events would be taken for others'.
+            return Ok(document);
+        }
+        self.document = Some(document);
         let mut warning = None;
         if events && let Some(vm) = self.vm() {
             match ask_for_events(client, base, vm, until) {

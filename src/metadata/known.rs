@@ -6,12 +6,15 @@ use super::Instance;
 use super::turns::gives;
 use super::{Answer, NoAnswer, Pending};
 use crate::config::Source;
+use crate::deadline::identity::Identity;
 use crate::deadline::origin::LimitSource;
 use crate::http::Cause;
 
-/// The last answer of each source.
+/// The last answer of each source that was not another instance's.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
+    /// By which that is judged.
+    pub(crate) identity: Identity,
     answers: BTreeMap<LimitSource, Answer>,
     /// The service is there, and has no instance's document for OpenStack.
     pub(crate) openstack_is_absent: bool,
@@ -21,6 +24,10 @@ pub(crate) struct Known {
 
 impl Known {
     pub(crate) fn note(&mut self, source: Source, outcome: &Result<Answer, NoAnswer>) {
+        let id = outcome.as_ref().ok().and_then(|a| a.instance.id.as_ref());
+        if id.is_some_and(|id| self.identity.is_anothers(gives(source), id)) {
+            return;
+        }
         match (source, outcome) {
             (Source::Openstack, Ok(_)) => self.openstack_is_absent = false,
             (Source::Openstack, Err(NoAnswer::Http(failure))) => {
@@ -127,6 +134,26 @@ mod tests {
         known.note(OPENSTACK, &Ok(answer("a")));
         known.note(OPENSTACK, &refused(404));
         assert!(!known.openstack_is_absent);
+    }
+
+    #[test]
+    fn an_answer_of_another_instance_is_not_noted() {
+        const MINE: &str = "aaaaaaaa-0000-4000-8000-000000000001";
+        const ANOTHERS: &str = "bbbbbbbb-0000-4000-8000-000000000002";
+        let named = |id: &str, place: &str| Answer {
+            meta: BTreeMap::from([("machinefeatures".into(), place.into())]),
+            ..answer(id)
+        };
+        let mut known = Known {
+            identity: Identity::of(Some(MINE.into())),
+            ..Known::default()
+        };
+        for (id, place) in [(MINE, "/mine"), (ANOTHERS, "/anothers")] {
+            known.note(OPENSTACK, &Ok(named(id, place)));
+            assert_eq!(known.meta()["machinefeatures"], "/mine");
+            let instance = known.instance(&[OPENSTACK]).unwrap();
+            assert_eq!(instance.id.as_deref(), Some(MINE));
+        }
     }
 
     #[test]

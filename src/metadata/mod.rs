@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 
 use crate::backoff;
 use crate::config::{self, Config, Source, Sources};
+use crate::deadline::identity::Identity;
 use crate::deadline::origin::LimitSource;
 use crate::disk::reader::Reader;
 use crate::host::{Host, resolve};
@@ -139,6 +140,11 @@ impl<'a> Metadata<'a> {
         Metadata { reader, ..self }
     }
 
+    /// From now on what is another instance's decides nothing about whom to ask, and where.
+    pub(crate) fn judge_by(&mut self, identity: &Identity) {
+        self.known.identity.clone_from(identity);
+    }
+
     /// Asks these sources, and Machine/Job Features where somebody named a place, each
     /// until it has answered or failed for good, all of them for at most `budget`.
     pub fn ask(&mut self, sources: &[Source], budget: Duration, again: Again) -> Vec<Asked> {
@@ -173,10 +179,10 @@ impl<'a> Metadata<'a> {
         if round == 0 && self.sources.contains(&Source::ConfigDrive) {
             sources.insert(0, Source::ConfigDrive);
         } else if let (1.., Some(of)) = (round, second) {
-            sources = source_of(of).into_iter().collect();
-            features = match of {
-                LimitSource::MachineFeatures => Features::All,
-                _ => Features::IfElsewhere,
+            (sources, features) = match of {
+                // Where they are `meta` says, which may have been wrong.
+                LimitSource::MachineFeatures => (sources, Features::All),
+                of => (source_of(of).into_iter().collect(), Features::IfElsewhere),
             };
         }
         self.ask_in_turns(&sources, features, budget, Again::Never)
@@ -471,7 +477,9 @@ impl<'a> Metadata<'a> {
             }
             Source::Azure => {
                 let events = self.config.metadata.azure_events;
-                self.azure.ask(client, &self.services[0], events, end)
+                let identity = &self.known.identity;
+                self.azure
+                    .ask(client, &self.services[0], events, identity, end)
             }
         }
     }

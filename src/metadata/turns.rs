@@ -31,6 +31,8 @@ pub struct Asked {
     pub result: Result<Answer, String>,
     /// The service asks to be left alone for so long.
     pub retry_after: Option<Duration>,
+    /// It answered, with something that is not what was asked for.
+    pub is_garbage: bool,
 }
 
 impl Asked {
@@ -151,6 +153,7 @@ impl Turn {
             Some(Ok(answer)) => answer.retry_after,
             _ => failure.and_then(NoAnswer::retry_after),
         };
+        let is_garbage = matches!(self.cause(), Some(Cause::Unusable(_)));
         let (tries, took) = (self.tries, self.took);
         let result = match self.outcome {
             Some(Ok(answer)) => Ok(answer),
@@ -171,6 +174,7 @@ impl Turn {
             // A URL or a directory in it may be what `meta` names.
             result: result.map_err(|why| text::printable(&why)),
             retry_after,
+            is_garbage,
         }
     }
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{Watch, schedule};
 use crate::backoff::jitter;
 use crate::clock::{self, Now};
+use crate::deadline::ledger::Statement;
 use crate::deadline::origin::LimitSource;
 use crate::metadata::{Asked, MACHINE_FEATURES, NoAnswer, Wait};
 
@@ -54,19 +55,24 @@ impl Watch<'_> {
 
     /// Says whether all answers were of this instance.
     pub(super) fn hear(&mut self, asked: &[Asked], now: Now) -> bool {
-        let mut is_ours = true;
+        let (mut is_ours, mut has_openstack) = (true, false);
         for asked in asked {
+            if asked.is_garbage {
+                self.follower.hear_garbage(asked.gives, now);
+            }
             let Ok(answer) = &asked.result else { continue };
             let (date, statement) = (asked.date_at_start(), answer.statement());
             let heard = self.follower.hear(asked.gives, &statement, date, now);
             is_ours &= !heard.is_refused;
+            has_openstack |= asked.gives == LimitSource::Openstack && !heard.is_refused;
             for said in heard.said {
                 self.notices.warn_once(format!("{}: {said}", asked.source));
             }
         }
-        let has_openstack = self.follower.has_spoken(LimitSource::Openstack);
         if !self.metadata.names_features() && has_openstack {
-            self.follower.forget(LimitSource::MachineFeatures);
+            let none = Statement::default();
+            let source = LimitSource::MachineFeatures;
+            self.follower.hear(source, &none, None, now);
         }
         self.follower.wish_grace(self.metadata.grace());
         is_ours

@@ -149,6 +149,7 @@ impl<'a> Watch<'a> {
     pub fn tick(&mut self, now: Now) {
         self.follow_the_clocks(now);
         self.keep_order_up_to_date();
+        self.metadata.judge_by(self.follower.identity());
         let start = Instant::now();
         let asked = self.ask_if_due(now);
         // Services may have taken seconds, and what was heard meanwhile is younger.

@@ -71,6 +71,7 @@ fn main() -> ExitCode {
         init::units::CLAIMS,
         watch::running::CLAIMS,
         watch::end::CLAIMS,
+        watch::anothers::CLAIMS,
         watch::clock::CLAIMS,
         watch::day::CLAIMS,
         watch::notices::CLAIMS,

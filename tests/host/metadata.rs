@@ -14,7 +14,7 @@ use crate::common::program;
 use crate::server::{BlackHole, Refusing, Request, Server, Then, begin, nova, respond, trickle};
 use vmstage::config::{Config, Source};
 use vmstage::deadline::decide::decide;
-use vmstage::deadline::ledger::{Ledger, SaidAt};
+use vmstage::deadline::ledger::{Ledger, SaidAt, Statement};
 use vmstage::deadline::limit::{Limit, When};
 use vmstage::deadline::origin::LimitSource;
 use vmstage::host::Host;
@@ -165,7 +165,8 @@ impl<'a> Asking<'a> {
             }
         }
         if !self.names_features() {
-            self.ledger.forget(LimitSource::MachineFeatures);
+            let source = LimitSource::MachineFeatures;
+            self.ledger.record(source, &Statement::default(), at);
         }
     }
 
