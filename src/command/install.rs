@@ -57,7 +57,7 @@ pub fn install(arguments: &InstallArgs) -> Result<u8, Failure> {
     install::may_begin(root, &wish)?;
     work.say(&format!("init: {}", init.name()))?;
 
-    let mut steps = install::file_steps(root, init, wish.binary)?;
+    let mut steps = install::file_steps(root, init, wish.binary, mount_point)?;
     if arguments.replace_old {
         steps.extend(replace::steps(root, init, mount_point)?);
     }

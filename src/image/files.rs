@@ -1,6 +1,9 @@
 //! What vmstage puts into an image.
 
+use std::borrow::Cow;
 use std::io::ErrorKind;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use super::enabling::UNIT_DIRECTORY;
@@ -14,7 +17,7 @@ pub(crate) const PROGRAM: &str = "/usr/sbin/vmstage";
 pub(crate) const CONFIGURATION: &str = "/etc/vmstage.toml";
 pub(crate) const DOCUMENTATION: &str = "/usr/share/doc/vmstage";
 
-/// Lists the directories that `install` made, a line each, for `uninstall`.
+/// Lists the directories that `install` made, a line each, for `uninstall`. No package has it.
 pub(crate) const DIRECTORIES: &str = "/usr/share/doc/vmstage/directories";
 
 /// A file that this program carries.
@@ -70,7 +73,7 @@ pub(crate) static FILES: [File; 12] = [
         Needed::BySystemd,
         UNIT_DIRECTORY,
         "condor.service.d/vmstage.conf",
-        "systemd/condor.service.d/vmstage.conf",
+        DROP_IN,
     ),
     file(
         Needed::BySystemd,
@@ -158,6 +161,26 @@ pub(crate) fn are_carried_by(program: &[u8]) -> bool {
     false
 }
 
+/// The name that systemd gives the unit of a mount point (systemd.unit(5), "String escaping").
+pub(crate) fn mount_unit(mount_point: &Path) -> String {
+    let path = mount_point.as_os_str().as_bytes();
+    let path = path.strip_prefix(b"/").unwrap_or(path);
+    let mut name = String::new();
+    for (place, byte) in path.iter().enumerate() {
+        match byte {
+            b'/' => name.push('-'),
+            b'.' if place == 0 => name.push_str("\\x2e"),
+            b':' | b'_' | b'.' => name.push(char::from(*byte)),
+            _ if byte.is_ascii_alphanumeric() => name.push(char::from(*byte)),
+            _ => name.push_str(&format!("\\x{byte:02x}")),
+        }
+    }
+    name + ".mount"
+}
+
+const DROP_IN: &str = "systemd/condor.service.d/vmstage.conf";
+const SHIPPED_UNIT: &str = "staging.mount";
+
 pub(super) static PACKED: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/carried"));
 
 /// An image's configuration; the defaults where it has none.
@@ -178,9 +201,20 @@ pub(crate) fn configuration(root: &Root) -> Result<Config, ConfigError> {
 }
 
 impl File {
-    /// What is in it.
+    /// What is in it as it is shipped.
     pub(crate) fn content(&self) -> &'static [u8] {
         carried(self.source)
+    }
+
+    /// What is in it in an image with this mount point: HTCondor's drop-in names its unit.
+    pub(crate) fn content_for(&self, mount_point: &Path) -> Cow<'static, [u8]> {
+        let shipped = self.content();
+        let unit = mount_unit(mount_point);
+        let text = String::from_utf8_lossy(shipped);
+        match self.source == DROP_IN && unit != SHIPPED_UNIT {
+            true => Cow::Owned(text.replace(SHIPPED_UNIT, &unit).into_bytes()),
+            false => Cow::Borrowed(shipped),
+        }
     }
 
     /// Where it belongs.
@@ -210,7 +244,6 @@ impl File {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::Path;
 
     use super::*;
 
@@ -221,6 +254,24 @@ mod tests {
             &[b"program", &PACKED[..PACKED.len() - 1]].concat()
         ));
         assert!(!are_carried_by(b""));
+    }
+
+    #[test]
+    fn the_unit_of_a_mount_point_is_named_as_systemd_escape_names_it() {
+        for (path, unit) in [
+            ("/staging", "staging.mount"),
+            ("/mnt/scratch-1", "mnt-scratch\\x2d1.mount"),
+            ("/.hidden/a.b_c:d", "\\x2ehidden-a.b_c:d.mount"),
+            ("/caf\u{e9}", "caf\\xc3\\xa9.mount"),
+        ] {
+            assert_eq!(mount_unit(Path::new(path)), unit, "{path}");
+        }
+        let drop_in = FILES.iter().find(|file| file.source == DROP_IN).unwrap();
+        let text = drop_in.content_for(Path::new("/scratch"));
+        let text = String::from_utf8_lossy(&text);
+        assert!(text.contains("\nAfter=scratch.mount\n"), "{text}");
+        let shipped = drop_in.content_for(Path::new("/staging"));
+        assert!(*shipped == *drop_in.content());
     }
 
     #[test]

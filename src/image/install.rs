@@ -59,7 +59,12 @@ pub(crate) fn may_begin(root: &Root, wish: &Wish) -> Result<()> {
 /// # Errors
 ///
 /// That the tree cannot be looked at.
-pub(crate) fn file_steps(root: &Root, init: Init, binary: Vec<u8>) -> Result<Vec<Step>> {
+pub(crate) fn file_steps(
+    root: &Root,
+    init: Init,
+    binary: Vec<u8>,
+    mount_point: &Path,
+) -> Result<Vec<Step>> {
     let mut steps = vec![Step::Write {
         path: PROGRAM.into(),
         mode: 0o755,
@@ -76,7 +81,7 @@ pub(crate) fn file_steps(root: &Root, init: Init, binary: Vec<u8>) -> Result<Vec
     steps.extend(needed.map(|file| Step::Write {
         path: file.path(init).into(),
         mode: file.mode,
-        content: Cow::Borrowed(file.content()),
+        content: file.content_for(mount_point),
     }));
     steps.retain(|step| step.is_pending(root));
     Ok(steps)
@@ -126,7 +131,7 @@ pub(crate) fn list_directories<'a>(
         Step::Write { path, .. } | Step::Link { path, .. } => Some(path.as_path()),
         _ => None,
     });
-    let mut is_new = false;
+    let mut is_new = !root.is(Kind::File, list);
     for path in paths {
         let above: Vec<&Path> = path.ancestors().skip(1).collect();
         for directory in above.into_iter().rev() {

@@ -85,7 +85,7 @@ fn found(line: &Line) -> Found {
 pub(crate) fn without_lines(content: &[u8], numbers: &[usize]) -> Vec<u8> {
     let lines = content.split_inclusive(|byte| *byte == b'\n').enumerate();
     let kept = lines.filter(|(before, _)| !numbers.contains(&(before + 1)));
-    kept.flat_map(|(_, line)| line).copied().collect()
+    kept.map(|(_, line)| line).collect::<Vec<_>>().concat()
 }
 
 /// A command of `rc.local` that has to do with the scratch disk.

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use super::root::Root;
+use super::files;
+use super::root::{Kind, Root};
 
 /// Who keeps track of vmstage's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,8 +41,8 @@ const RPM: [&str; 6] = [
 const RPM_NAME: &[u8] = b"C\0vmstage\0";
 
 /// Whose package vmstage is in this system, if anybody's. Of rpm's databases, which have three
-/// forms, only the bytes are looked at: one that was removed may still be found there, so it
-/// counts only while the program is there.
+/// forms, only the bytes are looked at: those of one that was removed may still be there, so
+/// they count only where there is a program that `install` has not brought.
 ///
 /// # Errors
 ///
@@ -56,7 +57,8 @@ pub(crate) fn owner(root: &Root) -> Result<Option<PackageManager>> {
             return Ok(Some(PackageManager::Dpkg));
         }
     }
-    if root.entry("/usr/sbin/vmstage".as_ref())?.is_none() {
+    let has = |path: &str| root.is(Kind::File, path);
+    if !has(files::PROGRAM) || has(files::DIRECTORIES) {
         return Ok(None);
     }
     for database in RPM {
@@ -177,10 +179,13 @@ mod tests {
             owner_with(&[("var/lib/rpm/Packages", mentions), program]),
             None
         );
-        // Removed: the bytes are still there.
+        // Removed, and the bytes are still there; then install has brought the program.
         assert_eq!(
             owner_with(&[("var/lib/rpm/Packages", "C\0vmstage\0")]),
             None
         );
+        let list = ("usr/share/doc/vmstage/directories", "");
+        let files = [("var/lib/rpm/Packages", "C\0vmstage\0"), program, list];
+        assert_eq!(owner_with(&files), None);
     }
 }

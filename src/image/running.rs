@@ -10,7 +10,7 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::host::{Host, wait};
+use crate::host::{Host, kernel_file, wait};
 
 /// `watch` ends within a second, unless it is asking somebody.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -57,7 +57,7 @@ fn watches(host: &Host) -> Vec<Pid> {
 
 /// By its command line: an older version says it nowhere else.
 fn is_watch(host: &Host, pid: Pid) -> bool {
-    let command = fs::read(host.path(format!("/proc/{pid}/cmdline"))).unwrap_or_default();
+    let command = kernel_file::read(host.path(format!("/proc/{pid}/cmdline"))).unwrap_or_default();
     let mut words = command.split(|byte| *byte == 0);
     let program = words.next().unwrap_or_default();
     let mut words = words.filter(|word| !word.starts_with(b"-"));

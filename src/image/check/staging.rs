@@ -8,7 +8,7 @@ use crate::config::Account;
 use crate::host::accounts;
 use crate::host::regular_file::MIB;
 use crate::image::below;
-use crate::image::files::CONFIGURATION;
+use crate::image::files::{CONFIGURATION, mount_unit};
 use crate::image::init::Init;
 use crate::image::root::Kind;
 use crate::text;
@@ -191,40 +191,4 @@ fn orders_after(unit: &str, other: &str) -> bool {
         .lines()
         .filter_map(|line| line.trim().strip_prefix("After="));
     after.any(|names| names.split_whitespace().any(|name| name == other))
-}
-
-/// As `systemd-escape -p --suffix=mount` names it.
-fn mount_unit(mount_point: &std::path::Path) -> String {
-    use std::os::unix::ffi::OsStrExt;
-    let path = mount_point.as_os_str().as_bytes();
-    let path = path.strip_prefix(b"/").unwrap_or(path);
-    let mut name = String::new();
-    for (at, byte) in path.iter().enumerate() {
-        match byte {
-            b'/' => name.push('-'),
-            b'.' if at == 0 => name += "\\x2e",
-            b'_' | b'.' | b':' => name.push(char::from(*byte)),
-            other if other.is_ascii_alphanumeric() => name.push(char::from(*other)),
-            other => name += &format!("\\x{other:02x}"),
-        }
-    }
-    name + ".mount"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mount_point_has_the_unit_that_systemd_names() {
-        // What systemd-escape 252 printed.
-        for (path, unit) in [
-            ("/staging", "staging.mount"),
-            ("/data/scratch-1", "data-scratch\\x2d1.mount"),
-            ("/.s/a_b", "\\x2es-a_b.mount"),
-            ("/ä", "\\xc3\\xa4.mount"),
-        ] {
-            assert_eq!(mount_unit(path.as_ref()), unit);
-        }
-    }
 }

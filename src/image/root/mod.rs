@@ -14,7 +14,7 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -66,12 +66,13 @@ impl Root {
     /// That it cannot be opened, or does not look like one.
     pub(crate) fn open(path: &Path) -> Result<Root> {
         let shown = path.display();
-        let directory =
-            File::open(path).with_context(|| format!("cannot open the root directory {shown}"))?;
+        // A named pipe is none, and holds nobody.
+        let directory = File::options()
+            .read(true)
+            .custom_flags((OFlag::O_DIRECTORY | OFlag::O_NONBLOCK).bits())
+            .open(path)
+            .with_context(|| format!("cannot open {shown} as the root directory of an image"))?;
         let there = directory.metadata()?;
-        if !there.is_dir() {
-            bail!("{shown} is no directory: give the root directory of an image's file system");
-        }
         let own = fs::metadata("/").context("cannot look at /")?;
         let is_own = (there.dev(), there.ino()) == (own.dev(), own.ino());
         let root = Root {
@@ -229,15 +230,15 @@ impl Root {
         let Some(directory) = if_there(walk::open_directory(&place.directory, &place.name))? else {
             return Ok(Vec::new());
         };
-        let mut names = Vec::new();
+        let mut names: Vec<OsString> = Vec::new();
         for entry in Dir::from_fd(directory)?.iter() {
             let entry = entry?;
             let name = OsStr::from_bytes(entry.file_name().to_bytes());
             if name != "." && name != ".." {
-                names.push(name.into());
+                let place = names.partition_point(|before| &**before < name);
+                names.insert(place, name.into());
             }
         }
-        names.sort();
         Ok(names)
     }
 

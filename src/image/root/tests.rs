@@ -161,7 +161,7 @@ fn what_is_no_root_directory_is_refused() {
     let tree = Tree::new(&[("etc/", ""), ("file", "")]);
     for (path, words) in [
         (tree.root().to_path_buf(), "has no /usr"),
-        (tree.root().join("file"), "is no directory"),
+        (tree.root().join("file"), "cannot open"),
         (tree.root().join("none"), "cannot open"),
     ] {
         let error = Root::open(&path).err().unwrap().to_string();

@@ -264,6 +264,8 @@ fn an_existing_configuration_stays() {
             .read("/usr/share/doc/vmstage/vmstage.toml")
             .contains("#: [staging]")
     );
+    let drop_in = image.read("/usr/lib/systemd/system/condor.service.d/vmstage.conf");
+    assert!(drop_in.contains("After=scratch.mount\n"), "{drop_in}");
     // What is old is so for the image's own mount point.
     assert_eq!(image.read("/etc/fstab"), "/dev/sdb /staging ext2\n");
 }
@@ -401,14 +403,15 @@ fn an_absolute_link_leads_to_the_image_and_not_to_this_machine() {
 fn what_is_no_root_directory_is_refused() {
     let directory = scratch_file();
     fs::create_dir(&directory).unwrap();
+    let pipe = directory.join("pipe");
+    mkfifo(&pipe, Mode::S_IRWXU).unwrap();
     let image = Image::old(Init::Systemd);
     for (root, words) in [
         (directory.clone(), "not the root directory of a system"),
         (directory.join("none"), "No such file"),
-        (image.path("/etc/fstab"), "is no directory"),
+        (image.path("/etc/fstab"), "Not a directory"),
+        (pipe.clone(), "Not a directory"),
     ] {
-        let mut command = image.command("install", &[]);
-        command.arg("--root").arg(&root);
         let output = std::process::Command::new(program())
             .arg("install")
             .arg("--root")
@@ -419,7 +422,7 @@ fn what_is_no_root_directory_is_refused() {
         assert_eq!(output.status.code(), Some(1), "{said}");
         assert!(said.contains(words), "{said}");
     }
-    fs::remove_dir(directory).unwrap();
+    fs::remove_dir_all(directory).unwrap();
 }
 
 fn this_machine_itself_has_to_be_meant() {
