@@ -92,7 +92,9 @@ def a_machine_that_was_sealed_is_another_in_its_clone_and_itself_again(system):
             lease = guest.sh("cat /var/lib/vmstage/first-boot-" + ANOTHER + ".json").output
         with launch(directory / "itself", root, ITSELF, SCRATCH) as guest:
             guest.wait_shell()
-            is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
+            guest.wait_booted()
+            check("what is mounted", guest.mounted()[:1], ["/dev/vdb"])
+            check("what lies below it", guest.below(), ["tmp"])
             itself = facts(guest)
             own = guest.sh("cat /var/lib/vmstage/first-boot-" + ITSELF + ".json").output
         for name, clones in (("saved", before), ("itself", itself)):
