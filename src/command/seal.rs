@@ -141,8 +141,8 @@ impl Seal<'_> {
             return Ok(());
         }
         Err(Failure::Other(anyhow!(
-            "{jobs} jobs of HTCondor run here (condor_starter): let them end (condor_off -peaceful), \
-             or say --force, which ends them"
+            "HTCondor runs jobs here (condor_starter: {jobs}): let them end (condor_off -peaceful), or \
+             say --force, which ends them"
         )))
     }
 

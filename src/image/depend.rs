@@ -117,6 +117,9 @@ fn replace_line(text: &str, is_it: impl Fn(&str) -> bool, line: &str) -> String 
     });
     let mut text: String = lines.collect();
     if !is_done {
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
         text.push_str(line);
     }
     text
@@ -182,5 +185,18 @@ condor: vmstage
         let text = with("", "vmstage", &[], &names(&["condor"]));
         assert_eq!(text, "TARGETS = vmstage\n");
         assert_eq!(without(&text, "vmstage"), "TARGETS = \n");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_the_lines_are_a_service_comes_in_once_and_goes_again(
+            text in "(TARGETS = |[ab]:| a| b| condor|\n){0,30}"
+        ) {
+            let new = with(&text, "vmstage", &names(&["a"]), &names(&["condor"]));
+            let again = with(&new, "vmstage", &names(&["a"]), &names(&["condor"]));
+            proptest::prop_assert_eq!(&again, &new);
+            proptest::prop_assert!(targets(&new).contains(&"vmstage"));
+            proptest::prop_assert!(!without(&new, "vmstage").contains("vmstage"));
+        }
     }
 }

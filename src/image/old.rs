@@ -339,4 +339,16 @@ exit 0
         ];
         assert_eq!(found, expected);
     }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_a_script_holds_it_is_lines(script: Vec<u8>, text in "(mkdir|if|/staging|&&|;|[a-z(){}\n ]){0,40}") {
+            for script in [&script, text.as_bytes()] {
+                for command in commands(script, staging()) {
+                    let left = without_lines(script, &[command.number]);
+                    proptest::prop_assert!(left.len() < script.len());
+                }
+            }
+        }
+    }
 }

@@ -33,7 +33,8 @@ pub(super) fn other_version(subject: &Subject, found: &mut Findings) {
         let Some((path, content)) = present else {
             continue;
         };
-        let is_as_carried_here = content == file.content();
+        let for_its_mount_point = file.content_for(subject.mount_point());
+        let is_as_carried_here = content == file.content() || content == *for_its_mount_point;
         let differs = is_as_carried_here != is_of_this_version;
         // Two of other versions may belong together.
         if differs {

@@ -90,9 +90,7 @@ pub(super) fn no_driver(subject: &Subject, found: &mut Findings) {
                 || has_module(&built_in, module)
                 || options.lines().any(|line| line == option(module))
         };
-        let missing = DRIVERS
-            .iter()
-            .filter(|(_, any)| !any.iter().any(|m| is_there(&m)));
+        let missing = DRIVERS.iter().filter(|(_, any)| !any.iter().any(is_there));
         let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
         if !missing.is_empty() {
             let what = format!("this kernel has no driver for {}", missing.join(", "));

@@ -49,13 +49,12 @@ pub(super) fn item(root: &Root, mount_point: &Path, jobs_may_go: bool) -> Result
             empty(root, &spool, &mut item);
         } else {
             let count = match jobs {
-                Jobs::Some(count) => format!("{count} jobs are"),
-                _ => "jobs may be".into(),
+                Jobs::Some(count) => count.to_string(),
+                _ => "nobody knows how many".into(),
             };
-            item.kept.push(format!(
-                "{} stays: {count} in it; --condor removes them",
-                spool.display()
-            ));
+            let shown = spool.display();
+            let line = format!("{shown} stays: jobs are in it ({count}); --condor removes them");
+            item.kept.push(line);
         }
     }
     let others = [

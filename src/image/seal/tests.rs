@@ -220,7 +220,7 @@ fn a_spool_with_jobs_needs_a_word() {
     let (tree, root) = tree(&files);
     let (left, kept) = seal(&tree, &root, None, Wish::default());
     let spool = "var/lib/condor/spool/job_queue.log".to_string();
-    assert!(left.contains(&spool) && kept.iter().any(|line| line.contains("1 jobs are in it")));
+    assert!(left.contains(&spool) && kept.iter().any(|line| line.contains("jobs are in it (1)")));
     let (left, kept) = seal(
         &tree,
         &root,

@@ -222,7 +222,7 @@ fn what_is_no_root_directory_is_an_error() {
     for (root, words) in [
         (directory.clone(), "not the root directory of a system"),
         (directory.join("none"), "No such file"),
-        (file, "is no directory"),
+        (file, "Not a directory"),
     ] {
         let run = on(&root);
         assert!(run.code == 1 && run.stderr.contains(words), "{run}");

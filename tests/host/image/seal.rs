@@ -41,6 +41,7 @@ claims![
     a_machine_on_which_jobs_run_is_not_sealed,
     what_runs_is_stopped_before_anything_goes,
     what_lies_below_the_mounted_scratch_disk_is_seen,
+    what_was_installed_into_a_machine_that_runs_is_noted,
     the_part_for_cloud_init_takes_vmstages_own_and_nothing_else,
 ];
 
@@ -353,7 +354,7 @@ fn what_is_no_root_directory_is_refused() {
         (link.to_str().unwrap(), "say --root /"),
         ("/proc/self/root", "say --root /"),
         ("/nonexistent", "No such file"),
-        ("/dev/null", "is no directory"),
+        ("/dev/null", "Not a directory"),
     ] {
         // If it were taken for one, nothing would be removed.
         let output = Command::new(program())
@@ -539,7 +540,10 @@ fn a_machine_on_which_jobs_run_is_not_sealed() {
     let run =
         system.run("/usr/sbin/condor_starter & busybox sleep 0.3; vmstage seal --yes --root /");
     assert!(
-        run.code == 1 && run.stderr.contains("1 jobs of HTCondor run here"),
+        run.code == 1
+            && run
+                .stderr
+                .contains("HTCondor runs jobs here (condor_starter: 1)"),
         "{run}"
     );
     assert_eq!(difference(&before, &system.image.listing()), [""; 0]);
@@ -606,6 +610,20 @@ fn what_lies_below_the_mounted_scratch_disk_is_seen() {
     assert!(run.stdout.ends_with("condor\ntmp\n"), "{run}");
     assert!(!system.image.exists("/staging/condor"), "{run}");
     assert_eq!(system.image.read("/staging/tmp/results"), "12345");
+}
+
+fn what_was_installed_into_a_machine_that_runs_is_noted() {
+    let system = System::new();
+    let note = "note not-started /usr/sbin/vmstage: ";
+    let before = system.run("vmstage check");
+    assert!(!before.stdout.contains(note), "{before}");
+    let run = system
+        .run("busybox rm -r /run/vmstage; vmstage install --root / >/dev/null; vmstage check");
+    let has_not_run = format!("{note}vmstage is enabled, and has not run in this boot");
+    assert!(run.stdout.contains(&has_not_run), "{run}");
+    // An image that does not run has no such note.
+    let image = system.image.run("check", &[]);
+    assert!(!image.stdout.contains(note), "{image}");
 }
 
 fn the_part_for_cloud_init_takes_vmstages_own_and_nothing_else() {
