@@ -76,16 +76,22 @@ pub(crate) fn note(host: &Host, notices: &Notices, told: Result<Told>) {
 
 /// In place of what an earlier look found, which may hold no more.
 fn add_to_status(host: &Host, warnings: Vec<String>) -> Result<()> {
+    let is_of_htcondor = |warning: &String| warning.starts_with(OF_HTCONDOR);
+    let has_none = |status: &Status| !status.warnings.iter().any(is_of_htcondor);
+    // Nobody waits for a turn, or for a status that cannot be read, with nothing to add.
+    if warnings.is_empty()
+        && Status::read(host)
+            .ok()
+            .flatten()
+            .is_none_or(|s| has_none(&s))
+    {
+        return Ok(());
+    }
     let _turn = status::lock(host);
-    let mut status = match Status::read(host) {
-        Ok(Some(status)) => status,
-        Ok(None) => return Ok(()),
-        // There is nothing to add, then.
-        Err(_) if warnings.is_empty() => return Ok(()),
-        Err(e) => return Err(e),
+    let Some(mut status) = Status::read(host)? else {
+        return Ok(());
     };
     let before = status.warnings.clone();
-    let is_of_htcondor = |warning: &String| warning.starts_with(OF_HTCONDOR);
     status.warnings.retain(|warning| !is_of_htcondor(warning));
     status.warnings.extend(warnings);
     match status.warnings == before {

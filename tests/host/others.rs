@@ -180,7 +180,7 @@ fn htcondor_s_directory_may_be_htcondor_s() {
     // It is no way to anywhere else.
     machine.sh("cd /etc/condor; mv config.d other; ln -s /srv/victim config.d");
     machine.boot().ready_on("/dev/vdb").warns(&[
-        "HTCondor could not be told",
+        "HTCondor: it could not be told",
         "config.d is left alone: it is a link",
     ]);
     assert_eq!(machine.sh("ls -A /srv/victim"), "");

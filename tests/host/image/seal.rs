@@ -643,9 +643,15 @@ fn the_part_for_cloud_init_takes_vmstages_own_and_nothing_else() {
     assert_eq!(run.code, 0, "{run}");
     let gone = difference(&before, &system.image.listing());
     let is_ours = |path: &String| {
-        ["vmstage", "machinefeatures", "/var/lib$", "shutdowntime"]
-            .iter()
-            .any(|w| path.contains(w))
+        [
+            "vmstage",
+            "machinefeatures",
+            "/var/lib$",
+            "shutdowntime",
+            "/run/motd.d",
+        ]
+        .iter()
+        .any(|w| path.contains(w))
     };
     assert!(gone.iter().all(is_ours), "{gone:?}");
     assert!(gone.contains(&"gone /var/lib/vmstage/first-boot-i-00000001.json".to_string()));

@@ -464,6 +464,8 @@ fn a_kept_order_does_not_hold_in_an_image_that_is_launched_elsewhere() {
     let machine = guest(&ends_without_min_uptime());
     let watch = watching(&machine);
     assert_eq!(machine.run(&["end", "--in", "3s", "--keep"]).code, 0);
+    // What drains goes on without it.
+    assert!(comes_to_be(SECONDS(5), || !drained(&machine).is_empty()));
     watch_is_killed(watch);
     assert!(machine.path("/var/lib/vmstage/end.json").exists());
     boot_again(&machine, "second", &UUID.replace("0001", "0002"));
