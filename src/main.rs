@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         }
         Command::Watch(config) => watch::run(&host, config.file.as_deref()),
         Command::End(arguments) => end::run(&host, arguments),
-        Command::Install(arguments) => install::install(&arguments),
+        Command::Install(arguments) => install::install(&host, &arguments),
         Command::Uninstall(arguments) => install::uninstall(&host, &arguments),
         Command::Check(arguments) => check::run(&host, &arguments),
         Command::Seal(arguments) => seal::run(&host, &arguments),

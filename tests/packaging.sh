@@ -56,11 +56,13 @@ install_puts_every_file_in_its_place() {
     make -s install DESTDIR="$tmp" PREFIX=/usr || fail "make install failed"
     equal "755 etc/init.d/vmstage
 644 etc/vmstage.toml
+644 usr/lib/systemd/system-preset/80-vmstage.preset
 644 usr/lib/systemd/system/condor.service.d/vmstage.conf
 644 usr/lib/systemd/system/vmstage-watch.service
 644 usr/lib/systemd/system/vmstage.service
 755 usr/sbin/vmstage
 644 usr/share/bash-completion/completions/vmstage
+755 usr/share/doc/vmstage/50-vmstage
 644 usr/share/doc/vmstage/nss-user-lookup.conf
 644 usr/share/doc/vmstage/rc.local.sl
 644 usr/share/doc/vmstage/rc.local.ubuntu

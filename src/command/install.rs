@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context, anyhow};
 use log::warn;
 
+use super::image::runs;
 use crate::cli::{self, InstallArgs, UninstallArgs};
 use crate::config::Config;
 use crate::failure::Failure;
@@ -15,7 +16,7 @@ use crate::image::init::Init;
 use crate::image::install::{self, Wish};
 use crate::image::root::Root;
 use crate::image::step::Step;
-use crate::image::{files, packages, published, replace, running, uninstall};
+use crate::image::{check, files, packages, published, replace, running, uninstall};
 use crate::report::condor;
 
 /// No binary is larger.
@@ -28,7 +29,7 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 /// # Errors
 ///
 /// What stands in the way, and what to do.
-pub fn install(arguments: &InstallArgs) -> Result<u8, Failure> {
+pub fn install(host: &Host, arguments: &InstallArgs) -> Result<u8, Failure> {
     let work = Work::begin(&arguments.root, arguments.dry_run)?;
     let root = &work.root;
     let config = match files::configuration(root) {
@@ -85,6 +86,9 @@ pub fn install(arguments: &InstallArgs) -> Result<u8, Failure> {
     };
     work.say(&said?)?;
     work.end()?;
+    if !arguments.dry_run {
+        cli::print(&check::lines(&check::findings(root, runs(root, host))))?;
+    }
     Ok(0)
 }
 
