@@ -81,12 +81,6 @@ pub(crate) fn lock(path: &Path) -> Option<File> {
     wait_for(lock_file(path).ok()?)
 }
 
-/// Likewise, for what is in a directory of this program's own, which is there: no file is left
-/// behind.
-pub(crate) fn lock_directory(path: &Path) -> Option<File> {
-    wait_for(checked_path::open_own(path).ok()?)
-}
-
 fn wait_for(lock: File) -> Option<File> {
     let locked = wait::until(LOCK_PATIENCE, LOCK_RETRY, || try_lock(&lock))?;
     locked.is_ok().then_some(lock)

@@ -116,11 +116,25 @@ pub(crate) fn commands(script: &[u8], mount_point: &Path) -> Vec<Command> {
     let text = String::from_utf8_lossy(script);
     let mut depth = 0_usize;
     let mut commands = Vec::new();
+    let mut last = "";
+    let mut document: Option<String> = None;
     for (before, line) in text.lines().enumerate() {
         let line = line.trim();
+        if let Some(end) = &document {
+            if line == end {
+                document = None;
+            }
+            continue;
+        }
         if line.starts_with('#') {
             continue;
         }
+        // A part of a longer command cannot be taken out by itself.
+        let goes_on = |line: &str| ["\\", "|", "&&"].iter().any(|end| line.ends_with(end));
+        let is_part = goes_on(last) || goes_on(line);
+        let hangs_on_another = last.ends_with("&&") || last.ends_with("||");
+        last = line;
+        document = here_document(line);
         let apart = line
             .replace(';', " ; ")
             .replace("&&", " && ")
@@ -129,6 +143,8 @@ pub(crate) fn commands(script: &[u8], mount_point: &Path) -> Vec<Command> {
         depth = depth_after(depth, &apart);
         let what = what(&apart, mount_point).map(|what| match what {
             What::Seed | What::MakesDirectory if inner > 0 => What::Conditional,
+            What::Seed | What::MakesDirectory if hangs_on_another => What::Conditional,
+            What::Seed if is_part => What::MakesDirectory,
             other => other,
         });
         commands.extend(what.map(|what| Command {
@@ -138,6 +154,17 @@ pub(crate) fn commands(script: &[u8], mount_point: &Path) -> Vec<Command> {
         }));
     }
     commands
+}
+
+/// The word that ends the here-document which begins on this line.
+fn here_document(line: &str) -> Option<String> {
+    let (_, rest) = line.split_once("<<")?;
+    let word = rest.trim_start_matches('-').trim_start();
+    let word = word.split([' ', ';', '>', '|', '&']).next()?;
+    let word = word.trim_matches(['"', '\'', '\\']);
+    // Not a shift in arithmetic, nor a here-string.
+    let is_word = word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+    is_word.then(|| word.to_string())
 }
 
 /// How deep the next line is within compound commands.
@@ -310,6 +337,35 @@ LABEL=ephemeral0 /staging auto defaults,nofail 0 0
         for (line, expected) in cases {
             let found = commands(line.as_bytes(), staging());
             assert_eq!(found.first().map(|c| c.what), *expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_longer_command_is_none_of_the_seeds() {
+        use What::{Conditional, MakesDirectory, Seed};
+        let cases: &[(&str, &[(usize, What)])] = &[
+            (
+                "mkdir -p /staging/condor \\\n    /staging/tmp\n",
+                &[(1, MakesDirectory)],
+            ),
+            (
+                "grep -q /staging /proc/mounts &&\n    mkdir -p /staging/tmp\necho booted\n",
+                &[(2, Conditional)],
+            ),
+            (
+                "cat >/etc/x <<EOF\nmkdir -p /staging/tmp\nEOF\nmkdir -p /staging/condor\n",
+                &[(4, Seed)],
+            ),
+            (
+                "cat <<-'END' | sh\nmkdir /staging/tmp\n\tEND\nmkdir /staging/tmp\n",
+                &[(4, Seed)],
+            ),
+            ("x=$((1<<2))\nmkdir -p /staging/tmp\n", &[(2, Seed)]),
+        ];
+        for (script, expected) in cases {
+            let found = commands(script.as_bytes(), staging());
+            let found: Vec<_> = found.iter().map(|c| (c.number, c.what)).collect();
+            assert_eq!(found, *expected, "{script}");
         }
     }
 

@@ -106,6 +106,8 @@ impl Step {
                 mode,
                 content,
             } => root.write(path, content, Attributes::Ours { mode: *mode }),
+            // A step before this one may have removed it.
+            Step::Rewrite { path, .. } if !root.is(Kind::File, path) => Ok(Change::None),
             Step::Rewrite { path, content } => root.write(path, content, Attributes::AsBefore),
             Step::KeepCopy(path) => keep_copy(root, path),
             Step::SetAside(path) => transfer(root, path, &beside(path), 0o644),

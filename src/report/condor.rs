@@ -9,15 +9,15 @@ mod daemons;
 mod drop_in;
 mod settings;
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::io;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 
 use self::daemons::News;
-use self::drop_in::{Execute, JobEnvironment, PATH, Reading, Site, features};
+use self::drop_in::{Execute, JobEnvironment, PATH, Reading, Site, Syntax, features};
 use self::settings::Settings;
 use super::files::{self, Place};
 use super::old_texts;
@@ -40,7 +40,7 @@ const OF_HTCONDOR: &str = "HTCondor: ";
 const LOOK: Duration = Duration::from_secs(5);
 
 /// What came of telling HTCondor.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Told {
     /// That there was anything new.
     pub changed: bool,
@@ -106,8 +106,8 @@ pub(crate) struct Written {
     /// What was there before.
     before: String,
     text: String,
-    /// It is gone.
-    removed: Option<News>,
+    /// It was there, and is gone.
+    is_removed: bool,
 }
 
 /// Has a running HTCondor read its configuration again, now that there is no drop-in. Where
@@ -126,15 +126,12 @@ pub(crate) fn write(host: &Host, status: &Status) -> Result<Written> {
         is_there: host.path(DIRECTORY).is_dir(),
         before: String::new(),
         text: String::new(),
-        removed: None,
+        is_removed: false,
     };
     if written.is_there {
         let before = regular_file::read_text(&host.path(PATH), MIB);
         written.before = before.unwrap_or_default();
-        let site = Site {
-            reading: reading_as_before(host, &written.before)?,
-            ..Site::default()
-        };
+        let site = site_as_before(host, &written.before);
         written.put(host, status, &site)?;
     }
     Ok(written)
@@ -143,17 +140,12 @@ pub(crate) fn write(host: &Host, status: &Status) -> Result<Written> {
 /// Removes the drop-in, if it is still as it was written. A running HTCondor knows nothing of
 /// that yet.
 pub(crate) fn withdraw(host: &Host) -> Result<Written> {
-    let before = regular_file::read_text(&host.path(PATH), MIB).unwrap_or_default();
     let is_removed = files::withdraw(host, KEY, None, &[PATH], old_texts::is_drop_in)?;
-    let news = match drop_in::value_of(&before, "EXECUTE") {
-        Some(_) => News::Execute,
-        None => News::Settings,
-    };
     Ok(Written {
         is_there: false,
-        before,
+        before: String::new(),
         text: String::new(),
-        removed: is_removed.then_some(news),
+        is_removed,
     })
 }
 
@@ -169,8 +161,7 @@ impl Written {
         if !self.is_there {
             return Ok(told);
         }
-        let start = Instant::now();
-        let look = || settings::ask(host, Limit::after(LOOK.saturating_sub(start.elapsed())));
+        let look = || settings::ask(host, Limit::after(LOOK));
         let (settings, site) = match look() {
             Ok(Some(settings)) => {
                 let site = settings.site();
@@ -179,11 +170,11 @@ impl Written {
             seen => {
                 let error = seen.err().map(|error| format!("{error:#}"));
                 told.warnings.extend(error);
-                (None, Site::default())
+                (None, site_as_before(host, &self.before))
             }
         };
         let site = Site {
-            environment: job_environment(host, site.environment)?,
+            environment: job_environment(host, site.environment),
             ..site
         };
         let first = self.text.clone();
@@ -213,10 +204,13 @@ impl Written {
         }
     }
 
-    /// Has a running HTCondor go without it, where it was removed.
+    /// Has a running HTCondor go without it, where it was removed. Jobs that run go on where
+    /// they are.
     pub(crate) fn tell_of_removal(&self, host: &Host) -> Result<()> {
-        let tell = |news| daemons::tell(&host.path("/proc"), news);
-        self.removed.as_ref().map_or(Ok(()), tell)
+        match self.is_removed {
+            true => read_again(host),
+            false => Ok(()),
+        }
     }
 
     fn put(&mut self, host: &Host, status: &Status, site: &Site) -> Result<()> {
@@ -241,25 +235,46 @@ impl Written {
     }
 }
 
-/// As the last one that was written, where that is safe: a `LOCAL_CONFIG_FILE` that is the
-/// output of a command takes no file beside it.
-fn reading_as_before(host: &Host, before: &str) -> Result<Reading> {
-    if drop_in::value_of(before, "LOCAL_CONFIG_FILE").is_none() {
-        return Ok(Reading::InItsTurn);
-    }
-    let files = set_elsewhere(host, "LOCAL_CONFIG_FILE")?;
-    match files.iter().any(|files| files.contains('|')) {
-        true => Ok(Reading::InItsTurn),
-        false => Ok(Reading::AlsoLast),
+/// As the last drop-in was written: a look that fails, or was not made yet, takes back no
+/// guard of it.
+fn site_as_before(host: &Host, before: &str) -> Site {
+    let names = before.lines().filter_map(|line| line.split_once(" = "));
+    let starts = names.map(|(name, _)| name).filter(|name| {
+        let is_one = name.ends_with("_START") || name.ends_with(".START");
+        is_one && !name.starts_with('#')
+    });
+    let starts: BTreeSet<String> = starts.map(String::from).collect();
+    Site {
+        reading: reading_as_before(host, before),
+        syntax: match before.contains("$(START:") {
+            true => Syntax::WithDefaults,
+            false => Syntax::OfAllVersions,
+        },
+        starts: starts.into_iter().collect(),
+        environment: match drop_in::value_of(before, "STARTER_JOB_ENVIRONMENT") {
+            Some(_) => JobEnvironment::Ours,
+            None => JobEnvironment::Unknown,
+        },
     }
 }
 
-fn job_environment(host: &Host, said: JobEnvironment) -> Result<JobEnvironment> {
-    if said != JobEnvironment::Unknown {
-        return Ok(said);
+/// As before, where that is safe: a `LOCAL_CONFIG_FILE` that is the output of a command takes no
+/// file beside it.
+fn reading_as_before(host: &Host, before: &str) -> Reading {
+    let is_last = drop_in::value_of(before, "LOCAL_CONFIG_FILE").is_some();
+    let files = set_elsewhere(host, "LOCAL_CONFIG_FILE");
+    match is_last && !files.iter().any(|files| files.contains('|')) {
+        true => Reading::AlsoLast,
+        false => Reading::InItsTurn,
     }
-    let last = set_elsewhere(host, "STARTER_JOB_ENVIRONMENT")?.pop();
-    Ok(last.map_or(JobEnvironment::Ours, JobEnvironment::Site))
+}
+
+fn job_environment(host: &Host, said: JobEnvironment) -> JobEnvironment {
+    if said != JobEnvironment::Unknown {
+        return said;
+    }
+    let last = set_elsewhere(host, "STARTER_JOB_ENVIRONMENT").pop();
+    last.map_or(JobEnvironment::Ours, JobEnvironment::Site)
 }
 
 fn lacks_features(environment: &str) -> Option<String> {
@@ -274,20 +289,18 @@ fn lacks_features(environment: &str) -> Option<String> {
     }
 }
 
-/// What a site's files say of a name, in any order.
-fn set_elsewhere(host: &Host, name: &str) -> Result<Vec<String>> {
+/// What a site's files say of a name, in any order, as far as they can be read.
+fn set_elsewhere(host: &Host, name: &str) -> Vec<String> {
     let mut files = vec![
         host.path("/etc/condor/condor_config"),
         host.path("/etc/condor/condor_config.local"),
     ];
     for directory in [DIRECTORY, "/usr/share/condor/config.d"] {
-        let listing = match fs::read_dir(host.path(directory)) {
-            Ok(listing) => listing,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            Err(e) => return Err(e).with_context(|| format!("cannot read {directory}")),
-        };
+        let listing = fs::read_dir(host.path(directory));
         files.extend(
             listing
+                .into_iter()
+                .flatten()
                 .flatten()
                 .filter(|entry| is_read_by_htcondor(&entry.file_name()))
                 .filter(|entry| entry.file_name() != NAME)
@@ -304,7 +317,7 @@ fn set_elsewhere(host: &Host, name: &str) -> Result<Vec<String>> {
         let named = settings.filter(|(set, _)| set.trim().eq_ignore_ascii_case(name));
         found.extend(named.map(|(_, value)| value.trim().to_string()));
     }
-    Ok(found)
+    found
 }
 
 /// Whether HTCondor reads a file of this name in a `config.d`: the default of
@@ -577,7 +590,7 @@ START = time() >= 1795429860 ? False : $(START)
         ] {
             let tree = tree();
             install_tool(&tree, script);
-            let start = Instant::now();
+            let start = std::time::Instant::now();
             let told = publish(&tree.host(), &example::with_deadline()).unwrap();
             assert!(start.elapsed() < LOOK + Duration::from_secs(2));
             assert_eq!(told.warnings, [said]);
@@ -615,10 +628,32 @@ START = time() >= 1795429860 ? False : $(START)
                 is_there: true,
                 before: before.into(),
                 text: text.into(),
-                removed: None,
+                is_removed: false,
             };
             assert_eq!(written.news(held.as_ref()), expected, "{before} to {text}");
         }
+    }
+
+    #[test]
+    fn a_look_that_fails_takes_back_no_guard() {
+        let tree = Tree::new(&[("etc/condor/config.d/", "")]);
+        let host = tree.host();
+        let site = Site {
+            reading: Reading::AlsoLast,
+            syntax: Syntax::WithDefaults,
+            starts: vec!["SLOT_TYPE_1_START".into(), "STARTD.START".into()],
+            environment: JobEnvironment::Ours,
+        };
+        for status in [example::with_deadline(), example::failed()] {
+            let text = drop_in::text(&status, &drop_in::execute(&status), &site);
+            let again = site_as_before(&host, &text);
+            assert_eq!(again.starts, site.starts);
+            let again = drop_in::text(&status, &drop_in::execute(&status), &again);
+            assert!(again.contains("SLOT_TYPE_1_START"));
+            assert!(again.contains("LOCAL_CONFIG_FILE"));
+        }
+        let plain = site_as_before(&host, "");
+        assert!(plain.reading == Reading::InItsTurn && plain.starts.is_empty());
     }
 
     #[test]

@@ -220,10 +220,10 @@ pub(super) fn forget(host: &Host, place: Place) {
 
 /// `boot` and `watch` may change the record at the same time.
 fn wait_for_turn(host: &Host) -> Option<fs::File> {
-    let directory = host.path(RECORD_DIRECTORY);
     // Whether that is possible shows when the record is written.
-    let _ = fs::create_dir_all(&directory);
-    locks::lock_directory(&directory)
+    let _ = fs::create_dir_all(host.path(RECORD_DIRECTORY));
+    // Not the directory: whoever can read it could hold everybody up.
+    locks::lock(&host.runtime_directory().join("published.lock"))
 }
 
 /// A line of the record: one version of a file.

@@ -205,14 +205,14 @@ fn drop_in(
 pub(crate) fn configured(host: &Host, notices: &Notices, config: &Config) {
     follow_syslog(host, config);
     for consumer in CONSUMERS.iter().filter(|one| !(one.is_on)(config)) {
-        let withdrawn = match &consumer.tell {
+        match &consumer.tell {
             Tell::DropIn { withdraw, .. } => {
-                withdraw(host).and_then(|removed| removed.tell_of_removal(host))
+                let told = withdraw(host).and_then(|removed| removed.tell_of_removal(host));
+                condor::note(host, notices, told.map(|()| condor::Told::default()));
             }
-            Tell::Manager { line, .. } => line(""),
-            _ => Ok(()),
-        };
-        consumer.note(notices, withdrawn);
+            Tell::Manager { line, .. } => consumer.note(notices, line("")),
+            _ => {}
+        }
     }
     withdraw_files(host, notices, config);
 }

@@ -190,7 +190,8 @@ fn missing<'a>(
 /// What is made in an unlabelled directory is told so in writing. The older name is Enterprise
 /// Linux 5's.
 fn is_label(context: &str) -> bool {
-    !context.contains(":unlabeled_t") && !context.contains(":file_t")
+    let kind = context.split(':').nth(2);
+    !matches!(kind, Some("unlabeled_t" | "file_t"))
 }
 
 /// Sees to a directory's label.

@@ -16,7 +16,7 @@ LEASE = NOBODY_ASKED + '[deadline]\nmax_lifetime = "36h"\n'
 LEFT = {
     "/etc/ssh/ssh_host_rsa_key": "the key of the machine that was saved\n",
     # sshd-keygen as Red Hat has it.
-    "/usr/lib/systemd/system/sshd-keygen@.service": "[Service]\nType=oneshot\nExecStart=/bin/true\n",
+    "/usr/lib/systemd/system/sshd-keygen@.service": "[Service]\nType=oneshot\nExecStart=/bin/true /usr/libexec/openssh/sshd-keygen %i\n",
     "/etc/rc.d/init.d/sshd": "KEYGEN=/usr/bin/ssh-keygen\n",
     "/etc/udev/rules.d/70-persistent-net.rules": "# eth0\n",
     "/var/lib/dhcp/dhclient.leases": "lease {}\n",

@@ -7,12 +7,14 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::Stdio;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use crate::common::{Image, Machine, Outcome, bind_socket};
+use crate::common::{Image, Machine, Outcome, bind_socket, private_mounts};
 use nix::fcntl::OFlag;
+use nix::mount::{MsFlags, mount};
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use serde_json::Value;
 use vmstage::command::boot;
@@ -981,7 +983,11 @@ fn a_boot_that_has_to_give_way_says_so_on_the_console() {
     let before = fs::read_to_string(machine.path("/run/vmstage/status.json")).unwrap();
     let lock = File::open(machine.path("/run/vmstage/boot.lock")).unwrap();
     lock.lock().unwrap();
-    let host = Host::at(machine.path("/"));
+    // Where nobody but root may write on the way: no lock is trusted elsewhere.
+    private_mounts();
+    let (root, none) = (Path::new("/mnt"), None::<&str>);
+    mount(Some(&machine.path("/")), root, none, MsFlags::MS_BIND, none).unwrap();
+    let host = Host::at(root);
     let code = boot::run(&host, None, Duration::from_millis(200));
     assert_eq!(code, 1);
     let console = fs::read_to_string(machine.path("/dev/console")).unwrap();

@@ -550,7 +550,10 @@ fn what_seal_would_remove_is_warned_of() {
     }
     // It counts for the machine that has this UUID, and for no other.
     assert_found("systemd", &[(record, Some("{}"))], &[]);
-    let keygen = ("usr/lib/systemd/system/sshd-keygen@.service", Some(""));
+    let keygen = (
+        "usr/lib/systemd/system/sshd-keygen@.service",
+        Some("ExecStart=/usr/libexec/openssh/sshd-keygen %i\n"),
+    );
     assert_found("systemd", &[("usr/sbin/sshd", Some("")), keygen], &[]);
     let key = ("etc/ssh/ssh_host_rsa_key", Some(""));
     let expected = ["warning host-keys /etc/ssh/ssh_host_rsa_key"];

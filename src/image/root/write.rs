@@ -4,6 +4,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -15,6 +16,7 @@ use nix::unistd::{UnlinkatFlags, symlinkat, syncfs, unlinkat};
 
 use super::walk::{Last, Missing, Place, give_to, give_to_root};
 use super::{Kind, Root, if_there, not_regular};
+use crate::host::kernel_calls::{selinux_context, set_selinux_context};
 
 /// Whether there was anything to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +60,7 @@ impl Root {
             (Attributes::AsBefore, None) => return Err(Errno::ENOENT.into()),
             (Attributes::Ours { mode }, _) => (mode, None),
         };
+        let label = self.selinux_label(&place.path);
         let has_mode = before.is_some_and(|entry| entry.mode == mode);
         if has_mode && present.is_ok_and(|present| present.as_deref() == Some(content)) {
             return Ok(Change::None);
@@ -80,9 +83,18 @@ impl Root {
             file.write_all(content)?;
             // After the owner: chown(2) takes set-user-ID away.
             file.set_permissions(Permissions::from_mode(mode))?;
+            if let Some(label) = &label {
+                set_selinux_context(file.as_fd(), label)?;
+            }
             file.sync_all()
         })?;
         Ok(Change::Done)
+    }
+
+    /// What SELinux calls a file that is there: another in its place is to be called so, too.
+    fn selinux_label(&self, path: &Path) -> Option<String> {
+        let file = self.open_file(path).ok().flatten()?;
+        selinux_context(file.as_fd()).ok().flatten()
     }
 
     /// Makes a symbolic link, with the directories on the way. A link of that name is replaced;

@@ -110,7 +110,7 @@ pub(crate) fn leftovers(root: &Root) -> Result<Item> {
         for name in root.names(directory).unwrap_or_default() {
             let path = directory.join(&name);
             let is_named = name.to_string_lossy().contains("cloud-init");
-            let is_marked = || text(root, &path).contains("Created by cloud-init on instance boot");
+            let is_marked = || text(root, &path).contains("# Created by cloud-init ");
             if root.is(Kind::File, &path) && (is_named || is_marked()) {
                 match leaves_network_alone(root) {
                     true => item.kept.push(format!(

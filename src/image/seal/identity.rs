@@ -135,15 +135,31 @@ pub(crate) fn makes_host_keys(root: &Root) -> bool {
             .unwrap_or_default();
         String::from_utf8_lossy(&content).into_owned()
     };
+    // A unit that runs ssh-keygen, by itself or by a program of sshd's. Directories of drop-ins
+    // have such names, too, and a masked unit is a link to no file.
+    let is_masked = |name: &str| {
+        let masked = root.link_text(Path::new(LOCAL_UNITS).join(name).as_ref());
+        masked
+            .ok()
+            .flatten()
+            .is_some_and(|to| to == Path::new("/dev/null"))
+    };
+    let makes_keys = |directory: &str, name: &str| {
+        let unit = text(&format!("{directory}/{name}"));
+        let runs = unit
+            .lines()
+            .filter(|line| line.trim().starts_with("ExecStart"));
+        let is_for_keys = |line: &str| {
+            ["ssh-keygen", "sshd-keygen"]
+                .iter()
+                .any(|w| line.contains(w))
+        };
+        name.ends_with(".service") && runs.into_iter().any(is_for_keys) && !is_masked(name)
+    };
     let has_unit = |directory: &str| {
         let names = root.names(directory.as_ref()).unwrap_or_default();
-        names.iter().any(|name| {
-            let name = name.to_string_lossy();
-            let is_for_keys = ["keygen", "host-key", "hostkey"]
-                .iter()
-                .any(|w| name.contains(w));
-            name.contains("ssh") && is_for_keys
-        })
+        let mut names = names.iter().filter_map(|name| name.to_str());
+        names.any(|name| name.contains("ssh") && makes_keys(directory, name))
     };
     cloud_init::runs_module(root, "ssh")
         || text("/etc/rc.d/init.d/sshd").contains("ssh-keygen")

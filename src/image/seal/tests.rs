@@ -61,6 +61,31 @@ fn a_running_machine_keeps_its_first_boot_and_no_other_record() {
     assert!(left.contains(&others) && !left.iter().any(|path| path.contains("i-0000")));
 }
 
+/// As Red Hat has it.
+const KEYGEN: &str = "usr/lib/systemd/system/sshd-keygen@.service";
+const MAKES_KEYS: &str = "[Service]\nExecStart=/usr/libexec/openssh/sshd-keygen %i\n";
+
+#[test]
+fn what_only_has_the_name_of_a_unit_for_keys_makes_none() {
+    let key = ("etc/ssh/ssh_host_rsa_key", "x");
+    let cloud_init = "etc/systemd/system/sshd-keygen@.service.d/disable-if-cloud-init-active.conf";
+    for others in [
+        // Cloud-init brings it, whether its ssh module runs or not.
+        &[(cloud_init, "[Unit]\nConditionPathExists=!/run/x\n")][..],
+        &[("usr/lib/systemd/system/sshd-keygen.target", "")],
+        &[(KEYGEN, "[Service]\nExecStart=/bin/true\n")],
+    ] {
+        let (tree, root) = tree(&[&[key], others].concat());
+        let (left, _) = seal(&tree, &root, None, Wish::default());
+        assert!(left.contains(&key.0.to_string()), "{others:?}: {left:?}");
+    }
+    let (tree, root) = tree(&[key, (KEYGEN, MAKES_KEYS), ("etc/systemd/system/x", "")]);
+    let masked = tree.root().join("etc/systemd/system/sshd-keygen@.service");
+    std::os::unix::fs::symlink("/dev/null", masked).unwrap();
+    let (left, _) = seal(&tree, &root, None, Wish::default());
+    assert!(left.contains(&key.0.to_string()), "{left:?}");
+}
+
 #[test]
 fn ids_seeds_and_keys() {
     let files = [
@@ -94,7 +119,7 @@ fn ids_seeds_and_keys() {
     );
 
     for maker in [
-        ("usr/lib/systemd/system/sshd-keygen.target", ""),
+        (KEYGEN, MAKES_KEYS),
         ("etc/rc.d/init.d/sshd", "KEYGEN=/usr/bin/ssh-keygen\n"),
     ] {
         let (tree, root) = self::tree(&[&files[..], &[maker]].concat());

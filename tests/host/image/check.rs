@@ -106,7 +106,10 @@ fn what_seal_removes_is_named_no_more() {
         ("/etc/machine-id", "0123\n"),
         ("/var/lib/dbus/machine-id", "0123\n"),
         ("/etc/ssh/ssh_host_ed25519_key", "x"),
-        ("/usr/lib/systemd/system/sshd-keygen@.service", ""),
+        (
+            "/usr/lib/systemd/system/sshd-keygen@.service",
+            "ExecStart=/usr/libexec/openssh/sshd-keygen %i\n",
+        ),
         ("/var/lib/vmstage/first-boot-i-00000001.json", "{}"),
         ("/etc/condor/config.d/99-vmstage.config", "START = False\n"),
         ("/etc/udev/rules.d/70-persistent-net.rules", "x"),

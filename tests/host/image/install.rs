@@ -12,7 +12,7 @@ use nix::unistd::mkfifo;
 
 use super::old::{EVERY_INIT, FSTAB, Image, Init, RC_LOCAL, difference};
 use crate::common::tracer::{count, kill_before};
-use crate::common::{need_root, private_mounts, program, scratch_file};
+use crate::common::{need_root, private_mounts, program, scratch_file, skip, tool};
 
 /// It is killed before every such call.
 const STRIDE: usize = 13;
@@ -24,6 +24,7 @@ claims![
     a_dry_run_lists_all_and_changes_nothing,
     what_staged_the_disk_before_is_taken_out_and_kept_beside,
     and_stays_without_being_asked_for,
+    what_is_changed_is_called_by_selinux_what_it_was,
     other_lines_of_the_old_files_stay_byte_for_byte,
     an_existing_configuration_stays,
     a_wrong_configuration_stops_replacing_and_nothing_else,
@@ -224,6 +225,29 @@ fn what_staged_the_disk_before_is_taken_out_and_kept_beside() {
         };
         assert!(listed[kept].starts_with("100644"), "{}", listed[kept]);
     }
+}
+
+fn what_is_changed_is_called_by_selinux_what_it_was() {
+    need_root();
+    let image = Image::old(Init::Systemd);
+    let python = |script: &str| {
+        let mut command = std::process::Command::new(tool("python3"));
+        let done = command.args(["-c", script]).output().unwrap();
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let file = image.path("/etc/fstab");
+    let file = file.display();
+    let attribute = format!("import os; a = '{file}', 'security.selinux'; ");
+    let set = python(&format!(
+        "{attribute}os.setxattr(*a, b'system_u:object_r:etc_t:s0\\0'); print('set')"
+    ));
+    if set != "set\n" {
+        skip("this file system keeps no labels");
+    }
+    image.install(&["--replace-old"]);
+    assert_ne!(image.read("/etc/fstab"), FSTAB);
+    let label = python(&format!("{attribute}print(os.getxattr(*a))"));
+    assert_eq!(label, "b'system_u:object_r:etc_t:s0\\x00'\n");
 }
 
 fn and_stays_without_being_asked_for() {
@@ -583,7 +607,8 @@ fn another_installation_at_the_same_time_is_refused() {
         assert_eq!(run.code, 1, "{run}");
         assert!(run.stderr.contains("another vmstage is at work"), "{run}");
     }
-    drop(held);
+    // Not by closing it: a child that another test forks meanwhile has it as well.
+    held.unlock().unwrap();
     image.install(&[]);
 }
 
