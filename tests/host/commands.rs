@@ -986,7 +986,8 @@ fn a_boot_that_has_to_give_way_says_so_on_the_console() {
     // Where nobody but root may write on the way: no lock is trusted elsewhere.
     private_mounts();
     let (root, none) = (Path::new("/mnt"), None::<&str>);
-    mount(Some(&machine.path("/")), root, none, MsFlags::MS_BIND, none).unwrap();
+    let all = MsFlags::MS_BIND | MsFlags::MS_REC;
+    mount(Some(&machine.path("/")), root, none, all, none).unwrap();
     let host = Host::at(root);
     let code = boot::run(&host, None, Duration::from_millis(200));
     assert_eq!(code, 1);
