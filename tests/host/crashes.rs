@@ -439,6 +439,8 @@ impl Left {
             for (path, what) in tree.without_content() {
                 entries.insert(format!("/{place}{path}"), what);
             }
+            // Only a boot that writes something down anew has this lock.
+            entries.remove("/run/vmstage/published.lock");
         }
         let contents = ["/etc/mtab", "/etc/condor/config.d/99-vmstage.config"];
         let contents = contents.into_iter().filter_map(|path| {
