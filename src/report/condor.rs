@@ -131,7 +131,11 @@ pub(crate) fn write(host: &Host, status: &Status) -> Result<Written> {
     if written.is_there {
         let before = regular_file::read_text(&host.path(PATH), MIB);
         written.before = before.unwrap_or_default();
-        let site = site_as_before(host, &written.before);
+        // Nothing else that the look is to find of the site's.
+        let site = Site {
+            reading: reading_as_before(host, &written.before),
+            ..Site::default()
+        };
         written.put(host, status, &site)?;
     }
     Ok(written)
@@ -235,8 +239,7 @@ impl Written {
     }
 }
 
-/// As the last drop-in was written: a look that fails, or was not made yet, takes back no
-/// guard of it.
+/// As the last drop-in was written: a look that fails takes back no guard of it.
 fn site_as_before(host: &Host, before: &str) -> Site {
     let names = before.lines().filter_map(|line| line.split_once(" = "));
     let starts = names.map(|(name, _)| name).filter(|name| {
