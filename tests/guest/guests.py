@@ -80,7 +80,8 @@ class Guest(VM):
         if recipe.outside:
             own |= OLD | {"/vmstage-to-install": installed["/usr/sbin/vmstage"], "/outside": recipe.outside}
         else:
-            own |= installed
+            # The case's own configuration is not the one that is shipped.
+            own = own | installed | {"/etc/vmstage.toml": config}
         if recipe.rc_local:
             own["/etc/rc.local"] = f"#!/bin/sh -e\n{installed[recipe.rc_local].read_text()}exit 0\n"
         files = own | (files or {})
