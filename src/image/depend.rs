@@ -199,4 +199,12 @@ condor: vmstage
             proptest::prop_assert!(!without(&new, "vmstage").contains("vmstage"));
         }
     }
+
+    #[test]
+    fn a_service_waits_for_another_also_through_those_between() {
+        let depend = "TARGETS = a b c\nc: b\nb: a\na: c\n";
+        assert!(waits_for(depend, "c", "a"));
+        assert!(!waits_for("c: b\n", "c", "a"));
+        assert!(!waits_for("", "c", "c"));
+    }
 }

@@ -244,7 +244,7 @@ pub(super) fn order_condor(subject: &Subject, found: &mut Findings) {
             add(format!("{UNIT_DIRECTORY}/condor.service.d"), what, ENABLE);
         }
     } else if subject.init == Init::Insserv {
-        if !waits_for(&subject.text(DEPEND_START), "condor", "vmstage") {
+        if !depend::waits_for(&subject.text(DEPEND_START), "condor", "vmstage") {
             let what = "condor does not wait for vmstage";
             add(DEPEND_START.into(), what, ENABLE);
         }
@@ -259,22 +259,6 @@ pub(super) fn order_condor(subject: &Subject, found: &mut Findings) {
             add(level, &what, ENABLE);
         }
     }
-}
-
-/// Whether one is started after the other, directly or through those between.
-fn waits_for(depend: &str, service: &str, other: &str) -> bool {
-    let mut seen: Vec<&str> = vec![service];
-    let mut next = 0;
-    while let Some(one) = seen.get(next).copied() {
-        let before = depend::prerequisites(depend, one);
-        let new: Vec<&str> = before
-            .into_iter()
-            .filter(|name| !seen.contains(name))
-            .collect();
-        seen.extend(new);
-        next += 1;
-    }
-    seen[1..].contains(&other)
 }
 
 /// systemd enables and disables all units anew where there is no machine id.
@@ -366,17 +350,4 @@ impl Init {
 /// Whether a directory of the image is there, for rules that ask for one.
 pub(super) fn has_directory(subject: &Subject, path: &str) -> bool {
     subject.root.is(Kind::Directory, path)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_service_waits_for_another_also_through_those_between() {
-        let depend = "TARGETS = a b c\nc: b\nb: a\na: c\n";
-        assert!(waits_for(depend, "c", "a"));
-        assert!(!waits_for("c: b\n", "c", "a"));
-        assert!(!waits_for("", "c", "c"));
-    }
 }

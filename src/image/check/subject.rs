@@ -62,8 +62,7 @@ impl Subject<'_> {
 
     /// The text of a file; empty where there is none.
     pub(crate) fn text(&self, path: impl AsRef<Path>) -> String {
-        let content = self.root.read(path.as_ref(), MIB).ok().flatten();
-        String::from_utf8_lossy(&content.unwrap_or_default()).into_owned()
+        self.root.text(path)
     }
 
     /// The paths of what is in a directory, as far as their names are texts.

@@ -25,6 +25,8 @@ use nix::sys::stat::{FileStat, Mode, SFlag};
 
 pub(crate) use walk::leads_out;
 use walk::{Last, Missing, Place};
+
+use crate::host::regular_file::MIB;
 pub(crate) use write::{Attributes, Change};
 
 /// A system's root directory, opened. Paths are given as the system has them: `/etc/fstab`.
@@ -143,6 +145,12 @@ impl Root {
     pub(crate) fn is(&self, kind: Kind, path: impl AsRef<Path>) -> bool {
         let entry = self.entry(path.as_ref()).ok().flatten();
         entry.is_some_and(|entry| entry.kind == kind)
+    }
+
+    /// The text of a file; empty where there is none that can be read, of a MiB at most.
+    pub(crate) fn text(&self, path: impl AsRef<Path>) -> String {
+        let content = self.read(path.as_ref(), MIB).ok().flatten();
+        String::from_utf8_lossy(&content.unwrap_or_default()).into_owned()
     }
 
     /// The path without links; that of where a link leads also where nothing is there.

@@ -6,7 +6,6 @@ use anyhow::{Context, Result};
 
 use super::item::{Item, Way, remove};
 use crate::host::fstab::FSTAB;
-use crate::host::regular_file::MIB;
 use crate::image::old;
 use crate::image::root::{Kind, Root};
 use crate::image::step::Step;
@@ -27,11 +26,6 @@ const NETWORK: [&str; 6] = [
     "/etc/sysconfig/network-scripts",
 ];
 
-pub(super) fn text(root: &Root, path: &Path) -> String {
-    let content = root.read(path, MIB).ok().flatten().unwrap_or_default();
-    String::from_utf8_lossy(&content).into_owned()
-}
-
 fn is_installed(root: &Root) -> bool {
     root.is(Kind::File, CONFIGURATION)
         && [PROGRAM, "/usr/local/bin/cloud-init"]
@@ -50,7 +44,7 @@ pub(super) fn runs_module(root: &Root, module: &str) -> bool {
             name.map(|name| name.trim_matches(['"', '\''])) == Some(module)
         })
     };
-    is_installed(root) && !is_off && lists(text(root, CONFIGURATION.as_ref()))
+    is_installed(root) && !is_off && lists(root.text(CONFIGURATION))
 }
 
 /// Whether it leaves the network to others: then nothing would make these files again.
@@ -59,7 +53,7 @@ fn leaves_network_alone(root: &Root) -> bool {
     let names = root.names(directory).unwrap_or_default();
     let files = names.iter().map(|name| directory.join(name));
     files.chain([CONFIGURATION.into()]).any(|path| {
-        let text = text(root, &path);
+        let text = root.text(&path);
         let plain: String = text.chars().filter(|c| !" {}\"'".contains(*c)).collect();
         plain
             .lines()
@@ -110,7 +104,7 @@ pub(crate) fn leftovers(root: &Root) -> Result<Item> {
         for name in root.names(directory).unwrap_or_default() {
             let path = directory.join(&name);
             let is_named = name.to_string_lossy().contains("cloud-init");
-            let is_marked = || text(root, &path).contains("# Created by cloud-init ");
+            let is_marked = || root.text(&path).contains("# Created by cloud-init ");
             if root.is(Kind::File, &path) && (is_named || is_marked()) {
                 match leaves_network_alone(root) {
                     true => item.kept.push(format!(

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use serde_json::Value;
 
-use super::cloud_init::text;
 use super::item::{Item, remove};
 use crate::host::regular_file::MIB;
 use crate::image::root::{Kind, Root};
@@ -93,7 +92,7 @@ fn settings(root: &Root) -> Vec<(String, String)> {
         .map(|name| directory.join(name));
     let mut settings = Vec::new();
     for path in [PathBuf::from(GLOBAL)].into_iter().chain(files) {
-        for line in text(root, &path).lines() {
+        for line in root.text(&path).lines() {
             if let Some((name, value)) = line.split_once('=') {
                 settings.push((name.trim().to_ascii_uppercase(), value.trim().into()));
             }

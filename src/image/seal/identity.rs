@@ -127,14 +127,6 @@ pub(crate) fn present_host_keys(root: &Root) -> Result<Vec<PathBuf>> {
 /// Whether something that runs at boot makes host keys where there are none: cloud-init's ssh
 /// module, Red Hat's script of sshd, or a unit for it.
 pub(crate) fn makes_host_keys(root: &Root) -> bool {
-    let text = |path: &str| {
-        let content = root
-            .read(path.as_ref(), MIB)
-            .ok()
-            .flatten()
-            .unwrap_or_default();
-        String::from_utf8_lossy(&content).into_owned()
-    };
     // A unit that runs ssh-keygen, by itself or by a program of sshd's. Directories of drop-ins
     // have such names, too, and a masked unit is a link to no file.
     let is_masked = |name: &str| {
@@ -145,8 +137,8 @@ pub(crate) fn makes_host_keys(root: &Root) -> bool {
             .is_some_and(|to| to == Path::new("/dev/null"))
     };
     let makes_keys = |directory: &str, name: &str| {
-        let unit = text(&format!("{directory}/{name}"));
-        let runs = unit
+        let unit = root.text(format!("{directory}/{name}"));
+        let mut runs = unit
             .lines()
             .filter(|line| line.trim().starts_with("ExecStart"));
         let is_for_keys = |line: &str| {
@@ -154,7 +146,7 @@ pub(crate) fn makes_host_keys(root: &Root) -> bool {
                 .iter()
                 .any(|w| line.contains(w))
         };
-        name.ends_with(".service") && runs.into_iter().any(is_for_keys) && !is_masked(name)
+        name.ends_with(".service") && runs.any(is_for_keys) && !is_masked(name)
     };
     let has_unit = |directory: &str| {
         let names = root.names(directory.as_ref()).unwrap_or_default();
@@ -162,7 +154,7 @@ pub(crate) fn makes_host_keys(root: &Root) -> bool {
         names.any(|name| name.contains("ssh") && makes_keys(directory, name))
     };
     cloud_init::runs_module(root, "ssh")
-        || text("/etc/rc.d/init.d/sshd").contains("ssh-keygen")
+        || root.text("/etc/rc.d/init.d/sshd").contains("ssh-keygen")
         || [UNIT_DIRECTORY, LOCAL_UNITS, "/lib/systemd/system"]
             .into_iter()
             .any(has_unit)

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::mkfifo;
 use serde_json::Value;
@@ -259,17 +258,7 @@ fn an_image_that_is_read_only_is_looked_at() {
     private_mounts();
     let image = Image::old(Init::Systemd);
     let before = check(&image).stdout;
-    let bind = |flags| {
-        mount(
-            Some(image.root()),
-            image.root(),
-            None::<&str>,
-            flags,
-            None::<&str>,
-        )
-    };
-    bind(MsFlags::MS_BIND).unwrap();
-    bind(MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY).unwrap();
+    image.make_read_only();
     assert!(fs::write(image.path("/x"), "").is_err());
     assert_eq!(check(&image).stdout, before);
 }

@@ -7,6 +7,8 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use nix::mount::{MsFlags, mount};
+
 use crate::common::{program, scratch_file};
 
 /// The fstab, `rc.local` and `mount_staging` of an old image.
@@ -166,6 +168,16 @@ impl Image {
     }
 
     /// Where a path of the image is. No link is followed.
+    /// In a mount namespace of the test's own.
+    pub fn make_read_only(&self) {
+        let bind = |flags| {
+            let (root, none) = (self.root(), None::<&str>);
+            mount(Some(root), root, none, flags, none).unwrap();
+        };
+        bind(MsFlags::MS_BIND);
+        bind(MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
+    }
+
     pub fn path(&self, path: &str) -> PathBuf {
         self.directory.join(path.trim_start_matches('/'))
     }

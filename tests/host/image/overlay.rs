@@ -23,6 +23,15 @@ pub struct Overlay {
 }
 
 impl Overlay {
+    /// Copies an image into it.
+    pub fn take(&self, image: &Image) -> std::path::PathBuf {
+        let place = self.merged.join("image");
+        let mut copy = Command::new("cp");
+        let copied = copy.arg("-a").arg(image.root()).arg(&place).status();
+        assert!(copied.unwrap().success());
+        place
+    }
+
     pub fn new() -> Overlay {
         private_mounts();
         let base = scratch_file();
@@ -96,13 +105,7 @@ fn no_command_writes_outside_of_the_image() {
     let before = overlay.written();
     for init in EVERY_INIT {
         let old = Image::old(init);
-        let image = overlay.merged.join("image");
-        let copied = Command::new("cp")
-            .arg("-a")
-            .arg(old.root())
-            .arg(&image)
-            .status();
-        assert!(copied.unwrap().success());
+        let image = overlay.take(&old);
         for command in [
             &["install", "--dry-run", "--replace-old"][..],
             &["install", "--replace-old"],

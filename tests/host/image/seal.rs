@@ -303,17 +303,7 @@ fn an_image_that_is_read_only_is_said_and_unchanged() {
     private_mounts();
     let image = machine();
     let before = image.listing();
-    let bind = |flags| {
-        mount(
-            Some(image.root()),
-            image.root(),
-            None::<&str>,
-            flags,
-            None::<&str>,
-        )
-    };
-    bind(MsFlags::MS_BIND).unwrap();
-    bind(MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY).unwrap();
+    image.make_read_only();
     let run = image.run("seal", &["--yes"]);
     assert!(
         run.code == 1 && run.stderr.contains("Read-only file system"),
@@ -451,13 +441,7 @@ fn nothing_outside_of_the_image_is_written() {
     fs::copy(program(), overlay.merged.join("vmstage")).unwrap();
     let before = overlay.written();
     let old = machine();
-    let image = overlay.merged.join("image");
-    let copied = Command::new("cp")
-        .arg("-a")
-        .arg(old.root())
-        .arg(&image)
-        .status();
-    assert!(copied.unwrap().success());
+    overlay.take(&old);
     for (command, code) in [
         (&["check"][..], 11),
         (&["seal", "--dry-run"], 0),

@@ -39,7 +39,7 @@ const HOUR: u64 = 3600;
 const START: u64 = 1_800_000_000;
 
 /// Directories that are this claim's own, and a status of this boot in them.
-fn machine() {
+pub(super) fn machine() {
     private_mounts();
     for place in ["/run", "/var/lib", "/etc"] {
         let none = None::<&str>;

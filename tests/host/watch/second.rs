@@ -6,14 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::common::private_mounts;
+use super::clock::machine;
 use crate::server::{Server, respond};
-use nix::mount::{MsFlags, mount};
 use vmstage::clock::Now;
 use vmstage::config::Config;
 use vmstage::host::Host;
 use vmstage::logging::Notices;
-use vmstage::status::Status;
 use vmstage::watch::Watch;
 
 claims!(
@@ -29,15 +27,6 @@ const HOUR: u64 = 3600;
 
 /// What a held request, or a child that asks, takes in real time.
 const TICK: Duration = Duration::from_millis(5);
-
-fn machine() {
-    private_mounts();
-    for place in ["/run", "/var/lib", "/etc"] {
-        let none = None::<&str>;
-        mount(Some("tmpfs"), place, Some("tmpfs"), MsFlags::empty(), none).unwrap();
-    }
-    Status::begin(&HOST).write(&HOST).unwrap();
-}
 
 fn config(source: &str, server: &Server) -> Config {
     let url = server.url();
