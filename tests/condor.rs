@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use pool::*;
 use vmstage::clock::wall;
+use vmstage::config::Config;
 use vmstage::host::Host;
 use vmstage::report::condor;
 
@@ -198,7 +199,7 @@ fn a_mount_point_with_blanks_and_quotes_is_taken_as_it_is() {
 fn a_mount_point_that_cannot_be_written_keeps_jobs_away_and_the_daemons_alive() {
     fs::remove_file(DROP_IN).ok();
     let status = staged("/srv/$(START)", None);
-    condor::publish(&Host::this_machine(), &status).unwrap_err();
+    condor::publish(&Host::this_machine(), &status, &Config::default()).unwrap_err();
     let _pool = Pool::start();
     assert_eq!(configured("EXECUTE"), "/var/lib/condor/execute");
     assert_eq!(attribute("Start"), "false");

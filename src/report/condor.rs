@@ -21,6 +21,7 @@ use self::drop_in::{Execute, JobEnvironment, PATH, Reading, Site, Syntax, featur
 use self::settings::Settings;
 use super::files::{self, Place};
 use super::old_texts;
+use crate::config::Config;
 use crate::host::Host;
 use crate::host::bounded::Limit;
 use crate::host::regular_file::{self, MIB};
@@ -54,8 +55,8 @@ pub struct Told {
 ///
 /// That it cannot be written, or not with the directory for jobs, or that HTCondor cannot
 /// be told.
-pub fn publish(host: &Host, status: &Status) -> Result<Told> {
-    write(host, status)?.tell(host, status)
+pub fn publish(host: &Host, status: &Status, config: &Config) -> Result<Told> {
+    write(host, status, config)?.tell(host, status)
 }
 
 /// Warns of what HTCondor does not do, and adds that to the status that is there.
@@ -108,6 +109,8 @@ pub(crate) struct Written {
     text: String,
     /// It was there, and is gone.
     is_removed: bool,
+    /// Jobs are to be told where the machine's features are.
+    has_features: bool,
 }
 
 /// Has a running HTCondor read its configuration again, now that there is no drop-in. Where
@@ -121,12 +124,13 @@ pub(crate) fn read_again(host: &Host) -> Result<()> {
 }
 
 /// Writes what takes no time to find out.
-pub(crate) fn write(host: &Host, status: &Status) -> Result<Written> {
+pub(crate) fn write(host: &Host, status: &Status, config: &Config) -> Result<Written> {
     let mut written = Written {
         is_there: host.path(DIRECTORY).is_dir(),
         before: String::new(),
         text: String::new(),
         is_removed: false,
+        has_features: config.report.machine_features,
     };
     if written.is_there {
         let before = regular_file::read_text(&host.path(PATH), MIB);
@@ -150,6 +154,7 @@ pub(crate) fn withdraw(host: &Host) -> Result<Written> {
         before: String::new(),
         text: String::new(),
         is_removed,
+        has_features: false,
     })
 }
 
@@ -178,7 +183,10 @@ impl Written {
             }
         };
         let site = Site {
-            environment: job_environment(host, site.environment),
+            environment: match self.has_features {
+                true => job_environment(host, site.environment),
+                false => JobEnvironment::Unknown,
+            },
             ..site
         };
         let first = self.text.clone();
@@ -352,7 +360,12 @@ mod tests {
 
     /// Says whether anything changed.
     fn published(tree: &Tree, status: &Status) -> bool {
-        publish(&tree.host(), status).unwrap().changed
+        told(tree, status).unwrap().changed
+    }
+
+    /// As where nothing is turned off.
+    fn told(tree: &Tree, status: &Status) -> Result<Told> {
+        publish(&tree.host(), status, &Config::default())
     }
 
     /// A tool that says this, whatever it is asked.
@@ -393,9 +406,23 @@ START = time() >= 1795429860 ? False : $(START)
     }
 
     #[test]
+    fn jobs_are_not_pointed_at_features_that_are_turned_off() {
+        let tree = tree();
+        let config = Config::parse("report.machine_features = false").unwrap();
+        for settings in [&[][..], &[("CONDOR_VERSION", "23.9.6", "<Default>")]] {
+            install_tool_that_knows(&tree, settings);
+            told(&tree, &example::ready()).unwrap();
+            assert!(tree.text(FILE).contains("STARTER_JOB_ENVIRONMENT"));
+            let told = publish(&tree.host(), &example::ready(), &config).unwrap();
+            assert!(told.changed);
+            assert!(!tree.text(FILE).contains("STARTER_JOB_ENVIRONMENT"));
+        }
+    }
+
+    #[test]
     fn without_a_deadline_start_is_the_sites_own() {
         let tree = tree();
-        publish(&tree.host(), &example::with_deadline()).unwrap();
+        told(&tree, &example::with_deadline()).unwrap();
         assert!(published(&tree, &example::ready()));
         let text = tree.text(FILE);
         assert!(
@@ -407,7 +434,7 @@ START = time() >= 1795429860 ? False : $(START)
     #[test]
     fn a_machine_that_is_not_ready_starts_nothing_and_names_no_directory() {
         let tree = tree();
-        publish(&tree.host(), &example::failed()).unwrap();
+        told(&tree, &example::failed()).unwrap();
         let text = tree.text(FILE);
         assert!(text.contains("\nStagingReady = False\n"), "{text}");
         for line in [
@@ -425,7 +452,7 @@ START = time() >= 1795429860 ? False : $(START)
         let tree = tree();
         let mut status = example::ready();
         status.directories.remove(0);
-        publish(&tree.host(), &status).unwrap();
+        told(&tree, &status).unwrap();
         let text = tree.text(FILE);
         assert!(
             !text.contains("\nEXECUTE") && !text.contains("START ="),
@@ -440,7 +467,7 @@ START = time() >= 1795429860 ? False : $(START)
         status.staging = example::ready().staging;
         status.directories = example::ready().directories;
         status.directories[0].error = Some("there is no user condor".into());
-        publish(&tree.host(), &status).unwrap();
+        told(&tree, &status).unwrap();
         let text = tree.text(FILE);
         assert!(
             !text.contains("\nEXECUTE") && text.contains("START = False"),
@@ -465,7 +492,7 @@ START = time() >= 1795429860 ? False : $(START)
             "/a\tb",
         ] {
             let tree = tree();
-            publish(&tree.host(), &mounted_on(mount_point)).unwrap_err();
+            told(&tree, &mounted_on(mount_point)).unwrap_err();
             let text = tree.text(FILE);
             assert!(text.contains("\nSTART = False\n"), "{text}");
             assert!(
@@ -478,7 +505,7 @@ START = time() >= 1795429860 ? False : $(START)
     #[test]
     fn blanks_and_quotes_in_a_mount_point_are_written_as_they_are() {
         let tree = tree();
-        publish(&tree.host(), &mounted_on("/my \"own\"/disk's #1\\")).unwrap();
+        told(&tree, &mounted_on("/my \"own\"/disk's #1\\")).unwrap();
         let expected = "\nEXECUTE = /my \"own\"/disk's #1\\/condor\n";
         assert!(tree.text(FILE).contains(expected), "{}", tree.text(FILE));
     }
@@ -494,7 +521,7 @@ START = time() >= 1795429860 ? False : $(START)
             ("# STARTER_JOB_ENVIRONMENT is not set here\n", false),
         ] {
             let tree = Tree::new(&[("etc/condor/config.d/50-site", site)]);
-            let told = publish(&tree.host(), &example::ready()).unwrap();
+            let told = told(&tree, &example::ready()).unwrap();
             let ours = tree.text(FILE).contains("STARTER_JOB_ENVIRONMENT");
             assert_eq!(ours, !left, "{site}");
             assert_eq!(
@@ -517,7 +544,7 @@ START = time() >= 1795429860 ? False : $(START)
             "50-site.rpmnew",
         ] {
             let tree = Tree::new(&[(&format!("etc/condor/config.d/{name}"), set)]);
-            publish(&tree.host(), &example::ready()).unwrap();
+            told(&tree, &example::ready()).unwrap();
             let text = tree.text(FILE);
             assert!(text.contains("STARTER_JOB_ENVIRONMENT"), "{name}: {text}");
         }
@@ -537,7 +564,7 @@ START = time() >= 1795429860 ? False : $(START)
                 ("SLOT_TYPE_1_STARTER", "x", "/a"),
             ],
         );
-        publish(&tree.host(), &example::with_deadline()).unwrap();
+        told(&tree, &example::with_deadline()).unwrap();
         let text = tree.text(FILE);
         for line in [
             "LOCAL_CONFIG_FILE = $(LOCAL_CONFIG_FILE), /etc/condor/config.d/99-vmstage.config",
@@ -552,7 +579,7 @@ START = time() >= 1795429860 ? False : $(START)
         }
         assert!(!text.contains("SLOT_TYPE_1_"), "{text}");
 
-        publish(&tree.host(), &example::failed()).unwrap();
+        told(&tree, &example::failed()).unwrap();
         let text = tree.text(FILE);
         for name in ["START", "STARTD.START", "SLOT_TYPE_12_START"] {
             assert_eq!(drop_in::value_of(&text, name), Some("False"), "{text}");
@@ -566,15 +593,15 @@ START = time() >= 1795429860 ? False : $(START)
             let version = ("CONDOR_VERSION", "23.9.6", "<Default>");
             install_tool_that_knows(&tree, &[version, ("LOCAL_CONFIG_FILE", files, "/a")]);
             let is_last = || tree.text(FILE).contains("\nLOCAL_CONFIG_FILE = ");
-            publish(&tree.host(), &example::ready()).unwrap();
+            told(&tree, &example::ready()).unwrap();
             assert_eq!(is_last(), last, "{files}");
 
             // Before anybody is asked again.
-            write(&tree.host(), &example::ready()).unwrap();
+            write(&tree.host(), &example::ready(), &Config::default()).unwrap();
             assert_eq!(is_last(), last, "{files}");
             let local = tree.root().join("etc/condor/config.d/70-local");
             fs::write(local, "LOCAL_CONFIG_FILE = /bin/files|\n").unwrap();
-            write(&tree.host(), &example::ready()).unwrap();
+            write(&tree.host(), &example::ready(), &Config::default()).unwrap();
             assert!(!is_last(), "{files}");
         }
     }
@@ -594,7 +621,7 @@ START = time() >= 1795429860 ? False : $(START)
             let tree = tree();
             install_tool(&tree, script);
             let start = std::time::Instant::now();
-            let told = publish(&tree.host(), &example::with_deadline()).unwrap();
+            let told = told(&tree, &example::with_deadline()).unwrap();
             assert!(start.elapsed() < LOOK + Duration::from_secs(2));
             assert_eq!(told.warnings, [said]);
             let text = tree.text(FILE);
@@ -632,6 +659,7 @@ START = time() >= 1795429860 ? False : $(START)
                 before: before.into(),
                 text: text.into(),
                 is_removed: false,
+                has_features: true,
             };
             assert_eq!(written.news(held.as_ref()), expected, "{before} to {text}");
         }
@@ -699,7 +727,7 @@ START = time() >= 1795429860 ? False : $(START)
     fn a_link_in_the_place_of_the_drop_in_is_an_error_and_stays() {
         let tree = Tree::new(&[("etc/condor/config.d/real", "theirs")]);
         std::os::unix::fs::symlink("real", tree.root().join(FILE)).unwrap();
-        publish(&tree.host(), &example::ready()).unwrap_err();
+        told(&tree, &example::ready()).unwrap_err();
         assert_eq!(tree.text("etc/condor/config.d/real"), "theirs");
     }
 }

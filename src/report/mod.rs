@@ -49,7 +49,7 @@ impl Consumer {
 enum Tell {
     /// By a file that is in its place before READY, and of which it hears afterwards.
     DropIn {
-        write: fn(&Host, &Status) -> Result<condor::Written>,
+        write: fn(&Host, &Status, &Config) -> Result<condor::Written>,
         withdraw: fn(&Host) -> Result<condor::Written>,
     },
     /// By files that are read at any time.
@@ -194,7 +194,7 @@ fn drop_in(
     config: &Config,
 ) -> Option<Result<condor::Written>> {
     match &consumer.tell {
-        Tell::DropIn { write, .. } if (consumer.is_on)(config) => Some(write(host, status)),
+        Tell::DropIn { write, .. } if (consumer.is_on)(config) => Some(write(host, status, config)),
         Tell::DropIn { withdraw, .. } if !config.report.is_stand_in => Some(withdraw(host)),
         _ => None,
     }
@@ -249,7 +249,8 @@ pub(crate) fn deadline(host: &Host, notices: &Notices, status: &Status, config: 
     for consumer in CONSUMERS.iter().filter(|one| (one.is_on)(config)) {
         match &consumer.tell {
             Tell::DropIn { write, .. } => {
-                let told = write(host, status).and_then(|drop_in| drop_in.tell(host, status));
+                let told =
+                    write(host, status, config).and_then(|drop_in| drop_in.tell(host, status));
                 condor::note(host, notices, told);
             }
             Tell::Manager { line, .. } => {
@@ -463,7 +464,7 @@ mod tests {
         let config = Config::parse(config).unwrap();
         let (host, status) = (tree.host(), example::with_deadline());
         for told in [
-            condor::publish(&host, &status).map(|told| told.changed),
+            condor::publish(&host, &status, &config).map(|told| told.changed),
             machine_features::publish(&host, &status, &config),
             motd::publish(&host, &status, &config),
             textfile::publish(&host, &status, &config),
@@ -489,7 +490,7 @@ mod tests {
         let (host, status) = (tree.host(), example::with_deadline());
         for (told, path) in [
             (
-                condor::publish(&host, &status).map(|told| told.changed),
+                condor::publish(&host, &status, &config).map(|told| told.changed),
                 "config.d/99-vmstage.config",
             ),
             (

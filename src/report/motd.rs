@@ -38,15 +38,25 @@ pub(crate) const MOTD: &str = "/etc/motd";
 /// Says whether the message changed.
 pub(super) fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> {
     let text = text(status);
+    match place(host) {
+        Some(FILE) => {
+            files::make_directory(&host.path("/run/motd.d"))?;
+            files::publish(host, at(FILE), text.as_bytes(), 0o644)
+        }
+        Some(SCRIPT) => files::publish(host, at(SCRIPT), script(&text).as_bytes(), 0o755),
+        Some(_) => append(host, &text),
+        None => Ok(false),
+    }
+}
+
+/// Where this machine's people are shown it.
+fn place(host: &Host) -> Option<&'static str> {
     if pam_reads_motd_d(host) {
-        files::make_directory(&host.path("/run/motd.d"))?;
-        files::publish(host, at(FILE), text.as_bytes(), 0o644)
+        Some(FILE)
     } else if host.path("/etc/update-motd.d").is_dir() {
-        files::publish(host, at(SCRIPT), script(&text).as_bytes(), 0o755)
-    } else if host.path(MOTD).exists() {
-        append(host, &text)
+        Some(SCRIPT)
     } else {
-        Ok(false)
+        host.path(MOTD).exists().then_some(MOTD)
     }
 }
 
@@ -54,13 +64,15 @@ fn at(path: &str) -> Place<'_> {
     Place::of(KEY, path)
 }
 
-/// Removes the message, where it is turned off.
+/// Removes the message where it is turned off, and from where it is shown no more: an upgrade
+/// may have taught the machine another place.
 pub(super) fn withdraw(host: &Host, config: &Config) -> Result<()> {
-    if config.report.motd {
-        return Ok(());
+    let used = place(host).filter(|_| config.report.motd);
+    if used != Some(MOTD) {
+        withdraw_lines(host)?;
     }
-    withdraw_lines(host)?;
-    files::withdraw(host, KEY, None, &[FILE, SCRIPT], old_texts::is_motd).map(drop)
+    let kept = used.map(Path::new);
+    files::withdraw(host, KEY, kept, &[FILE, SCRIPT], old_texts::is_motd).map(drop)
 }
 
 /// Where scratch space is, and when the VM goes away.
@@ -213,6 +225,27 @@ mod tests {
         assert!(publish(&tree.host(), first, &Config::default()).unwrap());
         assert!(!publish(&tree.host(), first, &Config::default()).unwrap());
         assert!(publish(&tree.host(), second, &Config::default()).unwrap());
+    }
+
+    #[test]
+    fn a_machine_that_learns_another_place_keeps_no_message_in_the_old_one() {
+        let tree = Tree::new(&[OLD_PAM, ("etc/motd", "Welcome\n"), ("run/", "")]);
+        let config = Config::default();
+        let is_told = || {
+            assert!(publish(&tree.host(), &example::ready(), &config).unwrap());
+            withdraw(&tree.host(), &config).unwrap();
+        };
+        is_told();
+        assert!(tree.text("etc/motd").contains("vmstage: scratch"));
+        std::fs::create_dir(tree.root().join("etc/update-motd.d")).unwrap();
+        is_told();
+        assert_eq!(tree.text("etc/motd"), "Welcome\n");
+        let (pam, text) = NEW_PAM;
+        std::fs::create_dir_all(tree.root().join(pam).parent().unwrap()).unwrap();
+        std::fs::write(tree.root().join(pam), text).unwrap();
+        is_told();
+        assert_eq!(tree.names("etc/update-motd.d"), [""; 0]);
+        assert_eq!(tree.names("run/motd.d"), ["vmstage"]);
     }
 
     #[test]

@@ -26,7 +26,10 @@ impl Watch<'_> {
             return false;
         }
         self.has_asked = true;
-        let budget = self.config.metadata.timeout;
+        let due = self
+            .follower
+            .next(&self.decision, self.progress.done(), now);
+        let budget = schedule::budget(self.config.metadata.timeout, due, now.uptime);
         let wanted = self.wants_second_answer(now);
         let asked = match self.asking.second(wanted, now.uptime) {
             Some(LimitSource::VendorData) => {

@@ -16,6 +16,9 @@ pub(crate) const SPOT_PERIOD: Duration = Duration::from_secs(5);
 const SECOND_ANSWERS: u32 = 6;
 const ONE_MORE: Duration = Duration::from_secs(600);
 
+/// What an answer gets in any case.
+const LEAST_BUDGET: Duration = Duration::from_secs(1);
+
 /// Until the first time of asking after `boot` did: anywhere within this time, so that
 /// instances which booted together do not go on asking together.
 fn first_ask(within: Duration, chance: f64) -> Duration {
@@ -108,6 +111,13 @@ fn next_ask(chance: f64) -> Duration {
     PERIOD.mul_f64(0.9 + 0.2 * chance.clamp(0.0, 1.0))
 }
 
+/// How long all sources together may take, where something is due at that uptime: silent ones
+/// hold up neither drain nor the end by more than a second.
+pub(crate) fn budget(timeout: Duration, due: Option<Duration>, uptime: Duration) -> Duration {
+    let until_due = due.map(|due| due.saturating_sub(uptime).max(LEAST_BUDGET));
+    until_due.map_or(timeout, |until| until.min(timeout))
+}
+
 /// Until the next time of asking for a spot notice: five seconds, and after so many
 /// failures in a row 10 s, 20 s, … 80 s, each cut by up to a half. Not sooner than the
 /// service asks.
@@ -141,6 +151,23 @@ mod tests {
     use crate::deadline::limit::{Limit, When};
     use crate::deadline::origin::Origin;
     use crate::metadata::is_turn_of_features;
+
+    #[test]
+    fn silent_sources_hold_up_nothing_that_is_due() {
+        let seconds = Duration::from_secs;
+        for (due, expected) in [
+            (None, 20),
+            (Some(1_000), 20),
+            (Some(107), 7),
+            (Some(101), 1),
+            (Some(100), 1),
+            (Some(50), 1),
+        ] {
+            let budget = budget(seconds(20), due.map(seconds), seconds(100));
+            assert_eq!(budget, seconds(expected), "{due:?}");
+        }
+        assert_eq!(budget(seconds(5), Some(seconds(7)), seconds(0)), seconds(5));
+    }
 
     const INSTANCES: usize = 10_000;
     const MINUTES: usize = 60;

@@ -15,6 +15,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use vmstage::clock::wall;
+use vmstage::config::Config;
 use vmstage::host::Host;
 use vmstage::report::condor;
 use vmstage::status::Status;
@@ -130,7 +131,8 @@ impl Cell {
         );
         fs::write("/etc/condor/config.d/20-cell.config", local).unwrap();
         fs::write(Path::new("/etc/condor").join(self.place.file()), &self.site).unwrap();
-        let told = condor::publish(&Host::this_machine(), &self.status()).unwrap();
+        let told =
+            condor::publish(&Host::this_machine(), &self.status(), &Config::default()).unwrap();
         steps.wait();
         steps.wait();
         // All at once would keep one another from starting.

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use vmstage::clock;
+use vmstage::config::Config;
 use vmstage::host::Host;
 use vmstage::report::condor;
 use vmstage::status::Status;
@@ -210,7 +211,7 @@ pub fn status(differing: serde_json::Value) -> Status {
 }
 
 pub fn publish(status: &Status) -> bool {
-    condor::publish(&Host::this_machine(), status)
+    condor::publish(&Host::this_machine(), status, &Config::default())
         .unwrap()
         .changed
 }
