@@ -342,7 +342,6 @@ pub(crate) fn is_read_by_htcondor(name: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::path::Path;
 
     use super::*;
@@ -370,10 +369,7 @@ mod tests {
 
     /// A tool that says this, whatever it is asked.
     fn install_tool(tree: &Tree, script: &str) {
-        let tool = tree.root().join("usr/bin/condor_config_val");
-        fs::create_dir_all(tool.parent().unwrap()).unwrap();
-        fs::write(&tool, format!("#!/bin/sh\n{script}\n")).unwrap();
-        fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+        tree.script("usr/bin/condor_config_val", script);
     }
 
     /// One whose configuration has these names, each as its value and the file it is from.

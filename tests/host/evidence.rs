@@ -1,14 +1,14 @@
 //! A disk is used for a reason, and never because nobody objected: what speaks against a disk
 //! that only a name led to, and what is said of it.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::fs::{self};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, symlink};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::common::{Disk, Image, Machine, Outcome, skip, tool};
+use crate::common::{Disk, Image, Machine, Outcome, skip, tool, write_program};
 
 claims![
     a_disk_that_fstab_gives_another_place_is_left_alone,
@@ -792,8 +792,7 @@ fn a_disk_that_a_look_left_read_only_is_writable_again() {
 pub(crate) fn boot_that_dies_in_mkfs(machine: &Machine, script: &str) {
     let mkfs = machine.path("/usr/sbin/mkfs.ext4");
     machine.sh("mv /usr/sbin/mkfs.ext4 /usr/sbin/mkfs.real");
-    fs::write(&mkfs, script).unwrap();
-    fs::set_permissions(&mkfs, Permissions::from_mode(0o755)).unwrap();
+    write_program(&mkfs, script);
     let mut boot = machine.start(&["boot"]);
     let written = machine.path("/run/written");
     let start = Instant::now();

@@ -2,7 +2,7 @@
 //! this file imitates it on a modern one, in a guest that looks as those did.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;
@@ -19,6 +19,7 @@ use crate::server::{Refusing, Server, Then};
 
 use crate::common::{
     CONDOR, Claim, Disk, Image, Machine, Outcome, Running, need_root, program, skip, tool,
+    write_program,
 };
 
 /// Each claim is one of every kernel below.
@@ -447,9 +448,7 @@ fn cpu_time(process: u32) -> Duration {
 }
 
 fn install(machine: &Machine, name: &str, content: &[u8]) {
-    let path = machine.path(name);
-    fs::write(&path, content).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    write_program(&machine.path(name), content);
 }
 
 /// A modern ld.so ends with "kernel too old".

@@ -16,11 +16,12 @@ pub mod tracer;
 
 use std::cell::RefCell;
 use std::fs::File;
+use std::io::Write;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -128,6 +129,27 @@ pub fn tool(name: &str) -> PathBuf {
         .map(|directory| Path::new(directory).join(name))
         .find(|path| path.exists())
         .unwrap_or_else(|| skip(&format!("{name} is not installed")))
+}
+
+/// Writes a file that can be run. Another process does: one that a test beside this one starts
+/// meanwhile would have it open for writing, and what is open for writing cannot be run
+/// (ETXTBSY).
+pub fn write_program(path: &Path, content: impl AsRef<[u8]>) {
+    let mut shell = Command::new("/bin/sh")
+        .args(["-c", "cat >\"$0\" && chmod 755 \"$0\""])
+        .arg(path)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = shell.stdin.take().unwrap();
+    input.write_all(content.as_ref()).unwrap();
+    drop(input);
+    assert!(shell.wait().unwrap().success(), "{}", path.display());
+}
+
+/// Likewise, as a copy.
+pub fn copy_program(from: &Path, to: &Path) {
+    write_program(to, std::fs::read(from).unwrap());
 }
 
 /// Binds a socket in a directory, whose path may be longer than a socket's may be.

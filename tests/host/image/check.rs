@@ -13,7 +13,7 @@ use nix::unistd::mkfifo;
 use serde_json::Value;
 
 use super::old::{EVERY_INIT, Image, Init, Run, difference};
-use crate::common::{need_root, private_mounts, program, scratch_file};
+use crate::common::{copy_program, need_root, private_mounts, program, scratch_file};
 
 claims![
     every_fault_of_an_old_image_is_named_with_its_place,
@@ -362,7 +362,7 @@ fn it_works_without_root() {
     let image = Image::old(Init::Systemd);
     // Where anybody can run it.
     let copy = scratch_file();
-    fs::copy(program(), &copy).unwrap();
+    copy_program(&program(), &copy);
     let expected = check(&image).stdout;
     let output = Command::new(&copy)
         .args(["check", "--root"])

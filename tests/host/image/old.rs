@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use nix::mount::{MsFlags, mount};
 
-use crate::common::{program, scratch_file};
+use crate::common::{program, scratch_file, write_program};
 
 /// The fstab, `rc.local` and `mount_staging` of an old image.
 pub const FSTAB: &str =
@@ -193,8 +193,9 @@ impl Image {
     }
 
     pub fn script(&self, path: &str, content: &str) {
-        self.write(path, content);
-        fs::set_permissions(self.inside(path), fs::Permissions::from_mode(0o755)).unwrap();
+        let path = self.inside(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        write_program(&path, content);
     }
 
     pub fn link(&self, path: &str, text: &str) {

@@ -9,7 +9,7 @@ use nix::unistd::chroot;
 use std::os::unix::process::CommandExt;
 
 use super::old::{EVERY_INIT, Image, listing};
-use crate::common::{private_mounts, program, scratch_file, skip};
+use crate::common::{copy_program, private_mounts, program, scratch_file, skip};
 
 claims![
     no_command_writes_outside_of_the_image,
@@ -101,7 +101,7 @@ impl Overlay {
 
 fn no_command_writes_outside_of_the_image() {
     let overlay = Overlay::new();
-    fs::copy(program(), overlay.merged.join("vmstage")).unwrap();
+    copy_program(&program(), &overlay.merged.join("vmstage"));
     let before = overlay.written();
     for init in EVERY_INIT {
         let old = Image::old(init);

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -17,7 +17,9 @@ use serde_json::Value;
 use super::old::{Image, Init, Run, difference};
 use super::overlay::Overlay;
 use crate::common::tracer::{count, kill_before};
-use crate::common::{need_root, private_mounts, program, scratch_file};
+use crate::common::{
+    copy_program, need_root, private_mounts, program, scratch_file, write_program,
+};
 
 claims![
     a_dry_run_lists_all_and_changes_nothing,
@@ -438,7 +440,7 @@ fn a_wrong_configuration_stops_it() {
 
 fn nothing_outside_of_the_image_is_written() {
     let overlay = Overlay::new();
-    fs::copy(program(), overlay.merged.join("vmstage")).unwrap();
+    copy_program(&program(), &overlay.merged.join("vmstage"));
     let before = overlay.written();
     let old = machine();
     overlay.take(&old);
@@ -467,9 +469,9 @@ impl System {
         need_root();
         let busybox = crate::common::tool("busybox");
         let image = machine();
-        fs::copy(busybox, image.path("/bin/busybox")).unwrap();
+        copy_program(&busybox, &image.path("/bin/busybox"));
         image.write("/bin/placeholder", "");
-        fs::copy(program(), image.path("/usr/sbin/vmstage")).unwrap();
+        copy_program(&program(), &image.path("/usr/sbin/vmstage"));
         let libraries = libraries();
         for path in ["/proc", "/sys", "/staging", &libraries, "/lib64"] {
             image.directory(path);
@@ -617,12 +619,10 @@ fn the_part_for_cloud_init_takes_vmstages_own_and_nothing_else() {
     let script = system.image.path("/etc/cloud/clean.d/50-vmstage");
     fs::create_dir_all(script.parent().unwrap()).unwrap();
     let content = fs::read_to_string(part).unwrap();
-    fs::write(
+    write_program(
         &script,
         content.replacen("#!/bin/sh", "#!/bin/busybox sh", 1),
-    )
-    .unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    );
     let before = system.image.listing();
     let run = system.run("vmstage watch & busybox sleep 2; /etc/cloud/clean.d/50-vmstage");
     assert_eq!(run.code, 0, "{run}");
@@ -650,12 +650,10 @@ fn the_part_for_cloud_init_takes_vmstages_own_and_nothing_else() {
     );
     let script = system.image.path("/etc/cloud/clean.d/50-vmstage");
     fs::create_dir_all(script.parent().unwrap()).unwrap();
-    fs::write(
+    write_program(
         &script,
         content.replacen("#!/bin/sh", "#!/bin/busybox sh", 1),
-    )
-    .unwrap();
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    );
     let run = system.run("vmstage seal --yes");
     assert_eq!(run.code, 0, "{run}");
     assert!(

@@ -4,7 +4,6 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +11,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{need_root, program, tool};
+use crate::common::{need_root, program, tool, write_program};
 
 /// What kind of machine the guest is, and with it the shell that runs its scripts.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -144,8 +143,9 @@ impl Guest {
     }
 
     pub fn write_program(&self, path: &str, text: &str) {
-        self.write(path, text);
-        fs::set_permissions(self.path(path), fs::Permissions::from_mode(0o755)).unwrap();
+        let path = self.path(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        write_program(&path, text);
     }
 
     /// The text of a file, and "" if there is none.
@@ -328,12 +328,12 @@ esac
 "#;
 
 const FAKE_WATCH: &str = r#"
+mode=$(</fake/watch)
+[ "$mode" != ends ] || exit 6
 trap 'echo TERM >>/fake/signals; exit 0' TERM
+[ "$mode" != deaf ] || trap '' TERM
 trap 'echo HUP >>/fake/signals' HUP
+# From here on no signal falls into a command substitution, where it may be lost.
 : >/fake/hears
-case $(</fake/watch) in
-ends) exit 6 ;;
-deaf) trap '' TERM ;;
-esac
 while :; do sleep 0.1 & wait $!; done
 "#;

@@ -1,13 +1,12 @@
 //! sysvinit/vmstage.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 use std::thread;
 
 use super::guest::{EVERY_SYSTEM, Guest, Stat, System, repository, shipped};
-use crate::common::tool;
+use crate::common::{tool, write_program};
 
 claims![
     start_boots_and_then_starts_watch,
@@ -446,8 +445,7 @@ fn insserv_orders_it_before_condor() {
     }
     for (name, script) in &scripts {
         let path = etc.join("init.d").join(name);
-        fs::write(&path, script).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        write_program(&path, script);
     }
     let ordered = Command::new(insserv)
         .arg("--default")

@@ -1,14 +1,13 @@
 //! `Watch` by a clock of the test's own: hours of ticks in seconds.
 
-use std::fs::{self, Permissions};
+use std::fs::{self};
 use std::ops::Range;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
 
-use crate::common::{private_mounts, skip};
+use crate::common::{private_mounts, skip, write_program};
 use crate::doubles::Google;
 use crate::server::{Server, respond};
 use nix::mount::{MsFlags, mount};
@@ -190,8 +189,7 @@ fn nothing_is_really_ended() {
     mount(kind, &first, kind, MsFlags::empty(), none).unwrap();
     for name in ["shutdown", "poweroff", "systemctl"] {
         let script = first.join(name);
-        fs::write(&script, "#!/bin/sh\necho \"$0 $*\" >> /run/off\n").unwrap();
-        fs::set_permissions(&script, Permissions::from_mode(0o755)).unwrap();
+        write_program(&script, "#!/bin/sh\necho \"$0 $*\" >> /run/off\n");
         assert_eq!(program::find(&HOST, name), Some(script));
     }
 }
