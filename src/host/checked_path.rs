@@ -36,6 +36,7 @@ use nix::unistd::{Gid, Uid, getegid, geteuid, setegid, seteuid, setgroups};
 use serde::{Deserialize, Serialize};
 
 use super::bounded::{self, Limit};
+use super::kernel_calls::has_access_list;
 
 /// For what is done where somebody else may write: longer than another process is waited
 /// for that writes the same file.
@@ -173,7 +174,9 @@ impl Walk {
     fn look(&mut self) -> io::Result<()> {
         let there = fstat(&self.here)?;
         self.owner = there.st_uid;
-        self.others_may_write |= others_may_write(&there);
+        self.others_may_write |= others_may_write(&there)
+            // The group's part of the mode is the most that the list lets anybody have.
+            || there.st_mode & libc::S_IWGRP != 0 && has_access_list(self.here.as_fd());
         if is_trusted(there.st_uid) {
             return Ok(());
         }
@@ -295,6 +298,7 @@ mod tests {
     use nix::unistd::mkfifo;
 
     use super::*;
+    use crate::host::kernel_calls::let_user_1000_write;
     use crate::host::tree::Tree;
 
     /// Makes a file in a directory of the tree.
@@ -382,6 +386,16 @@ mod tests {
         for directory in ["theirs", "theirs/ours"] {
             open_own(&tree.root().join(directory)).unwrap_err();
         }
+    }
+
+    #[test]
+    fn an_access_list_lets_others_write_where_the_mode_does_not() {
+        let tree = Tree::new(&[("listed/", ""), ("plain/", "")]);
+        let open = |name: &str| File::open(tree.root().join(name)).unwrap();
+        let_user_1000_write(open("listed").as_fd()).unwrap();
+        set_mode(&tree, "plain", 0o775);
+        open_own(&tree.root().join("listed")).unwrap_err();
+        open_own(&tree.root().join("plain")).unwrap();
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
 
 use nix::libc;
 
@@ -142,11 +143,46 @@ fn filled(buffer: &[u8], length: isize) -> io::Result<&[u8]> {
 /// Those of setxattr(2): EINVAL where the policy has no such context.
 pub(crate) fn set_selinux_context(of: BorrowedFd, context: &str) -> io::Result<()> {
     let value = CString::new(context)?;
-    let value = value.as_bytes_with_nul();
-    let (descriptor, name) = (of.as_raw_fd(), SELINUX.as_ptr());
+    set_attribute(of, SELINUX, value.as_bytes_with_nul())
+}
+
+fn set_attribute(of: BorrowedFd, name: &CStr, value: &[u8]) -> io::Result<()> {
+    let (descriptor, name) = (of.as_raw_fd(), name.as_ptr());
     // SAFETY: fsetxattr reads a text with an end, and as many bytes as the value has.
     match unsafe { libc::fsetxattr(descriptor, name, value.as_ptr().cast(), value.len(), 0) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
+}
+
+/// The attribute in which the kernel keeps a POSIX access control list.
+const ACCESS_LIST: &CStr = c"system.posix_acl_access";
+
+/// Whether an access control list says more than the mode of a file: acl(5).
+pub(crate) fn has_access_list(of: BorrowedFd) -> bool {
+    let (descriptor, name) = (of.as_raw_fd(), ACCESS_LIST.as_ptr());
+    // SAFETY: fgetxattr reads a text with an end, and writes nothing where there is no room.
+    let length = unsafe { libc::fgetxattr(descriptor, name, ptr::null_mut(), 0) };
+    let none = [libc::ENODATA, libc::EOPNOTSUPP];
+    let error = || io::Error::last_os_error().raw_os_error();
+    length >= 0 || !error().is_some_and(|error| none.contains(&error))
+}
+
+/// Gives a directory a list by which user 1000 may write.
+#[cfg(test)]
+pub(crate) fn let_user_1000_write(of: BorrowedFd) -> io::Result<()> {
+    // linux/posix_acl_xattr.h: version 2, and each entry's tag, permissions and id.
+    let mut list = 2u32.to_le_bytes().to_vec();
+    for (tag, permissions, id) in [
+        (0x01u16, 7u16, u32::MAX),
+        (0x02, 7, 1000),
+        (0x04, 5, u32::MAX),
+        (0x10, 7, u32::MAX),
+        (0x20, 5, u32::MAX),
+    ] {
+        list.extend(tag.to_le_bytes());
+        list.extend(permissions.to_le_bytes());
+        list.extend(id.to_le_bytes());
+    }
+    set_attribute(of, ACCESS_LIST, &list)
 }
