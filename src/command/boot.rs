@@ -42,7 +42,7 @@ pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
     let mut reader = Reader::default();
     let (config, wrong) = match configuration::load(host, config_file) {
         Ok(config) => (config, None),
-        Err(error) => (Config::without_consumers(), Some(error)),
+        Err(error) => (Config::without_consumers(&error), Some(error)),
     };
     report::follow_syslog(host, &config);
     // Held until the status is written: an earlier boot's has to be there whole.

@@ -19,8 +19,7 @@ const DEFAULT_PATH: &str = "/etc/vmstage.toml";
 pub(crate) fn load(host: &Host, given: Option<&Path>) -> Result<Config, ConfigError> {
     let file = given.map_or_else(|| host.path(DEFAULT_PATH), Path::to_path_buf);
     match regular_file::read(&file, MIB) {
-        Ok(bytes) => Config::from_bytes(&bytes)
-            .map_err(|wrong| ConfigError::new(format!("{}, {wrong}", file.display()))),
+        Ok(bytes) => Config::from_bytes(&bytes).map_err(|wrong| wrong.within(&file, &bytes)),
         // A link to nowhere was meant to lead somewhere.
         Err(e) if e.kind() == ErrorKind::NotFound && given.is_none() && !file.is_symlink() => {
             Ok(Config::default())

@@ -258,12 +258,14 @@ impl Default for Report {
 
 impl Config {
     /// What holds while the file is wrong: nobody is told by files that it may have
-    /// turned off, and nothing is removed that it may have left on.
-    pub(crate) fn without_consumers() -> Config {
+    /// turned off, and nothing is removed that it may have left on. HTCondor alone is told that
+    /// nothing is staged, if it is not turned off by the look of it: else it would start jobs on
+    /// the root disk.
+    pub(crate) fn without_consumers(wrong: &ConfigError) -> Config {
         Config {
             report: Report {
                 machine_features: false,
-                condor: false,
+                condor: !wrong.turns_off_condor(),
                 motd: false,
                 terminals: false,
                 textfile: false,

@@ -431,6 +431,7 @@ mod tests {
     use nix::unistd::mkfifo;
 
     use super::*;
+    use crate::config::ConfigError;
     use crate::host::tree::Tree;
 
     #[test]
@@ -527,7 +528,7 @@ mod tests {
     fn boot(tree: &Tree, config: &str) -> Vec<String> {
         let (notices, mut status) = (Notices::default(), example::with_deadline());
         let config = match config {
-            "wrong" => Config::without_consumers(),
+            "wrong" => Config::without_consumers(&ConfigError::new("a slip".into())),
             config => Config::parse(config).unwrap(),
         };
         outcome(&tree.host(), &notices, &mut status, None, &config);

@@ -80,17 +80,26 @@ fn a_configuration_that_is_wrong_turns_nobody_off() {
     let mut machine = machine();
     machine.boot().ready_on("/dev/vdb");
     let all = published(&machine);
-    for wrong in [
-        "[report]\ncondor = flase\n",
-        "[report]\ncondor = false\nmotd = 1\n",
-    ] {
-        machine.configure(wrong);
-        assert_eq!(machine.boot().code, 6);
-        assert_eq!(published(&machine), all);
-    }
-    machine.sh("rm /etc/vmstage.toml; mkfifo /etc/vmstage.toml");
+    let is_ready = |machine: &Machine| machine.sh(&format!("grep StagingReady {DROP_IN}"));
+    let ready = is_ready(&machine);
+    assert!(ready.starts_with("StagingReady = True\n"), "{ready}");
+    // Of an HTCondor that is turned off nobody knows what it does with the scratch disk.
+    machine.configure("[report]\ncondor = false # ours\nmotd = 1\n");
     assert_eq!(machine.boot().code, 6);
     assert_eq!(published(&machine), all);
+    assert_eq!(is_ready(&machine), ready);
+    // Any other starts no job: nothing was staged.
+    machine.configure("[report]\ncondor = flase\n");
+    assert_eq!(machine.boot().code, 6);
+    assert_eq!(published(&machine), all);
+    let guarded = is_ready(&machine);
+    assert!(guarded.starts_with("StagingReady = False\n"), "{guarded}");
+    machine.sh(&format!(
+        "rm {DROP_IN} /etc/vmstage.toml; mkfifo /etc/vmstage.toml"
+    ));
+    assert_eq!(machine.boot().code, 6);
+    assert_eq!(published(&machine), all);
+    assert_eq!(is_ready(&machine), guarded);
 }
 
 fn at_sighup_what_was_turned_off_goes_and_the_log_follows() {
