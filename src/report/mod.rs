@@ -387,6 +387,7 @@ pub(crate) mod example {
                 project: None,
                 availability_zone: None,
                 flavor: None,
+                request: None,
             }),
             deadline: None,
             ignored_limits: Vec::new(),
