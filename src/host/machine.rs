@@ -27,7 +27,10 @@ pub(crate) fn memory_bytes(host: &Host) -> Option<u64> {
     let total = lines.find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kib: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
     let kept = kernel_file::read_text(host.path("/sys/kernel/kexec_crash_size"));
-    let kept: u64 = kept.ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0);
+    let kept: u64 = kept
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0);
     Some(kib.saturating_mul(1024).saturating_add(kept))
 }
 

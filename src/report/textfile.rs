@@ -8,7 +8,7 @@ use super::files::{self, Place};
 use super::old_texts;
 use crate::config::Config;
 use crate::host::Host;
-use crate::status::{Outcome, Status};
+use crate::status::{Outcome, Resource, Resources, Status};
 
 pub(super) const KEY: &str = "report.textfile";
 pub(crate) const NAME: &str = "vmstage.prom";
@@ -88,6 +88,7 @@ fn text(status: &Status) -> String {
             staging.free_bytes,
         );
     }
+    resources(&mut text, status.resources.as_ref());
     if let Some(deadline) = &status.deadline {
         gauge(
             &mut text,
@@ -114,6 +115,33 @@ fn text(status: &Status) -> String {
         }
     }
     text
+}
+
+/// What was asked for and what there is; nothing of what nobody asked for.
+fn resources(text: &mut String, resources: Option<&Resources>) {
+    let Some(resources) = resources else {
+        return;
+    };
+    for resource in Resource::ALL {
+        let (name, unit) = match resource {
+            Resource::Memory => ("memory", "_bytes"),
+            Resource::Cores => ("cores", ""),
+            Resource::Scratch => ("scratch", "_bytes"),
+        };
+        let Some(amount) = resources.asked.amounts.of(resource) else {
+            continue;
+        };
+        let metric = |what: &str| format!("vmstage_{name}_{what}");
+        let help = format!("How much was asked for: {name}.");
+        gauge(text, &(metric("asked") + unit), &help, &[], amount);
+        if let Some(got) = resources.got.of(resource) {
+            let help = format!("How much there is: {name}.");
+            gauge(text, &(metric("got") + unit), &help, &[], got);
+        }
+        let help = format!("1 when there is less than was asked for: {name}.");
+        let is_short = resources.short_of.contains(&resource);
+        gauge(text, &metric("short"), &help, &[], u64::from(is_short));
+    }
 }
 
 fn gauge(text: &mut String, name: &str, help: &str, labels: &[(&str, &str)], value: u64) {
@@ -185,9 +213,32 @@ vmstage_deadline_grace_seconds 600
     }
 
     #[test]
+    fn what_was_asked_for_is_beside_what_there_is() {
+        let text = text(&example::short_of_scratch());
+        let samples: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.starts_with("vmstage_staging"))
+            .skip(4)
+            .collect();
+        let expected = [
+            "vmstage_memory_asked_bytes 1073741824",
+            "vmstage_memory_got_bytes 1048576000",
+            "vmstage_memory_short 0",
+            "vmstage_cores_asked 1",
+            "vmstage_cores_got 1",
+            "vmstage_cores_short 0",
+            "vmstage_scratch_asked_bytes 10737418240",
+            "vmstage_scratch_got_bytes 5368709120",
+            "vmstage_scratch_short 1",
+        ];
+        assert_eq!(samples, expected);
+    }
+
+    #[test]
     #[ignore = "needs promtool: tests/promtool fetches it"]
     fn promtool_has_nothing_to_say_about_it() {
         let mut quoted = example::with_deadline();
+        quoted.resources = example::short_of_scratch().resources;
         quoted.staging.as_mut().unwrap().mount_point = "/a \"b\"\\c\nd".into();
         for status in [quoted, example::ready(), example::failed()] {
             let promtool = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/promtool");

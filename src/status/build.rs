@@ -1,6 +1,7 @@
 //! From what a boot found out to the status document.
 
-use super::{Deadline, Directory, Outcome, SCHEMA, Staging, Status, Verdict};
+use super::resources::{self, Amounts, Asked};
+use super::{Deadline, Directory, Outcome, Resources, SCHEMA, Staging, Status, Verdict};
 use crate::clock;
 use crate::config::{self, Action};
 use crate::deadline::decide;
@@ -10,6 +11,7 @@ use crate::deadline::origin::{LimitSource, Origin};
 use crate::disk::choose::{self, InPlaceOf, Judgement};
 use crate::failure::Failure;
 use crate::host::Host;
+use crate::resources::size_in_words;
 use crate::staging::directories::Created;
 use crate::staging::staged::Staged;
 
@@ -36,6 +38,7 @@ impl Status {
             instance,
             deadline,
             ignored_limits: Vec::new(),
+            resources: None,
             sources: Vec::new(),
         }
     }
@@ -63,6 +66,32 @@ impl Status {
         self.outcome = failure.map_or(Outcome::Ready, |_| Outcome::Failed);
         self.exit_code = failure.map_or(0, Failure::exit_code);
         self.error = failure.map(ToString::to_string);
+    }
+}
+
+impl Status {
+    /// Compares what was asked for with what there is. Says what is wrong with the request.
+    pub(crate) fn compare_resources(&mut self, host: &Host) -> Option<String> {
+        let (asked, wrong) = self.instance.as_ref().map(Asked::of).unwrap_or_default();
+        let device = self.staging.as_ref().map(|staging| staging.device.as_str());
+        self.resources = asked.map(|asked| Resources::of(asked, Amounts::got(host, device)));
+        wrong
+    }
+
+    /// What a VM without a scratch disk was to have; None where nobody asked for one.
+    pub(crate) fn scratch_that_is_missing(&self) -> Option<String> {
+        let asked = &self.resources.as_ref()?.asked;
+        let bytes = asked.amounts.scratch_bytes.filter(|bytes| *bytes > 0)?;
+        let is_there = |verdict: &Verdict| verdict.device.is_some();
+        let found = match self.verdicts.iter().any(is_there) {
+            true => "no disk that is here can be used as such",
+            false => "the flavor has none",
+        };
+        Some(format!(
+            "{} of scratch were asked for ({}), and {found}",
+            size_in_words(bytes / resources::MIB),
+            asked.by
+        ))
     }
 }
 
@@ -181,6 +210,8 @@ impl From<&choose::Verdict> for Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::tree::Tree;
+    use crate::metadata::Instance;
     use crate::report::example;
 
     #[test]
@@ -211,5 +242,25 @@ mod tests {
             let shown = format!("vmstage_deadline in the {cloud} metadata");
             assert_eq!(held.origin.to_string(), shown);
         }
+    }
+
+    #[test]
+    fn a_scratch_disk_that_was_asked_for_and_is_not_there_is_said() {
+        let told = |request: &str, is_there: bool| {
+            let mut status = example::failed();
+            status.instance = Some(Instance {
+                request: Some(request.into()),
+                ..Instance::default()
+            });
+            status.verdicts.iter_mut().for_each(|verdict| {
+                verdict.device = is_there.then(|| "/dev/vdb".into());
+            });
+            status.compare_resources(&Tree::new(&[]).host());
+            status.scratch_that_is_missing()
+        };
+        assert_eq!(told("cores=1", false), None);
+        assert_eq!(told("m1024c1s0", false), None);
+        let none = "10 GiB of scratch were asked for (vmstage_request), and the flavor has none";
+        assert_eq!(told("m1024c1s10", false).as_deref(), Some(none));
     }
 }

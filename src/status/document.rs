@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::Resources;
+
 use crate::config::Action;
 use crate::deadline::limit::IgnoredLimit;
 use crate::deadline::origin::{self, Origin};
@@ -41,6 +43,9 @@ pub struct Status {
     /// Limits that were given and could not be used, with the reason.
     #[serde(default)]
     pub(crate) ignored_limits: Vec<IgnoredLimit>,
+    /// What was asked for, and what there is; None where nobody said.
+    #[serde(default)]
+    pub(crate) resources: Option<Resources>,
     /// What became of asking each metadata source.
     #[serde(default)]
     pub(crate) sources: Vec<SourceAsked>,

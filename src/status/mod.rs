@@ -2,7 +2,9 @@
 
 mod build;
 mod document;
+mod resources;
 mod store;
 
 pub use document::*;
+pub(crate) use resources::{Amounts, Asked, Resource, Resources};
 pub(crate) use store::{lock, path};

@@ -331,6 +331,9 @@ impl<'a> Watch<'a> {
         // `boot` may have found it out after this has started.
         self.instance = self.instance.take().or(status.instance.take());
         status.instance = self.instance.clone();
+        if let Some(wrong) = status.compare_resources(self.host) {
+            self.notices.warn_once(wrong);
+        }
         if !self.asked.is_empty() {
             status.sources = self.asked.iter().map(Asked::published).collect();
         }
