@@ -59,7 +59,7 @@ pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
         }
     };
 
-    status.conclude(outcome.as_ref().err());
+    status.conclude(host, outcome.as_ref().err());
     let ready = outcome.as_ref().ok().map(|machine| &machine.ready);
     report::outcome(host, &notices, &mut status, ready, &config);
     match outcome {
@@ -137,7 +137,7 @@ struct ReadyMachine {
 /// The status is that of the boot which has the turn.
 fn without_a_turn(host: &Host, notices: &Notices, failure: &Failure, config: &Config) -> u8 {
     let mut status = Status::begin_after(host, None);
-    status.conclude(Some(failure));
+    status.conclude(host, Some(failure));
     report::final_line(host, notices, &status, config);
     status.exit_code
 }

@@ -263,6 +263,13 @@ pub(crate) fn deadline(host: &Host, notices: &Notices, status: &Status, config: 
     }
 }
 
+/// Tells node_exporter that what it was told still holds: it shows when its file was written.
+pub(crate) fn still_holds(host: &Host, notices: &Notices, status: &Status, config: &Config) {
+    for consumer in CONSUMERS.iter().filter(|one| one.key == textfile::KEY) {
+        publish_files(consumer, host, notices, status, config);
+    }
+}
+
 /// Tells one who reads files whenever they like, and writes only what changed.
 fn publish_files(
     consumer: &Consumer,
@@ -390,6 +397,8 @@ pub(crate) mod example {
             error: None,
             started_at: "2026-11-22T22:41:29Z".into(),
             finished_at: "2026-11-22T22:41:30Z".into(),
+            ready_uptime_ms: Some(12_040),
+            was_ready: false,
             staging: Some(Staging {
                 mount_point: "/staging".into(),
                 device: "/dev/vdb".into(),
@@ -418,6 +427,7 @@ pub(crate) mod example {
                 request: None,
             }),
             deadline: None,
+            is_draining: false,
             ignored_limits: Vec::new(),
             resources: None,
             sources: Vec::new(),
@@ -448,6 +458,7 @@ pub(crate) mod example {
             outcome: Outcome::Failed,
             exit_code: 3,
             error: Some("no usable device: /dev/vdb: swap\nand no other".into()),
+            ready_uptime_ms: None,
             staging: None,
             directories: Vec::new(),
             ..ready()

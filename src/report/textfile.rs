@@ -1,6 +1,7 @@
 //! A file of metrics for node_exporter's textfile collector.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -16,7 +17,12 @@ pub(crate) const NAME: &str = "vmstage.prom";
 /// Where version 0.1.0 wrote by default.
 const OLD_PLACE: &str = "/var/lib/prometheus/node-exporter/vmstage.prom";
 
-/// Writes the file where the collector's directory exists. Says whether it changed.
+/// By the file's time, which node_exporter shows, it is seen that `watch` is at work. Less than
+/// its period, so that each round writes it.
+const AGE: Duration = Duration::from_secs(45);
+
+/// Writes the file where the collector's directory exists, also one that is of that age. Says
+/// whether it did.
 pub(super) fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
     let directory = &config.report.textfile_directory;
     if !files::is_there(host, directory)? {
@@ -24,7 +30,7 @@ pub(super) fn publish(host: &Host, status: &Status, config: &Config) -> Result<b
     }
     let path = directory.join(NAME);
     let place = Place::of(KEY, &path);
-    files::publish(host, place, text(status).as_bytes(), 0o644)
+    files::publish_again(host, place, text(status).as_bytes(), 0o644, AGE)
 }
 
 /// Removes the file from wherever it is not to be any more.
@@ -67,6 +73,15 @@ fn text(status: &Status) -> String {
         &[],
         status.warnings.len() as u64,
     );
+    if let Some(ms) = status.ready_uptime_ms {
+        sample(
+            &mut text,
+            "vmstage_ready_uptime_seconds",
+            "How long the machine was up when it was first ready in this boot.",
+            &[],
+            &format!("{}.{:03}", ms / 1000, ms % 1000),
+        );
+    }
     if let Some(staging) = &status.staging {
         let labels = [
             ("device", staging.device.as_str()),
@@ -114,6 +129,15 @@ fn text(status: &Status) -> String {
             );
         }
     }
+    if status.is_draining {
+        gauge(
+            &mut text,
+            "vmstage_drain_running",
+            "1 while the drain command runs: work may go on.",
+            &[],
+            1,
+        );
+    }
     text
 }
 
@@ -145,6 +169,10 @@ fn resources(text: &mut String, resources: Option<&Resources>) {
 }
 
 fn gauge(text: &mut String, name: &str, help: &str, labels: &[(&str, &str)], value: u64) {
+    sample(text, name, help, labels, &value.to_string());
+}
+
+fn sample(text: &mut String, name: &str, help: &str, labels: &[(&str, &str)], value: &str) {
     let labels: Vec<String> = labels
         .iter()
         .map(|(label, value)| format!("{label}=\"{}\"", escaped(value)))
@@ -169,10 +197,12 @@ fn escaped(value: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::{BufRead, BufReader, Read};
     use std::net::TcpStream;
     use std::path::Path;
     use std::process::{Command, Stdio};
+    use std::time::SystemTime;
 
     use super::*;
     use crate::host::tree::Tree;
@@ -196,6 +226,9 @@ vmstage_boot_exit_code 0
 # HELP vmstage_boot_warnings How many warnings vmstage boot gave.
 # TYPE vmstage_boot_warnings gauge
 vmstage_boot_warnings 0
+# HELP vmstage_ready_uptime_seconds How long the machine was up when it was first ready in this boot.
+# TYPE vmstage_ready_uptime_seconds gauge
+vmstage_ready_uptime_seconds 12.040
 # HELP vmstage_staging_size_bytes Size of the file system on the scratch disk.
 # TYPE vmstage_staging_size_bytes gauge
 vmstage_staging_size_bytes{device=\"/dev/vdb\",fstype=\"ext2\",mountpoint=\"/staging\"} 21474836480
@@ -218,7 +251,7 @@ vmstage_deadline_grace_seconds 600
         let samples: Vec<&str> = text
             .lines()
             .filter(|line| !line.starts_with('#') && !line.starts_with("vmstage_staging"))
-            .skip(4)
+            .skip(5)
             .collect();
         let expected = [
             "vmstage_memory_asked_bytes 1073741824",
@@ -330,6 +363,7 @@ vmstage_deadline_grace_seconds 600
         let text = text(&example::failed());
         assert!(text.contains("\nvmstage_ready 0\n"), "{text}");
         assert!(text.contains("\nvmstage_boot_exit_code 3\n"), "{text}");
+        assert!(!text.contains("vmstage_ready_uptime"), "{text}");
         assert!(!text.contains("vmstage_staging"), "{text}");
     }
 
@@ -351,6 +385,39 @@ vmstage_deadline_grace_seconds 600
         assert!(publish(example::ready()));
         assert!(!tree.text(FILE).contains("deadline"));
         assert_eq!(tree.names(DIRECTORY), ["vmstage.prom"]);
+    }
+
+    #[test]
+    fn a_file_that_still_holds_is_written_again_so_that_its_time_says_so() {
+        let tree = Tree::new(&[(&format!("{DIRECTORY}/"), "")]);
+        let publish = || publish(&tree.host(), &example::ready(), &Config::default()).unwrap();
+        let now = SystemTime::now();
+        let written = || {
+            let file = File::open(tree.root().join(FILE)).unwrap();
+            let time = file.metadata().unwrap().modified().unwrap();
+            (file, time)
+        };
+        assert!(publish());
+        let second = Duration::from_secs(1);
+        // The last is from before the clock was set back.
+        for (time, is_written) in [
+            (now - 30 * second, false),
+            (now - 50 * second, true),
+            (now + 86400 * second, true),
+        ] {
+            written().0.set_modified(time).unwrap();
+            assert_eq!(publish(), is_written, "{time:?}");
+            let is_now = written().1 != time;
+            assert_eq!(is_now, is_written, "{time:?}");
+        }
+    }
+
+    #[test]
+    fn a_drain_command_is_told_of_while_it_runs() {
+        let mut status = example::with_deadline();
+        assert!(!text(&status).contains("drain"));
+        status.is_draining = true;
+        assert!(text(&status).ends_with("\nvmstage_drain_running 1\n"));
     }
 
     #[test]

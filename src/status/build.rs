@@ -19,6 +19,10 @@ impl Status {
     /// The beginning of a document, given that of an earlier run in this boot.
     pub(crate) fn begin_after(host: &Host, earlier: Option<Status>) -> Status {
         let now = clock::utc(clock::wall());
+        let was_ready = |earlier: &Status| earlier.was_ready || earlier.outcome == Outcome::Ready;
+        let was_ready = earlier.as_ref().is_some_and(was_ready);
+        let ready_uptime_ms = earlier.as_ref().and_then(|earlier| earlier.ready_uptime_ms);
+        let is_draining = earlier.as_ref().is_some_and(|earlier| earlier.is_draining);
         let (verdicts, instance, deadline) = earlier
             .map(|earlier| (earlier.verdicts, earlier.instance, earlier.deadline))
             .unwrap_or_default();
@@ -31,12 +35,15 @@ impl Status {
             error: None,
             started_at: now.clone(),
             finished_at: now,
+            ready_uptime_ms,
+            was_ready,
             staging: None,
             directories: Vec::new(),
             verdicts,
             warnings: Vec::new(),
             instance,
             deadline,
+            is_draining,
             ignored_limits: Vec::new(),
             resources: None,
             sources: Vec::new(),
@@ -61,9 +68,13 @@ impl Status {
     }
 
     /// Records how it ended: ready, or why not.
-    pub(crate) fn conclude(&mut self, failure: Option<&Failure>) {
+    pub(crate) fn conclude(&mut self, host: &Host, failure: Option<&Failure>) {
         self.finished_at = clock::utc(clock::wall());
         self.outcome = failure.map_or(Outcome::Ready, |_| Outcome::Failed);
+        if self.outcome == Outcome::Ready && !self.was_ready && self.ready_uptime_ms.is_none() {
+            let uptime = host.now().uptime.as_millis();
+            self.ready_uptime_ms = u64::try_from(uptime).ok();
+        }
         self.exit_code = failure.map_or(0, Failure::exit_code);
         self.error = failure.map(ToString::to_string);
     }
@@ -222,6 +233,34 @@ mod tests {
         assert_eq!(status.instance, earlier.instance);
         assert_eq!(status.outcome, Outcome::Failed);
         assert_eq!(status.staging, None);
+    }
+
+    #[test]
+    fn the_first_time_it_was_ready_in_this_boot_stays() {
+        let ready_after = |earlier: Option<Status>, uptime: &str| {
+            let tree = Tree::new(&[("proc/uptime", uptime)]);
+            let mut status = Status::begin_after(&tree.host(), earlier);
+            status.conclude(&tree.host(), None);
+            status
+        };
+        let first = ready_after(None, "12.04 9.00\n");
+        assert_eq!(first.ready_uptime_ms, Some(12_040));
+        let mut unmounted = Status::begin_after(&Host::this_machine(), Some(first));
+        unmounted.conclude(
+            &Host::this_machine(),
+            Some(&Failure::NoDevice("none".into())),
+        );
+        let mended = ready_after(Some(unmounted), "80.00 9.00\n");
+        assert_eq!(mended.ready_uptime_ms, Some(12_040));
+        let late = ready_after(Some(example::failed()), "80.00 9.00\n");
+        assert_eq!(late.ready_uptime_ms, Some(80_000));
+        // An older version did not say when.
+        let mut of_0_1_0 = example::ready();
+        of_0_1_0.ready_uptime_ms = None;
+        assert_eq!(
+            ready_after(Some(of_0_1_0), "80.00 9.00\n").ready_uptime_ms,
+            None
+        );
     }
 
     #[test]

@@ -6,5 +6,7 @@ mod resources;
 mod store;
 
 pub use document::*;
-pub(crate) use resources::{Amounts, Asked, Resource, Resources};
+#[cfg(test)]
+pub(crate) use resources::Asked;
+pub(crate) use resources::{Amounts, Resource, Resources};
 pub(crate) use store::{lock, path};
