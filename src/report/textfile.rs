@@ -196,6 +196,9 @@ fn escaped(value: &str) -> String {
 }
 
 #[cfg(test)]
+mod monitoring;
+
+#[cfg(test)]
 mod tests {
     use std::fs::File;
     use std::io::{BufRead, BufReader, Read};
