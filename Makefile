@@ -81,6 +81,10 @@ install: $(BINARY) $(GENERATED)
 	$(call put-script,755,packaging/cloud-init/50-vmstage,$(PREFIX)/share/doc/vmstage/50-vmstage)
 	$(call put-script,644,sysvinit/rc.local.sl,$(PREFIX)/share/doc/vmstage/rc.local.sl)
 	$(call put-script,644,sysvinit/rc.local.ubuntu,$(PREFIX)/share/doc/vmstage/rc.local.ubuntu)
+	$(call put,644,packaging/monitoring/vmstage.rules.yml,$(PREFIX)/share/doc/vmstage/monitoring/vmstage.rules.yml)
+	$(call put,644,packaging/monitoring/vmstage.rules.test.yml,$(PREFIX)/share/doc/vmstage/monitoring/vmstage.rules.test.yml)
+	$(call put,644,packaging/monitoring/vmstage.dashboard.json,$(PREFIX)/share/doc/vmstage/monitoring/vmstage.dashboard.json)
+	$(call put,644,packaging/monitoring/vmstage.print,$(PREFIX)/share/doc/vmstage/monitoring/vmstage.print)
 	$(call put,644,target/generated/vmstage.8,$(PREFIX)/share/man/man8/vmstage.8)
 	$(call put,644,target/generated/vmstage.bash,$(PREFIX)/share/bash-completion/completions/vmstage)
 	$(call put,644,target/generated/_vmstage,$(PREFIX)/share/zsh/site-functions/_vmstage)
@@ -112,7 +116,7 @@ test-rules:
 	cargo test --locked --lib
 
 # What is written for other programs, as they take it: pam_motd, promtool, node_exporter,
-# systemd-notify, logger.
+# Prometheus with the alert rules and the dashboard, systemd-notify, logger.
 test-consumers:
 	cargo test --locked --lib -- --ignored
 

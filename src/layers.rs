@@ -34,7 +34,15 @@ const LAYERS: &[&[&str]] = &[
     &["disk"],
     &["legacy"],
     &["host", "http", "backoff", "logging"],
-    &["cli", "config", "clock", "text", "url", "failure"],
+    &[
+        "cli",
+        "config",
+        "clock",
+        "text",
+        "url",
+        "failure",
+        "resources",
+    ],
 ];
 
 const MOST_LINES: usize = 500;

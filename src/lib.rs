@@ -29,6 +29,7 @@ pub mod legacy;
 pub mod logging;
 pub mod metadata;
 pub mod report;
+pub(crate) mod resources;
 pub(crate) mod staging;
 pub mod status;
 pub(crate) mod text;

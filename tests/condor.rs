@@ -13,6 +13,8 @@ mod cells;
 mod drain;
 #[path = "condor/pool.rs"]
 mod pool;
+#[path = "condor/print.rs"]
+mod print;
 
 use std::fs;
 use std::path::Path;

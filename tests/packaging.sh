@@ -63,6 +63,10 @@ install_puts_every_file_in_its_place() {
 755 usr/sbin/vmstage
 644 usr/share/bash-completion/completions/vmstage
 755 usr/share/doc/vmstage/50-vmstage
+644 usr/share/doc/vmstage/monitoring/vmstage.dashboard.json
+644 usr/share/doc/vmstage/monitoring/vmstage.print
+644 usr/share/doc/vmstage/monitoring/vmstage.rules.test.yml
+644 usr/share/doc/vmstage/monitoring/vmstage.rules.yml
 644 usr/share/doc/vmstage/nss-user-lookup.conf
 644 usr/share/doc/vmstage/rc.local.sl
 644 usr/share/doc/vmstage/rc.local.ubuntu

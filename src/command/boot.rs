@@ -7,7 +7,7 @@ use log::{debug, error, info, warn};
 use nix::unistd::geteuid;
 
 use super::configuration;
-use crate::config::Config;
+use crate::config::{Config, Sources};
 use crate::deadline::follower::Follower;
 use crate::deadline::limit::Limit;
 use crate::deadline::records;
@@ -59,29 +59,35 @@ pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
         }
     };
 
-    status.conclude(outcome.as_ref().err());
+    status.conclude(host, outcome.as_ref().err());
     let ready = outcome.as_ref().ok().map(|machine| &machine.ready);
     report::outcome(host, &notices, &mut status, ready, &config);
-    if let Ok(machine) = outcome {
-        let marked = mark::make_durable(&machine.staged);
-        report::note(&notices, "the scratch disk", marked);
-        // Another boot does not wait for the network.
-        drop(turn);
-        let told = status.clone();
-        find_deadline(host, &notices, &config, reader, &mut status);
-        let instance = status
-            .instance
-            .as_ref()
-            .and_then(|instance| instance.id.as_ref());
-        if let Some(id) = instance {
-            let marked = mark::add_instance(host, &machine.staged, id);
+    match outcome {
+        Ok(machine) => {
+            let marked = mark::make_durable(&machine.staged);
             report::note(&notices, "the scratch disk", marked);
+            // Another boot does not wait for the network.
+            drop(turn);
+            ask_and_tell(host, &notices, &config, reader, &mut status);
+            let instance = status.instance.as_ref();
+            if let Some(id) = instance.and_then(|instance| instance.id.as_ref()) {
+                let marked = mark::add_instance(host, &machine.staged, id);
+                report::note(&notices, "the scratch disk", marked);
+            }
+            report::final_line(host, &notices, &status, &config);
         }
-        if status != told && !report::is_outdated(host, &told) {
-            report::deadline(host, &notices, &status, &config);
+        Err(failure) => {
+            report::final_line(host, &notices, &status, &config);
+            drop(turn);
+            let asks = config.metadata.sources != Sources::Listed(Vec::new());
+            if let (Failure::NoDevice(_), true) = (failure, asks) {
+                ask_and_tell(host, &notices, &config, reader, &mut status);
+                if let Some(missing) = status.scratch_that_is_missing() {
+                    report::further_line(host, &notices, &missing, &config);
+                }
+            }
         }
     }
-    report::final_line(host, &notices, &status, &config);
     making::forget_without_identity(host);
     // Somebody may unmount the disk at once.
     bounded::wait_for_those_that_end();
@@ -131,7 +137,7 @@ struct ReadyMachine {
 /// The status is that of the boot which has the turn.
 fn without_a_turn(host: &Host, notices: &Notices, failure: &Failure, config: &Config) -> u8 {
     let mut status = Status::begin_after(host, None);
-    status.conclude(Some(failure));
+    status.conclude(host, Some(failure));
     report::final_line(host, notices, &status, config);
     status.exit_code
 }
@@ -149,7 +155,23 @@ fn not_as_asked(staged: &Staged, created: &[Created]) -> Failure {
     ))
 }
 
-/// Asks who this machine is and when it must be gone. That nobody answers is no failure.
+/// What the network is needed for, and whom that is news for.
+fn ask_and_tell(
+    host: &Host,
+    notices: &Notices,
+    config: &Config,
+    reader: Reader,
+    status: &mut Status,
+) {
+    let told = status.clone();
+    find_deadline(host, notices, config, reader, status);
+    if *status != told && !report::is_outdated(host, &told) {
+        report::deadline(host, notices, status, config);
+    }
+}
+
+/// Asks who this machine is, what it was to have, and when it must be gone. That nobody answers
+/// is no failure.
 fn find_deadline(
     host: &Host,
     notices: &Notices,
@@ -193,6 +215,12 @@ fn find_deadline(
     }
     let instance = metadata.instance().filter(|_| is_ours);
     status.instance = instance.or(status.instance.take());
+    if let Some(wrong) = status.compare_resources(host) {
+        notices.warn(wrong);
+    }
+    if let (None, Some(missing)) = (&status.staging, status.scratch_that_is_missing()) {
+        notices.warn(missing);
+    }
     status.sources = asked.iter().map(Asked::published).collect();
     follower.wish_grace(metadata.grace());
     follower.read(records::read(host, &follower.names()), now);

@@ -55,6 +55,7 @@ fn details(answer: &Answer) -> String {
         ("project", &instance.project),
         ("availability zone", &instance.availability_zone),
         ("flavor", &instance.flavor),
+        ("request", &instance.request),
     ];
     let identity = identity
         .into_iter()

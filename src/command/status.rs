@@ -13,7 +13,7 @@ use crate::failure::Failure;
 use crate::host::{Host, wait};
 use crate::report::console;
 use crate::status;
-use crate::status::{Outcome, Status};
+use crate::status::{Amounts, Outcome, Resource, Resources, Status};
 use crate::{clock, text as texts};
 
 const POLL: Duration = Duration::from_millis(100);
@@ -93,6 +93,7 @@ fn text(status: &Status, now: u64) -> String {
             text += &format!("also mounted on {}\n", place.display());
         }
     }
+    text += &resources(status.resources.as_ref());
     if !status.directories.is_empty() {
         let rows = status.directories.iter().map(|directory| {
             [
@@ -122,6 +123,34 @@ fn text(status: &Status, now: u64) -> String {
         status.started_at, status.finished_at, status.version
     );
     text
+}
+
+/// What was asked for and what there is; nothing where nobody asked.
+fn resources(resources: Option<&Resources>) -> String {
+    let Some(resources) = resources else {
+        return String::new();
+    };
+    let in_words = |amounts: &Amounts| {
+        let one = |resource: Resource| {
+            Some(format!(
+                "{} {}",
+                resource.name(),
+                amounts.in_words(resource)?
+            ))
+        };
+        let all: Vec<String> = Resource::ALL.into_iter().filter_map(one).collect();
+        all.join(", ")
+    };
+    let shortage = match resources.shortage() {
+        Some(shortage) => format!("{shortage}\n"),
+        None => String::new(),
+    };
+    format!(
+        "\nasked for {} ({})\ngot       {}\n{shortage}",
+        in_words(&resources.asked.amounts),
+        resources.asked.by,
+        in_words(&resources.got)
+    )
 }
 
 /// When the VM goes away, who said so, and what then; nothing where nobody said.
@@ -202,6 +231,18 @@ mod tests {
     use super::*;
     use crate::deadline::limit::IgnoredLimit;
     use crate::report::example;
+
+    #[test]
+    fn what_was_asked_for_is_shown_with_what_there_is() {
+        let status = example::short_of_scratch();
+        let expected = "
+asked for memory 1 GiB, cores 1, scratch 10 GiB (vmstage_request)
+got       memory 1000 MiB, cores 1, scratch 5 GiB
+short of scratch: 5 GiB of 10 GiB
+";
+        assert_eq!(resources(status.resources.as_ref()), expected);
+        assert_eq!(resources(None), "");
+    }
 
     #[test]
     fn a_deadline_is_shown_with_its_origin_grace_and_action() {

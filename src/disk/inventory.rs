@@ -159,6 +159,14 @@ fn listed(host: &Host) -> Result<Vec<BlockDevice>> {
     Ok(parse_partitions(&list))
 }
 
+/// The bytes of a block device, given its node; None where it is none, or not known.
+pub(crate) fn size_of(host: &Host, node: &Path) -> Option<u64> {
+    let number = host.block_number(node)?;
+    let devices = listed(host).ok()?.into_iter();
+    let mut found = devices.filter(|device| device.number == number);
+    found.next().map(|device| device.size_bytes)
+}
+
 /// Reads the lines `major minor #blocks name`; a block is 1 KiB whatever the device.
 fn parse_partitions(text: &str) -> Vec<BlockDevice> {
     text.lines()

@@ -23,6 +23,7 @@ use nix::sys::stat::{FileStat, Mode, fstatat};
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
 use super::{checked_path, wait};
+use crate::clock;
 
 /// How long another process may take to write the same file.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,15 +49,30 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
 /// and does not wait for the disk. Says whether it wrote. What is there and is not a
 /// regular file is somebody else's, and an error.
 pub(crate) fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
+    replace_if_changed_or_older(path, content, mode, None)
+}
+
+/// Likewise, for a reader who goes by the file's time: one of this age is written anew.
+pub(crate) fn replace_if_changed_or_older(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    age: Option<Duration>,
+) -> io::Result<bool> {
     beside(path, &mut |place| {
-        if place.there()?.is_some_and(|there| !is_regular(&there)) {
+        let there = place.there()?;
+        if there.as_ref().is_some_and(|there| !is_regular(there)) {
             return Err(io::Error::new(
                 ErrorKind::AlreadyExists,
                 "what is there is not a regular file, and is left alone",
             ));
         }
         let present = place.read(content.len() as u64).ok().flatten();
-        if present.as_deref() == Some(content) {
+        let is_old = there.zip(age).is_some_and(|(there, age)| {
+            // A file of the future is from before the clock was set.
+            clock::wall().abs_diff(there.st_mtime.unsigned_abs()) >= age.as_secs()
+        });
+        if present.as_deref() == Some(content) && !is_old {
             place.sweep();
             return Ok(false);
         }

@@ -18,10 +18,69 @@ pub(crate) fn uuid(host: &Host) -> Option<String> {
     })
 }
 
+/// The bytes of memory that this machine has, as far as the kernel shows them: what it may use
+/// (`MemTotal` of /proc/meminfo), and what it keeps for a crash (`kexec_crash_size`, Linux
+/// 2.6.28). Its own text, and what firmware takes, are in neither. None where it is not known.
+pub(crate) fn memory_bytes(host: &Host) -> Option<u64> {
+    let table = kernel_file::read_text(host.path("/proc/meminfo")).ok()?;
+    let mut lines = table.lines();
+    let total = lines.find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let kib: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    let kept = kernel_file::read_text(host.path("/sys/kernel/kexec_crash_size"));
+    let kept: u64 = kept
+        .ok()
+        .and_then(|text| text.trim().parse().ok())
+        .unwrap_or(0);
+    Some(kib.saturating_mul(1024).saturating_add(kept))
+}
+
+/// How many processors are online; None where it is not known.
+pub(crate) fn processors_online(host: &Host) -> Option<u64> {
+    let table = kernel_file::read_text(host.path("/proc/stat")).ok()?;
+    let is_one = |line: &&str| {
+        let number = line.strip_prefix("cpu");
+        number.is_some_and(|number| number.starts_with(|c: char| c.is_ascii_digit()))
+    };
+    let online = table.lines().filter(is_one).count() as u64;
+    (online > 0).then_some(online)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::host::tree::Tree;
+
+    #[test]
+    fn memory_is_what_the_kernel_may_use_and_what_it_keeps_for_a_crash() {
+        const TABLE: &str = "MemTotal:         993804 kB\nMemFree:          123456 kB\n";
+        type Files<'a> = &'a [(&'a str, &'a str)];
+        let (meminfo, crash) = ("proc/meminfo", "sys/kernel/kexec_crash_size");
+        let cases: [(Files, Option<u64>); 5] = [
+            (&[], None),
+            (&[(meminfo, "MemTotal: much kB\n")], None),
+            (&[(meminfo, TABLE)], Some(993_804 << 10)),
+            (&[(meminfo, TABLE), (crash, "0\n")], Some(993_804 << 10)),
+            (
+                &[(meminfo, TABLE), (crash, "134217728\n")],
+                Some((993_804 << 10) + (128 << 20)),
+            ),
+        ];
+        for (files, expected) in cases {
+            assert_eq!(memory_bytes(&Tree::new(files).host()), expected);
+        }
+        let here = memory_bytes(&Host::this_machine());
+        assert!(here.is_some_and(|bytes| bytes > 64 << 20));
+    }
+
+    #[test]
+    fn processors_that_are_online_are_counted() {
+        const STAT: &str = "cpu  1 2 3\ncpu0 1 2 3\ncpu2 1 2 3\nintr 5 cpu\nctxt 7\n";
+        for (stat, expected) in [(STAT, Some(2)), ("cpu  1 2 3\n", None)] {
+            let tree = Tree::new(&[("proc/stat", stat)]);
+            assert_eq!(processors_online(&tree.host()), expected);
+        }
+        assert!(processors_online(&Host::this_machine()).is_some());
+    }
 
     #[test]
     fn the_first_place_that_has_one_counts() {

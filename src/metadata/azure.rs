@@ -241,6 +241,7 @@ pub fn parse(text: impl Into<Vec<u8>>) -> Result<Answer, String> {
         project: string("resourceGroupName", &compute.resource_group_name),
         availability_zone: string("location", &compute.location),
         flavor: string("vmSize", &compute.vm_size),
+        request: None,
     };
     if let Some(Err(reason)) = instance.id.as_deref().map(first_boot::usable_id) {
         warnings.push(format!("vmId: {reason}; ignored"));

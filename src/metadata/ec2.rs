@@ -61,6 +61,7 @@ pub(crate) struct Session {
     turns: [Turn; NOTICES.len()],
     availability_zone: Value,
     flavor: Value,
+    request: Value,
     round: Round,
     /// The keys of the events that were there last: they may have vanished.
     events: Vec<String>,
@@ -95,6 +96,7 @@ impl Session {
             turns: [Turn::default(); NOTICES.len()],
             availability_zone: Value::NotHad,
             flavor: Value::NotHad,
+            request: Value::NotHad,
             round: Round::default(),
             events: Vec::new(),
             seen: Seen::default(),
@@ -211,6 +213,7 @@ impl Session {
                 id: self.id.as_ref().filter(is_said).map(|id| id.text.clone()),
                 availability_zone: self.availability_zone.text(),
                 flavor: self.flavor.text(),
+                request: self.request.text(),
                 ..Instance::default()
             },
             limits: round.limits,
@@ -264,6 +267,11 @@ impl Session {
         }
         if self.flavor == Value::NotHad {
             self.flavor = had(self.optional(client, "instance-type", until), warnings);
+        }
+        // Nova has no tags here.
+        if self.is_ec2 && self.request == Value::NotHad {
+            let path = "tags/instance/vmstage_request";
+            self.request = had(self.optional(client, path, until), warnings);
         }
     }
 

@@ -155,6 +155,7 @@ pub fn parse(text: impl Into<Vec<u8>>, now: u64) -> Result<Answer, String> {
         flavor: string("machineType", &document.machine_type)
             .as_deref()
             .map(last),
+        request: None,
     };
     let notices: Vec<Limit> = notices(&document, now).into_iter().flatten().collect();
     // The values of others are nobody's business: keys and whole scripts are among them.

@@ -10,7 +10,13 @@ pub struct Instance {
     pub project: Option<String>,
     pub availability_zone: Option<String>,
     pub flavor: Option<String>,
+    /// What was asked for, as whoever launched it says: `m1024c1s10`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
 }
+
+/// The key of the request.
+pub(crate) const REQUEST: &str = "vmstage_request";
 
 /// What became of asking one metadata source.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -269,9 +269,10 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Once<A> {
 }
 
 /// The keys of an instance that this program acts on.
-const OWN_KEYS: [&str; 4] = [
+const OWN_KEYS: [&str; 5] = [
     "vmstage_deadline",
     "vmstage_lifetime",
+    super::instance::REQUEST,
     "machinefeatures",
     "jobfeatures",
 ];

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Instance;
+use super::instance::{Instance, REQUEST};
 use super::turns::gives;
 use super::{Answer, NoAnswer, Pending};
 use crate::config::Source;
@@ -102,6 +102,11 @@ impl Known {
                 project: first.project.or(next.project),
                 availability_zone: first.availability_zone.or(next.availability_zone),
                 flavor: first.flavor.or(next.flavor),
+                request: first.request.or(next.request),
+            })
+            .map(|instance| Instance {
+                request: self.meta().remove(REQUEST).or(instance.request),
+                ..instance
             })
     }
 }

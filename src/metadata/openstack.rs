@@ -170,6 +170,7 @@ pub fn parse(text: impl Into<Vec<u8>>, source: LimitSource) -> Result<Answer, St
         project: string("project_id", document.project_id),
         availability_zone: string("availability_zone", document.availability_zone),
         flavor: None,
+        request: None,
     };
     if let Some(Err(reason)) = instance.id.as_deref().map(first_boot::usable_id) {
         warnings.push(format!("uuid: {reason}; ignored"));

@@ -402,6 +402,22 @@ START = time() >= 1795429860 ? False : $(START)
     }
 
     #[test]
+    fn the_slots_show_what_is_short_where_somebody_asked_for_it() {
+        let tree = tree();
+        let mut status = example::short_of_scratch();
+        told(&tree, &status).unwrap();
+        let shown = "\nVmstageShortOf = \"scratch\"\n\
+                     STARTD_ATTRS = $(STARTD_ATTRS) VmstageShortOf\n";
+        assert!(tree.text(FILE).contains(shown), "{}", tree.text(FILE));
+        status.resources.as_mut().unwrap().short_of.clear();
+        told(&tree, &status).unwrap();
+        assert!(tree.text(FILE).contains("\nVmstageShortOf = \"\"\n"));
+        status.resources = None;
+        told(&tree, &status).unwrap();
+        assert!(!tree.text(FILE).contains("VmstageShortOf"));
+    }
+
+    #[test]
     fn jobs_are_not_pointed_at_features_that_are_turned_off() {
         let tree = tree();
         let config = Config::parse("report.machine_features = false").unwrap();

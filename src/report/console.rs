@@ -13,7 +13,7 @@ use crate::clock;
 use crate::disk::choose::known_by;
 use crate::host::{Host, wait};
 use crate::logging;
-use crate::status::{Outcome, Status};
+use crate::status::{Outcome, Resources, Status};
 use crate::text;
 
 const CONSOLE: &str = "/dev/console";
@@ -53,6 +53,9 @@ pub(crate) fn line(status: &Status, now: u64) -> String {
     }
     if let Some(suspicion) = &staging.suspicion {
         line += &format!("; {suspicion}");
+    }
+    if let Some(shortage) = status.resources.as_ref().and_then(Resources::shortage) {
+        line += &format!("; {shortage}");
     }
     if let Some(deadline) = &status.deadline {
         let rehearsed = if deadline.rehearsal {
@@ -151,6 +154,10 @@ mod tests {
         let ready =
             "ready: /dev/vdb (ext2, LABEL=ephemeral0) on /staging, 19.6 GiB free, condor tmp";
         assert_eq!(line(&example::ready(), now), ready);
+        assert_eq!(
+            line(&example::short_of_scratch(), now),
+            format!("{ready}; short of scratch: 5 GiB of 10 GiB")
+        );
         let until = format!(
             "{ready}; must be gone by {} (in 1 h 0 min)",
             clock::utc(example::DEADLINE)

@@ -11,6 +11,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use log::{info, warn};
@@ -122,6 +123,20 @@ impl<'a> Place<'a> {
 pub(super) fn publish(host: &Host, place: Place, content: &[u8], mode: u32) -> Result<bool> {
     record(host, place, content);
     write(&host.path(place.path), content, mode)
+}
+
+/// Likewise, for a reader who takes a file that was not written for so long as outdated.
+pub(super) fn publish_again(
+    host: &Host,
+    place: Place,
+    content: &[u8],
+    mode: u32,
+    age: Duration,
+) -> Result<bool> {
+    record(host, place, content);
+    let path = host.path(place.path);
+    atomic_file::replace_if_changed_or_older(&path, content, mode, Some(age))
+        .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Records what is about to be written. A consumer is told all the same where this fails.

@@ -24,6 +24,7 @@ use crate::http;
 use crate::logging::{self, Notices};
 use crate::staging::directories::Ready;
 use crate::status::{Outcome, Status};
+use crate::text;
 
 /// Somebody who is told. The status file is none of them: it is always written.
 struct Consumer {
@@ -262,6 +263,13 @@ pub(crate) fn deadline(host: &Host, notices: &Notices, status: &Status, config: 
     }
 }
 
+/// Tells node_exporter that what it was told still holds: it shows when its file was written.
+pub(crate) fn still_holds(host: &Host, notices: &Notices, status: &Status, config: &Config) {
+    for consumer in CONSUMERS.iter().filter(|one| one.key == textfile::KEY) {
+        publish_files(consumer, host, notices, status, config);
+    }
+}
+
 /// Tells one who reads files whenever they like, and writes only what changed.
 fn publish_files(
     consumer: &Consumer,
@@ -305,6 +313,16 @@ pub(crate) fn final_line(host: &Host, notices: &Notices, status: &Status, config
     }
 }
 
+/// A line after the last one, for what was found out when everybody had been told.
+pub(crate) fn further_line(host: &Host, notices: &Notices, line: &str, config: &Config) {
+    for consumer in CONSUMERS.iter().filter(|one| (one.is_on)(config)) {
+        if let Tell::LastLine(write) = &consumer.tell {
+            let told = write(host, &text::one_line(line));
+            consumer.note(notices, told.map_err(Into::into));
+        }
+    }
+}
+
 /// Warns those who are logged in.
 pub(crate) fn warning(host: &Host, notices: &Notices, text: &str, config: &Config) {
     for consumer in CONSUMERS.iter().filter(|one| (one.is_on)(config)) {
@@ -341,9 +359,26 @@ pub(crate) mod example {
     use super::*;
     use crate::config::Action;
     use crate::metadata::Instance;
-    use crate::status::{Deadline, Directory, Staging};
+    use crate::status::{Amounts, Asked, Deadline, Directory, Resources, Staging};
 
     pub(crate) const DEADLINE: u64 = 1_795_430_460;
+
+    /// Half of the scratch space that was asked for.
+    pub(crate) fn short_of_scratch() -> Status {
+        let amounts = |memory_bytes, scratch_bytes| Amounts {
+            memory_bytes: Some(memory_bytes),
+            cores: Some(1),
+            scratch_bytes: Some(scratch_bytes),
+        };
+        let asked = Asked {
+            by: "vmstage_request".into(),
+            amounts: amounts(1 << 30, 10 << 30),
+        };
+        Status {
+            resources: Some(Resources::of(asked, amounts(1000 << 20, 5 << 30))),
+            ..ready()
+        }
+    }
 
     pub(crate) fn ready() -> Status {
         let directory = |name: &str, owner: &str, mode: &str| Directory {
@@ -362,6 +397,8 @@ pub(crate) mod example {
             error: None,
             started_at: "2026-11-22T22:41:29Z".into(),
             finished_at: "2026-11-22T22:41:30Z".into(),
+            ready_uptime_ms: Some(12_040),
+            was_ready: false,
             staging: Some(Staging {
                 mount_point: "/staging".into(),
                 device: "/dev/vdb".into(),
@@ -387,9 +424,12 @@ pub(crate) mod example {
                 project: None,
                 availability_zone: None,
                 flavor: None,
+                request: None,
             }),
             deadline: None,
+            is_draining: false,
             ignored_limits: Vec::new(),
+            resources: None,
             sources: Vec::new(),
         }
     }
@@ -418,6 +458,7 @@ pub(crate) mod example {
             outcome: Outcome::Failed,
             exit_code: 3,
             error: Some("no usable device: /dev/vdb: swap\nand no other".into()),
+            ready_uptime_ms: None,
             staging: None,
             directories: Vec::new(),
             ..ready()

@@ -1,6 +1,7 @@
 //! A file of metrics for node_exporter's textfile collector.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use anyhow::Result;
 
@@ -8,7 +9,7 @@ use super::files::{self, Place};
 use super::old_texts;
 use crate::config::Config;
 use crate::host::Host;
-use crate::status::{Outcome, Status};
+use crate::status::{Outcome, Resource, Resources, Status};
 
 pub(super) const KEY: &str = "report.textfile";
 pub(crate) const NAME: &str = "vmstage.prom";
@@ -16,7 +17,12 @@ pub(crate) const NAME: &str = "vmstage.prom";
 /// Where version 0.1.0 wrote by default.
 const OLD_PLACE: &str = "/var/lib/prometheus/node-exporter/vmstage.prom";
 
-/// Writes the file where the collector's directory exists. Says whether it changed.
+/// By the file's time, which node_exporter shows, it is seen that `watch` is at work. Less than
+/// its period, so that each round writes it.
+const AGE: Duration = Duration::from_secs(45);
+
+/// Writes the file where the collector's directory exists, also one that is of that age. Says
+/// whether it did.
 pub(super) fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
     let directory = &config.report.textfile_directory;
     if !files::is_there(host, directory)? {
@@ -24,7 +30,7 @@ pub(super) fn publish(host: &Host, status: &Status, config: &Config) -> Result<b
     }
     let path = directory.join(NAME);
     let place = Place::of(KEY, &path);
-    files::publish(host, place, text(status).as_bytes(), 0o644)
+    files::publish_again(host, place, text(status).as_bytes(), 0o644, AGE)
 }
 
 /// Removes the file from wherever it is not to be any more.
@@ -67,6 +73,15 @@ fn text(status: &Status) -> String {
         &[],
         status.warnings.len() as u64,
     );
+    if let Some(ms) = status.ready_uptime_ms {
+        sample(
+            &mut text,
+            "vmstage_ready_uptime_seconds",
+            "How long the machine was up when it was first ready in this boot.",
+            &[],
+            &format!("{}.{:03}", ms / 1000, ms % 1000),
+        );
+    }
     if let Some(staging) = &status.staging {
         let labels = [
             ("device", staging.device.as_str()),
@@ -88,6 +103,7 @@ fn text(status: &Status) -> String {
             staging.free_bytes,
         );
     }
+    resources(&mut text, status.resources.as_ref());
     if let Some(deadline) = &status.deadline {
         gauge(
             &mut text,
@@ -113,10 +129,50 @@ fn text(status: &Status) -> String {
             );
         }
     }
+    if status.is_draining {
+        gauge(
+            &mut text,
+            "vmstage_drain_running",
+            "1 while the drain command runs: work may go on.",
+            &[],
+            1,
+        );
+    }
     text
 }
 
+/// What was asked for and what there is; nothing of what nobody asked for.
+fn resources(text: &mut String, resources: Option<&Resources>) {
+    let Some(resources) = resources else {
+        return;
+    };
+    for resource in Resource::ALL {
+        let (name, unit) = match resource {
+            Resource::Memory => ("memory", "_bytes"),
+            Resource::Cores => ("cores", ""),
+            Resource::Scratch => ("scratch", "_bytes"),
+        };
+        let Some(amount) = resources.asked.amounts.of(resource) else {
+            continue;
+        };
+        let metric = |what: &str| format!("vmstage_{name}_{what}");
+        let help = format!("How much was asked for: {name}.");
+        gauge(text, &(metric("asked") + unit), &help, &[], amount);
+        if let Some(got) = resources.got.of(resource) {
+            let help = format!("How much there is: {name}.");
+            gauge(text, &(metric("got") + unit), &help, &[], got);
+        }
+        let help = format!("1 when there is less than was asked for: {name}.");
+        let is_short = resources.short_of.contains(&resource);
+        gauge(text, &metric("short"), &help, &[], u64::from(is_short));
+    }
+}
+
 fn gauge(text: &mut String, name: &str, help: &str, labels: &[(&str, &str)], value: u64) {
+    sample(text, name, help, labels, &value.to_string());
+}
+
+fn sample(text: &mut String, name: &str, help: &str, labels: &[(&str, &str)], value: &str) {
     let labels: Vec<String> = labels
         .iter()
         .map(|(label, value)| format!("{label}=\"{}\"", escaped(value)))
@@ -140,11 +196,16 @@ fn escaped(value: &str) -> String {
 }
 
 #[cfg(test)]
+mod monitoring;
+
+#[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::io::{BufRead, BufReader, Read};
     use std::net::TcpStream;
     use std::path::Path;
     use std::process::{Command, Stdio};
+    use std::time::SystemTime;
 
     use super::*;
     use crate::host::tree::Tree;
@@ -168,6 +229,9 @@ vmstage_boot_exit_code 0
 # HELP vmstage_boot_warnings How many warnings vmstage boot gave.
 # TYPE vmstage_boot_warnings gauge
 vmstage_boot_warnings 0
+# HELP vmstage_ready_uptime_seconds How long the machine was up when it was first ready in this boot.
+# TYPE vmstage_ready_uptime_seconds gauge
+vmstage_ready_uptime_seconds 12.040
 # HELP vmstage_staging_size_bytes Size of the file system on the scratch disk.
 # TYPE vmstage_staging_size_bytes gauge
 vmstage_staging_size_bytes{device=\"/dev/vdb\",fstype=\"ext2\",mountpoint=\"/staging\"} 21474836480
@@ -185,9 +249,32 @@ vmstage_deadline_grace_seconds 600
     }
 
     #[test]
+    fn what_was_asked_for_is_beside_what_there_is() {
+        let text = text(&example::short_of_scratch());
+        let samples: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with('#') && !line.starts_with("vmstage_staging"))
+            .skip(5)
+            .collect();
+        let expected = [
+            "vmstage_memory_asked_bytes 1073741824",
+            "vmstage_memory_got_bytes 1048576000",
+            "vmstage_memory_short 0",
+            "vmstage_cores_asked 1",
+            "vmstage_cores_got 1",
+            "vmstage_cores_short 0",
+            "vmstage_scratch_asked_bytes 10737418240",
+            "vmstage_scratch_got_bytes 5368709120",
+            "vmstage_scratch_short 1",
+        ];
+        assert_eq!(samples, expected);
+    }
+
+    #[test]
     #[ignore = "needs promtool: tests/promtool fetches it"]
     fn promtool_has_nothing_to_say_about_it() {
         let mut quoted = example::with_deadline();
+        quoted.resources = example::short_of_scratch().resources;
         quoted.staging.as_mut().unwrap().mount_point = "/a \"b\"\\c\nd".into();
         for status in [quoted, example::ready(), example::failed()] {
             let promtool = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/promtool");
@@ -279,6 +366,7 @@ vmstage_deadline_grace_seconds 600
         let text = text(&example::failed());
         assert!(text.contains("\nvmstage_ready 0\n"), "{text}");
         assert!(text.contains("\nvmstage_boot_exit_code 3\n"), "{text}");
+        assert!(!text.contains("vmstage_ready_uptime"), "{text}");
         assert!(!text.contains("vmstage_staging"), "{text}");
     }
 
@@ -300,6 +388,39 @@ vmstage_deadline_grace_seconds 600
         assert!(publish(example::ready()));
         assert!(!tree.text(FILE).contains("deadline"));
         assert_eq!(tree.names(DIRECTORY), ["vmstage.prom"]);
+    }
+
+    #[test]
+    fn a_file_that_still_holds_is_written_again_so_that_its_time_says_so() {
+        let tree = Tree::new(&[(&format!("{DIRECTORY}/"), "")]);
+        let publish = || publish(&tree.host(), &example::ready(), &Config::default()).unwrap();
+        let now = SystemTime::now();
+        let written = || {
+            let file = File::open(tree.root().join(FILE)).unwrap();
+            let time = file.metadata().unwrap().modified().unwrap();
+            (file, time)
+        };
+        assert!(publish());
+        let second = Duration::from_secs(1);
+        // The last is from before the clock was set back.
+        for (time, is_written) in [
+            (now - 30 * second, false),
+            (now - 50 * second, true),
+            (now + 86400 * second, true),
+        ] {
+            written().0.set_modified(time).unwrap();
+            assert_eq!(publish(), is_written, "{time:?}");
+            let is_now = written().1 != time;
+            assert_eq!(is_now, is_written, "{time:?}");
+        }
+    }
+
+    #[test]
+    fn a_drain_command_is_told_of_while_it_runs() {
+        let mut status = example::with_deadline();
+        assert!(!text(&status).contains("drain"));
+        status.is_draining = true;
+        assert!(text(&status).ends_with("\nvmstage_drain_running 1\n"));
     }
 
     #[test]

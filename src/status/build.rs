@@ -1,6 +1,7 @@
 //! From what a boot found out to the status document.
 
-use super::{Deadline, Directory, Outcome, SCHEMA, Staging, Status, Verdict};
+use super::resources::{self, Amounts, Asked};
+use super::{Deadline, Directory, Outcome, Resources, SCHEMA, Staging, Status, Verdict};
 use crate::clock;
 use crate::config::{self, Action};
 use crate::deadline::decide;
@@ -10,6 +11,7 @@ use crate::deadline::origin::{LimitSource, Origin};
 use crate::disk::choose::{self, InPlaceOf, Judgement};
 use crate::failure::Failure;
 use crate::host::Host;
+use crate::resources::size_in_words;
 use crate::staging::directories::Created;
 use crate::staging::staged::Staged;
 
@@ -17,6 +19,10 @@ impl Status {
     /// The beginning of a document, given that of an earlier run in this boot.
     pub(crate) fn begin_after(host: &Host, earlier: Option<Status>) -> Status {
         let now = clock::utc(clock::wall());
+        let was_ready = |earlier: &Status| earlier.was_ready || earlier.outcome == Outcome::Ready;
+        let was_ready = earlier.as_ref().is_some_and(was_ready);
+        let ready_uptime_ms = earlier.as_ref().and_then(|earlier| earlier.ready_uptime_ms);
+        let is_draining = earlier.as_ref().is_some_and(|earlier| earlier.is_draining);
         let (verdicts, instance, deadline) = earlier
             .map(|earlier| (earlier.verdicts, earlier.instance, earlier.deadline))
             .unwrap_or_default();
@@ -29,13 +35,17 @@ impl Status {
             error: None,
             started_at: now.clone(),
             finished_at: now,
+            ready_uptime_ms,
+            was_ready,
             staging: None,
             directories: Vec::new(),
             verdicts,
             warnings: Vec::new(),
             instance,
             deadline,
+            is_draining,
             ignored_limits: Vec::new(),
+            resources: None,
             sources: Vec::new(),
         }
     }
@@ -58,11 +68,41 @@ impl Status {
     }
 
     /// Records how it ended: ready, or why not.
-    pub(crate) fn conclude(&mut self, failure: Option<&Failure>) {
+    pub(crate) fn conclude(&mut self, host: &Host, failure: Option<&Failure>) {
         self.finished_at = clock::utc(clock::wall());
         self.outcome = failure.map_or(Outcome::Ready, |_| Outcome::Failed);
+        if self.outcome == Outcome::Ready && !self.was_ready && self.ready_uptime_ms.is_none() {
+            let uptime = host.now().uptime.as_millis();
+            self.ready_uptime_ms = u64::try_from(uptime).ok();
+        }
         self.exit_code = failure.map_or(0, Failure::exit_code);
         self.error = failure.map(ToString::to_string);
+    }
+}
+
+impl Status {
+    /// Compares what was asked for with what there is. Says what is wrong with the request.
+    pub(crate) fn compare_resources(&mut self, host: &Host) -> Option<String> {
+        let (asked, wrong) = self.instance.as_ref().map(Asked::of).unwrap_or_default();
+        let device = self.staging.as_ref().map(|staging| staging.device.as_str());
+        self.resources = asked.map(|asked| Resources::of(asked, Amounts::got(host, device)));
+        wrong
+    }
+
+    /// What a VM without a scratch disk was to have; None where nobody asked for one.
+    pub(crate) fn scratch_that_is_missing(&self) -> Option<String> {
+        let asked = &self.resources.as_ref()?.asked;
+        let bytes = asked.amounts.scratch_bytes.filter(|bytes| *bytes > 0)?;
+        let is_there = |verdict: &Verdict| verdict.device.is_some();
+        let found = match self.verdicts.iter().any(is_there) {
+            true => "no disk that is here can be used as such",
+            false => "the flavor has none",
+        };
+        Some(format!(
+            "{} of scratch were asked for ({}), and {found}",
+            size_in_words(bytes / resources::MIB),
+            asked.by
+        ))
     }
 }
 
@@ -181,6 +221,8 @@ impl From<&choose::Verdict> for Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::tree::Tree;
+    use crate::metadata::Instance;
     use crate::report::example;
 
     #[test]
@@ -191,6 +233,34 @@ mod tests {
         assert_eq!(status.instance, earlier.instance);
         assert_eq!(status.outcome, Outcome::Failed);
         assert_eq!(status.staging, None);
+    }
+
+    #[test]
+    fn the_first_time_it_was_ready_in_this_boot_stays() {
+        let ready_after = |earlier: Option<Status>, uptime: &str| {
+            let tree = Tree::new(&[("proc/uptime", uptime)]);
+            let mut status = Status::begin_after(&tree.host(), earlier);
+            status.conclude(&tree.host(), None);
+            status
+        };
+        let first = ready_after(None, "12.04 9.00\n");
+        assert_eq!(first.ready_uptime_ms, Some(12_040));
+        let mut unmounted = Status::begin_after(&Host::this_machine(), Some(first));
+        unmounted.conclude(
+            &Host::this_machine(),
+            Some(&Failure::NoDevice("none".into())),
+        );
+        let mended = ready_after(Some(unmounted), "80.00 9.00\n");
+        assert_eq!(mended.ready_uptime_ms, Some(12_040));
+        let late = ready_after(Some(example::failed()), "80.00 9.00\n");
+        assert_eq!(late.ready_uptime_ms, Some(80_000));
+        // An older version did not say when.
+        let mut of_0_1_0 = example::ready();
+        of_0_1_0.ready_uptime_ms = None;
+        assert_eq!(
+            ready_after(Some(of_0_1_0), "80.00 9.00\n").ready_uptime_ms,
+            None
+        );
     }
 
     #[test]
@@ -211,5 +281,25 @@ mod tests {
             let shown = format!("vmstage_deadline in the {cloud} metadata");
             assert_eq!(held.origin.to_string(), shown);
         }
+    }
+
+    #[test]
+    fn a_scratch_disk_that_was_asked_for_and_is_not_there_is_said() {
+        let told = |request: &str, is_there: bool| {
+            let mut status = example::failed();
+            status.instance = Some(Instance {
+                request: Some(request.into()),
+                ..Instance::default()
+            });
+            status.verdicts.iter_mut().for_each(|verdict| {
+                verdict.device = is_there.then(|| "/dev/vdb".into());
+            });
+            status.compare_resources(&Tree::new(&[]).host());
+            status.scratch_that_is_missing()
+        };
+        assert_eq!(told("cores=1", false), None);
+        assert_eq!(told("m1024c1s0", false), None);
+        let none = "10 GiB of scratch were asked for (vmstage_request), and the flavor has none";
+        assert_eq!(told("m1024c1s10", false).as_deref(), Some(none));
     }
 }

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::Resources;
+
 use crate::config::Action;
 use crate::deadline::limit::IgnoredLimit;
 use crate::deadline::origin::{self, Origin};
@@ -29,6 +31,12 @@ pub struct Status {
     pub(crate) started_at: String,
     /// When the outcome was known.
     pub(crate) finished_at: String,
+    /// How long the machine was up when it was first ready in this boot.
+    #[serde(default)]
+    pub(crate) ready_uptime_ms: Option<u64>,
+    /// An earlier run in this boot was: of a version that wrote no such time, perhaps.
+    #[serde(skip)]
+    pub(crate) was_ready: bool,
     pub(crate) staging: Option<Staging>,
     pub(crate) directories: Vec<Directory>,
     pub(crate) verdicts: Vec<Verdict>,
@@ -38,9 +46,15 @@ pub struct Status {
     pub instance: Option<Instance>,
     #[serde(default)]
     pub deadline: Option<Deadline>,
+    /// The drain command runs.
+    #[serde(default)]
+    pub(crate) is_draining: bool,
     /// Limits that were given and could not be used, with the reason.
     #[serde(default)]
     pub(crate) ignored_limits: Vec<IgnoredLimit>,
+    /// What was asked for, and what there is; None where nobody said.
+    #[serde(default)]
+    pub(crate) resources: Option<Resources>,
     /// What became of asking each metadata source.
     #[serde(default)]
     pub(crate) sources: Vec<SourceAsked>,

@@ -84,8 +84,8 @@ pub(crate) struct Carried {
     drain: Option<Drain>,
 }
 
-/// What consumers were told last.
-type Told = (Option<status::Deadline>, Option<Instance>);
+/// What consumers were told last; and whether the drain command ran then.
+type Told = (Option<status::Deadline>, Option<Instance>, bool);
 
 impl<'a> Watch<'a> {
     /// Takes up where `boot`, or a `watch` before this one, left off.
@@ -165,7 +165,9 @@ impl<'a> Watch<'a> {
         let is_drain = |step: &Step| matches!(step, Step::Drain(_));
         let (drain, others): (Vec<Step>, Vec<Step>) = steps.partition(is_drain);
         self.act(drain, now);
-        if asked || noticed || changed {
+        let told = self.told.as_ref();
+        let is_other_drain = told.is_some_and(|told| told.2 != self.is_draining());
+        if asked || noticed || changed || is_other_drain {
             self.publish();
         }
         self.act(others, now);
@@ -178,10 +180,7 @@ impl<'a> Watch<'a> {
     pub(crate) fn next_tick(&self, now: Now) -> Duration {
         let spot = self.metadata.has_spot_notices().then_some(self.next_spot);
         let callback = self.wants_to_call_back().then_some(self.next_callback);
-        let done = self.progress.done();
-        let is_awaited = done.drained && !done.drain_ended && drain::is_running(self.host);
-        let is_draining = self.drain.is_some() || is_awaited;
-        let drain = is_draining.then_some(now.uptime + DRAIN_TICK);
+        let drain = self.is_draining().then_some(now.uptime + DRAIN_TICK);
         let off = self.ordered_off.map(|at| at + poweroff::PATIENCE);
         let due = self
             .follower
@@ -190,6 +189,13 @@ impl<'a> Watch<'a> {
         let all = [spot, callback, drain, off, due, held];
         let next = all.into_iter().flatten().min();
         next.map_or(self.asking.next(), |next| next.min(self.asking.next()))
+    }
+
+    /// Whether the drain command runs, also one that a `watch` before this one has started.
+    fn is_draining(&self) -> bool {
+        let done = self.progress.done();
+        let is_awaited = done.drained && !done.drain_ended;
+        self.drain.is_some() || is_awaited && drain::is_running(self.host)
     }
 
     /// What can be read from as soon as there is something to hear.
@@ -328,9 +334,13 @@ impl<'a> Watch<'a> {
         let written = status.deadline.take();
         status.ignored_limits = self.decision.ignored.clone();
         status.deadline = self.decision.published(self.config.deadline.action);
+        status.is_draining = self.is_draining();
         // `boot` may have found it out after this has started.
         self.instance = self.instance.take().or(status.instance.take());
         status.instance = self.instance.clone();
+        if let Some(wrong) = status.compare_resources(self.host) {
+            self.notices.warn_once(wrong);
+        }
         if !self.asked.is_empty() {
             status.sources = self.asked.iter().map(Asked::published).collect();
         }
@@ -347,10 +357,13 @@ impl<'a> Watch<'a> {
         let told = (
             status.deadline.clone().map(unconfirmed),
             status.instance.clone(),
+            status.is_draining,
         );
         if by_others || self.told.as_ref() != Some(&told) {
             report::deadline(self.host, self.notices, &status, self.config);
             self.told = Some(told);
+        } else {
+            report::still_holds(self.host, self.notices, &status, self.config);
         }
     }
 

@@ -31,6 +31,7 @@ mod metadata;
 mod network;
 mod old_kernel;
 mod others;
+mod resources;
 mod staging;
 mod turned_off;
 mod unfinished;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         commands::CLAIMS,
         full_run::CLAIMS,
         others::CLAIMS,
+        resources::CLAIMS,
         turned_off::CLAIMS,
         config_drive::CLAIMS,
         metadata::CLAIMS,

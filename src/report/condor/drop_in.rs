@@ -103,6 +103,11 @@ pub(super) fn text(status: &Status, execute: &Execute, site: &Site) -> String {
     let usable = is_usable(status, execute);
     text.set("StagingReady", if usable { "True" } else { "False" });
     text.set("STARTD_ATTRS", "$(STARTD_ATTRS) StagingReady");
+    if let Some(resources) = &status.resources {
+        let short_of: Vec<&str> = resources.short_of.iter().map(|one| one.name()).collect();
+        text.set("VmstageShortOf", &format!("\"{}\"", short_of.join(" ")));
+        text.set("STARTD_ATTRS", "$(STARTD_ATTRS) VmstageShortOf");
+    }
     if let Execute::At(path) = execute {
         text.set("EXECUTE", path);
     }

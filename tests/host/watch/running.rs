@@ -24,6 +24,7 @@ claims!(
     after_a_crash_drain_does_not_run_again,
     a_drain_goes_on_with_its_output_whatever_becomes_of_watch,
     the_time_limit_of_a_drain_holds_without_watch,
+    node_exporters_file_tells_of_a_drain_and_by_its_time_that_watch_is_at_work,
     a_drain_that_hangs_is_killed_and_does_not_keep_the_machine_from_its_end,
     sigterm_ends_watching_and_not_the_machine,
     sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing,
@@ -312,6 +313,31 @@ fn the_time_limit_of_a_drain_holds_without_watch() {
     assert!(at_the_limit > at_the_crash + 4, "it ended with watch");
     sleep(SECONDS(1));
     assert_eq!(beats(), at_the_limit, "it goes on");
+}
+
+fn node_exporters_file_tells_of_a_drain_and_by_its_time_that_watch_is_at_work() {
+    let drain = draining("while ! [ -e /tmp/end ]; do sleep 0.1; done", "1h");
+    let report = "[report]\ntextfile_directory = \"/run/metrics\"\n";
+    let cloud = Cloud::with_deadline_in(600, &(drain + report));
+    cloud.machine.sh("mkdir /run/metrics");
+    let file = cloud.machine.path("/run/metrics/vmstage.prom");
+    let tells = |metric: &str| fs::read_to_string(&file).is_ok_and(|text| text.contains(metric));
+    let watch = cloud.watch();
+    let running = "\nvmstage_drain_running 1\n";
+    assert!(comes_to_be(SECONDS(40), || tells(running)));
+    assert!(tells("\nvmstage_ready_uptime_seconds "));
+    cloud.machine.sh("touch /tmp/end");
+    assert!(comes_to_be(SECONDS(10), || tells("\nvmstage_ready 1\n")
+        && !tells(running)));
+
+    let written = || fs::metadata(&file).unwrap().modified().unwrap();
+    let before = SystemTime::now() - SECONDS(300);
+    let opened = fs::File::open(&file).unwrap();
+    opened.set_modified(before).unwrap();
+    // The regular turn, which changes nothing.
+    assert!(comes_to_be(SECONDS(90), || written() > before + SECONDS(240)));
+    assert!(tells("\nvmstage_ready 1\n") && !tells(running));
+    stop(watch);
 }
 
 fn a_drain_that_hangs_is_killed_and_does_not_keep_the_machine_from_its_end() {
