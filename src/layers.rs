@@ -27,14 +27,22 @@ use scan::{File, Name};
 /// circle.
 const LAYERS: &[&[&str]] = &[
     &["command"],
-    &["watch", "image"],
+    &["watch", "image", "plan"],
     &["report"],
     &["status"],
     &["metadata", "deadline", "staging"],
     &["disk"],
     &["legacy"],
     &["host", "http", "backoff", "logging"],
-    &["cli", "config", "clock", "text", "url", "failure"],
+    &[
+        "cli",
+        "config",
+        "clock",
+        "text",
+        "url",
+        "failure",
+        "resources",
+    ],
 ];
 
 const MOST_LINES: usize = 500;
