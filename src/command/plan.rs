@@ -1,5 +1,10 @@
 //! `vmstage plan`: what to launch, decided from what OpenStack's command line printed.
 
+mod expire;
+mod image;
+mod now;
+mod snapshot;
+
 use log::warn;
 
 use crate::cli::{self, FlavorArgs, PlanCommand};
@@ -12,6 +17,9 @@ use crate::plan::{Answer, flavors};
 pub fn run(command: &PlanCommand) -> Result<u8, Failure> {
     let answer = match command {
         PlanCommand::Flavor(arguments) => plan_flavor(arguments)?,
+        PlanCommand::Image(arguments) => image::plan(arguments)?,
+        PlanCommand::Snapshot(arguments) => snapshot::plan(arguments)?,
+        PlanCommand::Expire(arguments) => expire::plan(arguments)?,
     };
     for warning in &answer.warnings {
         warn!("{warning}");

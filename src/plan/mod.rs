@@ -1,11 +1,16 @@
 //! What is decided before a VM is launched, from what people already have: the JSON that
 //! `openstack … -f json` prints. No network and no credentials; [`input`] alone reads files.
 
+pub(crate) mod expire;
 pub(crate) mod flavor;
 pub(crate) mod flavors;
+pub(crate) mod image;
+mod images;
 pub(crate) mod input;
 mod properties;
-mod shell;
+mod servers;
+pub(crate) mod shell;
+pub(crate) mod snapshot;
 
 use serde_json::Value;
 

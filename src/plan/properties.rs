@@ -29,18 +29,25 @@ pub(super) fn read(place: &Place) -> anyhow::Result<Properties> {
     }
 }
 
-/// Quotes within a value are not escaped by those who write it.
+/// Quotes within a value are not escaped by those who write it, so that a value may look like
+/// the next entry. But entries are sorted by their keys, and one that is not was part of a value.
 fn from_text(text: &str) -> Option<Properties> {
     let mut properties = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {
-        let (key, value) = rest.split_once("='")?;
-        let (value, after) = match value.split_once("', ") {
-            Some(parts) => parts,
-            None => (value.strip_suffix('\'')?, ""),
+        let (key, after) = rest.split_once("='")?;
+        let starts_an_entry = |rest: &str| {
+            let next = rest.split_once("='").map(|(next, _)| next);
+            next.is_some_and(|next| next > key && !next.contains(['\'', ' ', ',']))
+        };
+        let mut ends = after.match_indices("', ").map(|(at, _)| at);
+        let value = match ends.find(|at| starts_an_entry(&after[at + 3..])) {
+            Some(end) => &after[..end],
+            None => after.strip_suffix('\'')?,
         };
         properties.push((key.to_string(), value.to_string()));
-        rest = after;
+        let after = &after[value.len() + 1..];
+        rest = after.strip_prefix(", ").unwrap_or(after);
     }
     Some(properties)
 }
@@ -100,6 +107,9 @@ mod tests {
         assert_eq!(from_text(text), Some(two));
         assert_eq!(from_text(""), Some(Vec::new()));
         assert_eq!(from_text("empty=''"), Some(vec![property("empty", "")]));
+        let (note, odd) = ("it's 'quoted', k='v'\nand more", property("p", "'"));
+        let text = format!("note='{note}', p='''");
+        assert_eq!(from_text(&text), Some(vec![property("note", note), odd]));
         for broken in ["a", "a=b", "a='b", "a='b', c"] {
             assert_eq!(from_text(broken), None, "{broken}");
         }

@@ -1,0 +1,6 @@
+//! `vmstage plan`: on what the client of two generations printed, and on what is none of it.
+
+pub mod expire;
+pub mod image;
+mod said;
+pub mod snapshot;
