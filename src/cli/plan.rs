@@ -118,7 +118,7 @@ Copies are of the same content if they have the same hash under the same algorit
 the same MD5; else the same recorded sha256 (owner_specified.openstack.sha256, sha256). The
 newest is the one that was created last, among those that are active. For each cloud:
 there (whatever its name is), copy, conflict (the name is taken by other content), or
-cannot tell. Then the commands that copy, in a cloud's folder or anywhere with room.
+cannot tell. Then the commands that copy it; the directory where they run has to have room.
 
   vmstage plan image --name sl5 --to cloudB/images.json cloudA/sl5.json cloudB/sl5.json
 

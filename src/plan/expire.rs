@@ -37,7 +37,7 @@ pub(crate) fn answer(
     let servers = servers::read(documents)?;
     let mut judged: Vec<(State, &Server)> = Vec::new();
     judged.extend(servers.iter().map(|server| (judge(server, now), server)));
-    judged.sort_by_key(|(state, server)| (state.urgency(), &server.name));
+    judged.sort_by_key(|(state, server)| (urgency(state, server), &server.name));
     let count = |wanted: fn(&State, &Server) -> bool| {
         judged
             .iter()
@@ -107,15 +107,14 @@ enum State {
     Untold(String),
 }
 
-impl State {
-    /// The smaller, the earlier somebody has to look.
-    fn urgency(&self) -> (u8, u64) {
-        match self {
-            State::Overdue(end) => (0, end.at),
-            State::Unlimited(_) => (1, 0),
-            State::Untold(_) => (2, 0),
-            State::Left(end) => (3, end.at),
-        }
+/// The smaller, the earlier somebody has to look.
+fn urgency(state: &State, server: &Server) -> (u8, u64) {
+    match state {
+        State::Overdue(end) => (0, end.at),
+        _ if server.status == IN_ERROR => (1, 0),
+        State::Unlimited(_) => (2, 0),
+        State::Untold(_) => (3, 0),
+        State::Left(end) => (4, end.at),
     }
 }
 
@@ -244,8 +243,8 @@ mod tests {
         let created = Some(NOW - 10 * HOUR);
         let launched = Some(NOW - 9 * HOUR);
         let overdue = |at: u64| (0, at);
-        let left = |at: u64| (3, at);
-        let (unlimited, untold) = ((1, 0), (2, 0));
+        let left = |at: u64| (4, at);
+        let (unlimited, untold) = ((2, 0), (3, 0));
         let cases: [(Option<u64>, Option<u64>, &[(&str, &str)], (u8, u64)); 18] = [
             (created, launched, &[(lifetime, "9h")], overdue(NOW)),
             (created, launched, &[(lifetime, "32401")], left(NOW + 1)),
@@ -297,7 +296,7 @@ mod tests {
             let server = server(created, launched, properties);
             let state = judge(&server, NOW);
             assert_eq!(
-                state.urgency(),
+                urgency(&state, &server),
                 expected,
                 "{created:?} {launched:?} {properties:?}: {state:?}"
             );

@@ -187,7 +187,7 @@ fn sum(text: Option<&str>, digits: usize) -> Option<String> {
     text.filter(is_sum).map(str::to_ascii_lowercase)
 }
 
-/// Whether two images are of one content.
+/// Whether an image is of the same content as the newest.
 #[derive(Debug, PartialEq)]
 pub(super) enum Content {
     /// By which sum that is known.
@@ -197,20 +197,28 @@ pub(super) enum Content {
     Unknown(String),
 }
 
-pub(super) fn compare(a: &Image, b: &Image) -> Content {
-    if let (Some(one), Some(other)) = (&a.disk_format, &b.disk_format)
+pub(super) fn compare(newest: &Image, image: &Image) -> Content {
+    if let (Some(one), Some(other)) = (&newest.disk_format, &image.disk_format)
         && one != other
     {
         return Content::Unknown(format!("another disk format: {other}, not {one}"));
     }
-    let is_of_another_size = a.size.zip(b.size).is_some_and(|(one, other)| one != other);
-    match (a.sums.compare(&b.sums), is_of_another_size) {
+    let is_of_another_size = newest
+        .size
+        .zip(image.size)
+        .is_some_and(|(one, other)| one != other);
+    match (newest.sums.compare(&image.sums), is_of_another_size) {
         (Some((by, true)), false) => Content::Same(by),
         (Some((_, false)), _) | (_, true) => Content::Other,
-        (None, false) => Content::Unknown(match a.sums.is_empty() || b.sums.is_empty() {
-            true => "no hash".into(),
-            false => "no hash of the same kind".into(),
-        }),
+        (None, false) => {
+            let why = match (newest.sums.is_empty(), image.sums.is_empty()) {
+                (true, true) => "neither has a hash",
+                (true, false) => "the newest has no hash",
+                (false, true) => "it has no hash",
+                (false, false) => "they have no hash of the same kind",
+            };
+            Content::Unknown(why.into())
+        }
     }
 }
 
@@ -298,18 +306,17 @@ mod tests {
             (
                 sums("sha512:a", "", ""),
                 sums("", "1", ""),
-                unknown("no hash of the same kind"),
-            ),
-            (
-                sums("", "", ""),
-                sums("sha512:a", "1", ""),
-                unknown("no hash"),
+                unknown("they have no hash of the same kind"),
             ),
         ];
         for (a, b, expected) in cases {
             assert_eq!(compare(&a, &b), expected, "{a:?} {b:?}");
             assert_eq!(compare(&b, &a), expected, "{b:?} {a:?}");
         }
+        let (with, without) = (sums("sha512:a", "1", ""), sums("", "", ""));
+        assert_eq!(compare(&without, &with), unknown("the newest has no hash"));
+        assert_eq!(compare(&with, &without), unknown("it has no hash"));
+        assert_eq!(compare(&without, &without), unknown("neither has a hash"));
         let larger = |image: Image| Image {
             size: Some(6),
             ..image

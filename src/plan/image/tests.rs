@@ -57,7 +57,7 @@ fn the_newest_active_copy_counts_and_the_worst_gives_the_exit_code() {
         (
             &[("a", &[new.clone()]), ("b", &[unsummed(2)])],
             5,
-            "of-2 has this name: no hash",
+            "of-2 has this name: it has no hash",
         ),
         (
             &[("a", &[new.clone()]), ("b", &[unsummed(2)]), ("c", &[])],
@@ -71,7 +71,7 @@ fn the_newest_active_copy_counts_and_the_worst_gives_the_exit_code() {
                 ("c", &[old.clone()]),
             ],
             4,
-            "no hash",
+            "it has no hash",
         ),
         (&[("a", &[unsummed(9)]), ("b", &[])], 10, "no hash, on a"),
         // What is not active is no copy to take, whenever it was made.

@@ -63,7 +63,7 @@ fn the_commands_delete_what_is_overdue_and_nothing_else() {
         .lines()
         .filter(|line| !line.starts_with("# ") && *line != "#")
         .collect();
-    let expected = [8, 6, 1, 5].map(|number| format!("openstack server delete {}", id(number)));
+    let expected = [8, 6, 5, 1].map(|number| format!("openstack server delete {}", id(number)));
     assert_eq!(commands, expected, "{said}");
 }
 
