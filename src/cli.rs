@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use plan::{FlavorArgs, PlanCommand};
+pub use plan::{FlavorArgs, GridArgs, PlanCommand};
 
 use crate::{config, text};
 

@@ -69,13 +69,15 @@ impl Request {
             Some(rest) => from_scs_name(rest)?,
             None => from_canfar_name(&name).or_else(|| from_compute_canada_name(&name))?,
         };
-        let is_plausible = |value: Option<u64>, most| value.is_none_or(|value| value <= most);
-        let all = is_plausible(request.memory_mib, MOST_MEMORY_MIB)
-            && is_plausible(request.cores, MOST_CORES)
-            && is_plausible(request.scratch_mib, MOST_DISK_MIB)
-            && is_plausible(request.root_mib, MOST_DISK_MIB);
-        all.then_some(request)
+        let disk = request.scratch_mib.max(request.root_mib).unwrap_or(0);
+        let (cores, memory) = (request.cores?, request.memory_mib?);
+        are_plausible(cores, memory, disk).then_some(request)
     }
+}
+
+/// Whether this can be meant, and is no mistake of a unit.
+pub(crate) fn are_plausible(cores: u64, memory_mib: u64, disk_mib: u64) -> bool {
+    cores <= MOST_CORES && memory_mib <= MOST_MEMORY_MIB && disk_mib <= MOST_DISK_MIB
 }
 
 /// `m1024c1s10`.

@@ -3,6 +3,7 @@
 
 pub(crate) mod flavor;
 pub(crate) mod flavors;
+pub(crate) mod grid;
 pub(crate) mod input;
 mod properties;
 mod shell;
