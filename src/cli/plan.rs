@@ -52,8 +52,8 @@ pub struct GridArgs {
     #[arg(value_name = "FILE")]
     pub requests: PathBuf,
     /// At most so many flavors
-    #[arg(long, value_name = "NUMBER", default_value_t = 20, value_parser = clap::value_parser!(u8).range(1..=100))]
-    pub flavors: u8,
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    pub flavors: u64,
     /// What counts how much, such as cores=2,memory=1,scratch=0.5 [default: all the same]
     #[arg(long, value_name = "LIST")]
     pub weights: Option<String>,

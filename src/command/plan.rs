@@ -35,6 +35,12 @@ fn plan_flavor(arguments: &FlavorArgs) -> Result<Answer, Failure> {
 fn plan_grid(arguments: &GridArgs) -> Result<Answer, Failure> {
     let weights = grid::weights(arguments.weights.as_deref());
     let weights = weights.map_err(|e| Failure::Usage(format!("--weights: {e}")))?;
+    if !(1..=grid::MOST_FLAVORS).contains(&arguments.flavors) {
+        return Err(Failure::Usage(format!(
+            "--flavors: a number from 1 to {} is expected",
+            grid::MOST_FLAVORS
+        )));
+    }
     let have = match &arguments.have {
         Some(file) => read_flavors(std::slice::from_ref(file))?,
         None => Vec::new(),
@@ -43,7 +49,7 @@ fn plan_grid(arguments: &GridArgs) -> Result<Answer, Failure> {
     Ok(grid::answer(
         &input::name(file),
         input::open(file)?,
-        arguments.flavors.into(),
+        arguments.flavors as usize,
         &weights,
         &have,
         arguments.format,

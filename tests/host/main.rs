@@ -31,6 +31,7 @@ mod metadata;
 mod network;
 mod old_kernel;
 mod others;
+mod plan;
 mod staging;
 mod turned_off;
 mod unfinished;
@@ -66,6 +67,8 @@ fn main() -> ExitCode {
         image::uninstall::CLAIMS,
         image::overlay::CLAIMS,
         image::seal::CLAIMS,
+        plan::flavor::CLAIMS,
+        plan::grid::CLAIMS,
         init::sysv::CLAIMS,
         init::rc_local::CLAIMS,
         init::units::CLAIMS,

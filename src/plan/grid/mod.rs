@@ -24,8 +24,11 @@ use self::waste::{Amounts, Group, Point, Weights, best, weighted};
 use super::flavors::Flavor;
 use super::{Answer, FOUND, shell};
 use crate::cli::Format;
-use crate::resources::{MIB_PER_GIB, size_in_words};
+use crate::resources::{self, MIB_PER_GIB, size_in_words};
 use crate::text;
+
+/// Choosing takes longer the more there may be.
+pub(crate) const MOST_FLAVORS: u64 = 100;
 
 const NAMES: [&str; 3] = ["cores", "memory", "scratch"];
 
@@ -42,9 +45,9 @@ pub(crate) fn weights(list: Option<&str>) -> Result<Weights, String> {
     for part in list.split(',') {
         let (name, weight) = part.split_once('=').unwrap_or((part, ""));
         let at = NAMES.iter().position(|known| *known == name.trim());
-        let weight: Option<f64> = weight.trim().parse().ok();
-        match (at, weight.filter(|weight| (0.0..=1e6).contains(weight))) {
-            (Some(at), Some(weight)) => weights[at] = weight,
+        // As thousandths: the standard library's floats come with a large table.
+        match (at, resources::thousandths(weight.trim())) {
+            (Some(at), Some(weight)) => weights[at] = weight as f64,
             _ => {
                 return Err(format!(
                     "weights such as cores=2,memory=1,scratch=0.5 are expected, not \"{part}\""
