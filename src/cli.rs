@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-pub use plan::{ExpireArgs, FlavorArgs, ImageArgs, PlanCommand, SnapshotArgs};
+pub use plan::{ExpireArgs, FlavorArgs, GridArgs, ImageArgs, PlanCommand, SnapshotArgs};
 
 use crate::{config, text};
 

@@ -14,6 +14,10 @@ pub enum PlanCommand {
     #[command(after_help = FLAVOR_HELP)]
     Flavor(FlavorArgs),
 
+    /// Choose the set of flavors that wastes least on given requests
+    #[command(after_help = GRID_HELP)]
+    Grid(GridArgs),
+
     /// Find the newest copy of an image, and the clouds that have to get it
     #[command(after_help = IMAGE_HELP)]
     Image(ImageArgs),
@@ -100,6 +104,24 @@ pub struct ExpireArgs {
     pub now: Option<String>,
 }
 
+#[derive(Debug, Args)]
+pub struct GridArgs {
+    /// Requests, one a line: MiB, cores and KiB of disk, or a name; - for standard input
+    #[arg(value_name = "FILE")]
+    pub requests: PathBuf,
+    /// At most so many flavors
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    pub flavors: u64,
+    /// What counts how much, such as cores=2,memory=1,scratch=0.5 [default: all the same]
+    #[arg(long, value_name = "LIST")]
+    pub weights: Option<String>,
+    /// What `openstack flavor list --long --all -f json` printed: these need not be made
+    #[arg(long, value_name = "FILE")]
+    pub have: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
 const FLAVOR_HELP: &str = "\
 The closest is the one with the fewest spare cores, then the least spare memory, scratch,
 root disk and swap; then the first by its name. Scratch is the ephemeral disk, never the
@@ -112,6 +134,21 @@ The first line is the name, and empty if none fits. GB is GiB.
   openstack flavor list --long --all -f json | vmstage plan flavor --request m1024c1s10 -
 
 Exit codes: 0 found; 1 unusable input; 2 wrong usage; 3 none fits.";
+
+const GRID_HELP: &str = "\
+A request gets the flavor of the set that wastes least on it. What is wasted: of each of
+cores, memory and scratch (given - asked) / given; the mean of these, over all requests.
+
+A line has three columns, as HTCondor prints them: RequestMemory in MiB, RequestCpus, and
+RequestDisk in KiB; or one name, such as m1024c1s10. Lines with undefined are left out,
+and counted. Scratch is given in whole GiB.
+
+  condor_history -af RequestMemory RequestCpus RequestDisk | vmstage plan grid -
+
+It says whether a better set can exist, and how much better it can be at most. The
+commands make what is missing; the root disk is then as large as the image (--disk).
+
+Exit codes: 0 chosen; 1 unusable input; 2 wrong usage.";
 
 const IMAGE_HELP: &str = "\
 Copies are of the same content if they have the same hash under the same algorithm; else

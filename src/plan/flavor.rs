@@ -259,13 +259,12 @@ impl<'a> Verdict<'a> {
     fn reasons(&self, ask: &Ask) -> Vec<String> {
         let short = PARTS.into_iter().filter_map(|part| {
             let missing = ask.missing(part, self.flavor);
-            let what = match part {
-                Part::Root => "root disk",
-                other => other.name(),
+            let how = match part {
+                Part::Cores => "too few",
+                _ => "too little",
             };
-            (missing > 0).then(|| format!("{} too little {what}", part.in_words(missing)))
+            (missing > 0).then(|| format!("{}: {} {how}", part.name(), part.in_words(missing)))
         });
-        let short = short.map(|words| words.replace("too little cores", "too few cores"));
         self.against.iter().cloned().chain(short).collect()
     }
 }
@@ -463,6 +462,296 @@ mod tests {
                 FOUND
             };
             assert_eq!(answer.exit_code, code, "{request}");
+        }
+    }
+
+    #[test]
+    fn what_is_needed_beside_size_has_to_be_asked_for() {
+        let with = |key: &str| vec![(key.to_string(), "1".to_string())];
+        let mut flavors = vec![
+            Flavor {
+                properties: with("resources:VGPU"),
+                ..flavor("gpu", 1024, 1, 10, 20)
+            },
+            Flavor {
+                is_disabled: true,
+                ..flavor("disabled", 1024, 1, 10, 20)
+            },
+            flavor("two\nlines", 1024, 1, 10, 20),
+            flavor("plain", 2048, 1, 10, 20),
+        ];
+        let plain = answer(&ask("m1024c1s10"), &flavors, Format::Table);
+        assert_eq!(first_line(&plain), "plain");
+        for reason in [
+            "is for those who ask for resources:VGPU=1",
+            "disabled",
+            "its name cannot be printed as it is",
+        ] {
+            assert!(plain.text.contains(reason), "{}", plain.text);
+        }
+        let mut for_gpu = ask("m1024c1s10");
+        for_gpu.properties = vec!["resources:VGPU".into()];
+        let gpu = answer(&for_gpu, &flavors, Format::Table);
+        assert_eq!(first_line(&gpu), "gpu");
+        assert!(gpu.text.contains("has no resources:VGPU"));
+        flavors[0].properties.extend(with("trait:HW_NUMA_ROOT"));
+        let none = answer(&for_gpu, &flavors, Format::Table);
+        assert_eq!(none.exit_code, NONE_FITS);
+    }
+
+    #[test]
+    fn where_none_fits_it_says_what_the_nearest_lacks() {
+        let none = answer(
+            &ask("memory=18G,cores=9,scratch=10G"),
+            &seven(),
+            Format::Table,
+        );
+        assert_eq!(none.exit_code, NONE_FITS);
+        assert_eq!(first_line(&none), "");
+        assert_eq!(
+            none.warnings,
+            [
+                "no flavor fits; the nearest is m16384c8s160: cores: 1 too few, memory: 2 GiB too little"
+            ]
+        );
+    }
+
+    fn image(json: &str) -> anyhow::Result<Ask> {
+        let mut ask = ask("m1024c1s10");
+        let documents = Document::parse_all("image.json", json.as_bytes())?;
+        ask.take_image(&documents[0])?;
+        Ok(ask)
+    }
+
+    #[test]
+    fn the_image_fits_into_root_disk_and_memory() {
+        for (json, expected) in [
+            // Scientific Linux 5, 10 GiB; and a byte more than fits into 20.
+            (
+                r#"{"size": 10737418240, "min_disk": 0, "min_ram": 0}"#,
+                "m1024c1s10",
+            ),
+            (
+                r#"{"size": 1, "virtual_size": 21474836481}"#,
+                "m4096c2s40-root",
+            ),
+            (r#"{"size": "21474836481"}"#, "m4096c2s40-root"),
+            (r#"{"size": 1, "min_disk": 21}"#, "m4096c2s40-root"),
+            (r#"{"size": 1, "min_ram": 1025}"#, "m2048c1s20"),
+            (r#"{"size": 1, "min_disk": 41}"#, ""),
+        ] {
+            let mut flavors = seven();
+            flavors.push(flavor("m4096c2s40-root", 4096, 2, 40, 40));
+            let answer = answer(&image(json).unwrap(), &flavors, Format::Table);
+            assert_eq!(first_line(&answer), expected, "{json}");
+        }
+    }
+
+    #[test]
+    fn a_root_disk_of_0_is_as_large_as_the_image_and_that_is_said() {
+        let flavors = [flavor("m1024c1s10", 1024, 1, 10, 0)];
+        let large = image(r#"{"size": 1, "min_disk": 4000}"#).unwrap();
+        let taken = answer(&large, &flavors, Format::Table);
+        assert_eq!(first_line(&taken), "m1024c1s10");
+        assert!(
+            taken.warnings[0].contains("checks nothing"),
+            "{:?}",
+            taken.warnings
+        );
+        // But it is none of the size that was asked for.
+        let asked = answer(&ask("SCS-1V-1-20"), &flavors, Format::Table);
+        assert_eq!(asked.exit_code, NONE_FITS);
+    }
+
+    #[test]
+    fn an_image_that_is_none_is_refused_and_one_without_size_warned_of() {
+        for (json, words) in [
+            (
+                "[]",
+                "image.json: an image, as an object, is expected, not a list",
+            ),
+            (r#"{"Name": "x"}"#, "it has neither size nor min_disk"),
+            (
+                r#"{"size": -1}"#,
+                "image.json: size: a number of bytes is expected, not -1",
+            ),
+            (
+                r#"{"size": 1, "min_disk": []}"#,
+                "min_disk: a number of GiB is expected",
+            ),
+        ] {
+            let error = image(json).err().unwrap().to_string();
+            assert!(error.contains(words), "{json}: {error}");
+        }
+        let volume = image(r#"{"size": 0, "min_disk": 1}"#).unwrap();
+        assert!(volume.warnings[0].contains("no size"));
+        let unfinished = image(r#"{"size": null, "min_disk": 0}"#).unwrap();
+        assert!(unfinished.warnings[0].contains("no size"));
+    }
+
+    #[test]
+    fn a_rank_puts_what_is_named_first() {
+        let [c, m, s, r, w] = PARTS;
+        for (list, expected) in [
+            (None, PARTS),
+            (Some("memory,cores,scratch"), [m, c, s, r, w]),
+            (Some("swap"), [w, c, m, s, r]),
+            (Some("root, scratch"), [r, s, c, m, w]),
+        ] {
+            assert_eq!(rank(list), Ok(expected));
+        }
+        for list in ["", "memory,", "disk", "cores,cores", "memory,cores,memory"] {
+            assert!(rank(Some(list)).is_err(), "{list}");
+        }
+        let flavors = [
+            flavor("cores", 2048, 3, 10, 0),
+            flavor("memory", 3072, 2, 10, 0),
+        ];
+        let mut asked = ask("m1024c1s10");
+        assert_eq!(
+            first_line(&answer(&asked, &flavors, Format::Table)),
+            "memory"
+        );
+        asked.rank = rank(Some("memory")).unwrap();
+        assert_eq!(
+            first_line(&answer(&asked, &flavors, Format::Table)),
+            "cores"
+        );
+    }
+
+    #[test]
+    fn names_that_lie_or_are_there_twice_are_warned_of() {
+        let flavors = [
+            flavor("m1024c1s10", 1024, 1, 0, 20),
+            flavor("twice", 1024, 1, 10, 20),
+            flavor("twice", 2048, 1, 10, 20),
+            flavor("same", 2048, 1, 10, 20),
+            flavor("same", 2048, 1, 10, 20),
+        ];
+        let answer = answer(&ask("m1024c1s10"), &flavors, Format::Table);
+        assert_eq!(first_line(&answer), "twice");
+        assert_eq!(
+            answer.warnings,
+            [
+                "the name of m1024c1s10 says 10 GiB of scratch, and it has 0 MiB",
+                "there are several flavors twice, which differ",
+            ]
+        );
+    }
+
+    #[test]
+    fn for_programs_it_is_json() {
+        let text = answer(&ask("m1024c1s10"), &seven(), Format::Json).text;
+        let document: Value = serde_json::from_slice(text.as_bytes()).unwrap();
+        assert_eq!(document["flavor"], "m1024c1s10");
+        assert_eq!(document["asked"]["scratch_mib"], 10240);
+        let flavors = document["flavors"].as_array().unwrap();
+        assert_eq!(flavors.len(), 7);
+        assert_eq!(flavors[1]["name"], "m2048c1s20");
+        assert_eq!(flavors[1]["spare"]["memory_mib"], 1024);
+        assert_eq!(flavors[6]["missing"]["scratch_mib"], 10240);
+        let none = answer(&ask("m1024c1s161"), &seven(), Format::Json).text;
+        let document: Value = serde_json::from_slice(none.as_bytes()).unwrap();
+        assert_eq!(document["flavor"], Value::Null);
+    }
+
+    #[test]
+    fn what_is_asked_for_wrongly_is_told_with_its_option() {
+        let nothing = FlavorArgs {
+            request: None,
+            ..arguments("")
+        };
+        assert!(
+            Ask::from_arguments(&nothing)
+                .err()
+                .unwrap()
+                .contains("nothing is asked for")
+        );
+        let with_image = FlavorArgs {
+            image: Some("image.json".into()),
+            ..nothing
+        };
+        assert!(Ask::from_arguments(&with_image).is_ok());
+        let memory = FlavorArgs {
+            memory: Some("10T".into()),
+            cores: Some("1".into()),
+            request: None,
+            ..arguments("")
+        };
+        let error = Ask::from_arguments(&memory).err().unwrap();
+        assert_eq!(
+            error,
+            "--memory: 10T of memory is taken for a mistake of its unit"
+        );
+        let error = Ask::from_arguments(&arguments("m1.large")).err().unwrap();
+        assert!(
+            error.starts_with("--request: \"m1.large\" is no request"),
+            "{error}"
+        );
+    }
+
+    fn any_flavor() -> impl Strategy<Value = Flavor> {
+        let sizes = (0..5_u64, 0..5_u64, 0..5_u64, 0..5_u64, 0..3_u64);
+        (sizes, "[ab]{1,2}", 0..8_u8).prop_map(
+            |((cores, memory, scratch, root, swap), name, odd)| Flavor {
+                is_disabled: odd == 0,
+                swap_mib: swap * 512,
+                properties: match odd {
+                    1 => vec![("trait:X".into(), "required".into())],
+                    _ => Vec::new(),
+                },
+                ..flavor(&name, memory * 1024, cores, scratch, root)
+            },
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn the_answer_fits_and_none_that_fits_is_closer(
+            flavors in prop::collection::vec(any_flavor(), 1..9),
+            cores in 0..4_u64,
+            memory in 0..4096_u64,
+            scratch in 0..4_u64,
+            image in 0..4_u64,
+            by_memory: bool,
+        ) {
+            let mut ask = ask(&format!("m{memory}c{cores}s{scratch}"));
+            ask.image_root_mib = image * 1024;
+            // By the words of the documentation, not by those of the code above.
+            let fits = |flavor: &Flavor| {
+                flavor.cores >= cores
+                    && flavor.memory_mib >= memory
+                    && flavor.scratch_mib >= scratch * 1024
+                    && (flavor.root_mib == 0 || flavor.root_mib >= image * 1024)
+                    && !flavor.is_disabled
+                    && flavor.properties.is_empty()
+            };
+            let key = |flavor: &Flavor| {
+                let cores = flavor.cores - cores;
+                let memory = flavor.memory_mib - memory;
+                let root = flavor.root_mib.saturating_sub(image * 1024);
+                let rest = (flavor.scratch_mib, root, flavor.swap_mib, flavor.name.clone());
+                match by_memory {
+                    true => (memory, cores, rest),
+                    false => (cores, memory, rest),
+                }
+            };
+            if by_memory {
+                ask.rank = rank(Some("memory")).unwrap();
+            }
+            let answer = answer(&ask, &flavors, Format::Table);
+            let closest = flavors.iter().filter(|flavor| fits(flavor)).min_by_key(|flavor| key(flavor));
+            match closest {
+                Some(closest) => {
+                    prop_assert_eq!(answer.exit_code, FOUND);
+                    prop_assert_eq!(first_line(&answer), &closest.name);
+                }
+                None => {
+                    prop_assert_eq!(answer.exit_code, NONE_FITS);
+                    prop_assert_eq!(first_line(&answer), "");
+                    prop_assert!(answer.warnings.iter().any(|words| words.starts_with("no flavor fits")));
+                }
+            }
         }
     }
 }

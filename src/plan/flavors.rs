@@ -71,6 +71,11 @@ fn flavor(place: &Place) -> anyhow::Result<Flavor> {
 }
 
 impl Flavor {
+    /// Whether it can be launched, and needs no hosts that have to be asked for.
+    pub(super) fn is_for_everybody(&self) -> bool {
+        !self.is_disabled && !self.properties.iter().any(properties::is_a_need)
+    }
+
     /// What its name says, where that is not so. A tenth more or less is no lie.
     pub(crate) fn lie(&self) -> Option<String> {
         let said = Request::from_name(&self.name)?;

@@ -4,6 +4,7 @@
 pub(crate) mod expire;
 pub(crate) mod flavor;
 pub(crate) mod flavors;
+pub(crate) mod grid;
 pub(crate) mod image;
 mod images;
 pub(crate) mod input;

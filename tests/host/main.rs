@@ -67,6 +67,8 @@ fn main() -> ExitCode {
         image::uninstall::CLAIMS,
         image::overlay::CLAIMS,
         image::seal::CLAIMS,
+        plan::flavor::CLAIMS,
+        plan::grid::CLAIMS,
         plan::image::CLAIMS,
         plan::snapshot::CLAIMS,
         plan::expire::CLAIMS,
