@@ -52,7 +52,7 @@ $(LIBBLKID): $(wildcard packaging/libblkid/* packaging/libblkid/patches/*)
 
 man: $(GENERATED)
 
-$(GENERATED) &: examples/generate.rs build/pages.rs src/cli.rs Cargo.toml Cargo.lock $(LIBBLKID)
+$(GENERATED) &: examples/generate.rs build/pages.rs src/cli.rs src/cli/plan.rs Cargo.toml Cargo.lock $(LIBBLKID)
 	$(CARGO_STATIC) --example generate
 	@mkdir -p target/generated
 	target/$(TARGET)/release/examples/generate target/generated

@@ -2,7 +2,12 @@
 //! that `make` built for musl, and for size. A glibc build uses the system's libblkid.
 
 #[path = "src/cli.rs"]
-#[allow(dead_code, unreachable_pub, reason = "only the definition is needed")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    unused_imports,
+    reason = "only the definition is needed"
+)]
 mod cli;
 #[path = "build/pages.rs"]
 mod pages;
@@ -48,7 +53,12 @@ fn main() -> io::Result<()> {
 /// Packs what is carried into one file: for each a line with its name and length, and then its
 /// content; as one deflate stream, since texts of one kind are alike.
 fn carry() -> io::Result<()> {
-    for source in ["build/pages.rs", "src/cli.rs", "src/text.rs"] {
+    for source in [
+        "build/pages.rs",
+        "src/cli.rs",
+        "src/cli/plan.rs",
+        "src/text.rs",
+    ] {
         println!("cargo::rerun-if-changed={source}");
     }
     let mut files = pages::all(cli::Cli::command())?;

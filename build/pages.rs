@@ -62,7 +62,7 @@ fn man_page(command: Command) -> io::Result<String> {
     let mut heading = Roff::new();
     heading.control("SH", ["COMMANDS"]).to_writer(&mut page)?;
     for command in command.get_subcommands() {
-        write_command(command, &mut page)?;
+        write_command(command.get_name(), command, &mut page)?;
     }
 
     let mut end = Roff::new();
@@ -99,10 +99,17 @@ fn ascii(character: char) -> String {
     }
 }
 
-fn write_command(command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
+/// A command of other commands has nothing of its own to tell.
+fn write_command(name: &str, command: &Command, page: &mut Vec<u8>) -> io::Result<()> {
+    if command.has_subcommands() {
+        return command.get_subcommands().try_for_each(|sub| {
+            let name = format!("{name} {}", sub.get_name());
+            write_command(&name, sub, page)
+        });
+    }
     let about = command.get_about().map(ToString::to_string);
     Roff::new()
-        .control("SS", [format!("vmstage {}", command.get_name()).as_str()])
+        .control("SS", [format!("vmstage {name}").as_str()])
         .text([roman(about.unwrap_or_default())])
         .to_writer(page)?;
 

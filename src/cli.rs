@@ -1,11 +1,17 @@
 //! The command line. The man page and the completions are made from it.
 
+// By its path: build.rs has this file as a module of another place.
+#[path = "cli/plan.rs"]
+mod plan;
+
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+
+pub use plan::{ExpireArgs, FlavorArgs, GridArgs, ImageArgs, PlanCommand, SnapshotArgs};
 
 use crate::{config, text};
 
@@ -100,6 +106,10 @@ pub enum Command {
     /// Make a machine or an image ready to be saved: what is of one machine is removed
     #[command(after_help = SEAL_HELP)]
     Seal(SealArgs),
+
+    /// Decide from what `openstack … -f json` printed, before a VM is launched
+    #[command(subcommand)]
+    Plan(PlanCommand),
 }
 
 #[derive(Debug, Args)]

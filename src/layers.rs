@@ -27,7 +27,7 @@ use scan::{File, Name};
 /// circle.
 const LAYERS: &[&[&str]] = &[
     &["command"],
-    &["watch", "image"],
+    &["watch", "image", "plan"],
     &["report"],
     &["status"],
     &["metadata", "deadline", "staging"],

@@ -28,6 +28,7 @@ mod layers;
 pub mod legacy;
 pub mod logging;
 pub mod metadata;
+pub(crate) mod plan;
 pub mod report;
 pub(crate) mod resources;
 pub(crate) mod staging;

@@ -6,7 +6,7 @@ use log::{LevelFilter, error};
 use nix::sys::stat::{Mode, umask};
 
 use vmstage::cli::{Cli, Command};
-use vmstage::command::{boot, check, end, install, metadata, probe, seal, status, watch};
+use vmstage::command::{boot, check, end, install, metadata, plan, probe, seal, status, watch};
 use vmstage::failure::Failure;
 use vmstage::host::Host;
 use vmstage::legacy::vdso;
@@ -57,6 +57,7 @@ fn main() -> ExitCode {
         Command::Uninstall(arguments) => install::uninstall(&host, &arguments),
         Command::Check(arguments) => check::run(&host, &arguments),
         Command::Seal(arguments) => seal::run(&host, &arguments),
+        Command::Plan(command) => plan::run(&command),
     };
     ExitCode::from(done.unwrap_or_else(|failure: Failure| {
         error!("{failure}");

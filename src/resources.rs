@@ -69,19 +69,22 @@ impl Request {
             Some(rest) => from_scs_name(rest)?,
             None => from_canfar_name(&name).or_else(|| from_compute_canada_name(&name))?,
         };
-        let is_plausible = |value: Option<u64>, most| value.is_none_or(|value| value <= most);
-        let all = is_plausible(request.memory_mib, MOST_MEMORY_MIB)
-            && is_plausible(request.cores, MOST_CORES)
-            && is_plausible(request.scratch_mib, MOST_DISK_MIB)
-            && is_plausible(request.root_mib, MOST_DISK_MIB);
-        all.then_some(request)
+        let disk = request.scratch_mib.max(request.root_mib).unwrap_or(0);
+        let (cores, memory) = (request.cores?, request.memory_mib?);
+        are_plausible(cores, memory, disk).then_some(request)
     }
 }
 
-/// `m1024c1s10`.
+/// Whether this can be meant, and is no mistake of a unit.
+pub(crate) fn are_plausible(cores: u64, memory_mib: u64, disk_mib: u64) -> bool {
+    cores <= MOST_CORES && memory_mib <= MOST_MEMORY_MIB && disk_mib <= MOST_DISK_MIB
+}
+
+/// `m1024c1s10`, `m4096c2s0-bfv`.
 fn from_canfar_name(name: &str) -> Option<Request> {
     let (memory, rest) = name.strip_prefix('m')?.split_once('c')?;
     let (cores, scratch) = rest.split_once('s')?;
+    let scratch = scratch.split('-').next()?;
     Some(Request {
         memory_mib: Some(digits(memory)?),
         cores: Some(digits(cores)?),
@@ -138,17 +141,20 @@ fn digits(text: &str) -> Option<u64> {
     text.parse().ok().filter(|_| is_number)
 }
 
-/// MiB, rounded up, of a number with at most three decimals in a unit of so many KiB.
+/// MiB, rounded up, of a number in a unit of so many KiB.
 fn mib(number: &str, unit_kib: u64) -> Option<u64> {
+    let kib = u128::from(thousandths(number)?) * u128::from(unit_kib);
+    u64::try_from(kib.div_ceil(1000 * 1024)).ok()
+}
+
+/// A number with at most three decimals, in thousandths.
+pub(crate) fn thousandths(number: &str) -> Option<u64> {
     let (whole, decimals) = number.split_once('.').unwrap_or((number, "0"));
-    if decimals.len() > 3 {
-        return None;
-    }
-    let thousandths = digits(&format!("{whole}{decimals:0<3}"))?;
-    let kib = u128::from(thousandths) * u128::from(unit_kib);
-    u64::try_from(kib.div_ceil(1000 * 1024))
-        .ok()
-        .filter(|_| digits(whole).is_some() && digits(decimals).is_some())
+    let decimals = match decimals.len() {
+        1..=3 => digits(decimals)? * [100, 10, 1][decimals.len() - 1],
+        _ => return None,
+    };
+    digits(whole)?.checked_mul(1000)?.checked_add(decimals)
 }
 
 /// MiB of memory that a text asks for.
@@ -260,6 +266,7 @@ mod tests {
         let cases = [
             ("m1024c1s10", request(1024, 1, 10)),
             ("m98304c16s0", request(98304, 16, 0)),
+            ("m4096c2s0-bfv", request(4096, 2, 0)),
             ("c8-30gb-186", request(30 * 1024, 8, 186)),
             ("c2-7.5gb-31", request(7680, 2, 31)),
             ("c16-60gb-392-avx2", request(60 * 1024, 16, 392)),

@@ -100,25 +100,29 @@ pub(crate) fn table<const N: usize>(
     header: &[&str; N],
     rows: impl Iterator<Item = [String; N]>,
 ) -> String {
-    let header = header.map(String::from);
-    let rows = rows.map(|row| row.map(|cell| printable(&cell)));
-    let rows: Vec<[String; N]> = std::iter::once(header).chain(rows).collect();
-    let width = |column: usize| {
-        rows.iter()
-            .map(|row| row[column].chars().count())
-            .max()
-            .unwrap_or(0)
-    };
-    let widths: [usize; N] = std::array::from_fn(width);
-    rows.iter()
-        .map(|row| {
-            let cells = row.iter().zip(widths);
-            let line: Vec<String> = cells
-                .map(|(cell, width)| format!("{cell:width$}"))
-                .collect();
-            format!("{}\n", line.join("  ").trim_end())
-        })
-        .collect()
+    let mut cells: Vec<String> = header.iter().map(ToString::to_string).collect();
+    rows.for_each(|row| cells.extend(row));
+    columns(N, &cells)
+}
+
+/// Likewise, of cells that follow each other, row by row. Not generic: it is in the program once.
+fn columns(count: usize, cells: &[String]) -> String {
+    let cells: Vec<String> = cells.iter().map(|cell| printable(cell)).collect();
+    let mut widths = vec![0; count];
+    for (at, cell) in cells.iter().enumerate() {
+        let width = &mut widths[at % count];
+        *width = cell.chars().count().max(*width);
+    }
+    let mut text = String::new();
+    for row in cells.chunks(count) {
+        let start = text.len();
+        for (cell, width) in row.iter().zip(&widths) {
+            text += &format!("{cell:width$}  ");
+        }
+        text.truncate(start + text[start..].trim_end().len());
+        text.push('\n');
+    }
+    text
 }
 
 #[cfg(test)]

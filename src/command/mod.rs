@@ -7,6 +7,7 @@ pub mod end;
 mod image;
 pub mod install;
 pub mod metadata;
+pub mod plan;
 pub mod probe;
 pub mod seal;
 pub mod status;

@@ -31,6 +31,7 @@ mod metadata;
 mod network;
 mod old_kernel;
 mod others;
+mod plan;
 mod resources;
 mod staging;
 mod turned_off;
@@ -68,6 +69,11 @@ fn main() -> ExitCode {
         image::uninstall::CLAIMS,
         image::overlay::CLAIMS,
         image::seal::CLAIMS,
+        plan::flavor::CLAIMS,
+        plan::grid::CLAIMS,
+        plan::image::CLAIMS,
+        plan::snapshot::CLAIMS,
+        plan::expire::CLAIMS,
         init::sysv::CLAIMS,
         init::rc_local::CLAIMS,
         init::units::CLAIMS,

@@ -1,0 +1,73 @@
+//! `vmstage plan`: what to launch, decided from what OpenStack's command line printed.
+
+mod expire;
+mod image;
+mod now;
+mod snapshot;
+
+use log::warn;
+
+use crate::cli::{self, FlavorArgs, GridArgs, PlanCommand};
+use crate::failure::Failure;
+use crate::plan::flavor::{self, Ask};
+use crate::plan::flavors::Flavor;
+use crate::plan::input::{self, Document};
+use crate::plan::{Answer, flavors, grid};
+use std::path::PathBuf;
+
+/// Reads, decides, and prints. The exit code is the decision's.
+pub fn run(command: &PlanCommand) -> Result<u8, Failure> {
+    let answer = match command {
+        PlanCommand::Flavor(arguments) => plan_flavor(arguments)?,
+        PlanCommand::Image(arguments) => image::plan(arguments)?,
+        PlanCommand::Snapshot(arguments) => snapshot::plan(arguments)?,
+        PlanCommand::Expire(arguments) => expire::plan(arguments)?,
+        PlanCommand::Grid(arguments) => plan_grid(arguments)?,
+    };
+    for warning in &answer.warnings {
+        warn!("{warning}");
+    }
+    cli::print(&answer.text)?;
+    Ok(answer.exit_code)
+}
+
+fn plan_flavor(arguments: &FlavorArgs) -> Result<Answer, Failure> {
+    let mut ask = Ask::from_arguments(arguments).map_err(Failure::Usage)?;
+    if let Some(file) = &arguments.image {
+        ask.take_image(&Document::read(file)?)?;
+    }
+    let flavors = read_flavors(&arguments.files)?;
+    Ok(flavor::answer(&ask, &flavors, arguments.format))
+}
+
+fn plan_grid(arguments: &GridArgs) -> Result<Answer, Failure> {
+    let weights = grid::weights(arguments.weights.as_deref());
+    let weights = weights.map_err(|e| Failure::Usage(format!("--weights: {e}")))?;
+    if !(1..=grid::MOST_FLAVORS).contains(&arguments.flavors) {
+        return Err(Failure::Usage(format!(
+            "--flavors: a number from 1 to {} is expected",
+            grid::MOST_FLAVORS
+        )));
+    }
+    let have = match &arguments.have {
+        Some(file) => read_flavors(std::slice::from_ref(file))?,
+        None => Vec::new(),
+    };
+    let file = &arguments.requests;
+    Ok(grid::answer(
+        &input::name(file),
+        input::open(file)?,
+        arguments.flavors as usize,
+        &weights,
+        &have,
+        arguments.format,
+    )?)
+}
+
+fn read_flavors(files: &[PathBuf]) -> anyhow::Result<Vec<Flavor>> {
+    let mut documents = Vec::new();
+    for file in files {
+        documents.extend(Document::read_all(file)?);
+    }
+    flavors::read(&documents)
+}

@@ -1,0 +1,124 @@
+//! Many requests made few: those that are nearly the same are taken together.
+
+use super::waste::{Amounts, Group, Point, smallest_flavor};
+
+/// Requests of one range in each dimension.
+pub(super) struct Cell {
+    pub(super) group: Group,
+    /// Its range in each dimension.
+    pub(super) ranges: [usize; 3],
+}
+
+/// In each dimension, what a flavor can have, in ranges.
+pub(super) struct Cells {
+    pub(super) cells: Vec<Cell>,
+    pub(super) ranges: [Vec<Range>; 3],
+}
+
+/// The least and the most that a flavor of a range has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Range {
+    pub(super) from: u64,
+    pub(super) to: u64,
+}
+
+/// So many ranges in one dimension at the most, and so many of their combinations.
+const MOST_RANGES: usize = 200;
+const MOST_COMBINATIONS: usize = 64_000;
+/// So many of these may be used; the search takes seconds then.
+pub(super) const MOST_CELLS: usize = 2000;
+
+impl Cells {
+    pub(super) fn new(points: &[Point], most_cells: usize) -> Cells {
+        let values = [0, 1, 2].map(|part| {
+            let value = |point: &Point| (smallest_flavor(&point.asked)[part], point.count);
+            let mut values: Vec<(u64, u64)> = points.iter().map(value).collect();
+            values.sort_unstable();
+            values.dedup_by(|next, kept| {
+                let is_same = next.0 == kept.0;
+                kept.1 += if is_same { next.1 } else { 0 };
+                is_same
+            });
+            values
+        });
+        let mut most = MOST_RANGES;
+        loop {
+            let ranges = [0, 1, 2].map(|part| ranges(&values[part], most));
+            if ranges.iter().map(Vec::len).product::<usize>() <= MOST_COMBINATIONS {
+                let cells = cells(points, &ranges);
+                if cells.len() <= most_cells || most <= 2 {
+                    return Cells { cells, ranges };
+                }
+            }
+            most = most * 4 / 5;
+        }
+    }
+
+    pub(super) fn groups(&self) -> Vec<Group> {
+        self.cells.iter().map(|cell| cell.group).collect()
+    }
+}
+
+/// Ranges with about as many requests and about the same ratio of their ends each; single values
+/// where there are few.
+fn ranges(values: &[(u64, u64)], most: usize) -> Vec<Range> {
+    let (Some(first), Some(last)) = (values.first(), values.last()) else {
+        return Vec::new();
+    };
+    // The bits of a float grow about as its logarithm.
+    let logarithm = |value: u64| ((value + 1) as f64).to_bits() as f64;
+    let width = (logarithm(last.0) - logarithm(first.0)).max(1.0);
+    let all: u64 = values.iter().map(|(_, count)| count).sum();
+    let mut before = 0;
+    let mut ranges: Vec<Range> = Vec::new();
+    let mut current = 0;
+    for (at, (value, count)) in values.iter().enumerate() {
+        let share = (before as f64 + *count as f64 / 2.0) / all as f64;
+        let height = (logarithm(*value) - logarithm(first.0)) / width;
+        let range = match values.len() <= most {
+            true => at,
+            false => ((share + height) / 2.0 * most as f64) as usize,
+        };
+        before += count;
+        match ranges.last_mut() {
+            Some(last) if range == current => last.to = *value,
+            _ => ranges.push(Range {
+                from: *value,
+                to: *value,
+            }),
+        }
+        current = range;
+    }
+    ranges
+}
+
+fn cells(points: &[Point], ranges: &[Vec<Range>; 3]) -> Vec<Cell> {
+    let mut groups = vec![Group::EMPTY; ranges.iter().map(Vec::len).product()];
+    for point in points {
+        let group = Group::of(point);
+        let at = index(&ranges_of(&group.flavor, ranges), ranges);
+        groups[at] = groups[at].join(&group);
+    }
+    let is_used = |group: &Group| group.count > 0.0;
+    groups
+        .into_iter()
+        .filter(is_used)
+        .map(|group| Cell {
+            ranges: ranges_of(&group.flavor, ranges),
+            group,
+        })
+        .collect()
+}
+
+fn ranges_of(flavor: &Amounts, ranges: &[Vec<Range>; 3]) -> [usize; 3] {
+    let mut at = [0; 3];
+    for part in 0..3 {
+        at[part] = ranges[part].partition_point(|range| range.to < flavor[part]);
+    }
+    at
+}
+
+/// Of one range in each dimension among all.
+pub(super) fn index(at: &[usize; 3], ranges: &[Vec<Range>; 3]) -> usize {
+    (at[0] * ranges[1].len() + at[1]) * ranges[2].len() + at[2]
+}

@@ -1,0 +1,84 @@
+//! `plan image`: which copy of an image is the newest, which cloud has to get it, and what is
+//! there already.
+
+mod clouds;
+mod copying;
+mod newest;
+#[cfg(test)]
+mod tests;
+mod verdict;
+mod words;
+
+pub(crate) use clouds::{Clouds, cloud_and_file};
+
+use clouds::Cloud;
+use newest::Newest;
+use verdict::{CANNOT_TELL, CONFLICT, NOTHING_TO_DO, SOMETHING_TO_COPY, Verdict};
+
+use super::Answer;
+use crate::failure::Failure;
+use crate::text;
+
+/// Decides for each cloud.
+///
+/// # Errors
+///
+/// That no copy can be taken, or the name is missing where several could be meant.
+pub(crate) fn answer(clouds: Clouds, name: Option<&str>) -> Result<Answer, Failure> {
+    let name = name.or_else(|| clouds.only_name()).map(String::from);
+    let name = name.ok_or_else(|| {
+        Failure::Usage(
+            "which image is meant? --name says it where the files show several, or lists alone"
+                .into(),
+        )
+    })?;
+    let clouds = clouds.all();
+    let mut warnings = Vec::new();
+    let (source, newest) = match newest::of(&clouds, &name, &mut warnings)? {
+        Newest::Is(source, newest) => (source, newest),
+        Newest::CannotBeTold(why) => {
+            return Ok(Answer {
+                text: format!("newest: cannot be told: {why}\n"),
+                exit_code: CANNOT_TELL,
+                warnings,
+            });
+        }
+    };
+    let verdicts = clouds
+        .iter()
+        .map(|cloud| (cloud, Verdict::of(cloud, &name, source, newest)));
+    let verdicts: Vec<(&Cloud, Verdict)> = verdicts.collect();
+    let mut text = format!(
+        "newest: {} on {}\n\n",
+        words::in_words(newest),
+        text::printable(&source.name)
+    );
+    let row = |(cloud, verdict): &(&Cloud, Verdict)| {
+        let state = match cloud.is_to_have_it {
+            true => verdict.word(),
+            false => "not asked for",
+        };
+        [
+            cloud.name.clone(),
+            state.into(),
+            verdict.reason(&source.name, newest),
+        ]
+    };
+    text += &text::table(&["CLOUD", "STATE", "WHY"], verdicts.iter().map(row));
+    let wanted = || verdicts.iter().filter(|(cloud, _)| cloud.is_to_have_it);
+    let targets = wanted().filter(|(_, verdict)| matches!(verdict, Verdict::Copy));
+    let targets: Vec<&str> = targets.map(|(cloud, _)| cloud.name.as_str()).collect();
+    if !targets.is_empty() {
+        text.push('\n');
+        text += &copying::commands(newest, &source.name, &targets);
+        warnings.extend(copying::warnings(newest, &source.name));
+    }
+    let has = |code: u8| wanted().any(|(_, verdict)| verdict.exit_code() == code);
+    let worst_first = [CONFLICT, CANNOT_TELL, SOMETHING_TO_COPY];
+    let exit_code = worst_first.into_iter().find(|code| has(*code));
+    Ok(Answer {
+        text,
+        exit_code: exit_code.unwrap_or(NOTHING_TO_DO),
+        warnings,
+    })
+}

@@ -1,0 +1,157 @@
+//! The properties of a flavor, and which of them need hosts that not every request may take.
+
+use serde_json::Value;
+
+use super::input::Place;
+
+/// A flavor's extra specs: keys and values.
+pub(super) type Properties = Vec<(String, String)>;
+
+/// An object, or, from older clients, `a='b', c='d'`.
+///
+/// # Errors
+///
+/// That it is neither.
+pub(super) fn read(place: &Place) -> anyhow::Result<Properties> {
+    match place.value() {
+        Value::Object(object) => Ok(object
+            .iter()
+            .map(|(key, value)| {
+                let value = value
+                    .as_str()
+                    .map_or_else(|| value.to_string(), String::from);
+                (key.clone(), value)
+            })
+            .collect()),
+        Value::String(text) => from_text(text)
+            .ok_or_else(|| place.wrong("an object, or a text such as key='value', other='value',")),
+        _ => Err(place.wrong("an object, or a text such as key='value', other='value',")),
+    }
+}
+
+/// Quotes within a value are not escaped by those who write it, so that a value may look like
+/// the next entry. But entries are sorted by their keys, and one that is not was part of a value.
+fn from_text(text: &str) -> Option<Properties> {
+    let mut properties = Vec::new();
+    let mut rest = text.trim();
+    while !rest.is_empty() {
+        let (key, after) = rest.split_once("='")?;
+        let starts_an_entry = |rest: &str| {
+            let next = rest.split_once("='").map(|(next, _)| next);
+            next.is_some_and(|next| next > key && !next.contains(['\'', ' ', ',']))
+        };
+        let mut ends = after.match_indices("', ").map(|(at, _)| at);
+        let value = match ends.find(|at| starts_an_entry(&after[at + 3..])) {
+            Some(end) => &after[..end],
+            None => after.strip_suffix('\'')?,
+        };
+        properties.push((key.to_string(), value.to_string()));
+        let after = &after[value.len() + 1..];
+        rest = after.strip_prefix(", ").unwrap_or(after);
+    }
+    Some(properties)
+}
+
+/// Whether a property makes Nova look for hosts of a kind that has to be asked for: GPUs and
+/// other devices, traits, dedicated processors, aggregates of hosts, bare metal.
+pub(super) fn is_a_need((key, value): &(String, String)) -> bool {
+    let (key, value) = (key.to_ascii_lowercase(), value.to_ascii_lowercase());
+    let is_turned_off = matches!(
+        value.as_str(),
+        "" | "0" | "false" | "no" | "forbidden" | "shared"
+    );
+    if is_turned_off {
+        return false;
+    }
+    // `resources:VGPU`, `resources2:VGPU`, `trait1:HW_CPU_X86_AVX2`.
+    let (scope, name) = key.split_once(':').unwrap_or(("", &key));
+    match scope.trim_end_matches(|c: char| c.is_ascii_digit()) {
+        "resources" => !matches!(name, "vcpu" | "pcpu" | "memory_mb" | "disk_gb"),
+        "trait" | "pci_passthrough" | "aggregate_instance_extra_specs" | "capabilities" => true,
+        _ => {
+            let has = |word| name.contains(word) || value.contains(word);
+            has("gpu") || has("dedicated") || has("baremetal")
+        }
+    }
+}
+
+/// A property that the request asks for: `KEY`, or `KEY=VALUE`.
+pub(super) struct Asked<'a>(pub(super) &'a str);
+
+impl Asked<'_> {
+    pub(super) fn is(&self, (key, value): &(String, String)) -> bool {
+        self.0 == key
+            || self
+                .0
+                .strip_prefix(key.as_str())
+                .and_then(|rest| rest.strip_prefix('='))
+                == Some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn property(key: &str, value: &str) -> (String, String) {
+        (key.to_string(), value.to_string())
+    }
+
+    #[test]
+    fn older_clients_write_properties_as_text() {
+        let two = vec![
+            property("hw:cpu_policy", "shared"),
+            property("note", "it's, so to speak, a='b"),
+        ];
+        let text = "hw:cpu_policy='shared', note='it's, so to speak, a='b'";
+        assert_eq!(from_text(text), Some(two));
+        assert_eq!(from_text(""), Some(Vec::new()));
+        assert_eq!(from_text("empty=''"), Some(vec![property("empty", "")]));
+        let (note, odd) = ("it's 'quoted', k='v'\nand more", property("p", "'"));
+        let text = format!("note='{note}', p='''");
+        assert_eq!(from_text(&text), Some(vec![property("note", note), odd]));
+        for broken in ["a", "a=b", "a='b", "a='b', c"] {
+            assert_eq!(from_text(broken), None, "{broken}");
+        }
+    }
+
+    #[test]
+    fn gpus_traits_devices_aggregates_and_dedicated_hosts_are_needs() {
+        for (key, value, expected) in [
+            ("resources:VGPU", "1", true),
+            ("resources1:VGPU", "1", true),
+            ("resources:CUSTOM_BAREMETAL_GOLD", "1", true),
+            ("resources:VCPU", "0", false),
+            ("resources:PCPU", "2", false),
+            ("trait:HW_CPU_X86_AVX512F", "required", true),
+            ("trait2:CUSTOM_X", "forbidden", false),
+            ("pci_passthrough:alias", "a100:1", true),
+            ("aggregate_instance_extra_specs:dedicated", "true", true),
+            ("aggregate_instance_extra_specs:ssd", "false", false),
+            ("capabilities:cpu_info:features", "avx", true),
+            ("hw:cpu_policy", "dedicated", true),
+            ("hw:cpu_policy", "shared", false),
+            ("gpu", "true", true),
+            ("hw_rng:allowed", "True", false),
+            ("quota:disk_read_iops_sec", "500", false),
+            ("scs:name-v2", "SCS-2V-4-20", false),
+        ] {
+            assert_eq!(is_a_need(&property(key, value)), expected, "{key}={value}");
+        }
+    }
+
+    #[test]
+    fn a_property_is_asked_for_with_its_value_or_without() {
+        let has = property("resources:VGPU", "1");
+        for (asked, expected) in [
+            ("resources:VGPU", true),
+            ("resources:VGPU=1", true),
+            ("resources:VGPU=2", false),
+            ("resources:VGPU=", false),
+            ("resources:", false),
+            ("resources:VGPUS", false),
+        ] {
+            assert_eq!(Asked(asked).is(&has), expected, "{asked}");
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! Words of a command line, for a person to paste.
+
+use crate::text;
+
+/// A word as bash, ksh and zsh read it. One with control characters is written as `$'…'`, which
+/// shows them.
+pub(crate) fn word(text: &str) -> String {
+    let is_plain = |c: char| {
+        c.is_ascii_alphanumeric()
+            || matches!(c, '_' | '-' | '.' | '/' | ':' | ',' | '@' | '+' | '%' | '=')
+    };
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_string();
+    }
+    if !text.contains(text::is_control) {
+        return format!("'{}'", text.replace('\'', r"'\''"));
+    }
+    let mut quoted = "$'".to_string();
+    for c in text.chars() {
+        match c {
+            '\'' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted += "\\n",
+            c if text::is_control(c) => {
+                for byte in c.encode_utf8(&mut [0; 4]).bytes() {
+                    quoted += &format!("\\{byte:03o}");
+                }
+            }
+            c => quoted.push(c),
+        }
+    }
+    quoted + "'"
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    #[test]
+    fn a_shell_reads_what_was_meant() {
+        for (text, quoted) in [
+            ("m1024c1s10", "m1024c1s10"),
+            ("", "''"),
+            ("two words", "'two words'"),
+            ("~", "'~'"),
+            ("it's", r"'it'\''s'"),
+            ("$(reboot) `x` \"\\", "'$(reboot) `x` \"\\'"),
+            ("a\nb's\\", r"$'a\nb\'s\\'"),
+            ("\u{1b}[2J\u{202e}é1", r"$'\033[2J\342\200\256é1'"),
+        ] {
+            assert_eq!(word(text), quoted);
+            assert!(!quoted.contains(text::is_control));
+            let script = format!("printf %s {quoted}");
+            let said = Command::new("bash").args(["-c", &script]).output();
+            assert_eq!(said.unwrap().stdout, text.as_bytes(), "{quoted}");
+        }
+    }
+}

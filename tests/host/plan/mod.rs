@@ -1,0 +1,8 @@
+//! `vmstage plan`: on what the client of two generations printed, and on what is none of it.
+
+pub mod expire;
+pub mod flavor;
+pub mod grid;
+pub mod image;
+mod said;
+pub mod snapshot;
