@@ -386,6 +386,24 @@ make_install_goes_through_links_that_stay_in_an_image() {
     [ -x "$tmp/etc/rc.d/init.d/vmstage" ] || fail "the script is not where the link leads"
 }
 
+uninstall_takes_away_what_the_tarball_and_make_install_put_there() {
+    [ "$(id -u)" = 0 ] || { echo "    the files of an image are root's"; exit 77; }
+    make -s dist >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
+    local before way
+    an_image "$tmp/image"
+    before=$(files_in "$tmp/image")
+    for way in tarball "make install"; do
+        case $way in
+        tarball) tar -xzf target/dist/vmstage-"$version"-x86_64.tar.gz -C "$tmp/image" ;;
+        *) make -s install DESTDIR="$tmp/image" >"$tmp/log" 2>&1 ;;
+        esac
+        [ "$before" != "$(files_in "$tmp/image")" ] || fail "$way puts nothing there"
+        "$tmp/image/usr/sbin/vmstage" install --root "$tmp/image" >"$tmp/log" 2>&1 || fail "$way: $(cat "$tmp/log")"
+        $binary uninstall --root "$tmp/image" >"$tmp/log" 2>&1 || fail "$way: $(cat "$tmp/log")"
+        equal "$before" "$(files_in "$tmp/image")"
+    done
+}
+
 dpkg_from_outside_is_refused_where_it_would_write_outside() {
     local said
     # shellcheck disable=SC2016 # the other shell expands it
@@ -451,6 +469,23 @@ rpmlib(PayloadFilesHavePrefix) <= 4.0-1" "$(rpm -qp --requires "$rpm" | sort -u)
     digests=$(rpm -qp --qf '[%{FILEDIGESTS}\n]' "$rpm" | grep .)
     equal "" "$(grep -vxE '[0-9a-f]{32}' <<<"$digests")"
     rpm -qp --qf '%{SHA1HEADER}' "$rpm" | grep -qxE '[0-9a-f]{40}' || fail "no SHA-1 of the header"
+}
+
+an_rpm_that_nothing_can_enable_says_so_and_what_to_do() {
+    need rpm
+    local said
+    # shellcheck disable=SC2016 # the other shell expands it
+    said=$(in_debian '
+        mkdir -p usr/lib/sysimage etc/systemd/system
+        cp dist/tree/usr/sbin/vmstage usr/lib/systemd/systemd
+        ln -sf ../lib/systemd/systemd usr/sbin/init
+        rpm --root "$PWD" --nodeps -i dist/vmstage-*.rpm
+        mount -t proc proc proc
+        chroot . vmstage install --root / --force
+        dist/tree/usr/sbin/vmstage check --root "$PWD" || true
+    ' beside 2>&1) || fail "$said"
+    grep -q "^vmstage: nothing starts it, .* do: vmstage install --root / --force$" <<<"$said" || fail "$said"
+    ! grep "^error enabled" <<<"$said" || fail "$said"
 }
 
 # As diskimage-builder does it: the hooks of all elements in one directory, run from outside.
