@@ -66,10 +66,10 @@ deps-test:
 # What is up to date is not built again, so that this runs where there is no Rust (sudo).
 install: $(BINARY) $(GENERATED)
 	$(call put,755,$(BINARY),$(PREFIX)/sbin/vmstage)
-	@if [ -e "$(DESTDIR)/etc/vmstage.toml" ]; then \
+	@if [ -e "$(DESTDIR)/etc/vmstage.toml" ] || [ -L "$(DESTDIR)/etc/vmstage.toml" ]; then \
 		echo "$(DESTDIR)/etc/vmstage.toml is there already, and stays as it is"; \
 	else \
-		install -D -m 644 packaging/vmstage.toml "$(DESTDIR)/etc/vmstage.toml"; \
+		$(call put,644,packaging/vmstage.toml,/etc/vmstage.toml); \
 	fi
 	$(call put,644,packaging/vmstage.toml,$(PREFIX)/share/doc/vmstage/vmstage.toml)
 	$(call put-script,644,systemd/vmstage.service,$(PREFIX)/lib/systemd/system/vmstage.service)
@@ -92,7 +92,7 @@ install: $(BINARY) $(GENERATED)
 	@echo "the files are in place, and nothing is enabled: \"vmstage install --root DIR\" does both in an image"
 
 # $(call put,MODE,FILE,PLACE)
-put = install -D -m $1 $2 "$(DESTDIR)$3"
+put = packaging/stays-inside.sh "$(DESTDIR)" "$3" && install -D -m $1 $2 "$(DESTDIR)$3"
 # Likewise what names the program by its path, which depends on PREFIX.
 put-script = $(put) && sed -i 's|/usr/sbin/vmstage|$(PREFIX)/sbin/vmstage|g' "$(DESTDIR)$3"
 

@@ -23,10 +23,11 @@ rpm_tree=$dist/rpm-tree
 cp -a "$tree" "$rpm_tree"
 rm "$tree/etc/vmstage.toml"
 
-# To be unpacked over the root directory of an image. Files alone: an entry for a directory
-# would take the place of a link, as /etc/init.d is one on Red Hat's systems.
+# Files alone: an entry for a directory would take the place of a link, as /usr/sbin is one on
+# systems of today. And of /usr alone: /etc/init.d may be a link, and tar follows an absolute one
+# out of an image. `vmstage install` has the script and puts it there.
 tarball=$dist/vmstage-$version-x86_64.tar.gz
-(cd "$tree" && find . -type f -print0 | sort -z) |
+(cd "$tree" && find usr -type f -print0 | sort -z) |
     tar -C "$tree" --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" \
         --no-recursion --null -T - -c | gzip -9n >"$tarball"
 echo "$tarball"

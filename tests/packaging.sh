@@ -165,7 +165,8 @@ the_packages_have_what_install_puts_and_the_licences() {
     # What would be in the way of a changed configuration is in the documentation alone.
     local but_configuration
     but_configuration=$(grep -v " etc/vmstage.toml$" <<<"$expected")
-    equal "$but_configuration" "$(files_in "$tmp/tar")"
+    # And nothing in /etc, where a link may lead out of an image.
+    equal "$(grep -v " etc/" <<<"$expected")" "$(files_in "$tmp/tar")"
     equal "$but_configuration" "$(files_in "$tmp/deb")"
     equal "$expected" "$(rpm -qp --qf '[%{FILEMODES:octal} %{FILENAMES}\n]' "$rpm" |
         sed -n 's/^100\([0-7]*\) \//\1 /p' | LC_ALL=C sort -k 2)"
@@ -323,13 +324,11 @@ an_upgrade_has_a_disk_marked_that_is_staged_and_mounts_none() {
 
 the_tarball_goes_through_the_links_of_an_image() {
     make -s dist >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
-    mkdir -p "$tmp/image/etc/rc.d/init.d" "$tmp/image/usr/bin"
-    ln -s rc.d/init.d "$tmp/image/etc/init.d"
+    mkdir -p "$tmp/image/usr/bin"
     ln -s bin "$tmp/image/usr/sbin"
-    echo theirs >"$tmp/image/etc/rc.d/init.d/functions"
+    echo theirs >"$tmp/image/usr/bin/sh"
     tar -xzf target/dist/vmstage-"$version"-x86_64.tar.gz -C "$tmp/image"
-    equal theirs "$(cat "$tmp/image/etc/init.d/functions")"
-    [ -x "$tmp/image/etc/rc.d/init.d/vmstage" ] || fail "the script is not where the link leads"
+    equal theirs "$(cat "$tmp/image/usr/sbin/sh")"
     [ -x "$tmp/image/usr/bin/vmstage" ] || fail "the program is not where the link leads"
 }
 
@@ -351,6 +350,174 @@ the_same_sources_give_the_same_packages() {
     sleep 1.1
     make -s dist >/dev/null 2>&1 || fail "make dist failed"
     equal "$before" "$(sha256sum target/dist/*.tar.gz target/dist/*.deb)"
+}
+
+# A tree with what makes an image of it: an init, accounts.
+an_image() {
+    mkdir -p "$1"/{dev,etc/systemd/system,run,tmp,usr/lib/systemd,usr/bin,usr/sbin,var/lib}
+    ln -s usr/bin "$1/bin"
+    ln -s usr/sbin "$1/sbin"
+    cp $binary "$1/usr/lib/systemd/systemd"
+    : >"$1/usr/sbin/mkfs.ext4"
+    ln -s ../lib/systemd/systemd "$1/usr/sbin/init"
+    printf 'root:x:0:0::/root:/bin/sh\ncondor:x:64:64::/var/lib/condor:/bin/sh\n' >"$1/etc/passwd"
+    printf 'root:x:0:\ncondor:x:64:\n' >"$1/etc/group"
+    echo "LABEL=root / ext4 defaults 0 0" >"$1/etc/fstab"
+    : >"$1/etc/machine-id"
+}
+
+make_install_and_the_tarball_write_nothing_where_a_link_leads_out_of_an_image() {
+    make -s dist >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
+    local link
+    for link in etc/init.d usr/lib etc; do
+        mkdir -p "$tmp/$link/outside"
+        mkdir -p "$tmp/$link/image/${link%/*}"
+        rm -rf "$tmp/$link/image/$link"
+        ln -s "$tmp/$link/outside" "$tmp/$link/image/$link"
+        if make -s install DESTDIR="$tmp/$link/image" >"$tmp/log" 2>&1; then
+            fail "make install goes through /$link"
+        fi
+        grep -q "by a link that leads out of $tmp/$link/image" "$tmp/log" || fail "/$link: $(cat "$tmp/log")"
+        [ "$link" = usr/lib ] || tar -xzf target/dist/vmstage-"$version"-x86_64.tar.gz -C "$tmp/$link/image"
+        equal "" "$(ls -A "$tmp/$link/outside")"
+    done
+}
+
+make_install_goes_through_links_that_stay_in_an_image() {
+    mkdir -p "$tmp/etc/rc.d/init.d"
+    ln -s rc.d/init.d "$tmp/etc/init.d"
+    make -s install DESTDIR="$tmp" >"$tmp/log" 2>&1 || fail "$(cat "$tmp/log")"
+    [ -x "$tmp/etc/rc.d/init.d/vmstage" ] || fail "the script is not where the link leads"
+}
+
+uninstall_takes_away_what_the_tarball_and_make_install_put_there() {
+    [ "$(id -u)" = 0 ] || { echo "    the files of an image are root's"; exit 77; }
+    make -s dist >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
+    local before way
+    an_image "$tmp/image"
+    before=$(files_in "$tmp/image")
+    for way in tarball "make install"; do
+        case $way in
+        tarball) tar -xzf target/dist/vmstage-"$version"-x86_64.tar.gz -C "$tmp/image" ;;
+        *) make -s install DESTDIR="$tmp/image" >"$tmp/log" 2>&1 ;;
+        esac
+        [ "$before" != "$(files_in "$tmp/image")" ] || fail "$way puts nothing there"
+        "$tmp/image/usr/sbin/vmstage" install --root "$tmp/image" >"$tmp/log" 2>&1 || fail "$way: $(cat "$tmp/log")"
+        $binary uninstall --root "$tmp/image" >"$tmp/log" 2>&1 || fail "$way: $(cat "$tmp/log")"
+        equal "$before" "$(files_in "$tmp/image")"
+    done
+}
+
+dpkg_from_outside_is_refused_where_it_would_write_outside() {
+    local said
+    # shellcheck disable=SC2016 # the other shell expands it
+    said=$(in_debian '
+        export LC_ALL=C
+        mkdir outside
+        rm -r etc/init.d
+        ln -s "$PWD/outside" etc/init.d
+        ! dpkg --root="$PWD" -i dist/vmstage_*.deb
+        ls outside
+        find usr/sbin/vmstage || true
+        # In a chroot the link stays in it.
+        mount -t proc proc proc
+        chroot . mkdir -p "$PWD/outside"
+        chroot . dpkg -i "/dist/$(basename dist/vmstage_*.deb)"
+        ls outside
+        test -x ".$PWD/outside/vmstage"
+        chroot . vmstage --version
+    ' beside 2>&1) || fail "$said"
+    grep -q "absolute link, which dpkg --root follows out of the image" <<<"$said" || fail "$said"
+    equal "find: 'usr/sbin/vmstage': No such file or directory" "$(grep "^find: " <<<"$said")"
+    equal "vmstage $version" "$(tail -n 1 <<<"$said")"
+    equal "" "$(grep -x vmstage <<<"$said")"
+}
+
+the_deb_from_outside_and_in_a_chroot_leaves_nothing_for_check_to_find() {
+    local said
+    # shellcheck disable=SC2016 # the other shell expands it
+    said=$(in_debian '
+        # A Debian in which nothing has been done yet.
+        echo "condor:x:64:64::/:/bin/sh" >>etc/passwd
+        echo "condor:x:64:" >>etc/group
+        mkdir -p etc/systemd/system
+        cp dist/tree/usr/sbin/vmstage usr/lib/systemd/systemd
+        ln -sf ../lib/systemd/systemd usr/sbin/init
+        : >usr/sbin/mkfs.ext4
+        : >etc/machine-id
+        check() { dist/tree/usr/sbin/vmstage check --root "$PWD" || echo "$1: $?"; }
+        dpkg --root="$PWD" -i dist/vmstage_*.deb >/dev/null
+        check "dpkg --root"
+        dpkg --root="$PWD" -P vmstage >/dev/null
+        chroot . dpkg -i "/dist/$(basename dist/vmstage_*.deb)" >/dev/null
+        check "dpkg in a chroot"
+        chroot . dpkg -P vmstage >/dev/null
+        check "without it"
+    ' beside 2>&1) || fail "$said"
+    equal "error enabled-none
+without it: 11" "$(grep -v '^vmstage: ' <<<"$said" | sed 's/^\(error [a-z-]*\) .*/\1/')"
+}
+
+the_rpm_can_be_read_by_that_of_enterprise_linux_5() {
+    need rpm rpmbuild
+    make -s dist >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
+    local rpm=target/dist/vmstage-$version-1.x86_64.rpm digests
+    equal "cpio gzip" "$(rpm -qp --qf '%{PAYLOADFORMAT} %{PAYLOADCOMPRESSOR}' "$rpm")"
+    # What it asks of rpm is as old as rpm 4.0; weak dependencies and triggers of files are not.
+    equal "/bin/sh
+rpmlib(CompressedFileNames) <= 3.0.4-1
+rpmlib(PayloadFilesHavePrefix) <= 4.0-1" "$(rpm -qp --requires "$rpm" | sort -u)"
+    equal "" "$(rpm -qp --recommends --suggests --supplements --enhances --filetriggers "$rpm")"
+    # MD5 of the files: 32 digits, and no tag that names another. SHA-1 of the header.
+    equal "(none)" "$(rpm -qp --qf '%{FILEDIGESTALGO}' "$rpm")"
+    digests=$(rpm -qp --qf '[%{FILEDIGESTS}\n]' "$rpm" | grep .)
+    equal "" "$(grep -vxE '[0-9a-f]{32}' <<<"$digests")"
+    rpm -qp --qf '%{SHA1HEADER}' "$rpm" | grep -qxE '[0-9a-f]{40}' || fail "no SHA-1 of the header"
+}
+
+an_rpm_that_nothing_can_enable_says_so_and_what_to_do() {
+    need rpm
+    local said
+    # shellcheck disable=SC2016 # the other shell expands it
+    said=$(in_debian '
+        mkdir -p usr/lib/sysimage etc/systemd/system
+        cp dist/tree/usr/sbin/vmstage usr/lib/systemd/systemd
+        ln -sf ../lib/systemd/systemd usr/sbin/init
+        rpm --root "$PWD" --nodeps -i dist/vmstage-*.rpm
+        mount -t proc proc proc
+        chroot . vmstage install --root / --force
+        dist/tree/usr/sbin/vmstage check --root "$PWD" || true
+    ' beside 2>&1) || fail "$said"
+    grep -q "^vmstage: nothing starts it, .* do: vmstage install --root / --force$" <<<"$said" || fail "$said"
+    ! grep "^error enabled" <<<"$said" || fail "$said"
+}
+
+# As diskimage-builder does it: the hooks of all elements in one directory, run from outside.
+diskimage_builders_element_puts_it_into_a_tree_in_which_check_finds_nothing() {
+    [ "$(id -u)" = 0 ] || { echo "    the files of an image are root's"; exit 77; }
+    local element=packaging/diskimage-builder/vmstage said
+    an_image "$tmp/mnt"
+    mkdir "$tmp/bin"
+    printf '#!/bin/sh\nexec "$@"\n' >"$tmp/bin/sudo"
+    chmod 755 "$tmp/bin/sudo"
+    cp -a $element "$tmp/hooks"
+    hook() {
+        env -i PATH="$tmp/bin:$PATH" HOME=/root ARCH=amd64 DIB_VMSTAGE="$PWD/$binary" \
+            TMP_HOOKS_PATH="$tmp/hooks" TMP_MOUNT_PATH="$tmp/mnt" "${@:2}" "$tmp/hooks/$1" 2>&1
+    }
+    said=$(hook cleanup.d/99-vmstage TARGET_ROOT="$tmp/mnt") && fail "a build goes on without vmstage: $said"
+    echo "/dev/sdb /staging ext2 defaults 0 0" >>"$tmp/mnt/etc/fstab"
+    said=$(hook post-root.d/50-vmstage DIB_VMSTAGE_ARGS="--replace-old --init systemd") || fail "$said"
+    cmp $binary "$tmp/mnt/usr/sbin/vmstage" || fail "another program: $said"
+    grep -q /dev/sdb "$tmp/mnt/etc/fstab.before-vmstage" || fail "not with these arguments: $said"
+    equal "" "$(hook cleanup.d/99-vmstage TARGET_ROOT="$tmp/mnt")"
+    # A warning does not end the build.
+    echo 0123456789abcdef0123456789abcdef >"$tmp/mnt/etc/machine-id"
+    said=$(hook cleanup.d/99-vmstage TARGET_ROOT="$tmp/mnt") || fail "$said"
+    grep -q "^warning machine-id" <<<"$said" || fail "$said"
+    if said=$(hook post-root.d/50-vmstage DIB_VMSTAGE="$tmp/none"); then
+        fail "it goes on without a program: $said"
+    fi
 }
 
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)

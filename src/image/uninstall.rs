@@ -15,6 +15,10 @@ use super::{enabling, published};
 use crate::config::Config;
 use crate::host::regular_file::MIB;
 
+/// What packages, tarball and `make install` put into the documentation, and `install` does not.
+const OF_OTHER_WAYS: &str = "\
+50-vmstage CHANGELOG.md COPYING.LGPL-2.1-or-later LICENSE-APACHE LICENSE-MIT copyright";
+
 /// What is done, in this order, and what is left.
 pub(crate) struct Plan {
     pub steps: Vec<Step>,
@@ -53,6 +57,9 @@ fn files(root: &Root, left: &mut Vec<String>) -> Result<Vec<Step>> {
         .iter()
         .map(|file| file.path(init).into())
         .collect();
+    for name in OF_OTHER_WAYS.split(' ') {
+        paths.push(Path::new(DOCUMENTATION).join(name));
+    }
     let configuration = Path::new(CONFIGURATION);
     match root.read(configuration, MIB) {
         Ok(Some(content)) if content == files::shipped_configuration() => {
