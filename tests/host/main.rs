@@ -65,6 +65,7 @@ fn main() -> ExitCode {
         image::install::CLAIMS,
         image::uninstall::CLAIMS,
         image::overlay::CLAIMS,
+        image::replace::CLAIMS,
         image::seal::CLAIMS,
         init::sysv::CLAIMS,
         init::rc_local::CLAIMS,
