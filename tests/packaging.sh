@@ -283,7 +283,8 @@ an_rpm_that_is_erased_takes_back_what_was_published_and_leaves_no_links() {
 }
 
 # Runs the installation scripts of both packages, and prints which commands of vmstage they call.
-# Given are what `status` exits with, what `probe` prints, and what `boot` exits with.
+# Given are what `status` exits with, what `probe` prints, and what `boot` exits with; and, for a first
+# installation, what dpkg and rpm say of it.
 commands_at_an_upgrade() {
     local bin=$tmp/bin name
     mkdir -p "$bin" || fail "no directory for the programs"
@@ -301,10 +302,10 @@ commands_at_an_upgrade() {
 	END
     chmod 755 "$bin"/*
     echo deb: >"$tmp/called"
-    PATH=$bin:$PATH sh packaging/deb/postinst configure 0.1.0 || fail "postinst fails"
+    PATH=$bin:$PATH sh packaging/deb/postinst configure "${4-0.1.0}" >/dev/null || fail "postinst fails"
     echo rpm: >>"$tmp/called"
     sed -n '/^%post$/,/^%preun$/p' packaging/vmstage.spec | sed '1d;$d' >"$tmp/post"
-    PATH=$bin:$PATH sh -e "$tmp/post" 2 || fail "%post fails"
+    PATH=$bin:$PATH sh -e "$tmp/post" "${5-2}" >/dev/null || fail "%post fails"
     xargs <"$tmp/called"
 }
 
@@ -315,6 +316,10 @@ an_upgrade_has_a_disk_marked_that_is_staged_and_mounts_none() {
     equal "deb: status probe rpm: status probe" "$(commands_at_an_upgrade 0 "boot would mount /dev/vdb on /staging" 0)"
     equal "deb: status probe rpm: status probe" "$(commands_at_an_upgrade 0 "" 0)"
     equal "deb: status probe boot rpm: status probe boot" "$(commands_at_an_upgrade 0 "$staged" 1 2>/dev/null)"
+}
+
+a_first_installation_is_enabled_by_the_program_itself() {
+    equal "deb: install status rpm: install status" "$(commands_at_an_upgrade 1 "" 0 "" 1)"
 }
 
 the_tarball_goes_through_the_links_of_an_image() {
