@@ -45,11 +45,8 @@ pub fn install(host: &Host, arguments: &InstallArgs) -> Result<u8, Failure> {
     let done = put_into(&work, arguments, &config, init);
     work.end()?;
     if !arguments.dry_run {
-        cli::print(&check::lines(&check::findings(
-            root,
-            runs(root, host),
-            init,
-        )))?;
+        let findings = check::findings(root, runs(root, host), init);
+        cli::print(&check::lines(&findings))?;
     }
     done.map(|()| 0)
 }
