@@ -201,36 +201,53 @@ pub(crate) fn callers_that_stay(root: &Root, scripts: &[RcLocal]) -> Vec<Caller>
 }
 
 fn callers_elsewhere(root: &Root) -> Vec<Caller> {
-    let mut files: Vec<PathBuf> = Vec::new();
+    let mut seen: Vec<PathBuf> = Vec::new();
+    let mut callers = Vec::new();
     for place in CALLERS.map(Path::new) {
-        let names = root.names(place).unwrap_or_default();
-        // Not the script itself, its copies, and what insserv has written.
-        let is_other = |name: &&OsString| {
-            !name.as_bytes().starts_with(SCRIPT.as_bytes()) && !name.as_bytes().starts_with(b".")
-        };
-        let names = names.iter().filter(|name| is_other(name) || is_unit(name));
-        let all = names.map(|name| place.join(name)).chain([place.into()]);
-        let real = all.filter_map(|path| root.real_path(&path).ok());
-        files.extend(real.filter(|path| root.is(Kind::File, path)));
+        let mut names = root.names(place).unwrap_or_default();
+        // The file itself, where it is no directory.
+        names.push(OsString::new());
+        for name in names {
+            // Not the script, its copies, and what insserv has written.
+            let is_own = name.as_bytes().starts_with(SCRIPT.as_bytes()) && !is_unit(&name);
+            if is_own || name.as_bytes().starts_with(b".") {
+                continue;
+            }
+            let path = if name.is_empty() {
+                place.into()
+            } else {
+                place.join(name)
+            };
+            if let Ok(path) = root.real_path(&path)
+                && root.is(Kind::File, &path)
+                && !seen.contains(&path)
+            {
+                callers.extend(caller_in(root, &path));
+                seen.push(path);
+            }
+        }
     }
-    files.sort();
-    files.dedup();
-    // A script that waits for it says so in a comment.
-    let names_it = |line: &str| {
+    callers
+}
+
+fn caller_in(root: &Root, path: &Path) -> Option<Caller> {
+    if path.file_name() == Some(SCRIPT.as_ref()) {
+        return None;
+    }
+    let content = root.text(path);
+    for (before, line) in content.lines().enumerate() {
+        let line = line.trim();
+        // A script that waits for it says so in a comment.
         let is_comment = line.starts_with('#') && !line.starts_with("# Required-St");
-        line.contains(SCRIPT) && !is_comment
-    };
-    let callers = files.into_iter().filter_map(|path| {
-        let content = root.text(&path);
-        let mut lines = content.lines().map(str::trim);
-        let before = lines.position(names_it)?;
-        (path.file_name() != Some(SCRIPT.as_ref())).then(|| Caller {
-            path,
-            number: before + 1,
-            text: excerpt(content.lines().nth(before).unwrap_or_default().trim()),
-        })
-    });
-    callers.collect()
+        if line.contains(SCRIPT) && !is_comment {
+            return Some(Caller {
+                path: path.into(),
+                number: before + 1,
+                text: excerpt(line),
+            });
+        }
+    }
+    None
 }
 
 fn is_unit(name: &OsString) -> bool {

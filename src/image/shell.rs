@@ -53,6 +53,7 @@ pub(crate) fn statements(script: &str, outcome: Outcome) -> Vec<Statement> {
         is_known: true,
         value: None,
         function: None,
+        functions: Vec::new(),
         statement: Statement::new(),
         first_line: None,
         statements: Vec::new(),
@@ -60,21 +61,20 @@ pub(crate) fn statements(script: &str, outcome: Outcome) -> Vec<Statement> {
     parser.parse();
     let is_whole = is_whole && parser.levels.is_empty();
     let mut statements = parser.statements;
-    let all = || statements.iter().flat_map(|statement| &statement.commands);
-    let mut words: Vec<&String> = all().flat_map(|command| &command.words).collect();
-    words.sort_unstable();
-    let functions = all().filter_map(|command| command.function.as_ref());
-    let unused = functions.filter(|name| words.binary_search(name).is_err());
-    let mut unused: Vec<String> = unused.cloned().collect();
-    unused.sort_unstable();
-    unused.dedup();
+    let mut functions = parser.functions;
+    for command in statements.iter().flat_map(|statement| &statement.commands) {
+        for (name, is_called) in &mut functions {
+            *is_called |= command.words.contains(name);
+        }
+    }
+    let is_unused = |name: &String| functions.contains(&(name.clone(), false));
     for at in 0..statements.len() {
         let is_asked_for = statements.get(at + 1).is_some_and(|s| s.asks_for_exit_code);
         let statement = &mut statements[at];
         statement.is_simple &= is_whole && !is_asked_for;
         statement.commands.retain(|command| {
             let function = command.function.as_ref();
-            function.is_none_or(|name| unused.binary_search(name).is_err())
+            !function.is_some_and(is_unused)
         });
     }
     statements
@@ -137,6 +137,8 @@ struct Parser<'a> {
     value: Option<bool>,
     /// The name of one that is about to be defined.
     function: Option<String>,
+    /// Those that are defined, and whether anything calls them.
+    functions: Vec<(String, bool)>,
     statement: Statement,
     /// The line on which it begins.
     first_line: Option<usize>,
@@ -282,6 +284,10 @@ impl Parser<'_> {
 
     fn open(&mut self, kind: Kind, runs: Option<bool>) {
         let function = self.function.take();
+        if self.functions.len() < MOST_VARIABLES {
+            let new = function.iter().map(|name| (name.clone(), false));
+            self.functions.extend(new);
+        }
         // It joins what it is after, and runs if it is called.
         let runs = match function {
             Some(_) => None,
