@@ -203,74 +203,44 @@ pub(crate) fn kept(root: &Root, mount_point: &Path) -> Result<Kept> {
         files.push((script.path, script.content));
     }
     for (number, (path, present)) in files.into_iter().enumerate() {
-        let without = |old: &[u8]| -> Vec<Vec<u8>> {
-            if number == 0 {
-                let numbers = numbers_in_fstab(&Fstab::parse(old), mount_point);
-                return vec![old::without_lines(old, &numbers)];
-            }
-            let commands = old::commands(old, mount_point);
-            let fates = [Script::Goes, Script::Stays].into_iter();
-            let fates = fates.map(|fate| numbers_in_script(&commands, fate));
-            fates
-                .map(|numbers| old::without_lines(old, &numbers))
-                .collect()
+        let Some(old) = kept.copy(root, &path)? else {
+            continue;
         };
-        kept.file(root, path, |old| {
-            let is_as_left = present == old || without(old).contains(&present);
-            is_as_left.then(|| old.to_vec())
-        })?;
+        let is_without = |numbers: &[usize]| old::without_lines(&old, numbers) == present;
+        let is_as_left = present == old
+            || if number == 0 {
+                is_without(&numbers_in_fstab(&Fstab::parse(&old), mount_point))
+            } else {
+                let commands = old::commands(&old, mount_point);
+                is_without(&numbers_in_script(&commands, Script::Goes))
+                    || is_without(&numbers_in_script(&commands, Script::Stays))
+            };
+        kept.restore(path, is_as_left.then_some(old));
     }
     for file in [DEPEND_START, DEPEND_STOP, DEPEND_BOOT] {
         let Some(present) = depend_text(root, file)? else {
             continue;
         };
+        let Some(old) = kept.copy(root, file.as_ref())? else {
+            continue;
+        };
         let present = depend::without(&present, SERVICE);
-        kept.file(root, file.into(), |old| {
-            let old = depend::without(&String::from_utf8_lossy(old), SERVICE);
-            let is_as_left = present == old || present == depend::without(&old, old::SCRIPT);
-            is_as_left.then(|| old.into_bytes())
-        })?;
+        let old = depend::without(&String::from_utf8_lossy(&old), SERVICE);
+        let is_as_left = present == old || present == depend::without(&old, old::SCRIPT);
+        kept.restore(file.into(), is_as_left.then(|| old.into_bytes()));
     }
     kept.script(root)?;
     Ok(kept)
 }
 
 impl Kept {
-    /// A file that was changed: `restored` is what it held, if it is still as it was left.
-    fn file(
-        &mut self,
-        root: &Root,
-        path: PathBuf,
-        restored: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
-    ) -> Result<()> {
-        let copy = beside(&path, 1);
-        let Some(old) = read(root, &copy)? else {
-            return Ok(());
-        };
-        self.later_copies(root, &path)?;
-        match restored(&old) {
-            Some(content) => {
-                self.steps.push(Step::Rewrite { path, content });
-                self.steps.push(Step::Remove(copy));
-            }
-            None => self.leave(&copy),
-        }
-        Ok(())
-    }
-
-    fn leave(&mut self, copy: &Path) {
-        self.left.push(format!(
-            "{} stays: what it was kept of has been changed since",
-            copy.display()
-        ));
-    }
-
-    fn later_copies(&mut self, root: &Root, path: &Path) -> Result<()> {
+    /// The first copy of a file, if there is one; later ones stay.
+    fn copy(&mut self, root: &Root, path: &Path) -> Result<Option<Vec<u8>>> {
         let mut number = 2;
         loop {
             let copy = beside(path, number);
             if root.entry_itself(&copy)?.is_none() {
-                return Ok(());
+                return read(root, &beside(path, 1));
             }
             self.left.push(format!(
                 "{} stays: a later installation took it out",
@@ -280,20 +250,38 @@ impl Kept {
         }
     }
 
+    /// A file gets what it held, if it is still as it was left.
+    fn restore(&mut self, path: PathBuf, content: Option<Vec<u8>>) {
+        let copy = beside(&path, 1);
+        match content {
+            Some(content) => {
+                self.steps.push(Step::Rewrite { path, content });
+                self.steps.push(Step::Remove(copy));
+            }
+            None => self.leave(&copy),
+        }
+    }
+
+    fn leave(&mut self, copy: &Path) {
+        self.left.push(format!(
+            "{} stays: what it was kept of has been changed since",
+            copy.display()
+        ));
+    }
+
     /// The script, with its links.
     fn script(&mut self, root: &Root) -> Result<()> {
-        let places = [Init::by_scripts(root), Init::Numbers].map(|init| {
-            let path = old::script(init.scripts());
-            root.real_path(&path).unwrap_or(path)
-        });
-        let has_copy = |path: &&PathBuf| root.is(Kind::File, beside(path, 1));
-        let path = places.iter().find(has_copy).unwrap_or(&places[0]).clone();
-        let copy = beside(&path, 1);
+        let mut path = old::script(Init::Numbers.scripts());
+        let other = old::script(Init::by_scripts(root).scripts());
+        if root.is(Kind::File, beside(&other, 1)) {
+            path = other;
+        }
+        let path = root.real_path(&path).unwrap_or(path);
         let mut records = read(root, DIRECTORIES.as_ref())?.unwrap_or_default();
         records.extend(read(root, REPLACED.as_ref())?.unwrap_or_default());
-        let old = read(root, &copy)?;
+        let old = self.copy(root, &path)?;
         let present = read(root, &path)?;
-        self.later_copies(root, &path)?;
+        let copy = beside(&path, 1);
         let is_back = match (old, present) {
             (Some(_), None) => {
                 let (mode, owner) = attributes(&records, &path).unwrap_or((0o755, (0, 0)));
