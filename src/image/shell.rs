@@ -6,7 +6,7 @@ mod lexer;
 use std::mem::take;
 use std::ops::RangeInclusive;
 
-use lexer::{Token, UNKNOWN, VARIABLE, VARIABLE_END};
+use lexer::{Token, UNKNOWN, VARIABLE, VARIABLE_END, assignment};
 
 /// Whole lines that belong together: up to the end of a line at which nothing is open.
 pub(crate) struct Statement {
@@ -495,11 +495,4 @@ fn both(a: Option<bool>, b: Option<bool>) -> Option<bool> {
         (Some(true), Some(true)) => Some(true),
         _ => None,
     }
-}
-
-/// `NAME=value`
-fn assignment(word: &str) -> Option<(&str, &str)> {
-    let (name, value) = word.split_once('=')?;
-    let is_name = !name.is_empty() && name.chars().all(lexer::is_of_a_name);
-    (is_name && !name.starts_with(|c: char| c.is_ascii_digit())).then_some((name, value))
 }

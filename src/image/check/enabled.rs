@@ -199,6 +199,10 @@ pub(super) fn is_started_once(subject: &Subject, found: &mut Findings) {
 
 /// Whether a drop-in has condor.service wait for vmstage.
 fn requires_us(subject: &Subject) -> bool {
+    // Packages have it everywhere.
+    if subject.init != Init::Systemd {
+        return false;
+    }
     let says_so = |unit: &str| subject.text(unit).contains(UNITS[0]);
     let mut directories = UNIT_DIRECTORIES.iter();
     directories.any(|directory| {

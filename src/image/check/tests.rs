@@ -258,6 +258,16 @@ fn links_of_run_levels() {
     let gone: Vec<Change> = gone.iter().map(|path| (path.as_str(), None)).collect();
     assert_found("numbers", &gone, &["error enabled-none /etc/init.d"]);
 
+    // A package has systemd's drop-in everywhere, and here nothing heeds it.
+    let drop_in = include_str!("../../../systemd/condor.service.d/vmstage.conf");
+    let path = "usr/lib/systemd/system/condor.service.d/vmstage.conf";
+    let with_drop_in = [&gone[..], &[(path, Some(drop_in))]].concat();
+    assert_found(
+        "numbers",
+        &with_drop_in,
+        &["error enabled-none /etc/init.d"],
+    );
+
     // Of two with one number the one goes first whose name does.
     let later: Vec<String> = links("S20vmstage").collect();
     let later = later.iter().map(|path| (path.as_str(), Some("")));

@@ -39,7 +39,14 @@ pub(super) fn tokens(script: &str) -> (Vec<(usize, Token)>, bool) {
     (lexer.tokens, lexer.is_whole)
 }
 
-pub(super) fn is_of_a_name(c: char) -> bool {
+/// `NAME=value`
+pub(super) fn assignment(word: &str) -> Option<(&str, &str)> {
+    let (name, value) = word.split_once('=')?;
+    let is_name = !name.is_empty() && name.chars().all(is_of_a_name);
+    (is_name && !name.starts_with(|c: char| c.is_ascii_digit())).then_some((name, value))
+}
+
+fn is_of_a_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
