@@ -32,7 +32,8 @@ mod config {
 }
 
 /// Files that `vmstage install` puts into an image as they are.
-const CARRIED: [&str; 9] = [
+const CARRIED: [&str; 10] = [
+    "packaging/cloud-init/50-vmstage",
     "packaging/vmstage.toml",
     "systemd/80-vmstage.preset",
     "systemd/condor.service.d/vmstage.conf",

@@ -172,6 +172,9 @@ pub struct InstallArgs {
     /// disk before; each is kept beside as .before-vmstage
     #[arg(long)]
     pub replace_old: bool,
+    /// Bring no files, and only enable those that are there: for packages
+    #[arg(long, conflicts_with_all = ["force", "binary"])]
+    pub enable_only: bool,
 }
 
 #[derive(Debug, Args)]
@@ -321,8 +324,12 @@ inside of it, and one that leads out is refused. Run again, it does what is miss
 existing /etc/vmstage.toml stays; the shipped one is in /usr/share/doc/vmstage.
 
 It is enabled by links: systemd's; S85vmstage and its like for chkconfig, lower where
-HTCondor would start before it; with insserv also the lines in /etc/init.d/.depend.*.
-Where that is not enough, it says what to run.
+HTCondor would start before it, with /etc/chkconfig.d/vmstage, by which chkconfig keeps
+the number; with insserv also the lines in /etc/init.d/.depend.*. Where that is not
+enough, it says what to run.
+
+Of rc.local --replace-old takes whole lines that can do nothing else. A command that is
+more than one of those stays, with the script that it runs, and is named.
 
   vmstage install --root /mnt/image --replace-old
 

@@ -41,11 +41,97 @@ pub fn install(host: &Host, arguments: &InstallArgs) -> Result<u8, Failure> {
             Config::default()
         }
     };
-    let mount_point = config.staging.mount_point.as_path();
     let init = Init::of(root, arguments.init);
+    let done = put_into(&work, arguments, &config, init);
+    work.end()?;
+    if !arguments.dry_run {
+        let findings = check::findings(root, runs(root, host), init);
+        cli::print(&check::lines(&findings))?;
+    }
+    done.map(|()| 0)
+}
+
+fn put_into(
+    work: &Work,
+    arguments: &InstallArgs,
+    config: &Config,
+    init: Init,
+) -> Result<(), Failure> {
+    let root = &work.root;
+    let mount_point = config.staging.mount_point.as_path();
+    let mut steps = match arguments.enable_only {
+        true => {
+            install::may_enable(root, init)?;
+            Vec::new()
+        }
+        false => {
+            let wish = wish(arguments)?;
+            install::may_begin(root, &wish)?;
+            install::file_steps(root, init, wish.binary, mount_point)?
+        }
+    };
+    work.say(&format!("init: {}", init.name()))?;
+    if steps.is_empty() && !arguments.enable_only {
+        work.say("all files of vmstage are in place already")?;
+    }
+    let files = match arguments.dry_run && !steps.is_empty() {
+        true => "would be in place, but it would not be",
+        false => "are in place, but it is not",
+    };
+    if arguments.replace_old {
+        let replacement = replace::steps(root, init, mount_point)?;
+        for line in &replacement.said {
+            work.say(line)?;
+        }
+        steps.extend(replacement.steps);
+    }
+    let mut later = Vec::new();
+    if let Enabling::Steps(enabling) = install::enabling(root, init, mount_point)? {
+        later = enabling;
+    }
+    // What a package has enabled, its removal undoes.
+    let list = match arguments.enable_only {
+        true => install::list(root, files::REPLACED.as_ref(), steps.iter()),
+        false => install::list(
+            root,
+            files::DIRECTORIES.as_ref(),
+            steps.iter().chain(&later),
+        ),
+    };
+    work.carry_out(list?.into_iter().chain(steps).collect())?;
+    // Looked at anew: of what is to be changed, something has been changed.
+    let enabling = install::enabling(root, init, mount_point)?;
+    let said = match enabling {
+        Enabling::Steps(steps) => {
+            work.carry_out(steps)?;
+            "vmstage starts at the next boot".to_string()
+        }
+        Enabling::ByCommands { path, number } => format!(
+            "{}:{number} starts vmstage already, so that it is not enabled a second time",
+            path.display()
+        ),
+        Enabling::NoInit if arguments.enable_only => {
+            return Err(Failure::Other(anyhow!(
+                "what starts services in {} is not known, so that nothing starts vmstage: \
+                 {}/rc.local.sl shows what has to be run; where it is known after all, say --init",
+                root.path().display(),
+                files::DOCUMENTATION
+            )));
+        }
+        Enabling::NoInit => BY_HAND.to_string(),
+        Enabling::NotByUs(reason) => {
+            return Err(Failure::Other(anyhow!(
+                "the files of vmstage {files} enabled: {reason}"
+            )));
+        }
+    };
+    work.say(&said)
+}
+
+fn wish(arguments: &InstallArgs) -> Result<Wish, Failure> {
     let binary = arguments.binary.as_deref();
     let path = binary.unwrap_or(OWN_PROGRAM.as_ref());
-    let wish = Wish {
+    Ok(Wish {
         binary: regular_file::read(path, LARGEST_BINARY)
             .with_context(|| format!("cannot read the program {}", path.display()))
             .with_context(|| match binary {
@@ -54,42 +140,7 @@ pub fn install(host: &Host, arguments: &InstallArgs) -> Result<u8, Failure> {
             })?,
         is_chosen: binary.is_some(),
         force: arguments.force,
-    };
-    install::may_begin(root, &wish)?;
-    work.say(&format!("init: {}", init.name()))?;
-
-    let mut steps = install::file_steps(root, init, wish.binary, mount_point)?;
-    if arguments.replace_old {
-        steps.extend(replace::steps(root, init, mount_point)?);
-    }
-    let mut later = Vec::new();
-    if let Enabling::Steps(enabling) = install::enabling(root, init, mount_point)? {
-        later = enabling;
-    }
-    let list = install::list_directories(root, steps.iter().chain(&later))?;
-    work.carry_out(list.into_iter().chain(steps).collect())?;
-    // Looked at anew: of what is to be changed, something has been changed.
-    let enabling = install::enabling(root, init, mount_point)?;
-    let said = match enabling {
-        Enabling::Steps(steps) => {
-            work.carry_out(steps)?;
-            Ok("vmstage starts at the next boot".to_string())
-        }
-        Enabling::ByCommands { path, number } => Ok(format!(
-            "{}:{number} starts vmstage already, so that it is not enabled a second time",
-            path.display()
-        )),
-        Enabling::NoInit => Ok(BY_HAND.to_string()),
-        Enabling::NotByUs(reason) => Err(anyhow!(
-            "the files of vmstage are in place, but it is not enabled: {reason}"
-        )),
-    };
-    work.say(&said?)?;
-    work.end()?;
-    if !arguments.dry_run {
-        cli::print(&check::lines(&check::findings(root, runs(root, host))))?;
-    }
-    Ok(0)
+    })
 }
 
 const BY_HAND: &str = "\

@@ -17,7 +17,7 @@ pub(crate) const UNIT_DIRECTORY: &str = "/usr/lib/systemd/system";
 pub(crate) const LOCAL_UNITS: &str = "/etc/systemd/system";
 const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
 
-const SERVICE: &str = "vmstage";
+pub(crate) const SERVICE: &str = "vmstage";
 /// What must not start before vmstage.
 const LATER: &str = "condor";
 
@@ -55,6 +55,9 @@ pub(crate) fn still_to_do(root: &Root, init: Init) -> Result<Enabling> {
             if init == Init::Insserv {
                 steps.extend(depend_steps(root)?);
             }
+            if init == Init::Chkconfig {
+                steps.extend(override_step(root, &wanted));
+            }
             Ok(Enabling::Steps(steps))
         }
     }
@@ -83,6 +86,8 @@ pub(crate) fn to_undo(root: &Root) -> Result<Vec<Step>> {
             steps.extend(rewritten(file, &text, depend::without(&text, SERVICE)));
         }
     }
+    let numbers = Step::Remove(OVERRIDE.into());
+    steps.extend(Some(numbers).filter(|step| step.is_pending(root)));
     Ok(steps)
 }
 
@@ -149,7 +154,7 @@ fn wanted(init: Init, links: &[Link]) -> Result<Vec<Link>, String> {
     }
     // Of two with one number the one goes first whose name does: syslog before vmstage.
     let (start, stop, lowest) = match init {
-        Init::Chkconfig => (85.min(later.saturating_sub(1)), 2, log + 1),
+        Init::Chkconfig => (USUAL.min(later.saturating_sub(1)), 2, log + 1),
         Init::Insserv => (log.max(1), 1, log.max(1)),
         _ => (19.min(later.saturating_sub(1)), 81, log + 1),
     };
@@ -191,6 +196,29 @@ fn link_steps(init: Init, links: &[Link], wanted: &[Link]) -> Vec<Step> {
         text: Path::new("../init.d").join(SERVICE),
     });
     removed.chain(made).collect()
+}
+
+/// The number in the script's own header.
+const USUAL: u8 = 85;
+
+/// What chkconfig(8) goes by instead of that header, also when it adds vmstage anew, resets its
+/// numbers, or a package brings another script ("OVERRIDE FILES").
+pub(crate) const OVERRIDE: &str = "/etc/chkconfig.d/vmstage";
+
+fn override_step(root: &Root, wanted: &[Link]) -> Option<Step> {
+    let starts = wanted.iter().filter(|link| link.starts(SERVICE));
+    let start = starts.map(|link| link.number).max().unwrap_or(USUAL);
+    let step = match start {
+        USUAL => Step::Remove(OVERRIDE.into()),
+        _ => Step::Write {
+            path: OVERRIDE.into(),
+            mode: 0o644,
+            content: format!("# chkconfig: 2345 {start:02} 02\n")
+                .into_bytes()
+                .into(),
+        },
+    };
+    Some(step).filter(|step| step.is_pending(root))
 }
 
 pub(crate) const DEPEND_START: &str = "/etc/init.d/.depend.start";

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use super::enabling::UNIT_DIRECTORY;
 use super::inflate;
 use super::init::Init;
-use super::root::Root;
+use super::root::{Kind, Root};
 use crate::config::{Config, ConfigError};
 use crate::host::regular_file::MIB;
 
@@ -19,6 +19,9 @@ pub(crate) const DOCUMENTATION: &str = "/usr/share/doc/vmstage";
 
 /// Lists the directories that `install` made, a line each, for `uninstall`. No package has it.
 pub(crate) const DIRECTORIES: &str = "/usr/share/doc/vmstage/directories";
+
+/// Lists what was taken out where a package has the files.
+pub(crate) const REPLACED: &str = "/usr/share/doc/vmstage/replaced";
 
 /// A file that this program carries.
 pub(crate) struct File {
@@ -56,7 +59,7 @@ const fn file(
 const SHARE: &str = "/usr/share";
 
 /// All but the program and its configuration.
-pub(crate) static FILES: [File; 13] = [
+pub(crate) static FILES: [File; 14] = [
     file(
         Needed::BySystemd,
         UNIT_DIRECTORY,
@@ -91,6 +94,15 @@ pub(crate) static FILES: [File; 13] = [
         "vmstage.toml",
         SHIPPED_CONFIGURATION,
     ),
+    File {
+        mode: 0o755,
+        ..file(
+            Needed::Always,
+            DOCUMENTATION,
+            "50-vmstage",
+            "packaging/cloud-init/50-vmstage",
+        )
+    },
     file(
         Needed::Always,
         DOCUMENTATION,
@@ -188,6 +200,19 @@ pub(crate) fn mount_unit(mount_point: &Path) -> String {
 
 const DROP_IN: &str = "systemd/condor.service.d/vmstage.conf";
 const SHIPPED_UNIT: &str = "staging.mount";
+
+/// A file by which vmstage is started, and which is not there.
+pub(crate) fn missing(root: &Root, init: Init) -> Option<String> {
+    let needed = FILES.iter().filter(|file| file.is_needed_by(init));
+    let mut paths = needed
+        .filter(|file| file.is_what_starts_it())
+        .map(|file| file.path(init))
+        .chain([PROGRAM.into()]);
+    paths.find(|path| {
+        let places = [path.as_str(), &path.replacen("/usr/lib/", "/lib/", 1)];
+        !places.iter().any(|place| root.is(Kind::File, place))
+    })
+}
 
 /// An image's configuration; the defaults where it has none.
 ///

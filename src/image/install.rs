@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, bail};
 
@@ -10,10 +10,10 @@ use super::elf::Machine;
 use super::enabling::{self, Enabling};
 use super::files::{self, CONFIGURATION, DIRECTORIES, DOCUMENTATION, PROGRAM};
 use super::init::Init;
-use super::old::{self, What};
 use super::packages;
 use super::root::{Kind, Root};
 use super::step::Step;
+use super::{old, replace};
 use crate::host::regular_file::MIB;
 
 /// What may stand in the way of an installation.
@@ -33,8 +33,8 @@ pub(crate) struct Wish {
 pub(crate) fn may_begin(root: &Root, wish: &Wish) -> Result<()> {
     if let (Some(manager), false) = (packages::owner(root)?, wish.force) {
         bail!(
-            "{} has vmstage as a package in {}, and would take these files for the package's; \
-             update or remove the package, or say --force",
+            "nothing is installed: {} has vmstage as a package in {}, and would take these files for \
+             the package's; --enable-only enables that, else update or remove it, or say --force",
             manager.name(),
             root.path().display()
         );
@@ -51,6 +51,22 @@ pub(crate) fn may_begin(root: &Root, wish: &Wish) -> Result<()> {
             machine.name()
         ),
         _ => Ok(()),
+    }
+}
+
+/// Refuses to enable what is not there.
+///
+/// # Errors
+///
+/// What is missing, and what to do.
+pub(crate) fn may_enable(root: &Root, init: Init) -> Result<()> {
+    match files::missing(root, init) {
+        Some(path) => bail!(
+            "there is no {path} in {} that could be enabled: install without --enable-only, or the \
+             package again",
+            root.path().display()
+        ),
+        None => Ok(()),
     }
 }
 
@@ -87,68 +103,57 @@ pub(crate) fn file_steps(
     Ok(steps)
 }
 
-/// Where the image starts vmstage by commands of `rc.local` already.
-///
-/// # Errors
-///
-/// That it cannot be read.
-pub(crate) fn snippet(root: &Root, mount_point: &Path) -> Result<Option<(PathBuf, usize)>> {
-    for path in old::RC_LOCAL.map(Path::new) {
-        let script = root.read(path, MIB)?.unwrap_or_default();
-        let commands = old::commands(&script, mount_point);
-        if let Some(command) = commands.iter().find(|c| c.what == What::Vmstage) {
-            return Ok(Some((path.into(), command.number)));
-        }
-    }
-    Ok(None)
-}
-
 /// What enables vmstage, unless `rc.local` starts it already.
 ///
 /// # Errors
 ///
-/// Those of [`enabling::still_to_do`] and [`snippet`].
+/// Those of [`enabling::still_to_do`].
 pub(crate) fn enabling(root: &Root, init: Init, mount_point: &Path) -> Result<Enabling> {
-    match snippet(root, mount_point)? {
+    match old::start_by_commands(root, init, mount_point) {
         Some((path, number)) => Ok(Enabling::ByCommands { path, number }),
         None => enabling::still_to_do(root, init),
     }
 }
 
 /// Lists the directories that the steps will make, the outermost first, beside those that an
-/// earlier run has made. That of the documentation, in which the list is, is vmstage's own.
+/// earlier run has made, and what they take out. The directory of the documentation, in which the
+/// list is, is vmstage's own.
 ///
 /// # Errors
 ///
 /// That the earlier list cannot be read.
-pub(crate) fn list_directories<'a>(
+pub(crate) fn list<'a>(
     root: &Root,
+    list: &Path,
     steps: impl Iterator<Item = &'a Step>,
 ) -> Result<Option<Step>> {
-    let list: &Path = DIRECTORIES.as_ref();
-    let mut made = root.read(list, MIB)?.unwrap_or_default();
-    let paths = steps.filter_map(|step| match step {
-        Step::Write { path, .. } | Step::Link { path, .. } => Some(path.as_path()),
-        _ => None,
-    });
-    let mut is_new = !root.is(Kind::File, list);
-    for path in paths {
+    let mut lines = root.read(list, MIB)?.unwrap_or_default();
+    let mut is_new = list == Path::new(DIRECTORIES) && !root.is(Kind::File, list);
+    let mut add = |line: Vec<u8>| {
+        let mut before = lines.split_inclusive(|byte| *byte == b'\n');
+        if !before.any(|before| before == line) {
+            lines.extend(line);
+            is_new = true;
+        }
+    };
+    for step in steps {
+        if let Some(line) = replace::record(root, step)? {
+            add(line);
+        }
+        let (Step::Write { path, .. } | Step::Link { path, .. }) = step else {
+            continue;
+        };
         let above: Vec<&Path> = path.ancestors().skip(1).collect();
         for directory in above.into_iter().rev() {
-            let line = [directory.as_os_str().as_bytes(), b"\n"].concat();
-            let is_listed = made
-                .split_inclusive(|byte| *byte == b'\n')
-                .any(|l| l == line);
             let is_own = directory == Path::new(DOCUMENTATION);
-            if !is_listed && !is_own && !root.is(Kind::Directory, directory) {
-                made.extend(line);
-                is_new = true;
+            if !is_own && !root.is(Kind::Directory, directory) {
+                add([directory.as_os_str().as_bytes(), b"\n"].concat());
             }
         }
     }
     Ok(is_new.then(|| Step::Write {
         path: list.into(),
         mode: 0o644,
-        content: Cow::Owned(made),
+        content: Cow::Owned(lines),
     }))
 }

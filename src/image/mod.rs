@@ -20,5 +20,6 @@ pub(crate) mod replace;
 pub(crate) mod root;
 pub(crate) mod running;
 pub(crate) mod seal;
+mod shell;
 pub(crate) mod step;
 pub(crate) mod uninstall;

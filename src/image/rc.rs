@@ -8,8 +8,8 @@ use super::init::Init;
 use super::root::Root;
 use crate::host::regular_file::MIB;
 
-/// The run levels, of which 2 to 5 are those that work is done in.
-pub(crate) const LEVELS: [char; 7] = ['0', '1', '2', '3', '4', '5', '6'];
+/// The run levels, of which 2 to 5 are those that work is done in, and Debian's of the boot.
+pub(crate) const LEVELS: [char; 8] = ['0', '1', '2', '3', '4', '5', '6', 'S'];
 
 /// `S85vmstage` in the directory of a run level.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -23,15 +23,22 @@ pub(crate) enum Step {
         path: PathBuf,
         content: Vec<u8>,
     },
-    /// A copy of a file beside it, by the name of [`beside`]. One that is there stays: it is the
-    /// older one.
-    KeepCopy(PathBuf),
-    /// A file gets the name of [`beside`], and cannot be run any more.
-    SetAside(PathBuf),
-    /// A file gets its old name again, and this mode.
+    /// A copy of a file beside it. One that is there stays: it is the older one.
+    KeepCopy {
+        path: PathBuf,
+        to: PathBuf,
+    },
+    /// A file gets another name, and cannot be run any more.
+    SetAside {
+        path: PathBuf,
+        to: PathBuf,
+    },
+    /// A file gets its old name again, and its mode and owner.
     PutBack {
         path: PathBuf,
+        from: PathBuf,
         mode: u32,
+        owner: (u32, u32),
     },
     Link {
         path: PathBuf,
@@ -44,21 +51,14 @@ pub(crate) enum Step {
     RemoveTree(PathBuf),
 }
 
-/// Where what was there before is kept.
-pub(crate) fn beside(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_os_string();
-    name.push(".before-vmstage");
-    name.into()
-}
-
 impl Step {
     /// What it changes.
     pub(crate) fn path(&self) -> &Path {
         match self {
             Step::Write { path, .. }
             | Step::Rewrite { path, .. }
-            | Step::KeepCopy(path)
-            | Step::SetAside(path)
+            | Step::KeepCopy { path, .. }
+            | Step::SetAside { path, .. }
             | Step::PutBack { path, .. }
             | Step::Link { path, .. }
             | Step::Remove(path)
@@ -109,9 +109,19 @@ impl Step {
             // A step before this one may have removed it.
             Step::Rewrite { path, .. } if !root.is(Kind::File, path) => Ok(Change::None),
             Step::Rewrite { path, content } => root.write(path, content, Attributes::AsBefore),
-            Step::KeepCopy(path) => keep_copy(root, path),
-            Step::SetAside(path) => transfer(root, path, &beside(path), 0o644),
-            Step::PutBack { path, mode } => transfer(root, &beside(path), path, *mode),
+            Step::KeepCopy { path, to } => keep_copy(root, path, to),
+            Step::SetAside { path, to } => {
+                transfer(root, path, to, Attributes::Ours { mode: 0o644 })
+            }
+            Step::PutBack {
+                path,
+                from,
+                mode,
+                owner,
+            } => {
+                let (mode, owner) = (*mode, *owner);
+                transfer(root, from, path, Attributes::Theirs { mode, owner })
+            }
             Step::Link { path, text } => root.link(path, text),
             Step::Remove(path) => root.remove(path),
             Step::RemoveEmpty(path) => root.remove_empty(path),
@@ -126,12 +136,11 @@ impl fmt::Display for Step {
         match self {
             Step::Write { path, mode, .. } => write!(f, "write {} ({mode:04o})", path.display()),
             Step::Rewrite { path, .. } => write!(f, "change {}", path.display()),
-            Step::KeepCopy(path) => write!(f, "keep {}", beside(path).display()),
-            Step::SetAside(path) => {
-                write!(f, "rename {} to {}", path.display(), beside(path).display())
+            Step::KeepCopy { path, to } => {
+                write!(f, "keep {} as {}", path.display(), to.display())
             }
-            Step::PutBack { path, .. } => {
-                write!(f, "rename {} to {}", beside(path).display(), path.display())
+            Step::SetAside { path: from, to } | Step::PutBack { from, path: to, .. } => {
+                write!(f, "rename {} to {}", from.display(), to.display())
             }
             Step::Link { path, text } => write!(f, "link {} to {}", path.display(), text.display()),
             Step::Remove(path) => write!(f, "remove {}", path.display()),
@@ -141,21 +150,20 @@ impl fmt::Display for Step {
     }
 }
 
-fn keep_copy(root: &Root, path: &Path) -> Result<Change> {
-    let copy = beside(path);
-    if root.entry_itself(&copy)?.is_some() {
+fn keep_copy(root: &Root, path: &Path, copy: &Path) -> Result<Change> {
+    if root.entry_itself(copy)?.is_some() {
         return Ok(Change::None);
     }
     let mode = root.entry(path)?.map_or(0o644, |entry| entry.mode);
-    root.write(&copy, &content(root, path)?, Attributes::Ours { mode })
+    root.write(copy, &content(root, path)?, Attributes::Ours { mode })
 }
 
 /// As a rename, which could not change the mode; done again after a crash it completes.
-fn transfer(root: &Root, from: &Path, to: &Path, mode: u32) -> Result<Change> {
+fn transfer(root: &Root, from: &Path, to: &Path, as_: Attributes) -> Result<Change> {
     if root.entry_itself(from)?.is_none() {
         return Ok(Change::None);
     }
-    root.write(to, &content(root, from)?, Attributes::Ours { mode })?;
+    root.write(to, &content(root, from)?, as_)?;
     root.remove(from)
 }
 

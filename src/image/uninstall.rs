@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use super::files::{self, CONFIGURATION, DIRECTORIES, DOCUMENTATION, PROGRAM};
+use super::files::{self, CONFIGURATION, DIRECTORIES, DOCUMENTATION, PROGRAM, REPLACED};
 use super::init::Init;
-use super::replace::{self, Kept};
+use super::replace;
 use super::root::{Kind, Root};
 use super::step::Step;
 use super::{enabling, published};
@@ -38,15 +38,9 @@ pub(crate) fn plan(root: &Root, config: &Config) -> Result<Plan> {
     steps.extend(enabling::to_undo(root)?);
     steps.extend(files(root, &mut left)?);
     steps.extend(published::state_to_remove(root)?);
-    for kept in replace::kept(root, config.staging.mount_point.as_path())? {
-        match kept {
-            Kept::ToPutBack(steps_back) => steps.extend(steps_back),
-            Kept::Changed(path) => left.push(format!(
-                "{} stays: what it was kept of has been changed since",
-                path.display()
-            )),
-        }
-    }
+    let kept = replace::kept(root, config.staging.mount_point.as_path())?;
+    steps.extend(kept.steps);
+    left.extend(kept.left);
     steps.extend(directories(root)?);
     Ok(Plan { steps, left })
 }
@@ -84,8 +78,8 @@ fn directories(root: &Root) -> Result<Vec<Step>> {
     let (outer, inner): (Vec<&Path>, Vec<&Path>) =
         made.partition(|made| Path::new(DOCUMENTATION).starts_with(made));
     let mut steps: Vec<Step> = inner.into_iter().map(remove_empty).collect();
-    let list: PathBuf = DIRECTORIES.into();
-    steps.extend(Some(Step::Remove(list)).filter(|step| step.is_pending(root)));
+    let lists = [DIRECTORIES, REPLACED].map(|list| Step::Remove(list.into()));
+    steps.extend(lists.into_iter().filter(|step| step.is_pending(root)));
     let own = Path::new(DOCUMENTATION);
     if root.is(Kind::Directory, own) {
         steps.push(remove_empty(own));

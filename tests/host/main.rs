@@ -68,6 +68,7 @@ fn main() -> ExitCode {
         image::install::CLAIMS,
         image::uninstall::CLAIMS,
         image::overlay::CLAIMS,
+        image::replace::CLAIMS,
         image::seal::CLAIMS,
         plan::flavor::CLAIMS,
         plan::grid::CLAIMS,

@@ -5,10 +5,10 @@ use super::finding::Severity::{Error, Note, Warning};
 use super::subject::Subject;
 use crate::host::watch_process;
 use crate::image::depend;
-use crate::image::enabling::{DEPEND_START, LOCAL_UNITS, UNIT_DIRECTORY, UNITS};
-use crate::image::files::PROGRAM;
+use crate::image::enabling::{self, DEPEND_START, Enabling, LOCAL_UNITS, UNIT_DIRECTORY, UNITS};
+use crate::image::files::{self, PROGRAM};
 use crate::image::init::Init;
-use crate::image::old::{self, What};
+use crate::image::old;
 use crate::image::rc::{Action, Link};
 use crate::image::root::Kind;
 use crate::status::Status;
@@ -116,32 +116,31 @@ fn default_level(subject: &Subject) -> char {
 
 /// Where `vmstage boot` is run by a command.
 fn commands(subject: &Subject) -> Option<String> {
-    let scripts = subject.scripts.iter().filter(|script| script.is_executable);
-    let of_rc_local = scripts.flat_map(|script| {
-        let ours = script.commands.iter().filter(|c| c.what == What::Vmstage);
-        ours.map(|command| format!("{}:{}", script.path.display(), command.number))
-    });
-    let others = match subject.init {
-        Init::Unknown => subject.paths_in("/etc/init.d"),
-        _ => Vec::new(),
-    };
-    let others = others.into_iter().chain(["/etc/inittab".to_string()]);
-    let of_others = others.filter_map(|path| {
-        let content = subject.text(&path);
-        let commands = old::commands(content.as_bytes(), subject.mount_point());
-        let first = commands.iter().find(|c| c.what == What::Vmstage)?;
-        Some(format!("{path}:{}", first.number))
-    });
-    of_rc_local.chain(of_others).next()
+    let (root, init) = (subject.root, subject.init);
+    let (path, number) = old::start_by_commands(root, init, subject.mount_point())?;
+    Some(format!("{}:{number}", path.display()))
 }
 
-const ENABLE: &str = "vmstage install --root DIR";
+/// What enables vmstage here, before HTCondor.
+fn enable(subject: &Subject) -> String {
+    if files::missing(subject.root, subject.init).is_some() {
+        return subject.bring_files();
+    }
+    match enabling::still_to_do(subject.root, subject.init) {
+        Ok(Enabling::NotByUs(reason)) => reason,
+        Ok(Enabling::NoInit) => format!(
+            "have the script that runs at boot run `vmstage boot` and `vmstage watch`; `{}` says how",
+            subject.install("")
+        ),
+        _ => subject.install(""),
+    }
+}
 
 /// Never, only in part, or by two at once.
 pub(super) fn is_started_once(subject: &Subject, found: &mut Findings) {
     if !subject.has(PROGRAM) {
         let what = "vmstage is not in this system";
-        found.add(Error, "enabled-none", PROGRAM, what, ENABLE);
+        found.add(Error, "enabled-none", PROGRAM, what, subject.bring_files());
         return;
     }
     let starts = starts(subject);
@@ -166,7 +165,7 @@ pub(super) fn is_started_once(subject: &Subject, found: &mut Findings) {
                 "{} is not enabled, so that nothing mounts the scratch disk",
                 UNITS[0]
             ),
-            ENABLE,
+            enable(subject),
         ),
         (true, false, None) => found.add(
             Error,
@@ -176,14 +175,14 @@ pub(super) fn is_started_once(subject: &Subject, found: &mut Findings) {
                 "{} is not enabled: nobody drains the machine or ends it in time",
                 UNITS[1]
             ),
-            ENABLE,
+            enable(subject),
         ),
         (false, false, None) if requires_us(subject) && condor_is_started(subject) => found.add(
             Error,
             "enabled-half",
             place,
             "vmstage is started only through condor, and watch is not: no drain and no power-off",
-            ENABLE,
+            enable(subject),
         ),
         (false, false, None) => found.add(
             Error,
@@ -193,13 +192,17 @@ pub(super) fn is_started_once(subject: &Subject, found: &mut Findings) {
                 "nothing starts vmstage at boot (init: {})",
                 subject.init.name()
             ),
-            ENABLE,
+            enable(subject),
         ),
     }
 }
 
 /// Whether a drop-in has condor.service wait for vmstage.
 fn requires_us(subject: &Subject) -> bool {
+    // Packages have it everywhere.
+    if subject.init != Init::Systemd {
+        return false;
+    }
     let says_so = |unit: &str| subject.text(unit).contains(UNITS[0]);
     let mut directories = UNIT_DIRECTORIES.iter();
     directories.any(|directory| {
@@ -217,8 +220,7 @@ pub(super) fn depend_stale(subject: &Subject, found: &mut Findings) {
     if !depend::targets(&subject.text(DEPEND_START)).contains(&"vmstage") {
         let what =
             "the links of vmstage do nothing: startpar runs what is in this file, and it is not";
-        let cure = "run in the image: update-rc.d vmstage defaults; or vmstage install --root DIR";
-        found.add(Error, "depend-stale", DEPEND_START, what, cure);
+        found.add(Error, "depend-stale", DEPEND_START, what, enable(subject));
     }
 }
 
@@ -241,12 +243,16 @@ pub(super) fn order_condor(subject: &Subject, found: &mut Findings) {
     if subject.init == Init::Systemd {
         if !requires_us(subject) {
             let what = "condor.service does not wait for vmstage.service";
-            add(format!("{UNIT_DIRECTORY}/condor.service.d"), what, ENABLE);
+            add(
+                format!("{UNIT_DIRECTORY}/condor.service.d"),
+                what,
+                &enable(subject),
+            );
         }
     } else if subject.init == Init::Insserv {
         if !depend::waits_for(&subject.text(DEPEND_START), "condor", "vmstage") {
             let what = "condor does not wait for vmstage";
-            add(DEPEND_START.into(), what, ENABLE);
+            add(DEPEND_START.into(), what, &enable(subject));
         }
     } else {
         let numbers = ["vmstage", "condor"].map(|service| start_number(subject, service));
@@ -256,7 +262,7 @@ pub(super) fn order_condor(subject: &Subject, found: &mut Findings) {
         {
             let level = subject.init.run_level(default_level(subject));
             let what = format!("condor starts with the number {condors}, before vmstage ({ours})");
-            add(level, &what, ENABLE);
+            add(level, &what, &enable(subject));
         }
     }
 }
@@ -274,7 +280,7 @@ pub(super) fn preset(subject: &Subject, found: &mut Findings) {
     if !preset_enables(subject) {
         let what = "it is missing or says \"uninitialized\", so that the first boot enables and disables \
                     units by preset, and none enables vmstage";
-        let cure = "add 80-vmstage.preset (vmstage install), or make the file empty";
+        let cure = "make the file empty, with no byte in it, or have a preset enable vmstage";
         found.add(Warning, "preset", MACHINE_ID, what, cure);
     }
 }

@@ -13,8 +13,6 @@ fn place(line: &Line) -> String {
     format!("{FSTAB}:{}", line.number)
 }
 
-const REMOVE_LINE: &str = "remove the line; `vmstage install --replace-old` does";
-
 /// A line for the mount point, which makes a boot fail or mounts somebody's volume.
 pub(super) fn old_fstab(subject: &Subject, found: &mut Findings) {
     let mount_point = subject.mount_point();
@@ -48,7 +46,14 @@ pub(super) fn old_fstab(subject: &Subject, found: &mut Findings) {
             // It has a finding of its own.
             Found::ByCloudInit => continue,
         };
-        found.add(severity, "old-fstab", place(line), what, REMOVE_LINE);
+        let cure = match severity {
+            Note => "remove the line, unless it is meant so".into(),
+            _ => format!(
+                "remove the line; `{}` does",
+                subject.install(" --replace-old")
+            ),
+        };
+        found.add(severity, "old-fstab", place(line), what, cure);
     }
 }
 

@@ -14,6 +14,7 @@ mod staging;
 mod subject;
 mod tools;
 
+use super::init::Init;
 use super::root::Root;
 use crate::host::Host;
 
@@ -54,10 +55,10 @@ const RULES: &[fn(&Subject, &mut Findings)] = &[
     leftover::what_seal_would_remove,
 ];
 
-/// All that is wrong with a system, the worst first. `host` is the machine, where this system
-/// is the one that runs.
-pub(crate) fn findings(root: &Root, host: Option<&Host>) -> Vec<Finding> {
-    let subject = Subject::of(root, host);
+/// All that is wrong with a system that this init starts, the worst first. `host` is the machine,
+/// where this system is the one that runs.
+pub(crate) fn findings(root: &Root, host: Option<&Host>, init: Init) -> Vec<Finding> {
+    let subject = Subject::of(root, host, init);
     let mut found = Findings::default();
     for rule in RULES {
         rule(&subject, &mut found);

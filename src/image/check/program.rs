@@ -39,7 +39,7 @@ pub(super) fn other_version(subject: &Subject, found: &mut Findings) {
         // Two of other versions may belong together.
         if differs {
             let what = format!("it is of another version of vmstage than {PROGRAM}");
-            let cure = "install both from one version; vmstage install --root DIR";
+            let cure = format!("have both of one version: {}", subject.bring_files());
             found.add(Warning, "other-version", path.as_str(), what, cure);
         }
     }
@@ -55,7 +55,12 @@ pub(super) fn foreign_arch(subject: &Subject, found: &mut Findings) {
     if file.take(64).read_to_end(&mut head).is_err() {
         return;
     }
-    let cure = "install one for this image's architecture: vmstage install --binary FILE";
+    let cure = match subject.is_package {
+        true => "install the package for this image's architecture",
+        false => {
+            "install one for this image's architecture: vmstage install --root DIR --binary FILE"
+        }
+    };
     match (Machine::of(&head), Machine::of_system(subject.root)) {
         (None, _) => {
             let what = "it is no program (ELF)";

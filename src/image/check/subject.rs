@@ -1,16 +1,15 @@
 //! What several rules want to know of a system, read once.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::config::Config;
 use crate::host::Host;
 use crate::host::fstab::Fstab;
-use crate::host::regular_file::MIB;
-use crate::image::files;
 use crate::image::init::Init;
-use crate::image::old::{self, Command, RC_LOCAL};
+use crate::image::old::{self, Caller, RcLocal};
 use crate::image::rc::{self, Link};
 use crate::image::root::{Kind, Root};
+use crate::image::{files, packages};
 
 /// The system that is looked at. What cannot be read counts as missing here; that it cannot be
 /// is a finding of its own ([`super::reach`]).
@@ -24,29 +23,27 @@ pub(crate) struct Subject<'a> {
     pub fstab: Fstab,
     /// Of the run levels.
     pub links: Vec<Link>,
-    pub scripts: Vec<Script>,
-}
-
-/// An `rc.local` that has commands for the scratch disk.
-pub(crate) struct Script {
-    pub path: PathBuf,
-    /// Else nothing runs it.
-    pub is_executable: bool,
-    pub commands: Vec<Command>,
+    pub scripts: Vec<RcLocal>,
+    /// What needs the script that staged the disk before.
+    pub callers: Vec<Caller>,
+    /// A package manager has vmstage.
+    pub is_package: bool,
 }
 
 impl Subject<'_> {
-    pub(crate) fn of<'a>(root: &'a Root, host: Option<&'a Host>) -> Subject<'a> {
+    pub(crate) fn of<'a>(root: &'a Root, host: Option<&'a Host>, init: Init) -> Subject<'a> {
         let config = files::configuration(root).unwrap_or_default();
-        let init = Init::of(root, None);
         let fstab = old::fstab(root).map(|(fstab, _)| fstab);
-        let scripts = scripts(root, config.staging.mount_point.as_path());
+        let scripts = old::rc_local(root, config.staging.mount_point.as_path());
+        let scripts: Vec<RcLocal> = scripts.into_iter().flatten().collect();
         Subject {
             root,
             host,
             init,
             fstab: fstab.unwrap_or_default(),
             links: rc::links(root, init).unwrap_or_default(),
+            callers: old::callers_that_stay(root, &scripts),
+            is_package: packages::owner(root).is_ok_and(|owner| owner.is_some()),
             scripts,
             config,
         }
@@ -54,6 +51,24 @@ impl Subject<'_> {
 
     pub(crate) fn mount_point(&self) -> &Path {
         self.config.staging.mount_point.as_path()
+    }
+
+    /// The command that puts in place what is missing, and takes out what is old with this added.
+    pub(super) fn install(&self, option: &str) -> String {
+        let enable_only = if self.is_package {
+            " --enable-only"
+        } else {
+            ""
+        };
+        format!("vmstage install --root DIR{enable_only}{option}")
+    }
+
+    /// What brings files that are missing, or of another version.
+    pub(super) fn bring_files(&self) -> String {
+        match self.is_package {
+            true => "install the package again".into(),
+            false => self.install(""),
+        }
     }
 
     pub(crate) fn has(&self, path: &str) -> bool {
@@ -71,21 +86,4 @@ impl Subject<'_> {
         let names = names.iter().filter_map(|name| name.to_str());
         names.map(|name| format!("{directory}/{name}")).collect()
     }
-}
-
-fn scripts(root: &Root, mount_point: &Path) -> Vec<Script> {
-    let mut seen = Vec::new();
-    let scripts = RC_LOCAL.map(Path::new).into_iter().filter_map(|path| {
-        let content = root.read(path, MIB).ok()??;
-        let real = root.real_path(path).ok()?;
-        let is_new = !seen.contains(&real);
-        seen.push(real);
-        let entry = root.entry(path).ok()??;
-        is_new.then(|| Script {
-            path: path.into(),
-            is_executable: entry.mode & 0o111 != 0,
-            commands: old::commands(&content, mount_point),
-        })
-    });
-    scripts.collect()
 }

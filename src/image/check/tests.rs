@@ -80,6 +80,11 @@ impl Image {
         fs::write(path, content).unwrap();
     }
 
+    fn make_executable(&self, path: &str) {
+        let path = self.0.root().join(path);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
     fn link(&self, path: &str, text: &str) {
         let path = self.0.root().join(path);
         fs::remove_file(&path).ok();
@@ -95,7 +100,8 @@ impl Image {
 
     /// `error old-fstab /etc/fstab:2`, the worst first.
     fn found(&self) -> Vec<String> {
-        let findings = findings(&Root::open(self.0.root()).unwrap(), None);
+        let root = Root::open(self.0.root()).unwrap();
+        let findings = findings(&root, None, Init::of(&root, None));
         let text = lines(&findings);
         assert_eq!(text.lines().count(), findings.len());
         text.lines()
@@ -106,8 +112,6 @@ impl Image {
             .collect()
     }
 }
-
-use crate::image::init::Init;
 
 /// What is changed in a healthy image: a path and its content; None removes it, and a content
 /// that begins with `->` makes a link.
@@ -178,18 +182,27 @@ fn lines_of_fstab() {
 fn what_did_the_work_before() {
     let rc_local = "#!/bin/sh\n/etc/init.d/mount_staging\nmkdir -p /staging/condor\n\
                     mount /staging && mkdir /staging/x\ninstall -d /staging/y\n";
-    let changes = [
-        ("etc/rc.local", Some(rc_local)),
-        ("etc/init.d/mount_staging", Some("")),
-    ];
-    let expected = [
-        "error old-rc-local /etc/rc.local:3",
-        "error old-rc-local /etc/rc.local:5",
-        "warning old-script /etc/init.d/mount_staging",
-        "warning old-script /etc/rc.local:2",
-    ];
-    assert_found("systemd", &changes, &expected);
-    assert_found("numbers", &changes, &expected);
+    for init in ["systemd", "numbers"] {
+        let image = Image::healthy(init);
+        image.write("etc/rc.local", rc_local);
+        image.write("etc/init.d/mount_staging", "");
+        // Nothing runs what is not executable.
+        let notes = [
+            "warning old-script /etc/init.d/mount_staging",
+            "note old-script /etc/rc.local:2",
+            "note old-rc-local /etc/rc.local:3",
+            "note old-rc-local /etc/rc.local:5",
+        ];
+        assert_eq!(image.found(), notes);
+        image.make_executable("etc/rc.local");
+        let expected = [
+            "error old-rc-local /etc/rc.local:3",
+            "error old-rc-local /etc/rc.local:5",
+            "warning old-script /etc/init.d/mount_staging",
+            "warning old-script /etc/rc.local:2",
+        ];
+        assert_eq!(image.found(), expected);
+    }
 }
 
 #[test]
@@ -245,6 +258,16 @@ fn links_of_run_levels() {
     let gone: Vec<Change> = gone.iter().map(|path| (path.as_str(), None)).collect();
     assert_found("numbers", &gone, &["error enabled-none /etc/init.d"]);
 
+    // A package has systemd's drop-in everywhere, and here nothing heeds it.
+    let drop_in = include_str!("../../../systemd/condor.service.d/vmstage.conf");
+    let path = "usr/lib/systemd/system/condor.service.d/vmstage.conf";
+    let with_drop_in = [&gone[..], &[(path, Some(drop_in))]].concat();
+    assert_found(
+        "numbers",
+        &with_drop_in,
+        &["error enabled-none /etc/init.d"],
+    );
+
     // Of two with one number the one goes first whose name does.
     let later: Vec<String> = links("S20vmstage").collect();
     let later = later.iter().map(|path| (path.as_str(), Some("")));
@@ -282,8 +305,7 @@ fn a_snippet_beside_the_script_starts_it_twice_and_alone_it_needs_a_condor_that_
     let with = |changes: &[Change], expected: &[&str]| {
         let image = Image::healthy("numbers");
         image.write("etc/rc.local", rc_local);
-        let path = image.0.root().join("etc/rc.local");
-        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+        image.make_executable("etc/rc.local");
         for (path, _) in changes {
             image.remove(path);
         }

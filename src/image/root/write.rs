@@ -31,6 +31,8 @@ pub(crate) enum Change {
 pub(crate) enum Attributes {
     /// This mode; root's, where root writes it.
     Ours { mode: u32 },
+    /// These, of somebody else.
+    Theirs { mode: u32, owner: (u32, u32) },
     /// Those of the file that it replaces.
     AsBefore,
 }
@@ -59,6 +61,7 @@ impl Root {
             (Attributes::AsBefore, Some(entry)) => (entry.mode, Some((entry.uid, entry.gid))),
             (Attributes::AsBefore, None) => return Err(Errno::ENOENT.into()),
             (Attributes::Ours { mode }, _) => (mode, None),
+            (Attributes::Theirs { mode, owner }, _) => (mode, Some(owner)),
         };
         let label = self.selinux_label(&place.path);
         let has_mode = before.is_some_and(|entry| entry.mode == mode);

@@ -31,6 +31,12 @@ claims![
     commands_of_rc_local_that_start_vmstage_are_enough,
     where_htcondor_would_have_to_be_renumbered_it_says_what_to_run,
     a_package_is_not_overwritten_unless_forced,
+    with_a_package_only_what_is_there_is_enabled,
+    a_number_below_the_usual_one_survives_chkconfig,
+    a_dry_run_says_what_a_run_would_come_to,
+    every_run_ends_with_the_findings,
+    the_init_that_is_said_counts_for_the_findings_as_well,
+    what_it_puts_there_is_what_make_installs_and_packages_have,
     an_image_for_another_processor_needs_its_own_binary,
     a_link_that_leads_out_is_refused_and_nothing_is_written_there,
     an_absolute_link_leads_to_the_image_and_not_to_this_machine,
@@ -49,6 +55,7 @@ const COMMON: &[&str] = &[
     "/etc/vmstage.toml",
     "/usr/sbin/vmstage",
     "/usr/share/bash-completion/completions/vmstage",
+    "/usr/share/doc/vmstage/50-vmstage",
     "/usr/share/doc/vmstage/rc.local.sl",
     "/usr/share/doc/vmstage/rc.local.ubuntu",
     "/usr/share/doc/vmstage/vmstage.toml",
@@ -367,6 +374,193 @@ fn a_package_is_not_overwritten_unless_forced() {
         assert_eq!(difference(&before, &image.listing()), [""; 0]);
         image.install(&["--force"]);
     }
+}
+
+/// A package of which this is all that is there.
+fn package(init: Init) -> Image {
+    let image = Image::old(init);
+    image.write(
+        "/var/lib/dpkg/status",
+        "Package: vmstage\nStatus: install ok installed\n",
+    );
+    let run = image.run("install", &["--force"]);
+    assert_eq!(run.code, 0, "{run}");
+    let after = image.listing();
+    let is_link = |path: &&String| path.contains("vmstage") && after[*path].starts_with("120777");
+    for path in after.keys().filter(is_link) {
+        fs::remove_file(image.path(path)).unwrap();
+    }
+    for path in [
+        "/usr/share/doc/vmstage/directories",
+        "/etc/chkconfig.d/vmstage",
+    ] {
+        fs::remove_file(image.path(path)).ok();
+    }
+    image
+}
+
+fn with_a_package_only_what_is_there_is_enabled() {
+    for init in EVERY_INIT {
+        let image = package(init);
+        let before = image.listing();
+        let run = image.run("install", &["--enable-only"]);
+        if init == Init::Busybox {
+            assert_eq!(run.code, 1, "{run}");
+            assert!(run.stderr.contains("rc.local.sl"), "{run}");
+            continue;
+        }
+        assert_eq!(run.code, 0, "{run}");
+        for id in ["enabled-", "order-condor", "depend-stale"] {
+            assert!(!run.stdout.contains(id), "{init:?}: {run}");
+        }
+        let is_expected = |path: &String| {
+            let places = [
+                "/etc/rc",
+                "/etc/systemd/",
+                "/etc/init.d/.depend.",
+                "/etc/chkconfig.d",
+            ];
+            places.iter().any(|place| path.starts_with(place))
+        };
+        let made = difference(&before, &image.listing());
+        assert!(!made.is_empty() && made.iter().all(is_expected), "{made:?}");
+        // Again there is nothing to do.
+        let after = image.listing();
+        assert_eq!(image.run("install", &["--enable-only"]).code, 0);
+        assert_eq!(difference(&after, &image.listing()), [""; 0]);
+    }
+    let image = Image::old(Init::Systemd);
+    let before = image.listing();
+    let run = image.run("install", &["--enable-only"]);
+    assert!(
+        run.code == 1 && run.stderr.contains("could be enabled"),
+        "{run}"
+    );
+    assert_eq!(difference(&before, &image.listing()), [""; 0]);
+    let run = image.run("install", &["--enable-only", "--force"]);
+    assert_eq!(run.code, 2, "{run}");
+}
+
+/// chkconfig(8) reads it instead of the header of the script.
+fn a_number_below_the_usual_one_survives_chkconfig() {
+    const OVERRIDE: &str = "/etc/chkconfig.d/vmstage";
+    let image = Image::old(Init::Chkconfig);
+    image.install(&[]);
+    assert_eq!(image.read(OVERRIDE), "# chkconfig: 2345 49 02\n");
+    assert_eq!(image.run("uninstall", &[]).code, 0);
+    assert!(!image.exists("/etc/chkconfig.d"));
+    for level in "2345".chars() {
+        let link = image.path(&format!("/etc/rc.d/rc{level}.d/S50condor"));
+        fs::rename(&link, link.with_file_name("S98condor")).unwrap();
+    }
+    image.install(&[]);
+    assert!(!image.exists(OVERRIDE));
+}
+
+fn a_dry_run_says_what_a_run_would_come_to() {
+    let image = package(Init::Systemd);
+    let run = image.run("install", &["--dry-run"]);
+    assert!(
+        run.code == 1 && run.stderr.contains("nothing is installed"),
+        "{run}"
+    );
+    let run = image.run("install", &["--dry-run", "--enable-only"]);
+    assert!(run.stdout.contains("vmstage.service to "), "{run}");
+    let run = image.run("install", &["--dry-run", "--force"]);
+    assert!(run.stdout.contains("are in place already"), "{run}");
+    assert!(!run.stdout.contains("write /usr/sbin"), "{run}");
+    // Where HTCondor's number leaves no room.
+    let image = Image::old(Init::Insserv);
+    for level in "2345".chars() {
+        let link = image.path(&format!("/etc/rc{level}.d/S02condor"));
+        fs::rename(&link, link.with_file_name("S01condor")).unwrap();
+    }
+    let run = image.run("install", &["--dry-run"]);
+    assert!(
+        run.code == 1 && run.stderr.contains("would be in place, but"),
+        "{run}"
+    );
+    let run = image.run("install", &[]);
+    assert!(
+        run.code == 1 && run.stderr.contains("are in place, but"),
+        "{run}"
+    );
+    let run = image.run("install", &["--dry-run"]);
+    assert!(
+        run.code == 1 && run.stderr.contains("are in place, but"),
+        "{run}"
+    );
+    assert!(run.stdout.contains("are in place already"), "{run}");
+}
+
+fn every_run_ends_with_the_findings() {
+    let late = Image::old(Init::Insserv);
+    for level in "2345".chars() {
+        let link = late.path(&format!("/etc/rc{level}.d/S02condor"));
+        fs::rename(&link, link.with_file_name("S01condor")).unwrap();
+    }
+    let commands = Image::old(Init::Systemd);
+    commands.write("/etc/rc.local", "#!/bin/sh\nvmstage boot\n");
+    for (image, code) in [
+        (Image::old(Init::Systemd), 0),
+        (Image::old(Init::Busybox), 0),
+        (commands, 0),
+        (late, 1),
+        (package(Init::Systemd), 1),
+    ] {
+        let run = image.run("install", &[]);
+        assert_eq!(run.code, code, "{run}");
+        let findings = image.run("check", &[]).stdout;
+        assert!(findings.contains("error old-fstab"), "{findings}");
+        assert!(run.stdout.ends_with(&findings), "{run}\nand\n{findings}");
+    }
+}
+
+fn the_init_that_is_said_counts_for_the_findings_as_well() {
+    let image = Image::at(scratch_file(), Init::Systemd);
+    image.write("/bin/sh", super::old::ELF);
+    fs::remove_file(image.path("/sbin/init")).unwrap();
+    let run = image.install(&["--init", "systemd"]);
+    assert!(!run.stdout.contains("enabled-"), "{run}");
+    let image = Image::old(Init::Busybox);
+    let run = image.install(&["--init", "systemd"]);
+    assert!(!run.stdout.contains("enabled-"), "{run}");
+}
+
+/// Packages and the tarball are made of what `make install` puts.
+fn what_it_puts_there_is_what_make_installs_and_packages_have() {
+    let makefile = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("Makefile");
+    let makefile = fs::read_to_string(makefile).unwrap();
+    let mut expected: Vec<String> = makefile
+        .lines()
+        .filter_map(|line| {
+            let call = line.trim().strip_prefix("$(call put")?;
+            let mut fields = call.trim_end_matches(')').split(',').skip(1);
+            let mode = fields.next()?;
+            let place = fields.nth(1)?.replace("$(PREFIX)", "/usr");
+            Some(format!("{mode} {place}"))
+        })
+        .collect();
+    // Only where there is none.
+    assert!(makefile.contains("-m 644 packaging/vmstage.toml \"$(DESTDIR)/etc/vmstage.toml\""));
+    expected.push("644 /etc/vmstage.toml".into());
+    expected.sort();
+    let mut put: Vec<String> = Vec::new();
+    for init in [Init::Systemd, Init::Ubuntu] {
+        let image = Image::at(scratch_file(), init);
+        image.write("/bin/sh", super::old::ELF);
+        let before = image.listing();
+        image.install(&[]);
+        let after = image.listing();
+        let files = difference(&before, &after).into_iter();
+        let files = files.filter(|path| after[path].starts_with("100"));
+        let files = files.filter(|path| path != "/usr/share/doc/vmstage/directories");
+        put.extend(files.map(|path| format!("{} {path}", &after[&path][3..6])));
+    }
+    put.sort();
+    put.dedup();
+    assert!(expected.len() > 14, "{expected:?}");
+    assert_eq!(put, expected);
 }
 
 fn an_image_for_another_processor_needs_its_own_binary() {

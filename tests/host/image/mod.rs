@@ -4,5 +4,6 @@ pub mod check;
 pub mod install;
 mod old;
 pub mod overlay;
+pub mod replace;
 pub mod seal;
 pub mod uninstall;

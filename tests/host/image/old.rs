@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -167,7 +167,14 @@ impl Image {
         image
     }
 
-    /// Where a path of the image is. No link is followed.
+    /// Where its `rc.local` is, without links.
+    pub fn rc_local(&self) -> &'static str {
+        match self.init {
+            Init::Chkconfig => "/etc/rc.d/rc.local",
+            _ => "/etc/rc.local",
+        }
+    }
+
     /// In a mount namespace of the test's own.
     pub fn make_read_only(&self) {
         let bind = |flags| {
@@ -178,6 +185,7 @@ impl Image {
         bind(MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY);
     }
 
+    /// Where a path of the image is. No link is followed.
     pub fn path(&self, path: &str) -> PathBuf {
         self.directory.join(path.trim_start_matches('/'))
     }
@@ -196,6 +204,10 @@ impl Image {
         let path = self.inside(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         write_program(&path, content);
+    }
+
+    pub fn set_mode(&self, path: &str, mode: u32) {
+        fs::set_permissions(self.inside(path), fs::Permissions::from_mode(mode)).unwrap();
     }
 
     pub fn link(&self, path: &str, text: &str) {
@@ -265,7 +277,7 @@ impl Drop for Image {
     }
 }
 
-/// Everything in a directory, each path with its mode and content.
+/// Everything in a directory, each path with its mode, owner and content.
 pub fn listing(directory: &Path) -> BTreeMap<String, String> {
     fn walk(base: &Path, directory: &Path, found: &mut BTreeMap<String, String>) {
         for entry in fs::read_dir(directory).unwrap().flatten() {
@@ -284,12 +296,13 @@ pub fn listing(directory: &Path) -> BTreeMap<String, String> {
                 String::new()
             };
             let mode = there.permissions().mode();
+            let owner = format!("{}:{}", there.uid(), there.gid());
             let name = path
                 .strip_prefix(base)
                 .unwrap()
                 .to_string_lossy()
                 .into_owned();
-            found.insert(format!("/{name}"), format!("{mode:o} {content}"));
+            found.insert(format!("/{name}"), format!("{mode:o} {owner} {content}"));
             if there.is_dir() {
                 walk(base, &path, found);
             }
