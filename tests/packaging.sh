@@ -173,7 +173,8 @@ the_packages_have_what_install_puts_and_the_licences() {
     equal "/etc/vmstage.toml" "$(rpm -qp --configfiles "$rpm")"
 }
 
-# Runs a script in a Debian of its own, which is made once. It finds the packages in /dist. With
+# Runs a script in a Debian of its own, which is made once. It finds the packages in /dist, and those of
+# before, where a claim has made some, in /before. With
 # `beside` the script runs outside, in that Debian's root directory.
 in_debian() {
     need mmdebstrap dpkg-deb
@@ -193,36 +194,97 @@ in_debian() {
         mount -t overlay none "$1/root" -o "lowerdir=$2,upperdir=$1/upper,workdir=$1/work"
         mkdir "$1/root/dist"
         mount --bind target/dist "$1/root/dist"
+        if [ -d "$5" ]; then
+            mkdir "$1/root/before"
+            mount --bind "$5" "$1/root/before"
+        fi
         cd "$1/root"
         [ "$4" = beside ] || exec chroot . sh -euc "$3"
         sh -euc "$3"
-    ' in_debian "$tmp/root" "$debian" "$1" "${2:-inside}"
+    ' in_debian "$tmp/root" "$debian" "$1" "${2:-inside}" "$tmp/before"
 }
 
-# As version 0.1.0 was packed, with its configuration as a file of dpkg's own.
-THE_PACKAGE_OF_BEFORE='
-    mkdir -p /old/DEBIAN /old/etc/init.d
-    echo "# all of it comments" >/old/etc/vmstage.toml
-    echo "#!/bin/sh" >/old/etc/init.d/vmstage
-    chmod 755 /old/etc/init.d/vmstage
-    printf "Package: vmstage\nVersion: 0.0.9\nArchitecture: amd64\nMaintainer: none <none@localhost>\nDescription: old\n" \
-        >/old/DEBIAN/control
-    printf "/etc/init.d/vmstage\n/etc/vmstage.toml\n" >/old/DEBIAN/conffiles
-    dpkg-deb --build /old /old.deb >/dev/null
-    dpkg -i /old.deb >/dev/null
-'
+# What packages of 0.1.0 put into a system, with their own scripts and configuration: in tests/packaging.
+# Their version is a little lower here, for today's may still have the same.
+the_tree_of_0_1_0() {
+    mkdir -p "$tmp/before"
+    make -s install DESTDIR="$tmp/old" PREFIX=/usr >/dev/null || fail "make install failed"
+    cp tests/packaging/0.1.0/vmstage.toml "$tmp/old/etc/vmstage.toml"
+    rm -r "$tmp/old/usr/lib/systemd/system-preset"
+}
+
+the_deb_of_0_1_0() {
+    the_tree_of_0_1_0
+    cp -r tests/packaging/0.1.0/deb "$tmp/old/DEBIAN"
+    sed -i "s/@VERSION@/0.1.0~/" "$tmp/old/DEBIAN/control"
+    dpkg-deb --root-owner-group -Zgzip --build "$tmp/old" "$tmp/before/old.deb" >/dev/null || fail "no package"
+}
+
+the_rpm_of_0_1_0() {
+    the_tree_of_0_1_0
+    (cd "$tmp/old" && find usr -type f -printf '/%p\n') >"$tmp/files"
+    sed "s/^Release: 1/Release: 0/" tests/packaging/0.1.0/vmstage.spec >"$tmp/old.spec"
+    rpmbuild -bb --quiet --target x86_64-linux --define "_topdir $tmp/rpm" --define "_rpmdir $tmp/before" \
+        --define "_rpmfilename old.rpm" --define "version 0.1.0" --define "tree $tmp/old" \
+        --define "file_list $tmp/files" "$tmp/old.spec" >"$tmp/log" 2>&1 || fail "$(cat "$tmp/log")"
+}
 
 an_upgrade_over_a_changed_configuration_asks_nobody_and_leaves_it_in_force() {
+    need dpkg-deb
     local said
+    the_deb_of_0_1_0
     # shellcheck disable=SC2016 # the other shell expands it
-    said=$(in_debian "$THE_PACKAGE_OF_BEFORE"'
+    said=$(in_debian '
+        dpkg -i /before/old.deb >/dev/null 2>&1
+        dpkg-query -W -f "\${Conffiles}\n" vmstage | sed -n "s/^ \(.*toml\) .*/it was \1/p"
         echo "staging.mount_point = \"/changed\"" >/etc/vmstage.toml
         dpkg -i /dist/vmstage_*.deb </dev/null >/dev/null
         dpkg-query -W -f "\${Status}\n" vmstage
         cat /etc/vmstage.toml
+        ls /etc/vmstage.toml*
+        mkdir -p /changed/left && vmstage check --root / | grep -o "below-mount /changed"
+        # Enabled as before.
+        ls /etc/rc2.d /etc/systemd/system/multi-user.target.wants | grep vmstage
     ' 2>&1) || fail "$said"
-    equal 'install ok installed
-staging.mount_point = "/changed"' "$said"
+    equal 'it was /etc/vmstage.toml
+install ok installed
+staging.mount_point = "/changed"
+/etc/vmstage.toml
+below-mount /changed
+S01vmstage
+vmstage-watch.service
+vmstage.service' "$said"
+}
+
+an_rpm_upgrade_over_a_changed_configuration_leaves_it_in_force() {
+    need rpm rpmbuild
+    local said
+    the_rpm_of_0_1_0
+    # shellcheck disable=SC2016 # the other shell expands it
+    said=$(in_debian '
+        export LC_ALL=C
+        rpm="rpm --root $PWD"
+        mkdir -p usr/lib/sysimage
+        $rpm --initdb
+        $rpm --nodeps -i before/old.rpm >/dev/null
+        $rpm -qc vmstage
+        echo "staging.mount_point = \"/changed\"" >etc/vmstage.toml
+        $rpm --nodeps -U dist/vmstage-*.rpm </dev/null >/dev/null
+        $rpm -q --qf "%{VERSION}-%{RELEASE}\n" vmstage
+        cat etc/vmstage.toml
+        # The shipped one is beside it: it has changed since.
+        grep -c . etc/vmstage.toml.rpmnew >/dev/null && ls etc/vmstage.toml*
+        cmp usr/share/doc/vmstage/vmstage.toml etc/vmstage.toml.rpmnew
+        $rpm --nodeps -e vmstage >/dev/null
+        ls etc/vmstage.toml*
+    ' beside 2>&1) || fail "$said"
+    equal "/etc/vmstage.toml
+$version-1
+staging.mount_point = \"/changed\"
+etc/vmstage.toml
+etc/vmstage.toml.rpmnew
+etc/vmstage.toml.rpmnew
+etc/vmstage.toml.rpmsave" "$(grep -v '^rpm: \|^warning: ' <<<"$said")"
 }
 
 the_package_says_that_it_starts_at_the_next_boot() {

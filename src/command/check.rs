@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::image::runs;
+use super::image::{print_json, runs};
 use crate::cli::{self, CheckArgs, StatusFormat};
 use crate::failure::Failure;
 use crate::host::Host;
@@ -17,18 +17,21 @@ use crate::image::root::Root;
 ///
 /// That there is nothing that could be looked at.
 pub fn run(host: &Host, arguments: &CheckArgs) -> Result<u8, Failure> {
-    let root = arguments.root.as_deref().unwrap_or(Path::new("/"));
-    let root = Root::open(root)?;
-    let findings = check::findings(&root, runs(&root, host), Init::of(&root, None));
-    let text = match arguments.format {
-        StatusFormat::Text => check::lines(&findings),
-        StatusFormat::Json => {
-            let document = Document {
-                findings: &findings,
-            };
-            serde_json::to_string_pretty(&document).map_err(anyhow::Error::from)? + "\n"
+    let root = Root::open(arguments.root.as_deref().unwrap_or(Path::new("/")));
+    let findings =
+        root.map(|root| check::findings(&root, runs(&root, host), Init::of(&root, None)));
+    match arguments.format {
+        StatusFormat::Text => {
+            let findings = findings?;
+            cli::print(&check::lines(&findings))?;
+            Ok(check::exit_code(&findings))
         }
-    };
-    cli::print(&text)?;
-    Ok(check::exit_code(&findings))
+        StatusFormat::Json => {
+            print_json(&Document {
+                findings: findings.as_deref().unwrap_or_default(),
+                error: findings.as_ref().err().map(|e| format!("{e:#}")),
+            })?;
+            Ok(check::exit_code(&findings?))
+        }
+    }
 }

@@ -1,10 +1,21 @@
 //! What the commands for images share.
 
+use anyhow::Result;
+use serde::Serialize;
+
+use crate::cli;
 use crate::host::Host;
 use crate::image::root::Root;
 use crate::image::running;
+use crate::text;
 
 /// The machine, where a tree is that of the system that runs: neither an image nor a chroot.
 pub(super) fn runs<'a>(root: &Root, host: &'a Host) -> Option<&'a Host> {
     (root.is_own() && running::is_of_init(host)).then_some(host)
+}
+
+/// A document for scripts.
+pub(super) fn print_json(document: &impl Serialize) -> Result<()> {
+    let json = serde_json::to_string_pretty(document)?;
+    cli::print(&(text::printable_json(&json) + "\n"))
 }

@@ -11,7 +11,7 @@ use log::warn;
 use nix::unistd::{geteuid, sync};
 use serde::Serialize;
 
-use super::image::runs;
+use super::image::{print_json, runs};
 use crate::cli::{self, SealArgs, StatusFormat};
 use crate::failure::Failure;
 use crate::host::bounded::{self, Limit};
@@ -32,14 +32,15 @@ const SYNC: Duration = Duration::from_secs(120);
 /// Set for `cloud-init clean`, whose part for vmstage would wait for this program's lock.
 const AT_WORK: &str = "VMSTAGE_SEAL";
 
-/// What `--format json` prints.
-#[derive(Serialize)]
-struct Document<'a> {
+/// What `--format json` prints, whatever becomes of it.
+#[derive(Serialize, Default)]
+struct Document {
     dry_run: bool,
     stopped: Vec<&'static str>,
     items: Vec<Outcome>,
     /// What is to be done now, and what if the machine is to go on.
-    next: &'a [&'a str],
+    next: &'static [&'static str],
+    error: Option<String>,
 }
 
 /// Shows what is to be done, asks, and does it.
@@ -48,9 +49,26 @@ struct Document<'a> {
 ///
 /// What stands in the way, or could not be done, and what to do.
 pub fn run(host: &Host, arguments: &SealArgs) -> Result<u8, Failure> {
+    let mut document = Document {
+        dry_run: arguments.dry_run,
+        ..Document::default()
+    };
+    let done = seal(host, arguments, &mut document);
+    if arguments.format == StatusFormat::Json {
+        document.error = done.as_ref().err().map(ToString::to_string);
+        print_json(&document)?;
+    }
+    done?;
+    if arguments.poweroff && !arguments.dry_run {
+        poweroff::ask_init(host);
+    }
+    Ok(0)
+}
+
+fn seal(host: &Host, arguments: &SealArgs, document: &mut Document) -> Result<(), Failure> {
     if env::var_os(AT_WORK).is_some() && arguments.own_part {
         // This is cloud-init's `clean`, which a `vmstage seal` has begun.
-        return Ok(0);
+        return Ok(());
     }
     let root = arguments.root.as_deref().unwrap_or(Path::new("/"));
     let root = Root::open(root)?;
@@ -74,7 +92,7 @@ pub fn run(host: &Host, arguments: &SealArgs) -> Result<u8, Failure> {
         host,
         root,
     };
-    seal.run()
+    seal.run(document)
 }
 
 struct Seal<'a> {
@@ -87,48 +105,40 @@ struct Seal<'a> {
 }
 
 impl Seal<'_> {
-    fn run(&self) -> Result<u8, Failure> {
+    fn run(&self, document: &mut Document) -> Result<(), Failure> {
         if let Some(host) = self.host {
             self.see_that_no_job_runs(host)?;
         }
         let items = self.plan()?;
         if self.arguments.dry_run {
-            let outcomes: Vec<Outcome> = items.iter().map(Item::foreseen).collect();
-            for outcome in &outcomes {
+            document.items = items.iter().map(Item::foreseen).collect();
+            for outcome in &document.items {
                 self.say(&lines(outcome, "would "))?;
             }
-            self.end(Vec::new(), outcomes)?;
-            return Ok(0);
+            return Ok(self.end(document)?);
         }
-        if !self.is_agreed(&items)? {
-            cli::print("nothing was changed\n")?;
-            return Ok(1);
-        }
+        self.see_that_it_is_agreed(&items)?;
         self.root.lock()?;
         if let Some(host) = self.host {
             // One may have begun while a person was asked.
             self.see_that_no_job_runs(host)?;
+            self.stop(host, document)?;
         }
-        let stopped = match self.host {
-            Some(host) => self.stop(host)?,
-            None => Vec::new(),
-        };
         // What ran has written until now.
-        let items = self.plan()?;
-        let mut outcomes = Vec::new();
-        for item in &items {
-            let outcome = self.carry_out(item)?;
+        for item in &self.plan()? {
+            let outcome = self.carry_out(item);
             self.say(&lines(&outcome, ""))?;
-            outcomes.push(outcome);
+            document.items.push(outcome);
         }
         self.sync()?;
-        self.end(stopped, outcomes)?;
-        if self.arguments.poweroff
-            && let Some(host) = self.host
-        {
-            poweroff::ask_init(host);
+        let failed = document.items.iter().flat_map(|item| &item.failed);
+        let count = failed.clone().count();
+        if let Some(first) = failed.clone().next() {
+            return Err(Failure::Other(anyhow!(
+                "not all is done ({count} failed): {first}; put that right and run again, the rest will be"
+            )));
         }
-        Ok(0)
+        Ok(self.end(document)?)
     }
 
     fn plan(&self) -> anyhow::Result<Vec<Item>> {
@@ -146,12 +156,13 @@ impl Seal<'_> {
         )))
     }
 
-    /// Whether the person at the terminal agrees, or has said so before.
-    fn is_agreed(&self, items: &[Item]) -> Result<bool, Failure> {
+    /// The person at the terminal does, or has said so before.
+    fn see_that_it_is_agreed(&self, items: &[Item]) -> Result<(), Failure> {
         if self.arguments.yes {
-            return Ok(true);
+            return Ok(());
         }
-        if !io::stdin().is_terminal() {
+        let is_for_scripts = self.arguments.format == StatusFormat::Json;
+        if is_for_scripts || !io::stdin().is_terminal() {
             return Err(Failure::Usage(
                 "there is nobody to ask: say --yes, or --dry-run to see what would be done".into(),
             ));
@@ -168,35 +179,41 @@ impl Seal<'_> {
         io::stdin()
             .read_line(&mut answer)
             .context("cannot read the answer")?;
-        Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+        match ["y", "yes"].contains(&answer.trim().to_lowercase().as_str()) {
+            true => Ok(()),
+            false => Err(Failure::Other(anyhow!("nothing was changed"))),
+        }
     }
 
     /// Before anything else: both would write again what is removed.
-    fn stop(&self, host: &Host) -> Result<Vec<&'static str>, Failure> {
-        let mut stopped = Vec::new();
+    fn stop(&self, host: &Host, document: &mut Document) -> Result<(), Failure> {
         if !self.wish.own_part_only && stop::stop_condor(host)? {
-            stopped.push("HTCondor");
+            self.say("stopped: HTCondor\n")?;
+            document.stopped.push("HTCondor");
         }
         if running::stop_watch(host)? > 0 {
-            stopped.push("vmstage watch");
+            self.say("stopped: vmstage watch\n")?;
+            document.stopped.push("vmstage watch");
         }
-        for what in &stopped {
-            self.say(&format!("stopped: {what}\n"))?;
+        if !self.wish.own_part_only {
+            stop::stop_random_seed(host);
         }
-        Ok(stopped)
+        Ok(())
     }
 
-    fn carry_out(&self, item: &Item) -> Result<Outcome, Failure> {
-        let mut outcome = item.foreseen();
+    fn carry_out(&self, item: &Item) -> Outcome {
+        let mut cleaned = None;
         if item.way == Way::AfterCloudInit
             && let Some(host) = self.host
-            && let Some(done) = self.clean(host)
         {
-            outcome.done.insert(0, done);
+            cleaned = self.clean(host);
         }
-        item.carry_out(&self.root, self.config.staging.mount_point.as_path())
-            .context("not all is done; run again, the rest will be")?;
-        Ok(outcome)
+        let mount_point = self.config.staging.mount_point.as_path();
+        let mut outcome = item.carry_out(&self.root, mount_point);
+        if let Some(cleaned) = cleaned {
+            outcome.done.insert(0, cleaned);
+        }
+        outcome
     }
 
     /// cloud-init's own `clean`, where it is there.
@@ -253,25 +270,10 @@ impl Seal<'_> {
         }
     }
 
-    fn end(&self, stopped: Vec<&'static str>, items: Vec<Outcome>) -> anyhow::Result<()> {
-        let next = self.next();
-        match self.arguments.format {
-            StatusFormat::Text => cli::print(
-                &next
-                    .iter()
-                    .map(|line| format!("{line}\n"))
-                    .collect::<String>(),
-            ),
-            StatusFormat::Json => {
-                let document = Document {
-                    dry_run: self.arguments.dry_run,
-                    stopped,
-                    items,
-                    next,
-                };
-                cli::print(&(serde_json::to_string_pretty(&document)? + "\n"))
-            }
-        }
+    fn end(&self, document: &mut Document) -> anyhow::Result<()> {
+        document.next = self.next();
+        let lines = document.next.iter().map(|line| format!("{line}\n"));
+        self.say(&lines.collect::<String>())
     }
 }
 
@@ -285,6 +287,13 @@ fn lines(outcome: &Outcome, prefix: &str) -> String {
         .kept
         .iter()
         .map(|kept| format!("{}: {kept}", outcome.item));
-    let lines = done.chain(kept).map(|line| text::printable(&line) + "\n");
+    let failed = outcome
+        .failed
+        .iter()
+        .map(|failed| format!("{}: failed: {failed}", outcome.item));
+    let lines = done
+        .chain(kept)
+        .chain(failed)
+        .map(|line| text::printable(&line) + "\n");
     lines.collect()
 }

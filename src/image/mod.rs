@@ -5,6 +5,7 @@
 
 pub(crate) mod below;
 pub(crate) mod check;
+mod condor_config;
 pub(crate) mod depend;
 pub(crate) mod elf;
 pub(crate) mod enabling;

@@ -16,11 +16,13 @@ class System(NamedTuple):
     rc_local: str = ""  # the snippet in /etc/rc.local; the path of it in what `make install` puts there
     setup: str = ""  # run in the guest's root before its init is started
     cmdline: str = ""
+    package: bool = False  # what is installed is Debian's package
     outside: str = ""  # run after that from outside, the guest's root being /root: makes an image that is old a new one
 
 
 SL, UBUNTU = "/usr/share/doc/vmstage/rc.local.sl", "/usr/share/doc/vmstage/rc.local.ubuntu"
 ENABLE = "systemctl --quiet enable vmstage.service vmstage-watch.service\n"
+PACKAGE = "dpkg -i /vmstage.deb >/dev/null\nrm /vmstage.deb\n"
 # What was put on the root disk after it was labelled.
 LABEL = f"mount -t proc proc /proc\nsetfiles -F {images.FILE_CONTEXTS} /etc /usr/sbin /usr/lib/systemd /usr/local\numount /proc\n"
 # Of an old image: what it had, and how it is moved.
@@ -50,6 +52,9 @@ SYSTEMS = {
     "old-minimal": System("minimal", "minimal", outside=INSTALL + BY_HAND),
     "old-systemd": System("systemd", "systemd", outside=INSTALL),
     "old-sysvinit": System("sysvinit", "sysvinit", setup="update-rc.d condor defaults\n", outside=INSTALL),
+    # Debian's package
+    "package-systemd": System("systemd", "systemd", setup=PACKAGE, package=True),
+    "package-sysvinit": System("sysvinit", "sysvinit", setup=PACKAGE + "update-rc.d condor defaults\n", package=True),
     # Debian with systemd and cloud-init, which mounts ephemeral0 on /mnt
     "cloud-init": System("cloud-init", "systemd", setup=ENABLE),
     # Debian with systemd and SELinux, enforcing
@@ -77,7 +82,9 @@ class Guest(VM):
         recipe = SYSTEMS[system]
         installed = images.installed()
         own = COMMON | images.tree(images.INSIDE / recipe.own) | {"/etc/vmstage.toml": config}
-        if recipe.outside:
+        if recipe.package:
+            own |= {"/vmstage.deb": images.package()}
+        elif recipe.outside:
             own |= OLD | {"/vmstage-to-install": installed["/usr/sbin/vmstage"], "/outside": recipe.outside}
         else:
             # The case's own configuration is not the one that is shipped.

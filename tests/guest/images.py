@@ -249,6 +249,14 @@ def installed():
     return tree(folder)
 
 
+@functools.cache
+def package():
+    """Debian's package, kept where the next `make dist` does not remove it."""
+    run("make", "dist", cwd=REPOSITORY)
+    (made,) = (REPOSITORY / "target" / "dist").glob("*.deb")
+    return Path(shutil.copy(made, made.parents[1] / "guest" / "vmstage.deb"))
+
+
 def prepare(names):
     """Makes what guests with these root disks need, so that none of them waits for another."""
     WORK.mkdir(parents=True, exist_ok=True)

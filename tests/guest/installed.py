@@ -52,3 +52,28 @@ def vmstage_is_taken_out_of_a_machine_that_runs(guest):
     # What was there before is there again.
     check("the old fstab", guest.sh("grep -c /dev/sdb /etc/fstab").output, "1")
     assert guest.sh("test -x /etc/init.d/mount_staging").code == 0
+
+
+# Of the site, beside which vmstage puts its own.
+SITE = {"/etc/condor/config.d/00-site.config": "# of the site\n"}
+
+
+@case("package-systemd package-sysvinit", disks=SCRATCH, files=SITE)
+def a_package_is_purged_from_a_machine_that_runs(guest):
+    is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
+    drop_in = "/etc/condor/config.d/99-vmstage.config"
+    check("HTCondor is told", guest.sh(f"test -e {drop_in}").code, 0)
+    check("watch runs", watch_runs(guest), True)
+    done = guest.sh("dpkg -P vmstage", timeout=120)
+    check("the exit code of dpkg", (done.code, done.output if done.code else ""), (0, ""))
+    stopped, first = done.output.index("vmstage watch is stopped"), done.output.index("remove /")
+    assert stopped < first == done.output.index(f"remove {drop_in}"), done.output
+    assert "/dev/vdb stays mounted on /staging" in done.output, done.output
+    check("watch runs", watch_runs(guest), False)
+    check("what is mounted", guest.mounted()[:1], ["/dev/vdb"])
+    # Longer than watch would take to tell it all again.
+    left = guest.sh("sleep 80; find / -xdev -name '*vmstage*' -not -path '/proc/*'", timeout=120).output
+    check("what is left", left, "")
+    check("what is left of this boot", guest.sh("ls -d /run/vmstage /run/motd.d/vmstage 2>/dev/null").output, "")
+    check("what is left of the features", guest.sh("ls -d /etc/machinefeatures /etc/jobfeatures 2>/dev/null").output, "")
+    check("what is the site's", guest.sh("ls /etc/condor/config.d").output, "00-site.config")

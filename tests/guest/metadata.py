@@ -18,15 +18,16 @@ class Metadata:
     program = Path(__file__)
     firmware = ("type=1,product=OpenStack Nova",)  # cloud-init knows an OpenStack instance by this
 
-    def __init__(self, directory, meta=None, delay=0, status=200):
+    def __init__(self, directory, meta=None, delay=0, status=200, uuid=INSTANCE):
         self.directory = Path(directory)
         self.directory.mkdir()
+        self.uuid = uuid
         self.answer(meta, delay, status)
 
     def answer(self, meta=None, delay=0, status=200):
         """From now on answers with this `meta`, after `delay` seconds, or to everything with an error `status`."""
         written = self.directory / "answer.new"
-        written.write_text(json.dumps({"meta": meta, "delay": delay, "status": status}))
+        written.write_text(json.dumps({"meta": meta, "delay": delay, "status": status, "uuid": self.uuid}))
         written.rename(self.directory / "answer.json")
 
     def requests(self):
@@ -35,10 +36,10 @@ class Metadata:
         return log.read_text().splitlines() if log.exists() else []
 
 
-def openstack_tree(meta):
+def openstack_tree(meta, uuid=INSTANCE):
     """The paths of a Nova metadata service and what is there."""
     meta_data = {
-        "uuid": INSTANCE,
+        "uuid": uuid,
         "name": "guest",
         "hostname": "guest.novalocal",
         "launch_index": 0,
@@ -79,7 +80,7 @@ def main(directory):
     select.select([sys.stdin], [], [], answer["delay"])
     status, body = answer["status"], "not now\n"
     if status == 200:
-        tree = openstack_tree(answer["meta"])
+        tree = openstack_tree(answer["meta"], answer["uuid"])
         path = request[1]
         body = tree.get(path) or tree.get(path.rstrip("/")) or tree.get(path + "/")
         if request[0] != "GET" or body is None:

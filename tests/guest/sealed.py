@@ -7,22 +7,64 @@ import images
 from cases import NOBODY_ASKED, SCRATCH, Case, check, is_staged
 from guests import SYSTEMS, Guest
 from installed import CASES
+from metadata import Metadata
 
 __all__ = ["CASES"]
 
 ITSELF, ANOTHER = "0b1e0a3c-6a1b-4c57-8f5e-5d2d7d1d4e10", "7c55e2b4-93d1-4f0a-a6b2-0c8f6e1d2a31"
+THIRD = "c2a9d0f7-1e64-4b8a-9a35-70d3f4b1e892"
 LEASE = NOBODY_ASKED + '[deadline]\nmax_lifetime = "36h"\n'
+# HTCondor 23.9 as Debian packs it, and what its daemons leave when their machine goes.
+CONDOR = {
+    "/etc/condor/condor_config": """\
+RELEASE_DIR = /usr
+LOCAL_DIR = /var
+LOCAL_CONFIG_FILE = /etc/condor/condor_config.local
+REQUIRE_LOCAL_CONFIG_FILE = false
+LOCAL_CONFIG_DIR = /usr/share/condor/config.d,/etc/condor/config.d
+RUN     = $(LOCAL_DIR)/run/condor
+LOG     = $(LOCAL_DIR)/log/condor
+LOCK    = $(LOCAL_DIR)/lock/condor
+SPOOL   = $(LOCAL_DIR)/spool/condor
+EXECUTE = $(LOCAL_DIR)/lib/condor/execute
+ETC     = /etc/condor
+""",
+    "/etc/condor/condor_config.local": "STARTD_ADDRESS_FILE = /var/lib/condor/startd.address\n",
+    "/etc/condor/config.d/00-site.config": "# of the site\n",
+    "/etc/condor/tokens.d/pool": "a token\n",
+    "/var/spool/condor/job_queue.log": "107 1 CreationTimestamp 1795430460\n101 0.0 Job Machine\n105\n101 1.0 Job Machine\n106\n102 1.0\n",
+    "/var/spool/condor/.schedd_address": "<169.254.0.15:9618?sock=schedd_1_a>\n$CondorVersion: 23.9.6 $\n",
+    "/var/spool/condor/history": "a job\n",
+    "/var/lib/condor/execute/dir_4711/_condor_stdout": "a job\n",
+    "/var/lib/condor/startd.address": "<169.254.0.15:9618?sock=startd_1_a>\n",
+    "/var/log/condor/StartLog": "a line\n",
+    "/var/log/condor/.master_address": "<169.254.0.15:9618>\n",
+    "/var/log/condor/.startd_claim_id.slot1": "<169.254.0.15:9618?sock=startd_1_a>#1795430460#1#secret\n",
+}
 # What a machine that ran for a while has, beside what this guest makes itself.
-LEFT = {
+LEFT = CONDOR | {
     "/etc/ssh/ssh_host_rsa_key": "the key of the machine that was saved\n",
-    # sshd-keygen as Red Hat has it.
-    "/usr/lib/systemd/system/sshd-keygen@.service": "[Service]\nType=oneshot\nExecStart=/bin/true /usr/libexec/openssh/sshd-keygen %i\n",
-    "/etc/rc.d/init.d/sshd": "KEYGEN=/usr/bin/ssh-keygen\n",
     "/etc/udev/rules.d/70-persistent-net.rules": "# eth0\n",
     "/var/lib/dhcp/dhclient.leases": "lease {}\n",
     "/var/lib/urandom/random-seed": "the seed of the machine that was saved\n",
     "/root/.ssh/authorized_keys": "ssh-rsa x operator\n",
-    "/etc/condor/config.d/00-site.config": "# of the site\n",
+}
+# What makes host keys: sshd-keygen as Red Hat has it, or cloud-init, which runs ssh-keygen.
+MAKES_KEYS = {
+    "/usr/lib/systemd/system/sshd-keygen@.service": "[Service]\nType=oneshot\nExecStart=/bin/true /usr/libexec/openssh/sshd-keygen %i\n",
+    "/etc/rc.d/init.d/sshd": "KEYGEN=/usr/bin/ssh-keygen\n",
+}
+CLOUD_INIT = {
+    "/usr/bin/ssh-keygen": """\
+#!/bin/sh
+# Stand-in: a key is anything that is another one each time.
+while [ $# -gt 0 ]; do
+    [ "$1" != -f ] || file=$2
+    shift
+done
+cat /proc/sys/kernel/random/uuid >"$file" && cp "$file" "$file.pub"
+""",
+    "/etc/cloud/clean.d/50-vmstage": images.REPOSITORY / "packaging/cloud-init/50-vmstage",
 }
 # What tells one machine from another: a name, and the command that shows it.
 FACTS = {
@@ -32,6 +74,12 @@ FACTS = {
     "random seeds": "cat /var/lib/systemd/random-seed /var/lib/urandom/random-seed | sha256sum | grep -v e3b0c44298",
     "persistent names": "cat /etc/udev/rules.d/70-persistent-net.rules",
     "leases": "cat /var/lib/dhcp/dhclient.leases",
+    "cloud-init's instance": "cat /var/lib/cloud/data/instance-id",
+    "cloud-init's instances": "ls /var/lib/cloud/instances | grep .",
+    "HTCondor's spool": "ls -A /var/spool/condor | grep .",
+    "HTCondor's jobs": "ls -A /var/lib/condor/execute | grep .",
+    "HTCondor's logs and claims": "ls -A /var/log/condor | grep .",
+    "HTCondor's address": "cat /var/lib/condor/startd.address",
     "records of first boots": "cd /var/lib/vmstage && ls first-boot*",
     "boot": "cat /proc/sys/kernel/random/boot_id",
 }
@@ -53,24 +101,52 @@ def same(one, other):
     """What two machines have in common."""
     common = {name for name in one.keys() & other.keys() if one[name] == other[name] and name != "records of first boots"}
     records = [set(facts.get("records of first boots", "").split()) for facts in (one, other)]
-    if records[0] & records[1]:
+    if f"first-boot-{ITSELF}.json" in records[0] & records[1]:
         common.add("a record of the first boot of the machine that was saved")
     return common
 
 
-def a_machine_that_was_sealed_is_another_in_its_clone_and_itself_again(system):
+def is_sealed(image):
+    """What is in the image that is saved."""
+    for path in ("/var/spool/condor", "/var/lib/condor/execute", "/var/log/condor"):
+        names = [line.split("/")[5] for line in images.debugfs(image, f"ls -p {path}").splitlines() if line]
+        check(f"what is in {path}", sorted(names), [".", ".."])
+    # SysV's script writes one whatever was stopped before.
+    seeds = images.debugfs(image, "ls -p /var/lib/systemd")
+    assert "/random-seed/" not in seeds, seeds
+    check("the machine id", images.debugfs(image, "cat /etc/machine-id"), "")
+    assert "cloudconfig" not in images.debugfs(image, "cat /etc/fstab")
+
+
+def a_machine_that_was_sealed_is_another_in_its_clones_and_itself_again(system):
+    has_cloud_init = system == "cloud-init"
+
     def launch(directory, root, uuid, disks=(), files=None):
         directory.mkdir()
-        return Guest(directory, system, "virtio", disks, LEASE, files=files, root=root, uuid=uuid)
+        metadata = Metadata(directory / "metadata", uuid=uuid) if has_cloud_init else None
+        return Guest(directory, system, "virtio", disks, LEASE, files=files, root=root, uuid=uuid, metadata=metadata)
+
+    def look(guest):
+        """At a clone."""
+        guest.wait_shell()
+        guest.wait_booted()
+        check("the operator's key", guest.sh("cat /root/.ssh/authorized_keys").code, 0)
+        check("HTCondor's own files", guest.sh("ls /etc/condor/config.d/00-site.config /etc/condor/tokens.d/pool").code, 0)
+        found = facts(guest)
+        if has_cloud_init:
+            assert {"host key", "cloud-init's instance"} <= found.keys(), found
+        return found
 
     def run(directory):
         root = directory / "root"
         shutil.copy(images.root_disk(SYSTEMS[system].root), root)
-        with launch(directory / "saved", root, ITSELF, SCRATCH, LEFT) as guest:
+        with launch(directory / "saved", root, ITSELF, SCRATCH, LEFT | (CLOUD_INIT if has_cloud_init else MAKES_KEYS)) as guest:
             guest.wait_shell()
             is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
             guest.sh("mount --bind / /mnt; mkdir -p /mnt/staging/tmp/left /mnt/staging/condor; umount /mnt")
             before, first = facts(guest), record(guest, ITSELF)
+            missing = {"HTCondor's spool", "HTCondor's jobs", "HTCondor's logs and claims", "HTCondor's address", "host key"} - before.keys()
+            check("what this machine lacks", missing, set())
             warned = guest.sh("vmstage check")
             assert " machine-id /etc/machine-id: " in warned.output or "machine id" not in before, warned.output
             assert " below-mount /staging: " in warned.output, warned.output
@@ -83,36 +159,42 @@ def a_machine_that_was_sealed_is_another_in_its_clone_and_itself_again(system):
             assert "stopped: vmstage watch" in console, console
             assert "below-mount: /staging/tmp stays" in console, console
             assert "secrets: /root/.ssh/authorized_keys stays" in console, console
-        clone = directory / "clone"
-        shutil.copy(root, clone)
-        with launch(directory / "another", clone, ANOTHER) as guest:
-            guest.wait_shell()
-            guest.wait_booted()
-            another = facts(guest)
-            check("the operator's key", guest.sh("cat /root/.ssh/authorized_keys").code, 0)
-            check("HTCondor's own files", guest.sh("ls /etc/condor/config.d/00-site.config").code, 0)
-            check("without the disk", guest.sh("vmstage status").code, 3)
-            clones = record(guest, ANOTHER)
+            assert "condor: remove /var/lib/condor/startd.address" in console, console
+            check("cloud-init's own clean", "cloud-init: run cloud-init clean" in console, has_cloud_init)
+        is_sealed(root)
+        clones = []
+        for name, uuid, disks in (("another", ANOTHER, ()), ("third", THIRD, SCRATCH)):
+            clone = directory / f"root-{name}"
+            shutil.copy(root, clone)
+            with launch(directory / name, clone, uuid, disks) as guest:
+                clones.append(look(guest))
+                check("the outcome", guest.sh("vmstage status").code, 0 if disks else 3)
+                check("what is mounted", guest.mounted()[:1], ["/dev/vdb"] if disks else [])
+                # Its own lease begins.
+                begun = record(guest, uuid)
+                assert begun["first_boot"] > first["first_boot"], f"{begun}, {first}"
+            clone.unlink()
         with launch(directory / "itself", root, ITSELF, SCRATCH) as guest:
             guest.wait_shell()
             guest.wait_booted()
             check("what is mounted", guest.mounted()[:1], ["/dev/vdb"])
             check("what lies below it", guest.below(), ["tmp"])
             itself = facts(guest)
-            again = record(guest, ITSELF)
-        for name, machine in (("saved", before), ("itself", itself)):
+            # Its lease goes on.
+            check("the first boot", record(guest, ITSELF)["first_boot"], first["first_boot"])
+        another, third = clones
+        machines = {"the machine that was saved": before, "it, booted again": itself, "a third, with another disk": third}
+        for name, machine in machines.items():
             common = same(another, machine)
-            print(f"       the same in the clone and in the machine ({name}): {', '.join(sorted(common)) or 'nothing'}", flush=True)
-            check(f"what the clone shares with the machine ({name})", common, MEANT)
-        # Its lease goes on, and the clone's begins.
-        check("the first boot", again["first_boot"], first["first_boot"])
-        assert clones["first_boot"] > first["first_boot"], f"{clones}, {first}"
+            print(f"       {system}: the same in a clone and in {name}: {', '.join(sorted(common)) or 'nothing'}", flush=True)
+            check(f"what the clone shares with {name}", common, MEANT)
+        check("what the clone with a disk shares with the machine that was saved", same(third, before), MEANT)
 
     return run
 
 
-NAME = a_machine_that_was_sealed_is_another_in_its_clone_and_itself_again.__name__
+NAME = a_machine_that_was_sealed_is_another_in_its_clones_and_itself_again.__name__
 CASES.extend(
-    Case(f"{system}/{NAME}", system, a_machine_that_was_sealed_is_another_in_its_clone_and_itself_again(system), False)
-    for system in ("systemd", "sysvinit")
+    Case(f"{system}/{NAME}", system, a_machine_that_was_sealed_is_another_in_its_clones_and_itself_again(system), False)
+    for system in ("systemd", "sysvinit", "cloud-init")
 )

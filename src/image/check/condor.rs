@@ -2,13 +2,12 @@
 
 use super::enabled::{condor_is_started, has_directory};
 use super::finding::Findings;
-use super::finding::Severity::{Error, Warning};
+use super::finding::Severity::{Error, Note, Warning};
 use super::subject::Subject;
+use crate::image::condor_config;
 use crate::image::files::PROGRAM;
 use crate::image::init::Init;
-use crate::report::condor::{DIRECTORY, NAME, is_read_by_htcondor};
-
-const GLOBAL: &str = "/etc/condor/condor_config";
+use crate::report::condor::{DIRECTORY, NAME};
 
 /// Without the directory nothing can be told to HTCondor, and no unit holds it back.
 pub(super) fn condor_unguarded(subject: &Subject, found: &mut Findings) {
@@ -21,101 +20,97 @@ pub(super) fn condor_unguarded(subject: &Subject, found: &mut Findings) {
     }
 }
 
-/// A value of HTCondor's configuration.
-struct Setting {
-    place: String,
-    name: String,
-    value: String,
-    is_read_after_ours: bool,
-}
-
-/// What takes effect in place of the drop-in's START and EXECUTE.
+/// What takes effect in place of the drop-in's START and EXECUTE, and what could.
 pub(super) fn overruled(subject: &Subject, found: &mut Findings) {
-    for setting in settings(subject) {
+    let configuration = condor_config::read(subject.root, subject.host);
+    let is_read = configuration.reads_our_directory || !configuration.unclear.is_empty();
+    if let Some(first) = configuration.files.first()
+        && !is_read
+        && has_directory(subject, DIRECTORY)
+        && condor_is_started(subject)
+    {
+        let what = format!("HTCondor does not read {DIRECTORY}, where vmstage tells it");
+        let cure = format!("have LOCAL_CONFIG_DIR name {DIRECTORY} there");
+        let place = first.to_string_lossy();
+        found.add(Error, "condor-unguarded", place, what, cure);
+    }
+    for setting in configuration.settings {
         // `START = $(START) && …` only adds to it.
         let adds = setting.value.to_ascii_uppercase().contains("$(START)");
-        let later = setting.is_read_after_ours;
-        if later && setting.name == "START" && !adds {
-            let what = "START is set after vmstage's, which keeps jobs away without a scratch disk and \
-                        before the deadline";
+        let is_later = setting.is_read_after_ours;
+        let Some(name) = of_jobs(&setting.name) else {
+            continue;
+        };
+        let set = match setting.is_certain {
+            true => "is",
+            false => "may be",
+        };
+        if name == Name::Start && is_later && !adds {
+            let what = format!(
+                "START {set} set after vmstage's, which keeps jobs away without a scratch disk and \
+                 before the deadline"
+            );
             let cure =
                 format!("set it in a file that sorts before {NAME}, or add $(START) && to it");
             found.add(Warning, "condor-start", setting.place, what, cure);
-        } else if is_of_slot_type(&setting.name) && !adds {
+        } else if name == Name::StartOfSome && !adds {
             let what = format!("{} counts for its slots in place of START", setting.name);
             let cure = "add $(START) && to it";
             found.add(Warning, "condor-start", setting.place, what, cure);
-        } else if later && setting.name == "EXECUTE" || is_of_slot(&setting.name) {
+        } else if name == Name::Execute && is_later || name == Name::ExecuteOfSome {
             let what = format!(
-                "{} is set after vmstage's: jobs do not run on the scratch disk",
+                "{} {set} set after vmstage's: jobs do not run on the scratch disk",
                 setting.name
             );
             let cure = format!("remove it, or set it in a file that sorts before {NAME}");
             found.add(Warning, "condor-execute", setting.place, what, cure);
         }
     }
-}
-
-/// `SLOT_TYPE_1_START`
-fn is_of_slot_type(name: &str) -> bool {
-    let number = name
-        .strip_prefix("SLOT_TYPE_")
-        .and_then(|rest| rest.strip_suffix("_START"));
-    number.is_some_and(|number| number.bytes().all(|b| b.is_ascii_digit()))
-}
-
-/// `SLOT1_EXECUTE`
-fn is_of_slot(name: &str) -> bool {
-    let number = name
-        .strip_prefix("SLOT")
-        .and_then(|rest| rest.strip_suffix("_EXECUTE"));
-    number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
-}
-
-/// All that HTCondor reads, in its order: the global file, the directory, and then the files
-/// that LOCAL_CONFIG_FILE names.
-fn settings(subject: &Subject) -> Vec<Setting> {
-    let mut settings = settings_in(subject, GLOBAL, false);
-    for path in subject.paths_in(DIRECTORY) {
-        let name = path.rsplit('/').next().unwrap_or_default();
-        if name != NAME && is_read_by_htcondor(name.as_ref()) {
-            settings.extend(settings_in(subject, &path, name > NAME));
-        }
+    for (place, why) in configuration.unclear {
+        let cure = "see there whether START or EXECUTE is set (condor_config_val -v)";
+        found.add(Note, "condor-unclear", place, why, cure);
     }
-    let local = settings
-        .iter()
-        .rev()
-        .find(|s| s.name == "LOCAL_CONFIG_FILE");
-    let local = local
-        .map(|setting| setting.value.clone())
-        .unwrap_or_default();
-    let files = local.split([',', ' ', '\t']);
-    for path in files.filter(|path| path.starts_with('/')) {
-        settings.extend(settings_in(subject, path, true));
-    }
-    settings
 }
 
-fn settings_in(subject: &Subject, path: &str, is_read_after_ours: bool) -> Vec<Setting> {
-    let text = subject.text(path);
-    let settings = text.lines().enumerate().filter_map(|(before, line)| {
-        let (name, value) = assignment(line)?;
-        Some(Setting {
-            place: format!("{path}:{}", before + 1),
-            name,
-            value,
-            is_read_after_ours,
-        })
+/// What a setting decides about jobs.
+#[derive(Debug, PartialEq)]
+enum Name {
+    Start,
+    /// Of some slots or daemons: it counts wherever it is set.
+    StartOfSome,
+    Execute,
+    ExecuteOfSome,
+}
+
+/// `START`, `SLOT_TYPE_1_START`, `STARTD.EXECUTE`, `SLOT1_EXECUTE` and their like.
+fn of_jobs(name: &str) -> Option<Name> {
+    let (daemon, name) = name.rsplit_once('.').unwrap_or(("", name));
+    // Daemons that start no jobs of others.
+    let others = [
+        "MASTER",
+        "SCHEDD",
+        "SHADOW",
+        "COLLECTOR",
+        "NEGOTIATOR",
+        "TOOL",
+        "SUBMIT",
+    ];
+    if others.contains(&daemon.split('.').next().unwrap_or(daemon)) {
+        return None;
+    }
+    let of_slots = name.strip_prefix("SLOT").and_then(|rest| {
+        let number = rest.strip_prefix("_TYPE_").unwrap_or(rest);
+        let rest = number.trim_start_matches(|c: char| c.is_ascii_digit());
+        rest.strip_prefix('_').filter(|_| rest.len() < number.len())
     });
-    settings.collect()
-}
-
-/// `NAME = value`; names know no case.
-fn assignment(line: &str) -> Option<(String, String)> {
-    let (name, value) = line.split_once('=')?;
-    let name = name.trim().to_ascii_uppercase();
-    let is_name = |c: char| c.is_ascii_alphanumeric() || "_.".contains(c);
-    (!name.is_empty() && name.chars().all(is_name)).then(|| (name, value.trim().to_string()))
+    let is_for_all = daemon.is_empty() && of_slots.is_none();
+    match (of_slots.unwrap_or(name), is_for_all) {
+        ("START", true) => Some(Name::Start),
+        ("EXECUTE", true) => Some(Name::Execute),
+        ("START", false) => Some(Name::StartOfSome),
+        ("EXECUTE", false) => Some(Name::ExecuteOfSome),
+        _ => None,
+    }
 }
 
 /// Files of ours that hold HTCondor back, while vmstage is not there to let it go.
@@ -146,29 +141,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_slots_are_told_from_others() {
-        for (name, of_type, of_slot) in [
-            ("SLOT_TYPE_1_START", true, false),
-            ("SLOT_TYPE_1_START_X", false, false),
-            ("SLOT1_EXECUTE", false, true),
-            ("SLOT_EXECUTE", false, false),
-            ("EXECUTE", false, false),
+    fn names_that_decide_about_jobs_are_told_from_others() {
+        for (name, expected) in [
+            ("START", Some(Name::Start)),
+            ("EXECUTE", Some(Name::Execute)),
+            ("STARTD.START", Some(Name::StartOfSome)),
+            ("STARTER.EXECUTE", Some(Name::ExecuteOfSome)),
+            ("WORKER.START", Some(Name::StartOfSome)),
+            ("STARTD.WORKER.EXECUTE", Some(Name::ExecuteOfSome)),
+            ("SLOT_TYPE_1_START", Some(Name::StartOfSome)),
+            ("STARTD.SLOT_TYPE_1_START", Some(Name::StartOfSome)),
+            ("SLOT1_EXECUTE", Some(Name::ExecuteOfSome)),
+            ("SLOT_TYPE_1_START_X", None),
+            ("SLOTS_START", None),
+            ("SCHEDD.START", None),
+            ("SCHEDD.OTHER.EXECUTE", None),
+            ("RESTART", None),
+            ("STARTER_EXECUTE", None),
+            ("_START", None),
         ] {
-            assert_eq!(
-                (is_of_slot_type(name), is_of_slot(name)),
-                (of_type, of_slot),
-                "{name}"
-            );
-        }
-    }
-
-    #[test]
-    fn an_assignment_is_read_as_htcondor_reads_it() {
-        let pair = |name: &str, value: &str| Some((name.to_string(), value.to_string()));
-        assert_eq!(assignment(" start=TRUE"), pair("START", "TRUE"));
-        assert_eq!(assignment("Execute  =  /x"), pair("EXECUTE", "/x"));
-        for none in ["# START = x", "include : x", "if a == b", ""] {
-            assert_eq!(assignment(none), None, "{none}");
+            assert_eq!(of_jobs(name), expected, "{name}");
         }
     }
 }

@@ -91,4 +91,6 @@ pub(crate) fn lines(findings: &[Finding]) -> String {
 #[derive(Serialize)]
 pub(crate) struct Document<'a> {
     pub findings: &'a [Finding],
+    /// Why nothing could be looked at.
+    pub error: Option<String>,
 }

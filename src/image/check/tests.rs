@@ -22,6 +22,10 @@ impl Image {
             ("etc/passwd", accounts),
             ("etc/group", accounts),
             (
+                "etc/condor/condor_config",
+                "LOCAL_CONFIG_DIR = /etc/condor/config.d\n",
+            ),
+            (
                 "etc/condor/config.d/00-site.config",
                 "START = Owner == \"me\"\n",
             ),
@@ -387,14 +391,36 @@ fn the_configuration_of_htcondor() {
     // A local file is read after the directory.
     let global = (
         "etc/condor/condor_config",
-        Some("LOCAL_CONFIG_FILE = /etc/condor/local\n"),
+        Some("D=/etc/condor\nLOCAL_CONFIG_DIR = $(D)/config.d\nLOCAL_CONFIG_FILE = $(D)/local\n"),
     );
-    let local = ("etc/condor/local", Some("START = True\n"));
+    let local = (
+        "etc/condor/local",
+        Some("STARTD.EXECUTE = /x\nif version > 9\n start = \\\n  True\nendif\n"),
+    );
     assert_found(
         "systemd",
         &[global, local],
-        &["warning condor-start /etc/condor/local:1"],
+        &[
+            "warning condor-execute /etc/condor/local:1",
+            "warning condor-start /etc/condor/local:3",
+        ],
     );
+    let templates = "use ROLE : Execute\nuse POLICY : Always_Run_Jobs\ninclude : /bin/make|\n";
+    assert_found(
+        "systemd",
+        &[(late, Some(templates))],
+        &[
+            "warning condor-start /etc/condor/config.d/99-z.config:2",
+            "note condor-unclear /etc/condor/config.d/99-z.config:3",
+        ],
+    );
+    // HTCondor reads no other directory than those that are named.
+    for directories in ["", "LOCAL_CONFIG_DIR = /etc/condor/local.d\n"] {
+        let global = ("etc/condor/condor_config", Some(directories));
+        let unguarded = "error condor-unguarded /etc/condor/condor_config";
+        assert_found("systemd", &[global], &[unguarded]);
+        assert_found("numbers", &[global], &[unguarded]);
+    }
     assert_found(
         "numbers",
         &[("etc/condor/config.d", None)],

@@ -1,8 +1,10 @@
 //! Keeps sealing to the file systems of the system itself, and out of what links lead to.
 
-use std::path::Path;
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use super::item::Item;
+use crate::host::{Host, mount_table};
 use crate::image::root::{Kind, Root};
 use crate::image::step::Step;
 
@@ -31,6 +33,7 @@ pub(super) fn keep_to_the_system(root: &Root, mount_point: &Path, item: &mut Ite
         .filter_map(|path| device(path.as_ref()))
         .filter(|device| Some(*device) != scratch)
         .collect();
+    let mounts = mounts_in(root);
     let kept = &mut item.kept;
     item.steps.retain(|step| {
         let path = step.path();
@@ -40,12 +43,29 @@ pub(super) fn keep_to_the_system(root: &Root, mount_point: &Path, item: &mut Ite
             || device(path.parent().unwrap_or(path)).is_some_and(|d| !own.contains(&d))
         {
             "it is on another disk"
+        } else if mounts.iter().any(|mount| mount.starts_with(path)) {
+            "something is mounted there"
+        } else if mounts.iter().any(|mount| path.starts_with(mount)) {
+            "what it is in is mounted there"
         } else {
             return true;
         };
         kept.push(format!("{} stays: {why}", path.display()));
         false
     });
+}
+
+/// Where something is mounted in a tree, but for what a system may have so: a directory of the
+/// same disk may be mounted at two places, which no number of a device tells.
+fn mounts_in(root: &Root) -> Vec<PathBuf> {
+    let base = fs::canonicalize(root.path()).unwrap_or_else(|_| root.path().into());
+    let mounts = mount_table::read(&Host::this_machine()).unwrap_or_default();
+    let inside = mounts.iter().filter_map(|mount| {
+        let inner = mount.mount_point.strip_prefix(&base).ok()?;
+        Some(Path::new("/").join(inner))
+    });
+    let is_of_the_system = |path: &PathBuf| OF_THE_SYSTEM.iter().any(|own| path == Path::new(own));
+    inside.filter(|path| !is_of_the_system(path)).collect()
 }
 
 fn leads_through_link(root: &Root, step: &Step) -> bool {

@@ -56,6 +56,8 @@ pub(crate) struct Outcome {
     pub item: &'static str,
     pub done: Vec<String>,
     pub kept: Vec<String>,
+    /// What could not be done, in sentences.
+    pub failed: Vec<String>,
 }
 
 impl Item {
@@ -65,26 +67,40 @@ impl Item {
             item: self.id,
             done: self.steps.iter().map(ToString::to_string).collect(),
             kept: self.kept.clone(),
+            failed: Vec::new(),
         }
     }
 
-    /// Carries it out.
-    ///
-    /// # Errors
-    ///
-    /// In a sentence: what could not be done. What was done before it stays done.
-    pub(crate) fn carry_out(&self, root: &Root, mount_point: &Path) -> Result<()> {
+    /// Carries it out. A step that fails keeps no other from being taken: what could be removed
+    /// must not be in the image.
+    pub(crate) fn carry_out(&self, root: &Root, mount_point: &Path) -> Outcome {
         let all = |root: &Root| {
-            for step in &self.steps {
-                step.carry_out(root)?;
-            }
-            Ok(())
+            let why = |step: &Step| match step.carry_out(root) {
+                Ok(_) => String::new(),
+                Err(e) => format!("{e:#}"),
+            };
+            Ok(self.steps.iter().map(why).collect())
         };
-        match self.way {
+        // A sentence for each step, empty where it is done.
+        let results: Result<Vec<String>> = match self.way {
             // What cannot be looked behind is only said.
-            _ if self.steps.is_empty() => Ok(()),
+            _ if self.steps.is_empty() => Ok(Vec::new()),
             Way::BelowTheMount => below::in_root_file_system(root, mount_point, all),
             Way::AsTheyAre | Way::AfterCloudInit => all(root),
+        };
+        let mut outcome = self.foreseen();
+        match results {
+            Ok(results) => {
+                let mut done = results.iter().map(String::is_empty);
+                outcome.done.retain(|_| done.next() != Some(false));
+                outcome.failed = results;
+                outcome.failed.retain(|why| !why.is_empty());
+            }
+            Err(e) => {
+                outcome.done.clear();
+                outcome.failed.push(format!("{e:#}"));
+            }
         }
+        outcome
     }
 }

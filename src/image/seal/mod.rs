@@ -53,7 +53,7 @@ pub(crate) fn plan(
             network::rules(root)?,
             network::addresses(root)?,
             network::leases(root)?,
-            condor::item(root, mount_point, wish.spool_with_jobs)?,
+            condor::item(root, host, mount_point, wish.spool_with_jobs)?,
         ]);
         if wish.logs {
             items.push(logs::item(root)?);

@@ -69,6 +69,24 @@ pub(crate) fn stop_condor(host: &Host) -> Result<bool> {
     bail!("HTCondor does not end: nothing was removed; stop it, and seal again")
 }
 
+/// systemd writes a new seed when the machine goes down, unless that has happened before.
+pub(crate) fn stop_random_seed(host: &Host) {
+    if !host.path("/run/systemd/system").is_dir() {
+        return;
+    }
+    let Some(systemctl) = program::find(host, "systemctl") else {
+        return;
+    };
+    let mut command = Command::new(systemctl);
+    command.args(["stop", "systemd-random-seed.service"]);
+    command.stdin(Stdio::null());
+    if let Err(e) = program::run(command, Limit::after(AFTER_A_SIGNAL)) {
+        warn!(
+            "stopping systemd-random-seed.service {e:#}: it may write a seed when the machine goes down"
+        );
+    }
+}
+
 fn masters(host: &Host) -> Vec<Pid> {
     processes(host, "condor_master")
 }

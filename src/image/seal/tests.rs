@@ -20,7 +20,8 @@ fn seal(tree: &Tree, root: &Root, host: Option<&Host>, wish: Wish) -> (Vec<Strin
     let items = plan(root, host, &config, wish).unwrap();
     let kept = items.iter().flat_map(|item| item.kept.clone()).collect();
     for item in &items {
-        item.carry_out(root, mount_point).unwrap();
+        let outcome = item.carry_out(root, mount_point);
+        assert_eq!(outcome.failed, [""; 0], "{}", item.id);
     }
     for item in plan(root, host, &config, wish).unwrap() {
         let still: Vec<String> = item.steps.iter().map(ToString::to_string).collect();
@@ -228,72 +229,191 @@ fn below_the_mount_point_only_what_is_empty_goes() {
     );
 }
 
+/// As Debian's package has it.
+const CONDOR_CONFIG: &str = "LOCAL_DIR = /var\nLOCAL_CONFIG_FILE = /etc/condor/condor_config.local\n\
+                             LOCAL_CONFIG_DIR = /usr/share/condor/config.d,/etc/condor/config.d\n\
+                             RUN = $(LOCAL_DIR)/run/condor\nLOG = $(LOCAL_DIR)/log/condor\n\
+                             LOCK = $(LOCAL_DIR)/lock/condor\nSPOOL = $(LOCAL_DIR)/spool/condor\n\
+                             EXECUTE = $(LOCAL_DIR)/lib/condor/execute\n";
+
+/// Seals a system with these lines in HTCondor's local file; what is left of these files, and
+/// what is said of HTCondor.
+fn seal_condor(local: &str, files: &[(&str, &str)], wish: Wish) -> (Vec<String>, Vec<String>) {
+    let own = [
+        ("etc/passwd", "condor:x:64:64::/var/lib/condor:/bin/false\n"),
+        ("etc/condor/condor_config", CONDOR_CONFIG),
+        ("etc/condor/condor_config.local", local),
+    ];
+    let (tree, root) = tree(&[&own, files].concat());
+    let (left, kept) = seal(&tree, &root, None, wish);
+    let others = ["whoever it lets in", "which the scratch disk hides"];
+    let of_condor = |line: &String| !others.iter().any(|other| line.contains(other));
+    let left = left
+        .into_iter()
+        .filter(|path| files.iter().any(|(file, _)| file == path));
+    (left.collect(), kept.into_iter().filter(of_condor).collect())
+}
+
 #[test]
 fn a_spool_with_jobs_needs_a_word() {
     let queue = "101 0.0 Job Machine\n101 1.0 Job Machine\n";
     let files = [
-        (
-            "etc/condor/condor_config",
-            "LOCAL_DIR = /var\nEXECUTE = /staging/condor\n",
-        ),
-        ("var/lib/condor/spool/job_queue.log", queue),
+        ("etc/condor/tokens.d/pool", ""),
+        ("staging/condor/dir_2/x", ""),
         ("var/lib/condor/execute/dir_1/x", ""),
         ("var/log/condor/.startd_claim_id", ""),
-        ("staging/condor/dir_2/x", ""),
-        ("etc/condor/tokens.d/pool", ""),
+        ("var/spool/condor/job_queue.log", queue),
     ];
-    let (tree, root) = tree(&files);
-    let (left, kept) = seal(&tree, &root, None, Wish::default());
-    let spool = "var/lib/condor/spool/job_queue.log".to_string();
-    assert!(left.contains(&spool) && kept.iter().any(|line| line.contains("jobs are in it (1)")));
-    let (left, kept) = seal(
-        &tree,
-        &root,
-        None,
-        Wish {
-            spool_with_jobs: true,
-            ..Wish::default()
-        },
-    );
     // Its execute directory is on the scratch disk, which is others' business.
-    let expected = [
-        "etc/condor/condor_config",
-        "etc/condor/tokens.d/pool",
-        "staging/condor/dir_2/x",
-        "var/lib/condor/execute/dir_1/x",
-    ];
+    let local = "EXECUTE = /staging/condor\n";
+    let (left, kept) = seal_condor(local, &files, Wish::default());
+    let all_but_logs = |path: &&str| !path.starts_with("var/log");
+    let expected: Vec<&str> = files
+        .iter()
+        .map(|(path, _)| *path)
+        .filter(all_but_logs)
+        .collect();
     assert_eq!(left, expected);
-    assert!(
-        kept.iter()
-            .any(|line| line.starts_with("/etc/condor/tokens.d/pool stays"))
+    assert_eq!(
+        kept,
+        ["/var/spool/condor stays: jobs are in it (1); --condor removes them"]
     );
+    let wish = Wish {
+        spool_with_jobs: true,
+        ..Wish::default()
+    };
+    let (left, kept) = seal_condor(local, &files, wish);
+    assert_eq!(left, expected[..3]);
+    assert_eq!(kept, [""; 0]);
+}
+
+#[test]
+fn what_htcondor_has_is_found_by_all_of_its_configuration() {
+    let all = [
+        ("srv/condor/spool/x", "1"),
+        ("srv/condor/run/node7/x", "1"),
+        ("srv/condor/slot1/dir_1/x", "1"),
+        ("srv/condor/second/x", "1"),
+        ("var/log/condor/StartLog", "1"),
+        ("etc/my.address", "<192.0.2.1:9618?addrs=x>\n"),
+    ];
+    let local = "spool = $(DISK)/spool\ndisk=/srv/condor\nSTARTD.EXECUTE = \\\n$(DISK)/run/$(HOSTNAME)\n\
+                 SLOT1_EXECUTE = $(DISK)/slot1\nSCHEDD.OTHER.SPOOL = $(DISK)/second\n\
+                 MASTER_ADDRESS_FILE = /etc/my.address\n";
+    let files = [&all[..], &[("etc/hostname", "node7.example.org\n")]].concat();
+    let (left, kept) = seal_condor(local, &files, Wish::default());
+    assert_eq!((left, kept), (vec!["etc/hostname".to_string()], vec![]));
+    // What is an address says so.
+    let (left, _) = seal_condor(
+        "STARTD_ADDRESS_FILE = /etc/site\n",
+        &[("etc/site", "mine")],
+        Wish::default(),
+    );
+    assert_eq!(left, ["etc/site"]);
+}
+
+#[test]
+fn what_cannot_be_told_of_htcondor_stays_and_is_said() {
+    let files = [
+        ("var/spool/condor/x", "1"),
+        ("srv/condor/x", "1"),
+        ("var/log/condor/x", "1"),
+    ];
+    let program = "a program says what is set, and none is run here";
+    for (local, said) in [
+        (
+            "SPOOL = /srv/$ENV(X)\n",
+            "SPOOL of HTCondor stays: $ENV(X) is not worked out here".to_string(),
+        ),
+        (
+            "if version > 9\nSPOOL = /srv/condor\nendif\n",
+            "SPOOL of HTCondor stays: whether SPOOL is set at \
+             /etc/condor/condor_config.local:2, a condition decides"
+                .into(),
+        ),
+        (
+            "SPOOL = $(UNHEARD_OF)/spool\n",
+            "SPOOL of HTCondor stays: $(UNHEARD_OF) is not set in its files".into(),
+        ),
+        (
+            "SPOOL = /srv/none\ninclude : /bin/make |\n",
+            format!("what /etc/condor/condor_config.local:2 sets of HTCondor stays: {program}"),
+        ),
+    ] {
+        let (left, kept) = seal_condor(local, &files, Wish::default());
+        assert_eq!(left, ["srv/condor/x", "var/spool/condor/x"], "{local}");
+        assert_eq!(kept, [said]);
+    }
 }
 
 #[test]
 fn a_directory_that_may_hold_more_than_htcondors_stays() {
     let files = [
-        (
-            "etc/condor/condor_config",
-            "EXECUTE = /home/me\nLOG = /var/log\nLOCK = /var/lock/condor\n",
-        ),
+        ("etc/condor/tokens.d/pool", ""),
         ("home/me/results", ""),
+        ("home/me/work/results", ""),
+        ("usr/lib/systemd/unit", ""),
         ("var/log/messages", ""),
+        ("var/spool/condor/x", ""),
+    ];
+    for (path, gone) in [
+        ("/home/me", false),
+        ("/home/me/work", false),
+        ("/usr/lib/systemd", false),
+        ("/var/log", false),
+        ("/", false),
+        ("/etc/condor/tokens.d", false),
+        ("/var/spool/condor/../../log", false),
+        ("work", false),
+        ("/var/spool/condor", true),
+    ] {
+        let local = format!("SPOOL = /nowhere\nEXECUTE = {path}\nLOCK = {path}\n");
+        let (left, kept) = seal_condor(&local, &files, Wish::default());
+        assert_eq!(left.len(), files.len() - usize::from(gone), "{path}");
+        let is_said = kept
+            .iter()
+            .any(|line| line.contains("more than HTCondor's EXECUTE"));
+        assert_eq!(is_said, !gone && path.starts_with('/'), "{path}: {kept:?}");
+    }
+}
+
+#[test]
+fn what_lasts_stays_also_within_htcondors_directories() {
+    let files = [
+        ("var/lib/condor/spool/x", ""),
+        ("var/lib/condor/secrets/pool_password", ""),
+        (
+            "var/lib/condor/condor_config.more",
+            "SPOOL = /var/lib/condor/spool\n",
+        ),
+        ("var/lib/condor/old/x", ""),
+        ("var/lib/condor/execute/x", ""),
+        ("var/lib/condor/.condor/tokens.d/x", ""),
+    ];
+    let local = "LOG = /var/lib/condor\nSEC_PASSWORD_FILE = $(LOG)/secrets/pool_password\n\
+                 include : $(LOG)/condor_config.more\n";
+    let (left, kept) = seal_condor(local, &files, Wish::default());
+    let expected = [
+        "var/lib/condor/.condor/tokens.d/x",
+        "var/lib/condor/condor_config.more",
+        "var/lib/condor/secrets/pool_password",
+    ];
+    assert_eq!(left, expected);
+    let said = "/var/lib/condor/secrets stays: /var/lib/condor/secrets/pool_password is in it";
+    assert_eq!(kept, ["/var/lib/condor/.condor stays", said]);
+}
+
+#[test]
+fn a_lock_directory_below_todays_link_is_emptied() {
+    let files = [
+        ("etc/condor/condor_config", CONDOR_CONFIG),
         ("run/lock/condor/InstanceLock", ""),
     ];
     let (tree, root) = tree(&files);
     symlink("/run/lock", tree.root().join("var/lock")).unwrap();
-    let (left, kept) = seal(&tree, &root, None, Wish::default());
-    let expected = [
-        "etc/condor/condor_config",
-        "home/me/results",
-        "var/lock",
-        "var/log/messages",
-    ];
-    assert_eq!(left, expected);
-    assert!(
-        kept.iter().any(|line| line.starts_with("/home/me stays")),
-        "{kept:?}"
-    );
+    let (left, _) = seal(&tree, &root, None, Wish::default());
+    assert_eq!(left, ["etc/condor/condor_config", "var/lock"]);
+    assert!(tree.root().join("run/lock/condor").is_dir());
 }
 
 #[test]

@@ -30,6 +30,9 @@ claims![
     where_nobody_can_be_asked_it_has_to_be_agreed_before,
     a_person_at_a_terminal_is_shown_the_list_and_asked,
     what_is_mounted_in_the_image_stays,
+    what_is_mounted_in_the_image_from_the_same_disk_stays,
+    what_cannot_be_removed_keeps_nothing_else_in_the_image,
+    as_json_it_is_a_document_whatever_becomes_of_it,
     what_lies_on_the_scratch_disk_stays,
     an_image_that_is_read_only_is_said_and_unchanged,
     a_full_image_is_said_and_keeps_what_it_had,
@@ -70,6 +73,10 @@ const ONE_MACHINES: &[(&str, &str)] = &[
     ("/var/lib/condor/execute/dir_7/x", "x"),
 ];
 
+const CONDOR_CONFIG: &str = "LOCAL_DIR = /var\nLOCAL_CONFIG_DIR = /etc/condor/config.d\n\
+                             SPOOL = $(LOCAL_DIR)/lib/condor/spool\nLOG = $(LOCAL_DIR)/log/condor\n\
+                             EXECUTE = $(LOCAL_DIR)/lib/condor/execute\n";
+
 const EVERYBODYS: &[(&str, &str)] = &[
     ("/etc/passwd", "root:x:0:0::/:\ncondor:x:64:64::/:\n"),
     ("/etc/group", "root:x:0:\ncondor:x:64:\n"),
@@ -81,7 +88,7 @@ const EVERYBODYS: &[(&str, &str)] = &[
     ("/home/me/.bash_history", "ls\n"),
     ("/etc/condor/tokens.d/pool", "secret"),
     ("/etc/condor/passwords.d/POOL", "secret"),
-    ("/etc/condor/condor_config", "# as shipped\n"),
+    ("/etc/condor/condor_config", CONDOR_CONFIG),
     ("/etc/condor/config.d/00-site", "START = True\n"),
     ("/etc/machinefeatures/hs06", "10"),
     ("/etc/vmstage.toml", "# mine\n"),
@@ -281,6 +288,115 @@ fn what_is_mounted_in_the_image_stays() {
         assert_eq!(image.read(&format!("{path}/results")), "mine", "{run}");
     }
     assert!(run.stdout.contains("it is on another disk"), "{run}");
+}
+
+/// A directory of the same disk, of which no number tells that it is somewhere else.
+fn what_is_mounted_in_the_image_from_the_same_disk_stays() {
+    private_mounts();
+    let image = machine();
+    image.write("/srv/results/x", "mine");
+    for path in ["/var/lib/condor/execute", "/var/lib/cloud/data/deep"] {
+        image.directory(path);
+        let (from, to) = (image.path("/srv/results"), image.path(path));
+        mount(
+            Some(&from),
+            &to,
+            None::<&str>,
+            MsFlags::MS_BIND,
+            None::<&str>,
+        )
+        .unwrap();
+    }
+    let run = seal(&image, &["--logs"]);
+    assert_eq!(image.read("/srv/results/x"), "mine", "{run}");
+    assert!(
+        run.stdout.contains("what it is in is mounted there"),
+        "{run}"
+    );
+    assert!(run.stdout.contains("something is mounted there"), "{run}");
+}
+
+fn what_cannot_be_removed_keeps_nothing_else_in_the_image() {
+    let image = machine();
+    // Root is kept out by the attribute alone.
+    let held = image.path("/var/lib/systemd/random-seed");
+    let attribute = |change: &str| {
+        let changed = Command::new("chattr").arg(change).arg(&held).status();
+        changed.is_ok_and(|status| status.success())
+    };
+    if !attribute("+i") {
+        crate::common::skip("no chattr +i on this file system");
+    }
+    let run = image.run("seal", &["--yes", "--poweroff"]);
+    assert_eq!(run.code, 2, "{run}");
+    let run = image.run("seal", &["--yes", "--format", "json"]);
+    assert!(attribute("-i"));
+    let document: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert_eq!(run.code, 1, "{run}");
+    let error = document["error"].as_str().unwrap();
+    assert!(
+        error.contains("random-seed") && error.contains("run again"),
+        "{run}"
+    );
+    assert!(run.stderr.contains(error), "{run}");
+    assert_eq!(document["next"], Value::Array(Vec::new()), "{run}");
+    let items = document["items"].as_array().unwrap();
+    let seeds = items.iter().find(|item| item["item"] == "random-seeds");
+    let seeds = seeds.unwrap();
+    assert_eq!(seeds["failed"].as_array().unwrap().len(), 1, "{run}");
+    assert_eq!(seeds["done"].as_array().unwrap().len(), 0, "{run}");
+    // All that comes after it.
+    assert_eq!(image.read("/etc/machine-id"), "");
+    for path in ["/etc/ssh/ssh_host_rsa_key", "/var/lib/condor/execute/dir_7"] {
+        assert!(!image.exists(path), "{path}: {run}");
+    }
+    seal(&image, &[]);
+    assert!(!image.exists("/var/lib/systemd/random-seed"));
+}
+
+fn as_json_it_is_a_document_whatever_becomes_of_it() {
+    let image = machine();
+    image.write("/etc/vmstage.toml", "[stagin]\n");
+    let wrong = image.run("seal", &["--yes", "--format", "json"]);
+    image.write("/etc/vmstage.toml", "");
+    let nobody = image.run("seal", &["--format", "json"]);
+    let no_power = image.run("seal", &["--yes", "--poweroff", "--format", "json"]);
+    let held = File::open(image.root()).unwrap();
+    held.lock().unwrap();
+    let locked = image.run("seal", &["--yes", "--format", "json"]);
+    held.unlock().unwrap();
+    let elsewhere = |command: &str| -> Run {
+        let arguments = [command, "--format", "json", "--root", "/nonexistent"];
+        let output = Command::new(program()).args(arguments).output();
+        output.unwrap().into()
+    };
+    for (run, code, words) in [
+        (wrong, 6, "stagin"),
+        (nobody, 2, "nobody to ask"),
+        (no_power, 2, "--poweroff"),
+        (locked, 1, "another vmstage is at work"),
+        (elsewhere("seal"), 1, "No such file"),
+    ] {
+        let document: Value = serde_json::from_str(&run.stdout).expect("a document");
+        let error = document["error"].as_str().expect("an error");
+        assert!(run.code == code && error.contains(words), "{run}");
+        assert!(run.stderr.contains(error), "{run}");
+        for list in ["items", "stopped", "next"] {
+            assert_eq!(document[list], Value::Array(Vec::new()), "{run}");
+        }
+        assert_eq!(document["dry_run"], false);
+    }
+    let run = elsewhere("check");
+    let document: Value = serde_json::from_str(&run.stdout).unwrap();
+    assert!(
+        run.code == 1 && run.stderr.contains("No such file"),
+        "{run}"
+    );
+    assert_eq!(document["findings"], Value::Array(Vec::new()));
+    assert!(document["error"].as_str().unwrap().contains("No such file"));
+    let fine = image.run("seal", &["--dry-run", "--format", "json"]);
+    let document: Value = serde_json::from_str(&fine.stdout).unwrap();
+    assert_eq!((fine.code, &document["error"]), (0, &Value::Null), "{fine}");
 }
 
 fn what_lies_on_the_scratch_disk_stays() {
