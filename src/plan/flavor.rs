@@ -1,8 +1,5 @@
 //! `plan flavor`: the closest flavor that has all that is asked for.
 
-use std::cmp::Reverse;
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use super::flavors::Flavor;
@@ -271,14 +268,14 @@ impl<'a> Verdict<'a> {
 
 /// Decides, and says it.
 pub(crate) fn answer(ask: &Ask, flavors: &[Flavor], format: Format) -> Answer {
-    let mut verdicts: Vec<Verdict> = flavors
-        .iter()
-        .map(|flavor| Verdict::new(ask, flavor))
-        .collect();
-    verdicts.sort_by(|a, b| {
-        let order = |verdict: &Verdict| Reverse(verdict.fits());
-        (order(a), a.closeness(ask)).cmp(&(order(b), b.closeness(ask)))
-    });
+    // A few thousand are inserted quickly, and the standard library's sort is large.
+    let mut verdicts: Vec<Verdict> = Vec::new();
+    for flavor in flavors {
+        let verdict = Verdict::new(ask, flavor);
+        let closeness = verdict.closeness(ask);
+        let at = verdicts.partition_point(|other| other.closeness(ask) <= closeness);
+        verdicts.insert(at, verdict);
+    }
     let taken = verdicts.first().filter(|verdict| verdict.fits());
     let mut warnings = ask.warnings.clone();
     warnings.extend(of_all(flavors));
@@ -318,16 +315,19 @@ pub(crate) fn answer(ask: &Ask, flavors: &[Flavor], format: Format) -> Answer {
 /// What is to be said of the flavors, whichever is taken.
 fn of_all(flavors: &[Flavor]) -> Vec<String> {
     let mut warnings: Vec<String> = flavors.iter().filter_map(Flavor::lie).collect();
-    let mut by_name: BTreeMap<&str, &Flavor> = BTreeMap::new();
+    let mut by_name: Vec<&Flavor> = Vec::new();
     for flavor in flavors {
-        match by_name.insert(&flavor.name, flavor) {
-            Some(other) if other != flavor => {
-                warnings.push(format!(
-                    "there are several flavors {}, which differ",
-                    flavor.name
-                ));
+        let at = by_name.partition_point(|other| other.name < flavor.name);
+        match by_name.get(at) {
+            Some(other) if other.name == flavor.name => {
+                if *other != flavor {
+                    warnings.push(format!(
+                        "there are several flavors {}, which differ",
+                        flavor.name
+                    ));
+                }
             }
-            _ => {}
+            _ => by_name.insert(at, flavor),
         }
     }
     warnings

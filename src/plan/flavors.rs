@@ -1,5 +1,7 @@
 //! The flavors of a cloud, as `openstack flavor list --long --all -f json` prints them.
 
+use serde_json::Value;
+
 use super::input::{Document, Place};
 use super::properties::{self, Properties};
 use crate::resources::{MIB_PER_GIB, Request, size_in_words};
@@ -63,9 +65,9 @@ fn flavor(place: &Place) -> anyhow::Result<Flavor> {
         root_mib: gib(&["Disk", "disk"])?,
         swap_mib: swap.map_or(Ok(0), |swap| swap.number("MiB"))?,
         properties: properties.map_or(Ok(Vec::new()), |place| properties::read(&place))?,
-        is_disabled: is_disabled.is_some_and(|place| {
-            let text = place.value().to_string().to_ascii_lowercase();
-            text.trim_matches('"') == "true"
+        is_disabled: is_disabled.is_some_and(|place| match place.value() {
+            Value::String(text) => text.eq_ignore_ascii_case("true"),
+            value => value == &Value::Bool(true),
         }),
     })
 }

@@ -33,6 +33,22 @@ pub(crate) fn open(file: &Path) -> anyhow::Result<Box<dyn Read>> {
     Ok(Box::new(opened))
 }
 
+/// A value that is neither a list nor an object nor a string, as JSON has it.
+pub(crate) fn plain(value: &Value) -> String {
+    match value {
+        Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(number), _, _) => number.to_string(),
+            (_, Some(number), _) => number.to_string(),
+            (_, _, number) => format!("{:.6}", number.unwrap_or_default()),
+        },
+        Value::Bool(true) => "true".into(),
+        Value::Bool(false) => "false".into(),
+        Value::Array(_) => "[]".into(),
+        Value::Object(_) => "{}".into(),
+        Value::Null | Value::String(_) => "null".into(),
+    }
+}
+
 /// What a file holds.
 pub(crate) struct Document {
     name: String,
@@ -215,7 +231,7 @@ impl<'a> Place<'a> {
             Value::Array(_) => "a list".into(),
             Value::Object(_) => "an object".into(),
             Value::String(text) => format!("\"{}\"", text::excerpt(text)),
-            other => other.to_string(),
+            other => plain(other),
         };
         self.error(&format!("{expected} is expected, not {there}"))
     }

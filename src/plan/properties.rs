@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::input::Place;
+use super::input::{Place, plain};
 
 /// A flavor's extra specs: keys and values.
 pub(super) type Properties = Vec<(String, String)>;
@@ -17,9 +17,7 @@ pub(super) fn read(place: &Place) -> anyhow::Result<Properties> {
         Value::Object(object) => Ok(object
             .iter()
             .map(|(key, value)| {
-                let value = value
-                    .as_str()
-                    .map_or_else(|| value.to_string(), String::from);
+                let value = value.as_str().map_or_else(|| plain(value), String::from);
                 (key.clone(), value)
             })
             .collect()),
@@ -126,7 +124,7 @@ mod tests {
             ("trait:HW_CPU_X86_AVX512F", "required", true),
             ("trait2:CUSTOM_X", "forbidden", false),
             ("pci_passthrough:alias", "a100:1", true),
-            ("aggregate_instance_extra_specs:dedicated", "true", true),
+            ("aggregate_instance_extra_specs:pool", "fast", true),
             ("aggregate_instance_extra_specs:ssd", "false", false),
             ("capabilities:cpu_info:features", "avx", true),
             ("hw:cpu_policy", "dedicated", true),

@@ -6,8 +6,9 @@
 //! most (Cornuéjols, Fisher, Nemhauser 1977). Prices are raised where a cell is served by none
 //! of these, and lowered where it is served by several.
 //!
-//! Where a cell stands for many requests, the bound holds for these: within a range nothing is
-//! wasted but what is unavoidable, and a flavor of a higher range has no less than its least.
+//! Where a cell stands for many requests, the bound holds for each of these: none asks for more
+//! than the most that is asked for in the cell, within its range nothing is wasted but what is
+//! unavoidable, and a flavor of a higher range has no less than its least.
 
 use super::cells::{Cells, index};
 use super::waste::{Amounts, Weights, best, waste_of_one};
@@ -95,9 +96,14 @@ impl Costs<'_> {
                 let group = &cell.group;
                 let higher = higher
                     .iter()
-                    .map(|range| waste_of_one(group.count, group.asked[part], range.from));
+                    .map(|range| waste_of_one(1.0, group.most_asked[part] as f64, range.from));
                 let costs = std::iter::once(group.unavoidable[part]).chain(higher);
-                (own, costs.map(|cost| cost * weights[part]).collect())
+                (
+                    own,
+                    costs
+                        .map(|cost| cost * weights[part] * group.count)
+                        .collect(),
+                )
             })
         });
         Costs {
@@ -173,4 +179,38 @@ fn largest(numbers: &[f64], most: usize) -> Vec<usize> {
         largest.insert(place, at);
     }
     largest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::cells::ranges_of;
+    use super::super::tests::some_requests;
+    use super::super::waste::{Group, has_room};
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn what_a_cell_costs_is_not_above_what_any_of_its_requests_wastes(
+            points in some_requests(12),
+        ) {
+            let weights = [0.2, 0.3, 0.5];
+            let cells = Cells::new(&points, 3);
+            let costs = Costs::new(&cells, &weights);
+            for point in &points {
+                let group = Group::of(point);
+                let own = ranges_of(&group.flavor, &cells.ranges);
+                let cell = cells.cells.iter().position(|cell| cell.ranges == own).unwrap();
+                let share = group.count / cells.cells[cell].group.count;
+                for (one, other) in points.iter().flat_map(|one| points.iter().map(move |b| (one, b))) {
+                    // What a flavor of a best set can be: the least with room for some of them.
+                    let flavor = Group::of(one).join(&Group::of(other)).flavor;
+                    if has_room(&flavor, &group.flavor) {
+                        let cost = costs.of(cell, &ranges_of(&flavor, &cells.ranges)) * share;
+                        prop_assert!(cost <= group.waste_in(&flavor, &weights) + 1e-9);
+                    }
+                }
+            }
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Many requests made few: those that are nearly the same are taken together.
 
-use super::waste::{Amounts, Group, Point, smallest_flavor};
+use super::waste::{Amounts, Group, Point, fold, smallest_flavor};
 
 /// Requests of one range in each dimension.
 pub(super) struct Cell {
@@ -31,14 +31,12 @@ pub(super) const MOST_CELLS: usize = 2000;
 impl Cells {
     pub(super) fn new(points: &[Point], most_cells: usize) -> Cells {
         let values = [0, 1, 2].map(|part| {
-            let value = |point: &Point| (smallest_flavor(&point.asked)[part], point.count);
-            let mut values: Vec<(u64, u64)> = points.iter().map(value).collect();
-            values.sort_unstable();
-            values.dedup_by(|next, kept| {
-                let is_same = next.0 == kept.0;
-                kept.1 += if is_same { next.1 } else { 0 };
-                is_same
-            });
+            let value = |point: &Point| Point {
+                asked: [smallest_flavor(&point.asked)[part], 0, 0],
+                count: point.count,
+            };
+            let mut values: Vec<Point> = points.iter().map(value).collect();
+            fold(&mut values);
             values
         });
         let mut most = MOST_RANGES;
@@ -61,30 +59,31 @@ impl Cells {
 
 /// Ranges with about as many requests and about the same ratio of their ends each; single values
 /// where there are few.
-fn ranges(values: &[(u64, u64)], most: usize) -> Vec<Range> {
+fn ranges(values: &[Point], most: usize) -> Vec<Range> {
     let (Some(first), Some(last)) = (values.first(), values.last()) else {
         return Vec::new();
     };
     // The bits of a float grow about as its logarithm.
     let logarithm = |value: u64| ((value + 1) as f64).to_bits() as f64;
-    let width = (logarithm(last.0) - logarithm(first.0)).max(1.0);
-    let all: u64 = values.iter().map(|(_, count)| count).sum();
+    let width = (logarithm(last.asked[0]) - logarithm(first.asked[0])).max(1.0);
+    let all: u64 = values.iter().map(|value| value.count).sum();
     let mut before = 0;
     let mut ranges: Vec<Range> = Vec::new();
     let mut current = 0;
-    for (at, (value, count)) in values.iter().enumerate() {
+    for (at, Point { asked, count }) in values.iter().enumerate() {
+        let value = asked[0];
         let share = (before as f64 + *count as f64 / 2.0) / all as f64;
-        let height = (logarithm(*value) - logarithm(first.0)) / width;
+        let height = (logarithm(value) - logarithm(first.asked[0])) / width;
         let range = match values.len() <= most {
             true => at,
             false => ((share + height) / 2.0 * most as f64) as usize,
         };
         before += count;
         match ranges.last_mut() {
-            Some(last) if range == current => last.to = *value,
+            Some(last) if range == current => last.to = value,
             _ => ranges.push(Range {
-                from: *value,
-                to: *value,
+                from: value,
+                to: value,
             }),
         }
         current = range;
@@ -110,7 +109,7 @@ fn cells(points: &[Point], ranges: &[Vec<Range>; 3]) -> Vec<Cell> {
         .collect()
 }
 
-fn ranges_of(flavor: &Amounts, ranges: &[Vec<Range>; 3]) -> [usize; 3] {
+pub(super) fn ranges_of(flavor: &Amounts, ranges: &[Vec<Range>; 3]) -> [usize; 3] {
     let mut at = [0; 3];
     for part in 0..3 {
         at[part] = ranges[part].partition_point(|range| range.to < flavor[part]);

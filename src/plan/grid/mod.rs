@@ -20,7 +20,7 @@ use std::io::Read;
 use serde_json::{Value, json};
 
 use self::cells::Cells;
-use self::waste::{Amounts, Group, Point, Weights, best, weighted};
+use self::waste::{Amounts, Group, Point, Weights, best, fold, weighted};
 use super::flavors::Flavor;
 use super::{Answer, FOUND, shell};
 use crate::cli::Format;
@@ -174,8 +174,13 @@ const ROUNDING: f64 = 1e-9;
 
 impl Grid {
     fn new(choice: &Choice, points: &[Point], weights: &Weights) -> Grid {
-        let mut flavors = choice.flavors.clone();
-        flavors.sort_unstable();
+        let as_points = choice.flavors.iter().map(|flavor| Point {
+            asked: *flavor,
+            count: 1,
+        });
+        let mut flavors: Vec<Point> = as_points.collect();
+        fold(&mut flavors);
+        let flavors: Vec<Amounts> = flavors.iter().map(|flavor| flavor.asked).collect();
         let mut grid = Grid {
             shares: flavors
                 .iter()

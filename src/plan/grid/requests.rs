@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 
 use anyhow::{Context, anyhow};
 
-use super::waste::Point;
+use super::waste::{Point, fold};
 use crate::resources::{self, Request};
 use crate::text;
 
@@ -82,16 +82,6 @@ pub(super) fn read(name: &str, from: impl Read) -> anyhow::Result<Requests> {
         return Err(anyhow!("{why}"));
     }
     Ok(Requests { points, warnings })
-}
-
-/// Takes those that are the same together.
-fn fold(points: &mut Vec<Point>) {
-    points.sort_unstable();
-    points.dedup_by(|next, kept| {
-        let is_same = next.asked == kept.asked;
-        kept.count += if is_same { next.count } else { 0 };
-        is_same
-    });
 }
 
 /// None for an empty line; an error without words where something is undefined.

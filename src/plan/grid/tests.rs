@@ -79,7 +79,7 @@ fn least_of_all_sets(points: &[Point], most: usize, weights: &Weights) -> f64 {
     least(&mut Vec::new(), &all, most, points, weights)
 }
 
-fn some_requests(most: usize) -> impl Strategy<Value = Vec<Point>> {
+pub(super) fn some_requests(most: usize) -> impl Strategy<Value = Vec<Point>> {
     let one = (1..6_u64, 1..9_u64, 0..5_u64, 1..20_u64)
         .prop_map(|(cores, memory, disk, count)| ([cores, memory * 512, disk * 700], count));
     prop::collection::vec(one, 1..=most).prop_map(|requests| points(&requests))
@@ -121,8 +121,13 @@ proptest! {
         prop_assert!((searched.waste - waste).abs() < 1e-9);
         prop_assert!(searched.bound <= best.waste + 1e-9);
         prop_assert!(best.waste <= searched.waste + 1e-9);
-        // Nearly always it is the best one.
-        prop_assert!(searched.waste <= best.waste + 0.03, "{} {}", searched.waste, best.waste);
+        // Nor where cells stand for several requests.
+        let few = Cells::new(&points, 3);
+        let among_few = Grid::new(&search(&points, &few, most, &weights), &points, &weights);
+        prop_assert!(among_few.bound <= best.waste + 1e-9);
+        prop_assert!(best.waste <= among_few.waste + 1e-9);
+        // It is the best one nearly always, and never far from it.
+        prop_assert!(searched.waste <= best.waste + 0.1, "{} {}", searched.waste, best.waste);
     }
 }
 

@@ -32,12 +32,24 @@ pub(super) struct Point {
     pub(super) count: u64,
 }
 
+/// Sorts them, and takes those that are the same together.
+pub(super) fn fold(points: &mut Vec<Point>) {
+    points.sort_unstable();
+    points.dedup_by(|next, kept| {
+        let is_same = next.asked == kept.asked;
+        kept.count += if is_same { next.count } else { 0 };
+        is_same
+    });
+}
+
 /// Requests that are to get the same flavor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Group {
     pub(super) count: f64,
     pub(super) asked: [f64; 3],
-    /// What each wastes even in the smallest flavor that has room for it.
+    /// The most that one of them asks for, of each.
+    pub(super) most_asked: Amounts,
+    /// The least that one of them wastes in the smallest flavor that has room for it.
     pub(super) unavoidable: [f64; 3],
     /// The smallest flavor that has room for all.
     pub(super) flavor: Amounts,
@@ -47,7 +59,8 @@ impl Group {
     pub(super) const EMPTY: Group = Group {
         count: 0.0,
         asked: [0.0; 3],
-        unavoidable: [0.0; 3],
+        most_asked: [0; 3],
+        unavoidable: [f64::INFINITY; 3],
         flavor: [0; 3],
     };
 
@@ -55,15 +68,16 @@ impl Group {
         let flavor = smallest_flavor(&point.asked);
         let count = point.count as f64;
         let asked = point.asked.map(|asked| asked as f64 * count);
-        let alone = Group {
+        let mut unavoidable = [0.0; 3];
+        for part in 0..3 {
+            unavoidable[part] = waste_of_one(1.0, point.asked[part] as f64, flavor[part]);
+        }
+        Group {
             count,
             asked,
-            unavoidable: [0.0; 3],
+            most_asked: point.asked,
+            unavoidable,
             flavor,
-        };
-        Group {
-            unavoidable: alone.waste_of_each(&flavor),
-            ..alone
         }
     }
 
@@ -72,7 +86,8 @@ impl Group {
         both.count += other.count;
         for part in 0..3 {
             both.asked[part] += other.asked[part];
-            both.unavoidable[part] += other.unavoidable[part];
+            both.most_asked[part] = both.most_asked[part].max(other.most_asked[part]);
+            both.unavoidable[part] = both.unavoidable[part].min(other.unavoidable[part]);
             both.flavor[part] = both.flavor[part].max(other.flavor[part]);
         }
         both
