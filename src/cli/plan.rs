@@ -39,6 +39,7 @@ pub struct FlavorArgs {
     /// Memory, such as 1G or 512M
     #[arg(long, value_name = "SIZE")]
     pub memory: Option<String>,
+    /// Cores
     #[arg(long, value_name = "NUMBER")]
     pub cores: Option<String>,
     /// Space on the ephemeral disk, such as 10G

@@ -35,85 +35,75 @@ fn answered(clouds: &[(&str, &[String])]) -> Result<Answer, Failure> {
 fn the_newest_active_copy_counts_and_the_worst_gives_the_exit_code() {
     let active = |sum, day| image("active", Some(sum), day);
     let unsummed = |day| image("active", None, day);
-    let (new, old) = (active(0, 9), active(1, 2));
+    let (new, old) = (|| active(0, 9), || active(1, 2));
     let cases: [(&[(&str, &[String])], u8, &str); 17] = [
-        (&[("a", &[new.clone()])], 0, "the newest"),
+        (&[("a", &[new()])], 0, "the newest"),
         (
-            &[("a", &[new.clone()]), ("b", &[active(0, 2)])],
+            &[("a", &[new()]), ("b", &[active(0, 2)])],
             0,
             "of-2 has the same MD5",
         ),
-        (&[("a", &[new.clone()]), ("b", &[])], 10, "5 B from a"),
+        (&[("a", &[new()]), ("b", &[])], 10, "5 B from a"),
         (
-            &[("b", &[old.clone()]), ("a", &[new.clone()]), ("c", &[])],
+            &[("b", &[old()]), ("a", &[new()]), ("c", &[])],
             4,
             "5 B from a",
         ),
         (
-            &[("a", &[new.clone()]), ("b", &[old.clone()])],
+            &[("a", &[new()]), ("b", &[old()])],
             4,
             "it is older (2026-11-02",
         ),
         (
-            &[("a", &[new.clone()]), ("b", &[unsummed(2)])],
+            &[("a", &[new()]), ("b", &[unsummed(2)])],
             5,
             "of-2 has this name: it has no hash",
         ),
         (
-            &[("a", &[new.clone()]), ("b", &[unsummed(2)]), ("c", &[])],
+            &[("a", &[new()]), ("b", &[unsummed(2)]), ("c", &[])],
             5,
             "5 B from a",
         ),
         (
-            &[
-                ("a", &[new.clone()]),
-                ("b", &[unsummed(2)]),
-                ("c", &[old.clone()]),
-            ],
+            &[("a", &[new()]), ("b", &[unsummed(2)]), ("c", &[old()])],
             4,
             "it has no hash",
         ),
         (&[("a", &[unsummed(9)]), ("b", &[])], 10, "no hash, on a"),
         // What is not active is no copy to take, whenever it was made.
         (
-            &[("a", &[image("saving", None, 9)]), ("b", &[old.clone()])],
+            &[("a", &[image("saving", None, 9)]), ("b", &[old()])],
             5,
             "it is saving, and not finished",
         ),
         (
-            &[("a", &[image("queued", None, 9), old.clone()]), ("b", &[])],
+            &[("a", &[image("queued", None, 9), old()]), ("b", &[])],
             10,
             "5 B from a",
         ),
         (
-            &[("a", &[new.clone()]), ("b", &[image("killed", None, 2)])],
+            &[("a", &[new()]), ("b", &[image("killed", None, 2)])],
             10,
             "5 B from a",
         ),
         (
-            &[
-                ("a", &[new.clone()]),
-                ("b", &[image("deactivated", Some(0), 2)]),
-            ],
+            &[("a", &[new()]), ("b", &[image("deactivated", Some(0), 2)])],
             5,
             "the same content, and deactivated",
         ),
         (
-            &[
-                ("a", &[new.clone()]),
-                ("b", &[image("deactivated", Some(1), 2)]),
-            ],
+            &[("a", &[new()]), ("b", &[image("deactivated", Some(1), 2)])],
             4,
             "other content",
         ),
         // Of two of one name in a cloud the one with the content counts.
         (
-            &[("a", &[new.clone()]), ("b", &[old.clone(), active(0, 3)])],
+            &[("a", &[new()]), ("b", &[old(), active(0, 3)])],
             0,
             "of-3 has the same MD5",
         ),
         (
-            &[("a", &[new.clone()]), ("b", &[unsummed(3), old.clone()])],
+            &[("a", &[new()]), ("b", &[unsummed(3), old()])],
             4,
             "of-2 has this name and other",
         ),
