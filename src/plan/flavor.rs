@@ -171,8 +171,8 @@ impl Ask {
 /// The parts in the order of a list, and then the others.
 fn rank(list: Option<&str>) -> Result<[Part; 5], String> {
     let mut rank = PARTS;
-    let mut done = 0;
-    for name in list.into_iter().flat_map(|list| list.split(',')) {
+    let names = list.into_iter().flat_map(|list| list.split(','));
+    for (done, name) in names.enumerate() {
         let is_it = |part: &Part| part.name() == name.trim();
         let Some(at) = rank.iter().position(is_it) else {
             return Err(format!(
@@ -183,7 +183,6 @@ fn rank(list: Option<&str>) -> Result<[Part; 5], String> {
             return Err(format!("{name} is there twice"));
         }
         rank[done..=at].rotate_right(1);
-        done += 1;
     }
     Ok(rank)
 }

@@ -150,8 +150,8 @@ struct Share {
 impl Share {
     fn add(&mut self, requests: u64, waste: &[f64; 3]) {
         self.requests += requests;
-        for part in 0..3 {
-            self.waste[part] += waste[part];
+        for (sum, waste) in self.waste.iter_mut().zip(waste) {
+            *sum += waste;
         }
     }
 

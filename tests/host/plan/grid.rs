@@ -33,7 +33,7 @@ fn few_requests_get_the_best_set_and_the_commands_that_make_it() {
     let said = plan(&["grid", "--flavors", "1", "-"], REQUESTS);
     said.is(
         0,
-        &["the worst: cores 2, memory 2 GiB, scratch 1 GiB gets m4096c4s40"],
+        &["the worst: cores 1, memory 1 GiB, scratch 10 GiB gets m4096c4s40"],
     );
     let said = plan(
         &["grid", "--flavors", "2", "--format", "json", "-"],
