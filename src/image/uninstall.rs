@@ -17,7 +17,7 @@ use crate::host::regular_file::MIB;
 
 /// What packages, tarball and `make install` put into the documentation, and `install` does not.
 const OF_OTHER_WAYS: &str = "\
-50-vmstage CHANGELOG.md COPYING.LGPL-2.1-or-later LICENSE-APACHE LICENSE-MIT copyright";
+CHANGELOG.md COPYING.LGPL-2.1-or-later LICENSE-APACHE LICENSE-MIT copyright";
 
 /// What is done, in this order, and what is left.
 pub(crate) struct Plan {
