@@ -11,6 +11,7 @@ import shutil
 import struct
 import subprocess
 import tempfile
+import threading
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -20,6 +21,7 @@ WORK = REPOSITORY / "target" / "guest"
 MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "virtio_net", "isofs", "vfat", "nls_ascii"]
 MODULES += ["nls_cp437", "loop"]
 MIB = 1 << 20
+PACKAGING = threading.Lock()
 
 
 def say(text):
@@ -249,9 +251,15 @@ def installed():
     return tree(folder)
 
 
-@functools.cache
 def package():
-    """Debian's package, kept where the next `make dist` does not remove it."""
+    """Debian's package. Cases run side by side, and only one of them makes it."""
+    with PACKAGING:
+        return packaged()
+
+
+@functools.cache
+def packaged():
+    """Kept where the next `make dist` does not remove it."""
     run("make", "dist", cwd=REPOSITORY)
     (made,) = (REPOSITORY / "target" / "dist").glob("*.deb")
     return Path(shutil.copy(made, made.parents[1] / "guest" / "vmstage.deb"))
