@@ -245,7 +245,14 @@ mod tests {
         let overdue = |at: u64| (0, at);
         let left = |at: u64| (4, at);
         let (unlimited, untold) = ((2, 0), (3, 0));
-        let cases: [(Option<u64>, Option<u64>, &[(&str, &str)], (u8, u64)); 18] = [
+        // created, launched, properties; and the state with its time.
+        type Case<'a> = (
+            Option<u64>,
+            Option<u64>,
+            &'a [(&'a str, &'a str)],
+            (u8, u64),
+        );
+        let cases: [Case; 18] = [
             (created, launched, &[(lifetime, "9h")], overdue(NOW)),
             (created, launched, &[(lifetime, "32401")], left(NOW + 1)),
             // Without a launch, since it was asked for.

@@ -36,7 +36,9 @@ fn the_newest_active_copy_counts_and_the_worst_gives_the_exit_code() {
     let active = |sum, day| image("active", Some(sum), day);
     let unsummed = |day| image("active", None, day);
     let (new, old) = (|| active(0, 9), || active(1, 2));
-    let cases: [(&[(&str, &[String])], u8, &str); 17] = [
+    /// What each cloud has, the exit code, and words of what is printed.
+    type Case<'a> = (&'a [(&'a str, &'a [String])], u8, &'a str);
+    let cases: [Case; 17] = [
         (&[("a", &[new()])], 0, "the newest"),
         (
             &[("a", &[new()]), ("b", &[active(0, 2)])],
