@@ -65,6 +65,9 @@ pub(crate) struct Ask {
     least: [u64; 5],
     /// What the image needs of a root disk that is not as large as the image whatever that is.
     image_root_mib: u64,
+    /// The name of a flavor by which it was asked, whose numbers may be rounded, and these.
+    name: Option<String>,
+    named: [u64; 5],
     properties: Vec<String>,
     rank: [Part; 5],
     warnings: Vec<String>,
@@ -107,9 +110,12 @@ impl Ask {
             request.root_mib,
             None,
         ];
+        let least = least.map(Option::unwrap_or_default);
         Ok(Ask {
-            least: least.map(Option::unwrap_or_default),
+            least,
+            named: least,
             image_root_mib: 0,
+            name: arguments.request.clone(),
             properties: arguments.properties.clone(),
             rank: rank(arguments.rank.as_deref()).map_err(|e| named("rank", e))?,
             warnings: Vec::new(),
@@ -164,7 +170,20 @@ impl Ask {
     }
 
     fn missing(&self, part: Part, flavor: &Flavor) -> u64 {
-        self.least(part, flavor).saturating_sub(part.of(flavor))
+        let missing = self.least(part, flavor).saturating_sub(part.of(flavor));
+        // What the image needs is not rounded.
+        let named = self.named[part as usize];
+        let is_small = missing * 10 <= named && named == self.least[part as usize];
+        match missing > 0 && is_small && self.is_meant_by_name(flavor) {
+            true => 0,
+            false => missing,
+        }
+    }
+
+    /// The one that was asked for by its name, where that is no lie.
+    fn is_meant_by_name(&self, flavor: &Flavor) -> bool {
+        let name = self.name.as_deref();
+        name.is_some_and(|name| name.eq_ignore_ascii_case(&flavor.name)) && flavor.lie().is_none()
     }
 }
 
@@ -281,7 +300,7 @@ pub(crate) fn answer(ask: &Ask, flavors: &[Flavor], format: Format) -> Answer {
     match (taken, verdicts.first()) {
         (Some(taken), _) => {
             let flavor = taken.flavor;
-            if flavor.root_mib == 0 && ask.image_root_mib > 0 {
+            if flavor.root_mib == 0 {
                 warnings.push(format!(
                     "the root disk of {} is 0 GiB: Nova makes it as large as the image, and checks \
                      nothing",
@@ -434,6 +453,19 @@ mod tests {
             rank: None,
             format: Format::Table,
         }
+    }
+
+    #[test]
+    fn a_flavor_that_is_asked_for_by_its_name_may_be_a_tenth_off() {
+        let rounded = |memory| [flavor("c8-30gb-186", memory, 8, 180, 20)];
+        let taken = |request: &str, memory| {
+            let answer = answer(&ask(request), &rounded(memory), Format::Table);
+            answer.exit_code == FOUND
+        };
+        assert!(taken("c8-30gb-186", 30_000));
+        assert!(!taken("c8-30gb-186", 27_000), "a lie");
+        assert!(!taken("memory=30G", 30_000), "not by name");
+        assert!(!taken("c8-30gb-180", 30_000), "another name");
     }
 
     fn first_line(answer: &Answer) -> &str {

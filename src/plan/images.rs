@@ -115,12 +115,10 @@ impl Image {
         let property = |key: &str| properties.get(key).map(String::as_str);
         let algorithm = text(&["Hash Algorithm"])?.or(property("os_hash_algo"));
         let hash = text(&["Hash Value"])?.or(property("os_hash_value"));
-        let sha256 = SHA256.iter().find_map(|key| sum(property(key), 64));
+        let sha256 = SHA256.iter().find_map(|key| sum(property(key)));
         let sums = Sums {
-            hash: algorithm
-                .map(str::to_ascii_lowercase)
-                .zip(hash.and_then(|hash| sum(Some(hash), hash.len().max(32)))),
-            md5: sum(text(&["checksum", "Checksum"])?, 32),
+            hash: algorithm.map(str::to_ascii_lowercase).zip(sum(hash)),
+            md5: sum(text(&["checksum", "Checksum"])?),
             sha256,
         };
         Ok(Image {
@@ -180,11 +178,10 @@ pub(super) fn time(place: &Place, names: &[&str]) -> anyhow::Result<Option<u64>>
     }
 }
 
-/// As many hexadecimal digits, and nothing else: where there is no sum clients also write `""`
-/// or `None`.
-fn sum(text: Option<&str>, digits: usize) -> Option<String> {
-    let is_sum = |text: &&str| text.len() == digits && text.bytes().all(|b| b.is_ascii_hexdigit());
-    text.filter(is_sum).map(str::to_ascii_lowercase)
+/// Where there is no sum clients also write `""` or `None`.
+fn sum(text: Option<&str>) -> Option<String> {
+    let text = text?.trim().to_ascii_lowercase();
+    (!matches!(text.as_str(), "" | "none" | "null")).then_some(text)
 }
 
 /// Whether an image is of the same content as the newest.
@@ -220,6 +217,11 @@ pub(super) fn compare(newest: &Image, image: &Image) -> Content {
             Content::Unknown(why.into())
         }
     }
+}
+
+/// Whether a sum of what is stored is the same, in whatever format that is said to be.
+pub(super) fn has_same_data(newest: &Image, image: &Image) -> bool {
+    matches!(newest.sums.compare(&image.sums), Some((_, true)))
 }
 
 impl Sums {
@@ -346,10 +348,10 @@ mod tests {
             (Some(md5), Some(lower)),
             (Some(""), None),
             (Some("None"), None),
-            (Some("d41d8cd98f00b204e9800998ecf8427g"), None),
+            (Some(" aaa111 "), Some("aaa111".into())),
             (None, None),
         ] {
-            assert_eq!(sum(text, 32), expected, "{text:?}");
+            assert_eq!(sum(text), expected, "{text:?}");
         }
     }
 

@@ -209,7 +209,10 @@ impl<'a> Place<'a> {
                 })?;
                 Some(whole as u64)
             }),
-            Value::String(text) => text.trim().parse().ok(),
+            Value::String(text) => {
+                let text = text.trim();
+                text.strip_suffix(".0").unwrap_or(text).parse().ok()
+            }
             _ => None,
         };
         number.ok_or_else(|| self.wrong(&format!("a number of {of_what}")))

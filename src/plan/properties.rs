@@ -28,15 +28,26 @@ pub(super) fn read(place: &Place) -> anyhow::Result<Properties> {
 }
 
 /// Quotes within a value are not escaped by those who write it, so that a value may look like
-/// the next entry. But entries are sorted by their keys, and one that is not was part of a value.
+/// the next entry. Where there are none it is clear what is one. Else entries are sorted by their
+/// keys, and one that is not was part of a value.
 fn from_text(text: &str) -> Option<Properties> {
+    let plain = split(text, |_, _| true);
+    let has_quotes = |all: &Properties| all.iter().any(|(_, value)| value.contains('\''));
+    match plain {
+        Some(plain) if !has_quotes(&plain) => Some(plain),
+        _ => split(text, |key, next| next > key),
+    }
+}
+
+/// Where `follows` says so of a key and the next, there is an end of an entry.
+fn split(text: &str, follows: fn(&str, &str) -> bool) -> Option<Properties> {
     let mut properties = Vec::new();
     let mut rest = text.trim();
     while !rest.is_empty() {
         let (key, after) = rest.split_once("='")?;
         let starts_an_entry = |rest: &str| {
             let next = rest.split_once("='").map(|(next, _)| next);
-            next.is_some_and(|next| next > key && !next.contains(['\'', ' ', ',']))
+            next.is_some_and(|next| follows(key, next) && !next.contains(['\'', ' ', ',']))
         };
         let mut ends = after.match_indices("', ").map(|(at, _)| at);
         let value = match ends.find(|at| starts_an_entry(&after[at + 3..])) {
@@ -53,32 +64,44 @@ fn from_text(text: &str) -> Option<Properties> {
 /// Whether a property makes Nova look for hosts of a kind that has to be asked for: GPUs and
 /// other devices, traits, dedicated processors, aggregates of hosts, bare metal.
 pub(super) fn is_a_need((key, value): &(String, String)) -> bool {
-    let (key, value) = (key.to_ascii_lowercase(), value.to_ascii_lowercase());
-    let is_turned_off = matches!(
-        value.as_str(),
-        "" | "0" | "false" | "no" | "forbidden" | "shared"
-    );
-    if is_turned_off {
+    if is_turned_off(value) {
         return false;
     }
-    // `resources:VGPU`, `resources2:VGPU`, `trait1:HW_CPU_X86_AVX2`.
+    let (key, value) = (key.to_ascii_lowercase(), value.to_ascii_lowercase());
+    let has = |word| key.contains(word) || value.contains(word);
+    if ["gpu", "dedicated", "baremetal", "ironic"]
+        .into_iter()
+        .any(has)
+    {
+        return true;
+    }
+    // `resources:VGPU`, and of Placement's groups `resources2:VGPU`, `trait_X:HW_CPU_X86_AVX2`.
     let (scope, name) = key.split_once(':').unwrap_or(("", &key));
-    match scope.trim_end_matches(|c: char| c.is_ascii_digit()) {
-        "resources" => !matches!(name, "vcpu" | "pcpu" | "memory_mb" | "disk_gb"),
+    let group = scope.find('_').filter(|_| !scope.starts_with("pci_"));
+    let kind = match group {
+        Some(at) if matches!(&scope[..at], "resources" | "trait") => &scope[..at],
+        _ => scope.trim_end_matches(|c: char| c.is_ascii_digit()),
+    };
+    match kind {
+        "resources" => !matches!(name, "vcpu" | "memory_mb" | "disk_gb"),
         "trait" | "pci_passthrough" | "aggregate_instance_extra_specs" | "capabilities" => true,
-        _ => {
-            let has = |word| name.contains(word) || value.contains(word);
-            has("gpu") || has("dedicated") || has("baremetal")
-        }
+        "accel" => true,
+        "hw" => name == "mem_encryption" || name == "cpu_policy" && value == "mixed",
+        _ => false,
     }
 }
 
-/// A property that the request asks for: `KEY`, or `KEY=VALUE`.
+fn is_turned_off(value: &str) -> bool {
+    const WORDS: [&str; 6] = ["", "0", "false", "no", "forbidden", "shared"];
+    WORDS.iter().any(|word| value.eq_ignore_ascii_case(word))
+}
+
+/// A property that the request asks for: `KEY`, whatever turns it on, or `KEY=VALUE`.
 pub(super) struct Asked<'a>(pub(super) &'a str);
 
 impl Asked<'_> {
     pub(super) fn is(&self, (key, value): &(String, String)) -> bool {
-        self.0 == key
+        self.0 == key && !is_turned_off(value)
             || self
                 .0
                 .strip_prefix(key.as_str())
@@ -105,6 +128,8 @@ mod tests {
         assert_eq!(from_text(text), Some(two));
         assert_eq!(from_text(""), Some(Vec::new()));
         assert_eq!(from_text("empty=''"), Some(vec![property("empty", "")]));
+        let unsorted = vec![property("z", "1h"), property("a", "anna")];
+        assert_eq!(from_text("z='1h', a='anna'"), Some(unsorted));
         let (note, odd) = ("it's 'quoted', k='v'\nand more", property("p", "'"));
         let text = format!("note='{note}', p='''");
         assert_eq!(from_text(&text), Some(vec![property("note", note), odd]));
@@ -120,7 +145,17 @@ mod tests {
             ("resources1:VGPU", "1", true),
             ("resources:CUSTOM_BAREMETAL_GOLD", "1", true),
             ("resources:VCPU", "0", false),
-            ("resources:PCPU", "2", false),
+            ("resources:PCPU", "2", true),
+            ("resources_ACC:CUSTOM_FPGA", "1", true),
+            ("resources_ACC:VCPU", "1", false),
+            ("trait_X:HW_CPU_X86_AVX", "required", true),
+            ("accel:device_profile", "a100", true),
+            ("gpu:model", "a100", true),
+            ("dedicated:host", "true", true),
+            ("hw:cpu_policy", "mixed", true),
+            ("hw:mem_encryption", "true", true),
+            ("hw:numa_nodes", "2", false),
+            ("hypervisor_type", "ironic", true),
             ("trait:HW_CPU_X86_AVX512F", "required", true),
             ("trait2:CUSTOM_X", "forbidden", false),
             ("pci_passthrough:alias", "a100:1", true),

@@ -29,7 +29,8 @@ pub(super) const LIST: &str =
 const CREATED: [&str; 3] = ["created", "Created At", "created_at"];
 const LAUNCHED: [&str; 1] = ["OS-SRV-USG:launched_at"];
 
-/// Reads lists of servers, and single ones. Of several of one id the one that says more counts.
+/// Reads lists of servers, and single ones. Of several of one id the last counts, with what of
+/// its times only one before it says.
 ///
 /// # Errors
 ///
@@ -43,11 +44,12 @@ pub(super) fn read(documents: &[Document]) -> anyhow::Result<Vec<Server>> {
             false => root.list("servers")?,
         };
         for place in places {
-            let server = server(&place)?;
-            let known = servers.get(&server.id);
-            if known.is_none_or(|known| known.launched.is_none()) {
-                servers.insert(server.id.clone(), server);
+            let mut server = server(&place)?;
+            if let Some(known) = servers.remove(&server.id) {
+                server.created = server.created.or(known.created);
+                server.launched = server.launched.or(known.launched);
             }
+            servers.insert(server.id.clone(), server);
         }
     }
     Ok(servers.into_values().collect())
@@ -79,4 +81,28 @@ fn server(place: &Place) -> anyhow::Result<Server> {
             .iter()
             .any(|key| properties.contains_key(*key)),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_servers_times_is_kept_in_either_order() {
+        let shown = r#"{"id": "s1", "name": "n", "status": "BUILD", "created": "2026-11-20T12:00:00Z",
+            "OS-SRV-USG:launched_at": "2026-11-20T12:00:41Z", "properties": {"vmstage_lifetime": "1h"}}"#;
+        let listed = r#"[{"ID": "s1", "Name": "n", "Status": "ACTIVE", "Properties": {"vmstage_lifetime": "2h"}}]"#;
+        for (text, status) in [
+            (format!("{shown}\n{listed}"), "ACTIVE"),
+            (format!("{listed}\n{shown}"), "BUILD"),
+        ] {
+            let documents = Document::parse_all("f.json", text.as_bytes()).unwrap();
+            let servers = read(&documents).unwrap();
+            let [server] = &servers[..] else {
+                panic!("{servers:?}")
+            };
+            assert!(server.created.is_some() && server.launched.is_some());
+            assert_eq!(server.status, status);
+        }
+    }
 }

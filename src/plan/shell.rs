@@ -2,8 +2,8 @@
 
 use crate::text;
 
-/// A word as bash, ksh and zsh read it. One with control characters is written as `$'…'`, which
-/// shows them.
+/// A word as every shell of POSIX's reads it. One with control characters is written as what
+/// printf(1) makes of it, which shows them; newlines at its very end do not survive that.
 pub(crate) fn word(text: &str) -> String {
     let is_plain = |c: char| {
         c.is_ascii_alphanumeric()
@@ -15,20 +15,20 @@ pub(crate) fn word(text: &str) -> String {
     if !text.contains(text::is_control) {
         return format!("'{}'", text.replace('\'', r"'\''"));
     }
-    let mut quoted = "$'".to_string();
+    let mut format = String::new();
     for c in text.chars() {
         match c {
-            '\'' | '\\' => quoted.extend(['\\', c]),
-            '\n' => quoted += "\\n",
+            '\'' => format += r"'\''",
+            '\\' | '%' => format.extend([c, c]),
             c if text::is_control(c) => {
                 for byte in c.encode_utf8(&mut [0; 4]).bytes() {
-                    quoted += &format!("\\{byte:03o}");
+                    format += &format!("\\{byte:03o}");
                 }
             }
-            c => quoted.push(c),
+            c => format.push(c),
         }
     }
-    quoted + "'"
+    format!("\"$(printf -- '{format}')\"")
 }
 
 #[cfg(test)]
@@ -46,14 +46,21 @@ mod tests {
             ("~", "'~'"),
             ("it's", r"'it'\''s'"),
             ("$(reboot) `x` \"\\", "'$(reboot) `x` \"\\'"),
-            ("a\nb's\\", r"$'a\nb\'s\\'"),
-            ("\u{1b}[2J\u{202e}é1", r"$'\033[2J\342\200\256é1'"),
+            ("a\nb's\\", r#""$(printf -- 'a\012b'\''s\\')""#),
+            ("\n'; reboot; #", r#""$(printf -- '\012'\''; reboot; #')""#),
+            ("-rf\t%s$(x)\"", r#""$(printf -- '-rf\011%%s$(x)"')""#),
+            (
+                "\u{1b}[2J\u{202e}é1",
+                r#""$(printf -- '\033[2J\342\200\256é1')""#,
+            ),
         ] {
             assert_eq!(word(text), quoted);
             assert!(!quoted.contains(text::is_control));
             let script = format!("printf %s {quoted}");
-            let said = Command::new("bash").args(["-c", &script]).output();
-            assert_eq!(said.unwrap().stdout, text.as_bytes(), "{quoted}");
+            for shell in ["sh", "bash"] {
+                let said = Command::new(shell).args(["-c", &script]).output();
+                assert_eq!(said.unwrap().stdout, text.as_bytes(), "{shell}: {quoted}");
+            }
         }
     }
 }

@@ -372,6 +372,7 @@ pub(crate) mod example {
         };
         let asked = Asked {
             by: "vmstage_request".into(),
+            is_rounded: false,
             amounts: amounts(1 << 30, 10 << 30),
         };
         Status {

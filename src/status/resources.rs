@@ -37,6 +37,9 @@ pub(crate) struct Asked {
     pub(crate) by: String,
     #[serde(flatten)]
     pub(crate) amounts: Amounts,
+    /// The numbers of a flavor's name may be rounded, and its GB be smaller.
+    #[serde(skip)]
+    pub(crate) is_rounded: bool,
 }
 
 /// None where it is not known, or nobody asked for it.
@@ -122,7 +125,7 @@ impl Resources {
     pub(crate) fn of(asked: Asked, got: Amounts) -> Resources {
         let is_short = |resource: &Resource| {
             let of = asked.amounts.of(*resource)?;
-            let least = least(*resource, of, asked.is_by_name());
+            let least = least(*resource, of, asked.is_rounded);
             Some(got.of(*resource)? < least)
         };
         let all = Resource::ALL.into_iter();
@@ -145,25 +148,25 @@ impl Asked {
             None => (None, None),
         };
         let by_name = || Request::from_name(instance.flavor.as_deref()?);
+        // `c8-30gb-186` says GB, `m1024c1s10` the very MiB.
+        let text = instance.request.as_deref().unwrap_or_default();
+        let is_rounded = !text.contains('=') && text.to_ascii_lowercase().contains("gb");
         let asked = match request {
-            Some(request) => Some(("vmstage_request", request)),
-            None => by_name().map(|request| ("flavor", request)),
+            Some(request) => Some(("vmstage_request", request, is_rounded)),
+            None => by_name().map(|request| ("flavor", request, true)),
         };
-        let asked = asked.map(|(by, request)| Asked {
+        let asked = asked.map(|(by, request, is_rounded)| Asked {
             by: by.into(),
             amounts: Amounts::asked(&request),
+            is_rounded,
         });
         (asked, wrong)
-    }
-
-    fn is_by_name(&self) -> bool {
-        self.by == "flavor"
     }
 }
 
 /// The least that is no shortage, where so much was asked for.
-fn least(resource: Resource, asked: u64, is_by_name: bool) -> u64 {
-    let named = match (resource, is_by_name) {
+fn least(resource: Resource, asked: u64, is_rounded: bool) -> u64 {
+    let named = match (resource, is_rounded) {
         (Resource::Memory | Resource::Scratch, true) => asked - asked / NAMES_SHARE,
         _ => asked,
     };
@@ -227,6 +230,12 @@ mod tests {
             (
                 "",
                 "c8-30gb-186",
+                amounts(of_30_gib, 8, 186_000_000_000),
+                None,
+            ),
+            (
+                "c8-30gb-186",
+                "",
                 amounts(of_30_gib, 8, 186_000_000_000),
                 None,
             ),

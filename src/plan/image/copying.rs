@@ -16,7 +16,8 @@ pub(super) fn commands(image: &Image, from: &str, to: &[&str]) -> String {
         shell::word(from),
         image.id
     )];
-    if let Some(md5) = &image.sums.md5 {
+    let is_md5 = |sum: &&String| sum.len() == 32 && sum.bytes().all(|b| b.is_ascii_hexdigit());
+    if let Some(md5) = image.sums.md5.as_ref().filter(is_md5) {
         steps.push(format!("echo '{md5}  {file}' | md5sum --check"));
     }
     let create = |cloud: &&str| {
@@ -37,7 +38,11 @@ fn is_a_word(text: &str) -> bool {
 fn options(image: &Image) -> String {
     let mut words: Vec<String> = Vec::new();
     let mut option = |name: &str, value: Option<String>| {
-        words.extend(value.map(|value| format!("{name} {}", shell::word(&value))));
+        words.extend(value.map(|value| {
+            // It may look like an option.
+            let sign = if value.starts_with('-') { '=' } else { ' ' };
+            format!("{name}{sign}{}", shell::word(&value))
+        }));
     };
     option("--disk-format", image.disk_format.clone());
     option("--container-format", image.container_format.clone());
@@ -164,13 +169,13 @@ mod tests {
             ("direct_url", "rbd://"),
         ]);
         image.sums = Sums {
-            md5: Some("d41d".into()),
+            md5: Some("d41d8cd98f00b204e9800998ecf8427e".into()),
             ..Sums::default()
         };
         assert_eq!(
             commands(&image, "cloud A", &["b", "c"]),
             r"openstack --os-cloud 'cloud A' image save --file 1a9e.raw 1a9e &&
-echo 'd41d  1a9e.raw' | md5sum --check &&
+echo 'd41d8cd98f00b204e9800998ecf8427e  1a9e.raw' | md5sum --check &&
 openstack --os-cloud b image create --file 1a9e.raw --disk-format raw --container-format bare --min-disk 10 --min-ram 512 --property hw_disk_bus=virtio --property 'note=it'\''s' --property os_type=linux 'it'\''s' &&
 openstack --os-cloud c image create --file 1a9e.raw --disk-format raw --container-format bare --min-disk 10 --min-ram 512 --property hw_disk_bus=virtio --property 'note=it'\''s' --property os_type=linux 'it'\''s'
 "

@@ -38,7 +38,7 @@ fn the_newest_active_copy_counts_and_the_worst_gives_the_exit_code() {
     let (new, old) = (|| active(0, 9), || active(1, 2));
     /// What each cloud has, the exit code, and words of what is printed.
     type Case<'a> = (&'a [(&'a str, &'a [String])], u8, &'a str);
-    let cases: [Case; 17] = [
+    let cases: [Case; 18] = [
         (&[("a", &[new()])], 0, "the newest"),
         (
             &[("a", &[new()]), ("b", &[active(0, 2)])],
@@ -97,6 +97,18 @@ fn the_newest_active_copy_counts_and_the_worst_gives_the_exit_code() {
             &[("a", &[new()]), ("b", &[image("deactivated", Some(1), 2)])],
             4,
             "other content",
+        ),
+        // The same bytes, and said to be of another format.
+        (
+            &[
+                ("a", &[new()]),
+                (
+                    "b",
+                    &[active(0, 2).replace("raw", "iso").replace("sl5", "cd")],
+                ),
+            ],
+            5,
+            "of-2 (\"cd\"): the same hash, and another disk format: iso, not raw",
         ),
         // Of two of one name in a cloud the one with the content counts.
         (

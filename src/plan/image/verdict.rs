@@ -2,7 +2,7 @@
 
 use super::clouds::Cloud;
 use super::words::{date, reason_of_none};
-use crate::plan::images::{Content, Image, Status, compare};
+use crate::plan::images::{Content, Image, Status, compare, has_same_data};
 use crate::text;
 
 pub(super) const NOTHING_TO_DO: u8 = 0;
@@ -50,10 +50,12 @@ impl<'a> Verdict<'a> {
             .images
             .values()
             .filter(|image| image.status == Status::Active);
-        let mut there = active.filter_map(|image| match compare(newest, image) {
-            Content::Same(by) => Some(Verdict::There(image, by)),
-            _ => None,
-        });
+        let mut there = active
+            .clone()
+            .filter_map(|image| match compare(newest, image) {
+                Content::Same(by) => Some(Verdict::There(image, by)),
+                _ => None,
+            });
         if let Some(there) = there.next() {
             return there;
         }
@@ -61,6 +63,13 @@ impl<'a> Verdict<'a> {
             .named(name)
             .filter_map(|image| of_same_name(image, newest))
             .collect();
+        let same = active.filter(|image| has_same_data(newest, image));
+        verdicts.extend(same.map(|image| match compare(newest, image) {
+            Content::Unknown(why) => {
+                Verdict::CannotTell(image, format!("the same hash, and {why}"))
+            }
+            _ => Verdict::CannotTell(image, "the same hash, and another size".into()),
+        }));
         verdicts.sort_by_key(|verdict| !matches!(verdict, Verdict::Conflict(_)));
         verdicts.into_iter().next().unwrap_or(Verdict::Copy)
     }
@@ -109,7 +118,12 @@ impl<'a> Verdict<'a> {
                 };
                 format!("{} has this name and other content; {age}", image.id)
             }
-            Verdict::CannotTell(image, why) => format!("{} has this name: {why}", image.id),
+            Verdict::CannotTell(image, why) if image.name == newest.name => {
+                format!("{} has this name: {why}", image.id)
+            }
+            Verdict::CannotTell(image, why) => {
+                format!("{} (\"{}\"): {why}", image.id, text::excerpt(&image.name))
+            }
         }
     }
 }
