@@ -40,7 +40,12 @@ mod watch;
 
 use std::process::ExitCode;
 
+use nix::sys::signal::{SigHandler, Signal, signal};
+
 fn main() -> ExitCode {
+    // Ignored, as nohup(1) leaves it, no shell that a test starts could set a trap for it.
+    // SAFETY: no handler is installed, and no thread runs yet.
+    unsafe { signal(Signal::SIGHUP, SigHandler::SigDfl) }.unwrap();
     watch::day::play_a_part();
     common::run(&[
         blank::CLAIMS,

@@ -679,12 +679,12 @@ fn a_connection_is_used_again_where_the_service_keeps_it() {
         };
     let keeping = Server::start(move |request, stream| answer(request, stream, ""));
     answer_of(&ask(&keeping.url(), EC2, Again::Yes), "ec2");
-    assert_eq!((keeping.seen().len(), keeping.connections()), (9, 1));
+    assert_eq!((keeping.seen().len(), keeping.connections()), (10, 1));
 
     let closing =
         Server::start(move |request, stream| answer(request, stream, "Connection: close\r\n"));
     answer_of(&ask(&closing.url(), EC2, Again::Yes), "ec2");
-    assert_eq!((closing.seen().len(), closing.connections()), (9, 9));
+    assert_eq!((closing.seen().len(), closing.connections()), (10, 10));
 }
 
 // EC2.
@@ -938,8 +938,8 @@ fn an_expired_token_is_renewed() {
         .iter()
         .filter(|line| line.starts_with("PUT"))
         .count();
-    // For eight values.
-    assert_eq!(tokens, 4);
+    // For nine values.
+    assert_eq!(tokens, 5);
 }
 
 fn a_service_that_refuses_every_token_it_gave_is_not_asked_for_ever() {

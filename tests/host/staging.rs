@@ -35,7 +35,7 @@ claims![
     a_mount_behind_another_mount_is_not_taken_for_staged,
     a_mount_point_whose_parents_are_made_behind_a_link_is_staged,
     a_mount_that_something_else_lies_over_is_not_taken_for_staged,
-    a_wrong_configuration_tells_no_consumer_but_the_status,
+    a_wrong_configuration_tells_htcondor_and_the_status_alone,
     probe_says_that_boot_would_format_a_blank_disk,
     a_disk_that_somebody_else_mounts_there_meanwhile_is_staged,
     what_somebody_mounts_there_while_a_disk_is_waited_for_is_staged,
@@ -471,13 +471,16 @@ fn a_mount_that_something_else_lies_over_is_not_taken_for_staged() {
     assert_eq!(machine.sh("ls /mnt/staging"), "");
 }
 
-fn a_wrong_configuration_tells_no_consumer_but_the_status() {
+fn a_wrong_configuration_tells_htcondor_and_the_status_alone() {
     let mut machine = Machine::new();
     machine.configure("[staging]\nmountpoint = \"/x\"");
     machine.sh("mkdir -p /etc/condor/config.d");
+    machine.may_change("/etc/condor/config.d");
+    machine.may_change("/var/lib/vmstage");
     let boot = machine.boot();
     assert_eq!(boot.code, 6, "{boot}");
-    assert_eq!(machine.sh("ls /etc/condor/config.d"), "");
+    let drop_in = machine.sh("cat /etc/condor/config.d/*");
+    assert!(drop_in.contains("START = False"), "{drop_in}");
     assert!(!machine.path("/etc/machinefeatures").exists());
 }
 
