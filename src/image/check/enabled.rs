@@ -9,7 +9,7 @@ use crate::image::enabling::{self, DEPEND_START, Enabling, LOCAL_UNITS, UNIT_DIR
 use crate::image::files::{self, PROGRAM};
 use crate::image::init::Init;
 use crate::image::old;
-use crate::image::rc::{Action, Link};
+use crate::image::rc::{self, Action, Link};
 use crate::image::root::Kind;
 use crate::status::Status;
 
@@ -94,24 +94,12 @@ fn is_started_by_its_name(subject: &Subject, service: &str) -> bool {
 
 /// The number of its link in the run level that the system boots into.
 fn start_number(subject: &Subject, service: &str) -> Option<u8> {
-    let level = default_level(subject);
+    let level = rc::default_level(subject.root, subject.init);
     let links = subject.links.iter();
     let starts = links.filter(|link| {
         link.action == Action::Start && link.level == level && link.service == service
     });
     starts.map(|link| link.number).min()
-}
-
-fn default_level(subject: &Subject) -> char {
-    let of_inittab = subject.text("/etc/inittab").lines().find_map(|line| {
-        let mut fields = line.split(':').skip(1);
-        let level = fields.next()?.chars().next()?;
-        (fields.next()? == "initdefault" && !line.starts_with('#')).then_some(level)
-    });
-    of_inittab.unwrap_or(match subject.init {
-        Init::Chkconfig => '3',
-        _ => '2',
-    })
 }
 
 /// Where `vmstage boot` is run by a command.
@@ -260,7 +248,9 @@ pub(super) fn order_condor(subject: &Subject, found: &mut Findings) {
         if let [Some(ours), Some(condors)] = numbers
             && condors <= ours
         {
-            let level = subject.init.run_level(default_level(subject));
+            let level = subject
+                .init
+                .run_level(rc::default_level(subject.root, subject.init));
             let what = format!("condor starts with the number {condors}, before vmstage ({ours})");
             add(level, &what, &enable(subject));
         }

@@ -598,14 +598,18 @@ fn what_seal_would_remove_is_warned_of() {
     }
     // It counts for the machine that has this UUID, and for no other.
     assert_found("systemd", &[(record, Some("{}"))], &[]);
-    let keygen = (
-        "usr/lib/systemd/system/sshd-keygen@.service",
-        Some("ExecStart=/usr/libexec/openssh/sshd-keygen %i\n"),
-    );
-    assert_found("systemd", &[("usr/sbin/sshd", Some("")), keygen], &[]);
+    let keygen = "[Unit]\n[Service]\nExecStart=/usr/bin/ssh-keygen -A\n";
+    let keygen = ("usr/lib/systemd/system/host-keys.service", Some(keygen));
+    let sshd = ("usr/sbin/sshd", Some(""));
     let key = ("etc/ssh/ssh_host_rsa_key", Some(""));
+    // Nothing enables it.
+    assert_found("systemd", &[sshd, keygen], &["error host-keys /etc/ssh"]);
+    assert_found("systemd", &[key, keygen], &["warning host-keys /etc/ssh"]);
+    let wants = "etc/systemd/system/multi-user.target.wants/host-keys.service";
+    let wants = (wants, Some(""));
+    assert_found("systemd", &[sshd, keygen, wants], &[]);
     let expected = ["warning host-keys /etc/ssh/ssh_host_rsa_key"];
-    assert_found("systemd", &[key, keygen], &expected);
+    assert_found("systemd", &[key, keygen, wants], &expected);
     let cloud = [
         ("usr/bin/cloud-init", Some("")),
         ("etc/cloud/cloud.cfg", Some("")),

@@ -8,6 +8,7 @@
 mod cloud_init;
 mod condor;
 mod guard;
+pub(crate) mod host_keys;
 pub(crate) mod identity;
 mod item;
 mod logs;
@@ -48,7 +49,7 @@ pub(crate) fn plan(
             identity::machine_id(root)?,
             identity::dbus_machine_id(root)?,
             identity::random_seeds(root)?,
-            identity::host_keys(root)?,
+            host_keys::item(root)?,
             cloud_init::leftovers(root)?,
             network::rules(root)?,
             network::addresses(root)?,

@@ -99,6 +99,11 @@ const EVERYBODYS: &[(&str, &str)] = &[
     ("/var/lib/cloud/seed/nocloud/meta-data", "x"),
     ("/etc/cloud/cloud.cfg", "cloud_init_modules:\n - ssh\n"),
     ("/usr/bin/cloud-init", ""),
+    ("/usr/lib/systemd/system/cloud-init.service", "[Service]\n"),
+    (
+        "/etc/systemd/system/cloud-init.target.wants/cloud-init.service",
+        "",
+    ),
     ("/var/log/messages", "x"),
     ("/tmp/mine", "x"),
 ];
