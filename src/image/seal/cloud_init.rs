@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::host_keys::Boot;
 use super::item::{Item, Way, remove};
+use super::services::Services;
 use crate::host::fstab::FSTAB;
 use crate::image::old;
 use crate::image::root::{Kind, Root};
@@ -44,7 +44,7 @@ const STAGES: [(&str, &[&str]); 3] = [
 const OFF: &str = "/etc/cloud/cloud-init.disabled";
 
 /// Whether it runs at boot at all.
-pub(super) fn is_started(boot: &Boot) -> bool {
+pub(super) fn is_started(boot: &Services) -> bool {
     let mut services = STAGES.iter().flat_map(|(_, services)| *services);
     is_installed(boot.root)
         && !boot.root.is(Kind::File, OFF)
@@ -56,7 +56,7 @@ pub(super) fn is_started(boot: &Boot) -> bool {
 /// # Errors
 ///
 /// Why it does not.
-pub(super) fn makes_host_keys(boot: &Boot) -> Result<(), String> {
+pub(super) fn makes_host_keys(boot: &Services) -> Result<(), String> {
     let root = boot.root;
     if !is_installed(root) {
         return Err("cloud-init is not there".into());

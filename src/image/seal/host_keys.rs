@@ -6,11 +6,9 @@ use anyhow::{Context, Result};
 
 use super::cloud_init;
 use super::item::Item;
-use crate::image::depend;
-use crate::image::enabling::DEPEND_START;
+use super::services::Services;
 use crate::image::init::Init;
-use crate::image::rc::{self, Action};
-use crate::image::root::{Kind, Root};
+use crate::image::root::Root;
 use crate::image::step::Step;
 use crate::image::units;
 
@@ -55,7 +53,7 @@ pub(crate) fn present(root: &Root) -> Result<Vec<PathBuf>> {
 ///
 /// Why nothing does, as far as it is known.
 pub(crate) fn are_made_anew(root: &Root) -> Result<(), String> {
-    let boot = Boot::of(root);
+    let boot = Services::of(root);
     let Err(of_cloud_init) = cloud_init::makes_host_keys(&boot) else {
         return Ok(());
     };
@@ -81,53 +79,7 @@ pub(crate) fn are_made_anew(root: &Root) -> Result<(), String> {
     }
 }
 
-/// What a system starts at boot.
-pub(super) struct Boot<'a> {
-    pub root: &'a Root,
-    init: Init,
-    /// Of systemd.
-    units: Vec<String>,
-}
-
-impl Boot<'_> {
-    fn of(root: &Root) -> Boot<'_> {
-        let init = Init::of(root, None);
-        let units = match init {
-            Init::Systemd => units::started(root),
-            _ => Vec::new(),
-        };
-        Boot { root, init, units }
-    }
-
-    pub(super) fn starts(&self, service: &str) -> bool {
-        let (root, init) = (self.root, self.init);
-        let has = |path: String| root.is(Kind::File, path);
-        let is_linked = || {
-            let level = rc::default_level(root, init);
-            let links = rc::links(root, init).unwrap_or_default();
-            let mut links = links.iter().filter(|link| link.service == service);
-            links.any(|link| link.action == Action::Start && [level, 'S'].contains(&link.level))
-                && has(format!("{}/{service}", init.scripts()))
-        };
-        match init {
-            Init::Systemd => self.units.contains(&format!("{service}.service")),
-            Init::Upstart if has(format!("/etc/init/{service}.conf")) => {
-                let text = root.text(format!("/etc/init/{service}.override"));
-                !text.lines().any(|line| line.trim() == "manual")
-            }
-            Init::Insserv => {
-                is_linked() && depend::targets(&root.text(DEPEND_START)).contains(&service)
-            }
-            // OpenRC.
-            Init::Unknown => ["boot", "default"]
-                .iter()
-                .any(|level| has(format!("/etc/runlevels/{level}/{service}"))),
-            _ => is_linked(),
-        }
-    }
-}
-
-fn unit_makes_keys(boot: &Boot, unit: &str) -> bool {
+fn unit_makes_keys(boot: &Services, unit: &str) -> bool {
     let values = |name| units::values(boot.root, unit, name);
     let mut commands = ["ExecStart", "ExecStartPre"].into_iter().flat_map(values);
     // An empty machine id makes no first boot (machine-id(5)).

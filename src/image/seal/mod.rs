@@ -14,6 +14,7 @@ mod item;
 mod logs;
 pub(crate) mod network;
 mod own;
+mod services;
 pub(crate) mod stop;
 
 pub(crate) use cloud_init::leftovers as cloud_leftovers;
