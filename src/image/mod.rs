@@ -24,3 +24,4 @@ pub(crate) mod seal;
 mod shell;
 pub(crate) mod step;
 pub(crate) mod uninstall;
+mod units;

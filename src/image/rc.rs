@@ -61,6 +61,19 @@ impl Link {
     }
 }
 
+/// The run level that a system boots into.
+pub(crate) fn default_level(root: &Root, init: Init) -> char {
+    let of_inittab = root.text("/etc/inittab").lines().find_map(|line| {
+        let mut fields = line.split(':').skip(1);
+        let level = fields.next()?.chars().next()?;
+        (fields.next()? == "initdefault" && !line.starts_with('#')).then_some(level)
+    });
+    of_inittab.unwrap_or(match init {
+        Init::Chkconfig => '3',
+        _ => '2',
+    })
+}
+
 /// All links of a system. A name that is no text is nobody's that is asked for.
 ///
 /// # Errors

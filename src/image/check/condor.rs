@@ -35,8 +35,7 @@ pub(super) fn overruled(subject: &Subject, found: &mut Findings) {
         found.add(Error, "condor-unguarded", place, what, cure);
     }
     for setting in configuration.settings {
-        // `START = $(START) && …` only adds to it.
-        let adds = setting.value.to_ascii_uppercase().contains("$(START)");
+        let adds = adds_to_start(&setting.value);
         let is_later = setting.is_read_after_ours;
         let Some(name) = of_jobs(&setting.name) else {
             continue;
@@ -70,6 +69,35 @@ pub(super) fn overruled(subject: &Subject, found: &mut Findings) {
         let cure = "see there whether START or EXECUTE is set (condor_config_val -v)";
         found.add(Note, "condor-unclear", place, why, cure);
     }
+}
+
+/// Whether a value only adds to START, by `&&` and nothing that could overrule it: `$(START) && …`.
+fn adds_to_start(value: &str) -> bool {
+    let mut operands = vec![String::new()];
+    let (mut depth, mut is_quoted) = (0, false);
+    let mut rest = value.trim().chars().peekable();
+    while let Some(c) = rest.next() {
+        let is_outside = depth == 0 && !is_quoted;
+        match c {
+            '"' => is_quoted = !is_quoted,
+            '(' if !is_quoted => depth += 1,
+            ')' if !is_quoted => depth -= 1,
+            '&' if is_outside && rest.next_if_eq(&'&').is_some() => {
+                operands.push(String::new());
+                continue;
+            }
+            '|' | '?' | ':' if is_outside => return false,
+            _ => {}
+        }
+        if let Some(operand) = operands.last_mut() {
+            operand.push(c);
+        }
+    }
+    operands.iter().any(|operand| {
+        let operand = operand.trim();
+        let inner = operand.strip_prefix('(').and_then(|o| o.strip_suffix(')'));
+        operand.eq_ignore_ascii_case("$(START)") || inner.is_some_and(adds_to_start)
+    })
 }
 
 /// What a setting decides about jobs.
@@ -139,6 +167,30 @@ pub(super) fn condor_alone(subject: &Subject, found: &mut Findings) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_conjunction_adds_to_start() {
+        for (value, expected) in [
+            ("$(START) && x", true),
+            ("x || y && $(start)", false),
+            ("(x || y) && $(start)", true),
+            ("x && ( $(START) )", true),
+            ("(a && ($(START) && \"|\" == b))", true),
+            ("$(START)", true),
+            ("True || $(START)", false),
+            ("$(START) || True", false),
+            ("$(START) && False || True", false),
+            ("ifThenElse($(START),True,True)", false),
+            ("$(START) ? True : True", false),
+            ("(True || $(START)) && x", false),
+            ("!$(START) && x", false),
+            ("($(START)) || (True)", false),
+            ("\" && $(START) && \" != x", false),
+            ("True", false),
+        ] {
+            assert_eq!(adds_to_start(value), expected, "{value}");
+        }
+    }
 
     #[test]
     fn names_that_decide_about_jobs_are_told_from_others() {

@@ -1,5 +1,7 @@
 //! Whether vmstage is started at boot, once, and before HTCondor.
 
+use std::collections::BTreeMap;
+
 use super::finding::Findings;
 use super::finding::Severity::{Error, Note, Warning};
 use super::subject::Subject;
@@ -9,12 +11,10 @@ use crate::image::enabling::{self, DEPEND_START, Enabling, LOCAL_UNITS, UNIT_DIR
 use crate::image::files::{self, PROGRAM};
 use crate::image::init::Init;
 use crate::image::old;
-use crate::image::rc::{Action, Link};
+use crate::image::rc::{self, Action, Link};
 use crate::image::root::Kind;
+use crate::image::units;
 use crate::status::Status;
-
-/// Where systemd looks for units, the first counts.
-const UNIT_DIRECTORIES: [&str; 3] = [LOCAL_UNITS, UNIT_DIRECTORY, "/lib/systemd/system"];
 
 /// What is started at boot.
 pub(super) struct Starts {
@@ -46,7 +46,7 @@ pub(super) fn condor_is_started(subject: &Subject) -> bool {
 }
 
 fn has_unit(subject: &Subject, unit: &str) -> bool {
-    let mut directories = UNIT_DIRECTORIES.iter();
+    let mut directories = units::DIRECTORIES.iter();
     directories.any(|directory| subject.has(&format!("{directory}/{unit}")))
 }
 
@@ -57,7 +57,7 @@ fn unit_is_started(subject: &Subject, unit: &str) -> bool {
     if subject.init != Init::Systemd || is_masked || !has_unit(subject, unit) {
         return false;
     }
-    let directories = UNIT_DIRECTORIES.iter();
+    let directories = units::DIRECTORIES.iter();
     let mut wants = directories
         .flat_map(|directory| subject.paths_in(directory))
         .filter(|path| path.ends_with(".wants") || path.ends_with(".requires"));
@@ -94,24 +94,12 @@ fn is_started_by_its_name(subject: &Subject, service: &str) -> bool {
 
 /// The number of its link in the run level that the system boots into.
 fn start_number(subject: &Subject, service: &str) -> Option<u8> {
-    let level = default_level(subject);
+    let level = rc::default_level(subject.root, subject.init);
     let links = subject.links.iter();
     let starts = links.filter(|link| {
         link.action == Action::Start && link.level == level && link.service == service
     });
     starts.map(|link| link.number).min()
-}
-
-fn default_level(subject: &Subject) -> char {
-    let of_inittab = subject.text("/etc/inittab").lines().find_map(|line| {
-        let mut fields = line.split(':').skip(1);
-        let level = fields.next()?.chars().next()?;
-        (fields.next()? == "initdefault" && !line.starts_with('#')).then_some(level)
-    });
-    of_inittab.unwrap_or(match subject.init {
-        Init::Chkconfig => '3',
-        _ => '2',
-    })
 }
 
 /// Where `vmstage boot` is run by a command.
@@ -197,19 +185,21 @@ pub(super) fn is_started_once(subject: &Subject, found: &mut Findings) {
     }
 }
 
-/// Whether a drop-in has condor.service wait for vmstage.
+/// Whether condor.service pulls vmstage in, by its file or a drop-in. Packages have that everywhere.
 fn requires_us(subject: &Subject) -> bool {
-    // Packages have it everywhere.
-    if subject.init != Init::Systemd {
-        return false;
-    }
-    let says_so = |unit: &str| subject.text(unit).contains(UNITS[0]);
-    let mut directories = UNIT_DIRECTORIES.iter();
-    directories.any(|directory| {
-        let drop_ins = subject.paths_in(&format!("{directory}/condor.service.d"));
-        let mut drop_ins = drop_ins.iter().filter(|path| path.ends_with(".conf"));
-        drop_ins.any(|path| says_so(path)) || says_so(&format!("{directory}/condor.service"))
-    })
+    let names = ["Requires", "Requisite", "BindsTo"];
+    subject.init == Init::Systemd && names_other(subject, "condor.service", &names, UNITS[0])
+}
+
+/// And whether one of the two is ordered after the other.
+fn waits_for_us(subject: &Subject) -> bool {
+    requires_us(subject)
+        && (names_other(subject, "condor.service", &["After"], UNITS[0])
+            || names_other(subject, UNITS[0], &["Before"], "condor.service"))
+}
+
+fn names_other(subject: &Subject, unit: &str, names: &[&str], other: &str) -> bool {
+    units::named(subject.root, unit, names).contains(&other.to_string())
 }
 
 /// startpar(8) runs what is in insserv's file, whatever links there are.
@@ -241,7 +231,7 @@ pub(super) fn order_condor(subject: &Subject, found: &mut Findings) {
         return;
     }
     if subject.init == Init::Systemd {
-        if !requires_us(subject) {
+        if !waits_for_us(subject) {
             let what = "condor.service does not wait for vmstage.service";
             add(
                 format!("{UNIT_DIRECTORY}/condor.service.d"),
@@ -260,7 +250,9 @@ pub(super) fn order_condor(subject: &Subject, found: &mut Findings) {
         if let [Some(ours), Some(condors)] = numbers
             && condors <= ours
         {
-            let level = subject.init.run_level(default_level(subject));
+            let level = subject
+                .init
+                .run_level(rc::default_level(subject.root, subject.init));
             let what = format!("condor starts with the number {condors}, before vmstage ({ours})");
             add(level, &what, &enable(subject));
         }
@@ -285,39 +277,75 @@ pub(super) fn preset(subject: &Subject, found: &mut Findings) {
     }
 }
 
+/// As systemd.preset(5) has it: for each unit the first line that fits. One that none names is
+/// enabled, too, but by nobody who meant it.
 fn preset_enables(subject: &Subject) -> bool {
     let directories = [
         "/etc/systemd/system-preset",
+        "/usr/local/lib/systemd/system-preset",
         "/usr/lib/systemd/system-preset",
         "/lib/systemd/system-preset",
     ];
-    let files = directories.iter().flat_map(|d| subject.paths_in(d));
-    let presets = files.filter(|path| path.ends_with(".preset"));
-    // By their names, wherever they are: the name goes first.
-    let mut files: Vec<String> = presets
-        .map(|path| {
-            let (directory, name) = path.rsplit_once('/').unwrap_or_default();
-            format!("{name}/{directory}")
-        })
+    // By their names; of one name that of the first directory.
+    let mut files = BTreeMap::new();
+    for directory in directories {
+        for file in units::names_in(subject.root, directory) {
+            let path = format!("{directory}/{file}");
+            if file.ends_with(".preset") {
+                files.entry(file).or_insert(path);
+            }
+        }
+    }
+    let text: String = files
+        .values()
+        .map(|path| subject.text(path) + "\n")
         .collect();
-    files.sort();
-    let first = files.iter().find_map(|file| {
-        let (name, directory) = file.split_once('/')?;
-        let text = subject.text(format!("{directory}/{name}"));
-        text.lines().find_map(|line| {
-            let mut words = line.split_whitespace();
-            let verb = words
-                .next()
-                .filter(|verb| ["enable", "disable"].contains(verb))?;
-            let pattern = words.next()?;
-            let matches = match pattern.split_once('*') {
-                Some((begin, _)) => UNITS[0].starts_with(begin),
-                None => pattern == UNITS[0],
+    let verdicts = UNITS.map(|unit| preset_for(&text, unit));
+    verdicts.contains(&Some(true)) && !verdicts.contains(&Some(false))
+}
+
+/// Whether a unit stays enabled by the lines of presets; None where none fits.
+fn preset_for(text: &str, unit: &str) -> Option<bool> {
+    text.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        let stays = match words.next()? {
+            "enable" | "ignore" => true,
+            "disable" => false,
+            _ => return None,
+        };
+        fits(words.next()?.as_bytes(), unit.as_bytes()).then_some(stays)
+    })
+}
+
+/// Whether a pattern of fnmatch(3) fits a whole name.
+fn fits(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern, name) {
+        ([], _) => name.is_empty(),
+        ([b'*', rest @ ..], _) => (0..=name.len()).any(|begin| fits(rest, &name[begin..])),
+        (_, []) => false,
+        ([b'?', rest @ ..], [_, behind @ ..]) => fits(rest, behind),
+        ([b'[', set @ ..], [c, behind @ ..]) => {
+            let (is_wanted, set) = match set {
+                [b'!' | b'^', set @ ..] => (false, set),
+                _ => (true, set),
             };
-            matches.then(|| verb == "enable")
-        })
-    });
-    first == Some(true)
+            // A bracket that comes first is one of the set.
+            let end = (1..set.len()).find(|place| set[*place] == b']');
+            let Some(end) = end else {
+                return *c == b'[' && fits(&pattern[1..], behind);
+            };
+            is_in(&set[..end], *c) == is_wanted && fits(&set[end + 1..], behind)
+        }
+        ([p, rest @ ..], [c, behind @ ..]) => p == c && fits(rest, behind),
+    }
+}
+
+fn is_in(set: &[u8], c: u8) -> bool {
+    match set {
+        [from, b'-', to, rest @ ..] => (*from..=*to).contains(&c) || is_in(rest, c),
+        [one, rest @ ..] => *one == c || is_in(rest, c),
+        [] => false,
+    }
 }
 
 /// What was installed into a running system waits for its next boot.

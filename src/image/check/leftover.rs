@@ -4,8 +4,8 @@ use super::finding::Findings;
 use super::finding::Severity::{Error, Warning};
 use super::subject::Subject;
 use crate::image::root::Kind;
-use crate::image::seal::identity::{self, SSH};
-use crate::image::seal::{self, Item, network};
+use crate::image::seal::host_keys::{self, SSH};
+use crate::image::seal::{self, Item, identity, network};
 use crate::status::Status;
 
 const SEAL: &str = "run `vmstage seal` before it is saved";
@@ -36,7 +36,7 @@ pub(super) fn what_seal_would_remove(subject: &Subject, found: &mut Findings) {
         "an empty /etc/machine-id gets its id from here again",
     );
     let what = "every machine of the image would have these host keys";
-    tell("host-keys", identity::host_keys(root), what);
+    tell("host-keys", host_keys::item(root), what);
     tell(
         "stale-state",
         seal::state(root, subject.host),
@@ -64,7 +64,7 @@ pub(super) fn what_seal_would_remove(subject: &Subject, found: &mut Findings) {
         seal::cloud_leftovers(root),
         "cloud-init's state of the machine that was saved",
     );
-    host_keys(subject, found);
+    keys_without_a_maker(subject, found);
 }
 
 /// In a running system what was published is news.
@@ -73,18 +73,25 @@ fn is_of_this_boot(subject: &Subject) -> bool {
     host.is_some_and(|host| matches!(Status::read(host), Ok(Some(_))))
 }
 
-fn host_keys(subject: &Subject, found: &mut Findings) {
+fn keys_without_a_maker(subject: &Subject, found: &mut Findings) {
     let root = subject.root;
     let has_sshd = root.is(Kind::File, "/usr/sbin/sshd");
-    let has_keys = identity::present_host_keys(root).is_ok_and(|keys| !keys.is_empty());
-    let makes_keys = identity::makes_host_keys(root);
-    if has_sshd && !has_keys && !makes_keys {
-        let what = "there are no host keys and nothing makes new ones: sshd does not start";
-        let cure = "install something that makes them (cloud-init, a unit that runs ssh-keygen -A)";
-        found.add(Error, "host-keys", SSH, what, cure);
-    } else if has_keys && !makes_keys {
-        let what = "every machine of the image has these host keys, and nothing makes new ones";
-        let cure = "add a unit that runs ssh-keygen -A, then `vmstage seal`";
+    let has_keys = host_keys::present(root).is_ok_and(|keys| !keys.is_empty());
+    let Err(why) = host_keys::are_made_anew(root) else {
+        return;
+    };
+    if has_keys {
+        let what = format!(
+            "every machine of the image has these host keys, and nothing makes new ones: {why}"
+        );
+        let cure = "have a unit run ssh-keygen -A before sshd, enabled, then `vmstage seal`";
         found.add(Warning, "host-keys", SSH, what, cure);
+    } else if has_sshd {
+        let what = format!(
+            "there are no host keys, and sshd does not start: nothing makes new ones ({why})"
+        );
+        let cure =
+            "have something make them (cloud-init, or a unit that runs ssh-keygen -A, enabled)";
+        found.add(Error, "host-keys", SSH, what, cure);
     }
 }

@@ -80,12 +80,14 @@ pub(super) fn foreign_arch(subject: &Subject, found: &mut Findings) {
 
 /// Files that were laid into an image from outside have no label, and may not be run.
 pub(super) fn selinux(subject: &Subject, found: &mut Findings) {
-    let enforces = subject.text("/etc/selinux/config").lines().any(|line| {
-        let setting = line
-            .split_once('=')
-            .filter(|(name, _)| name.trim() == "SELINUX");
-        setting.is_some_and(|(_, value)| value.trim() == "enforcing")
+    // As libselinux reads it: by the first line that it understands, whatever stands behind.
+    let text = subject.text("/etc/selinux/config").to_ascii_lowercase();
+    let mode = text.lines().find_map(|line| {
+        let value = line.strip_prefix("selinux=")?.trim_start();
+        let mut modes = ["enforcing", "permissive", "disabled"].into_iter();
+        modes.find(|mode| value.starts_with(mode))
     });
+    let enforces = mode == Some("enforcing");
     if !enforces || subject.has("/.autorelabel") {
         return;
     }

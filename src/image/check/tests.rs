@@ -33,6 +33,7 @@ impl Image {
             ("usr/", ""),
             ("run/", ""),
         ]));
+        image.make_executable("sbin/mkfs.ext4");
         image.write("usr/sbin/vmstage", [ELF.as_bytes(), PACKED].concat());
         match init {
             "systemd" => {
@@ -365,6 +366,82 @@ fn presets_count_where_there_is_no_machine_id() {
 }
 
 #[test]
+fn the_first_line_of_the_presets_that_fits_counts_for_each_unit() {
+    for (text, is_enabled) in [
+        ("enable vmstage.service\ndisable *\n", false),
+        ("enable vmstage*\ndisable *\n", true),
+        ("enable *.socket\ndisable *\n", false),
+        ("disable *.timer\nenable vmstage*\n", true),
+        ("disable *\nenable vmstage*\n", false),
+        ("enable vm?tage.service\n", true),
+        ("enable vm?tage-*.service\n", true),
+        ("enable vm[a-s]tage*.servic[!x]\n", true),
+        ("enable vm[!s]tage*\n", false),
+        ("enable vmstage\n", false),
+        ("# enable vmstage*\n; enable vmstage*\n", false),
+        (
+            "  enable vmstage.service x y\nignore vmstage-watch.service\n",
+            true,
+        ),
+        ("disable vmstage-watch.service\nenable vmstage*\n", false),
+        ("enable *stage*\n", true),
+    ] {
+        let new = ("etc/machine-id", None);
+        let preset = |directory| format!("{directory}/systemd/system-preset/80-x.preset");
+        let (own, shipped) = (preset("etc"), preset("usr/lib"));
+        let expected: &[&str] = match is_enabled {
+            true => &[],
+            false => &["warning preset /etc/machine-id"],
+        };
+        assert_found("systemd", &[new, (&shipped, Some(text))], expected);
+        // Of one name the one in /etc counts.
+        let hidden = [new, (&shipped, Some(text)), (&own, Some(""))];
+        assert_found("systemd", &hidden, &["warning preset /etc/machine-id"]);
+    }
+}
+
+#[test]
+fn condor_waits_where_its_unit_says_so_in_force() {
+    let ours = "usr/lib/systemd/system/condor.service.d/vmstage.conf";
+    let local = "etc/systemd/system/condor.service.d/vmstage.conf";
+    let other = "etc/systemd/system/condor.service.d/x.conf";
+    let order = &["error order-condor /usr/lib/systemd/system/condor.service.d"][..];
+    let cases: &[(&[Change], &[&str])] = &[
+        (&[(local, Some(""))], order),
+        (&[(local, Some("[Unit]\n# vmstage.service\n"))], order),
+        (&[(local, Some("[Unit]\nAfter=vmstage.service\n"))], order),
+        (&[(ours, None), (other, Some("# vmstage.service\n"))], order),
+        (&[(ours, None), (other, Some("[Unit]\nRequires=\n"))], order),
+        (
+            &[
+                (ours, None),
+                (other, Some("Requires=not-vmstage.service\n")),
+            ],
+            order,
+        ),
+        (
+            &[
+                (ours, None),
+                (
+                    other,
+                    Some("[Unit]\nBindsTo=a.service \\\n vmstage.service\n"),
+                ),
+            ],
+            &[],
+        ),
+        // A dependency cannot be taken back.
+        (&[(other, Some("[Unit]\nRequires=\nAfter=\n"))], &[]),
+    ];
+    for (changes, expected) in cases {
+        assert_found("systemd", changes, expected);
+    }
+    let image = Image::healthy("systemd");
+    image.write(other, "");
+    image.link(local, "/dev/null");
+    assert_eq!(image.found(), order);
+}
+
+#[test]
 fn the_configuration_of_htcondor() {
     let late = "etc/condor/config.d/99-z.config";
     for (path, content, expected) in [
@@ -374,6 +451,11 @@ fn the_configuration_of_htcondor() {
             &["warning condor-start /etc/condor/config.d/99-z.config:1"][..],
         ),
         (late, "\nstart = $(START) && x\n", &[]),
+        (
+            late,
+            "START = True || $(START)\n",
+            &["warning condor-start /etc/condor/config.d/99-z.config:1"],
+        ),
         (
             late,
             "EXECUTE = /x\n",
@@ -502,6 +584,19 @@ fn the_configuration() {
 }
 
 #[test]
+fn a_program_that_may_not_be_run_is_none() {
+    let image = Image::healthy("systemd");
+    image.write(
+        "etc/vmstage.toml",
+        "staging.format = \"blank\"\nstaging.filesystem = \"xfs\"",
+    );
+    image.write("sbin/mkfs.xfs", ELF);
+    assert_eq!(image.found(), ["warning no-mkfs /etc/vmstage.toml"]);
+    image.make_executable("sbin/mkfs.xfs");
+    assert_eq!(image.found(), [""; 0]);
+}
+
+#[test]
 fn the_program_and_its_files() {
     let unit = "usr/lib/systemd/system/vmstage.service";
     let place = "warning other-version /usr/lib/systemd/system/vmstage.service";
@@ -531,6 +626,22 @@ fn the_program_and_its_files() {
     let expected = ["warning selinux /usr/lib/systemd/system/vmstage.service"];
     assert_found("systemd", &[enforcing], &expected);
     assert_found("systemd", &[enforcing, (".autorelabel", Some(""))], &[]);
+    for (text, enforces) in [
+        ("SELINUX=Enforcing\n", true),
+        ("SELINUX= enforcing # for now\n", true),
+        ("SELINUX=\tENFORCING \n", true),
+        ("SELINUX=permissive\nSELINUX=enforcing\n", false),
+        ("SELINUX=x\nSELINUX=enforcing\n", true),
+        ("SELINUX = enforcing\n", false),
+        (" SELINUX=enforcing\n", false),
+        ("SELINUXTYPE=enforcing\n", false),
+    ] {
+        let expected = match enforces {
+            true => &expected[..],
+            false => &[],
+        };
+        assert_found("systemd", &[("etc/selinux/config", Some(text))], expected);
+    }
 }
 
 #[test]
@@ -591,6 +702,11 @@ fn what_seal_would_remove_is_warned_of() {
             "DEVICE=eth0\nHWADDR=x\n",
             "warning hwaddr /etc/sysconfig/network-scripts/ifcfg-eth0",
         ),
+        (
+            "etc/sysconfig/network-scripts/ifcfg-eth1",
+            "DEVICE=eth1; export UUID=5\n",
+            "warning hwaddr /etc/sysconfig/network-scripts/ifcfg-eth1",
+        ),
         ("etc/ssh/ssh_host_rsa_key", "", "warning host-keys /etc/ssh"),
         ("usr/sbin/sshd", "", "error host-keys /etc/ssh"),
     ] {
@@ -598,14 +714,18 @@ fn what_seal_would_remove_is_warned_of() {
     }
     // It counts for the machine that has this UUID, and for no other.
     assert_found("systemd", &[(record, Some("{}"))], &[]);
-    let keygen = (
-        "usr/lib/systemd/system/sshd-keygen@.service",
-        Some("ExecStart=/usr/libexec/openssh/sshd-keygen %i\n"),
-    );
-    assert_found("systemd", &[("usr/sbin/sshd", Some("")), keygen], &[]);
+    let keygen = "[Unit]\n[Service]\nExecStart=/usr/bin/ssh-keygen -A\n";
+    let keygen = ("usr/lib/systemd/system/host-keys.service", Some(keygen));
+    let sshd = ("usr/sbin/sshd", Some(""));
     let key = ("etc/ssh/ssh_host_rsa_key", Some(""));
+    // Nothing enables it.
+    assert_found("systemd", &[sshd, keygen], &["error host-keys /etc/ssh"]);
+    assert_found("systemd", &[key, keygen], &["warning host-keys /etc/ssh"]);
+    let wants = "etc/systemd/system/multi-user.target.wants/host-keys.service";
+    let wants = (wants, Some(""));
+    assert_found("systemd", &[sshd, keygen, wants], &[]);
     let expected = ["warning host-keys /etc/ssh/ssh_host_rsa_key"];
-    assert_found("systemd", &[key, keygen], &expected);
+    assert_found("systemd", &[key, keygen, wants], &expected);
     let cloud = [
         ("usr/bin/cloud-init", Some("")),
         ("etc/cloud/cloud.cfg", Some("")),

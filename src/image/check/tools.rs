@@ -6,12 +6,17 @@ use super::subject::Subject;
 use crate::config::{Format, Spec};
 use crate::host::regular_file::MIB;
 use crate::image::files::CONFIGURATION;
+use crate::image::root::Kind;
 
 const PROGRAMS: [&str; 5] = ["/sbin", "/usr/sbin", "/bin", "/usr/bin", "/usr/local/sbin"];
 
 fn has_program(subject: &Subject, name: &str) -> bool {
     let mut directories = PROGRAMS.iter();
-    directories.any(|directory| subject.has(&format!("{directory}/{name}")))
+    directories.any(|directory| {
+        let path = format!("{directory}/{name}");
+        let entry = subject.root.entry(path.as_ref()).ok().flatten();
+        entry.is_some_and(|entry| entry.kind == Kind::File && entry.mode & 0o111 != 0)
+    })
 }
 
 /// A blank disk stays blank without it.

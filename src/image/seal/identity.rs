@@ -4,18 +4,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use super::cloud_init;
 use super::item::Item;
 use crate::config::Config;
 use crate::host::regular_file::MIB;
-use crate::image::enabling::{LOCAL_UNITS, UNIT_DIRECTORY};
 use crate::image::files::CONFIGURATION;
 use crate::image::root::{Kind, Root};
 use crate::image::step::Step;
 
 const MACHINE_ID: &str = "/etc/machine-id";
 const DBUS_MACHINE_ID: &str = "/var/lib/dbus/machine-id";
-pub(crate) const SSH: &str = "/etc/ssh";
 
 const SEEDS: [&str; 9] = [
     "/var/lib/systemd/random-seed",
@@ -90,74 +87,6 @@ pub(super) fn random_seeds(root: &Root) -> Result<Item> {
         steps,
         ..Item::default()
     })
-}
-
-/// Where nothing makes new ones, sshd would not start any more.
-pub(crate) fn host_keys(root: &Root) -> Result<Item> {
-    let mut item = Item {
-        id: "host-keys",
-        ..Item::default()
-    };
-    let keys = present_host_keys(root)?;
-    match (keys.is_empty(), makes_host_keys(root)) {
-        (true, _) => {}
-        (false, true) => item.steps = keys.into_iter().map(Step::Remove).collect(),
-        (false, false) => item.kept.push(format!(
-            "{SSH}/ssh_host_* stay: nothing here makes new ones at boot, and without any sshd \
-             does not start (each machine of the image has the same)"
-        )),
-    }
-    Ok(item)
-}
-
-pub(crate) fn present_host_keys(root: &Root) -> Result<Vec<PathBuf>> {
-    let directory = Path::new(SSH);
-    let names = root.names(directory);
-    let names = names.with_context(|| root.cannot("read", directory))?;
-    let is_key = |name: &str| {
-        let name = name.strip_suffix(".pub").unwrap_or(name);
-        name.starts_with("ssh_host_") && name.ends_with("_key")
-    };
-    let keys = names
-        .into_iter()
-        .filter(|name| name.to_str().is_some_and(is_key));
-    Ok(keys.map(|name| directory.join(name)).collect())
-}
-
-/// Whether something that runs at boot makes host keys where there are none: cloud-init's ssh
-/// module, Red Hat's script of sshd, or a unit for it.
-pub(crate) fn makes_host_keys(root: &Root) -> bool {
-    // A unit that runs ssh-keygen, by itself or by a program of sshd's. Directories of drop-ins
-    // have such names, too, and a masked unit is a link to no file.
-    let is_masked = |name: &str| {
-        let masked = root.link_text(Path::new(LOCAL_UNITS).join(name).as_ref());
-        masked
-            .ok()
-            .flatten()
-            .is_some_and(|to| to == Path::new("/dev/null"))
-    };
-    let makes_keys = |directory: &str, name: &str| {
-        let unit = root.text(format!("{directory}/{name}"));
-        let mut runs = unit
-            .lines()
-            .filter(|line| line.trim().starts_with("ExecStart"));
-        let is_for_keys = |line: &str| {
-            ["ssh-keygen", "sshd-keygen"]
-                .iter()
-                .any(|w| line.contains(w))
-        };
-        name.ends_with(".service") && runs.any(is_for_keys) && !is_masked(name)
-    };
-    let has_unit = |directory: &str| {
-        let names = root.names(directory.as_ref()).unwrap_or_default();
-        let mut names = names.iter().filter_map(|name| name.to_str());
-        names.any(|name| name.contains("ssh") && makes_keys(directory, name))
-    };
-    cloud_init::runs_module(root, "ssh")
-        || root.text("/etc/rc.d/init.d/sshd").contains("ssh-keygen")
-        || [UNIT_DIRECTORY, LOCAL_UNITS, "/lib/systemd/system"]
-            .into_iter()
-            .any(has_unit)
 }
 
 /// Secrets that stay, by name.

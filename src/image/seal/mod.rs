@@ -8,11 +8,13 @@
 mod cloud_init;
 mod condor;
 mod guard;
+pub(crate) mod host_keys;
 pub(crate) mod identity;
 mod item;
 mod logs;
 pub(crate) mod network;
 mod own;
+mod services;
 pub(crate) mod stop;
 
 pub(crate) use cloud_init::leftovers as cloud_leftovers;
@@ -48,7 +50,7 @@ pub(crate) fn plan(
             identity::machine_id(root)?,
             identity::dbus_machine_id(root)?,
             identity::random_seeds(root)?,
-            identity::host_keys(root)?,
+            host_keys::item(root)?,
             cloud_init::leftovers(root)?,
             network::rules(root)?,
             network::addresses(root)?,

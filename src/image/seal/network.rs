@@ -55,9 +55,8 @@ pub(crate) fn addresses(root: &Root) -> Result<Item> {
             .read(&path, MIB)
             .with_context(|| root.cannot("read", &path))?;
         let content = content.unwrap_or_default();
-        let is_kept = |line: &&[u8]| !line.starts_with(b"HWADDR=") && !line.starts_with(b"UUID=");
         let lines = content.split_inclusive(|byte| *byte == b'\n');
-        let kept: Vec<u8> = lines.filter(is_kept).flatten().copied().collect();
+        let kept: Vec<u8> = lines.flat_map(without_address).collect();
         if kept != content {
             steps.push(Step::Rewrite {
                 path,
@@ -70,6 +69,97 @@ pub(crate) fn addresses(root: &Root) -> Result<Item> {
         steps,
         ..Item::default()
     })
+}
+
+/// A line of such a file, which a shell reads, without what it sets HWADDR or UUID to; the rest
+/// stays byte by byte.
+fn without_address(line: &[u8]) -> Vec<u8> {
+    let mut kept = Vec::new();
+    let mut rest = line;
+    let mut is_changed = false;
+    // Beside `[ … ] &&` and its like a command has to stay.
+    let is_plain = has_assignments_only(line);
+    while !rest.is_empty() {
+        let word = &rest[..word_length(rest)];
+        if word.starts_with(b"#") {
+            kept.extend(rest);
+            break;
+        }
+        rest = &rest[word.len()..];
+        let is_address = word.starts_with(b"HWADDR=") || word.starts_with(b"UUID=");
+        is_changed |= is_address;
+        match (is_address, is_plain) {
+            (true, false) => kept.push(b':'),
+            // What separates it from the next goes with it.
+            (true, true) => {
+                let blanks = rest.iter().take_while(|c| matches!(c, b' ' | b'\t'));
+                rest = &rest[blanks.count()..];
+                rest = rest.strip_prefix(b";").unwrap_or(rest);
+            }
+            (false, _) if word.is_empty() => {
+                kept.push(rest[0]);
+                rest = &rest[1..];
+            }
+            (false, _) => kept.extend(word),
+        }
+    }
+    if !is_changed {
+        return kept;
+    }
+    // `export` alone would show what is exported.
+    let is_separator = |c: &u8| c.is_ascii_whitespace() || *c == b';';
+    if let Some(before) = kept.trim_ascii_end().strip_suffix(b"export")
+        && before.last().is_none_or(is_separator)
+    {
+        kept = [before, if line.ends_with(b"\n") { b"\n" } else { b"" }].concat();
+    }
+    match kept.iter().all(is_separator) {
+        true => Vec::new(),
+        false => kept,
+    }
+}
+
+fn has_assignments_only(line: &[u8]) -> bool {
+    let mut rest = line;
+    while !rest.is_empty() {
+        let word = &rest[..word_length(rest)];
+        if word.starts_with(b"#") {
+            return true;
+        }
+        if !word.is_empty() && word != b"export" && !word.contains(&b'=') {
+            return false;
+        }
+        rest = &rest[word.len().max(1)..];
+    }
+    true
+}
+
+/// How many bytes a shell takes for one word; none where a separator comes first.
+fn word_length(text: &[u8]) -> usize {
+    let mut quote = None;
+    let mut is_escaped = false;
+    let end = text.iter().position(|c| match (quote, c) {
+        _ if is_escaped => {
+            is_escaped = false;
+            false
+        }
+        (None | Some(b'"'), b'\\') => {
+            is_escaped = true;
+            false
+        }
+        (None, b'"' | b'\'') => {
+            quote = Some(*c);
+            false
+        }
+        (Some(open), _) => {
+            if open == *c {
+                quote = None;
+            }
+            false
+        }
+        (None, c) => c.is_ascii_whitespace() || *c == b';',
+    });
+    end.unwrap_or(text.len())
 }
 
 /// Of DHCP.
@@ -98,4 +188,35 @@ pub(super) fn files_in(root: &Root, directory: &Path) -> Vec<PathBuf> {
         entry.is_some_and(|entry| entry.kind == Kind::File)
     };
     paths.filter(is_file).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_sets_an_address_goes() {
+        for (line, expected) in [
+            ("HWADDR=aa\n", ""),
+            (" \tHWADDR=\"a b\" \n", ""),
+            ("export UUID=5\n", ""),
+            ("UUID=5; HWADDR=3;\n", ""),
+            ("UUID='x;y' HWADDR=a\\ b", ""),
+            ("DEVICE=e; HWADDR=3\n", "DEVICE=e; \n"),
+            ("HWADDR=3 ; DEVICE=e\n", " DEVICE=e\n"),
+            ("export UUID=5 NAME=x\n", "export NAME=x\n"),
+            ("DEVICE=e; export UUID=5\n", "DEVICE=e; \n"),
+            ("[ x ] && HWADDR=3; A=1\n", "[ x ] && :; A=1\n"),
+            ("HWADDR=3 # mine\n", "# mine\n"),
+            ("# HWADDR=3\n", "# HWADDR=3\n"),
+            ("DEVICE=e # HWADDR=3\n", "DEVICE=e # HWADDR=3\n"),
+            ("NAME=\"x HWADDR=3\"\n", "NAME=\"x HWADDR=3\"\n"),
+            ("BRIDGE_UUID=5\n", "BRIDGE_UUID=5\n"),
+            ("export\n", "export\n"),
+            ("\n", "\n"),
+        ] {
+            let kept = without_address(line.as_bytes());
+            assert_eq!(String::from_utf8_lossy(&kept), expected, "{line}");
+        }
+    }
 }

@@ -16,22 +16,49 @@ use crate::image::running;
 /// HTCondor vacates its jobs before it ends.
 const CONDOR_STOPS: Duration = Duration::from_secs(180);
 const AFTER_A_SIGNAL: Duration = Duration::from_secs(30);
+const STAYS: &str = "HTCondor does not end: nothing was removed; stop it, and seal again";
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+const DAEMONS: [&str; 5] = [
+    "condor_master",
+    "condor_startd",
+    "condor_starter",
+    "condor_schedd",
+    "condor_shadow",
+];
 
 /// The jobs that HTCondor runs here: one `condor_starter` each.
 pub(crate) fn jobs(host: &Host) -> usize {
-    processes(host, "condor_starter").len()
+    processes(host, &["condor_starter"]).len()
 }
 
-/// Ends HTCondor, by the init system that started it, and says whether it ran.
+/// Ends HTCondor and its jobs, and says whether it ran.
 ///
 /// # Errors
 ///
 /// That it does not end.
 pub(crate) fn stop_condor(host: &Host) -> Result<bool> {
-    if masters(host).is_empty() {
+    if processes(host, &DAEMONS).is_empty() {
         return Ok(false);
     }
+    if !masters(host).is_empty() {
+        stop_masters(host)?;
+    }
+    // A master that was killed leaves them behind, with their jobs.
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        for daemon in processes(host, &DAEMONS) {
+            let _ = kill(daemon, signal);
+        }
+        let is_over = || processes(host, &DAEMONS).is_empty().then_some(());
+        if wait::until(AFTER_A_SIGNAL, LOOK_AGAIN, is_over).is_some() {
+            return Ok(true);
+        }
+    }
+    bail!(STAYS)
+}
+
+/// By the init system that started it.
+fn stop_masters(host: &Host) -> Result<()> {
     let by_unit = host.path("/run/systemd/system").is_dir();
     let script = ["/etc/init.d/condor", "/etc/rc.d/init.d/condor"]
         .map(|path| host.path(path))
@@ -63,10 +90,10 @@ pub(crate) fn stop_condor(host: &Host) -> Result<bool> {
         }
         let is_over = || masters(host).is_empty().then_some(());
         if wait::until(AFTER_A_SIGNAL, LOOK_AGAIN, is_over).is_some() {
-            return Ok(true);
+            return Ok(());
         }
     }
-    bail!("HTCondor does not end: nothing was removed; stop it, and seal again")
+    bail!(STAYS)
 }
 
 /// systemd writes a new seed when the machine goes down, unless that has happened before.
@@ -88,17 +115,17 @@ pub(crate) fn stop_random_seed(host: &Host) {
 }
 
 fn masters(host: &Host) -> Vec<Pid> {
-    processes(host, "condor_master")
+    processes(host, &["condor_master"])
 }
 
 /// Those of this system, by their names.
-fn processes(host: &Host, name: &str) -> Vec<Pid> {
+fn processes(host: &Host, names: &[&str]) -> Vec<Pid> {
     let listing = fs::read_dir(host.path("/proc"))
         .into_iter()
         .flatten()
         .flatten();
     let pids = listing.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let has_name = |pid: &Pid| {
+    let is_meant = |pid: &Pid| {
         let status = fs::read_to_string(host.path(format!("/proc/{pid}/status")));
         let status = status.unwrap_or_default();
         let field = |field| {
@@ -106,10 +133,10 @@ fn processes(host: &Host, name: &str) -> Vec<Pid> {
             line.map(str::trim)
         };
         let is_over = field("State:").is_none_or(|state| state.starts_with(['Z', 'X']));
-        field("Name:") == Some(name) && !is_over
+        field("Name:").is_some_and(|name| names.contains(&name)) && !is_over
     };
     pids.map(Pid::from_raw)
-        .filter(has_name)
+        .filter(is_meant)
         .filter(|pid| running::has_our_root(host, *pid))
         .collect()
 }

@@ -3,6 +3,7 @@ use std::os::unix::fs::symlink;
 
 use super::*;
 use crate::host::tree::Tree;
+use crate::image::init::Init;
 
 const UUID: &str = "0e4d1c2b-8f6a-4b3c-9d1e-000000000001";
 const OTHER: &str = "0e4d1c2b-8f6a-4b3c-9d1e-000000000002";
@@ -62,29 +63,256 @@ fn a_running_machine_keeps_its_first_boot_and_no_other_record() {
     assert!(left.contains(&others) && !left.iter().any(|path| path.contains("i-0000")));
 }
 
+const KEY: (&str, &str) = ("etc/ssh/ssh_host_rsa_key", "x");
+const UNITS: &str = "usr/lib/systemd/system";
+
+/// Whether the host keys of a system with these files are removed. A content that begins with
+/// `-> ` makes a link; `UNITS/` is the directory of units.
+fn keys_go(init: Init, files: &[(&str, &str)]) -> bool {
+    let (tree, root) = tree(&[KEY, ("sbin/", ""), ("etc/systemd/system/", "")]);
+    match init {
+        Init::Systemd => symlink("/lib/systemd/systemd", tree.root().join("sbin/init")).unwrap(),
+        _ => fs::create_dir_all(tree.root().join("etc/rc.d/init.d")).unwrap(),
+    }
+    let systemd = ("lib/systemd/systemd", "");
+    for (path, content) in files.iter().chain([&systemd]) {
+        let path = tree.root().join(path.replace("UNITS", UNITS));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::remove_file(&path).ok();
+        match content.strip_prefix("-> ") {
+            Some(text) => symlink(text, path).unwrap(),
+            None => fs::write(path, content).unwrap(),
+        }
+    }
+    let (left, kept) = seal(&tree, &root, None, Wish::default());
+    let stay = left.contains(&KEY.0.to_string());
+    let is_said = kept
+        .iter()
+        .any(|line| line.starts_with("/etc/ssh/ssh_host_* stay"));
+    assert_eq!(stay, is_said, "{kept:?}");
+    assert_eq!(host_keys::are_made_anew(&root).is_ok(), !stay);
+    !stay
+}
+
 /// As Red Hat has it.
-const KEYGEN: &str = "usr/lib/systemd/system/sshd-keygen@.service";
-const MAKES_KEYS: &str = "[Service]\nExecStart=/usr/libexec/openssh/sshd-keygen %i\n";
+const RED_HATS: [(&str, &str); 4] = [
+    (
+        "etc/systemd/system/multi-user.target.wants/sshd.service",
+        "",
+    ),
+    ("UNITS/sshd.service", "[Unit]\nWants=sshd-keygen.target\n"),
+    (
+        "UNITS/sshd-keygen.target",
+        "[Unit]\nWants=sshd-keygen@rsa.service\n",
+    ),
+    (
+        "UNITS/sshd-keygen@.service",
+        "[Service]\nExecStart=/usr/libexec/openssh/sshd-keygen %i\n",
+    ),
+];
+const CLOUD_INIT: [(&str, &str); 4] = [
+    (
+        "etc/systemd/system/cloud-init.target.wants/cloud-init.service",
+        "",
+    ),
+    ("UNITS/cloud-init.service", "[Service]\n"),
+    ("usr/bin/cloud-init", ""),
+    (
+        "etc/cloud/cloud.cfg",
+        "cloud_init_modules:\n - ssh\nssh_deletekeys: false\n",
+    ),
+];
 
 #[test]
-fn what_only_has_the_name_of_a_unit_for_keys_makes_none() {
-    let key = ("etc/ssh/ssh_host_rsa_key", "x");
-    let cloud_init = "etc/systemd/system/sshd-keygen@.service.d/disable-if-cloud-init-active.conf";
-    for others in [
-        // Cloud-init brings it, whether its ssh module runs or not.
-        &[(cloud_init, "[Unit]\nConditionPathExists=!/run/x\n")][..],
-        &[("usr/lib/systemd/system/sshd-keygen.target", "")],
-        &[(KEYGEN, "[Service]\nExecStart=/bin/true\n")],
+fn host_keys_go_where_a_unit_of_the_boot_makes_new_ones() {
+    const OWN: &str = "UNITS/host-keys.service";
+    const WANTED: (&str, &str) = (
+        "etc/systemd/system/sshd.service.wants/host-keys.service",
+        "",
+    );
+    let own = |command| (OWN, command);
+    let drop_in = "etc/systemd/system/sshd-keygen@.service.d/disable-if-cloud-init-active.conf";
+    let not_with_cloud_init = "[Unit]\nConditionPathExists=\
+        !/run/systemd/generator.early/multi-user.target.wants/cloud-init.target\n";
+    let (sshd, keygen) = (&RED_HATS[..2], &RED_HATS[..]);
+    let with = |files: &[(&str, &str)], more: &[(&str, &str)]| {
+        keys_go(Init::Systemd, &[files, more].concat())
+    };
+    let makes = own("ExecStart=/bin/sh -c 'exec ssh-keygen -A'\n");
+    assert!(with(keygen, &[]));
+    assert!(with(keygen, &[(drop_in, not_with_cloud_init)]));
+    assert!(with(sshd, &[makes, WANTED]));
+    assert!(with(
+        sshd,
+        &[own("ExecStart=/usr/bin/ssh-keygen -q -t rsa\n"), WANTED]
+    ));
+    let requires = (
+        "etc/systemd/system/sshd.service.d/x.conf",
+        "[Unit]\nRequires=host-keys.service\n",
+    );
+    assert!(with(sshd, &[makes, requires]));
+    assert!(with(
+        &[],
+        &[makes, ("UNITS/sysinit.target.wants/host-keys.service", "")]
+    ));
+
+    for (files, more) in [
+        (sshd, &[makes][..]),
+        // Nothing starts sshd.
+        (&keygen[1..], &[]),
+        (&[], &[makes, WANTED]),
+        (
+            sshd,
+            &[
+                own("ExecStart=/usr/bin/ssh-keygen -l -f /etc/ssh/x\n"),
+                WANTED,
+            ],
+        ),
+        (
+            sshd,
+            &[
+                own("#ExecStart=/usr/bin/ssh-keygen -A\nExecStart=/bin/true\n"),
+                WANTED,
+            ],
+        ),
+        (
+            sshd,
+            &[
+                own("ExecStart=/usr/bin/ssh-keygen -A\nExecStart=\n"),
+                WANTED,
+            ],
+        ),
+        (
+            sshd,
+            &[
+                own("ConditionFirstBoot=yes\nExecStart=ssh-keygen -A\n"),
+                WANTED,
+            ],
+        ),
+        (
+            sshd,
+            &[
+                makes,
+                WANTED,
+                ("etc/systemd/system/host-keys.service", "-> /dev/null"),
+            ],
+        ),
+        (
+            keygen,
+            &[("etc/systemd/system/sshd-keygen.target", "-> /dev/null")],
+        ),
+        (
+            keygen,
+            &[("etc/systemd/system/sshd-keygen@.service", "-> /dev/null")],
+        ),
+        (keygen, &[("etc/systemd/system/sshd-keygen@.service", "")]),
+        (
+            keygen,
+            &[("etc/systemd/system/sshd.service", "-> /dev/null")],
+        ),
+        (
+            keygen,
+            &[(
+                "UNITS/sshd-keygen@.service",
+                "[Service]\nExecStart=/bin/true\n",
+            )],
+        ),
+        (
+            sshd,
+            &[
+                (drop_in, not_with_cloud_init),
+                ("UNITS/sshd-keygen.target", ""),
+            ],
+        ),
+        // What SysV init ran before.
+        (
+            sshd,
+            &[
+                ("etc/rc.d/init.d/sshd", "ssh-keygen -A\n"),
+                ("etc/rc.d/rc3.d/S55sshd", ""),
+            ],
+        ),
     ] {
-        let (tree, root) = tree(&[&[key], others].concat());
-        let (left, _) = seal(&tree, &root, None, Wish::default());
-        assert!(left.contains(&key.0.to_string()), "{others:?}: {left:?}");
+        assert!(!with(files, more), "{files:?} {more:?}");
     }
-    let (tree, root) = tree(&[key, (KEYGEN, MAKES_KEYS), ("etc/systemd/system/x", "")]);
-    let masked = tree.root().join("etc/systemd/system/sshd-keygen@.service");
-    std::os::unix::fs::symlink("/dev/null", masked).unwrap();
-    let (left, _) = seal(&tree, &root, None, Wish::default());
-    assert!(left.contains(&key.0.to_string()), "{left:?}");
+    // Red Hat's cloud-init sees to them, or nobody does.
+    let no_module = (
+        "etc/cloud/cloud.cfg.d/10.cfg",
+        "cloud_init_modules: [bootcmd]\n",
+    );
+    let both = [keygen, &CLOUD_INIT, &[(drop_in, not_with_cloud_init)]].concat();
+    assert!(with(&both, &[]));
+    assert!(!with(&both, &[no_module]));
+    assert!(with(
+        &both,
+        &[no_module, ("etc/cloud/cloud-init.disabled", "")]
+    ));
+}
+
+#[test]
+fn host_keys_go_where_cloud_init_makes_new_ones() {
+    let configuration = |text| ("etc/cloud/cloud.cfg", text);
+    let replaced = |text| ("etc/cloud/cloud.cfg.d/99-mine.cfg", text);
+    let unit = "etc/systemd/system/cloud-init.service";
+    let null = "-> /dev/null";
+    for (more, expected) in [
+        (("etc/x", ""), true),
+        (configuration("cloud_init_modules: [bootcmd, ssh]\n"), true),
+        (
+            configuration("cloud_init_modules:\n - [ ssh, always ]\n"),
+            true,
+        ),
+        (
+            configuration("cloud_init_modules:\n - ssh-import-id\n"),
+            false,
+        ),
+        (configuration("cloud_config_modules:\n - ssh\n"), false),
+        (replaced("cloud_init_modules: [bootcmd]\n"), false),
+        (replaced("cloud_init_modules:\n- bootcmd\n"), false),
+        (
+            ("etc/cloud/cloud.cfg.d/99-mine", "cloud_init_modules: []\n"),
+            true,
+        ),
+        (replaced("ssh_genkeytypes: []\n"), false),
+        (replaced("ssh_genkeytypes: ~\n"), false),
+        (
+            replaced("ssh_genkeytypes: [rsa]\nssh_deletekeys: false\n"),
+            true,
+        ),
+        (("etc/cloud/cloud-init.disabled", ""), false),
+        ((unit, null), false),
+        (("etc/systemd/system/cloud-init.target", null), false),
+        (
+            ("etc/systemd/system-generators/cloud-init-generator", null),
+            false,
+        ),
+    ] {
+        let files = [&CLOUD_INIT[..], &[more]].concat();
+        assert_eq!(keys_go(Init::Systemd, &files), expected, "{more:?}");
+    }
+    assert!(!keys_go(Init::Systemd, &CLOUD_INIT[1..]));
+    let script = ("etc/rc.d/init.d/cloud-init", "");
+    let of_sysv = [&CLOUD_INIT[2..], &[script]].concat();
+    assert!(!keys_go(Init::Chkconfig, &of_sysv));
+    let link = ("etc/rc.d/rc3.d/S50cloud-init", "");
+    assert!(keys_go(Init::Chkconfig, &[&of_sysv[..], &[link]].concat()));
+}
+
+#[test]
+fn host_keys_go_where_red_hats_script_makes_new_ones() {
+    let link = ("etc/rc.d/rc3.d/S55sshd", "");
+    let script = |text| ("etc/rc.d/init.d/sshd", text);
+    let makes = script("KEYGEN=/usr/bin/ssh-keygen\nif $KEYGEN -q -t rsa -f $KEY; then :; fi\n");
+    for (files, expected) in [
+        (&[makes, link][..], true),
+        (&[makes], false),
+        (&[script("# ssh-keygen -A\n"), link], false),
+        (&[script("ssh-keygen -l -f $KEY\n"), link], false),
+    ] {
+        assert_eq!(keys_go(Init::Chkconfig, files), expected, "{files:?}");
+    }
+    // Nothing heeds units there.
+    assert!(!keys_go(Init::Chkconfig, &RED_HATS));
 }
 
 #[test]
@@ -118,26 +346,6 @@ fn ids_seeds_and_keys() {
         kept.iter()
             .any(|line| line.starts_with("/root/.ssh/authorized_keys stays"))
     );
-
-    for maker in [
-        (KEYGEN, MAKES_KEYS),
-        ("etc/rc.d/init.d/sshd", "KEYGEN=/usr/bin/ssh-keygen\n"),
-    ] {
-        let (tree, root) = self::tree(&[&files[..], &[maker]].concat());
-        let (left, _) = seal(&tree, &root, None, Wish::default());
-        assert!(
-            !left.iter().any(|path| path.contains("ssh_host")),
-            "{left:?}"
-        );
-    }
-    let cloud = [
-        ("usr/bin/cloud-init", ""),
-        ("etc/cloud/cloud.cfg", "cloud_init_modules:\n - ssh\n"),
-    ];
-    let (tree, root) = self::tree(&[&files[..], &cloud].concat());
-    assert!(identity::makes_host_keys(&root));
-    fs::write(tree.root().join("etc/cloud/cloud-init.disabled"), "").unwrap();
-    assert!(!identity::makes_host_keys(&root));
 }
 
 #[test]

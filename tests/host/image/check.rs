@@ -109,6 +109,10 @@ fn what_seal_removes_is_named_no_more() {
             "/usr/lib/systemd/system/sshd-keygen@.service",
             "ExecStart=/usr/libexec/openssh/sshd-keygen %i\n",
         ),
+        (
+            "/etc/systemd/system/multi-user.target.wants/sshd-keygen@rsa.service",
+            "",
+        ),
         ("/var/lib/vmstage/first-boot-i-00000001.json", "{}"),
         ("/etc/condor/config.d/99-vmstage.config", "START = False\n"),
         ("/etc/udev/rules.d/70-persistent-net.rules", "x"),
