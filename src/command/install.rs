@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, mount_table};
 use crate::image::enabling::Enabling;
-use crate::image::init::Init;
+use crate::image::init::{Init, missing_program};
 use crate::image::install::{self, Wish};
 use crate::image::root::Root;
 use crate::image::step::Step;
@@ -71,6 +71,13 @@ fn put_into(
         }
     };
     work.say(&format!("init: {}", init.name()))?;
+    if let Some(path) = missing_program(root) {
+        work.say(&format!(
+            "/sbin/init leads to {}, which is not there: a /usr of its own has to be mounted, for \
+             what belongs there",
+            path.display()
+        ))?;
+    }
     if steps.is_empty() && !arguments.enable_only {
         work.say("all files of vmstage are in place already")?;
     }
