@@ -333,8 +333,9 @@ more than one of those stays, with the script that it runs, and is named.
 
   vmstage install --root /mnt/image --replace-old
 
-Exit codes: 0 installed; 1 not, or not enabled, for the reason given; 2 wrong usage;
-6 the image's configuration is wrong, and with it what --replace-old would take out.";
+Exit codes: 0 installed and enabled, or with --init none installed; 1 not, or not
+enabled, for the reason given; 2 wrong usage; 6 the image's configuration is wrong, and
+with it what --replace-old would take out.";
 
 const UNINSTALL_HELP: &str = "\
 HTCondor's drop-in goes first, then all that others were told, the program and its

@@ -6,16 +6,16 @@ use anyhow::{Context, anyhow};
 use log::warn;
 
 use super::image::runs;
-use crate::cli::{self, InstallArgs, UninstallArgs};
+use crate::cli::{self, InitOption, InstallArgs, UninstallArgs};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, mount_table};
 use crate::image::enabling::Enabling;
-use crate::image::init::Init;
+use crate::image::init::{Init, missing_program};
 use crate::image::install::{self, Wish};
 use crate::image::root::Root;
-use crate::image::step::Step;
+use crate::image::step::{Step, Steps};
 use crate::image::{check, files, packages, published, replace, running, uninstall};
 use crate::report::condor;
 
@@ -71,6 +71,13 @@ fn put_into(
         }
     };
     work.say(&format!("init: {}", init.name()))?;
+    if let Some(path) = missing_program(root) {
+        work.say(&format!(
+            "/sbin/init leads to {}, which is not there: a /usr of its own has to be mounted, for \
+             what belongs there",
+            path.display()
+        ))?;
+    }
     if steps.is_empty() && !arguments.enable_only {
         work.say("all files of vmstage are in place already")?;
     }
@@ -118,7 +125,18 @@ fn put_into(
                 files::DOCUMENTATION
             )));
         }
-        Enabling::NoInit => BY_HAND.to_string(),
+        Enabling::NoInit => {
+            work.say(BY_HAND)?;
+            // Whoever says that there is none has asked for the files alone.
+            if arguments.init == Some(InitOption::None) {
+                return Ok(());
+            }
+            return Err(Failure::Other(anyhow!(
+                "the files of vmstage {files} enabled: what starts services in {} is not known; \
+                 --init none asks for the files alone",
+                root.path().display()
+            )));
+        }
         Enabling::NotByUs(reason) => {
             return Err(Failure::Other(anyhow!(
                 "the files of vmstage {files} enabled: {reason}"
@@ -178,13 +196,19 @@ pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> 
     }
     let plan = match arguments.keep_files {
         true => uninstall::Plan {
-            steps: published::to_take_back(root, &config)?,
-            left: Vec::new(),
+            steps: published::parts_to_take_back(root, &config),
+            ..uninstall::Plan::default()
         },
-        false => uninstall::plan(root, &config)?,
+        false => uninstall::plan(root, &config),
     };
-    let drop_in = plan.steps.first().is_some_and(Step::is_of_htcondor);
-    work.carry_out(plan.steps)?;
+    let Steps { steps, mut failed } = plan.steps;
+    let drop_in = steps.first().is_some_and(Step::is_of_htcondor);
+    // Another run needs what is written down.
+    let not_done = work.carry_out_each(steps)?;
+    if not_done.is_empty() {
+        work.carry_out(plan.last)?;
+    }
+    failed.extend(not_done);
     work.end()?;
     for line in plan.left {
         work.say(&line)?;
@@ -198,7 +222,16 @@ pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> 
     if runs {
         work.say(&still_mounted(host, config.staging.mount_point.as_path()))?;
     }
-    Ok(0)
+    for why in &failed {
+        work.say(&format!("failed: {why}"))?;
+    }
+    match failed.first() {
+        None => Ok(0),
+        Some(first) => Err(Failure::Other(anyhow!(
+            "not all is done ({} failed): {first}; put that right and run again, the rest will be",
+            failed.len()
+        ))),
+    }
 }
 
 /// What goes on in a system that runs.
@@ -243,6 +276,21 @@ impl Work {
             self.say(&step.to_string())?;
         }
         Ok(())
+    }
+
+    /// Likewise, each of them whatever became of the others; why one could not be, in sentences.
+    fn carry_out_each(&self, steps: Vec<Step>) -> Result<Vec<String>, Failure> {
+        let mut failed = Vec::new();
+        for step in steps {
+            match self.is_rehearsal {
+                true => self.say(&step.to_string())?,
+                false => match step.carry_out(&self.root) {
+                    Ok(_) => self.say(&step.to_string())?,
+                    Err(e) => failed.push(format!("{e:#}")),
+                },
+            }
+        }
+        Ok(failed)
     }
 
     fn end(&self) -> Result<(), Failure> {

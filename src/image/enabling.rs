@@ -9,7 +9,7 @@ use super::depend;
 use super::init::Init;
 use super::rc::{self, Action, Link};
 use super::root::{Kind, Root};
-use super::step::Step;
+use super::step::{Step, Steps};
 use crate::host::regular_file::MIB;
 
 pub(crate) const UNITS: [&str; 2] = ["vmstage.service", "vmstage-watch.service"];
@@ -43,7 +43,7 @@ pub(crate) enum Enabling {
 /// That the system's links cannot be read.
 pub(crate) fn still_to_do(root: &Root, init: Init) -> Result<Enabling> {
     match init {
-        Init::Systemd => units(root).map(Enabling::Steps),
+        Init::Systemd => units(root),
         Init::Unknown => Ok(Enabling::NoInit),
         _ => {
             let links = rc::links(root, init)?;
@@ -51,7 +51,7 @@ pub(crate) fn still_to_do(root: &Root, init: Init) -> Result<Enabling> {
                 Ok(wanted) => wanted,
                 Err(in_the_way) => return Ok(Enabling::NotByUs(in_the_way)),
             };
-            let mut steps = link_steps(init, &links, &wanted);
+            let mut steps = link_steps(root, init, &links, &wanted);
             if init == Init::Insserv {
                 steps.extend(depend_steps(root)?);
             }
@@ -64,45 +64,51 @@ pub(crate) fn still_to_do(root: &Root, init: Init) -> Result<Enabling> {
 }
 
 /// What is to be undone, whatever init it was enabled for.
-///
-/// # Errors
-///
-/// That the system's links cannot be read.
-pub(crate) fn to_undo(root: &Root) -> Result<Vec<Step>> {
-    let mut steps = Vec::new();
+pub(crate) fn to_undo(root: &Root) -> Steps {
+    let mut undo = Steps::default();
     for unit in UNITS {
         for directory in [WANTS, LOCAL_UNITS] {
             let path = Path::new(directory).join(unit);
             if root.link_text(&path).is_ok_and(|text| text.is_some()) {
-                steps.push(Step::Remove(path));
+                undo.steps.push(Step::Remove(path));
             }
         }
     }
     let init = Init::by_scripts(root);
-    let links = rc::links(root, init)?;
-    steps.extend(link_steps(init, &links, &[]));
+    for level in rc::LEVELS {
+        let links = rc::links_of(root, init, level);
+        undo.add(links.map(|links| link_steps(root, init, &links, &[])));
+    }
     for file in [DEPEND_START, DEPEND_STOP] {
-        if let Some(text) = depend_text(root, file)? {
-            steps.extend(rewritten(file, &text, depend::without(&text, SERVICE)));
-        }
+        let without = |text: String| rewritten(file, &text, depend::without(&text, SERVICE));
+        let text = depend_text(root, file);
+        undo.add(text.map(|text| text.and_then(without).into_iter().collect()));
     }
     let numbers = Step::Remove(OVERRIDE.into());
-    steps.extend(Some(numbers).filter(|step| step.is_pending(root)));
-    Ok(steps)
+    let numbers = Some(numbers).filter(|step| step.is_pending(root));
+    undo.steps.extend(numbers);
+    undo
 }
 
-fn units(root: &Root) -> Result<Vec<Step>> {
+fn units(root: &Root) -> Result<Enabling> {
     let mut steps = Vec::new();
     for unit in UNITS {
-        // `dpkg -r` leaves them masked.
         let local = Path::new(LOCAL_UNITS).join(unit);
         let text = root.link_text(&local);
-        if text
-            .with_context(|| root.cannot("read", &local))?
-            .as_deref()
-            == Some(NOTHING.as_ref())
-        {
+        let text = text.with_context(|| root.cannot("read", &local))?;
+        // `dpkg -r` leaves them masked.
+        if text.is_some_and(|text| text.ends_with(NOTHING)) {
             steps.push(Step::Remove(local));
+        } else if root
+            .entry(&local)
+            .ok()
+            .flatten()
+            .is_some_and(|e| e.size == 0)
+        {
+            return Ok(Enabling::NotByUs(format!(
+                "{} is empty, which masks the unit: remove it, and install again",
+                local.display()
+            )));
         }
         let link = Path::new(WANTS).join(unit);
         let to = Path::new(UNIT_DIRECTORY).join(unit);
@@ -114,10 +120,11 @@ fn units(root: &Root) -> Result<Vec<Step>> {
             });
         }
     }
-    Ok(steps)
+    Ok(Enabling::Steps(steps))
 }
 
-const NOTHING: &str = "/dev/null";
+/// The end of `/dev/null`, however it is written: a unit that leads there is masked.
+pub(crate) const NOTHING: &str = "dev/null";
 
 /// The links that vmstage is to have: those it has, where they will do.
 ///
@@ -186,10 +193,11 @@ fn wanted(init: Init, links: &[Link]) -> Result<Vec<Link>, String> {
         .collect())
 }
 
-fn link_steps(init: Init, links: &[Link], wanted: &[Link]) -> Vec<Step> {
+fn link_steps(root: &Root, init: Init, links: &[Link], wanted: &[Link]) -> Vec<Step> {
     let is_stray = |link: &&Link| link.service == SERVICE && !wanted.contains(link);
     let strays = links.iter().filter(is_stray);
-    let missing = wanted.iter().filter(|link| !links.contains(link));
+    let is_there = |link: &&Link| links.contains(link) && link.leads_to_script(root, init);
+    let missing = wanted.iter().filter(|link| !is_there(link));
     let removed = strays.map(|link| Step::Remove(link.path(init)));
     let made = missing.map(|link| Step::Link {
         path: link.path(init),
@@ -390,6 +398,29 @@ mod tests {
     }
 
     #[test]
+    fn a_unit_that_is_masked_by_an_empty_file_is_left_to_a_person() {
+        let tree = Tree::new(&[("etc/systemd/system/vmstage.service", ""), ("usr/", "")]);
+        let root = Root::open(tree.root()).unwrap();
+        let enabling = still_to_do(&root, Init::Systemd).unwrap();
+        assert!(matches!(enabling, Enabling::NotByUs(words) if words.contains("is empty")));
+    }
+
+    #[test]
+    fn a_link_that_leads_elsewhere_is_made_anew() {
+        let tree = Tree::new(&[
+            ("etc/rc.d/init.d/vmstage", ""),
+            ("etc/rc.d/rc3.d/", ""),
+            ("usr/", ""),
+        ]);
+        enable(&tree, Init::Chkconfig);
+        let link = tree.root().join("etc/rc.d/rc3.d/S85vmstage");
+        fs::remove_file(&link).unwrap();
+        symlink("../init.d/nothing", &link).unwrap();
+        let made = "link /etc/rc.d/rc3.d/S85vmstage to ../init.d/vmstage";
+        assert_eq!(enable(&tree, Init::Chkconfig), [made]);
+    }
+
+    #[test]
     fn insserv_gets_links_and_lines_and_loses_them_again() {
         let start = "TARGETS = rsyslog condor rc.local\nINTERACTIVE =\nrc.local: rsyslog\n";
         let stop = "TARGETS = rsyslog sendsigs\nsendsigs: rsyslog\n";
@@ -418,12 +449,12 @@ mod tests {
         assert_eq!(link, Path::new("../init.d/vmstage"));
 
         let root = Root::open(tree.root()).unwrap();
-        for step in to_undo(&root).unwrap() {
+        for step in to_undo(&root).steps {
             step.carry_out(&root).unwrap();
         }
         assert_eq!(tree.names(""), before);
         assert_eq!(tree.text("etc/init.d/.depend.start"), start);
         assert_eq!(tree.text("etc/init.d/.depend.stop"), stop);
-        assert!(to_undo(&root).unwrap().is_empty());
+        assert!(to_undo(&root).steps.is_empty());
     }
 }

@@ -201,17 +201,21 @@ pub(crate) fn mount_unit(mount_point: &Path) -> String {
 const DROP_IN: &str = "systemd/condor.service.d/vmstage.conf";
 const SHIPPED_UNIT: &str = "staging.mount";
 
-/// A file by which vmstage is started, and which is not there.
+/// A file by which vmstage is started, and which is not there or nobody can run.
 pub(crate) fn missing(root: &Root, init: Init) -> Option<String> {
     let needed = FILES.iter().filter(|file| file.is_needed_by(init));
     let mut paths = needed
         .filter(|file| file.is_what_starts_it())
-        .map(|file| file.path(init))
-        .chain([PROGRAM.into()]);
-    paths.find(|path| {
+        .map(|file| (file.path(init), file.mode))
+        .chain([(PROGRAM.into(), 0o755)]);
+    let missing = paths.find(|(path, mode)| {
         let places = [path.as_str(), &path.replacen("/usr/lib/", "/lib/", 1)];
-        !places.iter().any(|place| root.is(Kind::File, place))
-    })
+        !places.iter().any(|place| match mode & 0o111 {
+            0 => root.is(Kind::File, place),
+            _ => root.is_executable(place),
+        })
+    });
+    missing.map(|(path, _)| path)
 }
 
 /// An image's configuration; the defaults where it has none.

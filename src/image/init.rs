@@ -1,6 +1,6 @@
 //! Which program starts the services of a system, told by its files.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use super::root::{Kind, Root};
 use crate::cli::InitOption;
@@ -102,12 +102,34 @@ impl Init {
     }
 }
 
+const PROGRAM: &str = "/sbin/init";
+
 /// The name of the program that `/sbin/init` leads to; None where there is none.
 fn program(root: &Root) -> Option<String> {
-    let init = Path::new("/sbin/init");
-    root.entry(init).ok().flatten()?;
-    let real = root.real_path(init).ok()?;
-    Some(real.file_name()?.to_string_lossy().into_owned())
+    let path = leads_to(root)?;
+    Some(path.file_name()?.to_string_lossy().into_owned())
+}
+
+/// Where `/sbin/init` leads. The text of a link counts whether its target is there or not: a
+/// separate `/usr` need not be mounted.
+fn leads_to(root: &Root) -> Option<PathBuf> {
+    let mut path = PathBuf::from(PROGRAM);
+    root.entry_itself(&path).ok().flatten()?;
+    for _ in 0..MOST_LINKS {
+        let Some(text) = root.link_text(&path).ok().flatten() else {
+            break;
+        };
+        path.pop();
+        path.push(text);
+    }
+    Some(path)
+}
+
+const MOST_LINKS: usize = 40;
+
+/// What `/sbin/init` leads to and is not there.
+pub(crate) fn missing_program(root: &Root) -> Option<PathBuf> {
+    leads_to(root).filter(|_| !root.is(Kind::File, PROGRAM))
 }
 
 #[cfg(test)]
@@ -177,6 +199,36 @@ mod tests {
             }
             let root = Root::open(tree.root()).unwrap();
             assert_eq!(Init::of(&root, None), *expected, "{files:?}");
+        }
+    }
+
+    /// A separate `/usr` need not be mounted, and a tree need not be whole.
+    #[test]
+    fn a_link_whose_target_is_not_there_counts_by_its_text() {
+        let links: &[&[(&str, &str)]] = &[
+            &[("sbin/init", "/lib/systemd/systemd")],
+            &[("sbin/init", "../lib/systemd/systemd")],
+            &[("sbin/init", "/usr/lib/systemd/systemd")],
+            &[("lib", "usr/lib"), ("sbin/init", "../lib/systemd/systemd")],
+            &[
+                ("sbin/init", "/etc/alternatives/init"),
+                ("etc/alternatives/init", "/lib/systemd/systemd"),
+            ],
+        ];
+        for links in links {
+            let tree = Tree::new(&[
+                ("etc/rc.d/init.d/", ""),
+                ("etc/alternatives/", ""),
+                ("usr/", ""),
+                ("sbin/", ""),
+            ]);
+            for (path, text) in *links {
+                symlink(text, tree.root().join(path)).unwrap();
+            }
+            let root = Root::open(tree.root()).unwrap();
+            assert_eq!(Init::of(&root, None), Init::Systemd, "{links:?}");
+            let missing = missing_program(&root).unwrap();
+            assert!(missing.ends_with("lib/systemd/systemd"), "{missing:?}");
         }
     }
 

@@ -6,14 +6,15 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
+use super::by_commands::{self, Start};
 use super::elf::Machine;
 use super::enabling::{self, Enabling};
 use super::files::{self, CONFIGURATION, DIRECTORIES, DOCUMENTATION, PROGRAM};
 use super::init::Init;
 use super::packages;
+use super::replace;
 use super::root::{Kind, Root};
 use super::step::Step;
-use super::{old, replace};
 use crate::host::regular_file::MIB;
 
 /// What may stand in the way of an installation.
@@ -62,7 +63,7 @@ pub(crate) fn may_begin(root: &Root, wish: &Wish) -> Result<()> {
 pub(crate) fn may_enable(root: &Root, init: Init) -> Result<()> {
     match files::missing(root, init) {
         Some(path) => bail!(
-            "there is no {path} in {} that could be enabled: install without --enable-only, or the \
+            "there is no {path} in {} that could be enabled, or it is not executable: install without --enable-only, or the \
              package again",
             root.path().display()
         ),
@@ -109,8 +110,8 @@ pub(crate) fn file_steps(
 ///
 /// Those of [`enabling::still_to_do`].
 pub(crate) fn enabling(root: &Root, init: Init, mount_point: &Path) -> Result<Enabling> {
-    match old::start_by_commands(root, init, mount_point) {
-        Some((path, number)) => Ok(Enabling::ByCommands { path, number }),
+    match by_commands::start(root, init, mount_point) {
+        Some(Start { path, number, .. }) => Ok(Enabling::ByCommands { path, number }),
         None => enabling::still_to_do(root, init),
     }
 }

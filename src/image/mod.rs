@@ -4,6 +4,7 @@
 //! mounted image, a chroot, or the machine itself. Nothing here touches the boot.
 
 pub(crate) mod below;
+mod by_commands;
 pub(crate) mod check;
 mod condor_config;
 pub(crate) mod depend;

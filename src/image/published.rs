@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::root::{Kind, Root};
-use super::step::Step;
+use super::step::{Step, Steps};
 use crate::config::Config;
 use crate::host::regular_file::MIB;
 use crate::metadata::machine_features::published::{JOB, MACHINE, MARK, values_in};
@@ -20,16 +20,12 @@ pub(crate) const RUN: [&str; 2] = ["/run/vmstage", "/var/run/vmstage"];
 /// How what others were told is taken back, HTCondor first: a drop-in of somebody who is gone
 /// would keep jobs away for ever. Of directories and files that are shared, only what is
 /// vmstage's own.
-///
-/// # Errors
-///
-/// That something of it cannot be read.
-pub(crate) fn to_take_back(root: &Root, config: &Config) -> Result<Vec<Step>> {
-    let mut steps = Vec::new();
+pub(crate) fn parts_to_take_back(root: &Root, config: &Config) -> Steps {
+    let mut steps = Steps::default();
     let drop_in = Path::new(condor::DIRECTORY).join(condor::NAME);
-    steps.extend(file(root, &drop_in)?);
+    steps.add(file(root, &drop_in));
     for directory in [MACHINE, JOB] {
-        steps.extend(features(root, Path::new(directory))?);
+        steps.add(features(root, Path::new(directory)));
     }
     let metrics = config.report.textfile_directory.join(textfile::NAME);
     for own in [
@@ -38,31 +34,38 @@ pub(crate) fn to_take_back(root: &Root, config: &Config) -> Result<Vec<Step>> {
         motd::SCRIPT.as_ref(),
         metrics.as_path(),
     ] {
-        steps.extend(file(root, own)?);
+        steps.add(file(root, own));
     }
-    steps.extend(lines_of_motd(root)?);
-    Ok(steps)
+    steps.add(lines_of_motd(root).map(Vec::from_iter));
+    steps
 }
 
-/// How the state and what was of one boot are removed, whole.
+/// Likewise, all of it or nothing.
 ///
 /// # Errors
 ///
-/// A link that leads out.
-pub(crate) fn state_to_remove(root: &Root) -> Result<Vec<Step>> {
-    let mut steps = Vec::new();
+/// That something of it cannot be read.
+pub(crate) fn to_take_back(root: &Root, config: &Config) -> Result<Vec<Step>> {
+    parts_to_take_back(root, config).whole()
+}
+
+/// How the state and what was of one boot are removed, whole.
+pub(crate) fn state_to_remove(root: &Root) -> Steps {
+    let mut steps = Steps::default();
     let mut seen: Vec<PathBuf> = Vec::new();
     for directory in [STATE, RUN[0], RUN[1]].map(Path::new) {
         if !root.is(Kind::Directory, directory) {
             continue;
         }
-        let real = root.real_path(directory)?;
-        if !seen.contains(&real) {
-            steps.push(Step::RemoveTree(real.clone()));
-            seen.push(real);
-        }
+        let real = root.real_path(directory);
+        let real = real.with_context(|| root.cannot("look at", directory));
+        steps.add(real.map(|real| {
+            let is_new = !seen.contains(&real);
+            seen.push(real.clone());
+            Vec::from_iter(is_new.then_some(Step::RemoveTree(real)))
+        }));
     }
-    Ok(steps)
+    steps
 }
 
 /// A file of vmstage's own, and what a killed process left beside it.
@@ -164,7 +167,7 @@ mod tests {
             steps[0].to_string(),
             "remove /etc/condor/config.d/99-vmstage.config"
         );
-        let steps = steps.into_iter().chain(state_to_remove(&root).unwrap());
+        let steps = steps.into_iter().chain(state_to_remove(&root).steps);
         for step in steps {
             step.carry_out(&root).unwrap();
         }
@@ -172,7 +175,7 @@ mod tests {
         assert_eq!(tree.text("etc/motd"), "Welcome\nvmstage rules\n");
         assert!(!tree.root().join("etc/jobfeatures").exists());
         assert!(to_take_back(&root, &config).unwrap().is_empty());
-        assert!(state_to_remove(&root).unwrap().is_empty());
+        assert!(state_to_remove(&root).steps.is_empty());
     }
 
     #[test]

@@ -55,6 +55,17 @@ impl Link {
         Path::new(&init.run_level(self.level)).join(name)
     }
 
+    /// Whether it leads to the service's script, which need not be there yet; a script of its own
+    /// in the directory is meant.
+    pub(crate) fn leads_to_script(&self, root: &Root, init: Init) -> bool {
+        let path = self.path(init);
+        let script = Path::new(init.scripts()).join(&self.service);
+        match (root.real_path(&path), root.real_path(&script)) {
+            (Ok(real), Ok(script)) if real == script => true,
+            _ => !matches!(root.link_text(&path), Ok(Some(_))),
+        }
+    }
+
     /// Whether a service is started by it in a level in which work is done.
     pub(crate) fn starts(&self, service: &str) -> bool {
         self.action == Action::Start && self.service == service && ('2'..='5').contains(&self.level)
@@ -82,17 +93,25 @@ pub(crate) fn default_level(root: &Root, init: Init) -> char {
 pub(crate) fn links(root: &Root, init: Init) -> Result<Vec<Link>> {
     let mut links = Vec::new();
     for level in LEVELS {
-        let directory = init.run_level(level);
-        let names = root
-            .names(directory.as_ref())
-            .with_context(|| root.cannot("read", directory.as_ref()))?;
-        links.extend(
-            names
-                .iter()
-                .filter_map(|name| Link::parse(level, name.to_str()?)),
-        );
+        links.extend(links_of(root, init, level)?);
     }
     Ok(links)
+}
+
+/// Those of a run level.
+///
+/// # Errors
+///
+/// That its directory cannot be read.
+pub(crate) fn links_of(root: &Root, init: Init, level: char) -> Result<Vec<Link>> {
+    let directory = init.run_level(level);
+    let names = root
+        .names(directory.as_ref())
+        .with_context(|| root.cannot("read", directory.as_ref()))?;
+    let links = names
+        .iter()
+        .filter_map(|name| Link::parse(level, name.to_str()?));
+    Ok(links.collect())
 }
 
 /// The number that a service is started with: the lowest, if levels differ.

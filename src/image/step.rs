@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use super::root::{Attributes, Change, Kind, Root};
 use crate::host::regular_file::MIB;
@@ -49,6 +49,36 @@ pub(crate) enum Step {
     RemoveEmpty(PathBuf),
     /// A directory of vmstage's own, with all that is in it.
     RemoveTree(PathBuf),
+}
+
+/// What is to be done, and of what cannot be looked at the reasons, in sentences: it keeps nothing
+/// else from being done.
+#[derive(Default)]
+pub(crate) struct Steps {
+    pub steps: Vec<Step>,
+    pub failed: Vec<String>,
+}
+
+impl Steps {
+    pub(crate) fn add(&mut self, part: Result<Vec<Step>>) {
+        match part {
+            Ok(steps) => self.steps.extend(steps),
+            Err(e) => self.failed.push(format!("{e:#}")),
+        }
+    }
+
+    pub(crate) fn append(&mut self, other: Steps) {
+        self.steps.extend(other.steps);
+        self.failed.extend(other.failed);
+    }
+
+    /// All of them or none, for those who cannot do with a part.
+    pub(crate) fn whole(self) -> Result<Vec<Step>> {
+        match self.failed.into_iter().next() {
+            Some(why) => Err(anyhow!(why)),
+            None => Ok(self.steps),
+        }
+    }
 }
 
 impl Step {

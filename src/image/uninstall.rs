@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use super::enabling::{self, DEPEND_START};
 use super::files::{self, CONFIGURATION, DIRECTORIES, DOCUMENTATION, PROGRAM, REPLACED};
 use super::init::Init;
+use super::old::RC_LOCAL;
+use super::published;
 use super::replace;
 use super::root::{Kind, Root};
-use super::step::Step;
-use super::{enabling, published};
+use super::step::{Step, Steps};
 use crate::config::Config;
+use crate::host::fstab::FSTAB;
 use crate::host::regular_file::MIB;
 
 /// What packages, tarball and `make install` put into the documentation, and `install` does not.
@@ -20,32 +23,70 @@ const OF_OTHER_WAYS: &str = "\
 CHANGELOG.md COPYING.LGPL-2.1-or-later LICENSE-APACHE LICENSE-MIT copyright";
 
 /// What is done, in this order, and what is left.
+#[derive(Default)]
 pub(crate) struct Plan {
-    pub steps: Vec<Step>,
+    pub steps: Steps,
+    /// What ends it, if all of the others could be taken: what is known of before goes.
+    pub last: Vec<Step>,
     /// What stays and why, a line each.
     pub left: Vec<String>,
 }
 
 /// What takes out everything: first what others were told, the files before the state, so that
-/// a boot in between finds no program, and last what was there before.
-///
-/// # Errors
-///
-/// That something cannot be looked at.
-pub(crate) fn plan(root: &Root, config: &Config) -> Result<Plan> {
-    let mut left = Vec::new();
-    let mut steps = published::to_take_back(root, config)?;
-    steps.extend(enabling::to_undo(root)?);
-    steps.extend(files(root, &mut left)?);
-    steps.extend(published::state_to_remove(root)?);
-    let kept = replace::kept(root, config.staging.mount_point.as_path())?;
-    steps.extend(kept.steps);
-    left.extend(kept.left);
-    steps.extend(directories(root)?);
-    Ok(Plan { steps, left })
+/// a boot in between finds no program, and last what was there before. What cannot be looked at
+/// keeps nothing else from being undone.
+pub(crate) fn plan(root: &Root, config: &Config) -> Plan {
+    let mut plan = Plan {
+        steps: published::parts_to_take_back(root, config),
+        ..Plan::default()
+    };
+    let steps = &mut plan.steps;
+    steps.append(enabling::to_undo(root));
+    steps.steps.extend(files(root, &mut plan.left));
+    steps.append(published::state_to_remove(root));
+    let mut all_is_known = true;
+    match replace::kept(root, config.staging.mount_point.as_path()) {
+        Ok(kept) => {
+            steps.steps.extend(kept.steps);
+            plan.left.extend(kept.left);
+        }
+        Err(e) => {
+            all_is_known = !has_replaced(root);
+            let what = "what was there before is not put back";
+            steps.failed.push(match all_is_known {
+                true => format!("{e:#}"),
+                false => format!("{what}: {e:#}"),
+            });
+        }
+    }
+    match directories(root) {
+        Ok(last) if all_is_known => plan.last = last,
+        Ok(_) => {}
+        Err(e) => plan.steps.failed.push(format!("{e:#}")),
+    }
+    plan
 }
 
-fn files(root: &Root, left: &mut Vec<String>) -> Result<Vec<Step>> {
+/// Whether an installation took out anything: it has kept it beside, or written it down.
+fn has_replaced(root: &Root) -> bool {
+    let is_record = |line: &str| !line.is_empty() && !line.starts_with('/');
+    let mut lists = [DIRECTORIES, REPLACED].into_iter();
+    let changed = [FSTAB, RC_LOCAL[0], RC_LOCAL[1], DEPEND_START].map(Path::new);
+    let scripts = Init::by_scripts(root).scripts();
+    let directories = changed.iter().filter_map(|path| {
+        let real = root.real_path(path).ok()?;
+        Some(real.parent()?.to_path_buf())
+    });
+    let mut directories = directories.chain([scripts.into()]);
+    lists.any(|list| root.text(list).lines().any(is_record))
+        || directories.any(|directory| {
+            let names = root.names(&directory).unwrap_or_default();
+            let mut names = names.iter().map(|name| name.to_string_lossy());
+            names.any(|name| name.contains(".before-vmstage"))
+        })
+}
+
+fn files(root: &Root, left: &mut Vec<String>) -> Vec<Step> {
     let init = Init::by_scripts(root);
     let mut paths: Vec<PathBuf> = files::FILES
         .iter()
@@ -64,7 +105,7 @@ fn files(root: &Root, left: &mut Vec<String>) -> Result<Vec<Step>> {
     }
     paths.push(PROGRAM.into());
     let steps = paths.into_iter().map(Step::Remove);
-    Ok(steps.filter(|step| step.is_pending(root)).collect())
+    steps.filter(|step| step.is_pending(root)).collect()
 }
 
 /// What removes the directories that `install` made, the innermost first, and its list of them

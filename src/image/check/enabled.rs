@@ -6,11 +6,13 @@ use super::finding::Findings;
 use super::finding::Severity::{Error, Note, Warning};
 use super::subject::Subject;
 use crate::host::watch_process;
+use crate::image::by_commands::{self, Start};
 use crate::image::depend;
-use crate::image::enabling::{self, DEPEND_START, Enabling, LOCAL_UNITS, UNIT_DIRECTORY, UNITS};
-use crate::image::files::{self, PROGRAM};
+use crate::image::enabling::{
+    self, DEPEND_START, Enabling, LOCAL_UNITS, NOTHING, UNIT_DIRECTORY, UNITS,
+};
+use crate::image::files::{self, DOCUMENTATION, PROGRAM};
 use crate::image::init::Init;
-use crate::image::old;
 use crate::image::rc::{self, Action, Link};
 use crate::image::root::Kind;
 use crate::image::units;
@@ -22,51 +24,105 @@ pub(super) struct Starts {
     boot: bool,
     /// A script does both.
     watch: bool,
-    /// The place of the command in `rc.local` or its like.
-    commands: Option<String>,
+    /// The command in `rc.local` or its like.
+    commands: Option<Start>,
 }
 
 pub(super) fn starts(subject: &Subject) -> Starts {
-    let is_unit = |unit: &str| has_unit(subject, unit);
-    let script = (subject.init != Init::Systemd || !is_unit(UNITS[0]))
+    let script = (subject.init != Init::Systemd || unit(subject, UNITS[0]).is_none())
         && script_is_started(subject, "vmstage");
     Starts {
         boot: unit_is_started(subject, UNITS[0]) || script,
         watch: unit_is_started(subject, UNITS[1]) || script,
-        commands: commands(subject),
+        commands: by_commands::start(subject.root, subject.init, subject.mount_point()),
     }
 }
 
 /// Whether HTCondor is started at boot, by whatever this init heeds.
 pub(super) fn condor_is_started(subject: &Subject) -> bool {
-    match subject.init == Init::Systemd && has_unit(subject, "condor.service") {
+    match subject.init == Init::Systemd && unit(subject, "condor.service").is_some() {
         true => unit_is_started(subject, "condor.service"),
         false => script_is_started(subject, "condor"),
     }
 }
 
-fn has_unit(subject: &Subject, unit: &str) -> bool {
-    let mut directories = units::DIRECTORIES.iter();
-    directories.any(|directory| subject.has(&format!("{directory}/{unit}")))
+/// What systemd does with a unit.
+#[derive(PartialEq, Eq)]
+enum Unit {
+    Usable,
+    /// By an empty file or a link to `/dev/null` (systemctl(1), "mask").
+    Masked,
 }
 
-fn unit_is_started(subject: &Subject, unit: &str) -> bool {
-    let mask = format!("{LOCAL_UNITS}/{unit}");
-    let mask = subject.root.link_text(mask.as_ref()).ok().flatten();
-    let is_masked = mask.is_some_and(|text| text.as_os_str() == "/dev/null");
-    if subject.init != Init::Systemd || is_masked || !has_unit(subject, unit) {
+/// None where there is no such unit.
+fn unit(subject: &Subject, name: &str) -> Option<Unit> {
+    let root = subject.root;
+    units::DIRECTORIES.iter().find_map(|directory| {
+        let path = format!("{directory}/{name}");
+        let text = root.link_text(path.as_ref()).ok().flatten();
+        if text.is_some_and(|text| text.ends_with(NOTHING)) {
+            return Some(Unit::Masked);
+        }
+        let entry = root.entry(path.as_ref()).ok().flatten();
+        let file = entry.filter(|entry| entry.kind == Kind::File)?;
+        Some(match file.size {
+            0 => Unit::Masked,
+            _ => Unit::Usable,
+        })
+    })
+}
+
+fn unit_is_started(subject: &Subject, name: &str) -> bool {
+    if subject.init != Init::Systemd || unit(subject, name) != Some(Unit::Usable) {
         return false;
     }
+    let default = default_target(subject);
     let directories = units::DIRECTORIES.iter();
     let mut wants = directories
         .flat_map(|directory| subject.paths_in(directory))
-        .filter(|path| path.ends_with(".wants") || path.ends_with(".requires"));
+        .filter(|path| {
+            let unit = path.rsplit('/').next().unwrap_or_default();
+            let target = unit.strip_suffix(".wants");
+            let target = target.or_else(|| unit.strip_suffix(".requires"));
+            target.is_some_and(|target| is_reached(target, &default))
+        });
     wants.any(|directory| {
-        let link = subject
-            .root
-            .entry_itself(format!("{directory}/{unit}").as_ref());
-        link.is_ok_and(|link| link.is_some())
+        let link = format!("{directory}/{name}");
+        let text = subject.root.link_text(link.as_ref()).ok().flatten();
+        let is_masked = text.is_some_and(|text| text.ends_with(NOTHING));
+        let link = subject.root.entry_itself(link.as_ref());
+        !is_masked && link.is_ok_and(|link| link.is_some())
     })
+}
+
+/// What the system boots into; systemd's own default where nothing says so.
+fn default_target(subject: &Subject) -> String {
+    let mut directories = units::DIRECTORIES.iter();
+    let text = directories.find_map(|directory| {
+        let path = format!("{directory}/default.target");
+        subject.root.link_text(path.as_ref()).ok().flatten()
+    });
+    let name = text.as_deref().and_then(|text| text.file_name());
+    let name = name.map(|name| name.to_string_lossy().into_owned());
+    name.unwrap_or_else(|| "graphical.target".into())
+}
+
+/// Whether a boot into the default target comes to another one (bootup(7)).
+fn is_reached(target: &str, default: &str) -> bool {
+    const EARLY: &str = "\
+basic.target sysinit.target local-fs.target local-fs-pre.target swap.target sockets.target \
+timers.target paths.target slices.target cryptsetup.target";
+    const LATER: &str = "\
+multi-user.target getty.target remote-fs.target remote-fs-pre.target network.target \
+network-online.target network-pre.target nss-lookup.target nss-user-lookup.target \
+time-sync.target cloud-init.target cloud-config.target";
+    let is_in = |list: &str| list.split(' ').any(|name| name == target);
+    match default {
+        _ if target == default || target == "default.target" => true,
+        "emergency.target" => false,
+        "rescue.target" => target == "sysinit.target" || target == "local-fs.target",
+        _ => is_in(EARLY) || is_in(LATER),
+    }
 }
 
 fn script_is_started(subject: &Subject, service: &str) -> bool {
@@ -78,35 +134,36 @@ fn script_is_started(subject: &Subject, service: &str) -> bool {
         Init::Insserv => depend::targets(&subject.text(DEPEND_START)).contains(&service),
         _ => true,
     };
-    subject.has(&script) && start_number(subject, service).is_some() && is_target()
+    subject.root.is_executable(&script) && start_number(subject, service).is_some() && is_target()
 }
 
 /// Buildroot's busybox runs `/etc/init.d/S85vmstage`; OpenRC has a directory a run level.
 fn is_started_by_its_name(subject: &Subject, service: &str) -> bool {
     let scripts = subject.paths_in("/etc/init.d").into_iter();
-    let mut links = scripts.filter_map(|path| Link::parse('2', path.rsplit('/').next()?));
-    let levels = subject.paths_in("/etc/runlevels");
-    links.any(|link| link.starts(service))
-        || levels
-            .iter()
-            .any(|level| subject.has(&format!("{level}/{service}")))
+    let is_link = |path: &String| {
+        let link = Link::parse('2', path.rsplit('/').next().unwrap_or_default());
+        link.is_some_and(|link| link.starts(service))
+    };
+    let levels = subject.paths_in("/etc/runlevels").into_iter();
+    let mut starts = scripts
+        .filter(is_link)
+        .chain(levels.map(|level| format!("{level}/{service}")));
+    starts.any(|path| subject.root.is_executable(path))
 }
 
 /// The number of its link in the run level that the system boots into.
 fn start_number(subject: &Subject, service: &str) -> Option<u8> {
     let level = rc::default_level(subject.root, subject.init);
+    let (root, init) = (subject.root, subject.init);
     let links = subject.links.iter();
     let starts = links.filter(|link| {
-        link.action == Action::Start && link.level == level && link.service == service
+        link.action == Action::Start
+            && link.level == level
+            && link.service == service
+            && root.is_executable(link.path(init))
+            && link.leads_to_script(root, init)
     });
     starts.map(|link| link.number).min()
-}
-
-/// Where `vmstage boot` is run by a command.
-fn commands(subject: &Subject) -> Option<String> {
-    let (root, init) = (subject.root, subject.init);
-    let (path, number) = old::start_by_commands(root, init, subject.mount_point())?;
-    Some(format!("{}:{number}", path.display()))
 }
 
 /// What enables vmstage here, before HTCondor.
@@ -131,20 +188,34 @@ pub(super) fn is_started_once(subject: &Subject, found: &mut Findings) {
         found.add(Error, "enabled-none", PROGRAM, what, subject.bring_files());
         return;
     }
+    if !subject.root.is_executable(PROGRAM) {
+        let what = "nothing can start vmstage: the program is not executable";
+        let cure = format!("chmod 0755, or {}", subject.bring_files());
+        found.add(Error, "enabled-none", PROGRAM, what, cure);
+        return;
+    }
     let starts = starts(subject);
     let place = subject.init.place();
     match (starts.boot, starts.watch, &starts.commands) {
         (true, _, Some(commands)) => found.add(
             Error,
             "enabled-twice",
-            commands.clone(),
+            commands.place(),
             format!(
                 "starts vmstage a second time: {} does already",
                 subject.init.name()
             ),
             "remove the commands that run vmstage and condor there",
         ),
-        (true, true, None) | (false, false, Some(_)) => {}
+        (true, true, None) => {}
+        (false, false, Some(commands)) if commands.watches => {}
+        (false, false, Some(commands)) => found.add(
+            Error,
+            "enabled-half",
+            commands.place(),
+            "runs vmstage boot alone: nobody drains the machine or ends it in time",
+            format!("run vmstage watch after it, as {DOCUMENTATION}/rc.local.sl does"),
+        ),
         (false, true, _) => found.add(
             Error,
             "enabled-half",
@@ -225,7 +296,7 @@ pub(super) fn order_condor(subject: &Subject, found: &mut Findings) {
     };
     if let (false, Some(commands)) = (starts.boot, &starts.commands) {
         let what = "condor is started by itself, before these commands stage the disk";
-        return add(commands.clone(), what, "disable condor, and start it there");
+        return add(commands.place(), what, "disable condor, and start it there");
     }
     if !starts.boot {
         return;
@@ -367,6 +438,12 @@ pub(super) fn not_started(subject: &Subject, found: &mut Findings) {
         );
     } else if watch_process::find(host).is_err() {
         add("vmstage watch does not run", "start it, or reboot");
+    }
+}
+
+impl Start {
+    fn place(&self) -> String {
+        format!("{}:{}", self.path.display(), self.number)
     }
 }
 

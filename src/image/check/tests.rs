@@ -35,6 +35,7 @@ impl Image {
         ]));
         image.make_executable("sbin/mkfs.ext4");
         image.write("usr/sbin/vmstage", [ELF.as_bytes(), PACKED].concat());
+        image.make_executable("usr/sbin/vmstage");
         match init {
             "systemd" => {
                 image.write("usr/lib/systemd/systemd", ELF);
@@ -70,9 +71,14 @@ impl Image {
                 image.write("sbin/init", ELF);
                 image.write(&format!("{scripts}/vmstage"), script);
                 image.write(&format!("{scripts}/condor"), "");
-                for level in 2..=5 {
-                    image.write(&format!("{rc}/rc{level}.d/S19vmstage"), "");
-                    image.write(&format!("{rc}/rc{level}.d/S20condor"), "");
+                for (number, service) in [(19, "vmstage"), (20, "condor")] {
+                    image.make_executable(&format!("{scripts}/{service}"));
+                    for level in 2..=5 {
+                        let directory = format!("{rc}/rc{level}.d");
+                        fs::create_dir_all(image.0.root().join(&directory)).unwrap();
+                        let link = format!("{directory}/S{number}{service}");
+                        image.link(&link, &format!("../init.d/{service}"));
+                    }
                 }
             }
         }
@@ -239,6 +245,25 @@ fn vmstage_is_started_once_and_before_htcondor() {
             &["error enabled-half /etc/systemd/system"],
         ),
         (
+            &[(
+                "etc/systemd/system/vmstage-watch.service",
+                Some("-> ../../../dev/null"),
+            )],
+            &["error enabled-half /etc/systemd/system"],
+        ),
+        (
+            &[("etc/systemd/system/vmstage-watch.service", Some(""))],
+            &["error enabled-half /etc/systemd/system"],
+        ),
+        (
+            &[("etc/systemd/system/vmstage.service", Some("[Service]\n"))],
+            &[],
+        ),
+        (
+            &[(&watch, Some("-> /dev/null"))],
+            &["error enabled-half /etc/systemd/system"],
+        ),
+        (
             &[(drop_in, None)],
             &["error order-condor /usr/lib/systemd/system/condor.service.d"],
         ),
@@ -253,6 +278,60 @@ fn vmstage_is_started_once_and_before_htcondor() {
     ];
     for (changes, expected) in cases {
         assert_found("systemd", changes, expected);
+    }
+}
+
+#[test]
+fn only_targets_that_a_boot_reaches_start_units() {
+    let half = ["error enabled-half /etc/systemd/system"];
+    for (target, default, expected) in [
+        ("rescue.target", None, &half[..]),
+        ("shutdown.target", None, &half),
+        ("basic.target", None, &[]),
+        ("sysinit.target", None, &[]),
+        ("default.target", None, &[]),
+        ("graphical.target", None, &[]),
+        (
+            "graphical.target",
+            Some("-> /lib/systemd/system/multi-user.target"),
+            &half,
+        ),
+        ("work.target", Some("-> work.target"), &[]),
+    ] {
+        let gone = "etc/systemd/system/multi-user.target.wants/vmstage-watch.service";
+        let wants = format!("etc/systemd/system/{target}.wants/vmstage-watch.service");
+        let mut changes: Vec<Change> = vec![(gone, None), (&wants, Some("x"))];
+        if let Some(default) = default {
+            changes.push(("etc/systemd/system/default.target", Some(default)));
+        }
+        assert_found("systemd", &changes, expected);
+    }
+}
+
+#[test]
+fn what_cannot_be_run_starts_nothing() {
+    let set_mode = |image: &Image, path: &str| {
+        let path = image.0.root().join(path);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o644)).unwrap();
+    };
+    for (init, path, place) in [
+        ("systemd", "usr/sbin/vmstage", "/usr/sbin/vmstage"),
+        ("numbers", "usr/sbin/vmstage", "/usr/sbin/vmstage"),
+        ("numbers", "etc/init.d/vmstage", "/etc/init.d"),
+        ("chkconfig", "etc/rc.d/init.d/vmstage", "/etc/rc.d/init.d"),
+    ] {
+        let image = Image::healthy(init);
+        set_mode(&image, path);
+        assert_eq!(image.found(), [format!("error enabled-none {place}")]);
+    }
+    for text in [
+        "-> ../init.d/nothing",
+        "-> ../init.d/condor",
+        "-> /dev/null",
+    ] {
+        let link = ("etc/rc.d/rc3.d/S19vmstage", Some(text));
+        let expected = ["error enabled-none /etc/rc.d/init.d"];
+        assert_found("chkconfig", &[link], &expected);
     }
 }
 
@@ -275,7 +354,8 @@ fn links_of_run_levels() {
 
     // Of two with one number the one goes first whose name does.
     let later: Vec<String> = links("S20vmstage").collect();
-    let later = later.iter().map(|path| (path.as_str(), Some("")));
+    let script = Some("-> ../init.d/vmstage");
+    let later = later.iter().map(|path| (path.as_str(), script));
     let changes: Vec<Change> = gone.iter().copied().chain(later).collect();
     assert_found("numbers", &changes, &["error order-condor /etc/rc2.d"]);
 
@@ -325,6 +405,21 @@ fn a_snippet_beside_the_script_starts_it_twice_and_alone_it_needs_a_condor_that_
         &[("etc/init.d/vmstage", None), ("etc/init.d/condor", None)],
         &[],
     );
+    // Options come before the command.
+    for (command, expected) in [
+        ("vmstage -v boot\n", "error enabled-twice /etc/rc.local:1"),
+        (
+            "vmstage --verbose boot\n",
+            "error enabled-twice /etc/rc.local:1",
+        ),
+    ] {
+        for init in ["systemd", "numbers"] {
+            let image = Image::healthy(init);
+            image.write("etc/rc.local", command);
+            image.make_executable("etc/rc.local");
+            assert_eq!(image.found(), [expected], "{command}");
+        }
+    }
     // Nothing runs one that is not executable.
     let content = ("etc/rc.local", Some(rc_local));
     let gone = ("etc/init.d/vmstage", None);
@@ -342,6 +437,8 @@ fn a_system_that_nobody_has_heard_of_needs_a_line_of_its_own() {
     image.link("sbin/init", "/bin/busybox");
     assert_eq!(image.found(), ["error enabled-none /sbin/init"]);
     image.write("etc/inittab", "::sysinit:/usr/sbin/vmstage boot\n");
+    assert_eq!(image.found(), ["error enabled-half /etc/inittab:1"]);
+    image.write("etc/init.d/rcS", "setsid /usr/sbin/vmstage -v watch &\n");
     assert_eq!(image.found(), [""; 0]);
 }
 
@@ -658,7 +755,9 @@ fn drivers_of_each_kernel() {
         &expected,
     );
     // Nobody knows what is built in.
-    assert_found("systemd", &[modules("")], &[]);
+    assert_found("systemd", &[modules("")], &expected);
+    let every = format!("{all}{built_in}");
+    assert_found("systemd", &[modules(&every)], &[]);
     let options = "CONFIG_EXT4_FS=y\nCONFIG_VFAT_FS=y\nCONFIG_VIRTIO_BLK=y\n\
                    CONFIG_XEN_BLKDEV_FRONTEND=y\nCONFIG_BLK_DEV_NVME=y\n";
     assert_found(

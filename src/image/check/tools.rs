@@ -84,10 +84,10 @@ pub(super) fn no_driver(subject: &Subject, found: &mut Findings) {
         let modules = read(format!("{kernel}/modules.dep"));
         let built_in = read(format!("{kernel}/modules.builtin"));
         let options = read(format!("/boot/config-{release}"));
-        // Without them nobody knows.
-        let (Some(modules), true) = (modules, built_in.is_some() || options.is_some()) else {
+        let Some(modules) = modules else {
             continue;
         };
+        let is_known = built_in.is_some() || options.is_some();
         let built_in = built_in.unwrap_or_default();
         let options = options.unwrap_or_default();
         let is_there = |module: &&str| {
@@ -98,7 +98,14 @@ pub(super) fn no_driver(subject: &Subject, found: &mut Findings) {
         let missing = DRIVERS.iter().filter(|(_, any)| !any.iter().any(is_there));
         let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
         if !missing.is_empty() {
-            let what = format!("this kernel has no driver for {}", missing.join(", "));
+            let missing = missing.join(", ");
+            let what = match is_known {
+                true => format!("this kernel has no driver for {missing}"),
+                false => format!(
+                    "this kernel has no module for {missing}, and nothing says whether that is \
+                     built in (there is no modules.builtin, and no /boot/config-{release})"
+                ),
+            };
             let cure =
                 "install the package with the rest of its modules, where such disks are to be used";
             found.add(Warning, "no-driver", kernel, what, cure);

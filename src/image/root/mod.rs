@@ -147,6 +147,12 @@ impl Root {
         entry.is_some_and(|entry| entry.kind == kind)
     }
 
+    /// Whether links lead from a path to a file that root can run.
+    pub(crate) fn is_executable(&self, path: impl AsRef<Path>) -> bool {
+        let entry = self.entry(path.as_ref()).ok().flatten();
+        entry.is_some_and(|entry| entry.kind == Kind::File && entry.mode & 0o111 != 0)
+    }
+
     /// The text of a file; empty where there is none that can be read, of a MiB at most.
     pub(crate) fn text(&self, path: impl AsRef<Path>) -> String {
         let content = self.read(path.as_ref(), MIB).ok().flatten();

@@ -48,6 +48,7 @@ claims![
     another_installation_at_the_same_time_is_refused,
     what_is_killed_in_the_middle_is_completed_by_the_next_run,
     a_system_that_nobody_has_heard_of_is_told_what_to_put_where,
+    systemd_that_is_not_there_is_said_and_gets_its_units,
 ];
 
 /// What every image gets.
@@ -503,7 +504,7 @@ fn every_run_ends_with_the_findings() {
     commands.write("/etc/rc.local", "#!/bin/sh\nvmstage boot\n");
     for (image, code) in [
         (Image::old(Init::Systemd), 0),
-        (Image::old(Init::Busybox), 0),
+        (Image::old(Init::Busybox), 1),
         (commands, 0),
         (late, 1),
         (package(Init::Systemd), 1),
@@ -841,7 +842,21 @@ fn a_system_that_nobody_has_heard_of_is_told_what_to_put_where() {
     for words in ["/usr/sbin/vmstage boot", "/etc/inittab", "--init"] {
         assert!(run.stdout.contains(words), "{run}");
     }
+    assert!(run.stderr.contains("it is not enabled"), "{run}");
+    image.install(&["--init", "none"]);
     // It is said what starts services there.
     image.install(&["--init", "systemd"]);
     assert!(image.exists("/etc/systemd/system/multi-user.target.wants/vmstage.service"));
+}
+
+/// A separate `/usr` that is not mounted, a tree that is not whole.
+fn systemd_that_is_not_there_is_said_and_gets_its_units() {
+    let image = Image::old(Init::Chkconfig);
+    fs::remove_file(image.path("/sbin/init")).unwrap();
+    image.link("/sbin/init", "../lib/systemd/systemd");
+    let run = image.install(&[]);
+    assert!(run.stdout.contains("init: systemd\n"), "{run}");
+    assert!(run.stdout.contains("systemd, which is not there"), "{run}");
+    assert!(image.exists("/etc/systemd/system/multi-user.target.wants/vmstage.service"));
+    assert!(!image.exists("/etc/rc.d/rc3.d/S85vmstage"));
 }

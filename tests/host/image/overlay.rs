@@ -8,7 +8,7 @@ use nix::mount::{MsFlags, mount};
 use nix::unistd::chroot;
 use std::os::unix::process::CommandExt;
 
-use super::old::{EVERY_INIT, Image, listing};
+use super::old::{EVERY_INIT, Image, Init, listing};
 use crate::common::{copy_program, private_mounts, program, scratch_file, skip};
 
 claims![
@@ -117,8 +117,15 @@ fn no_command_writes_outside_of_the_image() {
         ] {
             let arguments = [command, &["--root", "/image"]].concat();
             let said = overlay.run(Path::new("/vmstage"), &arguments);
+            // There nobody knows how to enable it.
+            let is_told = old.init != Init::Busybox || command.contains(&"--init");
+            let code = if command[0] == "install" && !is_told {
+                1
+            } else {
+                0
+            };
             assert!(
-                said.contains("ExitStatus(unix_wait_status(0))"),
+                said.contains(&format!("ExitStatus(unix_wait_status({}))", code << 8)),
                 "{arguments:?}: {said}"
             );
             assert_eq!(overlay.written(), before, "{arguments:?}: {said}");

@@ -2,6 +2,9 @@
 
 use std::fs;
 
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+
 use super::old::{EVERY_INIT, FSTAB, Image, Init, RC_LOCAL, SCRIPT, difference};
 use crate::common::scratch_file;
 use crate::common::tracer::{count, kill_before};
@@ -18,6 +21,7 @@ claims![
     a_dry_run_of_it_changes_nothing,
     what_is_killed_while_it_uninstalls_is_completed_by_the_next_run,
     a_tree_without_vmstage_stays_as_it_is,
+    a_file_that_cannot_be_read_keeps_no_other_from_being_undone,
 ];
 
 fn a_tree_is_afterwards_as_it_was_before() {
@@ -174,5 +178,53 @@ fn a_tree_without_vmstage_stays_as_it_is() {
         let before = image.listing();
         assert_eq!(image.run("uninstall", &[]).code, 0);
         assert_eq!(difference(&before, &image.listing()), [""; 0]);
+    }
+}
+
+fn a_file_that_cannot_be_read_keeps_no_other_from_being_undone() {
+    for (file, init) in [
+        ("/etc/fstab", Init::Systemd),
+        ("/etc/rc.local", Init::Systemd),
+        ("/etc/motd", Init::Systemd),
+        ("/etc/machinefeatures/.vmstage", Init::Systemd),
+        ("/etc/init.d/.depend.start", Init::Insserv),
+        ("/etc/init.d/.depend.stop", Init::Insserv),
+    ] {
+        for options in [&[][..], &["--replace-old"]] {
+            let image = Image::old(init);
+            image.write("/etc/motd", "");
+            image.directory("/etc/condor/config.d");
+            image.install(options);
+            publish(&image);
+            let whole = fs::read(image.path(file)).unwrap();
+            fs::remove_file(image.path(file)).unwrap();
+            mkfifo(&image.path(file), Mode::S_IRWXU).unwrap();
+            if file == "/etc/motd" {
+                // One that cannot be read is none of vmstage's.
+                fs::remove_file(image.path(file)).unwrap();
+                image.write(file, vec![b'x'; (1 << 20) + 1]);
+            }
+            let run = image.run("uninstall", &[]);
+            assert_eq!(run.code, 1, "{file}: {run}");
+            let first = run.stdout.lines().next();
+            assert_eq!(first, Some("remove /etc/condor/config.d/99-vmstage.config"));
+            assert!(run.stdout.contains(&format!("cannot read {file}")), "{run}");
+            for gone in [
+                "/usr/sbin/vmstage",
+                "/var/lib/vmstage",
+                "/etc/profile.d/vmstage.sh",
+                "/etc/systemd/system/multi-user.target.wants/vmstage.service",
+                "/etc/rc2.d/S01vmstage",
+            ] {
+                assert!(!image.exists(gone), "{file}: {gone}\n{run}");
+            }
+            // The rest is done once it can be read.
+            fs::remove_file(image.path(file)).unwrap();
+            fs::write(image.path(file), whole).unwrap();
+            let run = image.run("uninstall", &[]);
+            assert_eq!(run.code, 0, "{file}: {run}");
+            assert_eq!(image.read("/etc/fstab"), FSTAB);
+            assert!(!image.exists("/usr/share/doc/vmstage"), "{file}: {run}");
+        }
     }
 }
