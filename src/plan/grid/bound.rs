@@ -19,7 +19,9 @@ const MOST_ROUNDS: usize = 300;
 
 pub(super) struct Bound {
     pub(super) waste: f64,
-    /// What each cell pays where this bound was found.
+    /// Flavors that earn most at the best prices.
+    pub(super) candidates: Vec<Amounts>,
+    /// What each cell pays then.
     pub(super) prices: Vec<f64>,
 }
 
@@ -34,6 +36,7 @@ pub(super) fn bound(cells: &Cells, flavors: &[Amounts], most: usize, weights: &W
     let upper: f64 = prices.iter().sum();
     let mut found = Bound {
         waste: 0.0,
+        candidates: Vec::new(),
         prices: prices.clone(),
     };
     let mut step = 1.5;
@@ -41,13 +44,15 @@ pub(super) fn bound(cells: &Cells, flavors: &[Amounts], most: usize, weights: &W
     let mut work = 0;
     for _ in 0..MOST_ROUNDS {
         let earnings = costs.earnings(&prices, &mut work);
-        let served = largest(&earnings, most);
+        let most_earning = largest(&earnings, 2 * most);
+        let served = &most_earning[..most.min(most_earning.len())];
         let earned: f64 = served.iter().map(|at| earnings[*at]).sum();
         let waste = prices.iter().sum::<f64>() - earned;
         fruitless += 1;
         if waste > found.waste * (1.0 + 1e-7) {
             fruitless = 0;
             found.waste = waste;
+            found.candidates = most_earning.iter().map(|at| costs.flavor(*at)).collect();
             found.prices.clone_from(&prices);
         }
         if fruitless == 8 {

@@ -121,6 +121,7 @@ fn search(points: &[Point], cells: &Cells, most: usize, weights: &Weights) -> Ch
     let (mut flavors, earlier) = search::join(&cells.groups(), most, weights);
     search::exchange(&mut flavors, &earlier, cells, most, weights);
     let bound = bound::bound(cells, &flavors, most, weights);
+    search::exchange(&mut flavors, &bound.candidates, cells, most, weights);
     let found = sets::improve(&flavors, &bound.prices, cells, most, weights);
     let is_proven = found.are_all_tried && cells.are_requests(points);
     flavors = found.flavors;
