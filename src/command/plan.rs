@@ -10,7 +10,6 @@ use log::warn;
 use crate::cli::{self, FlavorArgs, GridArgs, PlanCommand};
 use crate::failure::Failure;
 use crate::plan::flavor::{self, Ask};
-use crate::plan::flavors::Flavor;
 use crate::plan::input::{self, Document};
 use crate::plan::{Answer, flavors, grid};
 use std::path::PathBuf;
@@ -36,7 +35,7 @@ fn plan_flavor(arguments: &FlavorArgs) -> Result<Answer, Failure> {
     if let Some(file) = &arguments.image {
         ask.take_image(&Document::read(file)?)?;
     }
-    let flavors = read_flavors(&arguments.files)?;
+    let flavors = flavors::read_some(&read_all(&arguments.files)?)?;
     Ok(flavor::answer(&ask, &flavors, arguments.format))
 }
 
@@ -50,7 +49,8 @@ fn plan_grid(arguments: &GridArgs) -> Result<Answer, Failure> {
         )));
     }
     let have = match &arguments.have {
-        Some(file) => read_flavors(std::slice::from_ref(file))?,
+        // A new cloud has none.
+        Some(file) => flavors::read(&read_all(std::slice::from_ref(file))?)?,
         None => Vec::new(),
     };
     let file = &arguments.requests;
@@ -64,10 +64,10 @@ fn plan_grid(arguments: &GridArgs) -> Result<Answer, Failure> {
     )?)
 }
 
-fn read_flavors(files: &[PathBuf]) -> anyhow::Result<Vec<Flavor>> {
+fn read_all(files: &[PathBuf]) -> anyhow::Result<Vec<Document>> {
     let mut documents = Vec::new();
     for file in files {
         documents.extend(Document::read_all(file)?);
     }
-    flavors::read(&documents)
+    Ok(documents)
 }

@@ -24,7 +24,7 @@ pub(crate) struct Flavor {
 ///
 /// # Errors
 ///
-/// What is wrong, with file and place; and that there is none.
+/// What is wrong, with file and place.
 pub(crate) fn read(documents: &[Document]) -> anyhow::Result<Vec<Flavor>> {
     let mut flavors = Vec::new();
     for document in documents {
@@ -38,6 +38,16 @@ pub(crate) fn read(documents: &[Document]) -> anyhow::Result<Vec<Flavor>> {
             }
         }
     }
+    Ok(flavors)
+}
+
+/// Reads lists of flavors of which one is to be chosen.
+///
+/// # Errors
+///
+/// What is wrong, with file and place; and that there is none.
+pub(crate) fn read_some(documents: &[Document]) -> anyhow::Result<Vec<Flavor>> {
+    let flavors = read(documents)?;
     match (flavors.is_empty(), documents.first()) {
         (true, Some(document)) => Err(document.root().error("there is no flavor in it")),
         _ => Ok(flavors),
@@ -137,7 +147,7 @@ mod tests {
 
     fn flavors(json: &str) -> Result<Vec<Flavor>, String> {
         let documents = Document::parse_all("f.json", json.as_bytes());
-        let read = documents.and_then(|documents| read(&documents));
+        let read = documents.and_then(|documents| read_some(&documents));
         read.map_err(|e| format!("{e:#}"))
     }
 

@@ -10,7 +10,7 @@
 //! than the most that is asked for in the cell, within its range nothing is wasted but what is
 //! unavoidable, and a flavor of a higher range has no less than its least.
 
-use super::cells::{Cells, index};
+use super::cells::{Cells, Range, index};
 use super::waste::{Amounts, Weights, best, waste_of_one};
 
 /// How many pairs of a cell and a flavor are looked at.
@@ -21,11 +21,13 @@ pub(super) struct Bound {
     pub(super) waste: f64,
     /// Flavors that earn most at the best prices.
     pub(super) candidates: Vec<Amounts>,
+    /// What each cell pays then.
+    pub(super) prices: Vec<f64>,
 }
 
 /// A bound below what at most so many flavors waste, given what some waste.
 pub(super) fn bound(cells: &Cells, flavors: &[Amounts], most: usize, weights: &Weights) -> Bound {
-    let costs = Costs::new(cells, weights);
+    let costs = Costs::new(cells, weights, Of::EachAtLeast);
     let mut prices: Vec<f64> = cells
         .cells
         .iter()
@@ -35,6 +37,7 @@ pub(super) fn bound(cells: &Cells, flavors: &[Amounts], most: usize, weights: &W
     let mut found = Bound {
         waste: 0.0,
         candidates: Vec::new(),
+        prices: prices.clone(),
     };
     let mut step = 1.5;
     let mut fruitless = 0;
@@ -50,6 +53,7 @@ pub(super) fn bound(cells: &Cells, flavors: &[Amounts], most: usize, weights: &W
             fruitless = 0;
             found.waste = waste;
             found.candidates = most_earning.iter().map(|at| costs.flavor(*at)).collect();
+            found.prices.clone_from(&prices);
         }
         if fruitless == 8 {
             (step, fruitless) = (step / 2.0, 0);
@@ -80,30 +84,37 @@ pub(super) fn bound(cells: &Cells, flavors: &[Amounts], most: usize, weights: &W
     found
 }
 
-/// What each cell wastes at least in a flavor of given ranges: a sum over the dimensions.
-struct Costs<'a> {
+/// What each cell wastes in a flavor of given ranges: a sum over the dimensions.
+pub(super) struct Costs<'a> {
     cells: &'a Cells,
     /// For each cell and dimension: from which range on, and for each from there.
     of_each: Vec<[(usize, Vec<f64>); 3]>,
 }
 
+/// Where cells and ranges stand for one value each, both are the same.
+#[derive(Clone, Copy)]
+pub(super) enum Of {
+    /// The least that the requests of a cell can waste in any flavor of a range.
+    EachAtLeast,
+    /// What they waste in the largest flavor of a range.
+    AllInLargest,
+}
+
 impl Costs<'_> {
-    fn new<'a>(cells: &'a Cells, weights: &Weights) -> Costs<'a> {
+    pub(super) fn new<'a>(cells: &'a Cells, weights: &Weights, of: Of) -> Costs<'a> {
         let of_each = cells.cells.iter().map(|cell| {
             [0, 1, 2].map(|part| {
                 let own = cell.ranges[part];
-                let higher = &cells.ranges[part][own + 1..];
                 let group = &cell.group;
-                let higher = higher
-                    .iter()
-                    .map(|range| waste_of_one(1.0, group.most_asked[part] as f64, range.from));
-                let costs = std::iter::once(group.unavoidable[part]).chain(higher);
-                (
-                    own,
-                    costs
-                        .map(|cost| cost * weights[part] * group.count)
-                        .collect(),
-                )
+                let waste = |(at, range): (usize, &Range)| match of {
+                    Of::AllInLargest => waste_of_one(group.count, group.asked[part], range.to),
+                    Of::EachAtLeast if at == 0 => group.unavoidable[part] * group.count,
+                    Of::EachAtLeast => {
+                        waste_of_one(1.0, group.most_asked[part] as f64, range.from) * group.count
+                    }
+                };
+                let costs = cells.ranges[part][own..].iter().enumerate().map(waste);
+                (own, costs.map(|cost| cost * weights[part]).collect())
             })
         });
         Costs {
@@ -113,7 +124,7 @@ impl Costs<'_> {
     }
 
     /// What the flavors of each combination of ranges earn.
-    fn earnings(&self, prices: &[f64], work: &mut usize) -> Vec<f64> {
+    pub(super) fn earnings(&self, prices: &[f64], work: &mut usize) -> Vec<f64> {
         let ranges = &self.cells.ranges;
         let mut earnings = vec![0.0; ranges.iter().map(Vec::len).product()];
         for ([(first, a), (second, b), (third, c)], price) in self.of_each.iter().zip(prices) {
@@ -143,19 +154,19 @@ impl Costs<'_> {
         earnings
     }
 
-    fn ranges(&self, at: usize) -> [usize; 3] {
+    pub(super) fn ranges(&self, at: usize) -> [usize; 3] {
         let [_, second, third] = &self.cells.ranges;
         let (rest, c) = (at / third.len(), at % third.len());
         [rest / second.len(), rest % second.len(), c]
     }
 
-    fn flavor(&self, at: usize) -> Amounts {
+    pub(super) fn flavor(&self, at: usize) -> Amounts {
         let at = self.ranges(at);
         [0, 1, 2].map(|part| self.cells.ranges[part][at[part]].to)
     }
 
     /// Infinite where there is no room.
-    fn of(&self, cell: usize, ranges: &[usize; 3]) -> f64 {
+    pub(super) fn of(&self, cell: usize, ranges: &[usize; 3]) -> f64 {
         let parts = self.of_each[cell].iter().zip(ranges);
         parts
             .map(|((from, costs), range)| {
@@ -167,7 +178,7 @@ impl Costs<'_> {
 }
 
 /// Where the largest of some numbers are, the largest first.
-fn largest(numbers: &[f64], most: usize) -> Vec<usize> {
+pub(super) fn largest(numbers: &[f64], most: usize) -> Vec<usize> {
     let mut largest: Vec<usize> = Vec::new();
     for (at, number) in numbers.iter().enumerate() {
         let is_full = largest.len() == most;
@@ -183,7 +194,7 @@ fn largest(numbers: &[f64], most: usize) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::cells::ranges_of;
+    use super::super::cells::{Cell, ranges_of};
     use super::super::tests::some_requests;
     use super::super::waste::{Group, has_room};
     use super::*;
@@ -196,11 +207,14 @@ mod tests {
         ) {
             let weights = [0.2, 0.3, 0.5];
             let cells = Cells::new(&points, 3);
-            let costs = Costs::new(&cells, &weights);
+            let costs = Costs::new(&cells, &weights, Of::EachAtLeast);
             for point in &points {
                 let group = Group::of(point);
                 let own = ranges_of(&group.flavor, &cells.ranges);
-                let cell = cells.cells.iter().position(|cell| cell.ranges == own).unwrap();
+                let is_its = |cell: &Cell| {
+                    cell.ranges == own && has_room(&cell.group.most_asked, &point.asked)
+                };
+                let cell = cells.cells.iter().position(is_its).unwrap();
                 let share = group.count / cells.cells[cell].group.count;
                 for (one, other) in points.iter().flat_map(|one| points.iter().map(move |b| (one, b))) {
                     // What a flavor of a best set can be: the least with room for some of them.

@@ -2,7 +2,7 @@
 
 use super::waste::{Amounts, Group, Point, fold, smallest_flavor};
 
-/// Requests of one range in each dimension.
+/// Requests of one range in each dimension: all of them, or one where there are few.
 pub(super) struct Cell {
     pub(super) group: Group,
     /// Its range in each dimension.
@@ -43,13 +43,25 @@ impl Cells {
         loop {
             let ranges = [0, 1, 2].map(|part| ranges(&values[part], most));
             if ranges.iter().map(Vec::len).product::<usize>() <= MOST_COMBINATIONS {
-                let cells = cells(points, &ranges);
+                let cells = match points.len() <= most_cells {
+                    true => points
+                        .iter()
+                        .map(|point| cell(Group::of(point), &ranges))
+                        .collect(),
+                    false => cells(points, &ranges),
+                };
                 if cells.len() <= most_cells || most <= 2 {
                     return Cells { cells, ranges };
                 }
             }
             most = most * 4 / 5;
         }
+    }
+
+    /// Whether nothing was taken together: each cell is a request, and each range a value.
+    pub(super) fn are_requests(&self, points: &[Point]) -> bool {
+        let mut ranges = self.ranges.iter().flatten();
+        self.cells.len() == points.len() && ranges.all(|range| range.from == range.to)
     }
 
     pub(super) fn groups(&self) -> Vec<Group> {
@@ -102,11 +114,15 @@ fn cells(points: &[Point], ranges: &[Vec<Range>; 3]) -> Vec<Cell> {
     groups
         .into_iter()
         .filter(is_used)
-        .map(|group| Cell {
-            ranges: ranges_of(&group.flavor, ranges),
-            group,
-        })
+        .map(|group| cell(group, ranges))
         .collect()
+}
+
+fn cell(group: Group, ranges: &[Vec<Range>; 3]) -> Cell {
+    Cell {
+        ranges: ranges_of(&group.flavor, ranges),
+        group,
+    }
 }
 
 pub(super) fn ranges_of(flavor: &Amounts, ranges: &[Vec<Range>; 3]) -> [usize; 3] {

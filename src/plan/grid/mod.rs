@@ -4,13 +4,15 @@
 //! just have room for the requests that get them, so that a set of flavors is a partition of the
 //! requests. Few different requests: the best partition is found by trying all (`exact`). Many:
 //! they are taken together where they are nearly the same (`cells`), a good set is searched
-//! (`search`), and a bound says how much better any other can be (`bound`).
+//! (`search`), a bound says how much better any other can be (`bound`), and with it the sets that
+//! may be better are tried, all of them if they are not too many (`sets`).
 
 mod bound;
 mod cells;
 mod exact;
 mod requests;
 mod search;
+mod sets;
 #[cfg(test)]
 mod tests;
 mod waste;
@@ -41,13 +43,16 @@ pub(crate) fn weights(list: Option<&str>) -> Result<Weights, String> {
     let Some(list) = list else {
         return Ok([1.0 / 3.0; 3]);
     };
-    let mut weights = [0.0; 3];
+    let mut weights = [None; 3];
     for part in list.split(',') {
         let (name, weight) = part.split_once('=').unwrap_or((part, ""));
         let at = NAMES.iter().position(|known| *known == name.trim());
         // As thousandths: the standard library's floats come with a large table.
         match (at, resources::thousandths(weight.trim())) {
-            (Some(at), Some(weight)) => weights[at] = weight as f64,
+            (Some(at), Some(_)) if weights[at].is_some() => {
+                return Err(format!("the weight of {} is there twice", NAMES[at]));
+            }
+            (Some(at), Some(weight)) => weights[at] = Some(weight as f64),
             _ => {
                 return Err(format!(
                     "weights such as cores=2,memory=1,scratch=0.5 are expected, not \"{part}\""
@@ -55,6 +60,7 @@ pub(crate) fn weights(list: Option<&str>) -> Result<Weights, String> {
             }
         }
     }
+    let weights = weights.map(Option::unwrap_or_default);
     let all: f64 = weights.iter().sum();
     match all > 0.0 {
         true => Ok(weights.map(|weight| weight / all)),
@@ -116,13 +122,19 @@ fn search(points: &[Point], cells: &Cells, most: usize, weights: &Weights) -> Ch
     search::exchange(&mut flavors, &earlier, cells, most, weights);
     let bound = bound::bound(cells, &flavors, most, weights);
     search::exchange(&mut flavors, &bound.candidates, cells, most, weights);
+    let found = sets::improve(&flavors, &bound.prices, cells, most, weights);
+    let is_proven = found.are_all_tried && cells.are_requests(points);
+    flavors = found.flavors;
     // Each request may have a better flavor than most of its cell.
     for _ in 0..2 {
         search::shrink(&mut flavors, &mut points.iter().map(Group::of), weights);
     }
     Choice {
         flavors,
-        bound: bound.waste,
+        bound: match is_proven {
+            true => found.waste,
+            false => bound.waste,
+        },
     }
 }
 

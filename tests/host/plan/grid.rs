@@ -72,6 +72,11 @@ fn flavors_that_are_there_are_not_made_again() {
         1,
         "{said}"
     );
+    // A new cloud has none.
+    let folder = Folder::with(&[("none", "[]".into()), ("requests", REQUESTS.into())]);
+    let said = folder.plan(&["grid", "--have", "none", "requests"]);
+    said.is(0, &["\nopenstack flavor create --ram 1024 "]);
+    assert_eq!(said.stdout.matches("flavor create").count(), 3, "{said}");
 }
 
 /// Of a build for debugging, less is asked.
@@ -161,6 +166,10 @@ fn wrong_usage_of_it_is_exit_code_2() {
             "--weights: weights such as cores=2",
         ),
         (&["--weights", "cores=0", "-"], "must not be 0"),
+        (
+            &["--weights", "cores=1,cores=2", "-"],
+            "--weights: the weight of cores is there twice",
+        ),
         (&[], "FILE"),
     ] {
         plan(&[&["grid"], arguments].concat(), REQUESTS).is(2, &[words]);
