@@ -1,5 +1,6 @@
 //! Taking out what was there before vmstage, and putting it back.
 
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -369,17 +370,19 @@ fn numbers_in_fstab(fstab: &Fstab, mount_point: &Path) -> Vec<usize> {
 }
 
 fn numbers_in_script(commands: &[Command], fate: Script) -> Vec<usize> {
-    let is_caller = |one: &Command| one.what == What::RunsScript && fate == Script::Stays;
-    let stays = |lines| {
-        let mut callers = commands.iter().filter(|one| is_caller(one));
-        callers.any(|caller| caller.lines.as_ref() == Some(lines))
-    };
+    let is_caller = |one: &&Command| one.what == What::RunsScript && fate == Script::Stays;
+    let callers = commands.iter().filter(is_caller);
+    let stay: BTreeSet<usize> = callers
+        .filter_map(|caller| Some(*caller.lines.as_ref()?.start()))
+        .collect();
     let lines = commands.iter().filter_map(|one| one.lines.as_ref());
     let mut numbers: Vec<usize> = lines
-        .filter(|lines| !stays(lines))
+        .filter(|lines| !stay.contains(lines.start()))
         .cloned()
         .flatten()
         .collect();
+    // The commands of a loop have the same lines.
+    numbers.sort_unstable();
     numbers.dedup();
     numbers
 }
@@ -398,4 +401,22 @@ fn links(root: &Root, init: Init) -> Result<Vec<PathBuf>> {
 fn read(root: &Root, path: &Path) -> Result<Option<Vec<u8>>> {
     root.read(path, MIB)
         .with_context(|| root.cannot("read", path))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_script_takes_no_longer_for_each_line() {
+        let start = std::time::Instant::now();
+        let script = "mount_staging\nmkdir -p /staging/tmp\n".repeat(20_000);
+        let commands = old::commands(script.as_bytes(), Path::new("/staging"));
+        for (fate, left) in [(Script::Goes, 0), (Script::Stays, 20_000)] {
+            let numbers = numbers_in_script(&commands, fate);
+            let rest = old::without_lines(script.as_bytes(), &numbers);
+            assert_eq!(rest, "mount_staging\n".repeat(left).as_bytes());
+        }
+        assert!(start.elapsed().as_secs() < 30, "{:?}", start.elapsed());
+    }
 }
