@@ -2,6 +2,7 @@
 
 mod commands;
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -9,11 +10,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::init::Init;
+use super::rc::{Action, Link};
 use super::root::{Kind, Root};
+use super::{enabling, files};
 use crate::host::fstab::{FSTAB, Fstab, Line};
 use crate::host::regular_file::MIB;
 use crate::text::excerpt;
 
+use commands::is_bare_name;
 pub(crate) use commands::{Command, SCRIPT, What, commands};
 
 /// Where a system keeps commands of its own for the end of the boot. Only one of them is
@@ -49,6 +53,53 @@ pub(crate) enum Found {
     NoDisk,
 }
 
+/// The line of a unit of systemd that mounts a disk on the mount point by its bare name.
+pub(crate) fn mount_unit(root: &Root, mount_point: &Path) -> Option<Caller> {
+    let name = files::mount_unit(mount_point);
+    let directories = [enabling::LOCAL_UNITS, enabling::UNIT_DIRECTORY];
+    let mut paths = directories
+        .iter()
+        .map(|directory| Path::new(directory).join(&name));
+    let path = paths.find(|path| root.is(Kind::File, path))?;
+    let text = root.text(&path);
+    let is_it = |line: &str| {
+        let source = line.trim().strip_prefix("What=");
+        source.is_some_and(|source| is_bare_name(source.trim().as_bytes()))
+    };
+    let before = text.lines().position(is_it)?;
+    Some(Caller {
+        number: before + 1,
+        text: excerpt(text.lines().nth(before)?.trim()),
+        path,
+    })
+}
+
+/// The first command of each script that is started in a run level, and that mounts a disk on
+/// the mount point by its bare name.
+pub(crate) fn scripts_by_bare_name(
+    root: &Root,
+    init: Init,
+    links: &[Link],
+    mount_point: &Path,
+) -> Vec<Caller> {
+    let starts = links.iter().filter(|link| link.action == Action::Start);
+    let services: BTreeSet<&str> = starts.map(|link| link.service.as_str()).collect();
+    let others = services.into_iter().filter(|service| *service != SCRIPT);
+    let found = others.filter_map(|service| {
+        let path = Path::new(init.scripts()).join(service);
+        let commands = commands(root.text(&path).as_bytes(), mount_point);
+        let first = commands
+            .into_iter()
+            .find(|one| one.what == What::UsesBareName)?;
+        Some(Caller {
+            path,
+            number: first.number,
+            text: first.text,
+        })
+    });
+    found.collect()
+}
+
 /// The lines that mount something on the mount point.
 pub(crate) fn fstab_lines<'a>(
     fstab: &'a Fstab,
@@ -78,7 +129,7 @@ fn found(line: &Line) -> Found {
             true => Found::ByTagWithoutHarm,
             false => Found::ByTag,
         }
-    } else if source.starts_with(b"/dev/") {
+    } else if is_bare_name(source) {
         Found::ByName
     } else {
         Found::NoDisk
@@ -176,7 +227,7 @@ const CALLERS: [&str; 11] = [
     "/usr/lib/systemd/system",
 ];
 
-/// What runs [`SCRIPT`], or may.
+/// A line of a file that runs [`SCRIPT`], or may, or mounts what it mounted.
 pub(crate) struct Caller {
     pub path: PathBuf,
     pub number: usize,

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 
 use super::depend;
 use super::enabling::{DEPEND_START, DEPEND_STOP, SERVICE, depend_text};
-use super::files::{DIRECTORIES, REPLACED};
+use super::files::{CONFIGURATION, DIRECTORIES, REPLACED};
 use super::init::Init;
 use super::old::{self, Command, Found, RcLocal, What};
 use super::rc;
@@ -59,6 +59,14 @@ pub(crate) fn steps(root: &Root, init: Init, mount_point: &Path) -> Result<Repla
     let fate = made.fate_of_script(root, &path, &scripts);
     for script in scripts {
         for command in &script.commands {
+            if command.what == What::UsesBareName {
+                made.said.push(format!(
+                    "{}:{} stays: {}; take out by hand what mounts or formats a disk by its bare name",
+                    script.path.display(),
+                    command.number,
+                    command.text
+                ));
+            }
             if command.what == What::MakesDirectory && command.lines.is_none() {
                 made.said.push(format!(
                     "{}:{} stays, for it is more than a line of its own: {}; take out by hand what it \
@@ -320,8 +328,8 @@ impl Kept {
 const LINK: &[u8] = b"link\t";
 const FILE: &[u8] = b"file\t";
 
-/// What is written down of a step that takes something out, for [`kept`]: a link with its text, a
-/// file with its mode and owner. Links of vmstage's own are made anew.
+/// What is written down of a step, for [`kept`]: of one that takes something out, a link with its
+/// text, a file with its mode and owner; and that the configuration is new. Links of vmstage's own are made anew.
 ///
 /// # Errors
 ///
@@ -338,9 +346,16 @@ pub(crate) fn record(root: &Root, step: &Step) -> Result<Option<Vec<u8>>> {
             let numbers = format!("{:o}\t{}\t{}\t", entry.mode, entry.uid, entry.gid);
             [FILE, numbers.as_bytes(), bytes, b"\n"].concat()
         }),
+        // It is written where there was none, and nowhere else.
+        Step::Write { path, .. } if path == Path::new(CONFIGURATION) => {
+            Some(CONFIGURATION_IS_NEW.to_vec())
+        }
         _ => None,
     })
 }
+
+/// In the list of [`record`]: `install` put the configuration there.
+pub(crate) const CONFIGURATION_IS_NEW: &[u8] = b"new\t/etc/vmstage.toml\n";
 
 fn link_in(line: &[u8]) -> Option<(PathBuf, PathBuf)> {
     let line = line.strip_prefix(LINK)?;

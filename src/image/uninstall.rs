@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::files::{self, CONFIGURATION, DIRECTORIES, DOCUMENTATION, PROGRAM, REPLACED};
 use super::init::Init;
-use super::replace;
+use super::replace::{self, CONFIGURATION_IS_NEW};
 use super::root::{Kind, Root};
 use super::step::Step;
 use super::{enabling, published};
@@ -55,10 +55,17 @@ fn files(root: &Root, left: &mut Vec<String>) -> Result<Vec<Step>> {
         paths.push(Path::new(DOCUMENTATION).join(name));
     }
     let configuration = Path::new(CONFIGURATION);
+    // Without the list of `install`, it came in another way, with all else.
+    let list = root.read(DIRECTORIES.as_ref(), MIB)?;
+    let is_ours = list.is_none_or(|list| {
+        let mut lines = list.split_inclusive(|byte| *byte == b'\n');
+        lines.any(|line| line == CONFIGURATION_IS_NEW)
+    });
     match root.read(configuration, MIB) {
-        Ok(Some(content)) if content == files::shipped_configuration() => {
-            paths.push(configuration.into());
-        }
+        Ok(Some(content)) if content == files::shipped_configuration() => match is_ours {
+            true => paths.push(configuration.into()),
+            false => left.push(format!("{CONFIGURATION} stays: it was there before")),
+        },
         Ok(None) => {}
         _ => left.push(format!("{CONFIGURATION} stays: it was changed")),
     }

@@ -29,6 +29,9 @@ pub(crate) enum What {
     Vmstage,
     /// Runs [`SCRIPT`], or asks for it.
     RunsScript,
+    /// Mounts a disk there, or makes a file system, by a name that is another disk's on another
+    /// machine.
+    UsesBareName,
     /// Makes something below the mount point where nothing is mounted on it.
     MakesDirectory,
     /// Only under some condition.
@@ -50,6 +53,7 @@ pub(crate) fn commands(script: &[u8], mount_point: &Path) -> Vec<Command> {
                 (None, _) | (Some(Role::RunsVmstage), Some(false)) => continue,
                 (Some(Role::RunsVmstage), _) => What::Vmstage,
                 (Some(Role::RunsScript | Role::NamesScript), _) => What::RunsScript,
+                (Some(Role::UsesBareName), Some(true) | None) => What::UsesBareName,
                 (Some(_), Some(true)) => What::MakesDirectory,
                 (Some(_), _) => What::Conditional,
             };
@@ -76,6 +80,7 @@ enum Role {
     /// And nothing else.
     RunsScript,
     NamesScript,
+    UsesBareName,
     /// Of the directories that images had.
     MakesSeed,
     MakesOther,
@@ -95,10 +100,19 @@ fn role(command: &Simple, mount_point: &Path) -> Option<Role> {
     if words.windows(2).any(runs_vmstage) {
         return Some(Role::RunsVmstage);
     }
+    if uses_bare_name(words, mount_point) {
+        return Some(Role::UsesBareName);
+    }
     let first = words.first()?;
     let program = name(first).unwrap_or(first);
     let arguments = &words[1..];
-    let shell = ["sh", "bash", "dash", "ksh", "su", "runuser"].contains(&program);
+    if program == "eval" {
+        return role_of_text(&arguments.join(" "), mount_point);
+    }
+    let is_wrapper = |word: &&String| WRAPPERS.contains(&name(word).unwrap_or(""));
+    let wrapped = words.iter().find(|word| !is_wrapper(word));
+    let runs = wrapped.and_then(|word| name(word)).unwrap_or(program);
+    let shell = ["sh", "bash", "dash", "ksh", "su", "runuser"].contains(&runs);
     if let (true, Some(at)) = (shell, arguments.iter().position(|word| word == "-c")) {
         return role_of_text(arguments.get(at + 1)?, mount_point);
     }
@@ -181,6 +195,28 @@ fn operands<'a>(program: &str, arguments: &'a [String]) -> Option<Vec<&'a String
     Some(operands)
 }
 
+fn uses_bare_name(words: &[String], mount_point: &Path) -> bool {
+    let is_wrapper = |word: &&String| WRAPPERS.contains(&name(word).unwrap_or(""));
+    let mut words = words.iter().skip_while(is_wrapper);
+    let program = words.next().and_then(|word| name(word)).unwrap_or("");
+    if program == "mount" {
+        return words.clone().any(|word| is_bare_name(word.as_bytes()))
+            && words.any(|word| Path::new(word) == mount_point);
+    }
+    // Not memory, a volume group, and so on.
+    let disks = ["sd", "vd", "xvd", "hd", "nvme"];
+    let is_disk = |word: &String| {
+        let name = word.strip_prefix("/dev/").unwrap_or("");
+        disks.iter().any(|prefix| name.starts_with(prefix))
+    };
+    (program == "mke2fs" || program.starts_with("mkfs")) && words.any(is_disk)
+}
+
+/// Whether a disk is named by its place among others, which is another's on another machine.
+pub(crate) fn is_bare_name(source: &[u8]) -> bool {
+    source.starts_with(b"/dev/") && !source.starts_with(b"/dev/disk/by-")
+}
+
 /// What another shell is given, which does nothing that could be taken out by itself.
 fn role_of_text(text: &str, mount_point: &Path) -> Option<Role> {
     let what = commands(text.as_bytes(), mount_point);
@@ -188,6 +224,7 @@ fn role_of_text(text: &str, mount_point: &Path) -> Option<Role> {
     Some(match what {
         What::Vmstage => Role::RunsVmstage,
         What::RunsScript => Role::NamesScript,
+        What::UsesBareName => Role::UsesBareName,
         What::MakesDirectory => Role::MakesOther,
         What::Conditional => return None,
     })
@@ -278,7 +315,7 @@ mod tests {
 
     #[test]
     fn commands_of_rc_local_are_told_apart() {
-        use What::{Conditional, MakesDirectory, RunsScript, Vmstage};
+        use What::{Conditional, MakesDirectory, RunsScript, UsesBareName, Vmstage};
         // Of each, whether the line can be taken out.
         let cases: &[(&str, Option<(What, bool)>)] = &[
             ("/etc/init.d/mount_staging", Some((RunsScript, true))),
@@ -423,6 +460,38 @@ mod tests {
             ("mkdir -p /stagingarea/condor", None),
             ("echo /staging", None),
             ("touch /var/lock/subsys/local", None),
+            // A disk by its bare name.
+            ("mount /dev/sdb /staging", Some((UsesBareName, false))),
+            (
+                "mount -t ext2 /dev/vdb /staging/",
+                Some((UsesBareName, false)),
+            ),
+            (
+                "[ -b /dev/vdb ] && mount /dev/vdb /staging",
+                Some((UsesBareName, false)),
+            ),
+            (
+                "sudo /bin/mount /dev/sdb /staging || exit 0",
+                Some((UsesBareName, false)),
+            ),
+            ("D=/dev/sdb; mount $D /staging", Some((UsesBareName, false))),
+            ("mkfs.ext4 -F /dev/sdb", Some((UsesBareName, false))),
+            ("mkfs -t ext3 /dev/xvdb1", Some((UsesBareName, false))),
+            ("mke2fs /dev/sdb", Some((UsesBareName, false))),
+            (
+                "sh -c 'mount /dev/sdb /staging'",
+                Some((UsesBareName, false)),
+            ),
+            ("mkfs.ext2 /dev/ram0", None),
+            ("mount /dev/sdc /data", None),
+            ("mount LABEL=ephemeral0 /staging", None),
+            ("mount /dev/disk/by-label/x /staging", None),
+            ("echo mount /dev/sdb /staging", None),
+            ("eval \"mkdir /staging/tmp\"", Some((MakesDirectory, false))),
+            (
+                "nohup sh -c 'mkdir /staging/tmp' &",
+                Some((MakesDirectory, false)),
+            ),
             // What does something elsewhere as well.
             (
                 "mkdir -p /staging/condor /opt/results",
