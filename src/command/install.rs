@@ -48,6 +48,14 @@ pub fn install(host: &Host, arguments: &InstallArgs) -> Result<u8, Failure> {
         let findings = check::findings(root, runs(root, host), init);
         cli::print(&check::lines(&findings))?;
     }
+    let own = Init::of(root, None);
+    if done.is_ok() && arguments.init.is_some() && own != init {
+        work.say(&format!(
+            "by /sbin/init the init of this tree is {}, and `vmstage check` goes by that until it is {}",
+            own.name(),
+            init.name()
+        ))?;
+    }
     done.map(|()| 0)
 }
 

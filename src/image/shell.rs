@@ -2,11 +2,12 @@
 //! of sh(1) is understood as scripts of `rc.local`'s kind are written in; nothing is run.
 
 mod lexer;
+mod variables;
 
 use std::mem::take;
 use std::ops::RangeInclusive;
 
-use lexer::{Token, UNKNOWN, VARIABLE, VARIABLE_END, assignment};
+use lexer::{Token, UNKNOWN, assignment, is_errexit};
 
 /// Whole lines that belong together: up to the end of a line at which nothing is open.
 pub(crate) struct Statement {
@@ -28,6 +29,8 @@ pub(crate) struct Simple {
     pub directory: String,
     /// None if that depends on what is not known.
     pub runs: Option<bool>,
+    /// The words of the command whose output it reads.
+    pub piped_from: Vec<String>,
     function: Option<String>,
 }
 
@@ -46,9 +49,13 @@ pub(crate) fn statements(script: &str, outcome: Outcome) -> Vec<Statement> {
         variables: Vec::new(),
         directory: "/".into(),
         has_ended: false,
+        ends_by_failure: script.lines().next().is_some_and(|line| {
+            line.starts_with("#!") && line.split(' ').skip(1).any(|word| is_errexit(word, '-'))
+        }),
         words: Vec::new(),
         line: 1,
         before: "",
+        before_pipe: "",
         is_negated: false,
         is_known: true,
         value: None,
@@ -71,7 +78,12 @@ pub(crate) fn statements(script: &str, outcome: Outcome) -> Vec<Statement> {
     for at in 0..statements.len() {
         let is_asked_for = statements.get(at + 1).is_some_and(|s| s.asks_for_exit_code);
         let statement = &mut statements[at];
+        let is_function = |command: &Simple| {
+            let name = command.words.first();
+            functions.iter().any(|(known, _)| Some(known) == name)
+        };
         statement.is_simple &= is_whole && !is_asked_for;
+        statement.is_simple &= !statement.commands.iter().any(is_function);
         statement.commands.retain(|command| {
             let function = command.function.as_ref();
             !function.is_some_and(is_unused)
@@ -104,6 +116,8 @@ struct Level {
     /// Where the commands before it ran.
     directory: String,
     expects_pattern: bool,
+    /// A loop whose condition always holds, and that nothing leaves.
+    is_endless: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -111,6 +125,7 @@ enum Kind {
     If,
     For,
     While,
+    Until,
     Case,
     Braces,
     Subshell,
@@ -123,13 +138,17 @@ struct Parser<'a> {
     levels: Vec<Level>,
     variables: Vec<(String, Vec<String>)>,
     directory: String,
-    /// After an `exit` that always runs.
+    /// After an `exit` that always runs, a failure with `set -e`, or a loop without end.
     has_ended: bool,
+    /// `set -e`
+    ends_by_failure: bool,
     /// Of the command that is being read, and its line.
     words: Vec<String>,
     line: usize,
     /// The operator before that command.
     before: &'static str,
+    /// That before the first command of a pipe.
+    before_pipe: &'static str,
     is_negated: bool,
     /// No word of the statement depends on a variable of elsewhere.
     is_known: bool,
@@ -205,12 +224,15 @@ impl Parser<'_> {
                     }
                 }
             }
-            "while" | "until" => self.open(Kind::While, Some(true)),
+            "while" => self.open(Kind::While, Some(true)),
+            "until" => self.open(Kind::Until, Some(true)),
             "for" | "select" => self.open_for(),
             "do" => {
                 if let Some(level) = self.levels.last_mut()
-                    && level.kind == Kind::While
+                    && matches!(level.kind, Kind::While | Kind::Until)
                 {
+                    let goes_on = self.value == Some(level.kind == Kind::While);
+                    level.is_endless = goes_on && level.runs == Some(true);
                     level.runs = None;
                 }
             }
@@ -303,6 +325,7 @@ impl Parser<'_> {
             function,
             directory: self.directory.clone(),
             expects_pattern: false,
+            is_endless: false,
         });
         self.before = "";
         self.is_negated = false;
@@ -332,10 +355,13 @@ impl Parser<'_> {
 
     fn close(&mut self) {
         self.end_command(";");
-        if let Some(level) = self.levels.pop()
-            && level.kind == Kind::Subshell
-        {
-            self.directory = level.directory;
+        if let Some(level) = self.levels.pop() {
+            let next = self.tokens.get(self.at);
+            let is_joined = matches!(next, Some((_, Token::Operator("&" | "|"))));
+            self.has_ended |= level.is_endless && self.levels.is_empty() && !is_joined;
+            if level.kind == Kind::Subshell {
+                self.directory = level.directory;
+            }
         }
         self.value = None;
     }
@@ -358,7 +384,8 @@ impl Parser<'_> {
             self.command(&words, operator);
         }
         self.before = operator;
-        self.is_negated = false;
+        // What is negated is the exit code of a whole pipe.
+        self.is_negated &= operator == "|";
     }
 
     fn command(&mut self, raw: &[String], operator: &'static str) {
@@ -390,17 +417,24 @@ impl Parser<'_> {
         }
         self.statement.is_simple &= assignments == 0 && self.is_known;
         let mut functions = self.levels.iter().rev();
+        let is_reader = self.before == "|";
+        let writer = self.statement.commands.last().filter(|_| is_reader);
         let command = Simple {
+            piped_from: writer.map_or(Vec::new(), |writer| writer.words.clone()),
             line: self.line,
             words,
             directory: self.directory.clone(),
             runs,
             function: functions.find_map(|level| level.function.clone()),
         };
-        let is_piped = self.before == "|" || operator == "|";
-        let own = (self.outcome)(&command).filter(|_| !is_piped && assignments < raw.len());
+        if !is_reader {
+            self.before_pipe = self.before;
+        }
+        let is_piped = is_reader || operator == "|";
+        let own = (self.outcome)(&command).filter(|_| operator != "|" && assignments < raw.len());
+        let has_failed = own == Some(false) && !self.is_negated && self.ends_by_failure;
         let own = own.map(|own| own != self.is_negated);
-        self.value = match (self.before, self.value) {
+        self.value = match (self.before_pipe, self.value) {
             ("&&", Some(false)) => Some(false),
             ("||", Some(true)) => Some(true),
             ("&&" | "||", None) => None,
@@ -413,61 +447,26 @@ impl Parser<'_> {
                 false => format!("{}/{to}", self.directory.trim_end_matches('/')),
             };
         }
-        let is_for_good = |level: &Level| level.kind == Kind::Braces && level.function.is_none();
-        let is_joined = is_piped || operator == "&" || ["&&", "||"].contains(&self.before);
+        let option = command.words.get(1).map_or("", String::as_str);
+        match name {
+            "set" if is_errexit(option, '-') => self.ends_by_failure = true,
+            "set" if is_errexit(option, '+') => self.ends_by_failure = false,
+            "break" if runs != Some(false) => {
+                self.levels
+                    .iter_mut()
+                    .for_each(|level| level.is_endless = false);
+            }
+            _ => {}
+        }
+        let is_asked = ["&&", "||"].contains(&operator) || !self.levels.is_empty();
         let ends = name == "exit" || name == "exec" && command.words.len() > 1;
+        let ends = ends && !is_piped || has_failed && !is_asked;
+        let is_own_shell = |level: &Level| level.kind != Kind::Subshell;
+        let is_here = operator != "&" && self.levels.iter().all(is_own_shell);
         if !self.has_ended {
             self.statement.commands.push(command);
         }
-        self.has_ended |= ends && !is_joined && self.levels.iter().all(is_for_good);
-    }
-
-    fn assign(&mut self, name: &str, value: &str, runs: Option<bool>) {
-        let values = self.expanded(value);
-        let count = self.variables.len();
-        let known = self.variables.iter_mut().find(|(known, _)| known == name);
-        match known {
-            Some((_, known)) if runs == Some(true) => *known = values,
-            Some((_, known)) if known.len() < MOST_VALUES => known.extend(values),
-            None if count < MOST_VARIABLES => self.variables.push((name.into(), values)),
-            _ => {}
-        }
-    }
-
-    /// A word with the values of the variables in it, one for each combination.
-    fn expanded(&mut self, word: &str) -> Vec<String> {
-        let mut values = vec![String::new()];
-        let mut rest = word;
-        while let Some((text, after)) = rest.split_once(VARIABLE) {
-            if values.iter().any(|value| value.len() > LONGEST_VALUE) {
-                self.is_known = false;
-                return vec![UNKNOWN.into()];
-            }
-            let (name, after) = after.split_once(VARIABLE_END).unwrap_or((after, ""));
-            rest = after;
-            let mut loops = self
-                .levels
-                .iter()
-                .rev()
-                .filter_map(|level| level.variable.as_ref());
-            let of_loop = loops.find(|(known, _)| known == name);
-            self.is_known &= of_loop.is_some();
-            let known = of_loop.or_else(|| self.variables.iter().find(|(known, _)| known == name));
-            let unknown = [UNKNOWN.to_string()];
-            let new = known.map_or(&unknown[..], |(_, values)| values);
-            let new = match values.len() * new.len() > MOST_VALUES {
-                true => &unknown[..],
-                false => new,
-            };
-            let each = |value: &String| {
-                let begin = format!("{value}{text}");
-                new.iter().map(move |new| begin.clone() + new)
-            };
-            values = values.iter().flat_map(each).collect();
-        }
-        self.is_known &= !rest.contains(UNKNOWN);
-        values.iter_mut().for_each(|value| value.push_str(rest));
-        values
+        self.has_ended |= ends && is_here && runs == Some(true);
     }
 
     fn end_statement(&mut self, line: usize) {
@@ -483,8 +482,6 @@ impl Parser<'_> {
 }
 
 // What goes beyond these is not understood: a script can be made to have no end.
-const MOST_VALUES: usize = 32;
-const LONGEST_VALUE: usize = 4096;
 const MOST_VARIABLES: usize = 256;
 const MOST_LEVELS: usize = 64;
 

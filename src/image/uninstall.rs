@@ -11,7 +11,7 @@ use super::files::{self, CONFIGURATION, DIRECTORIES, DOCUMENTATION, PROGRAM, REP
 use super::init::Init;
 use super::old::RC_LOCAL;
 use super::published;
-use super::replace;
+use super::replace::{self, CONFIGURATION_IS_NEW};
 use super::root::{Kind, Root};
 use super::step::{Step, Steps};
 use crate::config::Config;
@@ -69,7 +69,10 @@ pub(crate) fn plan(root: &Root, config: &Config) -> Plan {
 
 /// Whether an installation took out anything: it has kept it beside, or written it down.
 fn has_replaced(root: &Root) -> bool {
-    let is_record = |line: &str| !line.is_empty() && !line.starts_with('/');
+    let is_of_the_configuration =
+        |line: &str| line.as_bytes() == CONFIGURATION_IS_NEW.trim_ascii_end();
+    let is_record =
+        |line: &str| !line.is_empty() && !line.starts_with('/') && !is_of_the_configuration(line);
     let mut lists = [DIRECTORIES, REPLACED].into_iter();
     let changed = [FSTAB, RC_LOCAL[0], RC_LOCAL[1], DEPEND_START].map(Path::new);
     let scripts = Init::by_scripts(root).scripts();
@@ -96,10 +99,19 @@ fn files(root: &Root, left: &mut Vec<String>) -> Vec<Step> {
         paths.push(Path::new(DOCUMENTATION).join(name));
     }
     let configuration = Path::new(CONFIGURATION);
+    // Without the list of `install`, it came in another way, with all else.
+    let is_ours = match root.read(DIRECTORIES.as_ref(), MIB) {
+        Ok(None) => true,
+        Ok(Some(list)) => list
+            .split_inclusive(|byte| *byte == b'\n')
+            .any(|line| line == CONFIGURATION_IS_NEW),
+        Err(_) => false,
+    };
     match root.read(configuration, MIB) {
-        Ok(Some(content)) if content == files::shipped_configuration() => {
-            paths.push(configuration.into());
-        }
+        Ok(Some(content)) if content == files::shipped_configuration() => match is_ours {
+            true => paths.push(configuration.into()),
+            false => left.push(format!("{CONFIGURATION} stays: it was there before")),
+        },
         Ok(None) => {}
         _ => left.push(format!("{CONFIGURATION} stays: it was changed")),
     }

@@ -57,6 +57,21 @@ pub(super) fn old_fstab(subject: &Subject, found: &mut Findings) {
     }
 }
 
+/// A unit does the same without fstab.
+pub(super) fn old_mount_unit(subject: &Subject, found: &mut Findings) {
+    let mount_point = subject.mount_point();
+    if let Some(unit) = old::mount_unit(subject.root, mount_point) {
+        let place = format!("{}:{}", unit.path.display(), unit.number);
+        let what = format!(
+            "this unit mounts a disk on {} by its bare name, which at another boot may be somebody's \
+             volume ({})",
+            mount_point.display(),
+            unit.text
+        );
+        found.add(Error, "old-fstab", place, what, "remove the unit by hand");
+    }
+}
+
 /// fsck(8) of a disk that is not there, or that is empty, stops a boot.
 pub(super) fn fstab_fsck(subject: &Subject, found: &mut Findings) {
     let lines = old::fstab_lines(&subject.fstab, subject.mount_point());

@@ -3,12 +3,15 @@
 use super::finding::Findings;
 use super::finding::Severity::{Error, Note, Warning};
 use super::subject::Subject;
-use crate::image::old::{RcLocal, What, script};
+use crate::image::old::{RcLocal, What, script, scripts_by_bare_name};
 
 const REPLACE: &str = " --replace-old";
 
 /// Only what runs does harm.
 const NOBODY_RUNS_IT: &str = " (the file is not executable, so that nothing runs it)";
+
+const BARE_NAME: &str = "mounts or formats a disk by its bare name, which at another boot may be \
+                         somebody's volume";
 
 fn note(script: &RcLocal) -> &'static str {
     if script.is_executable {
@@ -58,24 +61,41 @@ pub(super) fn old_script(subject: &Subject, found: &mut Findings) {
     }
 }
 
-/// Commands that make directories on the root disk where nothing was mounted.
+/// Scripts of another name that mount a disk by its bare name.
+pub(super) fn old_scripts_by_bare_name(subject: &Subject, found: &mut Findings) {
+    let (root, init) = (subject.root, subject.init);
+    let mount_point = subject.mount_point();
+    for one in scripts_by_bare_name(root, init, &subject.links, mount_point) {
+        let place = format!("{}:{}", one.path.display(), one.number);
+        let what = format!("{BARE_NAME}: {}", one.text);
+        let cure = "disable it, or take that out by hand; vmstage stages the disk";
+        found.add(Warning, "old-script", place, what, cure);
+    }
+}
+
+/// Commands that make directories on the root disk where nothing was mounted, or take any disk.
 pub(super) fn old_rc_local(subject: &Subject, found: &mut Findings) {
     for script in &subject.scripts {
         let severity = if script.is_executable { Error } else { Note };
-        let commands = script.commands.iter();
-        for command in commands.filter(|command| command.what == What::MakesDirectory) {
+        for command in &script.commands {
             let place = format!("{}:{}", script.path.display(), command.number);
-            let what = format!(
-                "works below {} on the root disk where nothing is mounted: {}{}",
-                subject.mount_point().display(),
-                command.text,
-                note(script)
-            );
+            let (text, note) = (&command.text, note(script));
+            let (what, makes) = match command.what {
+                What::MakesDirectory => (
+                    format!(
+                        "works below {} on the root disk where nothing is mounted: {text}{note}",
+                        subject.mount_point().display(),
+                    ),
+                    "makes the directories of its configuration",
+                ),
+                What::UsesBareName => (format!("{BARE_NAME}: {text}{note}"), "stages the disk"),
+                _ => continue,
+            };
             let cure = match command.lines {
                 Some(_) => format!("remove it; `{}` does", subject.install(REPLACE)),
                 None => "take it out by hand".into(),
             };
-            let cure = cure + "; vmstage makes the directories of its configuration";
+            let cure = cure + "; vmstage " + makes;
             found.add(severity, "old-rc-local", place, what, cure);
         }
     }

@@ -149,6 +149,38 @@ fn in_a_healthy_image_nothing_is_found() {
 }
 
 #[test]
+fn a_bare_name_for_the_mount_point_is_found_in_each_place() {
+    let unit = "[Mount]\nWhat=/dev/sdb\nWhere=/staging\n";
+    let by_label = unit.replace("/dev/sdb", "/dev/disk/by-label/ephemeral0");
+    let script = "#!/bin/sh\ncase $1 in\nstart)\n mount /dev/vdb /staging ;;\nesac\n";
+    let enabled = ("etc/rc.d/rc3.d/S50scratch", Some("-> ../init.d/scratch"));
+    let path = "etc/systemd/system/staging.mount";
+    let found = ["error old-fstab /etc/systemd/system/staging.mount:2"];
+    assert_found("systemd", &[(path, Some(unit))], &found);
+    assert_found("systemd", &[(path, Some(&by_label))], &[]);
+    let found = ["warning old-script /etc/rc.d/init.d/scratch:4"];
+    let service = ("etc/rc.d/init.d/scratch", Some(script));
+    // Where the link is made, its directory is there.
+    assert_found("chkconfig", &[service, enabled], &found);
+    assert_found("chkconfig", &[service], &[]);
+    for line in [
+        "mount /dev/sdb /staging",
+        "mount -t ext2 /dev/vdb /staging",
+        "[ -b /dev/vdb ] && mount /dev/vdb /staging",
+        "mkfs.ext4 -F /dev/sdb",
+        "mount /dev/sdb /staging || exit 0\nmkdir -p /staging/condor",
+        "set -e\nmount /dev/sdb /staging\nmkdir -p /staging/condor",
+    ] {
+        let image = Image::healthy("chkconfig");
+        image.write("etc/rc.d/rc.local", line);
+        image.make_executable("etc/rc.d/rc.local");
+        let at = 1 + usize::from(line.starts_with("set"));
+        let expected = format!("error old-rc-local /etc/rc.d/rc.local:{at}");
+        assert_eq!(image.found(), [expected], "{line}");
+    }
+}
+
+#[test]
 fn lines_of_fstab() {
     for (line, expected) in [
         (

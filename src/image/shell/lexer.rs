@@ -46,6 +46,12 @@ pub(super) fn assignment(word: &str) -> Option<(&str, &str)> {
     (is_name && !name.starts_with(|c: char| c.is_ascii_digit())).then_some((name, value))
 }
 
+/// Whether a word of `set` has a script end at the first failure, or no longer.
+pub(super) fn is_errexit(word: &str, sign: char) -> bool {
+    let options = word.strip_prefix(sign);
+    options.is_some_and(|options| !options.starts_with('-') && options.contains('e'))
+}
+
 fn is_of_a_name(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
