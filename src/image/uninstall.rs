@@ -55,12 +55,15 @@ fn files(root: &Root, left: &mut Vec<String>) -> Result<Vec<Step>> {
         paths.push(Path::new(DOCUMENTATION).join(name));
     }
     let configuration = Path::new(CONFIGURATION);
-    // Without the list of `install`, it came in another way, with all else.
     let list = root.read(DIRECTORIES.as_ref(), MIB)?;
-    let is_ours = list.is_none_or(|list| {
-        let mut lines = list.split_inclusive(|byte| *byte == b'\n');
-        lines.any(|line| line == CONFIGURATION_IS_NEW)
-    });
+    let is_ours = match list {
+        Some(list) => {
+            let mut lines = list.split_inclusive(|byte| *byte == b'\n');
+            lines.any(|line| line == CONFIGURATION_IS_NEW)
+        }
+        // It came another way, together with the program.
+        None => root.is(Kind::File, PROGRAM),
+    };
     match root.read(configuration, MIB) {
         Ok(Some(content)) if content == files::shipped_configuration() => match is_ours {
             true => paths.push(configuration.into()),
