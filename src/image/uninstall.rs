@@ -99,12 +99,13 @@ fn files(root: &Root, left: &mut Vec<String>) -> Vec<Step> {
         paths.push(Path::new(DOCUMENTATION).join(name));
     }
     let configuration = Path::new(CONFIGURATION);
-    // Without the list of `install`, it came in another way, with all else.
     let is_ours = match root.read(DIRECTORIES.as_ref(), MIB) {
-        Ok(None) => true,
         Ok(Some(list)) => list
-            .split_inclusive(|byte| *byte == b'\n')
+            .split_inclusive(|byte| *byte == b'
+')
             .any(|line| line == CONFIGURATION_IS_NEW),
+        // It came another way, together with the program.
+        Ok(None) => root.is(Kind::File, PROGRAM),
         Err(_) => false,
     };
     match root.read(configuration, MIB) {

@@ -845,7 +845,9 @@ fn a_system_that_nobody_has_heard_of_is_told_what_to_put_where() {
     assert!(run.stderr.contains("it is not enabled"), "{run}");
     image.install(&["--init", "none"]);
     // It is said what starts services there.
-    image.install(&["--init", "systemd"]);
+    let run = image.install(&["--init", "systemd"]);
+    let said = "`vmstage check` goes by that until it is systemd";
+    assert!(run.stdout.trim_end().ends_with(said), "{run}");
     assert!(image.exists("/etc/systemd/system/multi-user.target.wants/vmstage.service"));
 }
 

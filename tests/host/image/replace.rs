@@ -17,6 +17,7 @@ claims![
     only_what_runs_starts_vmstage_for_install_and_for_check,
     an_rc_local_that_nothing_runs_is_no_error,
     directories_made_in_any_way_are_found_and_only_whole_lines_go,
+    what_does_something_else_as_well_stays_and_is_named,
     each_cure_that_names_a_command_is_one,
     a_fstab_that_is_a_link_is_changed_where_it_leads,
     one_that_leads_out_is_refused,
@@ -363,6 +364,32 @@ mkdir -p /staging/tmp
     }
     assert_eq!(image.run("uninstall", &[]).code, 0);
     assert_eq!(image.read("/etc/rc.local"), rc_local);
+}
+
+fn what_does_something_else_as_well_stays_and_is_named() {
+    for line in [
+        "mkdir -p /staging/condor /opt/results",
+        "mkdir -p /opt/a /staging/tmp",
+        "chown -R condor:condor /staging/condor /var/lib/condor",
+        "chmod 1777 /staging/tmp /tmp",
+        "for d in /staging/condor /opt/z; do mkdir -p $d; done",
+        "mkdir -pv /staging/tmp b",
+        "chown -hR a:b /staging/tmp *",
+        "/usr/local/sbin/mount_staging --mine",
+        "/opt/mount_staging",
+        "mount_staging stop",
+        "mount /dev/sdb /staging",
+        "mkfs.ext4 -F /dev/sdb",
+    ] {
+        let image = Image::old(Init::Chkconfig);
+        let rc_local = format!("#!/bin/sh\n{line}\nmkdir -p /staging/tmp\n");
+        image.script(image.rc_local(), &rc_local);
+        let run = image.install(&["--replace-old"]);
+        let expected = format!("#!/bin/sh\n{line}\n");
+        assert_eq!(image.read(image.rc_local()), expected, "{run}");
+        let said = "/etc/rc.d/rc.local:2 stays";
+        assert!(run.stdout.contains(said), "{line}: {run}");
+    }
 }
 
 /// Each command that a cure names, run; then there is no such finding at that place.

@@ -16,6 +16,7 @@ claims![
     a_tree_is_afterwards_as_it_was_before,
     what_vmstage_told_others_goes_htcondor_first,
     what_was_changed_since_stays_and_is_named,
+    a_configuration_that_was_there_before_stays,
     a_package_is_left_to_its_manager,
     packages_have_the_files_kept,
     a_dry_run_of_it_changes_nothing,
@@ -97,6 +98,22 @@ fn what_was_changed_since_stays_and_is_named() {
     // The others come back.
     assert_eq!(image.read("/etc/rc.d/rc.local"), RC_LOCAL);
     assert_eq!(image.read("/etc/init.d/mount_staging"), SCRIPT);
+}
+
+fn a_configuration_that_was_there_before_stays() {
+    let shipped = include_str!("../../../packaging/vmstage.toml");
+    let image = Image::old(Init::Systemd);
+    image.write("/etc/vmstage.toml", shipped);
+    let before = image.listing();
+    image.install(&["--replace-old"]);
+    image.install(&[]);
+    // Also where it is done twice.
+    for _ in 0..2 {
+        let run = image.run("uninstall", &[]);
+        let said = "/etc/vmstage.toml stays: it was there before";
+        assert!(run.code == 0 && run.stdout.contains(said), "{run}");
+        assert_eq!(difference(&before, &image.listing()), [""; 0], "{run}");
+    }
 }
 
 fn a_package_is_left_to_its_manager() {
