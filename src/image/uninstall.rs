@@ -101,8 +101,7 @@ fn files(root: &Root, left: &mut Vec<String>) -> Vec<Step> {
     let configuration = Path::new(CONFIGURATION);
     let is_ours = match root.read(DIRECTORIES.as_ref(), MIB) {
         Ok(Some(list)) => list
-            .split_inclusive(|byte| *byte == b'
-')
+            .split_inclusive(|byte| *byte == b'\n')
             .any(|line| line == CONFIGURATION_IS_NEW),
         // It came another way, together with the program.
         Ok(None) => root.is(Kind::File, PROGRAM),
