@@ -92,6 +92,11 @@ def goes_off(guest, at, took):
     assert re.search(r"^Filesystem state: +clean$", disk, re.MULTILINE), "the disk was not unmounted"
 
 
+def is_near(until, at):
+    """The guest goes by the Date of the answers where its own clock is another: a busy machine's is seconds late."""
+    assert abs(until - at) <= 5, f"VMSTAGE_DEADLINE: found {until}, expected {at}"
+
+
 @case(cloud=EC2, **IN_A_CLOUD)
 def an_ec2_spot_notice_drains_and_ends_the_vm(guest):
     is_up(guest, "ec2", "i-1234567890abcdef0")
@@ -101,7 +106,7 @@ def an_ec2_spot_notice_drains_and_ends_the_vm(guest):
     when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at))
     guest.metadata.say_also("spot/instance-action", json.dumps({"action": "terminate", "time": when}))
     until, took = drains(guest, "spot/instance-action (terminate) in the ec2 metadata", within=20)
-    check("VMSTAGE_DEADLINE", until, at)
+    is_near(until, at)
     is_known(guest, at, "ec2", "spot/instance-action", "terminate")
     goes_off(guest, at, took)
 
@@ -120,7 +125,7 @@ def an_ec2_instance_that_is_retired_ends_in_time(guest):
     guest.metadata.say_also("events/maintenance/scheduled", json.dumps([before, event]))
     key = "events/maintenance/scheduled/instance-event-0d59937288b749b32"
     until, took = drains(guest, f"{key} (instance-retirement) in the ec2 metadata", within=130)
-    check("VMSTAGE_DEADLINE", until, at)
+    is_near(until, at)
     assert at - 31 <= time.time(), "drain ran before grace"
     is_known(guest, at, "ec2", key, "instance-retirement", notice=False)
     goes_off(guest, at, took)
@@ -148,7 +153,7 @@ def an_azure_vm_that_is_preempted_drains_and_ends(guest):
     at = int(time.time()) + 40
     event = guest.metadata.say_event("Preempt", "Platform", at)
     until, took = drains(guest, f"scheduledevents/{event} (Preempt) in the azure metadata", within=20)
-    check("VMSTAGE_DEADLINE", until, at)
+    is_near(until, at)
     is_known(guest, at, "azure", f"scheduledevents/{event}", "Preempt")
     goes_off(guest, at, took)
     check("what was acknowledged", guest.metadata.acknowledged(), [])
@@ -164,7 +169,7 @@ def azure_is_told_to_go_on_with_what_the_owner_asked_for_once_drain_has_ended(gu
     at = int(time.time()) + 60
     event = guest.metadata.say_event("Terminate", "User", at)
     until, took = drains(guest, f"scheduledevents/{event} (Terminate) in the azure metadata", within=20)
-    check("VMSTAGE_DEADLINE", until, at)
+    is_near(until, at)
     is_known(guest, at, "azure", f"scheduledevents/{event}", "Terminate")
     while not (acknowledged := guest.metadata.acknowledged()):
         assert time.time() < at, "it was not acknowledged in time"
