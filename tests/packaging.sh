@@ -423,6 +423,7 @@ an_image() {
     ln -s usr/sbin "$1/sbin"
     cp $binary "$1/usr/lib/systemd/systemd"
     : >"$1/usr/sbin/mkfs.ext4"
+    chmod 755 "$1/usr/sbin/mkfs.ext4"
     ln -s ../lib/systemd/systemd "$1/usr/sbin/init"
     printf 'root:x:0:0::/root:/bin/sh\ncondor:x:64:64::/var/lib/condor:/bin/sh\n' >"$1/etc/passwd"
     printf 'root:x:0:\ncondor:x:64:\n' >"$1/etc/group"
@@ -468,6 +469,11 @@ uninstall_takes_away_what_the_tarball_and_make_install_put_there() {
         [ "$before" != "$(files_in "$tmp/image")" ] || fail "$way puts nothing there"
         "$tmp/image/usr/sbin/vmstage" install --root "$tmp/image" >"$tmp/log" 2>&1 || fail "$way: $(cat "$tmp/log")"
         $binary uninstall --root "$tmp/image" >"$tmp/log" 2>&1 || fail "$way: $(cat "$tmp/log")"
+        # make install put it there before, and somebody's own looks no other.
+        if [ "$way" != tarball ]; then
+            grep -q "^/etc/vmstage.toml stays: it was there before" "$tmp/log" || fail "$(cat "$tmp/log")"
+            rm "$tmp/image/etc/vmstage.toml"
+        fi
         equal "$before" "$(files_in "$tmp/image")"
     done
 }
@@ -508,6 +514,7 @@ the_deb_from_outside_and_in_a_chroot_leaves_nothing_for_check_to_find() {
         cp dist/tree/usr/sbin/vmstage usr/lib/systemd/systemd
         ln -sf ../lib/systemd/systemd usr/sbin/init
         : >usr/sbin/mkfs.ext4
+        chmod 755 usr/sbin/mkfs.ext4
         : >etc/machine-id
         check() { dist/tree/usr/sbin/vmstage check --root "$PWD" || echo "$1: $?"; }
         dpkg --root="$PWD" -i dist/vmstage_*.deb >/dev/null
