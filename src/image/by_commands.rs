@@ -20,16 +20,16 @@ pub(crate) struct Start {
 /// The first command that runs `vmstage boot`, with options before it or not.
 pub(crate) fn start(root: &Root, init: Init, mount_point: &Path) -> Option<Start> {
     let scripts = scripts(root, init, mount_point);
-    let first = |command| {
+    let first = |line: &dyn Fn(&str) -> Option<usize>| {
         let mut scripts = scripts.iter();
-        scripts.find_map(|(path, text)| Some((path.clone(), line_with(text, command)?)))
+        scripts.find_map(|(path, text)| Some((path.clone(), line(text)?)))
     };
-    let (path, number) =
-        old::start_by_commands(root, init, mount_point).or_else(|| first("boot"))?;
+    let (path, number) = first(&|text| old::line_of_vmstage(text, mount_point))
+        .or_else(|| first(&|text| line_with(text, "boot")))?;
     Some(Start {
         path,
         number,
-        watches: first("watch").is_some(),
+        watches: first(&|text| line_with(text, "watch")).is_some(),
     })
 }
 

@@ -178,38 +178,11 @@ pub(crate) fn rc_local(root: &Root, mount_point: &Path) -> Vec<Result<RcLocal>> 
     files.filter_map(Result::transpose).collect()
 }
 
-/// Where commands start vmstage at boot: those of an `rc.local` that is run, of inittab, and of
-/// the scripts of an init that nobody knows.
-pub(crate) fn start_by_commands(
-    root: &Root,
-    init: Init,
-    mount_point: &Path,
-) -> Option<(PathBuf, usize)> {
-    let start = |commands: &[Command]| {
-        let first = commands.iter().find(|c| c.what == What::Vmstage)?;
-        Some(first.number)
-    };
-    let scripts = rc_local(root, mount_point).into_iter().flatten();
-    let scripts = scripts.filter(|script| script.is_executable);
-    let mut of_rc_local = scripts.filter_map(|one| Some((one.path, start(&one.commands)?)));
-    let directory = Path::new("/etc/init.d");
-    let names = match init {
-        Init::Unknown => root.names(directory).unwrap_or_default(),
-        _ => Vec::new(),
-    };
-    // vmstage's own script starts it where that is started.
-    let is_other = |name: &&OsString| !name.as_bytes().ends_with(b"vmstage");
-    let others = names
-        .iter()
-        .filter(is_other)
-        .map(|name| directory.join(name));
-    let mut others = others.chain([PathBuf::from("/etc/inittab")]);
-    of_rc_local.next().or_else(|| {
-        others.find_map(|path| {
-            let commands = commands(root.text(&path).as_bytes(), mount_point);
-            Some((path, start(&commands)?))
-        })
-    })
+/// The line, counted from 1, on which a script runs `vmstage boot`.
+pub(crate) fn line_of_vmstage(script: &str, mount_point: &Path) -> Option<usize> {
+    let commands = commands(script.as_bytes(), mount_point);
+    let first = commands.iter().find(|c| c.what == What::Vmstage)?;
+    Some(first.number)
 }
 
 /// Where else something may run [`SCRIPT`], or waits for it.

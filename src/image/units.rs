@@ -1,9 +1,8 @@
 //! What systemd makes of a system's units: which it starts at boot, and what they say.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use super::enabling::{LOCAL_UNITS, UNIT_DIRECTORY};
+use super::enabling::{LOCAL_UNITS, NOTHING, UNIT_DIRECTORY};
 use super::root::{Kind, Root};
 
 /// Where systemd looks for units, the first counts.
@@ -46,9 +45,18 @@ pub(crate) fn is_masked(root: &Root, path: &str) -> bool {
             .is_ok_and(|entry| entry.is_some_and(|e| e.kind == Kind::File && e.size == 0))
 }
 
-fn is_null(root: &Root, path: &str) -> bool {
+/// A link to `/dev/null`, relative or not.
+pub(crate) fn is_null(root: &Root, path: &str) -> bool {
     let text = root.link_text(path.as_ref()).ok().flatten();
-    text.is_some_and(|text| text == Path::new("/dev/null"))
+    text.is_some_and(|text| text.ends_with(NOTHING))
+}
+
+/// What the system boots into, where something says so.
+pub(crate) fn default_target(root: &Root) -> Option<String> {
+    DIRECTORIES.iter().find_map(|directory| {
+        let link = root.link_text(format!("{directory}/default.target").as_ref());
+        Some(link.ok()??.file_name()?.to_str()?.to_string())
+    })
 }
 
 /// The file that describes a unit; that of its template where it has none of its own, and None
@@ -141,11 +149,7 @@ pub(crate) fn named(root: &Root, unit: &str, names: &[&str]) -> Vec<String> {
 /// All that systemd starts at boot.
 pub(crate) fn started(root: &Root) -> Vec<String> {
     let mut started: Vec<String> = BOOTED.iter().map(ToString::to_string).collect();
-    let default = DIRECTORIES.iter().find_map(|directory| {
-        let link = root.link_text(format!("{directory}/default.target").as_ref());
-        Some(link.ok()??.file_name()?.to_str()?.to_string())
-    });
-    started.extend(default);
+    started.extend(default_target(root));
     started.retain(|unit| {
         let is_off = unit == CLOUD_INIT && is_masked(root, CLOUD_INIT_GENERATOR);
         let mut places = DIRECTORIES.iter().map(|d| format!("{d}/{unit}"));

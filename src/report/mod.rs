@@ -306,11 +306,7 @@ pub(crate) fn final_line(host: &Host, notices: &Notices, status: &Status, config
         Outcome::Ready => info!("{line}"),
         Outcome::Failed => error!("{line}"),
     }
-    for consumer in CONSUMERS.iter().filter(|one| (one.is_on)(config)) {
-        if let Tell::LastLine(write) = &consumer.tell {
-            consumer.note(notices, write(host, &line).map_err(Into::into));
-        }
-    }
+    further_line(host, notices, &line, config);
 }
 
 /// A line after the last one, for what was found out when everybody had been told.

@@ -147,10 +147,10 @@ fn resources(text: &mut String, resources: Option<&Resources>) {
         return;
     };
     for resource in Resource::ALL {
-        let (name, unit) = match resource {
-            Resource::Memory => ("memory", "_bytes"),
-            Resource::Cores => ("cores", ""),
-            Resource::Scratch => ("scratch", "_bytes"),
+        let name = resource.name();
+        let unit = match resource {
+            Resource::Memory | Resource::Scratch => "_bytes",
+            Resource::Cores => "",
         };
         let Some(amount) = resources.asked.amounts.of(resource) else {
             continue;

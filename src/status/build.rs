@@ -1,6 +1,6 @@
 //! From what a boot found out to the status document.
 
-use super::resources::{self, Amounts, Asked};
+use super::resources::{Amounts, Asked};
 use super::{Deadline, Directory, Outcome, Resources, SCHEMA, Staging, Status, Verdict};
 use crate::clock;
 use crate::config::{self, Action};
@@ -11,6 +11,7 @@ use crate::deadline::origin::{LimitSource, Origin};
 use crate::disk::choose::{self, InPlaceOf, Judgement};
 use crate::failure::Failure;
 use crate::host::Host;
+use crate::host::regular_file::MIB;
 use crate::resources::size_in_words;
 use crate::staging::directories::Created;
 use crate::staging::staged::Staged;
@@ -100,7 +101,7 @@ impl Status {
         };
         Some(format!(
             "{} of scratch were asked for ({}), and {found}",
-            size_in_words(bytes / resources::MIB),
+            size_in_words(bytes / MIB),
             asked.by
         ))
     }

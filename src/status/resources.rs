@@ -5,11 +5,10 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::inventory;
+use crate::host::regular_file::MIB;
 use crate::host::{Host, machine};
 use crate::metadata::Instance;
 use crate::resources::{Request, size_in_words};
-
-pub(super) const MIB: u64 = 1 << 20;
 
 /// What the kernel's text and tables and the firmware take of the memory, which `MemTotal` does
 /// not have: a sixteenth (a page's own entry is 64 bytes of 4096), and 64 MiB.

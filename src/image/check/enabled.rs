@@ -8,9 +8,7 @@ use super::subject::Subject;
 use crate::host::watch_process;
 use crate::image::by_commands::{self, Start};
 use crate::image::depend;
-use crate::image::enabling::{
-    self, DEPEND_START, Enabling, LOCAL_UNITS, NOTHING, UNIT_DIRECTORY, UNITS,
-};
+use crate::image::enabling::{self, DEPEND_START, Enabling, LOCAL_UNITS, UNIT_DIRECTORY, UNITS};
 use crate::image::files::{self, DOCUMENTATION, PROGRAM};
 use crate::image::init::Init;
 use crate::image::rc::{self, Action, Link};
@@ -59,16 +57,10 @@ fn unit(subject: &Subject, name: &str) -> Option<Unit> {
     let root = subject.root;
     units::DIRECTORIES.iter().find_map(|directory| {
         let path = format!("{directory}/{name}");
-        let text = root.link_text(path.as_ref()).ok().flatten();
-        if text.is_some_and(|text| text.ends_with(NOTHING)) {
-            return Some(Unit::Masked);
+        match units::is_masked(root, &path) {
+            true => Some(Unit::Masked),
+            false => root.is(Kind::File, &path).then_some(Unit::Usable),
         }
-        let entry = root.entry(path.as_ref()).ok().flatten();
-        let file = entry.filter(|entry| entry.kind == Kind::File)?;
-        Some(match file.size {
-            0 => Unit::Masked,
-            _ => Unit::Usable,
-        })
     })
 }
 
@@ -76,7 +68,8 @@ fn unit_is_started(subject: &Subject, name: &str) -> bool {
     if subject.init != Init::Systemd || unit(subject, name) != Some(Unit::Usable) {
         return false;
     }
-    let default = default_target(subject);
+    let default = units::default_target(subject.root);
+    let default = default.as_deref().unwrap_or("graphical.target");
     let directories = units::DIRECTORIES.iter();
     let mut wants = directories
         .flat_map(|directory| subject.paths_in(directory))
@@ -84,27 +77,13 @@ fn unit_is_started(subject: &Subject, name: &str) -> bool {
             let unit = path.rsplit('/').next().unwrap_or_default();
             let target = unit.strip_suffix(".wants");
             let target = target.or_else(|| unit.strip_suffix(".requires"));
-            target.is_some_and(|target| is_reached(target, &default))
+            target.is_some_and(|target| is_reached(target, default))
         });
     wants.any(|directory| {
         let link = format!("{directory}/{name}");
-        let text = subject.root.link_text(link.as_ref()).ok().flatten();
-        let is_masked = text.is_some_and(|text| text.ends_with(NOTHING));
-        let link = subject.root.entry_itself(link.as_ref());
-        !is_masked && link.is_ok_and(|link| link.is_some())
+        let entry = subject.root.entry_itself(link.as_ref());
+        !units::is_null(subject.root, &link) && entry.is_ok_and(|entry| entry.is_some())
     })
-}
-
-/// What the system boots into; systemd's own default where nothing says so.
-fn default_target(subject: &Subject) -> String {
-    let mut directories = units::DIRECTORIES.iter();
-    let text = directories.find_map(|directory| {
-        let path = format!("{directory}/default.target");
-        subject.root.link_text(path.as_ref()).ok().flatten()
-    });
-    let name = text.as_deref().and_then(|text| text.file_name());
-    let name = name.map(|name| name.to_string_lossy().into_owned());
-    name.unwrap_or_else(|| "graphical.target".into())
 }
 
 /// Whether a boot into the default target comes to another one (bootup(7)).

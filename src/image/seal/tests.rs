@@ -559,14 +559,14 @@ fn a_directory_that_may_hold_more_than_htcondors_stays() {
     let files = [
         ("etc/condor/tokens.d/pool", ""),
         ("home/me/results", ""),
-        ("home/me/work/results", ""),
+        ("home/me/jobs/results", ""),
         ("usr/lib/systemd/unit", ""),
         ("var/log/messages", ""),
         ("var/spool/condor/x", ""),
     ];
     for (path, gone) in [
         ("/home/me", false),
-        ("/home/me/work", false),
+        ("/home/me/jobs", false),
         ("/usr/lib/systemd", false),
         ("/var/log", false),
         ("/", false),
