@@ -49,22 +49,49 @@ LEFT = CONDOR | {
     "/var/lib/urandom/random-seed": "the seed of the machine that was saved\n",
     "/root/.ssh/authorized_keys": "ssh-rsa x operator\n",
 }
-# What makes host keys: sshd-keygen as Red Hat has it, or cloud-init, which runs ssh-keygen.
-MAKES_KEYS = {
-    "/usr/lib/systemd/system/sshd-keygen@.service": "[Service]\nType=oneshot\nExecStart=/bin/true /usr/libexec/openssh/sshd-keygen %i\n",
-    "/etc/rc.d/init.d/sshd": "KEYGEN=/usr/bin/ssh-keygen\n",
-}
-CLOUD_INIT = {
-    "/usr/bin/ssh-keygen": """\
+# What makes host keys, as the images have it: cloud-init, which runs ssh-keygen; the unit of
+# Red Hat 7; the script of Red Hat 6 under the name and with the header that Debian's has.
+SSH_KEYGEN = """\
 #!/bin/sh
 # Stand-in: a key is anything that is another one each time.
+file=/etc/ssh/ssh_host_rsa_key
 while [ $# -gt 0 ]; do
     [ "$1" != -f ] || file=$2
     shift
 done
-cat /proc/sys/kernel/random/uuid >"$file" && cp "$file" "$file.pub"
+[ -s "$file" ] || { cat /proc/sys/kernel/random/uuid >"$file" && cp "$file" "$file.pub"; }
+"""
+MAKES_KEYS = {
+    "cloud-init": {"/etc/cloud/clean.d/50-vmstage": images.REPOSITORY / "packaging/cloud-init/50-vmstage"},
+    "systemd": {
+        "/usr/lib/systemd/system/sshd-keygen.service": """\
+[Unit]
+ConditionFileNotEmpty=|!/etc/ssh/ssh_host_rsa_key
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/usr/bin/ssh-keygen -A
+[Install]
+WantedBy=multi-user.target
 """,
-    "/etc/cloud/clean.d/50-vmstage": images.REPOSITORY / "packaging/cloud-init/50-vmstage",
+        "/setup": "systemctl enable sshd-keygen.service\n",
+    },
+    "sysvinit": {
+        "/etc/init.d/ssh": """\
+#!/bin/sh
+### BEGIN INIT INFO
+# Provides:          sshd
+# Required-Start:    $remote_fs $syslog
+# Required-Stop:     $remote_fs $syslog
+# Default-Start:     2 3 4 5
+# Default-Stop:
+### END INIT INFO
+RSA_KEY=/etc/ssh/ssh_host_rsa_key
+KEYGEN=/usr/bin/ssh-keygen
+[ "$1" != start ] || [ -s $RSA_KEY ] || $KEYGEN -q -t rsa -f $RSA_KEY -C '' -N ''
+""",
+        "/setup": "update-rc.d ssh defaults\n",
+    },
 }
 # What tells one machine from another: a name, and the command that shows it.
 FACTS = {
@@ -133,14 +160,15 @@ def a_machine_that_was_sealed_is_another_in_its_clones_and_itself_again(system):
         check("the operator's key", guest.sh("cat /root/.ssh/authorized_keys").code, 0)
         check("HTCondor's own files", guest.sh("ls /etc/condor/config.d/00-site.config /etc/condor/tokens.d/pool").code, 0)
         found = facts(guest)
-        if has_cloud_init:
-            assert {"host key", "cloud-init's instance"} <= found.keys(), found
+        expected = {"host key"} | ({"cloud-init's instance"} if has_cloud_init else set())
+        check("what the clone lacks", expected - found.keys(), set())
         return found
 
     def run(directory):
         root = directory / "root"
+        files = LEFT | {"/usr/bin/ssh-keygen": SSH_KEYGEN} | MAKES_KEYS[system]
         shutil.copy(images.root_disk(SYSTEMS[system].root), root)
-        with launch(directory / "saved", root, ITSELF, SCRATCH, LEFT | (CLOUD_INIT if has_cloud_init else MAKES_KEYS)) as guest:
+        with launch(directory / "saved", root, ITSELF, SCRATCH, files) as guest:
             guest.wait_shell()
             is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
             guest.sh("mount --bind / /mnt; mkdir -p /mnt/staging/tmp/left /mnt/staging/condor; umount /mnt")
