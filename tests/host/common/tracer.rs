@@ -2,12 +2,12 @@
 //! init may do at any moment.
 //!
 //! The program and all processes that it starts run under ptrace(2), and their system
-//! calls are counted together.
+//! calls are counted together; all of them, or those alone that change a file.
 
 use std::collections::BTreeSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::ErrorKind;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, FileTypeExt};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::mpsc;
@@ -26,10 +26,19 @@ use super::skip;
 /// A program that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Which system calls are counted.
+#[derive(Clone, Copy)]
+pub enum Calls {
+    Every,
+    /// Those that leave something else on a disk, or in what is mounted: between two of them it
+    /// does not matter where the program is killed.
+    Changes,
+}
+
 /// How a traced program ended.
 #[derive(Debug)]
 pub struct Traced {
-    /// Of the program and all its children.
+    /// Of those that are counted, of the program and all its children.
     pub system_calls: usize,
     /// The call before which all of them were killed; None where there were not that many.
     pub killed_before: Option<String>,
@@ -38,17 +47,17 @@ pub struct Traced {
 }
 
 /// Runs the program to its end.
-pub fn count(command: Command) -> Traced {
-    trace(command, None)
+pub fn count(calls: Calls, command: Command) -> Traced {
+    trace(calls, command, None)
 }
 
 /// Kills the program and all its children right before their `nth` system call; the first
 /// after the program's execve(2) is 1. That call is not carried out.
-pub fn kill_before(nth: usize, command: Command) -> Traced {
-    trace(command, Some(nth))
+pub fn kill_before(nth: usize, calls: Calls, command: Command) -> Traced {
+    trace(calls, command, Some(nth))
 }
 
-fn trace(mut command: Command, kill_before: Option<usize>) -> Traced {
+fn trace(calls: Calls, mut command: Command, kill_before: Option<usize>) -> Traced {
     // SAFETY: a system call only.
     unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) };
     // It stops itself when it has begun the program.
@@ -91,7 +100,7 @@ fn trace(mut command: Command, kill_before: Option<usize>) -> Traced {
                 true => {}
                 false => signal = Some(why),
             },
-            WaitStatus::PtraceSyscall(_) if is_entry(process) => {
+            WaitStatus::PtraceSyscall(_) if is_counted(calls, process) => {
                 traced.system_calls += 1;
                 if kill_before == Some(traced.system_calls) {
                     traced.killed_before = Some(describe(process));
@@ -119,9 +128,74 @@ fn follow() -> Options {
         | Options::PTRACE_O_EXITKILL
 }
 
-/// Whether a process has stopped before a system call, and not after it.
-fn is_entry(process: Pid) -> bool {
-    ptrace::syscall_info(process).is_ok_and(|info| info.op == libc::PTRACE_SYSCALL_INFO_ENTRY)
+/// Whether a process has stopped before a system call that counts, and not after one.
+fn is_counted(calls: Calls, process: Pid) -> bool {
+    let Ok(info) = ptrace::syscall_info(process) else {
+        return false;
+    };
+    if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
+        return false;
+    }
+    // SAFETY: it is one of an entry.
+    let entry = unsafe { info.u.entry };
+    match calls {
+        Calls::Every => true,
+        Calls::Changes => changes_a_file(process, entry.nr as i64, &entry.args),
+    }
+}
+
+/// Whether a system call of x86-64 changes what is on a disk, if it succeeds.
+fn changes_a_file(process: Pid, number: i64, arguments: &[u64; 6]) -> bool {
+    let writes = |flags: u64| flags as i32 & (libc::O_CREAT | libc::O_TRUNC) != 0;
+    let is_file = |file: u64| {
+        let metadata = fs::metadata(format!("/proc/{process}/fd/{file}"));
+        metadata.is_ok_and(|metadata| metadata.is_file() || metadata.file_type().is_block_device())
+    };
+    match number {
+        libc::SYS_open => writes(arguments[1]),
+        libc::SYS_openat => writes(arguments[2]),
+        libc::SYS_write | libc::SYS_pwrite64 | libc::SYS_writev | libc::SYS_pwritev => {
+            is_file(arguments[0])
+        }
+        libc::SYS_sendfile => is_file(arguments[0]),
+        libc::SYS_copy_file_range => is_file(arguments[2]),
+        libc::SYS_creat
+        | libc::SYS_truncate
+        | libc::SYS_ftruncate
+        | libc::SYS_fallocate
+        | libc::SYS_rename
+        | libc::SYS_renameat
+        | libc::SYS_renameat2
+        | libc::SYS_link
+        | libc::SYS_linkat
+        | libc::SYS_symlink
+        | libc::SYS_symlinkat
+        | libc::SYS_unlink
+        | libc::SYS_unlinkat
+        | libc::SYS_mkdir
+        | libc::SYS_mkdirat
+        | libc::SYS_rmdir
+        | libc::SYS_mknod
+        | libc::SYS_mknodat
+        | libc::SYS_chmod
+        | libc::SYS_fchmod
+        | libc::SYS_fchmodat
+        | libc::SYS_chown
+        | libc::SYS_lchown
+        | libc::SYS_fchown
+        | libc::SYS_fchownat
+        | libc::SYS_utimensat
+        | libc::SYS_ioctl
+        | libc::SYS_mount
+        | libc::SYS_umount2
+        | libc::SYS_setxattr
+        | libc::SYS_lsetxattr
+        | libc::SYS_fsetxattr
+        | libc::SYS_removexattr
+        | libc::SYS_lremovexattr
+        | libc::SYS_fremovexattr => true,
+        _ => false,
+    }
 }
 
 /// The call that a process is about to make, by number, and its first path.
@@ -129,7 +203,7 @@ fn describe(process: Pid) -> String {
     let Ok(info) = ptrace::syscall_info(process) else {
         return "?".into();
     };
-    // SAFETY: it is one of an entry: see is_entry.
+    // SAFETY: it is one of an entry: see is_counted.
     let entry = unsafe { info.u.entry };
     let path = entry.args[..2].iter().find_map(|at| path_at(process, *at));
     format!("call {} {}", entry.nr, path.unwrap_or_default())

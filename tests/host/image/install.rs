@@ -11,11 +11,8 @@ use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::mkfifo;
 
 use super::old::{EVERY_INIT, FSTAB, Image, Init, RC_LOCAL, difference};
-use crate::common::tracer::{count, kill_before};
+use crate::common::tracer::{Calls, count, kill_before};
 use crate::common::{need_root, private_mounts, program, scratch_file, skip, tool};
-
-/// It is killed before every such call.
-const STRIDE: usize = 13;
 
 claims![
     the_files_of_an_image_are_those_that_its_init_needs,
@@ -804,7 +801,7 @@ fn another_installation_at_the_same_time_is_refused() {
     image.install(&[]);
 }
 
-/// Before any of its system calls.
+/// Before any of its system calls that change something.
 fn what_is_killed_in_the_middle_is_completed_by_the_next_run() {
     let binary = scratch_file();
     for init in [Init::Systemd, Init::Insserv] {
@@ -815,12 +812,12 @@ fn what_is_killed_in_the_middle_is_completed_by_the_next_run() {
         };
         let whole = Image::old(init);
         let before = whole.listing();
-        let calls = count(made(&whole)).system_calls;
+        let calls = count(Calls::Changes, made(&whole)).system_calls;
         let expected = whole.listing();
         assert!(difference(&before, &expected).len() > 10);
-        for nth in (1..=calls).step_by(STRIDE) {
+        for nth in 1..=calls {
             let image = Image::old(init);
-            let killed = kill_before(nth, made(&image));
+            let killed = kill_before(nth, Calls::Changes, made(&image));
             assert_eq!(killed.code, None);
             let again = made(&image).output().unwrap();
             assert!(again.status.success(), "{again:?}");

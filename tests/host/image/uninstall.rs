@@ -7,10 +7,7 @@ use nix::unistd::mkfifo;
 
 use super::old::{EVERY_INIT, FSTAB, Image, Init, RC_LOCAL, SCRIPT, difference};
 use crate::common::scratch_file;
-use crate::common::tracer::{count, kill_before};
-
-/// It is killed before every such call.
-const STRIDE: usize = 13;
+use crate::common::tracer::{Calls, count, kill_before};
 
 claims![
     a_tree_is_afterwards_as_it_was_before,
@@ -176,11 +173,11 @@ fn what_is_killed_while_it_uninstalls_is_completed_by_the_next_run() {
     };
     let calls = {
         let (image, _) = old();
-        count(image.silent("uninstall", &[])).system_calls
+        count(Calls::Changes, image.silent("uninstall", &[])).system_calls
     };
-    for nth in (1..=calls).step_by(STRIDE) {
+    for nth in 1..=calls {
         let (image, before) = old();
-        let killed = kill_before(nth, image.silent("uninstall", &[]));
+        let killed = kill_before(nth, Calls::Changes, image.silent("uninstall", &[]));
         let again = image.run("uninstall", &[]);
         assert_eq!(again.code, 0, "{again}");
         let left = difference(&before, &image.listing());
