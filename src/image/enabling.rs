@@ -15,7 +15,7 @@ use crate::host::regular_file::MIB;
 pub(crate) const UNITS: [&str; 2] = ["vmstage.service", "vmstage-watch.service"];
 pub(crate) const UNIT_DIRECTORY: &str = "/usr/lib/systemd/system";
 pub(crate) const LOCAL_UNITS: &str = "/etc/systemd/system";
-const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
+pub(crate) const WANTS: &str = "/etc/systemd/system/multi-user.target.wants";
 
 pub(crate) const SERVICE: &str = "vmstage";
 /// What must not start before vmstage.

@@ -49,23 +49,41 @@ pub(crate) fn to_take_back(root: &Root, config: &Config) -> Result<Vec<Step>> {
     parts_to_take_back(root, config).whole()
 }
 
-/// How the state and what was of one boot are removed, whole.
-pub(crate) fn state_to_remove(root: &Root) -> Steps {
-    let mut steps = Steps::default();
+/// How the state and what was of one boot are removed, whole; and what stays and why, a line
+/// each.
+pub(crate) fn state_to_remove(root: &Root) -> (Steps, Vec<String>) {
+    let (mut steps, left) = trees_to_remove(root, &RUN);
+    let (of_state, left_of_state) = trees_to_remove(root, &[STATE]);
+    steps.append(of_state);
+    (steps, [left, left_of_state].concat())
+}
+
+/// How directories of vmstage's own are removed with all that is in them, each once, however
+/// many names it has. A link in the place of one is somebody's, and so is all behind it.
+pub(crate) fn trees_to_remove(root: &Root, directories: &[&str]) -> (Steps, Vec<String>) {
+    let (mut steps, mut left) = (Steps::default(), Vec::new());
     let mut seen: Vec<PathBuf> = Vec::new();
-    for directory in [STATE, RUN[0], RUN[1]].map(Path::new) {
-        if !root.is(Kind::Directory, directory) {
-            continue;
+    for directory in directories.iter().map(Path::new) {
+        let shown = directory.display();
+        let entry = root.entry_itself(directory);
+        match entry.with_context(|| root.cannot("look at", directory)) {
+            Err(e) => steps.failed.push(format!("{e:#}")),
+            Ok(None) => {}
+            Ok(Some(entry)) if entry.kind == Kind::Directory => {
+                let real = root.real_path(directory);
+                let real = real.unwrap_or_else(|_| directory.into());
+                if !seen.contains(&real) {
+                    steps.steps.push(Step::RemoveTree(directory.into()));
+                    seen.push(real);
+                }
+            }
+            Ok(Some(entry)) if entry.kind == Kind::Link => {
+                left.push(format!("{shown} stays: it is a link"));
+            }
+            Ok(Some(_)) => left.push(format!("{shown} stays: it is not a directory")),
         }
-        let real = root.real_path(directory);
-        let real = real.with_context(|| root.cannot("look at", directory));
-        steps.add(real.map(|real| {
-            let is_new = !seen.contains(&real);
-            seen.push(real.clone());
-            Vec::from_iter(is_new.then_some(Step::RemoveTree(real)))
-        }));
     }
-    steps
+    (steps, left)
 }
 
 /// A file of vmstage's own, and what a killed process left beside it.
@@ -101,7 +119,10 @@ fn features(root: &Root, directory: &Path) -> Result<Vec<Step>> {
         }
     }
     steps.extend(file(root, &mark)?);
-    steps.push(Step::RemoveEmpty(directory.into()));
+    let entry = root.entry_itself(directory).ok().flatten();
+    if entry.is_some_and(|entry| entry.kind == Kind::Directory) {
+        steps.push(Step::RemoveEmpty(directory.into()));
+    }
     Ok(steps)
 }
 
@@ -167,7 +188,7 @@ mod tests {
             steps[0].to_string(),
             "remove /etc/condor/config.d/99-vmstage.config"
         );
-        let steps = steps.into_iter().chain(state_to_remove(&root).steps);
+        let steps = steps.into_iter().chain(state_to_remove(&root).0.steps);
         for step in steps {
             step.carry_out(&root).unwrap();
         }
@@ -175,7 +196,51 @@ mod tests {
         assert_eq!(tree.text("etc/motd"), "Welcome\nvmstage rules\n");
         assert!(!tree.root().join("etc/jobfeatures").exists());
         assert!(to_take_back(&root, &config).unwrap().is_empty());
-        assert!(state_to_remove(&root).steps.is_empty());
+        assert!(state_to_remove(&root).0.steps.is_empty());
+    }
+
+    #[test]
+    fn a_link_in_the_place_of_a_directory_stays_with_all_behind_it() {
+        for (link, text) in [
+            ("run/vmstage", "/"),
+            ("run/vmstage", "/home/anna"),
+            ("var/lib/vmstage", "/etc"),
+            ("var/lib/vmstage", "../../home"),
+        ] {
+            let files = [
+                ("usr/", ""),
+                ("run/", ""),
+                ("var/lib/", ""),
+                ("etc/passwd", "root"),
+                ("home/anna/results", "x"),
+            ];
+            let tree = Tree::new(&files);
+            std::os::unix::fs::symlink(text, tree.root().join(link)).unwrap();
+            let before = tree.names("");
+            let root = Root::open(tree.root()).unwrap();
+            let (steps, left) = state_to_remove(&root);
+            assert!(steps.steps.is_empty() && steps.failed.is_empty());
+            assert_eq!(left, [format!("/{link} stays: it is a link")]);
+            assert_eq!(tree.names(""), before);
+        }
+    }
+
+    #[test]
+    fn a_directory_of_two_names_is_removed_once() {
+        let tree = Tree::new(&[
+            ("etc/", ""),
+            ("usr/", ""),
+            ("var/", ""),
+            ("run/vmstage/status.json", "{}"),
+        ]);
+        std::os::unix::fs::symlink("../run", tree.root().join("var/run")).unwrap();
+        let root = Root::open(tree.root()).unwrap();
+        let (steps, left) = state_to_remove(&root);
+        let shown: Vec<String> = steps.steps.iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["remove /run/vmstage with all in it"]);
+        assert_eq!(left, [""; 0]);
+        steps.steps[0].carry_out(&root).unwrap();
+        assert!(tree.root().join("run").is_dir() && !tree.root().join("run/vmstage").exists());
     }
 
     #[test]

@@ -155,7 +155,7 @@ impl Step {
             Step::Link { path, text } => root.link(path, text),
             Step::Remove(path) => root.remove(path),
             Step::RemoveEmpty(path) => root.remove_empty(path),
-            Step::RemoveTree(path) => remove_tree(root, path),
+            Step::RemoveTree(path) => root.remove_tree(path),
         }
     }
 }
@@ -195,31 +195,6 @@ fn transfer(root: &Root, from: &Path, to: &Path, as_: Attributes) -> Result<Chan
     }
     root.write(to, &content(root, from)?, as_)?;
     root.remove(from)
-}
-
-/// Links in it are removed, and not followed. So is the directory itself, if it is a link. What
-/// is mounted in it stays.
-fn remove_tree(root: &Root, path: &Path) -> Result<Change> {
-    let device = |path: &Path| -> Result<Option<(Kind, u64)>> {
-        let entry = root.entry_itself(path);
-        let entry = entry.with_context(|| root.cannot("look at", path))?;
-        Ok(entry.map(|entry| (entry.kind, entry.inode.0)))
-    };
-    let above = device(path.parent().unwrap_or(path))?;
-    match (device(path)?, above) {
-        (Some((Kind::Directory, own)), Some((Kind::Directory, above))) if own != above => {
-            Ok(Change::None)
-        }
-        (Some((Kind::Directory, _)), _) => {
-            let names = root.names(path);
-            for name in names.with_context(|| root.cannot("read", path))? {
-                remove_tree(root, &path.join(name))?;
-            }
-            root.remove_empty(path)
-        }
-        (Some(_), _) => root.remove(path),
-        (None, _) => Ok(Change::None),
-    }
 }
 
 fn content(root: &Root, path: &Path) -> Result<Vec<u8>> {

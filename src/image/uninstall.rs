@@ -1,18 +1,19 @@
 //! What takes vmstage out of an image again.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::enabling::{self, DEPEND_START};
+use super::enabling::{self, DEPEND_START, LOCAL_UNITS, OVERRIDE, SERVICE, WANTS};
 use super::files::{self, CONFIGURATION, DIRECTORIES, DOCUMENTATION, PROGRAM, REPLACED};
 use super::init::Init;
 use super::old::RC_LOCAL;
 use super::published;
+use super::rc;
 use super::replace::{self, CONFIGURATION_IS_NEW};
-use super::root::{Kind, Root};
+use super::root::{Kind, Root, TEMPORARY};
 use super::step::{Step, Steps};
 use crate::config::Config;
 use crate::host::fstab::FSTAB;
@@ -43,7 +44,10 @@ pub(crate) fn plan(root: &Root, config: &Config) -> Plan {
     let steps = &mut plan.steps;
     steps.append(enabling::to_undo(root));
     steps.steps.extend(files(root, &mut plan.left));
-    steps.append(published::state_to_remove(root));
+    steps.append(half_written(root));
+    let (state, left) = published::state_to_remove(root);
+    steps.append(state);
+    plan.left.extend(left);
     let mut all_is_known = true;
     match replace::kept(root, config.staging.mount_point.as_path()) {
         Ok(kept) => {
@@ -118,6 +122,59 @@ fn files(root: &Root, left: &mut Vec<String>) -> Vec<Step> {
     paths.push(PROGRAM.into());
     let steps = paths.into_iter().map(Step::Remove);
     steps.filter(|step| step.is_pending(root)).collect()
+}
+
+/// What a run that was killed has left beside the files that it was about to write.
+fn half_written(root: &Root) -> Steps {
+    let init = Init::by_scripts(root);
+    let mut paths: Vec<PathBuf> = files::FILES
+        .iter()
+        .map(|file| file.path(init).into())
+        .collect();
+    let others = [
+        PROGRAM,
+        CONFIGURATION,
+        DIRECTORIES,
+        FSTAB,
+        DEPEND_START,
+        OVERRIDE,
+    ];
+    paths.extend(others.map(PathBuf::from));
+    paths.extend(RC_LOCAL.map(PathBuf::from));
+    for directory in [WANTS, LOCAL_UNITS, init.scripts()] {
+        paths.push(Path::new(directory).join(SERVICE));
+    }
+    for level in rc::LEVELS {
+        paths.push(Path::new(&init.run_level(level)).join(SERVICE));
+    }
+    // Where a link leads to, that is written.
+    let mut directories: Vec<PathBuf> = Vec::new();
+    for path in paths {
+        let real = root.real_path(&path).unwrap_or(path);
+        let directory = real.parent().map(|above| root.real_path(above));
+        if let Some(Ok(directory)) = directory
+            && !directories.contains(&directory)
+        {
+            directories.push(directory);
+        }
+    }
+    let mut steps = Steps::default();
+    for directory in directories {
+        let names = root.names(&directory);
+        let names = names.with_context(|| root.cannot("read", &directory));
+        let is_left = |name: &OsString| {
+            let name = name.as_bytes();
+            name.starts_with(b".") && name.ends_with(TEMPORARY.as_bytes())
+        };
+        let removed = |names: Vec<OsString>| {
+            let names = names.into_iter().filter(is_left);
+            names
+                .map(|name| Step::Remove(directory.join(name)))
+                .collect()
+        };
+        steps.add(names.map(removed));
+    }
+    steps
 }
 
 /// What removes the directories that `install` made, the innermost first, and its list of them

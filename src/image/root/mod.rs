@@ -6,6 +6,7 @@
 //! at the root: it was not made for this tree. Nothing that is no regular file is ever opened,
 //! so that a named pipe or a device cannot hold anybody.
 
+mod remove_tree;
 mod walk;
 mod write;
 
@@ -27,7 +28,7 @@ pub(crate) use walk::leads_out;
 use walk::{Last, Missing, Place};
 
 use crate::host::regular_file::MIB;
-pub(crate) use write::{Attributes, Change};
+pub(crate) use write::{Attributes, Change, TEMPORARY};
 
 /// A system's root directory, opened. Paths are given as the system has them: `/etc/fstab`.
 pub(crate) struct Root {
@@ -244,15 +245,8 @@ impl Root {
         let Some(directory) = if_there(walk::open_directory(&place.directory, &place.name))? else {
             return Ok(Vec::new());
         };
-        let mut names: Vec<OsString> = Vec::new();
-        for entry in Dir::from_fd(directory)?.iter() {
-            let entry = entry?;
-            let name = OsStr::from_bytes(entry.file_name().to_bytes());
-            if name != "." && name != ".." {
-                let place = names.partition_point(|before| &**before < name);
-                names.insert(place, name.into());
-            }
-        }
+        let mut names = names_in(directory)?;
+        names.sort();
         Ok(names)
     }
 
@@ -288,6 +282,18 @@ impl Entry {
             inode: (stat.st_dev, stat.st_ino),
         }
     }
+}
+
+/// In no order.
+fn names_in(directory: OwnedFd) -> io::Result<Vec<OsString>> {
+    let mut names = Vec::new();
+    for entry in Dir::from_fd(directory)?.iter() {
+        let name = OsStr::from_bytes(entry?.file_name().to_bytes()).to_os_string();
+        if name != "." && name != ".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
 }
 
 /// None for what is not there, and for what would be below something that is no directory.

@@ -2,7 +2,7 @@ use std::fs::set_permissions;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
-use nix::unistd::mkfifo;
+use nix::unistd::{mkfifo, symlinkat};
 
 use super::*;
 use crate::host::regular_file::MIB;
@@ -177,4 +177,48 @@ fn one_at_a_time_is_at_work_in_a_tree() {
     assert!(other.lock().is_err());
     drop(root);
     assert!(other.lock().is_ok());
+}
+
+/// Deeper than a path can be long, and than files can be open.
+#[test]
+fn a_tree_is_removed_however_deep_it_is_and_however_long_its_names() {
+    use nix::sys::stat::mkdirat;
+
+    let (tree, root) = tree(&[("etc/of/others", "kept")], &[]);
+    let name = "n".repeat(255);
+    let at = tree.root().join("etc/deep");
+    fs::create_dir(&at).unwrap();
+    let mut here = walk::open_directory(File::open(&at).unwrap(), OsStr::new(".")).unwrap();
+    for level in 0..1200 {
+        let name = OsStr::new(if level < 40 { name.as_str() } else { "d" });
+        mkdirat(&here, name, Mode::from_bits_truncate(0o755)).unwrap();
+        symlinkat("/etc/of", &here, "link").unwrap();
+        here = walk::open_directory(&here, name).unwrap();
+    }
+    drop(here);
+    let path = Path::new("/etc/deep");
+    assert_eq!(root.remove_tree(path).unwrap(), Change::Done);
+    assert_eq!(root.remove_tree(path).unwrap(), Change::None);
+    assert_eq!(tree.names(""), ["etc/of/others"]);
+    fs::write(tree.root().join("etc").join(&name), "x").unwrap();
+    let long = Path::new("/etc").join(&name);
+    root.write(&long, b"y", OURS).unwrap();
+    assert_eq!(tree.text(&format!("etc/{name}")), "y");
+    assert_eq!(root.remove(&long).unwrap(), Change::Done);
+    assert_eq!(tree.names(""), ["etc/of/others"]);
+}
+
+#[test]
+fn a_tree_is_a_file_or_a_link_as_well_and_never_the_whole_system() {
+    let files = [("etc/file", "x"), ("etc/of/others", "kept")];
+    let (tree, root) = tree(&files, &[("etc/link", "of")]);
+    for path in ["/etc/file", "/etc/link"] {
+        assert_eq!(root.remove_tree(path.as_ref()).unwrap(), Change::Done);
+    }
+    for path in ["/", "/.", "/etc/.."] {
+        let error = root.remove_tree(path.as_ref()).unwrap_err();
+        let error = format!("{error:#}");
+        assert!(error.ends_with("it is the whole system"), "{path}: {error}");
+    }
+    assert_eq!(tree.names(""), ["etc/of/others"]);
 }

@@ -5,6 +5,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{File, Permissions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
@@ -17,6 +18,12 @@ use nix::unistd::{UnlinkatFlags, symlinkat, syncfs, unlinkat};
 use super::walk::{Last, Missing, Place, give_to, give_to_root};
 use super::{Kind, Root, if_there, not_regular};
 use crate::host::kernel_calls::{selinux_context, set_selinux_context};
+
+/// The end of the name under which a file is written.
+pub(crate) const TEMPORARY: &str = ".vmstage-new";
+
+/// A file's name has 255 bytes at most.
+const LONGEST_NAME: usize = 255 - 1 - TEMPORARY.len();
 
 /// Whether there was anything to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -208,15 +215,17 @@ impl Place {
         }
     }
 
+    /// Of a name that leaves no room, its beginning stands for it.
     fn temporary(&self) -> OsString {
+        let name = self.name.as_bytes();
         let mut hidden = OsString::from(".");
-        hidden.push(&self.name);
-        hidden.push(".vmstage-new");
+        hidden.push(OsStr::from_bytes(&name[..name.len().min(LONGEST_NAME)]));
+        hidden.push(TEMPORARY);
         hidden
     }
 }
 
-fn is_in_use(error: &io::Error) -> bool {
+pub(super) fn is_in_use(error: &io::Error) -> bool {
     let errno = error.raw_os_error().map(Errno::from_raw);
     matches!(
         errno,

@@ -17,15 +17,37 @@ const CONFIGURATION: &str = "/etc/cloud/cloud.cfg";
 /// Below `/var/lib/cloud`. Never `seed`: some images are told by it who they are.
 const STATE: [&str; 4] = ["instances", "instance", "data", "sem"];
 
-/// Files in which it writes how the network is set up, or that it names so.
-const NETWORK: [&str; 6] = [
-    "/etc/netplan",
-    "/etc/network/interfaces.d",
-    "/etc/systemd/network",
-    "/etc/NetworkManager/system-connections",
-    "/etc/NetworkManager/conf.d",
-    "/etc/sysconfig/network-scripts",
+/// Where it writes how the network is set up, with the beginnings and ends of the names that it
+/// gives (cloud-init 0.7.5 to 25.1, cloudinit/net); Red Hat's it marks.
+const NETWORK: [(&str, &[(&str, &str)]); 6] = [
+    ("/etc/netplan", &[("50-cloud-init", ".yaml")]),
+    (
+        "/etc/network/interfaces.d",
+        &[("50-cloud-init", ""), ("50-cloud-init", ".cfg")],
+    ),
+    ("/etc/systemd/network", &[("10-cloud-init-", ".network")]),
+    (
+        "/etc/NetworkManager/system-connections",
+        &[("cloud-init-", ".nmconnection")],
+    ),
+    (
+        "/etc/NetworkManager/conf.d",
+        &[
+            ("99-cloud-init", ".conf"),
+            ("30-cloud-init-ip6-addr-gen-mode", ".conf"),
+        ],
+    ),
+    ("/etc/sysconfig/network-scripts", &[]),
 ];
+
+/// Whether it gives such a name; one that ends with a `-` goes on with an interface's.
+fn is_named_so(name: &str, names: &[(&str, &str)]) -> bool {
+    names.iter().any(|(start, end)| {
+        let rest = name.strip_prefix(start);
+        let middle = rest.and_then(|rest| rest.strip_suffix(end));
+        middle.is_some_and(|middle| start.ends_with('-') != middle.is_empty())
+    })
+}
 
 fn is_installed(root: &Root) -> bool {
     root.is(Kind::File, CONFIGURATION)
@@ -196,11 +218,13 @@ pub(crate) fn leftovers(root: &Root) -> Result<Item> {
             item.steps.push(remove(root, path));
         }
     }
-    for directory in NETWORK.map(Path::new) {
+    for (directory, names) in NETWORK {
+        let directory = Path::new(directory);
         for name in root.names(directory).unwrap_or_default() {
             let path = directory.join(&name);
-            let is_named = name.to_string_lossy().contains("cloud-init");
-            let is_marked = || root.text(&path).contains("# Created by cloud-init ");
+            let is_named = is_named_so(&name.to_string_lossy(), names);
+            let is_mark = |line: &str| line.starts_with("# Created by cloud-init ");
+            let is_marked = || root.text(&path).lines().any(is_mark);
             if root.is(Kind::File, &path) && (is_named || is_marked()) {
                 match leaves_network_alone(root) {
                     true => item.kept.push(format!(

@@ -145,6 +145,9 @@ impl Places {
     fn empty(&self, root: &Root, directory: &Path, item: &mut Item) {
         let entry = root.entry_itself(directory).ok().flatten();
         if entry.is_none_or(|entry| entry.kind != Kind::Directory) {
+            let shown = directory.display();
+            item.kept
+                .push(format!("what is in {shown} stays: it is a link"));
             return;
         }
         let others = self.directories.iter().map(|directory| &directory.path);

@@ -14,15 +14,33 @@ const RULES: [&str; 2] = [
     "/etc/udev/rules.d/70-persistent-cd.rules",
 ];
 
-const INTERFACES: &str = "/etc/sysconfig/network-scripts";
+/// The second and third are system-config-network's, whose files are the same ones by hard links.
+const INTERFACES: [&str; 3] = [
+    "/etc/sysconfig/network-scripts",
+    "/etc/sysconfig/networking/devices",
+    "/etc/sysconfig/networking/profiles/default",
+];
 
-const LEASES: [&str; 6] = [
+const LEASES: [&str; 8] = [
     "/var/lib/dhcp",
     "/var/lib/dhcp3",
     "/var/lib/dhclient",
     "/var/lib/dhcpcd",
+    "/var/lib/dhcpcd5",
     "/var/lib/NetworkManager",
+    "/var/lib/wicked",
     "/run/systemd/netif/leases",
+];
+
+/// By which a client says who it is: two with the same may be given the same address. dhcpcd 5
+/// to 8 has them in `/etc`.
+const IDENTITIES: [&str; 6] = [
+    "/var/lib/dhcpcd/duid",
+    "/var/lib/dhcpcd/secret",
+    "/etc/dhcpcd.duid",
+    "/etc/dhcpcd.secret",
+    "/var/lib/wicked/duid.xml",
+    "/var/lib/wicked/iaid.xml",
 ];
 
 /// Of udev: with another address the interface would be eth1.
@@ -46,7 +64,8 @@ pub(crate) fn rules(root: &Root) -> Result<Item> {
 /// HWADDR and UUID in Red Hat's files: an interface with another address would stay down.
 pub(crate) fn addresses(root: &Root) -> Result<Item> {
     let mut steps = Vec::new();
-    for path in files_in(root, Path::new(INTERFACES)) {
+    let files = INTERFACES.map(|directory| files_in(root, directory.as_ref()));
+    for path in files.concat() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if !name.starts_with("ifcfg-") {
             continue;
@@ -167,14 +186,18 @@ pub(super) fn leases(root: &Root) -> Result<Item> {
     let is_lease = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let of_networkd = path.starts_with("/run/systemd/netif/leases");
-        of_networkd || name.contains(".lease") || name.ends_with("_lease")
+        let of_wicked = path.starts_with("/var/lib/wicked") && name.starts_with("lease-");
+        of_networkd || of_wicked || name.contains(".lease") || name.ends_with("_lease")
     };
     let files = LEASES
         .iter()
         .flat_map(|directory| files_in(root, directory.as_ref()));
+    let identities = IDENTITIES.iter().map(PathBuf::from);
+    let identities = identities.filter(|path| root.is(Kind::File, path));
+    let files = files.filter(is_lease).chain(identities);
     Ok(Item {
         id: "leases",
-        steps: files.filter(is_lease).map(Step::Remove).collect(),
+        steps: files.map(Step::Remove).collect(),
         ..Item::default()
     })
 }

@@ -18,19 +18,12 @@ use crate::text;
 /// What others were told.
 pub(crate) fn reports(root: &Root, config: &Config) -> Result<Item> {
     let mut steps = published::to_take_back(root, config)?;
-    let mut seen = Vec::new();
-    for directory in RUN.map(Path::new) {
-        if root.is(Kind::Directory, directory) {
-            let real = root.real_path(directory)?;
-            if !seen.contains(&real) {
-                steps.push(Step::RemoveTree(real.clone()));
-                seen.push(real);
-            }
-        }
-    }
+    let (trees, kept) = published::trees_to_remove(root, &RUN);
+    steps.extend(trees.whole()?);
     Ok(Item {
         id: "reports",
         steps,
+        kept,
         ..Item::default()
     })
 }

@@ -376,6 +376,21 @@ fn cloud_init_and_the_network() {
         ("var/lib/cloud/scripts/per-boot/mine", ""),
         ("etc/netplan/50-cloud-init.yaml", ""),
         ("etc/netplan/01-mine.yaml", ""),
+        ("etc/netplan/99-after-cloud-init-by-me.yaml", ""),
+        ("etc/network/interfaces.d/50-cloud-init", ""),
+        ("etc/network/interfaces.d/50-cloud-init.cfg", ""),
+        ("etc/network/interfaces.d/50-cloud-init-mine", ""),
+        ("etc/systemd/network/10-cloud-init-eth0.network", ""),
+        ("etc/systemd/network/10-cloud-init.network", ""),
+        ("etc/NetworkManager/conf.d/99-cloud-init.conf", ""),
+        (
+            "etc/sysconfig/network-scripts/ifcfg-eth1",
+            "# Created by cloud-init on instance boot automatically, do not edit.\n#\nDEVICE=eth1\n",
+        ),
+        (
+            "etc/sysconfig/networking/devices/ifcfg-eth0",
+            "DEVICE=eth0\nHWADDR=aa\n",
+        ),
         ("etc/udev/rules.d/70-persistent-net.rules", ""),
         ("etc/udev/rules.d/70-mine.rules", ""),
         (
@@ -385,6 +400,10 @@ fn cloud_init_and_the_network() {
         ("var/lib/dhcp/dhclient.eth0.leases", ""),
         ("var/lib/NetworkManager/internal-x-eth0.lease", ""),
         ("var/lib/NetworkManager/secret_key", ""),
+        ("var/lib/dhcpcd5/dhcpcd-eth0.lease", ""),
+        ("var/lib/dhcpcd/duid", ""),
+        ("var/lib/wicked/lease-eth0-dhcp-ipv4.xml", ""),
+        ("var/lib/wicked/state-1.xml", ""),
     ];
     let (tree, root) = tree(&files);
     let (left, _) = seal(&tree, &root, None, Wish::default());
@@ -392,17 +411,24 @@ fn cloud_init_and_the_network() {
         "etc/cloud/cloud.cfg",
         "etc/fstab",
         "etc/netplan/01-mine.yaml",
+        "etc/netplan/99-after-cloud-init-by-me.yaml",
+        "etc/network/interfaces.d/50-cloud-init-mine",
         "etc/sysconfig/network-scripts/ifcfg-eth0",
+        "etc/sysconfig/networking/devices/ifcfg-eth0",
+        "etc/systemd/network/10-cloud-init.network",
         "etc/udev/rules.d/70-mine.rules",
         "usr/bin/cloud-init",
         "var/lib/NetworkManager/secret_key",
         "var/lib/cloud/scripts/per-boot/mine",
         "var/lib/cloud/seed/nocloud/meta-data",
+        "var/lib/wicked/state-1.xml",
     ];
     assert_eq!(left, expected);
     assert_eq!(tree.text("etc/fstab"), "/dev/vda1 / ext4\n# end");
     let interface = tree.text("etc/sysconfig/network-scripts/ifcfg-eth0");
     assert_eq!(interface, "DEVICE=eth0\nONBOOT=yes\n");
+    let same = tree.text("etc/sysconfig/networking/devices/ifcfg-eth0");
+    assert_eq!(same, "DEVICE=eth0\n");
 
     // Where cloud-init leaves the network alone, nothing would make its file again.
     let alone = (
@@ -622,6 +648,20 @@ fn a_lock_directory_below_todays_link_is_emptied() {
     let (left, _) = seal(&tree, &root, None, Wish::default());
     assert_eq!(left, ["etc/condor/condor_config", "var/lock"]);
     assert!(tree.root().join("run/lock/condor").is_dir());
+}
+
+#[test]
+fn what_a_link_leads_htcondor_to_stays_and_is_said() {
+    let files = [
+        ("etc/condor/condor_config", CONDOR_CONFIG),
+        ("srv/log/condor/StartLog", ""),
+    ];
+    let (tree, root) = tree(&files);
+    fs::create_dir_all(tree.root().join("var/log")).unwrap();
+    symlink("/srv/log/condor", tree.root().join("var/log/condor")).unwrap();
+    let (left, kept) = seal(&tree, &root, None, Wish::default());
+    assert!(left.contains(&"srv/log/condor/StartLog".into()), "{left:?}");
+    assert_eq!(kept, ["what is in /var/log/condor stays: it is a link"]);
 }
 
 #[test]

@@ -44,6 +44,7 @@ claims![
     names_that_are_no_text_are_left_alone,
     another_installation_at_the_same_time_is_refused,
     what_is_killed_in_the_middle_is_completed_by_the_next_run,
+    what_is_killed_in_the_middle_can_be_undone_whole,
     a_system_that_nobody_has_heard_of_is_told_what_to_put_where,
     systemd_that_is_not_there_is_said_and_gets_its_units,
 ];
@@ -825,6 +826,34 @@ fn what_is_killed_in_the_middle_is_completed_by_the_next_run() {
             assert_eq!(
                 left, [""; 0],
                 "{init:?}, killed before {:?}",
+                killed.killed_before
+            );
+        }
+    }
+    fs::remove_file(binary).unwrap();
+}
+
+/// Likewise.
+fn what_is_killed_in_the_middle_can_be_undone_whole() {
+    let binary = scratch_file();
+    for init in [Init::Systemd, Init::Insserv] {
+        let made = |image: &Image| {
+            fs::copy(image.path("/bin/sh"), &binary).unwrap();
+            let arguments = ["--replace-old", "--binary", binary.to_str().unwrap()];
+            image.silent("install", &arguments)
+        };
+        let whole = Image::old(init);
+        let before = whole.listing();
+        let calls = count(Calls::Changes, made(&whole)).system_calls;
+        for nth in 1..=calls {
+            let image = Image::old(init);
+            let killed = kill_before(nth, Calls::Changes, made(&image));
+            let undone = image.run("uninstall", &[]);
+            assert_eq!(undone.code, 0, "{undone}");
+            let left = difference(&before, &image.listing());
+            assert_eq!(
+                left, [""; 0],
+                "{init:?}, killed before {:?}: {undone}",
                 killed.killed_before
             );
         }
