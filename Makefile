@@ -35,7 +35,7 @@ CARGO_STATIC := RUSTFLAGS="$(RUSTFLAGS) $(foreach pass,machine-outliner gvn-hois
 	cargo build --locked --release --target $(TARGET)
 
 .PHONY: all deps deps-test man install dist lint test test-rules test-consumers test-packaging
-.PHONY: test-host test-watch test-condor test-old-kernel fuzz bench clean
+.PHONY: test-host test-watch test-condor test-condor-and-fuzz test-old-kernel fuzz bench clean
 
 all: $(BINARY)
 
@@ -104,8 +104,8 @@ lint:
 	shellcheck -s sh sysvinit/rc.local.*
 
 # Everything, the quick things first; installs what it needs.
-test: deps-test lint test-rules test-consumers test-packaging test-host test-watch test-condor
-test: test-old-kernel fuzz
+test: deps-test lint test-rules test-consumers test-packaging test-host test-watch
+test: test-old-kernel test-condor-and-fuzz
 
 # The rules alone: seconds, no root, the host's libblkid.
 test-rules:
@@ -123,9 +123,9 @@ test-packaging: $(BINARY) $(GENERATED)
 test-host: $(BINARY)
 	$(TEST_ON_HOST) $(addprefix --skip ,watch:: old_kernel::)
 
-# With deadlines that have to be waited for.
+# With deadlines that have to be waited for, and so more at a time than there are processors.
 test-watch: $(BINARY)
-	$(TEST_ON_HOST) watch::
+	$(TEST_ON_HOST) --test-threads=4 watch::
 
 TEST_ON_HOST = VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo test --locked --test host --
 
@@ -133,6 +133,13 @@ TEST_ON_HOST = VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo test --locked --test host -
 test-condor:
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=tests/condor/run \
 		cargo test --locked --test condor -- --ignored --test-threads=1
+
+# Side by side: HTCondor is waited for, and the other computes.
+test-condor-and-fuzz:
+	@$(MAKE) --no-print-directory test-condor >target/condor.log 2>&1 & condor=$$!; \
+	$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(FUZZ_SECONDS); fuzz=$$?; \
+	wait $$condor; condor=$$?; cat target/condor.log; \
+	[ $$fuzz -eq 0 ] && [ $$condor -eq 0 ]
 
 # As on the kernels of 2006 to 2011.
 test-old-kernel: $(BINARY)
