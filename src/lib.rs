@@ -19,6 +19,8 @@ pub mod command;
 pub mod config;
 pub mod deadline;
 pub mod disk;
+#[cfg(test)]
+mod documentation;
 pub mod failure;
 pub mod host;
 pub mod http;
