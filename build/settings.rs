@@ -149,7 +149,7 @@ pub static KEYS: [Key; 39] = [
     },
     key("staging", "options", MOUNT_OPTIONS, "0.1.0"),
     key("staging", "wait", DURATION, "0.1.0"),
-    key("staging", "device_timeout", DURATION, "0.1.0"),
+    key("staging", "device_timeout", DURATION, "0.2.0"),
     Key {
         was: Some(r#""never""#),
         ..key(
