@@ -148,10 +148,7 @@ fn man_page(command: Command) -> io::Result<String> {
             .text([roman(*what)]);
     }
     end.control("SH", ["EXAMPLES"]);
-    for (words, example) in EXAMPLES {
-        end.control("PP", []).text([roman(*words)]);
-        settings::literal(&mut end, example.lines());
-    }
+    settings::examples(&mut end, EXAMPLES);
     end.control("SH", ["SEE ALSO"]).text([
         bold("vmstage.toml"),
         roman("(5), "),

@@ -342,10 +342,7 @@ pub fn page(shipped: &str, version: &str) -> io::Result<String> {
         write_section(&section, &mut page);
     }
     page.control("SH", ["EXAMPLES"]);
-    for (words, example) in EXAMPLES {
-        paragraph(&mut page, words);
-        literal(&mut page, example.lines());
-    }
+    examples(&mut page, EXAMPLES);
     page.control("SH", ["SEE ALSO"]).text([
         bold("vmstage"),
         roman("(8), "),
@@ -408,8 +405,19 @@ fn paragraph(page: &mut Roff, text: &str) {
     page.text(parts.collect::<Vec<Inline>>());
 }
 
+/// What each is for, and the example.
+pub(super) fn examples(page: &mut Roff, examples: &[(&str, &str)]) {
+    for (index, (words, example)) in examples.iter().enumerate() {
+        if index > 0 {
+            page.control("PP", []);
+        }
+        paragraph(page, words);
+        literal(page, example.lines());
+    }
+}
+
 /// An example, set off from the text around it.
-pub(super) fn literal<'a>(page: &mut Roff, text: impl Iterator<Item = &'a str>) {
+fn literal<'a>(page: &mut Roff, text: impl Iterator<Item = &'a str>) {
     page.control("RS", []);
     lines(page, text);
     page.control("RE", []);

@@ -265,3 +265,38 @@ fn the_page_explains_each_key_with_its_type_default_and_version() {
     let sections = page.matches("\n.SS ").count();
     assert_eq!(sections, known_to_the_types("").len());
 }
+
+/// Whether each object of a schema says which fields it has, and refuses others; the owner of an
+/// instance alone gives keys of his own.
+fn lax(schema: &serde_json::Value, at: &str, found: &mut Vec<String>) {
+    use serde_json::Value;
+    match schema {
+        Value::Object(fields) => {
+            let is_object = fields.get("type").is_some_and(|kind| kind == "object");
+            let is_strict = fields.get("additionalProperties") == Some(&Value::Bool(false))
+                && fields.contains_key("required");
+            if is_object && fields.len() > 1 && !is_strict && !at.ends_with("/meta") {
+                found.push(at.to_string());
+            }
+            for (key, field) in fields {
+                lax(field, &format!("{at}/{key}"), found);
+            }
+        }
+        Value::Array(elements) => elements.iter().for_each(|element| lax(element, at, found)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_schemas_refuse_fields_that_they_do_not_name() {
+    let names = ["check", "metadata", "plan", "probe", "status"];
+    let page = fs::read_to_string(sources().join("docs/json.md")).unwrap();
+    for name in names {
+        let file = format!("docs/{name}.schema.json");
+        let text = fs::read_to_string(sources().join(&file)).unwrap();
+        let mut found = Vec::new();
+        lax(&serde_json::from_str(&text).unwrap(), "", &mut found);
+        assert_eq!(found, [""; 0], "{file}");
+        assert!(page.contains(&format!("({name}.schema.json)")), "{file}");
+    }
+}
