@@ -13,6 +13,7 @@ use clap::CommandFactory;
 
 use crate::cli::Cli;
 use crate::config::Config;
+use crate::layers::LAYERS;
 use generated::settings::{KEYS, Key};
 
 /// The README is read whole; what more there is to say is in `docs`.
@@ -105,6 +106,19 @@ fn a_link_that_leads_nowhere_is_found() {
     assert_eq!(found.len(), 2, "{found:?}");
     assert!(found[0].ends_with("has no heading other"), "{found:?}");
     assert_eq!(found[1], "there is no docs/none.md");
+}
+
+#[test]
+fn the_page_on_the_house_has_the_layers() {
+    let page = fs::read_to_string(sources().join("ARCHITECTURE.md")).unwrap();
+    let (_, table) = page.split_once("| layer | holds |\n| --- | --- |\n").unwrap();
+    let (table, _) = table.split_once("\n\n").unwrap();
+    let rows = table.lines().map(|row| {
+        let (_, row) = row.split_once("| ").unwrap();
+        let (units, _) = row.split_once(" |").unwrap();
+        units.split(", ").map(|unit| unit.trim_matches('`')).collect()
+    });
+    assert_eq!(rows.collect::<Vec<Vec<&str>>>(), LAYERS);
 }
 
 #[test]
