@@ -101,6 +101,7 @@ dist: $(BINARY) $(GENERATED)
 lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	shellcheck -x $$(find . \( -name target -o -name .git \) -prune -o -type f -exec \
 		awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh/ { print FILENAME } { nextfile }' {} +)
 	shellcheck -s sh sysvinit/rc.local.*

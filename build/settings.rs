@@ -385,8 +385,8 @@ fn write_section(section: &Section, page: &mut Roff) {
 /// Comments as running text, and what they show of the file as it is.
 fn explain(page: &mut Roff, comment: &[&str]) {
     let is_example = |line: &&str| line.contains(" = [");
-    for part in comment.chunk_by(|one, next| is_example(&one) == is_example(&next)) {
-        match part.iter().all(|line| is_example(&line)) {
+    for part in comment.chunk_by(|one, next| is_example(one) == is_example(next)) {
+        match part.iter().all(is_example) {
             true => lines(page, part.iter().copied()),
             false => paragraph(page, &part.join(" ")),
         }

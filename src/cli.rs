@@ -1,5 +1,7 @@
 //! The command line. The man page and the completions are made from it.
 
+#![allow(missing_docs, reason = "a doc comment here is what --help prints")]
+
 // By its path: build.rs has this file as a module of another place.
 #[path = "cli/plan.rs"]
 mod plan;

@@ -111,12 +111,17 @@ fn a_link_that_leads_nowhere_is_found() {
 #[test]
 fn the_page_on_the_house_has_the_layers() {
     let page = fs::read_to_string(sources().join("ARCHITECTURE.md")).unwrap();
-    let (_, table) = page.split_once("| layer | holds |\n| --- | --- |\n").unwrap();
+    let (_, table) = page
+        .split_once("| layer | holds |\n| --- | --- |\n")
+        .unwrap();
     let (table, _) = table.split_once("\n\n").unwrap();
     let rows = table.lines().map(|row| {
         let (_, row) = row.split_once("| ").unwrap();
         let (units, _) = row.split_once(" |").unwrap();
-        units.split(", ").map(|unit| unit.trim_matches('`')).collect()
+        units
+            .split(", ")
+            .map(|unit| unit.trim_matches('`'))
+            .collect()
     });
     assert_eq!(rows.collect::<Vec<Vec<&str>>>(), LAYERS);
 }

@@ -76,6 +76,7 @@ const SYSTEM_DIRECTORIES: [&str; 16] = [
 pub struct MountPoint(pub(super) PathBuf);
 
 impl MountPoint {
+    /// As a path of the machine's.
     pub fn as_path(&self) -> &Path {
         &self.0
     }
@@ -118,6 +119,7 @@ impl TryFrom<String> for MountPoint {
 pub struct RelativePath(pub(super) PathBuf);
 
 impl RelativePath {
+    /// Relative to the mount point.
     pub fn as_path(&self) -> &Path {
         &self.0
     }
@@ -184,6 +186,7 @@ impl fmt::Display for Account {
 pub struct Mode(pub(super) u32);
 
 impl Mode {
+    /// As chmod(2) takes them.
     pub fn bits(self) -> u32 {
         self.0
     }
@@ -340,7 +343,9 @@ impl TryFrom<String> for HttpUrl {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum FeaturesLocation {
+    /// Each key is a document below it.
     Url(HttpUrl),
+    /// Each key is a file in it.
     Directory(PathBuf),
 }
 
