@@ -32,6 +32,10 @@ pub struct Cli {
 
 /// Writes lines to standard output, and nothing that a terminal acts on. Whoever closed it
 /// early has seen enough.
+///
+/// # Errors
+///
+/// That standard output cannot be written to.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout();
     let text = text::printable_lines(text);

@@ -284,6 +284,10 @@ impl Config {
     }
 
     /// Reads the content of a configuration file. The error names line and key.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, with line and key.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Config, ConfigError> {
         let text = std::str::from_utf8(bytes).map_err(|e| {
             let line = line_of(bytes, e.valid_up_to());

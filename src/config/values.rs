@@ -411,6 +411,10 @@ pub(super) fn durations<'de, D: Deserializer<'de>>(
 }
 
 /// A duration as people write it: `5s`, `10m`, `36h`, `1h 30m`.
+///
+/// # Errors
+///
+/// Why it is none, with the text.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = |why: String| {
         format!("{text:?} is not a duration such as \"90s\", \"10m\" or \"36h\": {why}")

@@ -27,6 +27,10 @@ pub struct Mount {
 }
 
 /// The kernel's mount table, as this process sees it.
+///
+/// # Errors
+///
+/// That it cannot be read.
 pub(crate) fn read(host: &Host) -> Result<Vec<Mount>> {
     let table = kernel_file::read(host.path(TABLE))
         .with_context(|| format!("cannot read {TABLE}; is /proc mounted?"))?;

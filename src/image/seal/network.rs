@@ -26,6 +26,10 @@ const LEASES: [&str; 6] = [
 ];
 
 /// Of udev: with another address the interface would be eth1.
+///
+/// # Errors
+///
+/// That a directory cannot be read.
 pub(crate) fn rules(root: &Root) -> Result<Item> {
     let mut steps = Vec::new();
     for path in RULES.map(Path::new) {
@@ -44,6 +48,10 @@ pub(crate) fn rules(root: &Root) -> Result<Item> {
 }
 
 /// HWADDR and UUID in Red Hat's files: an interface with another address would stay down.
+///
+/// # Errors
+///
+/// That a file or directory cannot be read.
 pub(crate) fn addresses(root: &Root) -> Result<Item> {
     let mut steps = Vec::new();
     for path in files_in(root, Path::new(INTERFACES)) {
