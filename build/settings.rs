@@ -139,7 +139,7 @@ const fn key(section: &'static str, name: &'static str, kind: Kind, since: &'sta
 
 /// In the order of the file. Who adds a key to the configuration adds its line here, and to
 /// packaging/vmstage.toml.
-pub static KEYS: [Key; 39] = [
+pub static KEYS: &[Key] = &[
     key("staging", "mount_point", MOUNT_POINT, "0.1.0"),
     Key {
         was: Some(

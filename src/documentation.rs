@@ -203,7 +203,7 @@ fn the_page_has_every_key_that_the_types_know_and_no_other() {
 
 #[test]
 fn a_key_takes_what_the_page_says_and_refuses_another_thing() {
-    for key in &KEYS {
+    for key in KEYS {
         for right in key.kind.right() {
             let text = with(key, &right);
             Config::parse(&text).unwrap_or_else(|e| panic!("{text}: {e}"));
@@ -215,7 +215,7 @@ fn a_key_takes_what_the_page_says_and_refuses_another_thing() {
 
 #[test]
 fn the_page_says_a_default_or_what_holds_instead() {
-    for key in &KEYS {
+    for key in KEYS {
         let default = shown(SHIPPED, key, "#:");
         match key.otherwise {
             None => {
@@ -235,7 +235,7 @@ fn the_page_says_a_default_or_what_holds_instead() {
 
 #[test]
 fn a_key_is_there_since_the_version_that_shipped_it_first() {
-    for key in &KEYS {
+    for key in KEYS {
         let then = ["#:", "#"].map(|mark| shown(SHIPPED_WITH_0_1_0, key, mark));
         let was_there = then.iter().any(Option::is_some);
         assert_eq!(
