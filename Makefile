@@ -11,8 +11,8 @@ DESTDIR ?=
 TARGET  := x86_64-unknown-linux-musl
 BINARY  := target/$(TARGET)/release/vmstage
 LIBBLKID := target/libblkid/lib/libblkid.a
-# Made from the command line's definition: man page and completions.
-GENERATED := $(addprefix target/generated/,vmstage.8 vmstage.bash _vmstage vmstage.fish)
+# Made from the command line's definition and the shipped configuration: man pages, completions.
+GENERATED := $(addprefix target/generated/,vmstage.8 vmstage.toml.5 vmstage.bash _vmstage vmstage.fish)
 SOURCES := Cargo.toml Cargo.lock build.rs packaging/vmstage.toml packaging/no-unwind-tables.ld
 SOURCES += $(shell find src build systemd sysvinit -type f)
 
@@ -52,7 +52,8 @@ $(LIBBLKID): $(wildcard packaging/libblkid/* packaging/libblkid/patches/*)
 
 man: $(GENERATED)
 
-$(GENERATED) &: examples/generate.rs build/pages.rs src/cli.rs src/cli/plan.rs Cargo.toml Cargo.lock $(LIBBLKID)
+$(GENERATED) &: examples/generate.rs build/pages.rs build/settings.rs packaging/vmstage.toml \
+		src/cli.rs src/cli/plan.rs Cargo.toml Cargo.lock $(LIBBLKID)
 	$(CARGO_STATIC) --example generate
 	@mkdir -p target/generated
 	target/$(TARGET)/release/examples/generate target/generated
@@ -82,6 +83,7 @@ install: $(BINARY) $(GENERATED)
 	$(call put-script,644,sysvinit/rc.local.sl,$(PREFIX)/share/doc/vmstage/rc.local.sl)
 	$(call put-script,644,sysvinit/rc.local.ubuntu,$(PREFIX)/share/doc/vmstage/rc.local.ubuntu)
 	$(call put,644,target/generated/vmstage.8,$(PREFIX)/share/man/man8/vmstage.8)
+	$(call put,644,target/generated/vmstage.toml.5,$(PREFIX)/share/man/man5/vmstage.toml.5)
 	$(call put,644,target/generated/vmstage.bash,$(PREFIX)/share/bash-completion/completions/vmstage)
 	$(call put,644,target/generated/_vmstage,$(PREFIX)/share/zsh/site-functions/_vmstage)
 	$(call put,644,target/generated/vmstage.fish,$(PREFIX)/share/fish/vendor_completions.d/vmstage.fish)
@@ -99,6 +101,7 @@ dist: $(BINARY) $(GENERATED)
 lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
 	shellcheck -x $$(find . \( -name target -o -name .git \) -prune -o -type f -exec \
 		awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh/ { print FILENAME } { nextfile }' {} +)
 	shellcheck -s sh sysvinit/rc.local.*

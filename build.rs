@@ -10,6 +10,7 @@
 )]
 mod cli;
 #[path = "build/pages.rs"]
+#[allow(dead_code, reason = "tests read more of it")]
 mod pages;
 #[path = "src/text.rs"]
 #[allow(
@@ -56,6 +57,7 @@ fn main() -> io::Result<()> {
 fn carry() -> io::Result<()> {
     for source in [
         "build/pages.rs",
+        "build/settings.rs",
         "src/cli.rs",
         "src/cli/plan.rs",
         "src/text.rs",

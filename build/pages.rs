@@ -1,4 +1,7 @@
-//! The man page and the shell completions, made from the command line's definition.
+//! The man pages and the shell completions, made from the command line's definition and the
+//! configuration that is shipped.
+
+pub mod settings;
 
 use std::io;
 
@@ -10,8 +13,7 @@ use clap_mangen::roff::{Roff, bold, italic, roman};
 const FILES: &[(&str, &str)] = &[
     (
         "/etc/vmstage.toml",
-        "The configuration. Every key may be left out; the file that is shipped shows all of \
-         them with their defaults.",
+        "The configuration, which may be missing: vmstage.toml(5).",
     ),
     (
         "/run/vmstage/status.json",
@@ -21,14 +23,75 @@ const FILES: &[(&str, &str)] = &[
     (
         "/var/lib/vmstage",
         "What has to survive a reboot: when this instance first booted, from which a lifetime \
-         counts, and, while a file system is being made, on which disk.",
+         counts, and the deadline that was last known; what was published; an order with --keep; \
+         and, while a file system is being made, on which disk.",
     ),
     (
         ".vmstage",
         "In the root directory of the scratch disk: which machine and instance staged it, first and \
          last when, and by which version. A disk without a label is known again by it.",
     ),
+    (
+        "/etc/machinefeatures, /etc/jobfeatures",
+        "Readiness and deadline for batch jobs.",
+    ),
+    (
+        "/etc/condor/config.d/99-vmstage.config",
+        "The same for HTCondor, where there is such a directory.",
+    ),
+    (
+        "vmstage.prom",
+        "The same for node_exporter, in report.textfile_directory.",
+    ),
 ];
+
+const ENVIRONMENT: &[(&str, &str)] = &[
+    (
+        "MACHINEFEATURES, JOBFEATURES",
+        "Where Machine/Job Features are: a URL or a directory. They go before what the instance's \
+         metadata and the configuration name.",
+    ),
+    (
+        "PATH",
+        "Where mkfs, getent and other programs of the system are looked for, and then in /sbin, \
+         /usr/sbin, /bin and /usr/bin.",
+    ),
+    (
+        "NOTIFY_SOCKET, JOURNAL_STREAM",
+        "From systemd: where to say that the machine is ready, and whether standard error is the journal.",
+    ),
+    (
+        "VMSTAGE_DEADLINE, VMSTAGE_SECONDS_LEFT, VMSTAGE_REASON, VMSTAGE_REHEARSAL",
+        "Set for the command deadline.drain: the deadline in Unix seconds, how long it is until then, \
+         who gave it or why, and 1 in a rehearsal.",
+    ),
+];
+
+const EXAMPLES: &[(&str, &str)] = &[
+    (
+        "Put it into a mounted image, and see what is still wrong there:",
+        "vmstage install --root /mnt/image --replace-old\nvmstage check --root /mnt/image",
+    ),
+    (
+        "See which disk a boot would take, and why it takes no other:",
+        "vmstage probe",
+    ),
+    (
+        "Wait in a script, for at most a minute, until the machine is ready:",
+        "vmstage status --wait=60 >/dev/null && start-work",
+    ),
+    (
+        "End this machine in half an hour; rehearse the notice of a cloud:",
+        "vmstage end --in 30m --reason \"new disks in rack 7\"\nvmstage end --in 2m --rehearse spot",
+    ),
+    (
+        "Choose a flavor:",
+        "openstack flavor list --long --all -f json | vmstage plan flavor --memory 1G --cores 1 -",
+    ),
+];
+
+/// Shows every key with its default, and explains it.
+const SHIPPED: &str = include_str!("../packaging/vmstage.toml");
 
 /// What each file is called, and its content.
 pub fn all(command: Command) -> io::Result<Vec<(String, Vec<u8>)>> {
@@ -42,8 +105,11 @@ pub fn all(command: Command) -> io::Result<Vec<(String, Vec<u8>)>> {
         clap_complete::generate(shell, &mut command.clone(), "vmstage", &mut completions);
         pages.push((name.into(), completions));
     }
+    let version = command.get_version().unwrap_or_default().to_string();
     let page = man_page(command.subcommand_value_name("COMMAND"))?;
-    pages.push(("vmstage.8".into(), page.into_bytes()));
+    pages.push(("vmstage.8".into(), finished(&page)));
+    let page = settings::page(SHIPPED, &version)?;
+    pages.push(("vmstage.toml.5".into(), finished(&page)));
     Ok(pages)
 }
 
@@ -69,17 +135,29 @@ fn man_page(command: Command) -> io::Result<String> {
     end.control("SH", ["EXIT STATUS"]);
     let exit_codes = after_help(&command);
     as_it_is(&mut end, exit_codes.trim_start_matches("Exit codes:\n"));
+    end.control("SH", ["ENVIRONMENT"]);
+    for (name, what) in ENVIRONMENT {
+        end.control("TP", [])
+            .text([bold(*name)])
+            .text([roman(*what)]);
+    }
     end.control("SH", ["FILES"]);
     for (path, what) in FILES {
         end.control("TP", [])
             .text([italic(*path)])
             .text([roman(*what)]);
     }
+    end.control("SH", ["EXAMPLES"]);
+    settings::examples(&mut end, EXAMPLES);
     end.control("SH", ["SEE ALSO"]).text([
+        bold("vmstage.toml"),
+        roman("(5), "),
         bold("mount"),
         roman("(8), "),
         bold("blkid"),
-        roman("(8)"),
+        roman("(8), "),
+        bold("systemctl"),
+        roman("(1)"),
     ]);
     end.to_writer(&mut page)?;
 
@@ -87,16 +165,18 @@ fn man_page(command: Command) -> io::Result<String> {
     let page = String::from_utf8(page).map_err(io::Error::other)?;
     let (definition, _) = page.split_once(".TH").unwrap_or_default();
     let page = format!("{definition}{}", page.replace(definition, ""));
-    Ok(page.chars().map(ascii).collect())
+    Ok(page)
 }
 
-/// troff reads bytes; what is more than one goes by its number.
-fn ascii(character: char) -> String {
-    if character.is_ascii() {
-        character.to_string()
-    } else {
-        format!("\\[u{:04X}]", u32::from(character))
-    }
+/// troff reads bytes; what is more than one goes by its number. And the title keeps the place of
+/// its date, which there is none of.
+fn finished(page: &str) -> Vec<u8> {
+    let page = page.replacen("  \"vmstage", " \"\" \"vmstage", 1);
+    let character = |character: char| match character.is_ascii() {
+        true => character.to_string(),
+        false => format!("\\[u{:04X}]", u32::from(character)),
+    };
+    page.chars().map(character).collect::<String>().into_bytes()
 }
 
 /// A command of other commands has nothing of its own to tell.

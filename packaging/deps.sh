@@ -36,6 +36,7 @@ genisoimage genisoimage
 groff-base groff
 insserv insserv
 iproute2 ip
+mandoc mandoc
 ntfs-3g mkntfs
 rpm rpmbuild
 strace strace

@@ -1,5 +1,7 @@
 //! The command line. The man page and the completions are made from it.
 
+#![allow(missing_docs, reason = "a doc comment here is what --help prints")]
+
 // By its path: build.rs has this file as a module of another place.
 #[path = "cli/plan.rs"]
 mod plan;
@@ -30,6 +32,10 @@ pub struct Cli {
 
 /// Writes lines to standard output, and nothing that a terminal acts on. Whoever closed it
 /// early has seen enough.
+///
+/// # Errors
+///
+/// That standard output cannot be written to.
 pub(crate) fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout();
     let text = text::printable_lines(text);

@@ -7,14 +7,19 @@ use crate::config::ConfigError;
 /// Why the machine is not ready.
 #[derive(Debug)]
 pub enum Failure {
+    /// The configuration is wrong.
     Config(ConfigError),
     /// Of what was asked for on the command line.
     Usage(String),
+    /// There is no usable disk.
     NoDevice(String),
+    /// One was chosen and cannot be mounted.
     Mount(String),
     /// A disk was not any more what it had been accepted for.
     Changed(String),
+    /// It is staged, and not every directory is as it was asked for.
     Directories(String),
+    /// What has no exit code of its own.
     Other(anyhow::Error),
 }
 
@@ -23,6 +28,7 @@ impl Failure {
         Failure::Mount(format!("{error:#}"))
     }
 
+    /// That of the program, which scripts go by.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Other(_) => 1,

@@ -27,6 +27,7 @@ const BODY_LIMIT: u64 = 1024 * 1024;
 /// No request gets less than this, however little is left of the time for all of them.
 const LEAST_TIMEOUT: Duration = Duration::from_millis(20);
 
+/// Asks over plain HTTP, each request within a time limit.
 pub struct Client {
     agent: Agent,
     request_timeout: Duration,
@@ -35,6 +36,7 @@ pub struct Client {
 /// A 2xx answer.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Response {
+    /// At most 1 MiB.
     pub body: Vec<u8>,
     /// What time it is by the server's clock, in Unix seconds.
     pub date: Option<u64>,

@@ -25,7 +25,7 @@ use scan::{File, Name};
 
 /// From top to bottom. A unit uses those below it, and those beside it unless that leads in a
 /// circle.
-const LAYERS: &[&[&str]] = &[
+pub(crate) const LAYERS: &[&[&str]] = &[
     &["command"],
     &["watch", "image", "plan"],
     &["report"],

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.." || exit
 
 binary=target/x86_64-unknown-linux-musl/release/vmstage
 man_page=target/generated/vmstage.8
+page_of_the_configuration=target/generated/vmstage.toml.5
 
 fail() {
     echo "    $*"
@@ -68,6 +69,7 @@ install_puts_every_file_in_its_place() {
 644 usr/share/doc/vmstage/rc.local.ubuntu
 644 usr/share/doc/vmstage/vmstage.toml
 644 usr/share/fish/vendor_completions.d/vmstage.fish
+644 usr/share/man/man5/vmstage.toml.5
 644 usr/share/man/man8/vmstage.8
 644 usr/share/zsh/site-functions/_vmstage" "$(files_in "$tmp")"
     cmp $binary "$tmp/usr/sbin/vmstage" || fail "another binary"
@@ -105,8 +107,22 @@ the_man_page_has_every_command_and_exit_code_and_no_mistake() {
         grep -q "vmstage $command$" <<<"$text" || fail "nothing on vmstage $command"
     done
     for code in 0 1 2 3 4 5 6; do
-        sed -n '/^EXIT STATUS/,/^FILES/p' <<<"$text" | grep -q "^ *$code  " || fail "nothing on exit code $code"
+        sed -n '/^EXIT STATUS/,/^ENVIRONMENT/p' <<<"$text" | grep -q "^ *$code  " || fail "nothing on exit code $code"
     done
+    local section
+    for section in ENVIRONMENT FILES EXAMPLES 'SEE ALSO'; do
+        grep -qx "$section" <<<"$text" || fail "there is no section $section"
+    done
+}
+
+# That it has every key is a test of the rules (src/documentation.rs).
+the_page_of_the_configuration_has_no_mistake() {
+    need groff mandoc
+    equal "" "$(groff -man -Tutf8 -ww -z $page_of_the_configuration 2>&1)"
+    equal "" "$(mandoc -T lint -W error $page_of_the_configuration $man_page 2>&1)"
+    local text
+    text=$(groff -man -Tutf8 $page_of_the_configuration | sed 's/.\x08//g; s/\x1b\[[0-9;]*m//g')
+    grep -A 4 "^ *device_timeout" <<<"$text" | grep -q "How long all disks together" || fail "$text"
 }
 
 bash_completes_commands_and_options() {

@@ -28,6 +28,10 @@ const LOOK_AGAIN: Duration = Duration::from_millis(20);
 const FURTHEST: Duration = Duration::from_secs(180 * 24 * 3600);
 
 /// Has `watch` follow an order, or forget it, and says what will happen.
+///
+/// # Errors
+///
+/// That nothing was ordered, and why.
 pub fn run(host: &Host, arguments: EndArgs) -> Result<u8, Failure> {
     if !geteuid().is_root() {
         return Err(Failure::Other(anyhow!("end must be run as root")));

@@ -15,6 +15,10 @@ pub(super) fn runs<'a>(root: &Root, host: &'a Host) -> Option<&'a Host> {
 }
 
 /// A document for scripts.
+///
+/// # Errors
+///
+/// Likewise.
 pub(super) fn print_json(document: &impl Serialize) -> Result<()> {
     let json = serde_json::to_string_pretty(document)?;
     cli::print(&(text::printable_json(&json) + "\n"))

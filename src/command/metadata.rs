@@ -18,6 +18,10 @@ use crate::url;
 use crate::{clock, text as texts};
 
 /// Asks all configured sources. The exit code is 0 where at least one answered.
+///
+/// # Errors
+///
+/// That the configuration is wrong, or nothing can be printed.
 pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<u8, Failure> {
     let config = configuration::load(host, config_file).map_err(Failure::Config)?;
     let mut metadata = Metadata::new(host, &config);

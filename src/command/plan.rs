@@ -15,6 +15,10 @@ use crate::plan::{Answer, flavors, grid};
 use std::path::PathBuf;
 
 /// Reads, decides, and prints. The exit code is the decision's.
+///
+/// # Errors
+///
+/// That the input cannot be used, with the place in it.
 pub fn run(command: &PlanCommand) -> Result<u8, Failure> {
     let answer = match command {
         PlanCommand::Flavor(arguments) => plan_flavor(arguments)?,

@@ -64,6 +64,10 @@ struct Device {
 
 /// Looks, prints, and changes nothing. Fails as `boot` would, but for what only mounting
 /// shows.
+///
+/// # Errors
+///
+/// That the configuration is wrong, that nothing could be mounted, or that there is no usable disk.
 pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
     let config = configuration::load(host, config_file).map_err(Failure::Config)?;
     if !geteuid().is_root() {

@@ -20,6 +20,10 @@ const POLL: Duration = Duration::from_millis(100);
 
 /// Prints the status, and returns the exit code of the boot that wrote it. `wait` is
 /// `Some(None)` to wait for however long it takes, or a number of seconds.
+///
+/// # Errors
+///
+/// That `boot` has not ended in this boot of the machine, or that its status cannot be read.
 pub fn run(
     host: &Host,
     config_file: Option<&Path>,

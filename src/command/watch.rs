@@ -19,6 +19,10 @@ use crate::watch::Watch;
 use crate::watch::sleep::Sleeper;
 
 /// Follows the deadline until SIGTERM, or until the machine is off.
+///
+/// # Errors
+///
+/// That the configuration is wrong, or that it is not run as root.
 pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
     let mut config = configuration::load(host, config_file).map_err(Failure::Config)?;
     if !geteuid().is_root() {

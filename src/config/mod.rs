@@ -21,10 +21,13 @@ pub(crate) use sources::Sources;
 pub use values::*;
 use values::{command, duration, durations, mount_options, specs};
 
+/// The file, section by section.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// `[staging]`.
     pub staging: Staging,
+    /// `[[directory]]`, each of which is there once.
     #[serde(rename = "directory", deserialize_with = "distinct_directories")]
     pub directories: Vec<Directory>,
     pub(crate) metadata: Metadata,
@@ -33,9 +36,11 @@ pub struct Config {
     pub(crate) callback: Callback,
 }
 
+/// Where the scratch disk is looked for and mounted.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Staging {
+    /// Where it is mounted.
     pub mount_point: MountPoint,
     /// Where to look, in this order.
     #[serde(deserialize_with = "specs")]
@@ -61,6 +66,7 @@ pub struct Staging {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Directory {
+    /// Below the mount point.
     pub path: RelativePath,
     /// A name or a number; root if not given.
     #[serde(default)]
@@ -68,6 +74,7 @@ pub struct Directory {
     /// A name or a number; the group root if not given.
     #[serde(default)]
     pub(crate) group: Option<Account>,
+    /// 0755 if not given.
     #[serde(default)]
     pub mode: Mode,
     /// SELinux's.
@@ -277,6 +284,10 @@ impl Config {
     }
 
     /// Reads the content of a configuration file. The error names line and key.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, with line and key.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Result<Config, ConfigError> {
         let text = std::str::from_utf8(bytes).map_err(|e| {
             let line = line_of(bytes, e.valid_up_to());
@@ -286,6 +297,10 @@ impl Config {
     }
 
     /// Likewise, its text.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, with line and key.
     pub fn parse(text: &str) -> Result<Config, ConfigError> {
         // A byte order mark, as Windows editors leave it, is not worth a refusal.
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);

@@ -5,13 +5,19 @@ use std::fmt;
 use serde::de::{self, Deserializer};
 use serde::{Deserialize, Serialize};
 
+/// A source of metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Source {
+    /// OpenStack's, on a disk.
     ConfigDrive,
+    /// OpenStack's metadata service.
     Openstack,
+    /// EC2's, or the interface of that kind that others have.
     Ec2,
+    /// Google's.
     Google,
+    /// Azure's, with its scheduled events.
     Azure,
 }
 

@@ -76,6 +76,7 @@ const SYSTEM_DIRECTORIES: [&str; 16] = [
 pub struct MountPoint(pub(super) PathBuf);
 
 impl MountPoint {
+    /// As a path of the machine's.
     pub fn as_path(&self) -> &Path {
         &self.0
     }
@@ -118,6 +119,7 @@ impl TryFrom<String> for MountPoint {
 pub struct RelativePath(pub(super) PathBuf);
 
 impl RelativePath {
+    /// Relative to the mount point.
     pub fn as_path(&self) -> &Path {
         &self.0
     }
@@ -184,6 +186,7 @@ impl fmt::Display for Account {
 pub struct Mode(pub(super) u32);
 
 impl Mode {
+    /// As chmod(2) takes them.
     pub fn bits(self) -> u32 {
         self.0
     }
@@ -340,7 +343,9 @@ impl TryFrom<String> for HttpUrl {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub enum FeaturesLocation {
+    /// Each key is a document below it.
     Url(HttpUrl),
+    /// Each key is a file in it.
     Directory(PathBuf),
 }
 
@@ -406,6 +411,10 @@ pub(super) fn durations<'de, D: Deserializer<'de>>(
 }
 
 /// A duration as people write it: `5s`, `10m`, `36h`, `1h 30m`.
+///
+/// # Errors
+///
+/// Why it is none, with the text.
 pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     let wrong = |why: String| {
         format!("{text:?} is not a duration such as \"90s\", \"10m\" or \"36h\": {why}")

@@ -16,16 +16,22 @@ use crate::clock;
 pub struct Deadline {
     /// Unix seconds.
     pub at: u64,
+    /// Who gave it.
     pub origin: Origin,
+    /// The time before it in which no new work starts.
     pub grace: Duration,
+    /// Unix seconds at which a source last said so; None where no source has to.
     pub confirmed_at: Option<u64>,
+    /// What happens at it.
     pub kind: LimitKind,
 }
 
+/// What follows from all limits together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {
     /// None where nothing limits this VM.
     pub deadline: Option<Deadline>,
+    /// Limits that cannot be used.
     pub ignored: Vec<IgnoredLimit>,
 }
 

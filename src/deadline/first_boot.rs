@@ -395,6 +395,10 @@ impl Record {
 }
 
 /// What an instance id has to look like before it becomes part of a file name.
+///
+/// # Errors
+///
+/// That it does not, in words.
 pub fn usable_id(id: &str) -> Result<&str, String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_' || b == b'.';
     if id.is_empty() || id.len() > 64 || !id.bytes().all(plain) {

@@ -24,15 +24,19 @@ const SILENCE: Duration = Duration::from_secs(600);
 pub struct Statement {
     /// Which instance it is about, as far as it says.
     pub instance: Option<String>,
+    /// Those that it gives.
     pub limits: Vec<Limit>,
+    /// What it does not give of this is taken back.
     pub about: About,
 }
 
 /// What a statement is about: of that, what it does not say is taken back.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub enum About {
+    /// All that the source ever says.
     #[default]
     Everything,
+    /// Limits under these keys of the source.
     Keys(Vec<String>),
 }
 
@@ -55,6 +59,7 @@ pub struct SaidAt {
     pub is_believed: bool,
     /// The wall clock, in Unix seconds.
     pub wall: u64,
+    /// The time since the machine's start.
     pub uptime: Duration,
     /// The `Date` of the answer, in Unix seconds.
     pub date: Option<u64>,
@@ -63,11 +68,13 @@ pub struct SaidAt {
 /// What became of a statement.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Recorded {
+    /// It counts.
     Used,
     /// It is another instance's, in words.
     Refused(String),
 }
 
+/// What each source said last, and what of it is believed.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Ledger {
     pub(crate) identity: Identity,
@@ -190,6 +197,7 @@ impl Ledger {
         self.unusable.retain(|limit| limit.origin.source != source);
     }
 
+    /// Whether it has answered in this boot.
     pub fn has_spoken(&self, source: LimitSource) -> bool {
         self.spoken.contains(&source)
     }

@@ -15,14 +15,18 @@ use crate::config;
 /// One thing that limits how long this VM may live.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Limit {
+    /// Who gives it, under which key.
     pub origin: Origin,
+    /// The time that it names.
     pub when: When,
     /// Unix seconds at which a source last said so; None where no source has to.
     pub confirmed_at: Option<u64>,
+    /// What it is to the machine.
     #[serde(default)]
     pub kind: LimitKind,
 }
 
+/// What a limit is to the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LimitKind {
@@ -45,10 +49,12 @@ impl LimitKind {
     }
 }
 
+/// The time of a limit.
 #[derive(Debug, Clone, PartialEq, PartialOrd, Serialize, Deserialize)]
 pub enum When {
     /// Unix seconds.
     At(u64),
+    /// A lifetime, from the instance's first boot.
     AfterFirstBoot(Duration),
     /// It was given and cannot be used, for this reason.
     Unusable(String),
@@ -66,6 +72,7 @@ pub struct IgnoredLimit {
         skip_serializing_if = "Option::is_none"
     )]
     pub(crate) given_by: Option<Origin>,
+    /// Why not, in words.
     pub reason: String,
 }
 

@@ -9,13 +9,19 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LimitSource {
+    /// OpenStack's config drive.
     ConfigDrive,
+    /// OpenStack's metadata service.
     Openstack,
     /// OpenStack's `vendor_data2.json`.
     VendorData,
+    /// EC2's instance metadata.
     Ec2,
+    /// Google's.
     Google,
+    /// Azure's.
     Azure,
+    /// A site, by Machine or Job Features.
     MachineFeatures,
     /// The image's own configuration.
     Configuration,
@@ -28,6 +34,7 @@ pub enum LimitSource {
 /// Who gave a limit. Two limits of one source and key are the same limit at two times.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
+    /// Who.
     pub source: LimitSource,
     /// As the source calls it: `vmstage_lifetime`, `spot/instance-action`, `shutdowntime`.
     pub key: String,
@@ -40,6 +47,7 @@ pub struct Origin {
 const META: &str = "meta";
 
 impl Origin {
+    /// Of which there is nothing else to say.
     pub fn new(source: LimitSource, key: impl Into<String>) -> Origin {
         Origin {
             source,

@@ -37,9 +37,17 @@ const AHEAD: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// Nothing but zeros, in so many samples and in all places.
-    Zeros { samples: usize },
+    Zeros {
+        /// Beside the places of superblocks.
+        samples: usize,
+    },
     /// This byte is the first one found that is not zero.
-    Something { disk: u64, at: u64 },
+    Something {
+        /// The size of the disk, in bytes.
+        disk: u64,
+        /// The byte's place.
+        at: u64,
+    },
 }
 
 impl fmt::Display for Found {

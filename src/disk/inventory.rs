@@ -56,11 +56,19 @@ pub(crate) struct Inventory {
 
 impl Inventory {
     /// What the kernel lists.
+    ///
+    /// # Errors
+    ///
+    /// That the kernel's list cannot be read.
     pub(crate) fn read(host: &Host, mounts: &[Mount]) -> Result<Inventory> {
         Inventory::of(host, listed(host)?, mounts)
     }
 
     /// Also what may hold a config drive, but never the scratch disk.
+    ///
+    /// # Errors
+    ///
+    /// Likewise.
     pub(crate) fn with_cdroms(host: &Host, mounts: &[Mount]) -> Result<Inventory> {
         let mut devices = listed(host)?;
         devices.extend(unlisted(host, &devices));

@@ -145,6 +145,10 @@ pub(crate) fn zero(node: &Path, goes_on: impl FnMut()) -> io::Result<Zero> {
 
 /// Has a device for oneself until the file is closed. Fails with EBUSY while it is mounted
 /// in whatever mount namespace, a part of something, or being checked or formatted.
+///
+/// # Errors
+///
+/// Those of open(2); that another device has the name by now.
 pub(crate) fn claim(node: &Path, number: Number) -> io::Result<File> {
     of_number(open_with(node, libc::O_EXCL)?, number)
 }

@@ -48,11 +48,19 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
 /// For what every boot writes anew: leaves a file alone that already has this content,
 /// and does not wait for the disk. Says whether it wrote. What is there and is not a
 /// regular file is somebody else's, and an error.
+///
+/// # Errors
+///
+/// That it cannot be written, or is no regular file.
 pub(crate) fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
     replace_if_changed_or_older(path, content, mode, None)
 }
 
 /// Likewise, for a reader who goes by the file's time: one of this age is written anew.
+///
+/// # Errors
+///
+/// Likewise.
 pub(crate) fn replace_if_changed_or_older(
     path: &Path,
     content: &[u8],
@@ -113,6 +121,10 @@ pub(crate) fn sweep(path: &Path) {
 }
 
 /// Removes a file that may not be there. Says whether it was.
+///
+/// # Errors
+///
+/// Those of unlink(2), but that there is none.
 pub(crate) fn remove_if_there(path: &Path) -> io::Result<bool> {
     let removed = beside(path, &mut |place| {
         place.sweep();

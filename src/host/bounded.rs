@@ -156,6 +156,10 @@ static LEFT_BEHIND: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
 impl Child {
     /// Starts a child that does `work` and then waits for orders. What it holds (a mount,
     /// say) stays for as long as the child does.
+    ///
+    /// # Errors
+    ///
+    /// That there can be no child.
     pub(crate) fn start(
         keep: &[BorrowedFd],
         work: impl FnOnce(&mut Parent),

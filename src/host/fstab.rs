@@ -26,6 +26,7 @@ pub(crate) const FSTAB: &str = "/etc/fstab";
 /// What `/etc/fstab` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fstab {
+    /// In their order.
     pub lines: Vec<Line>,
 }
 
@@ -42,6 +43,7 @@ pub struct Line {
     pub mount_point: PathBuf,
     /// Empty where it is missing.
     pub filesystem: String,
+    /// One each.
     pub options: Vec<String>,
     /// In which pass fsck(8) looks at it; 0 for never, and where it is missing.
     pub pass: u32,

@@ -41,6 +41,10 @@ pub(crate) fn wait_for_boot(host: &Host, patience: Duration) -> Result<Option<Fi
 
 /// A file to hold a lock on, made with its directory. Only for root: whoever can open it
 /// can hold the lock.
+///
+/// # Errors
+///
+/// That it can be neither made nor opened.
 pub(crate) fn lock_file(path: &Path) -> io::Result<File> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());

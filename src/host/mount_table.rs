@@ -16,13 +16,21 @@ const TABLE: &str = "/proc/self/mounts";
 /// One line of the mount table (fstab(5), proc(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
+    /// A device, or whatever stands for one.
     pub source: PathBuf,
+    /// Without the escapes of the table.
     pub mount_point: PathBuf,
+    /// The kernel's name of its type.
     pub filesystem: String,
+    /// Separated by commas.
     pub options: String,
 }
 
 /// The kernel's mount table, as this process sees it.
+///
+/// # Errors
+///
+/// That it cannot be read.
 pub(crate) fn read(host: &Host) -> Result<Vec<Mount>> {
     let table = kernel_file::read(host.path(TABLE))
         .with_context(|| format!("cannot read {TABLE}; is /proc mounted?"))?;

@@ -59,7 +59,7 @@ const fn file(
 const SHARE: &str = "/usr/share";
 
 /// All but the program and its configuration.
-pub(crate) static FILES: [File; 14] = [
+pub(crate) static FILES: [File; 15] = [
     file(
         Needed::BySystemd,
         UNIT_DIRECTORY,
@@ -122,6 +122,12 @@ pub(crate) static FILES: [File; 14] = [
         "systemd/vmstage.service.d/nss-user-lookup.conf",
     ),
     file(Needed::Always, SHARE, "man/man8/vmstage.8", "vmstage.8"),
+    file(
+        Needed::Always,
+        SHARE,
+        "man/man5/vmstage.toml.5",
+        "vmstage.toml.5",
+    ),
     file(
         Needed::Always,
         SHARE,

@@ -16,12 +16,15 @@ use crate::http::{Cause, Failure};
 pub struct Answer {
     /// The device, where that is known only now.
     pub(crate) place: Option<String>,
+    /// Who this VM is, as far as it says.
     pub instance: Instance,
     /// The key and value pairs that whoever launched the instance gave it.
     pub meta: BTreeMap<String, String>,
+    /// When it must be gone.
     pub limits: Vec<Limit>,
     /// A grace that this source asks for.
     pub(crate) grace: Option<Duration>,
+    /// What of it was passed over, in sentences.
     pub warnings: Vec<String>,
     /// What else the source would have said, had it meant it.
     pub(crate) about: About,
@@ -43,6 +46,7 @@ pub struct Answer {
 /// until the VM agrees or its time has come.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Pending {
+    /// As the cloud calls it.
     pub id: String,
     /// It is the VM's end: there is a limit for it as well.
     pub is_end: bool,
@@ -66,6 +70,7 @@ impl Answer {
 /// Why there is none.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum NoAnswer {
+    /// Of a request.
     Http(Failure),
     /// Something on this machine; asking again would not help.
     Local(String),

@@ -34,6 +34,10 @@ pub(crate) const PLACE: &str = "LABEL=config-2";
 const SIZE_LIMIT: u64 = 1024 * 1024;
 
 /// Looks for the drive and reads it, for at most `limit` each.
+///
+/// # Errors
+///
+/// That there is none, or that it does not say who this VM is.
 pub(crate) fn ask(host: &Host, reader: &mut Reader, limit: Duration) -> Result<Answer, NoAnswer> {
     read(host, reader, limit).map_err(|e| NoAnswer::Local(format!("{e:#}")))
 }

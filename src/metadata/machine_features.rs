@@ -47,7 +47,9 @@ pub(crate) struct Locations {
 /// What the environment says.
 #[derive(Debug, Clone, Default)]
 pub struct Environment {
+    /// `$MACHINEFEATURES`.
     pub machine: Option<String>,
+    /// `$JOBFEATURES`.
     pub job: Option<String>,
 }
 
@@ -206,12 +208,14 @@ fn url_of(place: &str, key: &str) -> String {
 /// What the values of the known keys mean.
 #[derive(Debug, PartialEq, Default)]
 pub struct Understood {
+    /// At most one of each key.
     pub limits: Vec<Limit>,
     /// The longer of the two, where there is one.
     pub grace: Option<Duration>,
     pub(crate) warnings: Vec<String>,
 }
 
+/// Reads the values of a place, by key.
 pub fn understand(values: &BTreeMap<String, String>) -> Understood {
     let mut understood = Understood::default();
     let value = |key: &str| values.get(key).map(String::as_str);

@@ -107,6 +107,7 @@ impl<'a> Metadata<'a> {
         Metadata::with_environment(host, config, Environment::read())
     }
 
+    /// For tests, which say where features are.
     pub fn with_environment(
         host: &'a Host,
         config: &'a Config,

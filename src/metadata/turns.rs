@@ -61,7 +61,9 @@ impl Asked {
 pub enum Again {
     /// Yes, and early in a boot even a 404 may be one for the moment only.
     Early,
+    /// Unless what it said is an answer, such as a 404.
     Yes,
+    /// One try is enough.
     Never,
 }
 

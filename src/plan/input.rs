@@ -88,6 +88,10 @@ impl Document {
     }
 
     /// Likewise, of bytes that were read already.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with it, with its name and the place in it.
     pub(crate) fn parse_all(name: &str, bytes: &[u8]) -> anyhow::Result<Vec<Document>> {
         // What PowerShell puts before a text.
         let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);

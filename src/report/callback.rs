@@ -38,6 +38,10 @@ enum Method {
 /// Tells once, and says whether there was anybody to tell: `phone-home` has no words for
 /// a boot that failed. Whether to try again is for
 /// [`wait_before_next_try`](crate::backoff::wait_before_next_try) to say.
+///
+/// # Errors
+///
+/// That there is no 2xx answer.
 pub(crate) fn post(host: &Host, status: &Status, config: &Config) -> Result<bool, Failure> {
     let Some(call) = call(host, status, config) else {
         return Ok(false);

@@ -124,6 +124,10 @@ pub(crate) fn read_again(host: &Host) -> Result<()> {
 }
 
 /// Writes what takes no time to find out.
+///
+/// # Errors
+///
+/// That the drop-in cannot be written.
 pub(crate) fn write(host: &Host, status: &Status, config: &Config) -> Result<Written> {
     let mut written = Written {
         is_there: host.path(DIRECTORY).is_dir(),
@@ -147,6 +151,10 @@ pub(crate) fn write(host: &Host, status: &Status, config: &Config) -> Result<Wri
 
 /// Removes the drop-in, if it is still as it was written. A running HTCondor knows nothing of
 /// that yet.
+///
+/// # Errors
+///
+/// That it cannot be removed.
 pub(crate) fn withdraw(host: &Host) -> Result<Written> {
     let is_removed = files::withdraw(host, KEY, None, &[PATH], old_texts::is_drop_in)?;
     Ok(Written {
@@ -161,6 +169,10 @@ pub(crate) fn withdraw(host: &Host) -> Result<Written> {
 impl Written {
     /// Completes it by what the site's configuration says, and has a running HTCondor read
     /// it; waits for one that is just starting.
+    ///
+    /// # Errors
+    ///
+    /// That the drop-in cannot be completed, or HTCondor not be told.
     pub(crate) fn tell(mut self, host: &Host, status: &Status) -> Result<Told> {
         let mut told = Told {
             changed: false,
@@ -218,6 +230,10 @@ impl Written {
 
     /// Has a running HTCondor go without it, where it was removed. Jobs that run go on where
     /// they are.
+    ///
+    /// # Errors
+    ///
+    /// That HTCondor cannot be told.
     pub(crate) fn tell_of_removal(&self, host: &Host) -> Result<()> {
         match self.is_removed {
             true => read_again(host),

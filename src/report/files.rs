@@ -31,12 +31,20 @@ const RECORD_DIRECTORY: &str = "/var/lib/vmstage";
 const MOST_VERSIONS: usize = 4;
 
 /// Says whether the file had to be written.
+///
+/// # Errors
+///
+/// That it cannot be written, with its path.
 pub(super) fn write(path: &Path, content: impl AsRef<[u8]>, mode: u32) -> Result<bool> {
     atomic_file::replace_if_changed(path, content.as_ref(), mode)
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// Says whether there was anything to remove.
+///
+/// # Errors
+///
+/// That it cannot be removed, with its path.
 pub(super) fn remove(path: &Path) -> Result<bool> {
     atomic_file::remove_if_there(path).with_context(|| format!("cannot remove {}", path.display()))
 }
@@ -120,12 +128,20 @@ impl<'a> Place<'a> {
 
 /// Writes a file that is to go when its consumer is turned off. Says whether it had to be
 /// written.
+///
+/// # Errors
+///
+/// That it cannot be written, with its path.
 pub(super) fn publish(host: &Host, place: Place, content: &[u8], mode: u32) -> Result<bool> {
     record(host, place, content);
     write(&host.path(place.path), content, mode)
 }
 
 /// Likewise, for a reader who takes a file that was not written for so long as outdated.
+///
+/// # Errors
+///
+/// Likewise.
 pub(super) fn publish_again(
     host: &Host,
     place: Place,
@@ -162,6 +178,10 @@ pub(super) fn record(host: &Host, place: Place, content: &[u8]) {
 
 /// Removes what was written for a consumer, but for what is at `kept`. `old_places` are those
 /// of version 0.1.0, where `is_old` knows its texts. Says whether anything was removed.
+///
+/// # Errors
+///
+/// That one of them cannot be removed.
 pub(super) fn withdraw(
     host: &Host,
     key: &str,

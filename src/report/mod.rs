@@ -329,6 +329,10 @@ pub(crate) fn warning(host: &Host, notices: &Notices, text: &str, config: &Confi
 }
 
 /// Calls once, and says whether there was anybody to call.
+///
+/// # Errors
+///
+/// That there is no 2xx answer.
 pub(crate) fn call(host: &Host, status: &Status, config: &Config) -> Result<bool, http::Failure> {
     CONSUMERS
         .iter()

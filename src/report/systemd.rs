@@ -22,6 +22,10 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const RETRY: Duration = Duration::from_millis(20);
 
 /// `READY=1`, which takes a [`Ready`] to say, and the status where it is to be told.
+///
+/// # Errors
+///
+/// That systemd's socket does not take it.
 pub(crate) fn ready(_: &Ready, status: Option<&Status>) -> Result<()> {
     let line = status.map(|status| console::line(status, clock::wall()));
     let text = line.map_or(String::new(), |line| format!("STATUS={line}\n"));
@@ -29,11 +33,19 @@ pub(crate) fn ready(_: &Ready, status: Option<&Status>) -> Result<()> {
 }
 
 /// `READY=1` of `watch`, which is ready when it watches.
+///
+/// # Errors
+///
+/// Likewise.
 pub(crate) fn watching() -> Result<()> {
     notify("READY=1\n", PATIENCE)
 }
 
 /// `STATUS=`: the line that `systemctl status` shows.
+///
+/// # Errors
+///
+/// Likewise.
 pub(crate) fn text(text: &str) -> Result<()> {
     notify(&format!("STATUS={text}\n"), Duration::ZERO)
 }

@@ -42,6 +42,10 @@ pub(crate) fn warning(deadline: &Deadline, now: u64) -> String {
 
 /// Writes a line to every logged-in terminal, whatever its `mesg` says, and waits for
 /// none of them. Says how many took it.
+///
+/// # Errors
+///
+/// That it cannot be known who is logged in.
 pub(crate) fn write(host: &Host, warning: &str) -> Result<usize> {
     // Programs leave terminals in raw mode, where a newline alone does not return.
     let line = format!("\r\n\x07vmstage: {}\r\n", text::one_line(warning));

@@ -139,6 +139,10 @@ pub(crate) fn make_durable(staged: &Staged) -> Result<()> {
 }
 
 /// Adds the instance to the mark, as soon as a source has said which it is.
+///
+/// # Errors
+///
+/// That it cannot be written.
 pub(crate) fn add_instance(host: &Host, staged: &Staged, instance: &str) -> Result<()> {
     let by = By::this(host, Some(instance), staged.uuid());
     let root = staged.directory();

@@ -13,6 +13,10 @@ use crate::host::mount_table;
 use crate::logging::Notices;
 
 /// Whether something is in the way where the mount point is to be.
+///
+/// # Errors
+///
+/// What is in the way, and what to do.
 pub(crate) fn check(host: &Host, mount_point: &Path) -> Result<()> {
     let real = mount_table::real_path(host, mount_point);
     if MountPoint::is_of_the_system(&real) {
@@ -45,6 +49,10 @@ pub(super) fn see_that_it_can_be_made(
 }
 
 /// Sees to it that the mount point is a directory.
+///
+/// # Errors
+///
+/// That it can be none, and why.
 pub(super) fn prepare(host: &Host, mount_point: &Path, notices: &Notices) -> Result<Made> {
     check(host, mount_point)?;
     let path = host.path(mount_point);

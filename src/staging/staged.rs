@@ -281,6 +281,10 @@ fn hidden(mount: &Mount) -> anyhow::Error {
 }
 
 /// Makes sure that the mount point now is the accepted device's file system, writable.
+///
+/// # Errors
+///
+/// That it is not there, is hidden by something else, or is read-only.
 pub(super) fn verify(host: &Host, accepted: &Accepted, mount_point: &Path) -> Result<Staged> {
     let mounts = mount_table::read(host)?;
     let Some(mount) = mount_table::on(&mounts, mount_point) else {

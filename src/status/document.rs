@@ -17,6 +17,7 @@ use crate::metadata::{Instance, SourceAsked};
 /// Raised when a field changes its meaning or goes away; new fields do not raise it.
 pub(crate) const SCHEMA: u32 = 1;
 
+/// What is known about this boot.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Status {
     pub(crate) schema: u32,
@@ -44,6 +45,7 @@ pub struct Status {
     /// Who this VM is, as far as a metadata source said.
     #[serde(default)]
     pub instance: Option<Instance>,
+    /// None where nothing limits this VM.
     #[serde(default)]
     pub deadline: Option<Deadline>,
     /// The drain command runs.
@@ -112,6 +114,7 @@ pub(crate) struct Verdict {
     pub(crate) evidence: Option<String>,
 }
 
+/// When the VM must be gone, and who says so.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Deadline {
     /// Unix seconds.
@@ -135,6 +138,7 @@ pub struct Deadline {
     /// One answer has said so, and nothing is done about it before another has too.
     #[serde(default)]
     pub(crate) unconfirmed: bool,
+    /// The time before it in which no new work starts.
     pub grace_seconds: u64,
     /// What the site asks for, which counts where it is longer than the configured one.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -42,6 +42,10 @@ impl Drain {
     /// Starts the configured command and who looks after it. The environment says when
     /// the deadline is, how long that is from now, in Unix seconds, why, and whether it is a
     /// rehearsal.
+    ///
+    /// # Errors
+    ///
+    /// That it cannot be started.
     pub(crate) fn start(config: &Config, deadline: &Deadline, now: u64) -> Result<Drain> {
         let limit = config.deadline.drain_timeout.as_millis();
         let rehearsal = deadline.kind == LimitKind::Rehearsal;

@@ -210,7 +210,7 @@ fn knobs() -> Vec<Cell> {
 }
 
 /// The output of a command is read last of all, and takes everything back. After a failed
-/// staging no job runs for all that; in grace it does, as the README says, with a warning.
+/// staging no job runs for all that; in grace it does, as docs/htcondor.md says, with a warning.
 fn taken_back() -> Vec<Cell> {
     let site = "LOCAL_CONFIG_FILE = /bin/cat /etc/condor/later |";
     let later = "START = True\nSTARTD.START = True\nSLOT_TYPE_1_START = True\n\

@@ -33,6 +33,7 @@ mod old_kernel;
 mod others;
 mod plan;
 mod resources;
+mod schemas;
 mod staging;
 mod turned_off;
 mod unfinished;
@@ -61,6 +62,7 @@ fn main() -> ExitCode {
         full_run::CLAIMS,
         others::CLAIMS,
         resources::CLAIMS,
+        schemas::CLAIMS,
         turned_off::CLAIMS,
         config_drive::CLAIMS,
         metadata::CLAIMS,

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+/// From this byte to before that.
 pub type Place = Range<u64>;
 
 pub(super) const KIB: u64 = 1 << 10;

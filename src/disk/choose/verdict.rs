@@ -10,7 +10,7 @@ use crate::disk::reason::Reason;
 use crate::disk::signature::Content;
 use crate::host::block_device::Number;
 
-/// A device that may be mounted as the scratch disk. Only [`choose`] makes one.
+/// A device that may be mounted as the scratch disk. Only [`choose`](super::choose) makes one.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Accepted {
     pub(super) node: PathBuf,
@@ -124,7 +124,7 @@ impl Accepted {
 }
 
 /// A disk that would be used if there were a file system on it that keeps owners. Only
-/// [`choose`] makes one: of a disk that was seen to be all zero, in whose file system there is
+/// [`choose`](super::choose) makes one: of a disk that was seen to be all zero, in whose file system there is
 /// nothing at all, or on which this program's own mkfs did not come to its end.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ToBeMade {

@@ -199,6 +199,10 @@ pub(super) fn fstab(root: &Root) -> Result<Item> {
 }
 
 /// Its state, by which a clone would be taken for the same instance.
+///
+/// # Errors
+///
+/// That a directory cannot be read.
 pub(crate) fn leftovers(root: &Root) -> Result<Item> {
     let mut item = Item {
         id: "cloud-init",

@@ -15,6 +15,10 @@ use crate::image::units;
 pub(crate) const SSH: &str = "/etc/ssh";
 
 /// Where nothing makes new ones, sshd would not start any more.
+///
+/// # Errors
+///
+/// That a directory cannot be read.
 pub(crate) fn item(root: &Root) -> Result<Item> {
     let mut item = Item {
         id: "host-keys",

@@ -35,6 +35,10 @@ pub(super) fn kind(root: &Root, path: &Path) -> Result<Option<Kind>> {
 
 /// Makes it empty: without the file, or with "uninitialized" in it, the first boot would also
 /// enable and disable units by preset.
+///
+/// # Errors
+///
+/// That it cannot be looked at.
 pub(crate) fn machine_id(root: &Root) -> Result<Item> {
     let path = Path::new(MACHINE_ID);
     let mut item = Item {
@@ -61,6 +65,10 @@ pub(crate) fn machine_id(root: &Root) -> Result<Item> {
 }
 
 /// systemd would take the id from there again. A link leads to the other one.
+///
+/// # Errors
+///
+/// That it cannot be looked at.
 pub(crate) fn dbus_machine_id(root: &Root) -> Result<Item> {
     let path = Path::new(DBUS_MACHINE_ID);
     let is_file = kind(root, path)? == Some(Kind::File);

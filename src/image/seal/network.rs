@@ -44,6 +44,10 @@ const IDENTITIES: [&str; 6] = [
 ];
 
 /// Of udev: with another address the interface would be eth1.
+///
+/// # Errors
+///
+/// That a directory cannot be read.
 pub(crate) fn rules(root: &Root) -> Result<Item> {
     let mut steps = Vec::new();
     for path in RULES.map(Path::new) {
@@ -62,6 +66,10 @@ pub(crate) fn rules(root: &Root) -> Result<Item> {
 }
 
 /// HWADDR and UUID in Red Hat's files: an interface with another address would stay down.
+///
+/// # Errors
+///
+/// That a file or directory cannot be read.
 pub(crate) fn addresses(root: &Root) -> Result<Item> {
     let mut steps = Vec::new();
     let files = INTERFACES.map(|directory| files_in(root, directory.as_ref()));

@@ -16,6 +16,10 @@ use crate::image::step::Step;
 use crate::text;
 
 /// What others were told.
+///
+/// # Errors
+///
+/// That what was published cannot be read.
 pub(crate) fn reports(root: &Root, config: &Config) -> Result<Item> {
     let mut steps = published::to_take_back(root, config)?;
     let (trees, kept) = published::trees_to_remove(root, &RUN);
@@ -31,6 +35,10 @@ pub(crate) fn reports(root: &Root, config: &Config) -> Result<Item> {
 /// The state, but for the record of this machine's first boot: its lease must not be renewed. A
 /// clone has another UUID, and finds no record by it. Of a system that does not run nobody knows
 /// whose it is, and what is kept by a UUID stays.
+///
+/// # Errors
+///
+/// That the directory cannot be read.
 pub(crate) fn state(root: &Root, host: Option<&Host>) -> Result<Item> {
     let mut item = Item {
         id: "state",

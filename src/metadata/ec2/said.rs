@@ -12,9 +12,12 @@ pub(super) const SPOT: &str = "spot/instance-action";
 pub(super) const LIFECYCLE: &str = "autoscaling/target-lifecycle-state";
 pub(super) const EVENTS: &str = "events/maintenance/scheduled";
 
+/// What EC2 says of the instance's end.
 #[derive(Debug, Default, PartialEq)]
 pub struct Said {
+    /// What ends it.
     pub limits: Vec<Limit>,
+    /// What does not, in sentences.
     pub warnings: Vec<String>,
 }
 

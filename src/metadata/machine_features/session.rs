@@ -87,6 +87,10 @@ pub(crate) enum Places {
 impl Session {
     /// Asks for every key, a place after the other. `passed_over` says why other places were
     /// not taken.
+    ///
+    /// # Errors
+    ///
+    /// That nothing names a place, or that none gave a key.
     pub(crate) fn ask(
         &mut self,
         locations: &Locations,

@@ -15,9 +15,12 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, MsFlags, mount, umount, umount2};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Gid, Uid, chroot, setgid, setgroups, setuid};
+use serde_json::Value;
 
 use super::loop_device::make_block_node;
-use super::{Attach, Image, LoopDevice, Mount, Outcome, bind_socket, private_mounts, program};
+use super::{
+    Attach, Image, LoopDevice, Mount, Outcome, bind_socket, private_mounts, program, schema,
+};
 
 /// The user and group `condor` in a machine.
 pub const CONDOR: (u32, u32) = (64, 65);
@@ -400,9 +403,11 @@ impl Machine {
 
     /// Starts a command of [`Machine::command`] as a run of the program.
     pub fn start_command(&self, mut command: Command) -> Running<'_> {
-        let is_boot = command
+        let arguments: Vec<String> = command
             .get_args()
-            .any(|argument| argument.to_string_lossy().ends_with("boot"));
+            .map(|argument| argument.to_string_lossy().into_owned())
+            .collect();
+        let is_boot = arguments.iter().any(|argument| argument.ends_with("boot"));
         let outputs = ["stdout", "stderr"].map(|name| {
             let started = SERIAL.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             self.base.join(format!("{name}-{started}"))
@@ -422,6 +427,7 @@ impl Machine {
         Running {
             machine: self,
             child,
+            arguments,
             outputs,
             before,
             is_boot,
@@ -471,7 +477,7 @@ impl Machine {
         mounted.status.success()
     }
 
-    fn status_file(&self) -> Option<serde_json::Value> {
+    fn status_file(&self) -> Option<Value> {
         let run = ["run", "var/run"].map(|run| self.path(run).join("vmstage/status.json"));
         let text = run.iter().find_map(|path| fs::read_to_string(path).ok())?;
         Some(serde_json::from_str(&text).expect("the status file is JSON"))
@@ -522,6 +528,7 @@ static SERIAL: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(
 pub struct Running<'a> {
     machine: &'a Machine,
     child: Child,
+    arguments: Vec<String>,
     outputs: [PathBuf; 2],
     before: Tree,
     is_boot: bool,
@@ -571,6 +578,12 @@ impl Running<'_> {
             took,
             mount_point: machine.mount_point.clone(),
         };
+        let words: Vec<&str> = self.arguments.iter().map(String::as_str).collect();
+        schema::look_at(&words, &outcome.stdout);
+        let own = |status: &&Value| status["version"] == env!("CARGO_PKG_VERSION");
+        if let Some(status) = outcome.status.as_ref().filter(own).filter(|_| self.is_boot) {
+            schema::conforms("status", status);
+        }
         let boot_code = self.is_boot.then_some(outcome.code);
         let trespasses = machine.trespasses(&self.before, boot_code);
         assert!(

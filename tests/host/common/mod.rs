@@ -12,6 +12,7 @@ mod image;
 mod loop_device;
 mod machine;
 mod outcome;
+pub mod schema;
 pub mod tracer;
 
 use std::cell::RefCell;

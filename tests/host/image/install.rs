@@ -59,6 +59,7 @@ const COMMON: &[&str] = &[
     "/usr/share/doc/vmstage/rc.local.ubuntu",
     "/usr/share/doc/vmstage/vmstage.toml",
     "/usr/share/fish/vendor_completions.d/vmstage.fish",
+    "/usr/share/man/man5/vmstage.toml.5",
     "/usr/share/man/man8/vmstage.8",
     "/usr/share/zsh/site-functions/_vmstage",
 ];

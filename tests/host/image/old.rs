@@ -9,7 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use nix::mount::{MsFlags, mount};
 
-use crate::common::{program, scratch_file, write_program};
+use crate::common::{program, schema, scratch_file, write_program};
 
 /// The fstab, `rc.local` and `mount_staging` of an old image.
 pub const FSTAB: &str =
@@ -254,7 +254,9 @@ impl Image {
     }
 
     pub fn run(&self, name: &str, arguments: &[&str]) -> Run {
-        self.command(name, arguments).output().unwrap().into()
+        let run: Run = self.command(name, arguments).output().unwrap().into();
+        schema::look_at(&[&[name], arguments].concat(), &run.stdout);
+        run
     }
 
     /// Installs, and all is well, but that an init that nobody knows is not told.

@@ -4,5 +4,5 @@ pub mod expire;
 pub mod flavor;
 pub mod grid;
 pub mod image;
-mod said;
+pub mod said;
 pub mod snapshot;

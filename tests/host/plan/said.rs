@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::common::{self, scratch_file};
+use crate::common::{self, schema, scratch_file};
 
 /// The versions of the client that were recorded.
 pub const GENERATIONS: [&str; 2] = ["10.5.0", "3.18.1"];
@@ -49,11 +49,13 @@ pub fn plan_in(directory: &Path, arguments: &[&str], stdin: &str) -> Said {
     // It may not want it.
     let _ = child.stdin.take().unwrap().write_all(stdin.as_bytes());
     let output = child.wait_with_output().unwrap();
-    Said {
+    let said = Said {
         code: output.status.code().unwrap_or(-1),
         stdout: String::from_utf8(output.stdout).unwrap(),
         stderr: String::from_utf8(output.stderr).unwrap(),
-    }
+    };
+    schema::look_at(&[&["plan"], arguments].concat(), &said.stdout);
+    said
 }
 
 impl Said {
