@@ -65,9 +65,6 @@ pub(crate) struct Ask {
     least: [u64; 5],
     /// What the image needs of a root disk that is not as large as the image whatever that is.
     image_root_mib: u64,
-    /// The name of a flavor by which it was asked, whose numbers may be rounded, and these.
-    name: Option<String>,
-    named: [u64; 5],
     properties: Vec<String>,
     rank: [Part; 5],
     warnings: Vec<String>,
@@ -113,9 +110,7 @@ impl Ask {
         let least = least.map(Option::unwrap_or_default);
         Ok(Ask {
             least,
-            named: least,
             image_root_mib: 0,
-            name: arguments.request.clone(),
             properties: arguments.properties.clone(),
             rank: rank(arguments.rank.as_deref()).map_err(|e| named("rank", e))?,
             warnings: Vec::new(),
@@ -170,20 +165,7 @@ impl Ask {
     }
 
     fn missing(&self, part: Part, flavor: &Flavor) -> u64 {
-        let missing = self.least(part, flavor).saturating_sub(part.of(flavor));
-        // What the image needs is not rounded.
-        let named = self.named[part as usize];
-        let is_small = missing * 10 <= named && named == self.least[part as usize];
-        match missing > 0 && is_small && self.is_meant_by_name(flavor) {
-            true => 0,
-            false => missing,
-        }
-    }
-
-    /// The one that was asked for by its name, where that is no lie.
-    fn is_meant_by_name(&self, flavor: &Flavor) -> bool {
-        let name = self.name.as_deref();
-        name.is_some_and(|name| name.eq_ignore_ascii_case(&flavor.name)) && flavor.lie().is_none()
+        self.least(part, flavor).saturating_sub(part.of(flavor))
     }
 }
 
@@ -455,17 +437,29 @@ mod tests {
         }
     }
 
+    /// A tenth off is no lie of a name, and still less than was asked for.
     #[test]
-    fn a_flavor_that_is_asked_for_by_its_name_may_be_a_tenth_off() {
-        let rounded = |memory| [flavor("c8-30gb-186", memory, 8, 180, 20)];
-        let taken = |request: &str, memory| {
-            let answer = answer(&ask(request), &rounded(memory), Format::Table);
-            answer.exit_code == FOUND
-        };
-        assert!(taken("c8-30gb-186", 30_000));
-        assert!(!taken("c8-30gb-186", 27_000), "a lie");
-        assert!(!taken("memory=30G", 30_000), "not by name");
-        assert!(!taken("c8-30gb-180", 30_000), "another name");
+    fn a_flavor_that_has_less_than_its_own_name_asks_for_does_not_fit() {
+        let nearly = [
+            flavor("m1024c1s10", 1024, 1, 9, 20),
+            flavor("z-exact", 1024, 1, 10, 20),
+            flavor("c8-30gb-186", 30_000, 8, 186, 20),
+            flavor("SCS-16V-16-20", 16 * 1024, 16, 0, 19),
+        ];
+        for (request, expected, code) in [
+            ("m1024c1s10", "z-exact", FOUND),
+            ("c8-30gb-186", "", NONE_FITS),
+            ("SCS-16V-16-20", "", NONE_FITS),
+        ] {
+            let answer = answer(&ask(request), &nearly, Format::Table);
+            assert_eq!(first_line(&answer), expected, "{request}");
+            assert_eq!(answer.exit_code, code, "{request}");
+            assert!(
+                !answer.warnings.iter().any(|words| words.contains("name")),
+                "{:?}",
+                answer.warnings
+            );
+        }
     }
 
     fn first_line(answer: &Answer) -> &str {
