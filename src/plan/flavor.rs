@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::flavors::Flavor;
+use super::flavors::{self, Flavor};
 use super::input::{Document, Place};
-use super::properties::{Asked, is_a_need};
+use super::properties::Asked;
 use super::{Answer, FOUND};
 use crate::cli::{FlavorArgs, Format};
 use crate::resources::{self, MIB_PER_GIB, Request, size_in_words};
@@ -205,11 +205,7 @@ impl<'a> Verdict<'a> {
         if flavor.name.is_empty() || flavor.name.contains(text::is_control) {
             against.push("its name cannot be printed as it is".to_string());
         }
-        for property in flavor
-            .properties
-            .iter()
-            .filter(|property| is_a_need(property))
-        {
+        for property in flavor.needs() {
             if !ask.properties.iter().any(|asked| Asked(asked).is(property)) {
                 against.push(format!(
                     "is for those who ask for {}={}",
@@ -218,12 +214,10 @@ impl<'a> Verdict<'a> {
             }
         }
         for asked in &ask.properties {
-            if !flavor
-                .properties
-                .iter()
-                .any(|property| Asked(asked).is(property))
-            {
-                against.push(format!("has no {asked}"));
+            match &flavor.properties {
+                None => against.push(format!("whether it has {asked} is not known")),
+                Some(all) if all.iter().any(|property| Asked(asked).is(property)) => {}
+                Some(_) => against.push(format!("has no {asked}")),
             }
         }
         Verdict {
@@ -278,6 +272,7 @@ pub(crate) fn answer(ask: &Ask, flavors: &[Flavor], format: Format) -> Answer {
     }
     let taken = verdicts.first().filter(|verdict| verdict.fits());
     let mut warnings = ask.warnings.clone();
+    warnings.extend(flavors::without_properties(flavors));
     warnings.extend(of_all(flavors));
     match (taken, verdicts.first()) {
         (Some(taken), _) => {
@@ -492,7 +487,7 @@ mod tests {
 
     #[test]
     fn what_is_needed_beside_size_has_to_be_asked_for() {
-        let with = |key: &str| vec![(key.to_string(), "1".to_string())];
+        let with = |key: &str| Some(vec![(key.to_string(), "1".to_string())]);
         let mut flavors = vec![
             Flavor {
                 properties: with("resources:VGPU"),
@@ -519,7 +514,8 @@ mod tests {
         let gpu = answer(&for_gpu, &flavors, Format::Table);
         assert_eq!(first_line(&gpu), "gpu");
         assert!(gpu.text.contains("has no resources:VGPU"));
-        flavors[0].properties.extend(with("trait:HW_NUMA_ROOT"));
+        let properties = flavors[0].properties.iter_mut();
+        properties.for_each(|all| all.extend(with("trait:HW_NUMA_ROOT").unwrap()));
         let none = answer(&for_gpu, &flavors, Format::Table);
         assert_eq!(none.exit_code, NONE_FITS);
     }
@@ -721,10 +717,10 @@ mod tests {
             |((cores, memory, scratch, root, swap), name, odd)| Flavor {
                 is_disabled: odd == 0,
                 swap_mib: swap * 512,
-                properties: match odd {
+                properties: Some(match odd {
                     1 => vec![("trait:X".into(), "required".into())],
                     _ => Vec::new(),
-                },
+                }),
                 ..flavor(&name, memory * 1024, cores, scratch, root)
             },
         )
@@ -749,7 +745,7 @@ mod tests {
                     && flavor.scratch_mib >= scratch * 1024
                     && (flavor.root_mib == 0 || flavor.root_mib >= image * 1024)
                     && !flavor.is_disabled
-                    && flavor.properties.is_empty()
+                    && flavor.properties == Some(Vec::new())
             };
             let key = |flavor: &Flavor| {
                 let cores = flavor.cores - cores;

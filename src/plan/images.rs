@@ -24,6 +24,8 @@ pub(super) struct Image {
     pub(super) created_at: Option<u64>,
     pub(super) updated_at: Option<u64>,
     pub(super) sums: Sums,
+    /// Of a list that was printed without `--long`: it may have sums, and a size.
+    pub(super) is_short: bool,
     pub(super) properties: BTreeMap<String, String>,
 }
 
@@ -136,6 +138,8 @@ impl Image {
             created_at: time(place, &["created_at"])?,
             updated_at: time(place, &["updated_at"])?,
             sums,
+            // Not of `image show`: newer clients leave out what is null.
+            is_short: place.has(&["ID"]) && !place.has(&["Checksum", "Hash Value"]),
             properties,
         })
     }
@@ -194,7 +198,14 @@ pub(super) enum Content {
     Unknown(String),
 }
 
+/// Why nothing can be said of what [`Image::is_short`].
+pub(super) const IS_SHORT: &str =
+    "Checksum is missing: add --long to `openstack image list`, which prints it then";
+
 pub(super) fn compare(newest: &Image, image: &Image) -> Content {
+    if newest.is_short || image.is_short {
+        return Content::Unknown(IS_SHORT.into());
+    }
     if let (Some(one), Some(other)) = (&newest.disk_format, &image.disk_format)
         && one != other
     {

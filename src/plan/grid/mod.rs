@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use self::cells::Cells;
 use self::waste::{Amounts, Group, Point, Weights, best, fold, weighted};
-use super::flavors::Flavor;
+use super::flavors::{self, Flavor};
 use super::{Answer, FOUND, shell};
 use crate::cli::Format;
 use crate::resources::{self, MIB_PER_GIB, size_in_words};
@@ -86,6 +86,7 @@ pub(crate) fn answer(
     let choice = choose(&requests.points, most, weights);
     let grid = Grid::new(&choice, &requests.points, weights);
     let mut warnings = requests.warnings;
+    warnings.extend(flavors::without_properties(have));
     let commands = commands(&grid, have, &mut warnings);
     Ok(Answer {
         text: match format {

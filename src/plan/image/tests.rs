@@ -167,6 +167,32 @@ fn an_old_content_that_was_copied_late_is_warned_of() {
     assert_eq!(answer.warnings, [""; 0]);
 }
 
+/// `openstack image list` without `--long`.
+#[test]
+fn a_list_without_sums_says_nothing_of_what_is_there() {
+    let short = |name: &str, status: &str| {
+        format!(r#"[{{"ID": "short", "Name": "{name}", "Status": "{status}"}}]"#)
+    };
+    let new = image("active", Some(0), 9);
+    for (name, status, exit_code) in [
+        ("sl5", "active", 5),
+        ("another", "active", 5),
+        ("sl5", "deactivated", 5),
+        // Nobody can use these.
+        ("another", "queued", 10),
+        ("another", "deactivated", 10),
+        ("sl5", "killed", 10),
+    ] {
+        let clouds = [("a", &[new.clone()][..]), ("b", &[short(name, status)][..])];
+        let answer = answered(&clouds).unwrap();
+        assert_eq!(answer.exit_code, exit_code, "{name} {status}: {}", answer.text);
+        let is_told = answer.text.contains("Checksum is missing: add --long");
+        assert_eq!(is_told, exit_code == 5, "{name} {status}: {}", answer.text);
+    }
+    let nothing_else = answered(&[("a", &[short("sl5", "active")])]).unwrap_err();
+    assert!(nothing_else.to_string().contains("a: short: Checksum is missing: add --long"));
+}
+
 #[test]
 fn without_a_copy_to_take_the_reason_is_told() {
     let said = |clouds: &[(&str, &[String])]| {

@@ -11,6 +11,7 @@ claims![
     the_closest_flavor_is_on_the_first_line,
     the_image_has_to_fit_into_the_root_disk,
     what_needs_to_be_asked_for_is_left_out,
+    a_list_without_properties_is_warned_of,
     a_name_that_lies_is_warned_of,
     where_none_fits_it_is_exit_code_3_and_the_first_line_is_empty,
     the_example_of_the_documentation_is_what_it_prints,
@@ -144,6 +145,27 @@ fn what_needs_to_be_asked_for_is_left_out() {
             "{gpu}"
         );
     }
+}
+
+/// Without `--long`.
+fn a_list_without_properties_is_warned_of() {
+    let mut flavors: Value = serde_json::from_str(&printed("10.5.0", "flavors")).unwrap();
+    for flavor in flavors.as_array_mut().unwrap() {
+        let flavor = flavor.as_object_mut().unwrap();
+        for column in ["Properties", "Swap", "RXTX Factor"] {
+            flavor.remove(column).unwrap();
+        }
+    }
+    let flavors = flavors.to_string();
+    let missing = "warning: Properties is missing from 11 of 11 flavors";
+    let said = plan(&["flavor", "--request", "m65536c8s100", "-"], &flavors);
+    said.is(0, &[missing, "cannot be told", "flavor list --long --all"]);
+    let asked = ["flavor", "--cores", "1", "--property", "gpu", "-"];
+    plan(&asked, &flavors).is(3, &["whether it has gpu is not known"]);
+    let folder = Folder::with(&[("have", flavors), ("requests", "m1c1s1".into())]);
+    folder
+        .plan(&["grid", "--have", "have", "requests"])
+        .is(0, &[missing]);
 }
 
 fn a_name_that_lies_is_warned_of() {

@@ -14,6 +14,7 @@ claims![
     what_is_not_finished_is_no_copy,
     names_that_bite_reach_the_other_cloud_as_they_are,
     a_list_says_less_and_that_is_said,
+    a_list_without_sums_is_refused_for_what_it_is,
     the_clouds_are_named_by_folders_or_by_hand,
     what_is_no_image_is_told_with_its_place,
 ];
@@ -302,6 +303,26 @@ fn names_that_bite_reach_the_other_cloud_as_they_are() {
         );
         assert!(got.ends_with("<it's \"new\"; $(reboot)\nwrite>\n"), "{got}");
         assert!(!got.contains("REBOOTED"), "{got}");
+    }
+}
+
+/// Without `--long`, a list has no more than this.
+fn a_list_without_sums_is_refused_for_what_it_is() {
+    for version in GENERATIONS {
+        let folder = recorded(version);
+        let list: serde_json::Value =
+            serde_json::from_str(&printed(version, "images-b")).unwrap();
+        let short = list.as_array().unwrap().iter().map(|image| {
+            serde_json::json!({"ID": image["ID"], "Name": image["Name"], "Status": image["Status"]})
+        });
+        let short = serde_json::Value::from(short.collect::<Vec<_>>()).to_string();
+        std::fs::write(folder.0.join("cloudB/short.json"), short).unwrap();
+        for image in ["cloudA/vm.json", "cloudA/debian.json"] {
+            let said = folder.plan(&["image", "--to", "cloudB/short.json", image]);
+            said.is(5, &["Checksum is missing: add --long"]);
+            assert!(said.line("cloudB").contains("cannot tell"), "{said}");
+            assert!(!said.stdout.contains("image create"), "{said}");
+        }
     }
 }
 
