@@ -84,7 +84,7 @@ pub struct SnapshotArgs {
     /// What `openstack server show -f json` printed of its server, asked before the image
     #[arg(long, value_name = "FILE")]
     pub server: PathBuf,
-    /// An image that is saved for longer is stuck
+    /// An image that is saved for longer is stuck, and one that nobody goes on with
     #[arg(long, value_name = "DURATION", default_value = "2h", value_parser = config::parse_duration)]
     pub patience: Duration,
     /// Decide as if it was this time: RFC 3339, or Unix seconds

@@ -100,6 +100,13 @@ fn one_that_lasts_is_stuck_after_the_patience() {
             ],
         );
         with("soon").is(2, &["not a duration"]);
+        // Nova has given up, and Glance waits for ever.
+        let (queued, idle) = (
+            recorded(version, "image-queued"),
+            recorded(version, "server-001"),
+        );
+        let arguments = ["snapshot", &queued, "--server", &idle, "--patience", "1h"];
+        plan(&arguments, "").is(1, &["failed: stuck: the image is queued, for "]);
     }
 }
 
