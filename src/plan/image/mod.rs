@@ -9,7 +9,7 @@ mod tests;
 mod verdict;
 mod words;
 
-pub(crate) use clouds::{Clouds, cloud_and_file};
+pub(crate) use clouds::{Clouds, Source, of_which_cloud, one_folder_for_all};
 
 use clouds::Cloud;
 use newest::Newest;

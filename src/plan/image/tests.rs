@@ -1,3 +1,4 @@
+use super::clouds::NamedBy;
 use super::*;
 use crate::plan::input::Document;
 
@@ -185,12 +186,20 @@ fn a_list_without_sums_says_nothing_of_what_is_there() {
     ] {
         let clouds = [("a", &[new.clone()][..]), ("b", &[short(name, status)][..])];
         let answer = answered(&clouds).unwrap();
-        assert_eq!(answer.exit_code, exit_code, "{name} {status}: {}", answer.text);
+        assert_eq!(
+            answer.exit_code, exit_code,
+            "{name} {status}: {}",
+            answer.text
+        );
         let is_told = answer.text.contains("Checksum is missing: add --long");
         assert_eq!(is_told, exit_code == 5, "{name} {status}: {}", answer.text);
     }
     let nothing_else = answered(&[("a", &[short("sl5", "active")])]).unwrap_err();
-    assert!(nothing_else.to_string().contains("a: short: Checksum is missing: add --long"));
+    assert!(
+        nothing_else
+            .to_string()
+            .contains("a: short: Checksum is missing: add --long")
+    );
 }
 
 #[test]
@@ -208,20 +217,57 @@ fn without_a_copy_to_take_the_reason_is_told() {
 
 #[test]
 fn a_file_s_cloud_is_what_is_before_the_sign_or_its_folder() {
-    let cloud = |text: &str| {
-        cloud_and_file(text.as_ref()).map(|(cloud, file)| (cloud, file.display().to_string()))
-    };
-    for (text, of, file) in [
-        ("cloudA/vm.json", "cloudA", "cloudA/vm.json"),
-        ("/x/cloud A/vm.json", "cloud A", "/x/cloud A/vm.json"),
-        ("a=vm.json", "a", "vm.json"),
-        ("a=x/vm.json", "a", "x/vm.json"),
-        ("a=-", "a", "-"),
-        ("x/a=b.json", "x", "x/a=b.json"),
+    let (hand, folder) = (NamedBy::Hand, NamedBy::Folder);
+    for (text, cloud, file, named_by) in [
+        ("cloudA/vm.json", "cloudA", "cloudA/vm.json", folder),
+        (
+            "/x/cloud A/vm.json",
+            "cloud A",
+            "/x/cloud A/vm.json",
+            folder,
+        ),
+        ("x/a=b.json", "x", "x/a=b.json", folder),
+        ("devel/a.json", "devel", "devel/a.json", folder),
+        ("/device/a.json", "device", "/device/a.json", folder),
+        ("a=vm.json", "a", "vm.json", hand),
+        ("a=x/vm.json", "a", "x/vm.json", hand),
+        ("a=-", "a", "-", hand),
+        ("a=/dev/fd/63", "a", "/dev/fd/63", hand),
     ] {
-        assert_eq!(cloud(text), Ok((of.into(), file.into())), "{text}");
+        let source = Source {
+            cloud: cloud.into(),
+            file: file.into(),
+            named_by,
+        };
+        assert_eq!(Source::of(text.as_ref()), Ok(source));
     }
-    for text in ["vm.json", "-", "=vm.json", "./vm.json"] {
-        assert!(cloud(text).unwrap_err().contains("CLOUD="), "{text}");
+    for text in [
+        "vm.json",
+        "-",
+        "=vm.json",
+        "./vm.json",
+        "/dev/fd/63",
+        "/proc/self/fd/11",
+        "/dev/stdin",
+    ] {
+        let error = Source::of(text.as_ref()).unwrap_err();
+        assert!(error.contains("CLOUD="), "{text}: {error}");
+    }
+}
+
+#[test]
+fn one_folder_for_all_files_is_told() {
+    for (files, is_told) in [
+        (&["all/a.json", "all/b.json"][..], true),
+        (&["x/all/a.json", "all/b.json"], true),
+        (&["all=a.json", "all/b.json"], true),
+        (&["all/a.json"], false),
+        (&["all/a.json", "all/b.json", "other/c.json"], false),
+        (&["all=a.json", "all=b.json"], false),
+        (&[], false),
+    ] {
+        let sources = files.iter().map(|file| Source::of(file.as_ref()).unwrap());
+        let sources: Vec<Source> = sources.collect();
+        assert_eq!(one_folder_for_all(&sources).is_some(), is_told, "{files:?}");
     }
 }

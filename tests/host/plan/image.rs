@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::said::{Folder, GENERATIONS, printed};
+use crate::common::program;
 
 claims![
     the_newest_copy_goes_where_it_is_missing,
@@ -16,6 +17,7 @@ claims![
     a_list_says_less_and_that_is_said,
     a_list_without_sums_is_refused_for_what_it_is,
     the_clouds_are_named_by_folders_or_by_hand,
+    pipes_have_to_be_named_by_hand,
     what_is_no_image_is_told_with_its_place,
 ];
 
@@ -310,8 +312,7 @@ fn names_that_bite_reach_the_other_cloud_as_they_are() {
 fn a_list_without_sums_is_refused_for_what_it_is() {
     for version in GENERATIONS {
         let folder = recorded(version);
-        let list: serde_json::Value =
-            serde_json::from_str(&printed(version, "images-b")).unwrap();
+        let list: serde_json::Value = serde_json::from_str(&printed(version, "images-b")).unwrap();
         let short = list.as_array().unwrap().iter().map(|image| {
             serde_json::json!({"ID": image["ID"], "Name": image["Name"], "Status": image["Status"]})
         });
@@ -411,6 +412,48 @@ fn the_clouds_are_named_by_folders_or_by_hand() {
     folder
         .plan(&["image", absolute.to_str().unwrap()])
         .is(0, &["on cloudA"]);
+}
+
+/// `<(openstack …)` is /dev/fd/63 in bash, and /proc/self/fd/11 or a FIFO elsewhere.
+fn pipes_have_to_be_named_by_hand() {
+    let folder = recorded("10.5.0");
+    let run = |words: &str| {
+        let program = std::fs::canonicalize(program()).unwrap();
+        let script = format!("\"$VMSTAGE\" plan image {words}");
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(&folder.0)
+            .env("VMSTAGE", program)
+            .output()
+            .unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), said)
+    };
+    let unnamed = run("--to <(cat cloudD/images.json) <(cat cloudA/vm.json)");
+    assert_eq!(unnamed.0, Some(2), "{}", unnamed.1);
+    assert!(
+        unnamed.1.contains("of which cloud is /dev/fd/"),
+        "{}",
+        unnamed.1
+    );
+    let named = run("--to d=<(cat cloudD/images.json) a=<(cat cloudA/vm.json)");
+    assert_eq!(named.0, Some(10), "{}", named.1);
+    assert!(named.1.contains("--os-cloud d image create"), "{}", named.1);
+    let fifo = run("--to pipes/d cloudA/vm.json");
+    assert_eq!(fifo.0, Some(1), "there is none: {}", fifo.1);
+    std::fs::create_dir(folder.0.join("pipes")).unwrap();
+    let made = Command::new("mkfifo")
+        .arg(folder.0.join("pipes/d"))
+        .status();
+    assert!(made.unwrap().success());
+    let fifo = run("--to pipes/d cloudA/vm.json");
+    assert_eq!(fifo.0, Some(2), "{}", fifo.1);
+    assert!(fifo.1.contains("of which cloud is pipes/d?"), "{}", fifo.1);
+    // Everything in one folder.
+    let all = run("--to cloudA/images.json cloudA/vm.json");
+    assert_eq!(all.0, Some(0), "{}", all.1);
+    let words = "warning: all files are of one cloud, cloudA, by the name of their folder";
+    assert!(all.1.contains(words), "{}", all.1);
 }
 
 fn what_is_no_image_is_told_with_its_place() {

@@ -6,3 +6,4 @@ pub mod grid;
 pub mod image;
 mod said;
 pub mod snapshot;
+pub mod stdin;
