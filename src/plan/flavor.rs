@@ -1,8 +1,11 @@
 //! `plan flavor`: the closest flavor that has all that is asked for.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
 use super::flavors::{self, Flavor};
+use super::images::Status;
 use super::input::{Document, Place};
 use super::properties::Asked;
 use super::{Answer, FOUND};
@@ -11,6 +14,9 @@ use crate::resources::{self, MIB_PER_GIB, Request, size_in_words};
 use crate::text;
 
 const NONE_FITS: u8 = 3;
+
+/// Glance's formats of which the size is the one of the disk.
+const AS_LARGE_AS_THEY_ARE: [&str; 5] = ["raw", "iso", "ami", "aki", "ari"];
 
 /// What a flavor has of each, and what of it is asked for, in the order of [`Ask::rank`] unless
 /// another is wished.
@@ -131,20 +137,45 @@ impl Ask {
         };
         let min_disk = number("min_disk", "GiB")?;
         let size = number("size", "bytes")?;
-        let sizes = size.max(number("virtual_size", "bytes")?);
+        let virtual_size = number("virtual_size", "bytes")?;
         if image.field(&["size"]).is_none() && image.field(&["min_disk"]).is_none() {
             return Err(image.error(
                 "it has neither size nor min_disk: `openstack image show -f json` is expected",
             ));
         }
+        let status = image.field(&["status"]);
+        let status = status.map(|status| Status::read(&status)).transpose()?;
+        if let Some(status) = status.filter(|status| status.is_over()) {
+            return Err(image.error(&format!(
+                "it is {}, and can be launched in no flavor; give one that is active",
+                status.word()
+            )));
+        }
+        let status = status.filter(|status| *status != Status::Active);
+        self.warnings.extend(status.map(|status| {
+            format!(
+                "the image is {}: it cannot be launched as it is",
+                status.word()
+            )
+        }));
+        let format = image.field(&["disk_format"]);
+        let format = format.map(|format| format.text("a disk format"));
+        let format = format.transpose()?.unwrap_or("of an unknown disk format");
         if size == 0 {
             self.warnings.push(
                 "the image has no size: it is not finished, or its data are in a volume".into(),
             );
+        } else if !AS_LARGE_AS_THEY_ARE.contains(&format) && virtual_size == 0 && min_disk == 0 {
+            self.warnings.push(format!(
+                "the image is {}, its virtual size is not known, and its min_disk is 0: the root disk may \
+                 be too small for it",
+                text::excerpt(format)
+            ));
         }
         let memory = &mut self.least[Part::Memory as usize];
         *memory = (*memory).max(number("min_ram", "MiB")?);
-        self.image_root_mib = sizes
+        self.image_root_mib = size
+            .max(virtual_size)
             .div_ceil(1 << 20)
             .max(min_disk.saturating_mul(MIB_PER_GIB));
         Ok(())
@@ -262,14 +293,9 @@ impl<'a> Verdict<'a> {
 
 /// Decides, and says it.
 pub(crate) fn answer(ask: &Ask, flavors: &[Flavor], format: Format) -> Answer {
-    // A few thousand are inserted quickly, and the standard library's sort is large.
-    let mut verdicts: Vec<Verdict> = Vec::new();
-    for flavor in flavors {
-        let verdict = Verdict::new(ask, flavor);
-        let closeness = verdict.closeness(ask);
-        let at = verdicts.partition_point(|other| other.closeness(ask) <= closeness);
-        verdicts.insert(at, verdict);
-    }
+    let verdicts = flavors.iter().map(|flavor| Verdict::new(ask, flavor));
+    let mut verdicts: Vec<Verdict> = verdicts.collect();
+    verdicts.sort_by_cached_key(|verdict| verdict.closeness(ask));
     let taken = verdicts.first().filter(|verdict| verdict.fits());
     let mut warnings = ask.warnings.clone();
     warnings.extend(flavors::without_properties(flavors));
@@ -309,22 +335,35 @@ pub(crate) fn answer(ask: &Ask, flavors: &[Flavor], format: Format) -> Answer {
 
 /// What is to be said of the flavors, whichever is taken.
 fn of_all(flavors: &[Flavor]) -> Vec<String> {
-    let mut warnings: Vec<String> = flavors.iter().filter_map(Flavor::lie).collect();
-    let mut by_name: Vec<&Flavor> = Vec::new();
+    let lies = flavors.iter().filter_map(Flavor::lie).collect();
+    let mut by_name: BTreeMap<&str, (&Flavor, Alike)> = BTreeMap::new();
     for flavor in flavors {
-        let at = by_name.partition_point(|other| other.name < flavor.name);
-        match by_name.get(at) {
-            Some(other) if other.name == flavor.name => {
-                if *other != flavor {
-                    warnings.push(format!(
-                        "there are several flavors {}, which differ",
-                        flavor.name
-                    ));
-                }
-            }
-            _ => by_name.insert(at, flavor),
+        let (first, alike) = by_name.entry(&flavor.name).or_insert((flavor, Alike::Yes));
+        if *first != flavor {
+            *alike = Alike::No;
         }
     }
+    let several = by_name.iter().filter(|(_, (_, alike))| *alike == Alike::No);
+    let several =
+        several.map(|(name, _)| format!("there are several flavors {name}, which differ"));
+    let mut warnings = at_most_some(lies);
+    warnings.extend(at_most_some(several.collect()));
+    warnings
+}
+
+/// Whether all flavors of a name are the same.
+#[derive(PartialEq)]
+enum Alike {
+    Yes,
+    No,
+}
+
+/// Where a whole cloud has it, nobody reads all of it.
+fn at_most_some(mut warnings: Vec<String>) -> Vec<String> {
+    const MOST: usize = 10;
+    let more = warnings.len().saturating_sub(MOST);
+    warnings.truncate(MOST);
+    warnings.extend((more > 0).then(|| format!("and {more} more")));
     warnings
 }
 
@@ -604,10 +643,58 @@ mod tests {
             let error = image(json).err().unwrap().to_string();
             assert!(error.contains(words), "{json}: {error}");
         }
+        for status in ["killed", "deleted", "pending_delete"] {
+            let json = format!(r#"{{"size": 1, "min_disk": 0, "status": "{status}"}}"#);
+            let error = image(&json).err().unwrap().to_string();
+            let words = format!("image.json: it is {status}, and can be launched in no flavor");
+            assert!(error.starts_with(&words), "{error}");
+        }
+        for status in ["queued", "saving", "uploading", "importing", "deactivated"] {
+            let json = format!(r#"{{"size": 1, "disk_format": "raw", "status": "{status}"}}"#);
+            let warned = image(&json).unwrap().warnings;
+            assert_eq!(
+                warned,
+                [format!(
+                    "the image is {status}: it cannot be launched as it is"
+                )]
+            );
+        }
         let volume = image(r#"{"size": 0, "min_disk": 1}"#).unwrap();
         assert!(volume.warnings[0].contains("no size"));
         let unfinished = image(r#"{"size": null, "min_disk": 0}"#).unwrap();
         assert!(unfinished.warnings[0].contains("no size"));
+    }
+
+    #[test]
+    fn of_a_compressed_image_the_size_is_not_that_of_its_disk() {
+        for (fields, is_warned_of) in [
+            (r#""disk_format": "qcow2""#, true),
+            (
+                r#""disk_format": "vmdk", "virtual_size": null, "min_disk": 0"#,
+                true,
+            ),
+            (r#""name": "of no format""#, true),
+            (r#""disk_format": "qcow2", "virtual_size": 5"#, false),
+            (r#""disk_format": "qcow2", "min_disk": 1"#, false),
+            (r#""disk_format": "raw""#, false),
+            (r#""disk_format": "iso", "status": "active""#, false),
+        ] {
+            let warnings = image(&format!(r#"{{"size": 1, {fields}}}"#))
+                .unwrap()
+                .warnings;
+            let words = "its virtual size is not known, and its min_disk is 0";
+            let is_it = |warning: &String| warning.contains(words);
+            assert_eq!(
+                warnings.iter().any(is_it),
+                is_warned_of,
+                "{fields}: {warnings:?}"
+            );
+            assert_eq!(
+                warnings.len(),
+                usize::from(is_warned_of),
+                "{fields}: {warnings:?}"
+            );
+        }
     }
 
     #[test]
@@ -646,6 +733,7 @@ mod tests {
             flavor("m1024c1s10", 1024, 1, 0, 20),
             flavor("twice", 1024, 1, 10, 20),
             flavor("twice", 2048, 1, 10, 20),
+            flavor("twice", 4096, 1, 10, 20),
             flavor("same", 2048, 1, 10, 20),
             flavor("same", 2048, 1, 10, 20),
         ];
@@ -658,6 +746,22 @@ mod tests {
                 "there are several flavors twice, which differ",
             ]
         );
+    }
+
+    #[test]
+    fn many_warnings_of_a_kind_are_cut_short() {
+        let lie = |at: usize| flavor(&format!("m1024c1s{at}"), 1024, 1, 0, 20);
+        let twin = |at: usize| flavor(&format!("twin{}", at % 13), at as u64, 1, 0, 20);
+        let flavors: Vec<Flavor> = (1..16).map(lie).chain((0..26).map(twin)).collect();
+        let warnings = of_all(&flavors);
+        assert_eq!(warnings.len(), 22, "{warnings:#?}");
+        assert!(warnings[9].starts_with("the name of m1024c1s10 says"));
+        assert_eq!(warnings[10], "and 5 more");
+        assert_eq!(
+            warnings[20],
+            "there are several flavors twin6, which differ"
+        );
+        assert_eq!(warnings[21], "and 3 more");
     }
 
     #[test]

@@ -64,11 +64,19 @@ impl Status {
         STATUSES[self as usize].1
     }
 
-    fn read(place: &Place) -> anyhow::Result<Status> {
+    pub(super) fn read(place: &Place) -> anyhow::Result<Status> {
         let word = place.text("a status")?.to_ascii_lowercase();
         let found = STATUSES.iter().find(|(_, known)| *known == word);
         let (status, _) = found.ok_or_else(|| place.wrong("a status of Glance's"))?;
         Ok(*status)
+    }
+
+    /// Whether it is over with it: nobody can launch it any more.
+    pub(super) fn is_over(self) -> bool {
+        matches!(
+            self,
+            Status::Killed | Status::Deleted | Status::PendingDelete
+        )
     }
 
     /// Whether its content is still on its way.

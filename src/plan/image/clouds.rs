@@ -153,6 +153,10 @@ impl Clouds {
         self.0
     }
 
+    pub(super) fn have_none(&self) -> bool {
+        self.0.iter().all(|cloud| cloud.images.is_empty())
+    }
+
     /// The one name of those that were shown each by itself, which have a date.
     pub(super) fn only_name(&self) -> Option<&str> {
         let shown = self.0.iter().flat_map(|cloud| cloud.images.values());

@@ -15,6 +15,8 @@ use clouds::Cloud;
 use newest::Newest;
 use verdict::{CANNOT_TELL, CONFLICT, NOTHING_TO_DO, SOMETHING_TO_COPY, Verdict};
 
+use anyhow::anyhow;
+
 use super::Answer;
 use crate::failure::Failure;
 use crate::text;
@@ -25,6 +27,11 @@ use crate::text;
 ///
 /// That no copy can be taken, or the name is missing where several could be meant.
 pub(crate) fn answer(clouds: Clouds, name: Option<&str>) -> Result<Answer, Failure> {
+    if clouds.have_none() {
+        let words = "there is no image in these files; what `openstack image show -f json` printed of a copy is \
+                     expected, or `image list --long -f json`";
+        return Err(Failure::Other(anyhow!(words)));
+    }
     let name = name.or_else(|| clouds.only_name()).map(String::from);
     let name = name.ok_or_else(|| {
         Failure::Usage(

@@ -209,7 +209,13 @@ fn without_a_copy_to_take_the_reason_is_told() {
         assert_eq!(failure.exit_code(), 1);
         failure.to_string()
     };
-    assert!(said(&[("a", &[])]).contains("there is no image of the name \"sl5\""));
+    assert!(said(&[("a", &[])]).contains("there is no image in these files"));
+    let other = image("active", None, 2).replace("sl5", "sl6");
+    assert!(said(&[("a", &[other])]).contains("there is no image of the name \"sl5\""));
+    let mut empty = Clouds::default();
+    let list = Document::parse_all("none.json", b"[]").unwrap();
+    empty.add("a", &list).unwrap();
+    assert_eq!(answer(empty, None).unwrap_err().exit_code(), 1);
     assert!(said(&[("a", &[image("saving", None, 2)])]).contains("a: of-2: it is saving"));
     let empty = image("active", Some(0), 2).replace("\"size\": 5", "\"size\": 0");
     assert!(said(&[("a", &[empty])]).contains("size 0 is refused"));

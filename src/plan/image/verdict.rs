@@ -24,7 +24,7 @@ pub(super) enum Verdict<'a> {
 fn of_same_name<'a>(image: &'a Image, newest: &Image) -> Option<Verdict<'a>> {
     let cannot_tell = |why: String| Some(Verdict::CannotTell(image, why));
     match image.status {
-        Status::Killed | Status::Deleted | Status::PendingDelete => return None,
+        status if status.is_over() => return None,
         status if status.is_unfinished() => {
             return cannot_tell(format!("it is {}, and not finished", status.word()));
         }

@@ -121,7 +121,26 @@ fn the_image_has_to_fit_into_the_root_disk() {
         ],
         "",
     );
-    unfinished.is(0, &["warning: the image has no size"]);
+    unfinished.is(
+        0,
+        &[
+            "warning: the image is queued: it cannot be launched as it is",
+            "warning: the image has no size",
+        ],
+    );
+    for version in GENERATIONS {
+        let with = |image: &str| {
+            let image = recorded(version, image);
+            plan(&["flavor", "--cores", "1", "--image", &image, &flavors], "")
+        };
+        with("image-killed").is(1, &["image-killed.json: it is killed"]);
+        // Glance does not know how large the disk in it is.
+        let words = "the image is qcow2, its virtual size is not known, and its min_disk is 0";
+        with("image-deactivated").is(0, &["the image is deactivated", words]);
+        let known = with("image-qcow2");
+        known.is(0, &[]);
+        assert!(!known.stderr.contains("virtual size"), "{known}");
+    }
 }
 
 fn what_needs_to_be_asked_for_is_left_out() {
@@ -322,6 +341,10 @@ fn wrong_usage_is_exit_code_2() {
         (
             &["--request", "m1.large", "-"],
             "--request: \"m1.large\" is no request",
+        ),
+        (
+            &["--request", "m10485760c1s1", "-"],
+            "--request: 10240 GiB of memory is taken for a mistake of its unit",
         ),
         (
             &["--request", "m1c1s1", "--cores", "1", "-"],
