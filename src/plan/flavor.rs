@@ -1,12 +1,11 @@
 //! `plan flavor`: the closest flavor that has all that is asked for.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use super::flavors::{self, Flavor};
 use super::images::Status;
 use super::input::{Document, Place};
+use super::order::in_order;
 use super::properties::Asked;
 use super::{Answer, FOUND};
 use crate::cli::{FlavorArgs, Format};
@@ -293,9 +292,13 @@ impl<'a> Verdict<'a> {
 
 /// Decides, and says it.
 pub(crate) fn answer(ask: &Ask, flavors: &[Flavor], format: Format) -> Answer {
-    let verdicts = flavors.iter().map(|flavor| Verdict::new(ask, flavor));
-    let mut verdicts: Vec<Verdict> = verdicts.collect();
-    verdicts.sort_by_cached_key(|verdict| verdict.closeness(ask));
+    let judged = flavors.iter().map(|flavor| Verdict::new(ask, flavor));
+    let judged: Vec<Verdict> = judged.collect();
+    let closeness: Vec<_> = judged.iter().map(|one| one.closeness(ask)).collect();
+    let order = in_order(judged.len(), &|one, other| {
+        closeness[one] < closeness[other]
+    });
+    let verdicts: Vec<&Verdict> = order.iter().map(|at| &judged[*at]).collect();
     let taken = verdicts.first().filter(|verdict| verdict.fits());
     let mut warnings = ask.warnings.clone();
     warnings.extend(flavors::without_properties(flavors));
@@ -336,26 +339,25 @@ pub(crate) fn answer(ask: &Ask, flavors: &[Flavor], format: Format) -> Answer {
 /// What is to be said of the flavors, whichever is taken.
 fn of_all(flavors: &[Flavor]) -> Vec<String> {
     let lies = flavors.iter().filter_map(Flavor::lie).collect();
-    let mut by_name: BTreeMap<&str, (&Flavor, Alike)> = BTreeMap::new();
-    for flavor in flavors {
-        let (first, alike) = by_name.entry(&flavor.name).or_insert((flavor, Alike::Yes));
-        if *first != flavor {
-            *alike = Alike::No;
+    let by_name = |one: usize, other: usize| flavors[one].name < flavors[other].name;
+    let mut several: Vec<String> = Vec::new();
+    let mut first: Option<(&Flavor, bool)> = None;
+    for at in in_order(flavors.len(), &by_name) {
+        let flavor = &flavors[at];
+        match &mut first {
+            Some((first, is_told)) if first.name == flavor.name => {
+                if !*is_told && *first != flavor {
+                    *is_told = true;
+                    let name = &flavor.name;
+                    several.push(format!("there are several flavors {name}, which differ"));
+                }
+            }
+            _ => first = Some((flavor, false)),
         }
     }
-    let several = by_name.iter().filter(|(_, (_, alike))| *alike == Alike::No);
-    let several =
-        several.map(|(name, _)| format!("there are several flavors {name}, which differ"));
     let mut warnings = at_most_some(lies);
-    warnings.extend(at_most_some(several.collect()));
+    warnings.extend(at_most_some(several));
     warnings
-}
-
-/// Whether all flavors of a name are the same.
-#[derive(PartialEq)]
-enum Alike {
-    Yes,
-    No,
 }
 
 /// Where a whole cloud has it, nobody reads all of it.
@@ -368,10 +370,10 @@ fn at_most_some(mut warnings: Vec<String>) -> Vec<String> {
 }
 
 /// The name alone, and then all flavors, the closest first.
-fn table(ask: &Ask, verdicts: &[Verdict]) -> String {
+fn table(ask: &Ask, verdicts: &[&Verdict]) -> String {
     let taken = verdicts.first().filter(|verdict| verdict.fits());
     let name = taken.map_or("", |verdict| &verdict.flavor.name);
-    let row = |(at, verdict): (usize, &Verdict)| {
+    let row = |(at, verdict): (usize, &&Verdict)| {
         let cell = |part: Part| {
             let has = part.in_words(part.of(verdict.flavor));
             match (
@@ -406,12 +408,12 @@ fn table(ask: &Ask, verdicts: &[Verdict]) -> String {
     format!("{name}\n\n{}", text::table(&header, rows))
 }
 
-fn document(ask: &Ask, verdicts: &[Verdict], warnings: &[String]) -> Value {
+fn document(ask: &Ask, verdicts: &[&Verdict], warnings: &[String]) -> Value {
     let amounts = |amount: &dyn Fn(Part) -> u64| -> Value {
         let entry = |part: Part| (part.key().to_string(), amount(part).into());
         Value::Object(PARTS.into_iter().map(entry).collect())
     };
-    let flavor = |verdict: &Verdict| {
+    let flavor = |verdict: &&Verdict| {
         let flavor = verdict.flavor;
         json!({
             "name": flavor.name,

@@ -471,7 +471,7 @@ fn what_is_no_image_is_told_with_its_place() {
         1,
         &["cloudA/bad.json: [0]: an image, as an object, is expected, not 7"],
     );
-    with("[]").is(2, &["--name"]);
+    with("[]").is(1, &["there is no image in these files"]);
     for (there, instead, words) in [
         (
             "\"active\"",
