@@ -74,6 +74,8 @@ pub struct ImageArgs {
     /// repeated [default: all clouds]
     #[arg(long = "to", value_name = "FILE")]
     pub targets: Vec<PathBuf>,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
 }
 
 #[derive(Debug, Args)]
@@ -90,6 +92,8 @@ pub struct SnapshotArgs {
     /// Decide as if it was this time: RFC 3339, or Unix seconds
     #[arg(long, value_name = "TIME")]
     pub now: Option<String>,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
 }
 
 #[derive(Debug, Args)]
@@ -103,6 +107,8 @@ pub struct ExpireArgs {
     /// Decide as if it was this time: RFC 3339, or Unix seconds
     #[arg(long, value_name = "TIME")]
     pub now: Option<String>,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
 }
 
 #[derive(Debug, Args)]

@@ -5,10 +5,12 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use serde_json::json;
 
 use super::Answer;
 use super::images::{self, Image, Status};
 use super::input::{Document, Place};
+use crate::cli::Format;
 use crate::clock;
 use crate::text;
 
@@ -53,6 +55,7 @@ pub(crate) fn answer(
     server: &Document,
     patience: Duration,
     now: u64,
+    format: Format,
 ) -> anyhow::Result<Answer> {
     let image = Image::read(&image.root())?;
     let server = Server::read(&server.root())?;
@@ -65,13 +68,21 @@ pub(crate) fn answer(
             server.id
         );
     }
-    let (exit_code, words) = match judge(&image, server.task.as_deref(), patience, now) {
-        Verdict::Finished(words) => (FINISHED, format!("finished: {words}")),
-        Verdict::NotYet(words) => (NOT_YET, format!("not yet: {words}")),
-        Verdict::Failed(words) => (FAILED, format!("failed: {words}")),
+    let (exit_code, state, words) = match judge(&image, server.task.as_deref(), patience, now) {
+        Verdict::Finished(words) => (FINISHED, "finished", words),
+        Verdict::NotYet(words) => (NOT_YET, "not yet", words),
+        Verdict::Failed(words) => (FAILED, "failed", words),
     };
     Ok(Answer {
-        text: text::one_line(&words) + "\n",
+        text: match format {
+            Format::Table => text::one_line(&format!("{state}: {words}")) + "\n",
+            Format::Json => super::json(&json!({
+                "state": state,
+                "why": words,
+                "image": image.id,
+                "server": server.id,
+            })),
+        },
         exit_code,
         warnings: Vec::new(),
     })

@@ -22,7 +22,7 @@ pub(super) fn plan(arguments: &ImageArgs) -> Result<Answer, Failure> {
     for target in targets {
         clouds.add_target(&target.cloud, &Document::read(&target.file)?)?;
     }
-    let mut answer = image::answer(clouds, arguments.name.as_deref())?;
+    let mut answer = image::answer(clouds, arguments.name.as_deref(), arguments.format)?;
     answer.warnings.extend(image::one_folder_for_all(&sources));
     Ok(answer)
 }

@@ -10,5 +10,11 @@ pub(super) fn plan(arguments: &SnapshotArgs) -> Result<Answer, Failure> {
     let now = now::given(arguments.now.as_deref())?;
     let server = Document::read(&arguments.server)?;
     let image = Document::read(&arguments.image)?;
-    Ok(snapshot::answer(&image, &server, arguments.patience, now)?)
+    Ok(snapshot::answer(
+        &image,
+        &server,
+        arguments.patience,
+        now,
+        arguments.format,
+    )?)
 }

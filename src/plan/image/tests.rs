@@ -29,7 +29,7 @@ fn answered(clouds: &[(&str, &[String])]) -> Result<Answer, Failure> {
         };
         all.add(cloud, &documents.unwrap()).unwrap();
     }
-    answer(all, Some("sl5"))
+    answer(all, Some("sl5"), Format::Table)
 }
 
 #[test]
@@ -215,7 +215,10 @@ fn without_a_copy_to_take_the_reason_is_told() {
     let mut empty = Clouds::default();
     let list = Document::parse_all("none.json", b"[]").unwrap();
     empty.add("a", &list).unwrap();
-    assert_eq!(answer(empty, None).unwrap_err().exit_code(), 1);
+    assert_eq!(
+        answer(empty, None, Format::Table).unwrap_err().exit_code(),
+        1
+    );
     assert!(said(&[("a", &[image("saving", None, 2)])]).contains("a: of-2: it is saving"));
     let empty = image("active", Some(0), 2).replace("\"size\": 5", "\"size\": 0");
     assert!(said(&[("a", &[empty])]).contains("size 0 is refused"));

@@ -18,6 +18,7 @@ claims![
     a_list_without_sums_is_refused_for_what_it_is,
     the_clouds_are_named_by_folders_or_by_hand,
     pipes_have_to_be_named_by_hand,
+    for_programs_it_is_json,
     what_is_no_image_is_told_with_its_place,
 ];
 
@@ -454,6 +455,28 @@ fn pipes_have_to_be_named_by_hand() {
     assert_eq!(all.0, Some(0), "{}", all.1);
     let words = "warning: all files are of one cloud, cloudA, by the name of their folder";
     assert!(all.1.contains(words), "{}", all.1);
+}
+
+fn for_programs_it_is_json() {
+    let folder = recorded("10.5.0");
+    let with = |arguments: &[&str]| {
+        let said = folder.plan(&[&["image", "--format", "json"], arguments].concat());
+        let document: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+        (said.code, document)
+    };
+    let (code, copied) = with(&["--to", "cloudD/images.json", "cloudA/vm.json"]);
+    assert_eq!(code, 10, "{copied}");
+    assert_eq!(copied["newest"]["cloud"], "cloudA");
+    assert_eq!(copied["newest"]["created_at"], "2026-11-02T10:00:00Z");
+    assert_eq!(copied["newest"]["size"], 10_737_418_240_u64);
+    assert_eq!(copied["clouds"][0]["state"], "not asked for");
+    assert_eq!(copied["clouds"][1]["cloud"], "cloudD");
+    assert_eq!(copied["clouds"][1]["state"], "copy");
+    assert_eq!(copied["commands"].as_array().unwrap().len(), 3);
+    let lists = ["--name", SL5, "cloudA/images.json", "cloudC/images.json"];
+    let (code, untold) = with(&lists);
+    assert_eq!(code, 5, "{untold}");
+    assert_eq!(untold["newest"], serde_json::Value::Null);
 }
 
 fn what_is_no_image_is_told_with_its_place() {
