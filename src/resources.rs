@@ -27,12 +27,16 @@ impl Request {
     pub(crate) fn parse(text: &str) -> Result<Request, String> {
         let text = text.trim();
         if !text.contains('=') {
-            return Request::from_name(text).ok_or_else(|| {
+            let request = Request::by_convention(text).ok_or_else(|| {
                 format!(
                     "\"{text}\" is no request: it is written as memory=1G,cores=1,scratch=10G, \
                      m1024c1s10, c8-30gb-186 or SCS-2V-4-20"
                 )
-            });
+            })?;
+            return match request.mistake() {
+                Some(mistake) => Err(mistake),
+                None => Ok(request),
+            };
         }
         let mut request = Request::default();
         for part in text.split(',') {
@@ -59,25 +63,49 @@ impl Request {
         Ok(request)
     }
 
-    /// What the name of a flavor says; None where it follows no convention that is known.
-    ///
+    /// What the name of a flavor says; None where it follows no convention that is known, or
+    /// cannot mean it.
+    pub(crate) fn from_name(name: &str) -> Option<Request> {
+        Request::by_convention(name).filter(|request| request.mistake().is_none())
+    }
+
+    /// Whether it is one, be it one that cannot be meant.
+    pub(crate) fn is_written_as(text: &str) -> bool {
+        text.contains('=') || Request::by_convention(text).is_some()
+    }
+
     /// `m1024c1s10`: MiB, cores, GiB of scratch. `c8-30gb-186`: cores, GiB, GiB of scratch.
     /// `SCS-2V-4-20`: cores, GiB, GiB of the root disk (SCS-0100, version 3 and 4).
-    pub(crate) fn from_name(name: &str) -> Option<Request> {
+    fn by_convention(name: &str) -> Option<Request> {
         let name = name.trim().to_ascii_lowercase();
-        let request = match name.strip_prefix("scs-") {
-            Some(rest) => from_scs_name(rest)?,
-            None => from_canfar_name(&name).or_else(|| from_compute_canada_name(&name))?,
-        };
-        let disk = request.scratch_mib.max(request.root_mib).unwrap_or(0);
-        let (cores, memory) = (request.cores?, request.memory_mib?);
-        are_plausible(cores, memory, disk).then_some(request)
+        match name.strip_prefix("scs-") {
+            Some(rest) => from_scs_name(rest),
+            None => from_canfar_name(&name).or_else(|| from_compute_canada_name(&name)),
+        }
+    }
+
+    /// Why it cannot be meant.
+    fn mistake(&self) -> Option<String> {
+        let disk = self.scratch_mib.max(self.root_mib).unwrap_or(0);
+        let (cores, memory) = (self.cores.unwrap_or(0), self.memory_mib.unwrap_or(0));
+        mistake(cores, memory, disk)
     }
 }
 
-/// Whether this can be meant, and is no mistake of a unit.
-pub(crate) fn are_plausible(cores: u64, memory_mib: u64, disk_mib: u64) -> bool {
-    cores <= MOST_CORES && memory_mib <= MOST_MEMORY_MIB && disk_mib <= MOST_DISK_MIB
+/// Why this cannot be meant, and is a mistake of a unit.
+pub(crate) fn mistake(cores: u64, memory_mib: u64, disk_mib: u64) -> Option<String> {
+    if cores > MOST_CORES {
+        return Some(format!("{cores} cores are taken for a mistake"));
+    }
+    let (mib, of_what) = match (memory_mib > MOST_MEMORY_MIB, disk_mib > MOST_DISK_MIB) {
+        (true, _) => (memory_mib, "memory"),
+        (false, true) => (disk_mib, "disk"),
+        (false, false) => return None,
+    };
+    let size = size_in_words(mib);
+    Some(format!(
+        "{size} of {of_what} is taken for a mistake of its unit"
+    ))
 }
 
 /// `m1024c1s10`, `m4096c2s0-bfv`.
@@ -88,7 +116,7 @@ fn from_canfar_name(name: &str) -> Option<Request> {
     Some(Request {
         memory_mib: Some(digits(memory)?),
         cores: Some(digits(cores)?),
-        scratch_mib: Some(digits(scratch)?.checked_mul(MIB_PER_GIB)?),
+        scratch_mib: Some(digits(scratch)?.saturating_mul(MIB_PER_GIB)),
         root_mib: None,
     })
 }
@@ -102,7 +130,7 @@ fn from_compute_canada_name(name: &str) -> Option<Request> {
     Some(Request {
         memory_mib: Some(memory),
         cores: Some(cores),
-        scratch_mib: scratch.and_then(|gib| gib.checked_mul(MIB_PER_GIB)),
+        scratch_mib: scratch.map(|gib| gib.saturating_mul(MIB_PER_GIB)),
         root_mib: None,
     })
 }
@@ -120,7 +148,7 @@ fn from_scs_name(rest: &str) -> Option<Request> {
             let disk = disk.trim_end_matches(['n', 'h', 's', 'p']);
             // Of several, the first is the root disk.
             let size = disk.split_once('x').map_or(disk, |(_, size)| size);
-            Some(digits(size)?.checked_mul(MIB_PER_GIB)?)
+            Some(digits(size)?.saturating_mul(MIB_PER_GIB))
         }
     };
     Some(Request {
@@ -299,6 +327,7 @@ mod tests {
             "c1-1.2345gb",
             "m99999999999999999999c1s1",
             "m18446744073709551615c1s1",
+            "m10485760c1s1",
             "m1c1s18446744073709551615",
             "m+1c1s1",
             "é",
@@ -337,6 +366,20 @@ mod tests {
             ),
             ("cores=10240", "taken for a mistake"),
             ("cores=1,", "\"\" cannot be asked for"),
+            (
+                "m10485760c1s1",
+                "10240 GiB of memory is taken for a mistake",
+            ),
+            ("c10000-30gb-186", "10000 cores are taken for a mistake"),
+            (
+                "m1c1s99999999",
+                "of disk is taken for a mistake of its unit",
+            ),
+            (
+                "m1c1s18446744073709551615",
+                "of disk is taken for a mistake",
+            ),
+            ("SCS-2V-99999-20", "99999 GiB of memory is taken for"),
         ] {
             let error = Request::parse(text).unwrap_err();
             assert!(error.contains(words), "{text}: {error}");

@@ -74,6 +74,8 @@ pub struct ImageArgs {
     /// repeated [default: all clouds]
     #[arg(long = "to", value_name = "FILE")]
     pub targets: Vec<PathBuf>,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
 }
 
 #[derive(Debug, Args)]
@@ -84,12 +86,14 @@ pub struct SnapshotArgs {
     /// What `openstack server show -f json` printed of its server, asked before the image
     #[arg(long, value_name = "FILE")]
     pub server: PathBuf,
-    /// An image that is saved for longer is stuck
+    /// An image that is saved for longer is stuck, and one that nobody goes on with
     #[arg(long, value_name = "DURATION", default_value = "2h", value_parser = config::parse_duration)]
     pub patience: Duration,
     /// Decide as if it was this time: RFC 3339, or Unix seconds
     #[arg(long, value_name = "TIME")]
     pub now: Option<String>,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
 }
 
 #[derive(Debug, Args)]
@@ -103,6 +107,8 @@ pub struct ExpireArgs {
     /// Decide as if it was this time: RFC 3339, or Unix seconds
     #[arg(long, value_name = "TIME")]
     pub now: Option<String>,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
 }
 
 #[derive(Debug, Args)]

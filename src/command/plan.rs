@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::plan::flavor::{self, Ask};
 use crate::plan::input::{self, Document};
 use crate::plan::{Answer, flavors, grid};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Reads, decides, and prints. The exit code is the decision's.
 ///
@@ -20,6 +20,14 @@ use std::path::PathBuf;
 ///
 /// That the input cannot be used, with the place in it.
 pub fn run(command: &PlanCommand) -> Result<u8, Failure> {
+    if files(command)
+        .filter(|file| is_standard_input(file))
+        .count()
+        > 1
+    {
+        let words = "standard input (-) can be read only once; put one of them into a file";
+        return Err(Failure::Usage(words.into()));
+    }
     let answer = match command {
         PlanCommand::Flavor(arguments) => plan_flavor(arguments)?,
         PlanCommand::Image(arguments) => image::plan(arguments)?,
@@ -32,6 +40,33 @@ pub fn run(command: &PlanCommand) -> Result<u8, Failure> {
     }
     cli::print(&answer.text)?;
     Ok(answer.exit_code)
+}
+
+/// All that a command reads.
+fn files(command: &PlanCommand) -> impl Iterator<Item = &PathBuf> {
+    let (files, others): (&[PathBuf], [Option<&PathBuf>; 2]) = match command {
+        PlanCommand::Flavor(arguments) => (&arguments.files, [arguments.image.as_ref(), None]),
+        PlanCommand::Grid(arguments) => (&[], [Some(&arguments.requests), arguments.have.as_ref()]),
+        PlanCommand::Image(arguments) => (&arguments.files, [None, None]),
+        PlanCommand::Snapshot(arguments) => {
+            (&[], [Some(&arguments.image), Some(&arguments.server)])
+        }
+        PlanCommand::Expire(arguments) => (&arguments.files, [None, None]),
+    };
+    let targets: &[PathBuf] = match command {
+        PlanCommand::Image(arguments) => &arguments.targets,
+        _ => &[],
+    };
+    files
+        .iter()
+        .chain(targets)
+        .chain(others.into_iter().flatten())
+}
+
+/// `-`, or `CLOUD=-`.
+fn is_standard_input(file: &Path) -> bool {
+    let text = file.to_string_lossy();
+    text == "-" || text.ends_with("=-") && !text.contains('/')
 }
 
 fn plan_flavor(arguments: &FlavorArgs) -> Result<Answer, Failure> {

@@ -80,6 +80,24 @@ pub(crate) enum Kept {
     NotSeen(String),
 }
 
+impl Reason {
+    /// Whether such a device is the machine's scratch disk under no circumstances.
+    pub(crate) fn is_of_something_else(&self) -> bool {
+        match self {
+            Reason::SystemDisk
+            | Reason::SwappedOn
+            | Reason::ConfigDrive
+            | Reason::SeedDisk
+            | Reason::NotABlockDevice(_)
+            | Reason::ReadOnlyFilesystem(_)
+            | Reason::Persistent(_)
+            | Reason::NeverFormatted(_) => true,
+            Reason::NotAFilesystem(kind) => matches!(kind.as_str(), "swap" | "swsuspend"),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
@@ -341,5 +359,29 @@ mod tests {
     fn nova_is_not_blamed_for_an_ntfs() {
         let said = Reason::KeepsNoOwners("ntfs".into(), Kept::FormatIsNever).to_string();
         assert!(!said.contains("nova"), "{said}");
+    }
+
+    #[test]
+    fn what_is_something_else_is_no_scratch_disk_that_cannot_be_used() {
+        let text = || String::from("x");
+        for (reason, expected) in [
+            (Reason::SystemDisk, true),
+            (Reason::SwappedOn, true),
+            (Reason::NotAFilesystem("swap".into()), true),
+            (Reason::ConfigDrive, true),
+            (Reason::SeedDisk, true),
+            (Reason::ReadOnlyFilesystem("iso9660".into()), true),
+            (Reason::Persistent(text()), true),
+            (Reason::NeverFormatted(text()), true),
+            (Reason::NotABlockDevice("a directory"), true),
+            (Reason::NotAFilesystem("LVM2_member".into()), false),
+            (Reason::Blank(Zero::Seen), false),
+            (Reason::HoldsFiles(text(), text()), false),
+            (Reason::Unreadable(text()), false),
+            (Reason::ReadOnly, false),
+            (Reason::SystemUnknown(text()), false),
+        ] {
+            assert_eq!(reason.is_of_something_else(), expected, "{reason:?}");
+        }
     }
 }

@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 use super::Answer;
 use super::input::Document;
 use super::servers::{self, LIST, Server};
@@ -16,12 +18,13 @@ const NONE_OVERDUE: u8 = 0;
 const CANNOT_TELL: u8 = 1;
 const SOME_OVERDUE: u8 = 10;
 
-/// What is printed beside the table.
+/// What is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Commands {
-    None,
-    /// Those that delete what is overdue. The table is then a comment of the shell.
-    Delete,
+pub(crate) enum Output {
+    Table,
+    /// Those that delete what is overdue, after the table as a comment of the shell.
+    Commands,
+    Json,
 }
 
 /// Decides from `server list` and `server show`, at this Unix second.
@@ -29,11 +32,7 @@ pub(crate) enum Commands {
 /// # Errors
 ///
 /// What is wrong with them.
-pub(crate) fn answer(
-    documents: &[Document],
-    commands: Commands,
-    now: u64,
-) -> anyhow::Result<Answer> {
+pub(crate) fn answer(documents: &[Document], output: Output, now: u64) -> anyhow::Result<Answer> {
     let servers = servers::read(documents)?;
     let mut judged: Vec<(State, &Server)> = Vec::new();
     judged.extend(servers.iter().map(|server| (judge(server, now), server)));
@@ -55,20 +54,9 @@ pub(crate) fn answer(
         ),
         (untold, "of which it cannot be told"),
     ];
-    let mut text = table(&judged, now);
-    text += &format!("\n{} servers", judged.len());
-    for (number, what) in counts {
-        text += &format!(", {number} {what}");
-    }
-    text.push('\n');
-    if commands == Commands::Delete {
-        text = commented(&text);
-        for (state, server) in &judged {
-            if matches!(state, State::Overdue(_)) {
-                text += &format!("openstack server delete {}\n", server.id);
-            }
-        }
-    }
+    let is_overdue = |(state, _): &&(State, &Server)| matches!(state, State::Overdue(_));
+    let delete = |(_, server): &(State, &Server)| format!("openstack server delete {}", server.id);
+    let commands: Vec<String> = judged.iter().filter(is_overdue).map(delete).collect();
     let mut warnings = Vec::new();
     if untold > 0 {
         warnings.push(format!(
@@ -76,8 +64,27 @@ pub(crate) fn answer(
              older clients `openstack server show -f json`"
         ));
     }
+    let as_text = || {
+        let mut text = table(&judged, now);
+        text += &format!("\n{} servers", judged.len());
+        for (number, what) in counts {
+            text += &format!(", {number} {what}");
+        }
+        text + "\n"
+    };
     Ok(Answer {
-        text,
+        text: match output {
+            Output::Table => as_text(),
+            Output::Commands => {
+                let commands = commands.iter().map(|command| format!("{command}\n"));
+                commented(&as_text()) + &commands.collect::<String>()
+            }
+            Output::Json => super::json(&json!({
+                "servers": judged.iter().map(document).collect::<Vec<Value>>(),
+                "commands": commands,
+                "warnings": warnings,
+            })),
+        },
         exit_code: match (overdue, untold) {
             (1.., _) => SOME_OVERDUE,
             (0, 1..) => CANNOT_TELL,
@@ -197,6 +204,23 @@ fn table(judged: &[(State, &Server)], now: u64) -> String {
         ]
     });
     text::table(&["ID", "NAME", "STATUS", "END", "STATE", "WHY"], rows)
+}
+
+fn document((state, server): &(State, &Server)) -> Value {
+    let (state, end, why) = match state {
+        State::Overdue(end) => ("overdue", Some(end.at), &end.why),
+        State::Left(end) => ("left", Some(end.at), &end.why),
+        State::Unlimited(why) => ("no limit", None, why),
+        State::Untold(why) => ("cannot be told", None, why),
+    };
+    json!({
+        "id": server.id,
+        "name": server.name,
+        "status": server.status,
+        "state": state,
+        "end": end,
+        "why": why,
+    })
 }
 
 /// As comments of the shell: a server's name begins no line.
@@ -351,12 +375,12 @@ mod tests {
             // As `server show` prints them, one after the other.
             (format!("{overdue}\n{left}"), 10),
         ] {
-            let answer = answer(&listed(&text), Commands::None, NOW).unwrap();
+            let answer = answer(&listed(&text), Output::Table, NOW).unwrap();
             assert_eq!(answer.exit_code, exit_code, "{}", answer.text);
         }
         let said = answer(
             &listed(&format!("[{left}, {overdue}]")),
-            Commands::Delete,
+            Output::Commands,
             NOW,
         )
         .unwrap();
@@ -366,5 +390,14 @@ mod tests {
             .filter(|line| !line.starts_with('#'))
             .collect();
         assert_eq!(commands, ["openstack server delete s7h"], "{}", said.text);
+        let text = format!("[{left}, {overdue}, {untold}]");
+        let said = answer(&listed(&text), Output::Json, NOW).unwrap();
+        let document: Value = serde_json::from_slice(said.text.as_bytes()).unwrap();
+        assert_eq!(document["commands"], json!(["openstack server delete s7h"]));
+        let states = [0, 1, 2].map(|at| document["servers"][at]["state"].clone());
+        assert_eq!(states, ["overdue", "cannot be told", "left"]);
+        assert_eq!(document["servers"][0]["end"], NOW - HOUR);
+        assert_eq!(document["servers"][1]["end"], Value::Null);
+        assert_eq!(document["warnings"].as_array().unwrap().len(), 1);
     }
 }

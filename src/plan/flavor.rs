@@ -2,15 +2,20 @@
 
 use serde_json::{Value, json};
 
-use super::flavors::Flavor;
+use super::flavors::{self, Flavor};
+use super::images::Status;
 use super::input::{Document, Place};
-use super::properties::{Asked, is_a_need};
+use super::order::in_order;
+use super::properties::Asked;
 use super::{Answer, FOUND};
 use crate::cli::{FlavorArgs, Format};
 use crate::resources::{self, MIB_PER_GIB, Request, size_in_words};
 use crate::text;
 
 const NONE_FITS: u8 = 3;
+
+/// Glance's formats of which the size is the one of the disk.
+const AS_LARGE_AS_THEY_ARE: [&str; 5] = ["raw", "iso", "ami", "aki", "ari"];
 
 /// What a flavor has of each, and what of it is asked for, in the order of [`Ask::rank`] unless
 /// another is wished.
@@ -65,9 +70,6 @@ pub(crate) struct Ask {
     least: [u64; 5],
     /// What the image needs of a root disk that is not as large as the image whatever that is.
     image_root_mib: u64,
-    /// The name of a flavor by which it was asked, whose numbers may be rounded, and these.
-    name: Option<String>,
-    named: [u64; 5],
     properties: Vec<String>,
     rank: [Part; 5],
     warnings: Vec<String>,
@@ -113,9 +115,7 @@ impl Ask {
         let least = least.map(Option::unwrap_or_default);
         Ok(Ask {
             least,
-            named: least,
             image_root_mib: 0,
-            name: arguments.request.clone(),
             properties: arguments.properties.clone(),
             rank: rank(arguments.rank.as_deref()).map_err(|e| named("rank", e))?,
             warnings: Vec::new(),
@@ -136,20 +136,45 @@ impl Ask {
         };
         let min_disk = number("min_disk", "GiB")?;
         let size = number("size", "bytes")?;
-        let sizes = size.max(number("virtual_size", "bytes")?);
+        let virtual_size = number("virtual_size", "bytes")?;
         if image.field(&["size"]).is_none() && image.field(&["min_disk"]).is_none() {
             return Err(image.error(
                 "it has neither size nor min_disk: `openstack image show -f json` is expected",
             ));
         }
+        let status = image.field(&["status"]);
+        let status = status.map(|status| Status::read(&status)).transpose()?;
+        if let Some(status) = status.filter(|status| status.is_over()) {
+            return Err(image.error(&format!(
+                "it is {}, and can be launched in no flavor; give one that is active",
+                status.word()
+            )));
+        }
+        let status = status.filter(|status| *status != Status::Active);
+        self.warnings.extend(status.map(|status| {
+            format!(
+                "the image is {}: it cannot be launched as it is",
+                status.word()
+            )
+        }));
+        let format = image.field(&["disk_format"]);
+        let format = format.map(|format| format.text("a disk format"));
+        let format = format.transpose()?.unwrap_or("of an unknown disk format");
         if size == 0 {
             self.warnings.push(
                 "the image has no size: it is not finished, or its data are in a volume".into(),
             );
+        } else if !AS_LARGE_AS_THEY_ARE.contains(&format) && virtual_size == 0 && min_disk == 0 {
+            self.warnings.push(format!(
+                "the image is {}, its virtual size is not known, and its min_disk is 0: the root disk may \
+                 be too small for it",
+                text::excerpt(format)
+            ));
         }
         let memory = &mut self.least[Part::Memory as usize];
         *memory = (*memory).max(number("min_ram", "MiB")?);
-        self.image_root_mib = sizes
+        self.image_root_mib = size
+            .max(virtual_size)
             .div_ceil(1 << 20)
             .max(min_disk.saturating_mul(MIB_PER_GIB));
         Ok(())
@@ -170,20 +195,7 @@ impl Ask {
     }
 
     fn missing(&self, part: Part, flavor: &Flavor) -> u64 {
-        let missing = self.least(part, flavor).saturating_sub(part.of(flavor));
-        // What the image needs is not rounded.
-        let named = self.named[part as usize];
-        let is_small = missing * 10 <= named && named == self.least[part as usize];
-        match missing > 0 && is_small && self.is_meant_by_name(flavor) {
-            true => 0,
-            false => missing,
-        }
-    }
-
-    /// The one that was asked for by its name, where that is no lie.
-    fn is_meant_by_name(&self, flavor: &Flavor) -> bool {
-        let name = self.name.as_deref();
-        name.is_some_and(|name| name.eq_ignore_ascii_case(&flavor.name)) && flavor.lie().is_none()
+        self.least(part, flavor).saturating_sub(part.of(flavor))
     }
 }
 
@@ -223,11 +235,7 @@ impl<'a> Verdict<'a> {
         if flavor.name.is_empty() || flavor.name.contains(text::is_control) {
             against.push("its name cannot be printed as it is".to_string());
         }
-        for property in flavor
-            .properties
-            .iter()
-            .filter(|property| is_a_need(property))
-        {
+        for property in flavor.needs() {
             if !ask.properties.iter().any(|asked| Asked(asked).is(property)) {
                 against.push(format!(
                     "is for those who ask for {}={}",
@@ -236,12 +244,10 @@ impl<'a> Verdict<'a> {
             }
         }
         for asked in &ask.properties {
-            if !flavor
-                .properties
-                .iter()
-                .any(|property| Asked(asked).is(property))
-            {
-                against.push(format!("has no {asked}"));
+            match &flavor.properties {
+                None => against.push(format!("whether it has {asked} is not known")),
+                Some(all) if all.iter().any(|property| Asked(asked).is(property)) => {}
+                Some(_) => against.push(format!("has no {asked}")),
             }
         }
         Verdict {
@@ -286,16 +292,16 @@ impl<'a> Verdict<'a> {
 
 /// Decides, and says it.
 pub(crate) fn answer(ask: &Ask, flavors: &[Flavor], format: Format) -> Answer {
-    // A few thousand are inserted quickly, and the standard library's sort is large.
-    let mut verdicts: Vec<Verdict> = Vec::new();
-    for flavor in flavors {
-        let verdict = Verdict::new(ask, flavor);
-        let closeness = verdict.closeness(ask);
-        let at = verdicts.partition_point(|other| other.closeness(ask) <= closeness);
-        verdicts.insert(at, verdict);
-    }
+    let judged = flavors.iter().map(|flavor| Verdict::new(ask, flavor));
+    let judged: Vec<Verdict> = judged.collect();
+    let closeness: Vec<_> = judged.iter().map(|one| one.closeness(ask)).collect();
+    let order = in_order(judged.len(), &|one, other| {
+        closeness[one] < closeness[other]
+    });
+    let verdicts: Vec<&Verdict> = order.iter().map(|at| &judged[*at]).collect();
     let taken = verdicts.first().filter(|verdict| verdict.fits());
     let mut warnings = ask.warnings.clone();
+    warnings.extend(flavors::without_properties(flavors));
     warnings.extend(of_all(flavors));
     match (taken, verdicts.first()) {
         (Some(taken), _) => {
@@ -332,30 +338,42 @@ pub(crate) fn answer(ask: &Ask, flavors: &[Flavor], format: Format) -> Answer {
 
 /// What is to be said of the flavors, whichever is taken.
 fn of_all(flavors: &[Flavor]) -> Vec<String> {
-    let mut warnings: Vec<String> = flavors.iter().filter_map(Flavor::lie).collect();
-    let mut by_name: Vec<&Flavor> = Vec::new();
-    for flavor in flavors {
-        let at = by_name.partition_point(|other| other.name < flavor.name);
-        match by_name.get(at) {
-            Some(other) if other.name == flavor.name => {
-                if *other != flavor {
-                    warnings.push(format!(
-                        "there are several flavors {}, which differ",
-                        flavor.name
-                    ));
+    let lies = flavors.iter().filter_map(Flavor::lie).collect();
+    let by_name = |one: usize, other: usize| flavors[one].name < flavors[other].name;
+    let mut several: Vec<String> = Vec::new();
+    let mut first: Option<(&Flavor, bool)> = None;
+    for at in in_order(flavors.len(), &by_name) {
+        let flavor = &flavors[at];
+        match &mut first {
+            Some((first, is_told)) if first.name == flavor.name => {
+                if !*is_told && *first != flavor {
+                    *is_told = true;
+                    let name = &flavor.name;
+                    several.push(format!("there are several flavors {name}, which differ"));
                 }
             }
-            _ => by_name.insert(at, flavor),
+            _ => first = Some((flavor, false)),
         }
     }
+    let mut warnings = at_most_some(lies);
+    warnings.extend(at_most_some(several));
+    warnings
+}
+
+/// Where a whole cloud has it, nobody reads all of it.
+fn at_most_some(mut warnings: Vec<String>) -> Vec<String> {
+    const MOST: usize = 10;
+    let more = warnings.len().saturating_sub(MOST);
+    warnings.truncate(MOST);
+    warnings.extend((more > 0).then(|| format!("and {more} more")));
     warnings
 }
 
 /// The name alone, and then all flavors, the closest first.
-fn table(ask: &Ask, verdicts: &[Verdict]) -> String {
+fn table(ask: &Ask, verdicts: &[&Verdict]) -> String {
     let taken = verdicts.first().filter(|verdict| verdict.fits());
     let name = taken.map_or("", |verdict| &verdict.flavor.name);
-    let row = |(at, verdict): (usize, &Verdict)| {
+    let row = |(at, verdict): (usize, &&Verdict)| {
         let cell = |part: Part| {
             let has = part.in_words(part.of(verdict.flavor));
             match (
@@ -390,12 +408,12 @@ fn table(ask: &Ask, verdicts: &[Verdict]) -> String {
     format!("{name}\n\n{}", text::table(&header, rows))
 }
 
-fn document(ask: &Ask, verdicts: &[Verdict], warnings: &[String]) -> Value {
+fn document(ask: &Ask, verdicts: &[&Verdict], warnings: &[String]) -> Value {
     let amounts = |amount: &dyn Fn(Part) -> u64| -> Value {
         let entry = |part: Part| (part.key().to_string(), amount(part).into());
         Value::Object(PARTS.into_iter().map(entry).collect())
     };
-    let flavor = |verdict: &Verdict| {
+    let flavor = |verdict: &&Verdict| {
         let flavor = verdict.flavor;
         json!({
             "name": flavor.name,
@@ -455,17 +473,29 @@ mod tests {
         }
     }
 
+    /// A tenth off is no lie of a name, and still less than was asked for.
     #[test]
-    fn a_flavor_that_is_asked_for_by_its_name_may_be_a_tenth_off() {
-        let rounded = |memory| [flavor("c8-30gb-186", memory, 8, 180, 20)];
-        let taken = |request: &str, memory| {
-            let answer = answer(&ask(request), &rounded(memory), Format::Table);
-            answer.exit_code == FOUND
-        };
-        assert!(taken("c8-30gb-186", 30_000));
-        assert!(!taken("c8-30gb-186", 27_000), "a lie");
-        assert!(!taken("memory=30G", 30_000), "not by name");
-        assert!(!taken("c8-30gb-180", 30_000), "another name");
+    fn a_flavor_that_has_less_than_its_own_name_asks_for_does_not_fit() {
+        let nearly = [
+            flavor("m1024c1s10", 1024, 1, 9, 20),
+            flavor("z-exact", 1024, 1, 10, 20),
+            flavor("c8-30gb-186", 30_000, 8, 186, 20),
+            flavor("SCS-16V-16-20", 16 * 1024, 16, 0, 19),
+        ];
+        for (request, expected, code) in [
+            ("m1024c1s10", "z-exact", FOUND),
+            ("c8-30gb-186", "", NONE_FITS),
+            ("SCS-16V-16-20", "", NONE_FITS),
+        ] {
+            let answer = answer(&ask(request), &nearly, Format::Table);
+            assert_eq!(first_line(&answer), expected, "{request}");
+            assert_eq!(answer.exit_code, code, "{request}");
+            assert!(
+                !answer.warnings.iter().any(|words| words.contains("name")),
+                "{:?}",
+                answer.warnings
+            );
+        }
     }
 
     fn first_line(answer: &Answer) -> &str {
@@ -498,7 +528,7 @@ mod tests {
 
     #[test]
     fn what_is_needed_beside_size_has_to_be_asked_for() {
-        let with = |key: &str| vec![(key.to_string(), "1".to_string())];
+        let with = |key: &str| Some(vec![(key.to_string(), "1".to_string())]);
         let mut flavors = vec![
             Flavor {
                 properties: with("resources:VGPU"),
@@ -525,7 +555,8 @@ mod tests {
         let gpu = answer(&for_gpu, &flavors, Format::Table);
         assert_eq!(first_line(&gpu), "gpu");
         assert!(gpu.text.contains("has no resources:VGPU"));
-        flavors[0].properties.extend(with("trait:HW_NUMA_ROOT"));
+        let properties = flavors[0].properties.iter_mut();
+        properties.for_each(|all| all.extend(with("trait:HW_NUMA_ROOT").unwrap()));
         let none = answer(&for_gpu, &flavors, Format::Table);
         assert_eq!(none.exit_code, NONE_FITS);
     }
@@ -614,10 +645,58 @@ mod tests {
             let error = image(json).err().unwrap().to_string();
             assert!(error.contains(words), "{json}: {error}");
         }
+        for status in ["killed", "deleted", "pending_delete"] {
+            let json = format!(r#"{{"size": 1, "min_disk": 0, "status": "{status}"}}"#);
+            let error = image(&json).err().unwrap().to_string();
+            let words = format!("image.json: it is {status}, and can be launched in no flavor");
+            assert!(error.starts_with(&words), "{error}");
+        }
+        for status in ["queued", "saving", "uploading", "importing", "deactivated"] {
+            let json = format!(r#"{{"size": 1, "disk_format": "raw", "status": "{status}"}}"#);
+            let warned = image(&json).unwrap().warnings;
+            assert_eq!(
+                warned,
+                [format!(
+                    "the image is {status}: it cannot be launched as it is"
+                )]
+            );
+        }
         let volume = image(r#"{"size": 0, "min_disk": 1}"#).unwrap();
         assert!(volume.warnings[0].contains("no size"));
         let unfinished = image(r#"{"size": null, "min_disk": 0}"#).unwrap();
         assert!(unfinished.warnings[0].contains("no size"));
+    }
+
+    #[test]
+    fn of_a_compressed_image_the_size_is_not_that_of_its_disk() {
+        for (fields, is_warned_of) in [
+            (r#""disk_format": "qcow2""#, true),
+            (
+                r#""disk_format": "vmdk", "virtual_size": null, "min_disk": 0"#,
+                true,
+            ),
+            (r#""name": "of no format""#, true),
+            (r#""disk_format": "qcow2", "virtual_size": 5"#, false),
+            (r#""disk_format": "qcow2", "min_disk": 1"#, false),
+            (r#""disk_format": "raw""#, false),
+            (r#""disk_format": "iso", "status": "active""#, false),
+        ] {
+            let warnings = image(&format!(r#"{{"size": 1, {fields}}}"#))
+                .unwrap()
+                .warnings;
+            let words = "its virtual size is not known, and its min_disk is 0";
+            let is_it = |warning: &String| warning.contains(words);
+            assert_eq!(
+                warnings.iter().any(is_it),
+                is_warned_of,
+                "{fields}: {warnings:?}"
+            );
+            assert_eq!(
+                warnings.len(),
+                usize::from(is_warned_of),
+                "{fields}: {warnings:?}"
+            );
+        }
     }
 
     #[test]
@@ -656,6 +735,7 @@ mod tests {
             flavor("m1024c1s10", 1024, 1, 0, 20),
             flavor("twice", 1024, 1, 10, 20),
             flavor("twice", 2048, 1, 10, 20),
+            flavor("twice", 4096, 1, 10, 20),
             flavor("same", 2048, 1, 10, 20),
             flavor("same", 2048, 1, 10, 20),
         ];
@@ -668,6 +748,22 @@ mod tests {
                 "there are several flavors twice, which differ",
             ]
         );
+    }
+
+    #[test]
+    fn many_warnings_of_a_kind_are_cut_short() {
+        let lie = |at: usize| flavor(&format!("m1024c1s{at}"), 1024, 1, 0, 20);
+        let twin = |at: usize| flavor(&format!("twin{}", at % 13), at as u64, 1, 0, 20);
+        let flavors: Vec<Flavor> = (1..16).map(lie).chain((0..26).map(twin)).collect();
+        let warnings = of_all(&flavors);
+        assert_eq!(warnings.len(), 22, "{warnings:#?}");
+        assert!(warnings[9].starts_with("the name of m1024c1s10 says"));
+        assert_eq!(warnings[10], "and 5 more");
+        assert_eq!(
+            warnings[20],
+            "there are several flavors twin6, which differ"
+        );
+        assert_eq!(warnings[21], "and 3 more");
     }
 
     #[test]
@@ -727,10 +823,10 @@ mod tests {
             |((cores, memory, scratch, root, swap), name, odd)| Flavor {
                 is_disabled: odd == 0,
                 swap_mib: swap * 512,
-                properties: match odd {
+                properties: Some(match odd {
                     1 => vec![("trait:X".into(), "required".into())],
                     _ => Vec::new(),
-                },
+                }),
                 ..flavor(&name, memory * 1024, cores, scratch, root)
             },
         )
@@ -755,7 +851,7 @@ mod tests {
                     && flavor.scratch_mib >= scratch * 1024
                     && (flavor.root_mib == 0 || flavor.root_mib >= image * 1024)
                     && !flavor.is_disabled
-                    && flavor.properties.is_empty()
+                    && flavor.properties == Some(Vec::new())
             };
             let key = |flavor: &Flavor| {
                 let cores = flavor.cores - cores;

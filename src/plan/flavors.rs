@@ -16,7 +16,8 @@ pub(crate) struct Flavor {
     /// 0: as large as the image, whatever that is.
     pub(crate) root_mib: u64,
     pub(crate) swap_mib: u64,
-    pub(super) properties: Properties,
+    /// None where the input has no such column.
+    pub(super) properties: Option<Properties>,
     pub(crate) is_disabled: bool,
 }
 
@@ -54,6 +55,19 @@ pub(crate) fn read_some(documents: &[Document]) -> anyhow::Result<Vec<Flavor>> {
     }
 }
 
+/// That nobody knows which of them need hosts that have to be asked for.
+pub(crate) fn without_properties(flavors: &[Flavor]) -> Option<String> {
+    let without = |flavor: &&Flavor| flavor.properties.is_none();
+    let number = flavors.iter().filter(without).count();
+    (number > 0).then(|| {
+        format!(
+            "Properties is missing from {number} of {} flavors: which of them need a GPU, a trait or \
+             dedicated hosts cannot be told; `openstack flavor list --long --all -f json` prints it",
+            flavors.len()
+        )
+    })
+}
+
 /// Under the names that `flavor list` and `flavor show` have for them.
 fn flavor(place: &Place) -> anyhow::Result<Flavor> {
     place.object("a flavor")?;
@@ -65,7 +79,11 @@ fn flavor(place: &Place) -> anyhow::Result<Flavor> {
     // Older clients print "" for none.
     let swap = place.field(&["Swap", "swap"]);
     let swap = swap.filter(|swap| swap.value().as_str() != Some(""));
-    let properties = place.field(&["Properties", "properties"]);
+    const PROPERTIES: [&str; 2] = ["Properties", "properties"];
+    let properties = match place.field(&PROPERTIES) {
+        Some(place) => Some(properties::read(&place)?),
+        None => place.has(&PROPERTIES).then(Vec::new),
+    };
     let is_disabled = place.field(&["OS-FLV-DISABLED:disabled", "Disabled", "disabled"]);
     Ok(Flavor {
         name: place.needed(&["Name", "name"])?.text("a name")?.to_string(),
@@ -74,7 +92,7 @@ fn flavor(place: &Place) -> anyhow::Result<Flavor> {
         scratch_mib: gib(&["Ephemeral", "OS-FLV-EXT-DATA:ephemeral", "ephemeral"])?,
         root_mib: gib(&["Disk", "disk"])?,
         swap_mib: swap.map_or(Ok(0), |swap| swap.number("MiB"))?,
-        properties: properties.map_or(Ok(Vec::new()), |place| properties::read(&place))?,
+        properties,
         is_disabled: is_disabled.is_some_and(|place| match place.value() {
             Value::String(text) => text.eq_ignore_ascii_case("true"),
             value => value == &Value::Bool(true),
@@ -85,7 +103,13 @@ fn flavor(place: &Place) -> anyhow::Result<Flavor> {
 impl Flavor {
     /// Whether it can be launched, and needs no hosts that have to be asked for.
     pub(super) fn is_for_everybody(&self) -> bool {
-        !self.is_disabled && !self.properties.iter().any(properties::is_a_need)
+        !self.is_disabled && !self.needs().any(|_| true)
+    }
+
+    /// What has to be asked for, as far as its properties are known.
+    pub(super) fn needs(&self) -> impl Iterator<Item = &(String, String)> {
+        let properties = self.properties.iter().flatten();
+        properties.filter(|property| properties::is_a_need(property))
     }
 
     /// What its name says, where that is not so. A tenth more or less is no lie.
@@ -135,7 +159,7 @@ pub(super) mod example {
             scratch_mib: scratch_gib * 1024,
             root_mib: root_gib * 1024,
             swap_mib: 0,
-            properties: Vec::new(),
+            properties: Some(Vec::new()),
             is_disabled: false,
         }
     }
@@ -168,7 +192,7 @@ mod tests {
             "OS-FLV-EXT-DATA:ephemeral": 10, "OS-FLV-DISABLED:disabled": false,
             "properties": {"trait:CUSTOM_X": "required"}}"#;
         let expected = Flavor {
-            properties: vec![("trait:CUSTOM_X".into(), "required".into())],
+            properties: Some(vec![("trait:CUSTOM_X".into(), "required".into())]),
             ..example::flavor("m1024c1s10", 1024, 1, 10, 20)
         };
         assert_eq!(
@@ -183,6 +207,21 @@ mod tests {
         for disabled in ["true", "\"True\""] {
             let show = show.replace(": false", &format!(": {disabled}"));
             assert!(flavors(&show).unwrap()[0].is_disabled);
+        }
+    }
+
+    #[test]
+    fn a_column_that_is_missing_is_not_one_that_is_empty() {
+        let with = |from: &str, to: &str| flavors(&OLD.replace(from, to)).unwrap();
+        let properties = "\"Properties\": \"trait:CUSTOM_X='required'\"";
+        let short = with(&format!(",\n        {properties}"), "");
+        assert_eq!(short[0].properties, None);
+        let words = without_properties(&short).unwrap();
+        assert!(words.starts_with("Properties is missing from 1 of 1 flavors"));
+        for empty in ["null", "\"\"", "{}"] {
+            let long = with(properties, &format!("\"Properties\": {empty}"));
+            assert_eq!(long[0].properties, Some(Vec::new()), "{empty}");
+            assert_eq!(without_properties(&long), None);
         }
     }
 

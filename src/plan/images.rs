@@ -24,6 +24,8 @@ pub(super) struct Image {
     pub(super) created_at: Option<u64>,
     pub(super) updated_at: Option<u64>,
     pub(super) sums: Sums,
+    /// Of a list that was printed without `--long`: it may have sums, and a size.
+    pub(super) is_short: bool,
     pub(super) properties: BTreeMap<String, String>,
 }
 
@@ -62,11 +64,19 @@ impl Status {
         STATUSES[self as usize].1
     }
 
-    fn read(place: &Place) -> anyhow::Result<Status> {
+    pub(super) fn read(place: &Place) -> anyhow::Result<Status> {
         let word = place.text("a status")?.to_ascii_lowercase();
         let found = STATUSES.iter().find(|(_, known)| *known == word);
         let (status, _) = found.ok_or_else(|| place.wrong("a status of Glance's"))?;
         Ok(*status)
+    }
+
+    /// Whether it is over with it: nobody can launch it any more.
+    pub(super) fn is_over(self) -> bool {
+        matches!(
+            self,
+            Status::Killed | Status::Deleted | Status::PendingDelete
+        )
     }
 
     /// Whether its content is still on its way.
@@ -136,6 +146,8 @@ impl Image {
             created_at: time(place, &["created_at"])?,
             updated_at: time(place, &["updated_at"])?,
             sums,
+            // Not of `image show`: newer clients leave out what is null.
+            is_short: place.has(&["ID"]) && !place.has(&["Checksum", "Hash Value"]),
             properties,
         })
     }
@@ -194,7 +206,14 @@ pub(super) enum Content {
     Unknown(String),
 }
 
+/// Why nothing can be said of what [`Image::is_short`].
+pub(super) const IS_SHORT: &str =
+    "Checksum is missing: add --long to `openstack image list`, which prints it then";
+
 pub(super) fn compare(newest: &Image, image: &Image) -> Content {
+    if newest.is_short || image.is_short {
+        return Content::Unknown(IS_SHORT.into());
+    }
     if let (Some(one), Some(other)) = (&newest.disk_format, &image.disk_format)
         && one != other
     {

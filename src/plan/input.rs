@@ -189,7 +189,14 @@ impl<'a> Place<'a> {
         })
     }
 
-    /// Likewise, of one that has to be there.
+    /// Whether it has a field under one of these names, be it null: `list` without `--long`
+    /// prints fewer columns.
+    pub(crate) fn has(&self, names: &[&str]) -> bool {
+        let object = self.value.as_object();
+        object.is_some_and(|object| names.iter().any(|name| object.contains_key(*name)))
+    }
+
+    /// A field that has to be there.
     ///
     /// # Errors
     ///

@@ -62,19 +62,13 @@ fn split(text: &str, follows: fn(&str, &str) -> bool) -> Option<Properties> {
 }
 
 /// Whether a property makes Nova look for hosts of a kind that has to be asked for: GPUs and
-/// other devices, traits, dedicated processors, aggregates of hosts, bare metal.
+/// other devices, traits, dedicated processors, large pages, aggregates of hosts, bare metal.
+/// By Nova's reference of extra specs, and by the words that sites use in keys of their own.
 pub(super) fn is_a_need((key, value): &(String, String)) -> bool {
     if is_turned_off(value) {
         return false;
     }
     let (key, value) = (key.to_ascii_lowercase(), value.to_ascii_lowercase());
-    let has = |word| key.contains(word) || value.contains(word);
-    if ["gpu", "dedicated", "baremetal", "ironic"]
-        .into_iter()
-        .any(has)
-    {
-        return true;
-    }
     // `resources:VGPU`, and of Placement's groups `resources2:VGPU`, `trait_X:HW_CPU_X86_AVX2`.
     let (scope, name) = key.split_once(':').unwrap_or(("", &key));
     let group = scope.find('_').filter(|_| !scope.starts_with("pci_"));
@@ -86,13 +80,68 @@ pub(super) fn is_a_need((key, value): &(String, String)) -> bool {
         "resources" => !matches!(name, "vcpu" | "memory_mb" | "disk_gb"),
         "trait" | "pci_passthrough" | "aggregate_instance_extra_specs" | "capabilities" => true,
         "accel" => true,
-        "hw" => name == "mem_encryption" || name == "cpu_policy" && value == "mixed",
+        "hw" | "os" if is_a_need_of_hardware(name, &value) => true,
+        _ => is_a_need_of_a_site(&key, name, &value),
+    }
+}
+
+/// Of the scopes `hw` and `os`.
+fn is_a_need_of_hardware(name: &str, value: &str) -> bool {
+    match name {
+        "secure_boot" => value == "required",
+        "pmem" | "tpm_version" | "tpm_model" | "cpu_realtime" => true,
+        "mem_encryption" | "mem_encryption_model" => true,
+        "cpu_policy" => matches!(value, "dedicated" | "mixed"),
+        "cpu_thread_policy" => matches!(value, "require" | "isolate"),
+        // Without a unit it is KiB, and 4 KiB have all hosts.
+        "mem_page_size" => match value.trim_end_matches(|c: char| c.is_ascii_alphabetic()) {
+            "" => value == "large",
+            number => number != "4" || value.contains(['m', 'g', 't']),
+        },
         _ => false,
     }
 }
 
+/// Whether one of these words is in the key or the value; `nogpu` says the opposite, and what is
+/// written for people says nothing.
+fn is_a_need_of_a_site(key: &str, name: &str, value: &str) -> bool {
+    const WORDS: [&str; 4] = ["gpu", "dedicated", "baremetal", "ironic"];
+    const NEGATIONS: [&str; 3] = ["no", "non", "without"];
+    if matches!(name, "description" | "comment" | "note" | "notes") {
+        return false;
+    }
+    let value = match value.contains(char::is_whitespace) {
+        true => "",
+        false => value,
+    };
+    let mut is_need = false;
+    for text in [key, value] {
+        for (at, _) in WORDS
+            .iter()
+            .filter_map(|word| text.match_indices(word).next())
+        {
+            let before = text[..at].trim_end_matches(['-', '_', '.']);
+            if NEGATIONS.iter().any(|no| before.ends_with(no)) {
+                return false;
+            }
+            is_need = true;
+        }
+    }
+    is_need
+}
+
 fn is_turned_off(value: &str) -> bool {
-    const WORDS: [&str; 6] = ["", "0", "false", "no", "forbidden", "shared"];
+    const WORDS: [&str; 9] = [
+        "",
+        "0",
+        "no",
+        "off",
+        "none",
+        "false",
+        "disabled",
+        "forbidden",
+        "shared",
+    ];
     WORDS.iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
@@ -168,6 +217,44 @@ mod tests {
             ("hw_rng:allowed", "True", false),
             ("quota:disk_read_iops_sec", "500", false),
             ("scs:name-v2", "SCS-2V-4-20", false),
+            ("hw:pmem", "6GB,16GB", true),
+            ("hw:pmem", "", false),
+            ("hw:tpm_version", "2.0", true),
+            ("hw:tpm_model", "tpm-crb", true),
+            ("os:secure_boot", "required", true),
+            ("os:secure_boot", "disabled", false),
+            ("hw:mem_page_size", "large", true),
+            ("hw:mem_page_size", "1GB", true),
+            ("hw:mem_page_size", "2048", true),
+            ("hw:mem_page_size", "4MiB", true),
+            ("hw:mem_page_size", "small", false),
+            ("hw:mem_page_size", "any", false),
+            ("hw:mem_page_size", "4", false),
+            ("hw:mem_page_size", "4KiB", false),
+            ("hw:cpu_realtime", "yes", true),
+            ("hw:cpu_realtime", "no", false),
+            ("hw:cpu_realtime_mask", "^0-1", false),
+            ("hw:cpu_thread_policy", "require", true),
+            ("hw:cpu_thread_policy", "isolate", true),
+            ("hw:cpu_thread_policy", "prefer", false),
+            ("hw:emulator_threads_policy", "share", false),
+            ("hw:mem_encryption", "False", false),
+            ("hw:watchdog_action", "reset", false),
+            ("hw:hide_hypervisor_id", "true", false),
+            ("gpu", "none", false),
+            ("gpu", "off", false),
+            ("gpu", "nogpu", false),
+            ("vgpu_type", "nvidia-35", true),
+            ("hw:vgpu", "1", true),
+            ("hosts", "nogpu", false),
+            ("hosts", "no-gpu", false),
+            ("hosts", "without_gpu", false),
+            ("hosts", "gpu", true),
+            ("nogpu", "true", false),
+            ("description", "hosts with a gpu", false),
+            ("description", "gpu", false),
+            ("site:comment", "dedicated", false),
+            ("what", "not on dedicated hosts", false),
         ] {
             assert_eq!(is_a_need(&property(key, value)), expected, "{key}={value}");
         }

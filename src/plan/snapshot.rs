@@ -5,10 +5,12 @@
 use std::time::Duration;
 
 use anyhow::bail;
+use serde_json::json;
 
 use super::Answer;
 use super::images::{self, Image, Status};
 use super::input::{Document, Place};
+use crate::cli::Format;
 use crate::clock;
 use crate::text;
 
@@ -53,6 +55,7 @@ pub(crate) fn answer(
     server: &Document,
     patience: Duration,
     now: u64,
+    format: Format,
 ) -> anyhow::Result<Answer> {
     let image = Image::read(&image.root())?;
     let server = Server::read(&server.root())?;
@@ -65,13 +68,21 @@ pub(crate) fn answer(
             server.id
         );
     }
-    let (exit_code, words) = match judge(&image, server.task.as_deref(), patience, now) {
-        Verdict::Finished(words) => (FINISHED, format!("finished: {words}")),
-        Verdict::NotYet(words) => (NOT_YET, format!("not yet: {words}")),
-        Verdict::Failed(words) => (FAILED, format!("failed: {words}")),
+    let (exit_code, state, words) = match judge(&image, server.task.as_deref(), patience, now) {
+        Verdict::Finished(words) => (FINISHED, "finished", words),
+        Verdict::NotYet(words) => (NOT_YET, "not yet", words),
+        Verdict::Failed(words) => (FAILED, "failed", words),
     };
     Ok(Answer {
-        text: text::one_line(&words) + "\n",
+        text: match format {
+            Format::Table => text::one_line(&format!("{state}: {words}")) + "\n",
+            Format::Json => super::json(&json!({
+                "state": state,
+                "why": words,
+                "image": image.id,
+                "server": server.id,
+            })),
+        },
         exit_code,
         warnings: Vec::new(),
     })
@@ -124,7 +135,9 @@ fn judge(image: &Image, task: Option<&str>, patience: Duration, now: u64) -> Ver
         Some(since) => {
             let lasts = Duration::from_secs(now.saturating_sub(since));
             let words = format!("{missing}, for {}", clock::span(lasts));
-            match image.status == Status::Saving && lasts > patience {
+            // What Nova still works at may wait for its turn; without a task nobody will go on.
+            let may_be_stuck = image.status == Status::Saving || task.is_none();
+            match may_be_stuck && lasts > patience {
                 true => Verdict::Failed(format!(
                     "stuck: {words}, which is longer than --patience {}",
                     clock::span(patience)
@@ -269,16 +282,26 @@ mod tests {
         assert!(words.starts_with("stuck: the image is saving"), "{words}");
         // Others wait for their turn; and of an image that was finished before, the dates say
         // nothing of what its server is at now.
+        // But if the server has no task any more, nobody goes on with them.
         for (status, size) in [
             (Status::Queued, None),
             (Status::Uploading, None),
             (Status::Importing, None),
-            (Status::Active, Some(5)),
+            (Status::Active, None),
         ] {
             let image = image(status, size);
-            let later = judge(&image, Some("image_uploading"), PATIENCE, NOW + 3600);
-            assert!(matches!(later, Verdict::NotYet(_)), "{status:?}");
+            let later = |task| judge(&image, task, PATIENCE, NOW + 3600);
+            assert!(matches!(later(Some("image_uploading")), Verdict::NotYet(_)));
+            let Verdict::Failed(words) = later(None) else {
+                panic!("{status:?} is not stuck");
+            };
+            assert!(words.starts_with("stuck: the image is "), "{words}");
+            let early = judge(&image, None, PATIENCE, NOW + 3000);
+            assert!(matches!(early, Verdict::NotYet(_)), "{status:?}");
         }
+        let stored = image(Status::Active, Some(5));
+        let later = judge(&stored, Some("image_uploading"), PATIENCE, NOW + 3600);
+        assert!(matches!(later, Verdict::NotYet(_)));
         let undated = Image {
             created_at: None,
             updated_at: None,

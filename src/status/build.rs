@@ -94,8 +94,7 @@ impl Status {
     pub(crate) fn scratch_that_is_missing(&self) -> Option<String> {
         let asked = &self.resources.as_ref()?.asked;
         let bytes = asked.amounts.scratch_bytes.filter(|bytes| *bytes > 0)?;
-        let is_there = |verdict: &Verdict| verdict.device.is_some();
-        let found = match self.verdicts.iter().any(is_there) {
+        let found = match self.verdicts.iter().any(|verdict| verdict.may_be_scratch) {
             true => "no disk that is here can be used as such",
             false => "the flavor has none",
         };
@@ -202,6 +201,11 @@ impl From<&choose::Verdict> for Verdict {
             Judgement::Absent => ("absent", None),
             Judgement::Rejected(reason) => ("rejected", Some(reason.to_string())),
         };
+        let is_something_else = match &verdict.judgement {
+            Judgement::Rejected(reason) => reason.is_of_something_else(),
+            Judgement::Absent => true,
+            Judgement::Accepted(_) | Judgement::ToBeMade(_) => false,
+        };
         Verdict {
             spec: verdict.spec.to_string(),
             device: verdict
@@ -215,6 +219,7 @@ impl From<&choose::Verdict> for Verdict {
                 Judgement::ToBeMade(one) => Some(one.evidence().to_string()),
                 Judgement::Absent | Judgement::Rejected(_) => None,
             },
+            may_be_scratch: !is_something_else,
         }
     }
 }
@@ -222,6 +227,7 @@ impl From<&choose::Verdict> for Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::disk::reason::Reason;
     use crate::host::tree::Tree;
     use crate::metadata::Instance;
     use crate::report::example;
@@ -286,21 +292,40 @@ mod tests {
 
     #[test]
     fn a_scratch_disk_that_was_asked_for_and_is_not_there_is_said() {
-        let told = |request: &str, is_there: bool| {
+        let told = |request: &str, judgement: Judgement| {
             let mut status = example::failed();
             status.instance = Some(Instance {
                 request: Some(request.into()),
                 ..Instance::default()
             });
-            status.verdicts.iter_mut().for_each(|verdict| {
-                verdict.device = is_there.then(|| "/dev/vdb".into());
-            });
+            let verdict = choose::Verdict {
+                spec: config::Spec::Name("/dev/vdb".into()),
+                device: Some("/dev/vdb".into()),
+                judgement,
+            };
+            status.verdicts = vec![(&verdict).into()];
             status.compare_resources(&Tree::new(&[]).host());
             status.scratch_that_is_missing()
         };
-        assert_eq!(told("cores=1", false), None);
-        assert_eq!(told("m1024c1s0", false), None);
-        let none = "10 GiB of scratch were asked for (vmstage_request), and the flavor has none";
-        assert_eq!(told("m1024c1s10", false).as_deref(), Some(none));
+        assert_eq!(told("cores=1", Judgement::Absent), None);
+        assert_eq!(told("m1024c1s0", Judgement::Absent), None);
+        let (none, unusable) = (
+            "the flavor has none",
+            "no disk that is here can be used as such",
+        );
+        for (judgement, found) in [
+            (Judgement::Absent, none),
+            (Judgement::Rejected(Reason::ConfigDrive), none),
+            (Judgement::Rejected(Reason::SystemDisk), none),
+            (
+                Judgement::Rejected(Reason::NotAFilesystem("swap".into())),
+                none,
+            ),
+            (Judgement::Rejected(Reason::ReadOnly), unusable),
+            (Judgement::Rejected(Reason::ReplayPending), unusable),
+        ] {
+            let words = format!("10 GiB of scratch were asked for (vmstage_request), and {found}");
+            assert_eq!(told("m1024c1s10", judgement), Some(words));
+        }
     }
 }

@@ -112,6 +112,9 @@ pub(crate) struct Verdict {
     /// `half made` as well where a file system is made first.
     #[serde(default)]
     pub(crate) evidence: Option<String>,
+    /// Of this boot: it may be the scratch disk, and cannot be used as such.
+    #[serde(skip)]
+    pub(crate) may_be_scratch: bool,
 }
 
 /// When the VM must be gone, and who says so.

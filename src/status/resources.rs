@@ -18,7 +18,8 @@ const KERNELS_OWN: u64 = 64 * MIB;
 /// A partition table, or what LVM needs: a hundredth of the disk.
 const TABLES_SHARE: u64 = 100;
 
-/// In names of flavors people round, and write GB: a tenth.
+/// In names of flavors people round, and write GB: a tenth. What is requested is not rounded, in
+/// whatever way it is written; `plan flavor` has it so, too.
 const NAMES_SHARE: u64 = 10;
 
 /// What was asked for, what there is, and what is short of it.
@@ -36,7 +37,7 @@ pub(crate) struct Asked {
     pub(crate) by: String,
     #[serde(flatten)]
     pub(crate) amounts: Amounts,
-    /// The numbers of a flavor's name may be rounded, and its GB be smaller.
+    /// The numbers of the flavor's own name may be, and its GB be smaller.
     #[serde(skip)]
     pub(crate) is_rounded: bool,
 }
@@ -147,11 +148,8 @@ impl Asked {
             None => (None, None),
         };
         let by_name = || Request::from_name(instance.flavor.as_deref()?);
-        // `c8-30gb-186` says GB, `m1024c1s10` the very MiB.
-        let text = instance.request.as_deref().unwrap_or_default();
-        let is_rounded = !text.contains('=') && text.to_ascii_lowercase().contains("gb");
         let asked = match request {
-            Some(request) => Some(("vmstage_request", request, is_rounded)),
+            Some(request) => Some(("vmstage_request", request, false)),
             None => by_name().map(|request| ("flavor", request, true)),
         };
         let asked = asked.map(|(by, request, is_rounded)| Asked {
@@ -232,12 +230,14 @@ mod tests {
                 amounts(of_30_gib, 8, 186_000_000_000),
                 None,
             ),
+            // A request's are GiB.
             (
                 "c8-30gb-186",
-                "",
+                "c8-30gb-186",
                 amounts(of_30_gib, 8, 186_000_000_000),
-                None,
+                Some("short of scratch: 173.2 GiB of 186 GiB"),
             ),
+            ("c8-30gb-186", "", amounts(of_30_gib, 8, 186 * GIB), None),
             (
                 "",
                 "c8-30gb-186",

@@ -81,6 +81,7 @@ fn main() -> ExitCode {
         plan::grid::CLAIMS,
         plan::image::CLAIMS,
         plan::snapshot::CLAIMS,
+        plan::stdin::CLAIMS,
         plan::expire::CLAIMS,
         init::sysv::CLAIMS,
         init::rc_local::CLAIMS,

@@ -13,6 +13,7 @@ claims!(
     a_request_that_is_none_is_a_warning,
     a_failed_boot_says_at_once_that_it_failed_and_then_what_was_asked_for,
     a_failed_boot_whose_disk_is_another_one_does_not_say_that_there_is_none,
+    a_failed_boot_whose_disk_is_never_scratch_says_that_there_is_none,
     a_failed_boot_that_nobody_answers_has_told_everybody_before_it_asks,
 );
 
@@ -122,6 +123,25 @@ fn a_failed_boot_whose_disk_is_another_one_does_not_say_that_there_is_none() {
     ]);
     boot.does_not_say("the flavor has none");
     assert_eq!(disk.checksum(), before);
+}
+
+/// The config drive and the flavor's swap disk take the name that the scratch disk has elsewhere.
+fn a_failed_boot_whose_disk_is_never_scratch_says_that_there_is_none() {
+    for image in [
+        Image::swap(""),
+        Image::vfat("config-2"),
+        Image::iso9660("config-2"),
+        Image::iso9660("cidata"),
+    ] {
+        let service = service("m1024c1s10");
+        let machine = machine(&service.url());
+        machine.disk("vdb", &image);
+        let boot = machine.boot();
+        assert_eq!(boot.code, 3, "{boot}");
+        let none = "10 GiB of scratch were asked for (vmstage_request), and the flavor has none";
+        boot.warns(&[none]);
+        boot.does_not_say("no disk that is here can be used");
+    }
 }
 
 fn a_failed_boot_that_nobody_answers_has_told_everybody_before_it_asks() {

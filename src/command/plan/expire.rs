@@ -1,10 +1,10 @@
 //! `vmstage plan expire`.
 
 use super::now;
-use crate::cli::ExpireArgs;
+use crate::cli::{ExpireArgs, Format};
 use crate::failure::Failure;
 use crate::plan::Answer;
-use crate::plan::expire::{self, Commands};
+use crate::plan::expire::{self, Output};
 use crate::plan::input::Document;
 
 pub(super) fn plan(arguments: &ExpireArgs) -> Result<Answer, Failure> {
@@ -13,9 +13,10 @@ pub(super) fn plan(arguments: &ExpireArgs) -> Result<Answer, Failure> {
     for file in &arguments.files {
         documents.extend(Document::read_all(file)?);
     }
-    let commands = match arguments.commands {
-        true => Commands::Delete,
-        false => Commands::None,
+    let output = match (arguments.format, arguments.commands) {
+        (Format::Json, _) => Output::Json,
+        (Format::Table, true) => Output::Commands,
+        (Format::Table, false) => Output::Table,
     };
-    Ok(expire::answer(&documents, commands, now)?)
+    Ok(expire::answer(&documents, output, now)?)
 }

@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 
 use self::cells::Cells;
 use self::waste::{Amounts, Group, Point, Weights, best, fold, weighted};
-use super::flavors::Flavor;
+use super::flavors::{self, Flavor};
 use super::{Answer, FOUND, shell};
 use crate::cli::Format;
 use crate::resources::{self, MIB_PER_GIB, size_in_words};
@@ -86,6 +86,7 @@ pub(crate) fn answer(
     let choice = choose(&requests.points, most, weights);
     let grid = Grid::new(&choice, &requests.points, weights);
     let mut warnings = requests.warnings;
+    warnings.extend(flavors::without_properties(have));
     let commands = commands(&grid, have, &mut warnings);
     Ok(Answer {
         text: match format {
@@ -104,6 +105,9 @@ struct Choice {
 }
 
 fn choose(points: &[Point], most: usize, weights: &Weights) -> Choice {
+    if most == 1 {
+        return one_for_all(points, weights);
+    }
     if points.len() > exact::MOST_GROUPS {
         let cells = Cells::new(points, cells::MOST_CELLS);
         return search(points, &cells, most, weights);
@@ -115,6 +119,16 @@ fn choose(points: &[Point], most: usize, weights: &Weights) -> Choice {
         .filter_map(|group| best(group, &flavors, weights));
     let bound = wastes.map(|(_, waste)| waste).sum();
     Choice { flavors, bound }
+}
+
+/// Each part of it is the most that is asked for: of a larger flavor, all waste more.
+fn one_for_all(points: &[Point], weights: &Weights) -> Choice {
+    let groups = points.iter().map(Group::of);
+    let all = groups.fold(Group::EMPTY, |all, group| all.join(&group));
+    Choice {
+        flavors: vec![all.flavor],
+        bound: all.waste_in(&all.flavor, weights),
+    }
 }
 
 fn search(points: &[Point], cells: &Cells, most: usize, weights: &Weights) -> Choice {

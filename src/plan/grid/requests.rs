@@ -105,21 +105,28 @@ fn point(line: &[u8]) -> Result<Option<Point>, Option<String>> {
         }
         _ => {
             let text = String::from_utf8_lossy(line);
-            let request = Request::parse(&text).map_err(|_| Some(unusable(line)))?;
+            let request = Request::parse(&text).map_err(|why| {
+                Some(match Request::is_written_as(&text) {
+                    true => told(line, &why),
+                    false => unusable(line),
+                })
+            })?;
             let parts = [request.cores, request.memory_mib, request.scratch_mib];
             parts.map(Option::unwrap_or_default)
         }
     };
     let [cores, memory, scratch] = asked;
-    if !resources::are_plausible(cores, memory, scratch) {
-        let text = text::excerpt(&String::from_utf8_lossy(line.trim_ascii()));
-        return Err(Some(format!(
-            "\"{text}\" is taken for a mistake of its units"
-        )));
+    if let Some(mistake) = resources::mistake(cores, memory, scratch) {
+        return Err(Some(told(line, &mistake)));
     }
     // There is no flavor without a core or without memory.
     let asked = [cores.max(1), memory.max(1), scratch];
     Ok(Some(Point { asked, count: 1 }))
+}
+
+fn told(line: &[u8], why: &str) -> String {
+    let line = text::excerpt(&String::from_utf8_lossy(line.trim_ascii()));
+    format!("\"{line}\": {}", text::excerpt(why))
 }
 
 fn unusable(line: &[u8]) -> String {
@@ -184,8 +191,26 @@ mod tests {
             all,
             "f: 7 of 8 lines were left out, 1 of them because something is undefined"
         );
-        let mixed_up = self::requests("10485760 1 1024\n1 1 1").unwrap();
-        assert!(mixed_up.warnings[0].contains("mistake of its units"));
+        for (mixed_up, why) in [
+            (
+                "10485760 1 1024",
+                "10240 GiB of memory is taken for a mistake of its unit",
+            ),
+            (
+                "m10485760c1s1",
+                "10240 GiB of memory is taken for a mistake of its unit",
+            ),
+            ("1 10485760 1024", "10485760 cores are taken for a mistake"),
+            (
+                "memory=10T",
+                "10T of memory is taken for a mistake of its unit",
+            ),
+            ("memory=10", "10 is without a unit; 10M or 10G is expected"),
+        ] {
+            let left_out = self::requests(&format!("{mixed_up}\n1 1 1")).unwrap();
+            let expected = format!("f: line 1: \"{mixed_up}\": {why}; left out");
+            assert_eq!(left_out.warnings[0], expected);
+        }
     }
 
     #[test]

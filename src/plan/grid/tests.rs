@@ -209,6 +209,20 @@ fn cells_that_stand_for_many_requests_do_not_make_the_bound_a_lie() {
 }
 
 #[test]
+fn of_one_flavor_for_all_it_is_proven_that_none_wastes_less() {
+    for count in [2, 100, 3000] {
+        let all = many(count);
+        let choice = choose(&all, 1, &ALIKE);
+        let most = |part: usize| all.iter().map(|point| point.asked[part]).max().unwrap();
+        let least = [most(0), most(1), most(2).next_multiple_of(1024)];
+        assert_eq!(choice.flavors, [least]);
+        let grid = Grid::new(&choice, &all, &ALIKE);
+        assert!(grid.is_best(), "{} {}", grid.bound, grid.waste);
+        assert!((grid.waste - waste_of(&[least], &all, &ALIKE)).abs() < 1e-9);
+    }
+}
+
+#[test]
 fn the_commands_make_what_is_missing_and_say_what_is_in_the_way() {
     use super::super::flavors::example::flavor;
     let text = "1024 1 10485760\n4096 2 1\n8192 4 0\n2048 1 0\n";

@@ -18,27 +18,75 @@ pub(super) struct Cloud {
     pub(super) images: BTreeMap<String, Image>,
 }
 
-/// The cloud of a file, and the file: `cloudA=vm.json`, or the folder that it is in.
-///
-/// # Errors
-///
-/// That nothing says which cloud it is.
-pub(crate) fn cloud_and_file(argument: &Path) -> Result<(String, PathBuf), String> {
-    let shown = argument.to_string_lossy();
-    if let Some((cloud, file)) = shown.split_once('=')
-        && !cloud.is_empty()
-        && !cloud.contains('/')
-    {
-        return Ok((cloud.to_string(), file.into()));
+/// By what the cloud of a file is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NamedBy {
+    Hand,
+    Folder,
+}
+
+/// What one cloud printed, and where that is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Source {
+    pub(crate) cloud: String,
+    pub(crate) file: PathBuf,
+    pub(crate) named_by: NamedBy,
+}
+
+impl Source {
+    /// The cloud of a file, and the file: `cloudA=vm.json`, or the folder that it is in.
+    ///
+    /// # Errors
+    ///
+    /// That nothing says which cloud it is.
+    pub(crate) fn of(argument: &Path) -> Result<Source, String> {
+        let shown = argument.to_string_lossy();
+        if let Some((cloud, file)) = shown.split_once('=')
+            && !cloud.is_empty()
+            && !cloud.contains('/')
+        {
+            return Ok(Source {
+                cloud: cloud.to_string(),
+                file: file.into(),
+                named_by: NamedBy::Hand,
+            });
+        }
+        // `<(openstack …)` is such a name.
+        let is_the_kernels = argument.starts_with("/dev") || argument.starts_with("/proc");
+        let folder = argument.parent().and_then(Path::file_name);
+        match folder.filter(|_| !is_the_kernels) {
+            Some(folder) => Ok(Source {
+                cloud: folder.to_string_lossy().into_owned(),
+                file: argument.into(),
+                named_by: NamedBy::Folder,
+            }),
+            None => Err(of_which_cloud(argument)),
+        }
     }
-    let folder = argument.parent().and_then(Path::file_name);
-    match folder {
-        Some(folder) => Ok((folder.to_string_lossy().into_owned(), argument.into())),
-        None => Err(format!(
-            "of which cloud is {}? Name it as CLOUD={0}, or put it into a folder of the cloud's name",
-            text::printable(&shown)
-        )),
-    }
+}
+
+/// Asks for the name of a file's cloud.
+pub(crate) fn of_which_cloud(file: &Path) -> String {
+    format!(
+        "of which cloud is {}? Name it as CLOUD={0}, or put it into a folder of the cloud's name",
+        text::printable(&file.to_string_lossy())
+    )
+}
+
+/// That several files are of one cloud, where it is their folder alone that says so.
+pub(crate) fn one_folder_for_all(sources: &[Source]) -> Option<String> {
+    let [first, rest @ ..] = sources else {
+        return None;
+    };
+    let is_alone = !rest.is_empty() && rest.iter().all(|other| other.cloud == first.cloud);
+    let by_folder = |source: &Source| source.named_by == NamedBy::Folder;
+    (is_alone && sources.iter().any(by_folder)).then(|| {
+        format!(
+            "all files are of one cloud, {}, by the name of their folder, and nothing is copied; if they \
+             are of several, name each as CLOUD=FILE",
+            text::excerpt(&first.cloud)
+        )
+    })
 }
 
 /// The clouds, in the order in which they were given.
@@ -103,6 +151,10 @@ impl Clouds {
             cloud.is_to_have_it |= !has_target;
         }
         self.0
+    }
+
+    pub(super) fn have_none(&self) -> bool {
+        self.0.iter().all(|cloud| cloud.images.is_empty())
     }
 
     /// The one name of those that were shown each by itself, which have a date.

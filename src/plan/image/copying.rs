@@ -5,7 +5,7 @@ use crate::plan::shell;
 
 /// One saves it, one looks whether all of it came, and one a cloud creates it there; the next one
 /// runs only if the one before succeeded.
-pub(super) fn commands(image: &Image, from: &str, to: &[&str]) -> String {
+pub(super) fn commands(image: &Image, from: &str, to: &[&str]) -> Vec<String> {
     let format = image
         .disk_format
         .as_deref()
@@ -26,7 +26,7 @@ pub(super) fn commands(image: &Image, from: &str, to: &[&str]) -> String {
         format!("openstack --os-cloud {cloud} image create --file {file} {options}")
     };
     steps.extend(to.iter().map(create));
-    steps.join(" &&\n") + "\n"
+    steps
 }
 
 /// Whether it can be a part of a file's name.
@@ -173,7 +173,7 @@ mod tests {
             ..Sums::default()
         };
         assert_eq!(
-            commands(&image, "cloud A", &["b", "c"]),
+            commands(&image, "cloud A", &["b", "c"]).join(" &&\n") + "\n",
             r"openstack --os-cloud 'cloud A' image save --file 1a9e.raw 1a9e &&
 echo 'd41d8cd98f00b204e9800998ecf8427e  1a9e.raw' | md5sum --check &&
 openstack --os-cloud b image create --file 1a9e.raw --disk-format raw --container-format bare --min-disk 10 --min-ram 512 --property hw_disk_bus=virtio --property 'note=it'\''s' --property os_type=linux 'it'\''s' &&

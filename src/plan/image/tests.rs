@@ -1,3 +1,4 @@
+use super::clouds::NamedBy;
 use super::*;
 use crate::plan::input::Document;
 
@@ -28,7 +29,7 @@ fn answered(clouds: &[(&str, &[String])]) -> Result<Answer, Failure> {
         };
         all.add(cloud, &documents.unwrap()).unwrap();
     }
-    answer(all, Some("sl5"))
+    answer(all, Some("sl5"), Format::Table)
 }
 
 #[test]
@@ -167,6 +168,40 @@ fn an_old_content_that_was_copied_late_is_warned_of() {
     assert_eq!(answer.warnings, [""; 0]);
 }
 
+/// `openstack image list` without `--long`.
+#[test]
+fn a_list_without_sums_says_nothing_of_what_is_there() {
+    let short = |name: &str, status: &str| {
+        format!(r#"[{{"ID": "short", "Name": "{name}", "Status": "{status}"}}]"#)
+    };
+    let new = image("active", Some(0), 9);
+    for (name, status, exit_code) in [
+        ("sl5", "active", 5),
+        ("another", "active", 5),
+        ("sl5", "deactivated", 5),
+        // Nobody can use these.
+        ("another", "queued", 10),
+        ("another", "deactivated", 10),
+        ("sl5", "killed", 10),
+    ] {
+        let clouds = [("a", &[new.clone()][..]), ("b", &[short(name, status)][..])];
+        let answer = answered(&clouds).unwrap();
+        assert_eq!(
+            answer.exit_code, exit_code,
+            "{name} {status}: {}",
+            answer.text
+        );
+        let is_told = answer.text.contains("Checksum is missing: add --long");
+        assert_eq!(is_told, exit_code == 5, "{name} {status}: {}", answer.text);
+    }
+    let nothing_else = answered(&[("a", &[short("sl5", "active")])]).unwrap_err();
+    assert!(
+        nothing_else
+            .to_string()
+            .contains("a: short: Checksum is missing: add --long")
+    );
+}
+
 #[test]
 fn without_a_copy_to_take_the_reason_is_told() {
     let said = |clouds: &[(&str, &[String])]| {
@@ -174,7 +209,16 @@ fn without_a_copy_to_take_the_reason_is_told() {
         assert_eq!(failure.exit_code(), 1);
         failure.to_string()
     };
-    assert!(said(&[("a", &[])]).contains("there is no image of the name \"sl5\""));
+    assert!(said(&[("a", &[])]).contains("there is no image in these files"));
+    let other = image("active", None, 2).replace("sl5", "sl6");
+    assert!(said(&[("a", &[other])]).contains("there is no image of the name \"sl5\""));
+    let mut empty = Clouds::default();
+    let list = Document::parse_all("none.json", b"[]").unwrap();
+    empty.add("a", &list).unwrap();
+    assert_eq!(
+        answer(empty, None, Format::Table).unwrap_err().exit_code(),
+        1
+    );
     assert!(said(&[("a", &[image("saving", None, 2)])]).contains("a: of-2: it is saving"));
     let empty = image("active", Some(0), 2).replace("\"size\": 5", "\"size\": 0");
     assert!(said(&[("a", &[empty])]).contains("size 0 is refused"));
@@ -182,20 +226,57 @@ fn without_a_copy_to_take_the_reason_is_told() {
 
 #[test]
 fn a_file_s_cloud_is_what_is_before_the_sign_or_its_folder() {
-    let cloud = |text: &str| {
-        cloud_and_file(text.as_ref()).map(|(cloud, file)| (cloud, file.display().to_string()))
-    };
-    for (text, of, file) in [
-        ("cloudA/vm.json", "cloudA", "cloudA/vm.json"),
-        ("/x/cloud A/vm.json", "cloud A", "/x/cloud A/vm.json"),
-        ("a=vm.json", "a", "vm.json"),
-        ("a=x/vm.json", "a", "x/vm.json"),
-        ("a=-", "a", "-"),
-        ("x/a=b.json", "x", "x/a=b.json"),
+    let (hand, folder) = (NamedBy::Hand, NamedBy::Folder);
+    for (text, cloud, file, named_by) in [
+        ("cloudA/vm.json", "cloudA", "cloudA/vm.json", folder),
+        (
+            "/x/cloud A/vm.json",
+            "cloud A",
+            "/x/cloud A/vm.json",
+            folder,
+        ),
+        ("x/a=b.json", "x", "x/a=b.json", folder),
+        ("devel/a.json", "devel", "devel/a.json", folder),
+        ("/device/a.json", "device", "/device/a.json", folder),
+        ("a=vm.json", "a", "vm.json", hand),
+        ("a=x/vm.json", "a", "x/vm.json", hand),
+        ("a=-", "a", "-", hand),
+        ("a=/dev/fd/63", "a", "/dev/fd/63", hand),
     ] {
-        assert_eq!(cloud(text), Ok((of.into(), file.into())), "{text}");
+        let source = Source {
+            cloud: cloud.into(),
+            file: file.into(),
+            named_by,
+        };
+        assert_eq!(Source::of(text.as_ref()), Ok(source));
     }
-    for text in ["vm.json", "-", "=vm.json", "./vm.json"] {
-        assert!(cloud(text).unwrap_err().contains("CLOUD="), "{text}");
+    for text in [
+        "vm.json",
+        "-",
+        "=vm.json",
+        "./vm.json",
+        "/dev/fd/63",
+        "/proc/self/fd/11",
+        "/dev/stdin",
+    ] {
+        let error = Source::of(text.as_ref()).unwrap_err();
+        assert!(error.contains("CLOUD="), "{text}: {error}");
+    }
+}
+
+#[test]
+fn one_folder_for_all_files_is_told() {
+    for (files, is_told) in [
+        (&["all/a.json", "all/b.json"][..], true),
+        (&["x/all/a.json", "all/b.json"], true),
+        (&["all=a.json", "all/b.json"], true),
+        (&["all/a.json"], false),
+        (&["all/a.json", "all/b.json", "other/c.json"], false),
+        (&["all=a.json", "all=b.json"], false),
+        (&[], false),
+    ] {
+        let sources = files.iter().map(|file| Source::of(file.as_ref()).unwrap());
+        let sources: Vec<Source> = sources.collect();
+        assert_eq!(one_folder_for_all(&sources).is_some(), is_told, "{files:?}");
     }
 }

@@ -2,7 +2,7 @@
 
 use super::clouds::Cloud;
 use super::words::{date, reason_of_none};
-use crate::plan::images::{Content, Image, Status, compare, has_same_data};
+use crate::plan::images::{Content, IS_SHORT, Image, Status, compare, has_same_data};
 use crate::text;
 
 pub(super) const NOTHING_TO_DO: u8 = 0;
@@ -24,10 +24,11 @@ pub(super) enum Verdict<'a> {
 fn of_same_name<'a>(image: &'a Image, newest: &Image) -> Option<Verdict<'a>> {
     let cannot_tell = |why: String| Some(Verdict::CannotTell(image, why));
     match image.status {
-        Status::Killed | Status::Deleted | Status::PendingDelete => return None,
+        status if status.is_over() => return None,
         status if status.is_unfinished() => {
             return cannot_tell(format!("it is {}, and not finished", status.word()));
         }
+        _ if image.is_short => {}
         _ if image.is_empty() || image.size.is_none() => return cannot_tell(reason_of_none(image)),
         _ => {}
     }
@@ -63,13 +64,16 @@ impl<'a> Verdict<'a> {
             .named(name)
             .filter_map(|image| of_same_name(image, newest))
             .collect();
-        let same = active.filter(|image| has_same_data(newest, image));
+        let same = active.clone().filter(|image| has_same_data(newest, image));
         verdicts.extend(same.map(|image| match compare(newest, image) {
             Content::Unknown(why) => {
                 Verdict::CannotTell(image, format!("the same hash, and {why}"))
             }
             _ => Verdict::CannotTell(image, "the same hash, and another size".into()),
         }));
+        // Each of them may be the one, whatever its name is.
+        let short = active.filter(|image| image.is_short);
+        verdicts.extend(short.map(|image| Verdict::CannotTell(image, IS_SHORT.into())));
         verdicts.sort_by_key(|verdict| !matches!(verdict, Verdict::Conflict(_)));
         verdicts.into_iter().next().unwrap_or(Verdict::Copy)
     }

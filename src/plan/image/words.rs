@@ -1,7 +1,7 @@
 //! An image in words.
 
 use crate::clock;
-use crate::plan::images::{Image, Status};
+use crate::plan::images::{IS_SHORT, Image, Status};
 use crate::text;
 
 pub(super) fn in_words(image: &Image) -> String {
@@ -24,6 +24,7 @@ pub(super) fn date(image: &Image) -> String {
 /// Why an image is no copy to take.
 pub(super) fn reason_of_none(image: &Image) -> String {
     match (image.status, image.is_empty(), image.maps_volumes()) {
+        (Status::Active, false, _) if image.is_short => IS_SHORT.into(),
         (Status::Active, true, true) => {
             "a snapshot of volumes (size 0, block_device_mapping) is refused: its bytes are in the volume \
              snapshots, make an image of a volume instead"

@@ -11,6 +11,7 @@ claims![
     the_closest_flavor_is_on_the_first_line,
     the_image_has_to_fit_into_the_root_disk,
     what_needs_to_be_asked_for_is_left_out,
+    a_list_without_properties_is_warned_of,
     a_name_that_lies_is_warned_of,
     where_none_fits_it_is_exit_code_3_and_the_first_line_is_empty,
     the_example_of_the_documentation_is_what_it_prints,
@@ -120,7 +121,26 @@ fn the_image_has_to_fit_into_the_root_disk() {
         ],
         "",
     );
-    unfinished.is(0, &["warning: the image has no size"]);
+    unfinished.is(
+        0,
+        &[
+            "warning: the image is queued: it cannot be launched as it is",
+            "warning: the image has no size",
+        ],
+    );
+    for version in GENERATIONS {
+        let with = |image: &str| {
+            let image = recorded(version, image);
+            plan(&["flavor", "--cores", "1", "--image", &image, &flavors], "")
+        };
+        with("image-killed").is(1, &["image-killed.json: it is killed"]);
+        // Glance does not know how large the disk in it is.
+        let words = "the image is qcow2, its virtual size is not known, and its min_disk is 0";
+        with("image-deactivated").is(0, &["the image is deactivated", words]);
+        let known = with("image-qcow2");
+        known.is(0, &[]);
+        assert!(!known.stderr.contains("virtual size"), "{known}");
+    }
 }
 
 fn what_needs_to_be_asked_for_is_left_out() {
@@ -144,6 +164,27 @@ fn what_needs_to_be_asked_for_is_left_out() {
             "{gpu}"
         );
     }
+}
+
+/// Without `--long`.
+fn a_list_without_properties_is_warned_of() {
+    let mut flavors: Value = serde_json::from_str(&printed("10.5.0", "flavors")).unwrap();
+    for flavor in flavors.as_array_mut().unwrap() {
+        let flavor = flavor.as_object_mut().unwrap();
+        for column in ["Properties", "Swap", "RXTX Factor"] {
+            flavor.remove(column).unwrap();
+        }
+    }
+    let flavors = flavors.to_string();
+    let missing = "warning: Properties is missing from 11 of 11 flavors";
+    let said = plan(&["flavor", "--request", "m65536c8s100", "-"], &flavors);
+    said.is(0, &[missing, "cannot be told", "flavor list --long --all"]);
+    let asked = ["flavor", "--cores", "1", "--property", "gpu", "-"];
+    plan(&asked, &flavors).is(3, &["whether it has gpu is not known"]);
+    let folder = Folder::with(&[("have", flavors), ("requests", "m1c1s1".into())]);
+    folder
+        .plan(&["grid", "--have", "have", "requests"])
+        .is(0, &[missing]);
 }
 
 fn a_name_that_lies_is_warned_of() {
@@ -300,6 +341,10 @@ fn wrong_usage_is_exit_code_2() {
         (
             &["--request", "m1.large", "-"],
             "--request: \"m1.large\" is no request",
+        ),
+        (
+            &["--request", "m10485760c1s1", "-"],
+            "--request: 10240 GiB of memory is taken for a mistake of its unit",
         ),
         (
             &["--request", "m1c1s1", "--cores", "1", "-"],

@@ -139,7 +139,11 @@ fn what_holds_no_request_is_refused() {
         ("", "standard input: there is no request in it"),
         ("undefined 1 1\n", "1 of 1 lines were left out"),
         ("<html>\n", "\"<html>\" is neither"),
-        ("10485760 1 1\n", "is taken for a mistake of its units"),
+        ("10485760 1 1\n", "is taken for a mistake of its unit"),
+        (
+            "m10485760c1s1\n",
+            "10240 GiB of memory is taken for a mistake of its unit",
+        ),
         ("99999999999999999999 1 1\n", "is neither MiB"),
         ("\0\0\0", "is neither MiB"),
     ] {

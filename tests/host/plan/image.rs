@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use super::said::{Folder, GENERATIONS, printed};
+use crate::common::program;
 
 claims![
     the_newest_copy_goes_where_it_is_missing,
@@ -14,7 +15,10 @@ claims![
     what_is_not_finished_is_no_copy,
     names_that_bite_reach_the_other_cloud_as_they_are,
     a_list_says_less_and_that_is_said,
+    a_list_without_sums_is_refused_for_what_it_is,
     the_clouds_are_named_by_folders_or_by_hand,
+    pipes_have_to_be_named_by_hand,
+    for_programs_it_is_json,
     what_is_no_image_is_told_with_its_place,
 ];
 
@@ -305,6 +309,25 @@ fn names_that_bite_reach_the_other_cloud_as_they_are() {
     }
 }
 
+/// Without `--long`, a list has no more than this.
+fn a_list_without_sums_is_refused_for_what_it_is() {
+    for version in GENERATIONS {
+        let folder = recorded(version);
+        let list: serde_json::Value = serde_json::from_str(&printed(version, "images-b")).unwrap();
+        let short = list.as_array().unwrap().iter().map(|image| {
+            serde_json::json!({"ID": image["ID"], "Name": image["Name"], "Status": image["Status"]})
+        });
+        let short = serde_json::Value::from(short.collect::<Vec<_>>()).to_string();
+        std::fs::write(folder.0.join("cloudB/short.json"), short).unwrap();
+        for image in ["cloudA/vm.json", "cloudA/debian.json"] {
+            let said = folder.plan(&["image", "--to", "cloudB/short.json", image]);
+            said.is(5, &["Checksum is missing: add --long"]);
+            assert!(said.line("cloudB").contains("cannot tell"), "{said}");
+            assert!(!said.stdout.contains("image create"), "{said}");
+        }
+    }
+}
+
 fn a_list_says_less_and_that_is_said() {
     let folder = recorded("10.5.0");
     folder
@@ -392,6 +415,70 @@ fn the_clouds_are_named_by_folders_or_by_hand() {
         .is(0, &["on cloudA"]);
 }
 
+/// `<(openstack …)` is /dev/fd/63 in bash, and /proc/self/fd/11 or a FIFO elsewhere.
+fn pipes_have_to_be_named_by_hand() {
+    let folder = recorded("10.5.0");
+    let run = |words: &str| {
+        let program = std::fs::canonicalize(program()).unwrap();
+        let script = format!("\"$VMSTAGE\" plan image {words}");
+        let output = Command::new("bash")
+            .args(["-c", &script])
+            .current_dir(&folder.0)
+            .env("VMSTAGE", program)
+            .output()
+            .unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), said)
+    };
+    let unnamed = run("--to <(cat cloudD/images.json) <(cat cloudA/vm.json)");
+    assert_eq!(unnamed.0, Some(2), "{}", unnamed.1);
+    assert!(
+        unnamed.1.contains("of which cloud is /dev/fd/"),
+        "{}",
+        unnamed.1
+    );
+    let named = run("--to d=<(cat cloudD/images.json) a=<(cat cloudA/vm.json)");
+    assert_eq!(named.0, Some(10), "{}", named.1);
+    assert!(named.1.contains("--os-cloud d image create"), "{}", named.1);
+    let fifo = run("--to pipes/d cloudA/vm.json");
+    assert_eq!(fifo.0, Some(1), "there is none: {}", fifo.1);
+    std::fs::create_dir(folder.0.join("pipes")).unwrap();
+    let made = Command::new("mkfifo")
+        .arg(folder.0.join("pipes/d"))
+        .status();
+    assert!(made.unwrap().success());
+    let fifo = run("--to pipes/d cloudA/vm.json");
+    assert_eq!(fifo.0, Some(2), "{}", fifo.1);
+    assert!(fifo.1.contains("of which cloud is pipes/d?"), "{}", fifo.1);
+    // Everything in one folder.
+    let all = run("--to cloudA/images.json cloudA/vm.json");
+    assert_eq!(all.0, Some(0), "{}", all.1);
+    let words = "warning: all files are of one cloud, cloudA, by the name of their folder";
+    assert!(all.1.contains(words), "{}", all.1);
+}
+
+fn for_programs_it_is_json() {
+    let folder = recorded("10.5.0");
+    let with = |arguments: &[&str]| {
+        let said = folder.plan(&[&["image", "--format", "json"], arguments].concat());
+        let document: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+        (said.code, document)
+    };
+    let (code, copied) = with(&["--to", "cloudD/images.json", "cloudA/vm.json"]);
+    assert_eq!(code, 10, "{copied}");
+    assert_eq!(copied["newest"]["cloud"], "cloudA");
+    assert_eq!(copied["newest"]["created_at"], "2026-11-02T10:00:00Z");
+    assert_eq!(copied["newest"]["size"], 10_737_418_240_u64);
+    assert_eq!(copied["clouds"][0]["state"], "not asked for");
+    assert_eq!(copied["clouds"][1]["cloud"], "cloudD");
+    assert_eq!(copied["clouds"][1]["state"], "copy");
+    assert_eq!(copied["commands"].as_array().unwrap().len(), 3);
+    let lists = ["--name", SL5, "cloudA/images.json", "cloudC/images.json"];
+    let (code, untold) = with(&lists);
+    assert_eq!(code, 5, "{untold}");
+    assert_eq!(untold["newest"], serde_json::Value::Null);
+}
+
 fn what_is_no_image_is_told_with_its_place() {
     let folder = recorded("10.5.0");
     let image = printed("10.5.0", "image-sl5");
@@ -407,7 +494,7 @@ fn what_is_no_image_is_told_with_its_place() {
         1,
         &["cloudA/bad.json: [0]: an image, as an object, is expected, not 7"],
     );
-    with("[]").is(2, &["--name"]);
+    with("[]").is(1, &["there is no image in these files"]);
     for (there, instead, words) in [
         (
             "\"active\"",

@@ -6,3 +6,4 @@ pub mod grid;
 pub mod image;
 pub mod said;
 pub mod snapshot;
+pub mod stdin;

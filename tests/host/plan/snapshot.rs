@@ -71,6 +71,15 @@ fn a_snapshot_is_finished_only_if_its_server_is_done_with_it() {
                 "100d",
             ];
             plan(&arguments, &printed(version, image)).is(code, &[words]);
+            let as_json = [&arguments[..], &["--format", "json"]].concat();
+            let said = plan(&as_json, &printed(version, image));
+            let document: serde_json::Value = serde_json::from_str(&said.stdout).unwrap();
+            let state = if code == 0 { "finished" } else { "not yet" };
+            assert_eq!(
+                (said.code, &document["state"]),
+                (code, &state.into()),
+                "{said}"
+            );
         }
     }
 }
@@ -100,6 +109,13 @@ fn one_that_lasts_is_stuck_after_the_patience() {
             ],
         );
         with("soon").is(2, &["not a duration"]);
+        // Nova has given up, and Glance waits for ever.
+        let (queued, idle) = (
+            recorded(version, "image-queued"),
+            recorded(version, "server-001"),
+        );
+        let arguments = ["snapshot", &queued, "--server", &idle, "--patience", "1h"];
+        plan(&arguments, "").is(1, &["failed: stuck: the image is queued, for "]);
     }
 }
 
