@@ -218,7 +218,7 @@ fn document((state, server): &(State, &Server)) -> Value {
         "name": server.name,
         "status": server.status,
         "state": state,
-        "end": end,
+        "end": end.map(clock::utc),
         "why": why,
     })
 }
@@ -396,7 +396,7 @@ mod tests {
         assert_eq!(document["commands"], json!(["openstack server delete s7h"]));
         let states = [0, 1, 2].map(|at| document["servers"][at]["state"].clone());
         assert_eq!(states, ["overdue", "cannot be told", "left"]);
-        assert_eq!(document["servers"][0]["end"], NOW - HOUR);
+        assert_eq!(document["servers"][0]["end"], clock::utc(NOW - HOUR));
         assert_eq!(document["servers"][1]["end"], Value::Null);
         assert_eq!(document["warnings"].as_array().unwrap().len(), 1);
     }

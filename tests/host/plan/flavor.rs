@@ -242,6 +242,13 @@ fn the_example_of_the_documentation_is_what_it_prints() {
         seen += 1;
     }
     assert!(seen >= 3, "{seen} examples");
+    // Of which the README shows one in part.
+    let readme = fs::read_to_string(format!("{sources}/README.md")).unwrap();
+    let (_, example) = readme.split_once("$ vmstage plan flavor ").unwrap();
+    let (example, _) = example.split_once("```").unwrap();
+    for line in example.lines().filter(|line| *line != "…") {
+        assert!(page.contains(line), "{line}");
+    }
 }
 
 fn as_json_it_is_the_same() {
