@@ -87,12 +87,16 @@ fn link() {
     }
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
 
-    let directory = here.join("target/libblkid/lib");
+    let arch = env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default();
+    let directory = here.join(match arch.as_str() {
+        "x86_64" => "target/libblkid/lib".into(),
+        other => format!("target/libblkid-{other}/lib"),
+    });
     let library = directory.join("libblkid.a");
     println!("cargo::rerun-if-changed={}", library.display());
     if !library.exists() {
         println!(
-            "cargo::error=a musl build needs {}: run `make`, which builds it",
+            "cargo::error=a musl build needs {}: run `make TARGET={arch}-unknown-linux-musl`, which builds it",
             library.display()
         );
         return;

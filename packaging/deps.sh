@@ -2,12 +2,12 @@
 # Installs what building vmstage needs on Debian 12, and leaves alone what is
 # there. Run as root or as a user who may sudo. Rust itself comes first, by rustup.
 #
-#   packaging/deps.sh [lint] [test] [guest]   for `make`, and for what is named:
-#                                             `make lint`, `make test`, whole guests
-#   packaging/deps.sh --check                 only says what `make` misses
+#   packaging/deps.sh [PURPOSE...]      for `make`, and for what is named: lint (`make lint`),
+#                                       test (`make test`), guest (whole guests), cross (to
+#                                       build for aarch64), cross-test (to run what was built)
+#   packaging/deps.sh --check [cross]   only says what `make` misses
 set -euo pipefail
 
-target=x86_64-unknown-linux-musl
 # What each purpose needs, by the Debian package that has it: a command or, with a
 # slash, a file. libclang is for blkid-sys, libblkid-dev for builds against glibc.
 declare -A needs
@@ -50,6 +50,15 @@ mmdebstrap mmdebstrap
 python3 python3
 qemu-system-x86 qemu-system-x86_64
 xfsprogs mkfs.xfs'
+# What of Debian's arm64 is installed beside this machine's own is headers and static
+# libraries; nothing here needs its programs.
+needs[cross]='
+gcc-aarch64-linux-gnu aarch64-linux-gnu-gcc
+linux-libc-dev-arm64-cross /usr/aarch64-linux-gnu/include/linux/fs.h
+musl-dev:arm64 aarch64-linux-musl-gcc'
+needs[cross-test]='
+qemu-system-arm qemu-system-aarch64
+qemu-user-static qemu-aarch64-static'
 
 # Where some of these are, and users do not look.
 PATH=$PATH:/usr/sbin:/sbin
@@ -71,8 +80,12 @@ missing_packages() {
     done <<<"$1"
 }
 
-missing_target() {
-    [ -d "$(rustc --print target-libdir --target $target)" ] || echo $target
+# What Rust builds for, as far as it cannot yet.
+missing_targets() {
+    local target
+    for target in x86_64-unknown-linux-musl ${cross:+aarch64-unknown-linux-musl}; do
+        [ -d "$(rustc --print target-libdir --target "$target")" ] || echo "$target"
+    done
 }
 
 missing_components() {
@@ -102,6 +115,17 @@ apt() {
     done
 }
 
+# musl's headers for aarch64, and what its guests are made of, are packages of Debian's arm64.
+arm64_is_missing() {
+    [ -n "$cross" ] && ! dpkg --print-foreign-architectures | grep -qx arm64
+}
+
+add_arm64() {
+    say "to build for aarch64, dpkg gets arm64 as a foreign architecture (what 'dpkg --remove-architecture arm64' takes back)"
+    say "who builds for x86_64 alone needs none of it: make deps TARGET=x86_64-unknown-linux-musl"
+    as_root dpkg --add-architecture arm64
+}
+
 add_to_toolchain() {
     command -v rustup >/dev/null ||
         die "the Rust toolchain has no $2, and there is no rustup to add it with"
@@ -112,17 +136,19 @@ add_to_toolchain() {
 command -v cargo >/dev/null ||
     die "there is no Rust toolchain on the PATH; install one with rustup (https://rustup.rs), then run this again"
 
+cross=
+[[ " $* " != *" cross"* ]] || cross=yes
 if [ "${1:-}" = --check ]; then
-    mapfile -t missing < <(missing_packages "${needs[build]}" && missing_target)
+    mapfile -t missing < <(missing_packages "${needs[build]}${cross:+${needs[cross]}}" && missing_targets)
     [ ${#missing[@]} = 0 ] ||
-        die "missing: ${missing[*]}; run 'make deps' (or packaging/deps.sh), which installs what is missing"
+        die "missing: ${missing[*]}; run 'make deps' (or packaging/deps.sh${cross:+ cross}), which installs what is missing"
     exit 0
 fi
 table=${needs[build]}
 for purpose in "$@"; do
     case $purpose in
-    lint | test | guest) table+=${needs[$purpose]} ;;
-    *) die "usage: packaging/deps.sh [lint] [test] [guest] | --check" ;;
+    lint | test | guest | cross | cross-test) table+=${needs[$purpose]} ;;
+    *) die "usage: packaging/deps.sh [lint] [test] [guest] [cross] [cross-test] | --check [cross]" ;;
     esac
 done
 
@@ -131,7 +157,8 @@ if ! command -v apt-get >/dev/null; then
     [ ${#packages[@]} = 0 ] ||
         die "no apt-get here; install what these are on Debian: ${packages[*]}"
 # libblkid's source comes from the archives that apt's package lists name.
-elif [ ${#packages[@]} != 0 ] || [ -z "$(apt-get indextargets 'Origin: Debian')" ]; then
+elif [ ${#packages[@]} != 0 ] || [ -z "$(apt-get indextargets 'Origin: Debian')" ] || arm64_is_missing; then
+    ! arm64_is_missing || add_arm64
     say "updating apt's package lists"
     apt update
 fi
@@ -144,5 +171,7 @@ if [[ " $* " = *" lint "* ]]; then
         add_to_toolchain component "$component"
     done
 fi
-[ -z "$(missing_target)" ] || add_to_toolchain target $target
+for target in $(missing_targets); do
+    add_to_toolchain target "$target"
+done
 say "everything is there"

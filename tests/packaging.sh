@@ -4,7 +4,8 @@
 set -uo pipefail
 cd "$(dirname "$0")/.." || exit
 
-binary=target/x86_64-unknown-linux-musl/release/vmstage
+target=x86_64-unknown-linux-musl
+binary=target/$target/release/vmstage
 man_page=target/generated/vmstage.8
 page_of_the_configuration=target/generated/vmstage.toml.5
 
@@ -51,6 +52,13 @@ the_binary_has_the_libblkid_that_is_pinned() {
     pinned=$(sed -n 's/^version=//p' packaging/libblkid/pin)
     grep -aqF "$pinned" $binary || fail "there is no $pinned in it"
     grep -q "BLKID_VERSION *\"$pinned" target/libblkid/include/blkid/blkid.h || fail "other headers"
+}
+
+a_target_that_is_not_built_for_is_refused() {
+    local said
+    if said=$(make -s TARGET=riscv64gc-unknown-linux-musl 2>&1); then fail "it went on: $said"; fi
+    grep -q 'TARGET must be one of x86_64-unknown-linux-musl aarch64-unknown-linux-musl, not "riscv64gc' <<<"$said" ||
+        fail "$said"
 }
 
 install_puts_every_file_in_its_place() {
@@ -165,7 +173,7 @@ a_missing_tool_is_named_with_the_way_to_install_it() {
 
 the_packages_have_what_install_puts_and_the_licences() {
     need dpkg-deb rpm rpmbuild
-    make -s dist >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
+    make -s dist TARGET=$target >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
     make -s install DESTDIR="$tmp/installed" PREFIX=/usr >/dev/null
     mkdir "$tmp/tar" "$tmp/deb"
     tar -xzf target/dist/vmstage-"$version"-x86_64.tar.gz -C "$tmp/tar"
@@ -186,6 +194,60 @@ the_packages_have_what_install_puts_and_the_licences() {
     equal "/etc/vmstage.toml" "$(rpm -qp --configfiles "$rpm")"
 }
 
+# What an ELF file is for, as readelf has it.
+machine_of() { readelf --file-header "$1" | sed -n 's/^ *Machine: *//p'; }
+
+packages_of_both_architectures_are_side_by_side_each_with_its_own_binary() {
+    need dpkg-deb rpm rpm2cpio rpmbuild readelf cpio
+    packaging/deps.sh --check cross || { echo "    nothing here builds for aarch64"; exit 77; }
+    make -s dist >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
+    local dist=$PWD/target/dist
+    equal "vmstage-$version-1.aarch64.rpm
+vmstage-$version-1.x86_64.rpm
+vmstage-$version-aarch64.tar.gz
+vmstage-$version-x86_64.tar.gz
+vmstage_${version}_amd64.deb
+vmstage_${version}_arm64.deb" "$(cd "$dist" && find . -maxdepth 1 -type f -printf '%f\n' | LC_ALL=C sort)"
+    # One that was made alone leaves the other's where they are.
+    make -s dist TARGET=$target >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
+    local arch deb machine way
+    while read -r arch deb machine; do
+        mkdir -p "$tmp/$arch"/{tarball,deb,rpm}
+        tar -xzf "$dist/vmstage-$version-$arch.tar.gz" -C "$tmp/$arch/tarball"
+        dpkg-deb -x "$dist/vmstage_${version}_$deb.deb" "$tmp/$arch/deb"
+        (cd "$tmp/$arch/rpm" && rpm2cpio "$dist/vmstage-$version-1.$arch.rpm" | cpio -id --quiet)
+        equal "$deb" "$(dpkg-deb -f "$dist/vmstage_${version}_$deb.deb" Architecture)"
+        equal "$arch linux" "$(rpm -qp --qf '%{ARCH} %{OS}' "$dist/vmstage-$version-1.$arch.rpm")"
+        for way in tarball deb rpm; do
+            equal "$machine" "$(machine_of "$tmp/$arch/$way/usr/sbin/vmstage")"
+            equal "$(files_in "$tmp/x86_64/$way")" "$(files_in "$tmp/$arch/$way")"
+        done
+        ! readelf --wide --program-headers --dynamic "$tmp/$arch/deb/usr/sbin/vmstage" | grep -E 'INTERP|NEEDED' ||
+            fail "$arch: it asks for an interpreter or a library"
+    done <<<"x86_64 amd64 Advanced Micro Devices X86-64
+aarch64 arm64 AArch64"
+    # But for the program they are the same.
+    equal "Files $tmp/x86_64/rpm/usr/sbin/vmstage and $tmp/aarch64/rpm/usr/sbin/vmstage differ" \
+        "$(diff -rq "$tmp/x86_64/rpm" "$tmp/aarch64/rpm")"
+}
+
+without_the_tools_for_aarch64_dist_makes_the_others_packages_and_says_what_to_do() {
+    need dpkg-deb
+    local said
+    # The PATH as it is, without the cross compilers.
+    mkdir "$tmp/bin"
+    # shellcheck disable=SC2086 # several words
+    find ${PATH//:/ } /usr/sbin -maxdepth 1 ! -type d ! -name '*aarch64*' -exec ln -st "$tmp/bin" {} + 2>/dev/null
+    rm -f target/dist/vmstage*
+    said=$(PATH=$tmp/bin CI='' make -s dist 2>&1) || fail "make dist failed: $said"
+    grep -q "^deps: missing: gcc-aarch64-linux-gnu musl-dev:arm64; run 'make deps' " <<<"$said" || fail "$said"
+    grep -q "^no packages for aarch64" <<<"$said" || fail "$said"
+    [ -e "target/dist/vmstage_${version}_amd64.deb" ] || fail "nor for x86_64: $said"
+    [ ! -e "target/dist/vmstage_${version}_arm64.deb" ] || fail "packages without tools: $said"
+    # Who has everything tested is not told that all is well.
+    ! PATH=$tmp/bin CI=true make -s dist >/dev/null 2>&1 || fail "no failure in CI"
+}
+
 # Runs a script in a Debian of its own, which is made once. It finds the packages in /dist, and those of
 # before, where a claim has made some, in /before. With
 # `beside` the script runs outside, in that Debian's root directory.
@@ -193,7 +255,7 @@ in_debian() {
     need mmdebstrap dpkg-deb
     [ "$(id -u)" = 0 ] || { echo "    a chroot needs root"; exit 77; }
     local debian=$PWD/target/packaging/debian
-    [ -e target/dist/vmstage_"$version"_amd64.deb ] || make -s dist >"$tmp/log" 2>&1 || fail "$(cat "$tmp/log")"
+    [ -e target/dist/vmstage_"$version"_amd64.deb ] || make -s dist TARGET=$target >"$tmp/log" 2>&1 || fail "$(cat "$tmp/log")"
     if [ ! -d "$debian" ]; then
         mkdir -p "${debian%/*}"
         mmdebstrap --mode=root --variant=essential --quiet bookworm "$debian.partial" || fail "no Debian can be made"
@@ -251,7 +313,7 @@ an_upgrade_over_a_changed_configuration_asks_nobody_and_leaves_it_in_force() {
         dpkg -i /before/old.deb >/dev/null 2>&1
         dpkg-query -W -f "\${Conffiles}\n" vmstage | sed -n "s/^ \(.*toml\) .*/it was \1/p"
         echo "staging.mount_point = \"/changed\"" >/etc/vmstage.toml
-        dpkg -i /dist/vmstage_*.deb </dev/null >/dev/null
+        dpkg -i /dist/vmstage_*_amd64.deb </dev/null >/dev/null
         dpkg-query -W -f "\${Status}\n" vmstage
         cat /etc/vmstage.toml
         ls /etc/vmstage.toml*
@@ -282,7 +344,7 @@ an_rpm_upgrade_over_a_changed_configuration_leaves_it_in_force() {
         $rpm --nodeps -i before/old.rpm >/dev/null
         $rpm -qc vmstage
         echo "staging.mount_point = \"/changed\"" >etc/vmstage.toml
-        $rpm --nodeps -U dist/vmstage-*.rpm </dev/null >/dev/null
+        $rpm --nodeps -U dist/vmstage-*.x86_64.rpm </dev/null >/dev/null
         $rpm -q --qf "%{VERSION}-%{RELEASE}\n" vmstage
         cat etc/vmstage.toml
         # The shipped one is beside it: it has changed since.
@@ -301,7 +363,7 @@ etc/vmstage.toml.rpmsave" "$(grep -v '^rpm: \|^warning: ' <<<"$said")"
 }
 
 the_package_says_that_it_starts_at_the_next_boot() {
-    in_debian 'dpkg -i /dist/vmstage_*.deb' | grep -q "starts at the next boot" || fail "it does not say so"
+    in_debian 'dpkg -i /dist/vmstage_*_amd64.deb' | grep -q "starts at the next boot" || fail "it does not say so"
 }
 
 a_purge_leaves_nothing_and_takes_back_what_was_published() {
@@ -314,7 +376,7 @@ a_purge_leaves_nothing_and_takes_back_what_was_published() {
         }
         mkdir -p /etc/condor/config.d /etc/profile.d /var/lib/prometheus/node-exporter
         list >/tmp/before
-        dpkg -i /dist/vmstage_*.deb >/dev/null
+        dpkg -i /dist/vmstage_*_amd64.deb >/dev/null
         mkdir -p /etc/machinefeatures /var/lib/vmstage
         echo "START = False" >/etc/condor/config.d/99-vmstage.config
         printf 4 >/etc/machinefeatures/total_cpu
@@ -349,7 +411,7 @@ an_rpm_that_is_erased_takes_back_what_was_published_and_leaves_no_links() {
         mkdir -p usr/lib/sysimage
         rpm --root "$PWD" --initdb
         list >"$OLDPWD/$$.before"
-        $rpm -i dist/vmstage-*.rpm
+        $rpm -i dist/vmstage-*.x86_64.rpm
         grep -q . etc/vmstage.toml
         echo "START = False" >etc/condor/config.d/99-vmstage.config
         ln -s ../init.d/vmstage etc/rc3.d/K02vmstage
@@ -403,7 +465,7 @@ a_first_installation_is_enabled_by_the_program_itself() {
 }
 
 the_tarball_goes_through_the_links_of_an_image() {
-    make -s dist >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
+    make -s dist TARGET=$target >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
     mkdir -p "$tmp/image/usr/bin"
     ln -s bin "$tmp/image/usr/sbin"
     echo theirs >"$tmp/image/usr/bin/sh"
@@ -424,12 +486,12 @@ a_prefix_that_scripts_cannot_bear_is_refused() {
 }
 
 the_same_sources_give_the_same_packages() {
-    make -s dist >/dev/null 2>&1 || fail "make dist failed"
+    make -s dist TARGET=$target >/dev/null 2>&1 || fail "make dist failed"
     local before
-    before=$(sha256sum target/dist/*.tar.gz target/dist/*.deb)
+    before=$(sha256sum target/dist/*-x86_64.tar.gz target/dist/*_amd64.deb)
     sleep 1.1
-    make -s dist >/dev/null 2>&1 || fail "make dist failed"
-    equal "$before" "$(sha256sum target/dist/*.tar.gz target/dist/*.deb)"
+    make -s dist TARGET=$target >/dev/null 2>&1 || fail "make dist failed"
+    equal "$before" "$(sha256sum target/dist/*-x86_64.tar.gz target/dist/*_amd64.deb)"
 }
 
 # A tree with what makes an image of it: an init, accounts.
@@ -448,7 +510,7 @@ an_image() {
 }
 
 make_install_and_the_tarball_write_nothing_where_a_link_leads_out_of_an_image() {
-    make -s dist >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
+    make -s dist TARGET=$target >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
     local link
     for link in etc/init.d usr/lib etc; do
         mkdir -p "$tmp/$link/outside"
@@ -473,7 +535,7 @@ make_install_goes_through_links_that_stay_in_an_image() {
 
 uninstall_takes_away_what_the_tarball_and_make_install_put_there() {
     [ "$(id -u)" = 0 ] || { echo "    the files of an image are root's"; exit 77; }
-    make -s dist >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
+    make -s dist TARGET=$target >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
     local before way
     an_image "$tmp/image"
     before=$(files_in "$tmp/image")
@@ -502,13 +564,13 @@ dpkg_from_outside_is_refused_where_it_would_write_outside() {
         mkdir outside
         rm -r etc/init.d
         ln -s "$PWD/outside" etc/init.d
-        ! dpkg --root="$PWD" -i dist/vmstage_*.deb
+        ! dpkg --root="$PWD" -i dist/vmstage_*_amd64.deb
         ls outside
         find usr/sbin/vmstage || true
         # In a chroot the link stays in it.
         mount -t proc proc proc
         chroot . mkdir -p "$PWD/outside"
-        chroot . dpkg -i "/dist/$(basename dist/vmstage_*.deb)"
+        chroot . dpkg -i "/dist/$(basename dist/vmstage_*_amd64.deb)"
         ls outside
         test -x ".$PWD/outside/vmstage"
         chroot . vmstage --version
@@ -527,16 +589,16 @@ the_deb_from_outside_and_in_a_chroot_leaves_nothing_for_check_to_find() {
         echo "condor:x:64:64::/:/bin/sh" >>etc/passwd
         echo "condor:x:64:" >>etc/group
         mkdir -p etc/systemd/system
-        cp dist/tree/usr/sbin/vmstage usr/lib/systemd/systemd
+        cp dist/x86_64/tree/usr/sbin/vmstage usr/lib/systemd/systemd
         ln -sf ../lib/systemd/systemd usr/sbin/init
         : >usr/sbin/mkfs.ext4
         chmod 755 usr/sbin/mkfs.ext4
         : >etc/machine-id
-        check() { dist/tree/usr/sbin/vmstage check --root "$PWD" || echo "$1: $?"; }
-        dpkg --root="$PWD" -i dist/vmstage_*.deb >/dev/null
+        check() { dist/x86_64/tree/usr/sbin/vmstage check --root "$PWD" || echo "$1: $?"; }
+        dpkg --root="$PWD" -i dist/vmstage_*_amd64.deb >/dev/null
         check "dpkg --root"
         dpkg --root="$PWD" -P vmstage >/dev/null
-        chroot . dpkg -i "/dist/$(basename dist/vmstage_*.deb)" >/dev/null
+        chroot . dpkg -i "/dist/$(basename dist/vmstage_*_amd64.deb)" >/dev/null
         check "dpkg in a chroot"
         chroot . dpkg -P vmstage >/dev/null
         check "without it"
@@ -547,7 +609,7 @@ without it: 11" "$(grep -v '^vmstage: ' <<<"$said" | sed 's/^\(error [a-z-]*\) .
 
 the_rpm_can_be_read_by_that_of_enterprise_linux_5() {
     need rpm rpmbuild
-    make -s dist >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
+    make -s dist TARGET=$target >"$tmp/log" 2>&1 || fail "make dist failed:" "$(cat "$tmp/log")"
     local rpm=target/dist/vmstage-$version-1.x86_64.rpm digests
     equal "cpio gzip" "$(rpm -qp --qf '%{PAYLOADFORMAT} %{PAYLOADCOMPRESSOR}' "$rpm")"
     # What it asks of rpm is as old as rpm 4.0; weak dependencies and triggers of files are not.
@@ -568,10 +630,10 @@ an_rpm_is_enabled_also_where_there_is_no_systemctl() {
     # shellcheck disable=SC2016 # the other shell expands it
     said=$(in_debian '
         mkdir -p usr/lib/sysimage etc/systemd/system
-        cp dist/tree/usr/sbin/vmstage usr/lib/systemd/systemd
+        cp dist/x86_64/tree/usr/sbin/vmstage usr/lib/systemd/systemd
         ln -sf ../lib/systemd/systemd usr/sbin/init
-        rpm --root "$PWD" --nodeps -i dist/vmstage-*.rpm
-        dist/tree/usr/sbin/vmstage check --root "$PWD" || true
+        rpm --root "$PWD" --nodeps -i dist/vmstage-*.x86_64.rpm
+        dist/x86_64/tree/usr/sbin/vmstage check --root "$PWD" || true
     ' beside 2>&1) || fail "$said"
     grep -q "^vmstage: starts at the next boot; nothing was started now$" <<<"$said" || fail "$said"
     ! grep "^error enabled" <<<"$said" || fail "$said"

@@ -1,15 +1,20 @@
 #!/bin/sh
 # Builds a static libblkid for musl into target/libblkid, from the util-linux
-# release that `pin` names, with the fixes in `patches`.
+# release that `pin` names, with the fixes in `patches`; for another architecture
+# than x86_64 into target/libblkid-ARCHITECTURE.
 #
-#   LIBBLKID_TARBALL=FILE packaging/libblkid/build.sh
+#   LIBBLKID_TARBALL=FILE packaging/libblkid/build.sh [ARCHITECTURE]
 #
 # Without LIBBLKID_TARBALL, apt fetches the source from the Debian archives that
 # this system is configured for. Either way its SHA-256 must be the pinned one.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
-out=$(cd "$here/../.." && pwd)/target/libblkid
+arch=${1:-x86_64}
+# The source is there for all of them.
+sources=$(cd "$here/../.." && pwd)/target/libblkid
+out=$sources
+[ "$arch" = x86_64 ] || out=$sources-$arch
 version='' sha256=''
 # shellcheck source=packaging/libblkid/pin
 . "$here/pin"
@@ -69,18 +74,19 @@ build() {
     done
 
     # musl brings no kernel headers. These four directories and nothing else, so
-    # that no header of the host's C library can be found.
+    # that no header of the host's C library can be found. Those for another
+    # architecture are in a directory of their own.
     for headers in linux asm-generic mtd asm; do
-        for include in /usr/include /usr/include/x86_64-linux-gnu; do
+        for include in /usr/include "/usr/include/$arch-linux-gnu" "/usr/$arch-linux-gnu/include"; do
             [ ! -d "$include/$headers" ] || ln -sfn "$include/$headers" kernel/
         done
     done
 
-    # -fPIE since the program is a static PIE; sections so that the linker drops
+    # -fPIE since the program is a static PIE on x86_64; sections so that the linker drops
     # what is not used; the stack protector since this code reads foreign disks as
     # root; no pkg-config since it would find the host's libraries.
-    ./configure --host=x86_64-linux-musl PKG_CONFIG=false \
-        CC="musl-gcc -idirafter $out/build/kernel" \
+    ./configure --host="$arch-linux-musl" PKG_CONFIG=false \
+        CC="$arch-linux-musl-gcc -idirafter $out/build/kernel" \
         CFLAGS="-Os -fPIE -ffunction-sections -fdata-sections -fstack-protector-strong" \
         --disable-shared --enable-static --disable-all-programs --enable-libblkid \
         --disable-nls --disable-asciidoc --disable-poman
@@ -99,10 +105,10 @@ recipe=$(cat "$0" "$here/pin" "$here"/patches/*.patch | checksum -)
 if [ -e "$out/lib/libblkid.a" ] && [ "$(cat "$out/recipe" 2>/dev/null)" = "$recipe" ]; then
     exit 0
 fi
-mkdir -p "$out"
+mkdir -p "$out" "$sources"
 rm -rf "$out/recipe" "${out:?}/lib" "${out:?}/include"
 
-tarball=${LIBBLKID_TARBALL:-$out/util-linux-$version.tar.xz}
+tarball=${LIBBLKID_TARBALL:-$sources/util-linux-$version.tar.xz}
 if [ ! -e "$tarball" ]; then
     [ -z "${LIBBLKID_TARBALL:-}" ] || die "LIBBLKID_TARBALL: there is no $tarball"
     say "fetching the source of util-linux $version"
@@ -115,7 +121,7 @@ found=$(checksum "$tarball")
   and must be $sha256
 Nothing was built. If the file was damaged on its way, delete it and try again."
 
-say "building it for musl (log: $out/build.log)"
+say "building it for musl on $arch (log: $out/build.log)"
 trap 'tail -n 20 "$out/build.log"; die "the build failed; its whole output is in $out/build.log"' EXIT
 (build "$tarball") >"$out/build.log" 2>&1
 trap - EXIT

@@ -350,7 +350,9 @@ mod tests {
         let nowhere = error(&|fstab| symlink("no-such-file", fstab).unwrap());
         assert!(nowhere.starts_with("cannot read /etc/fstab: No such file"));
         let looped = error(&|fstab| symlink("fstab", fstab).unwrap());
-        assert!(looped.contains("symbolic link"), "{looped}");
+        // glibc and musl have words of their own for it.
+        let said = looped.to_lowercase();
+        assert!(said.contains("symbolic link"), "{looped}");
         assert_eq!(
             error(&|fstab| fs::write(fstab, vec![b'\n'; MIB as usize + 1]).unwrap()),
             "cannot read /etc/fstab: it is larger than 1048576 bytes"

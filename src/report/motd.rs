@@ -208,7 +208,11 @@ mod tests {
     use crate::report::example;
 
     const NEW_PAM: (&str, &str) = (
-        "lib/x86_64-linux-gnu/security/pam_motd.so",
+        if cfg!(target_arch = "aarch64") {
+            "lib/aarch64-linux-gnu/security/pam_motd.so"
+        } else {
+            "lib/x86_64-linux-gnu/security/pam_motd.so"
+        },
         "\u{7f}ELF\0/etc/motd.d:/run/motd.d:/usr/lib/motd.d\0",
     );
     const OLD_PAM: (&str, &str) = ("lib/security/pam_motd.so", "\u{7f}ELF\0/etc/motd\0");

@@ -20,8 +20,14 @@ use crate::host::regular_file::{self, MIB};
 use crate::status::Deadline;
 use crate::text;
 
-/// A record of utmp(5) on x86: `ut_type` at its start, `ut_line` at 8, 32 bytes long.
-const RECORD: usize = 384;
+/// The size of a record of utmp(5). Its times have 32 bits where glibc has programs of 32 bits that
+/// share the file (`__WORDSIZE_TIME64_COMPAT32` in its bits/utmp.h), and 64 bits on aarch64.
+const RECORD: usize = if cfg!(target_arch = "aarch64") {
+    400
+} else {
+    384
+};
+/// In a record of either size `ut_type` is at its start, and this is `ut_line`.
 const LINE: std::ops::Range<usize> = 8..40;
 const USER_PROCESS: i16 = 7;
 
@@ -64,14 +70,17 @@ fn device(host: &Host, terminal: &str) -> PathBuf {
 fn logged_in(host: &Host) -> Result<BTreeSet<String>> {
     let utmp = host.path("/var/run/utmp");
     match regular_file::read(&utmp, MIB) {
-        Ok(records) => Ok(records
-            .chunks_exact(RECORD)
-            .filter_map(terminal)
-            .filter(|name| is_terminal_name(name))
-            .collect()),
+        Ok(records) => Ok(terminals(&records, RECORD)),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(owned_terminals(&host.path("/dev"))),
         Err(e) => Err(e).with_context(|| format!("cannot read {}", utmp.display())),
     }
+}
+
+fn terminals(utmp: &[u8], size_of_record: usize) -> BTreeSet<String> {
+    utmp.chunks_exact(size_of_record)
+        .filter_map(terminal)
+        .filter(|name| is_terminal_name(name))
+        .collect()
 }
 
 fn terminal(record: &[u8]) -> Option<String> {
@@ -142,7 +151,7 @@ mod tests {
     use crate::host::tree::Tree;
     use crate::report::example;
 
-    /// As glibc on x86_64 writes it.
+    /// As glibc here writes it.
     fn record(kind: i16, line: &str) -> Vec<u8> {
         let mut record = vec![0; RECORD];
         record[..2].copy_from_slice(&kind.to_ne_bytes());
@@ -191,6 +200,25 @@ mod tests {
 
         let mut waiting = [PollFd::new(gone.master.as_fd(), PollFlags::POLLIN)];
         assert_eq!(poll(&mut waiting, PollTimeout::ZERO).unwrap(), 0);
+    }
+
+    /// Files that glibc's pututxline(3) has written there: the boot, three logins, and one that ended.
+    const UTMP_X86_64: &[u8] = include_bytes!("../../tests/fixtures/utmp/x86_64");
+    const UTMP_AARCH64: &[u8] = include_bytes!("../../tests/fixtures/utmp/aarch64");
+
+    #[test]
+    fn every_login_is_found_in_a_utmp_of_either_architecture() {
+        let logins = ["pts/1", "pts/2", "tty1"].map(String::from).into();
+        assert_eq!(terminals(UTMP_X86_64, 384), logins);
+        assert_eq!(terminals(UTMP_AARCH64, 400), logins);
+        // And the size that counts here is that of this architecture.
+        let own = match std::env::consts::ARCH {
+            "aarch64" => UTMP_AARCH64,
+            _ => UTMP_X86_64,
+        };
+        let tree = Tree::new(&[("var/run/", "")]);
+        fs::write(tree.root().join("var/run/utmp"), own).unwrap();
+        assert_eq!(logged_in(&tree.host()).unwrap(), logins);
     }
 
     #[test]

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from guests import Disk, Guest
 from images import blank, config_drive, corrupt, debugfs, filesystem, swap
+from machine import MACHINE
 from metadata import Metadata
 
 CASES = []
@@ -366,6 +367,28 @@ def a_reboot_changes_nothing_and_renews_no_lease(guest):
     assert before["boot_id"] != after["boot_id"], "the guest has not rebooted"
     check("the deadline after the reboot", after["deadline"]["at"], before["deadline"]["at"])
     check("a file on the scratch disk", guest.sh("cat /staging/condor/file").output, "kept")
+
+
+# busybox's login and who, which are glibc's in what they keep in utmp: its records differ between architectures.
+LOG_IN = """\
+: >/var/run/utmp
+for terminal in tty1 {console}; do
+    setsid login -f root <>/dev/$terminal >&0 2>&1 &
+    until who | grep -q " $terminal "; do sleep 0.1; done
+done
+"""
+
+
+@case("minimal", disks=SCRATCH, metadata=LEASE, config="")
+def the_terminals_of_logged_in_users_are_warned(guest):
+    is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
+    guest.sh(LOG_IN.format(console=MACHINE.console))
+    # It takes `watch` a moment to be there.
+    guest.sh("until vmstage end --in 30m --reason maintenance; do sleep 0.2; done")
+    # Its bell comes first: the log has these words as well. The first that logged in is not the last that is read.
+    guest.wait_console(r"\x07vmstage: this VM goes away in .*\(maintenance\); save your work")
+    said = guest.sh("cat /dev/vcs1").output
+    assert "vmstage: this VM goes away in " in said, said
 
 
 END = """\

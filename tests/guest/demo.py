@@ -11,6 +11,7 @@ import time
 import images
 from guests import Disk, Guest
 from images import blank, config_drive, corrupt, filesystem, swap
+from machine import MACHINE
 from metadata import Metadata
 from vm import accelerator
 
@@ -40,7 +41,7 @@ def main(name="labelled"):
     service = Metadata(directory / "metadata", meta={"vmstage_lifetime": "36h"})
     config = '[staging]\nwait = "2m"\n' if name == "late" else ""
 
-    heading(f"a VM with {what}, under {accelerator()[1]}")
+    heading(f"a VM with {what}, under {accelerator()[1]} ({MACHINE.target})")
     with Guest(directory, "minimal", "virtio", disks, config, metadata=service) as guest:
         booted = threading.Event()
         console = threading.Thread(target=follow, args=(guest, booted))

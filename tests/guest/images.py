@@ -14,9 +14,11 @@ import tempfile
 import threading
 from pathlib import Path
 
+from machine import MACHINE
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 INSIDE = Path(__file__).with_name("inside")
-WORK = REPOSITORY / "target" / "guest"
+WORK = REPOSITORY / "target" / MACHINE.folder
 # Drivers that Debian's cloud kernel has as modules.
 MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "virtio_net", "isofs", "vfat", "nls_ascii"]
 MODULES += ["nls_cp437", "loop"]
@@ -45,7 +47,8 @@ def run(*command, **options):
 @functools.cache
 def kernel():
     """Debian's cloud kernel: the image and the folder of its modules."""
-    (package,) = re.findall(r"Depends: (linux-image-\S+)", run("apt-cache", "depends", "linux-image-cloud-amd64"))
+    latest = f"linux-image-cloud-{MACHINE.debian}:{MACHINE.debian}"
+    (package,) = re.findall(r"Depends: (linux-image-[^\s:]+)", run("apt-cache", "depends", latest))
     folder = downloaded(package)
     (image,) = folder.glob("boot/vmlinuz-*")
     (modules,) = folder.glob("lib/modules/*")
@@ -63,7 +66,7 @@ def downloaded(package):
     if not folder.exists():
         say(f"downloading {package}")
         unpacked = fresh(folder.with_suffix(".new"))
-        run("apt-get", "download", package, cwd=unpacked)
+        run("apt-get", "download", f"{package}:{MACHINE.debian}", cwd=unpacked)
         (file,) = unpacked.glob("*.deb")
         run("dpkg-deb", "--extract", file, unpacked)
         file.unlink()
@@ -164,7 +167,7 @@ def minimal():
             (root / "var/run").symlink_to("/run")
             shutil.copy(busybox(), root / "bin")
             # Not by its --install, for which one must be root.
-            for applet in run(busybox(), "--list-full").split():
+            for applet in run(*MACHINE.runs_here, busybox(), "--list-full").split():
                 if applet != "bin/busybox":
                     (root / applet).symlink_to("/bin/busybox")
             written = Path(folder) / "image"
@@ -247,7 +250,7 @@ def installed():
     """What `make install` puts into a guest. In a folder of this run's own: another run may be reading its."""
     folder = Path(tempfile.mkdtemp(dir=WORK, prefix="installed-"))
     atexit.register(shutil.rmtree, folder)
-    run("make", "install", f"DESTDIR={folder}", "PREFIX=/usr", cwd=REPOSITORY)
+    run("make", "install", f"TARGET={MACHINE.target}", f"DESTDIR={folder}", "PREFIX=/usr", cwd=REPOSITORY)
     return tree(folder)
 
 
@@ -260,9 +263,9 @@ def package():
 @functools.cache
 def packaged():
     """Kept where the next `make dist` does not remove it."""
-    run("make", "dist", cwd=REPOSITORY)
-    (made,) = (REPOSITORY / "target" / "dist").glob("*.deb")
-    return Path(shutil.copy(made, made.parents[1] / "guest" / "vmstage.deb"))
+    run("make", "dist", f"TARGET={MACHINE.target}", cwd=REPOSITORY)
+    (made,) = (REPOSITORY / "target" / "dist").glob(f"*_{MACHINE.debian}.deb")
+    return Path(shutil.copy(made, WORK / "vmstage.deb"))
 
 
 def prepare(names):

@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+from machine import MACHINE
 from metadata import Metadata
 
 # The guest's only network: a link-local one in which QEMU itself answers, and that leads nowhere else.
@@ -53,12 +54,11 @@ class VM:
         self._received = b""
         self._arguments = [
             # QEMU dies with us, however we die.
-            "setpriv", "--pdeathsig", "KILL", "qemu-system-x86_64",
-            *accelerator(), "-machine", "pc", "-cpu", "Nehalem", "-smp", "1", "-m", str(memory),
+            "setpriv", "--pdeathsig", "KILL", *MACHINE.qemu, *accelerator(), "-smp", "1", "-m", str(memory),
             "-nodefaults", "-display", "none", "-rtc", "base=utc",
             "-action", f"reboot={'reset' if reboots else 'shutdown'}",
             "-kernel", str(kernel), "-initrd", str(initramfs),
-            "-append", f"console=ttyS0 loglevel=4 mitigations=off no_timer_check net.ifnames=0 panic=-1 {cmdline}",
+            "-append", f"console={MACHINE.console} guest.shell={MACHINE.shell} loglevel=4 {MACHINE.cmdline} net.ifnames=0 panic=-1 {cmdline}",
             "-chardev", f"file,id=console,path={escaped(self.console_log)}", "-serial", "chardev:console",
             "-device", "virtio-scsi-pci,id=scsi",
         ]  # fmt: skip
@@ -74,6 +74,8 @@ class VM:
             ]
             if not drive.late:
                 self._arguments += ["-device", json.dumps(self._device(name))]
+            elif MACHINE.late_port:
+                self._arguments += ["-device", f"{MACHINE.late_port},id={name}-port,chassis={len(self._arguments)}"]
         if metadata:
             answer = f"{sys.executable} -IS {metadata.program} {metadata.directory}"
             service = f",guestfwd=tcp:169.254.169.254:80-cmd:{escaped(answer)}"
@@ -84,6 +86,8 @@ class VM:
     def _device(self, name):
         drive = self.drives[name]
         device = {"driver": "virtio-blk-pci", "id": name, "drive": f"{name}-image"}
+        if drive.late and MACHINE.late_port:
+            device["bus"] = f"{name}-port"
         if drive.bus == "scsi":
             device |= {"driver": "scsi-hd", "bus": "scsi.0"}
         elif drive.bus == "nvme":
@@ -100,7 +104,7 @@ class VM:
             self._qemu = subprocess.Popen(
                 [
                     *self._arguments,
-                    "-chardev", f"socket,id=shell,fd={shell.fileno()}", "-serial", "chardev:shell",
+                    "-chardev", f"socket,id=shell,fd={shell.fileno()}", *MACHINE.second_serial,
                     "-chardev", f"socket,id=monitor,fd={monitor.fileno()}", "-mon", "chardev=monitor,mode=control",
                 ],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=(shell.fileno(), monitor.fileno()),
@@ -208,6 +212,8 @@ def escaped(value):
 @functools.cache
 def accelerator():
     """KVM if a virtual machine really runs under it, and runs fast: a /dev/kvm alone says neither."""
+    if "kvm" not in MACHINE.accelerators:
+        return ("-accel", "tcg")
     # A boot sector that writes 0x10 to QEMU's exit port, which ends QEMU with code 0x21.
     sector = bytes.fromhex("b010e6f4f4").ljust(510, b"\0") + b"\x55\xaa"
     with tempfile.NamedTemporaryFile() as disk:
@@ -216,8 +222,7 @@ def accelerator():
         try:
             trial = subprocess.run(
                 [
-                    "qemu-system-x86_64", "-accel", "kvm", "-machine", "pc", "-cpu", "Nehalem", "-nodefaults",
-                    "-display", "none", "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
+                    *MACHINE.qemu, "-accel", "kvm", "-nodefaults", "-display", "none", "-device", "isa-debug-exit,iobase=0xf4,iosize=1",
                     "-drive", f"format=raw,file={disk.name},snapshot=on",
                 ],
                 stdin=subprocess.DEVNULL, capture_output=True, timeout=2,
