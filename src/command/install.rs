@@ -86,6 +86,15 @@ fn put_into(
             path.display()
         ))?;
     }
+    if let (true, Some(path)) = (
+        arguments.enable_only,
+        files::missing_drop_in(root, init),
+    ) {
+        work.say(&format!(
+            "there is no {path}, so that HTCondor, if it comes into this system, does not wait for \
+             the scratch disk: install without --enable-only, or the package again"
+        ))?;
+    }
     if steps.is_empty() && !arguments.enable_only {
         work.say("all files of vmstage are in place already")?;
     }

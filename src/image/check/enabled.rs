@@ -283,11 +283,11 @@ pub(super) fn order_condor(subject: &Subject, found: &mut Findings) {
     if subject.init == Init::Systemd {
         if !waits_for_us(subject) {
             let what = "condor.service does not wait for vmstage.service";
-            add(
-                format!("{UNIT_DIRECTORY}/condor.service.d"),
-                what,
-                &enable(subject),
-            );
+            let cure = match files::missing_drop_in(subject.root, subject.init) {
+                Some(_) => subject.bring_files(),
+                None => enable(subject),
+            };
+            add(format!("{UNIT_DIRECTORY}/condor.service.d"), what, &cure);
         }
     } else if subject.init == Init::Insserv {
         if !depend::waits_for(&subject.text(DEPEND_START), "condor", "vmstage") {

@@ -29,6 +29,7 @@ claims![
     where_htcondor_would_have_to_be_renumbered_it_says_what_to_run,
     a_package_is_not_overwritten_unless_forced,
     with_a_package_only_what_is_there_is_enabled,
+    a_package_without_its_documentation_is_enabled,
     a_number_below_the_usual_one_survives_chkconfig,
     a_dry_run_says_what_a_run_would_come_to,
     every_run_ends_with_the_findings,
@@ -436,6 +437,38 @@ fn with_a_package_only_what_is_there_is_enabled() {
     assert_eq!(difference(&before, &image.listing()), [""; 0]);
     let run = image.run("install", &["--enable-only", "--force"]);
     assert_eq!(run.code, 2, "{run}");
+}
+
+/// `rpm --excludedocs`, `path-exclude=/usr/share/doc/*`; and who has no HTCondor needs no drop-in.
+fn a_package_without_its_documentation_is_enabled() {
+    for init in [Init::Systemd, Init::Chkconfig, Init::Insserv] {
+        let image = package(init);
+        for directory in ["doc", "man", "bash-completion", "zsh", "fish"] {
+            fs::remove_dir_all(image.path(&format!("/usr/share/{directory}"))).ok();
+        }
+        let run = image.run("install", &["--enable-only"]);
+        assert_eq!(run.code, 0, "{init:?}: {run}");
+        assert!(run.stdout.contains("starts at the next boot"), "{run}");
+        assert!(!run.stdout.contains("error enabled-"), "{run}");
+    }
+    let drop_in = "/usr/lib/systemd/system/condor.service.d/vmstage.conf";
+    let image = package(Init::Systemd);
+    fs::remove_file(image.path(drop_in)).unwrap();
+    let run = image.run("install", &["--enable-only"]);
+    assert_eq!(run.code, 0, "{run}");
+    assert!(run.stdout.contains(&format!("there is no {drop_in}")), "{run}");
+    // What starts it is not to be done without.
+    for path in [
+        "/usr/sbin/vmstage",
+        "/usr/lib/systemd/system/vmstage.service",
+        "/usr/lib/systemd/system/vmstage-watch.service",
+    ] {
+        let image = package(Init::Systemd);
+        fs::remove_file(image.path(path)).unwrap();
+        let run = image.run("install", &["--enable-only"]);
+        let said = format!("there is no {path}");
+        assert!(run.code == 1 && run.stderr.contains(&said), "{run}");
+    }
 }
 
 /// chkconfig(8) reads it instead of the header of the script.
