@@ -1,5 +1,6 @@
 //! What the commands of a script do about the scratch disk.
 
+use std::cell::Cell;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -42,13 +43,44 @@ pub(crate) enum What {
 /// most one a line.
 pub(crate) fn commands(script: &[u8], mount_point: &Path) -> Vec<Command> {
     let text = String::from_utf8_lossy(script);
+    let limits = Limits {
+        depth: MOST_SHELLS,
+        bytes: &Cell::new(MOST_BYTES),
+    };
+    commands_of(&text, mount_point, limits)
+}
+
+/// How much of what a script gives to other shells is looked at: a script can be made to have no
+/// end.
+#[derive(Clone, Copy)]
+struct Limits<'a> {
+    /// Shells in shells.
+    depth: usize,
+    /// Of the texts of all of them.
+    bytes: &'a Cell<usize>,
+}
+
+const MOST_SHELLS: usize = 8;
+const MOST_BYTES: usize = 1 << 20;
+
+impl Limits<'_> {
+    /// Those of another shell with this text; None where it is too much.
+    fn within(self, text: &str) -> Option<Self> {
+        self.bytes.set(self.bytes.get().checked_sub(text.len())?);
+        let depth = self.depth.checked_sub(1)?;
+        Some(Limits { depth, ..self })
+    }
+}
+
+fn commands_of(text: &str, mount_point: &Path, limits: Limits) -> Vec<Command> {
     let lines: Vec<&str> = text.lines().collect();
     let mut commands: Vec<Command> = Vec::new();
-    for statement in shell::statements(&text, &|command| outcome(command, mount_point)) {
-        let roles = || statement.commands.iter().map(|one| role(one, mount_point));
-        let is_old = |role| matches!(role, Some(Role::RunsScript | Role::MakesSeed));
-        let is_certain = statement.is_simple && roles().all(is_old);
-        for (command, role) in statement.commands.iter().zip(roles()) {
+    for statement in shell::statements(text, &|command| outcome(command, mount_point)) {
+        let roles = statement.commands.iter();
+        let roles: Vec<Option<Role>> = roles.map(|one| role(one, mount_point, limits)).collect();
+        let is_old = |role: &_| matches!(role, Some(Role::RunsScript | Role::MakesSeed));
+        let is_certain = statement.is_simple && roles.iter().all(is_old);
+        for (command, role) in statement.commands.iter().zip(roles) {
             let what = match (role, command.runs) {
                 (None, _) | (Some(Role::RunsVmstage), Some(false)) => continue,
                 (Some(Role::RunsVmstage), _) => What::Vmstage,
@@ -93,7 +125,7 @@ const WRAPPERS: [&str; 10] = [
 
 const MAKE: [&str; 4] = ["mkdir", "chown", "chmod", "install"];
 
-fn role(command: &Simple, mount_point: &Path) -> Option<Role> {
+fn role(command: &Simple, mount_point: &Path, limits: Limits) -> Option<Role> {
     let words = &command.words;
     let is_called = |word: &String, called: &str| name(word) == Some(called);
     let runs_vmstage = |pair: &[String]| is_called(&pair[0], "vmstage") && pair[1] == "boot";
@@ -107,14 +139,14 @@ fn role(command: &Simple, mount_point: &Path) -> Option<Role> {
     let program = name(first).unwrap_or(first);
     let arguments = &words[1..];
     if program == "eval" {
-        return role_of_text(&arguments.join(" "), mount_point);
+        return role_of_text(&arguments.join(" "), mount_point, limits);
     }
     let is_wrapper = |word: &&String| WRAPPERS.contains(&name(word).unwrap_or(""));
     let wrapped = words.iter().find(|word| !is_wrapper(word));
     let runs = wrapped.and_then(|word| name(word)).unwrap_or(program);
     let shell = ["sh", "bash", "dash", "ksh", "su", "runuser"].contains(&runs);
     if let (true, Some(at)) = (shell, arguments.iter().position(|word| word == "-c")) {
-        return role_of_text(arguments.get(at + 1)?, mount_point);
+        return role_of_text(arguments.get(at + 1)?, mount_point, limits);
     }
     // Started as images had it; with other words, or of another place, it is another.
     let runs_script = match program {
@@ -218,8 +250,16 @@ pub(crate) fn is_bare_name(source: &[u8]) -> bool {
 }
 
 /// What another shell is given, which does nothing that could be taken out by itself.
-fn role_of_text(text: &str, mount_point: &Path) -> Option<Role> {
-    let what = commands(text.as_bytes(), mount_point);
+fn role_of_text(text: &str, mount_point: &Path, limits: Limits) -> Option<Role> {
+    let Some(limits) = limits.within(text) else {
+        // By what is named in it, for somebody to look at.
+        let is_named = text.contains(&*mount_point.to_string_lossy());
+        return match text.contains(SCRIPT) {
+            true => Some(Role::NamesScript),
+            false => is_named.then_some(Role::MakesOther),
+        };
+    };
+    let what = commands_of(text, mount_point, limits);
     let what = what.iter().map(|command| command.what).min()?;
     Some(match what {
         What::Vmstage => Role::RunsVmstage,
@@ -754,7 +794,14 @@ vmstage boot
         let doubled = "a=xx\n".to_string() + &"a=$a$a\nmkdir /staging/$a\n".repeat(20_000);
         let deep = "( true; ".repeat(100_000);
         let functions = "f() { mkdir /staging/x; }\n".repeat(30_000);
+        // Each of these may be another shell's, and grow with each.
+        let evals = "eval ".repeat(100_000) + "mkdir /staging/x";
+        let shells = "sh -c ".repeat(1000);
+        let growing = "a='eval eval eval eval'\na=\"$a $a $a $a\"\neval $a $a $a\n".repeat(1000);
         for script in [
+            evals,
+            shells,
+            growing,
             doubled,
             deep,
             functions,
@@ -764,6 +811,25 @@ vmstage boot
             commands(script.as_bytes(), staging());
         }
         assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn what_shells_in_shells_do_is_found_in_any_depth() {
+        for (command, what) in [
+            ("mkdir /staging/x", What::MakesDirectory),
+            ("mount_staging", What::RunsScript),
+        ] {
+            for depth in [1, 2, MOST_SHELLS, MOST_SHELLS + 1, 22, 1000] {
+                let start = std::time::Instant::now();
+                let script = "eval ".repeat(depth) + command;
+                let found = commands(script.as_bytes(), staging());
+                assert_eq!(found.len(), 1, "{depth}");
+                assert_eq!((found[0].what, &found[0].lines), (what, &None), "{depth}");
+                assert!(start.elapsed().as_secs() < 5, "{depth}");
+            }
+        }
+        let script = "eval ".repeat(22) + "echo x";
+        assert!(commands(script.as_bytes(), staging()).is_empty());
     }
 
     proptest::proptest! {
