@@ -203,7 +203,13 @@ impl Parser<'_> {
         {
             if text == "esac" {
                 self.close();
+                return;
             }
+            // A first pattern that fits everything is no condition.
+            if text != "*" {
+                level.otherwise = None;
+            }
+            level.runs = level.otherwise;
             return;
         }
         if !self.words.is_empty() {
@@ -238,7 +244,7 @@ impl Parser<'_> {
             }
             "{" => self.open(Kind::Braces, Some(true)),
             "case" => {
-                self.open(Kind::Case, None);
+                self.open(Kind::Case, Some(true));
                 while self.next_word().is_some_and(|word| word != "in") {}
                 self.expect_pattern(true);
             }

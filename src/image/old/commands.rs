@@ -163,10 +163,12 @@ fn role(command: &Simple, mount_point: &Path, limits: Limits) -> Option<Role> {
     let makes = |word: &String| name(word).is_some_and(|name| MAKE.contains(&name));
     let is_plain = MAKE.contains(&program);
     let is_wrapped = WRAPPERS.contains(&program) && arguments.iter().any(makes);
-    if !is_plain && !is_wrapped {
-        return None;
-    }
     let path = |word: &String| Path::new(&command.directory).join(word);
+    if !is_plain && !is_wrapped {
+        let is_below =
+            |word: &String| !word.starts_with('-') && path(word).starts_with(mount_point);
+        return copies_below(words, &is_below).then_some(Role::MakesOther);
+    }
     let is_below = |word: &&String| !word.starts_with('-') && path(word).starts_with(mount_point);
     arguments.iter().find(is_below)?;
     let seed = ["", "condor", "tmp"].map(|name| mount_point.join(name));
@@ -246,7 +248,62 @@ fn uses_bare_name(words: &[String], mount_point: &Path) -> bool {
 
 /// Whether a disk is named by its place among others, which is another's on another machine.
 pub(crate) fn is_bare_name(source: &[u8]) -> bool {
-    source.starts_with(b"/dev/") && !source.starts_with(b"/dev/disk/by-")
+    // What has a directory of its own is called by somebody: device-mapper, LVM, md. Only drivers
+    // of old count there as well.
+    let Some(name) = source.strip_prefix(b"/dev/") else {
+        return false;
+    };
+    let drivers: [&[u8]; 3] = [b"cciss/", b"ida/", b"rd/"];
+    !name.contains(&b'/') || drivers.iter().any(|driver| name.starts_with(driver))
+}
+
+/// Those that put something where they are told to.
+const COPY: [&str; 8] = ["cp", "mv", "rsync", "ln", "tar", "touch", "tee", "unzip"];
+
+/// Whether one of [`COPY`] puts something below the mount point; one that reads there does no
+/// harm.
+fn copies_below(words: &[String], is_below: &dyn Fn(&String) -> bool) -> bool {
+    let is_wrapped = WRAPPERS.contains(&words.first().and_then(|word| name(word)).unwrap_or(""));
+    let is_copy = |word: &String| name(word).is_some_and(|name| COPY.contains(&name));
+    let Some(at) = words.iter().position(is_copy) else {
+        return false;
+    };
+    if at > 0 && !is_wrapped {
+        return false;
+    }
+    let (program, arguments) = (name(&words[at]).unwrap_or(""), &words[at + 1..]);
+    // An option's value, in the same word or the next.
+    let is_option_below = |long: &str, short: &str| {
+        let in_one = |word: &String| {
+            let value = word
+                .strip_prefix(long)
+                .and_then(|rest| rest.strip_prefix('='));
+            let value = value.or_else(|| word.strip_prefix(short).filter(|rest| !rest.is_empty()));
+            value.is_some_and(|value| is_below(&value.to_string()))
+        };
+        let in_two = |pair: &[String]| (pair[0] == long || pair[0] == short) && is_below(&pair[1]);
+        arguments.iter().any(in_one) || arguments.windows(2).any(in_two)
+    };
+    match program {
+        "cp" | "mv" | "rsync" | "ln" => {
+            let last = arguments.iter().rfind(|word| !word.starts_with('-'));
+            is_option_below("--target-directory", "-t") || last.is_some_and(is_below)
+        }
+        "tar" => {
+            let is_mode = |letter, long: &str| {
+                let first = arguments.first().filter(|first| !first.starts_with("--"));
+                let short = |word: &String| word.starts_with('-') && !word.starts_with("--");
+                let mut short = arguments.iter().filter(|word| short(word)).chain(first);
+                short.any(|word| word.contains(letter)) || arguments.iter().any(|w| w == long)
+            };
+            let archive = arguments.windows(2).any(|pair| {
+                !pair[0].starts_with("--") && pair[0].ends_with('f') && is_below(&pair[1])
+            });
+            is_mode('x', "--extract") && is_option_below("--directory", "-C")
+                || is_mode('c', "--create") && (archive || is_option_below("--file", "-f"))
+        }
+        _ => arguments.iter().any(is_below),
+    }
 }
 
 /// What another shell is given, which does nothing that could be taken out by itself.
@@ -606,6 +663,73 @@ mod tests {
             let found = commands(line.as_bytes(), staging());
             let found = found.first().map(|c| (c.what, c.lines.is_some()));
             assert_eq!(found, *expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn whatever_puts_something_below_the_mount_point_is_found() {
+        for (line, is_found) in [
+            ("cp -a /etc/skel /staging/tmp", true),
+            ("cp -a -t /staging /etc/skel", true),
+            ("cp --target-directory=/staging /etc/skel", true),
+            ("sudo -u condor cp -a /etc/skel /staging/tmp", true),
+            ("rsync -a /opt/ /staging/opt/", true),
+            ("rsync -a /opt/ /staging/opt/ --delete", true),
+            ("mv /opt /staging/opt", true),
+            ("tar -C /staging -xzf /root/x.tgz", true),
+            ("tar xzf /root/x.tgz -C /staging", true),
+            ("tar --extract --directory=/staging -f /root/x.tar", true),
+            ("tar -czf /staging/x.tgz /etc", true),
+            ("cd /staging && touch x", true),
+            // What is read from there.
+            ("cp -a /staging/tmp /root", false),
+            ("rsync -a /staging/opt/ /opt/", false),
+            ("tar -C /staging -czf /root/x.tgz .", false),
+            ("tar tf /staging/x.tgz", false),
+            ("echo cp -a /etc/skel /staging", false),
+            ("ls cp /staging", false),
+        ] {
+            let found = commands(line.as_bytes(), staging());
+            let expected = is_found.then_some((What::MakesDirectory, None));
+            let found = found.into_iter().next().map(|one| (one.what, one.lines));
+            assert_eq!(found, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_case_that_always_fits_is_no_condition() {
+        use What::{Conditional, MakesDirectory};
+        for (cases, what) in [
+            ("*) mkdir /staging/x;;", MakesDirectory),
+            ("(*) mkdir /staging/x;;", MakesDirectory),
+            ("*) mkdir /staging/x;; a) true;;", MakesDirectory),
+            ("a) true;; *) mkdir /staging/x;;", Conditional),
+            ("a|*) mkdir /staging/x;;", Conditional),
+            ("a*) mkdir /staging/x;;", Conditional),
+            ("*) true;; b) mkdir /staging/x;;", Conditional),
+        ] {
+            let script = format!("case $(uname -r) in {cases} esac\n");
+            assert_found(&script, &[(1, what, "")]);
+            let script = format!("if x; then\ncase $1 in {cases} esac\nfi\n");
+            assert_found(&script, &[(2, Conditional, "")]);
+        }
+    }
+
+    #[test]
+    fn a_name_that_somebody_gave_is_no_bare_one() {
+        for (source, is_bare) in [
+            ("/dev/sdb", true),
+            ("/dev/nvme0n1p1", true),
+            ("/dev/md0", true),
+            ("/dev/dm-0", true),
+            ("/dev/cciss/c0d0p1", true),
+            ("/dev/mapper/vg-x", false),
+            ("/dev/vg/x", false),
+            ("/dev/md/ephemeral0", false),
+            ("/dev/disk/by-id/x", false),
+            ("LABEL=x", false),
+        ] {
+            assert_eq!(is_bare_name(source.as_bytes()), is_bare, "{source}");
         }
     }
 
