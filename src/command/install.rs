@@ -139,7 +139,7 @@ fn put_into(
             "{}:{number} starts vmstage already, so that it is not enabled a second time",
             path.display()
         ),
-        Enabling::NoInit if arguments.enable_only => {
+        Enabling::NoInit if arguments.enable_only && arguments.init != Some(InitOption::None) => {
             return Err(Failure::Other(anyhow!(
                 "what starts services in {} is not known, so that nothing starts vmstage: \
                  {}/rc.local.sl shows what has to be run; where it is known after all, say --init",
@@ -149,7 +149,7 @@ fn put_into(
         }
         Enabling::NoInit => {
             work.say(BY_HAND)?;
-            // Whoever says that there is none has asked for the files alone.
+            // Whoever says that there is none enables it by hand.
             if arguments.init == Some(InitOption::None) {
                 return Ok(());
             }

@@ -1,7 +1,9 @@
 //! Taking out what was there before vmstage, and putting it back.
 
+mod records;
+
 use std::collections::BTreeSet;
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -9,7 +11,7 @@ use anyhow::{Context, Result};
 
 use super::depend;
 use super::enabling::{DEPEND_START, DEPEND_STOP, SERVICE, depend_text, depend_without_us};
-use super::files::{CONFIGURATION, DIRECTORIES, REPLACED};
+use super::files::{DIRECTORIES, REPLACED};
 use super::init::Init;
 use super::old::{self, Command, Found, INITTAB, RcLocal, What};
 use super::rc;
@@ -17,6 +19,9 @@ use super::root::{Kind, Root};
 use super::step::Step;
 use crate::host::fstab::{FSTAB, Fstab};
 use crate::host::regular_file::MIB;
+
+pub(crate) use records::{CONFIGURATION_IS_NEW, record};
+use records::{file_in, link_in, taken_out_of};
 
 /// Likewise for what is started before any run level.
 const DEPEND_BOOT: &str = "/etc/init.d/.depend.boot";
@@ -391,88 +396,6 @@ impl Kept {
     }
 }
 
-const LINK: &[u8] = b"link\t";
-const FILE: &[u8] = b"file\t";
-const LINES: &[u8] = b"lines\t";
-
-/// What is written down of a step, for [`kept`]: of one that takes something out, a link with its
-/// text, a file with its mode and owner, lines by their numbers; and that the configuration is new. Links of vmstage's own are made anew.
-///
-/// # Errors
-///
-/// That it cannot be looked at.
-pub(crate) fn record(root: &Root, step: &Step) -> Result<Option<Vec<u8>>> {
-    let path = step.path();
-    let bytes = path.as_os_str().as_bytes();
-    Ok(match step {
-        Step::Remove(_) if bytes.ends_with(SERVICE.as_bytes()) => None,
-        Step::Remove(_) => root
-            .link_text(path)?
-            .map(|text| [LINK, bytes, b"\t", text.as_os_str().as_bytes(), b"\n"].concat()),
-        Step::SetAside { .. } => root.entry(path)?.map(|entry| {
-            let numbers = format!("{:o}\t{}\t{}\t", entry.mode, entry.uid, entry.gid);
-            [FILE, numbers.as_bytes(), bytes, b"\n"].concat()
-        }),
-        Step::Rewrite { content, .. } => {
-            let old = read(root, path)?.unwrap_or_default();
-            taken_lines(&old, content).map(|numbers| {
-                let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
-                [LINES, numbers.join(" ").as_bytes(), b"\t", bytes, b"\n"].concat()
-            })
-        }
-        // It is written where there was none, and nowhere else.
-        Step::Write { path, .. } if path == Path::new(CONFIGURATION) => {
-            Some(CONFIGURATION_IS_NEW.to_vec())
-        }
-        _ => None,
-    })
-}
-
-/// In the list of [`record`]: `install` put the configuration there.
-pub(crate) const CONFIGURATION_IS_NEW: &[u8] = b"new\t/etc/vmstage.toml\n";
-
-fn link_in(line: &[u8]) -> Option<(PathBuf, PathBuf)> {
-    let line = line.strip_prefix(LINK)?;
-    let at = line.iter().position(|byte| *byte == b'\t')?;
-    let path = |bytes| PathBuf::from(OsStr::from_bytes(bytes));
-    Some((path(&line[..at]), path(&line[at + 1..])))
-}
-
-/// A file with its mode and owner, as they were.
-fn file_in(line: &[u8]) -> Option<(PathBuf, u32, (u32, u32))> {
-    let line = std::str::from_utf8(line.strip_prefix(FILE)?).ok()?;
-    let mut fields = line.splitn(4, '\t');
-    let mode = u32::from_str_radix(fields.next()?, 8).ok()?;
-    let owner = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some((fields.next()?.into(), mode & 0o7777, owner))
-}
-
-/// The numbers of the lines that are not in what is left of a file; None where it is changed in
-/// another way.
-fn taken_lines(old: &[u8], left: &[u8]) -> Option<Vec<usize>> {
-    let mut left = left.split_inclusive(|byte| *byte == b'\n').peekable();
-    let mut taken = Vec::new();
-    for (before, line) in old.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        if left.next_if_eq(&line).is_none() {
-            taken.push(before + 1);
-        }
-    }
-    left.next().is_none().then_some(taken)
-}
-
-/// What was written down of the lines of a file, once for each time that some were taken out.
-fn taken_out_of(records: &[u8], path: &Path) -> Vec<Vec<usize>> {
-    let lines = records.split(|byte| *byte == b'\n');
-    let numbers = lines.filter_map(|line| {
-        let line = line.strip_prefix(LINES)?;
-        let at = line.iter().position(|byte| *byte == b'\t')?;
-        let is_it = Path::new(OsStr::from_bytes(&line[at + 1..])) == path;
-        let numbers = std::str::from_utf8(&line[..at]).ok().filter(|_| is_it)?;
-        numbers.split(' ').map(|n| n.parse().ok()).collect()
-    });
-    numbers.collect()
-}
-
 fn numbers_in_fstab(fstab: &Fstab, mount_point: &Path) -> Vec<usize> {
     let is_old = |found| matches!(found, Found::ByName | Found::ByTag);
     old::fstab_lines(fstab, mount_point)
@@ -518,27 +441,6 @@ fn read(root: &Root, path: &Path) -> Result<Option<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_that_are_taken_out_are_written_down_and_read_again() {
-        for (old, left, expected) in [
-            ("a\nb\nc\n", "a\nc\n", Some(vec![2])),
-            ("a\na\nb", "a\nb", Some(vec![2])),
-            ("a\nb", "", Some(vec![1, 2])),
-            ("a\n", "a\n", Some(vec![])),
-            ("a\nb\n", "a\nB\n", None),
-            ("a\n", "a\nb\n", None),
-        ] {
-            let taken = taken_lines(old.as_bytes(), left.as_bytes());
-            assert_eq!(taken, expected, "{old:?} {left:?}");
-            if let Some(taken) = taken {
-                assert_eq!(old::without_lines(old.as_bytes(), &taken), left.as_bytes());
-            }
-        }
-        let records = b"/etc/x\nlines\t2 11\t/etc/fstab\nlines\t3\t/etc/rc.local\nlines\t\t/y\n";
-        assert_eq!(taken_out_of(records, Path::new("/etc/fstab")), [[2, 11]]);
-        assert!(taken_out_of(records, Path::new("/etc/x")).is_empty());
-    }
 
     #[test]
     fn a_copy_in_a_run_level_has_a_name_that_no_init_runs() {

@@ -201,15 +201,12 @@ impl Parser<'_> {
         if let Some(level) = self.levels.last_mut()
             && level.expects_pattern
         {
-            if text == "esac" {
-                self.close();
-                return;
+            match text.as_str() {
+                "esac" => self.close(),
+                // A first pattern that fits everything is no condition.
+                "*" => level.runs = level.otherwise,
+                _ => (level.runs, level.otherwise) = (None, None),
             }
-            // A first pattern that fits everything is no condition.
-            if text != "*" {
-                level.otherwise = None;
-            }
-            level.runs = level.otherwise;
             return;
         }
         if !self.words.is_empty() {
