@@ -22,6 +22,7 @@ claims![
     what_staged_the_disk_before_is_taken_out_and_kept_beside,
     and_stays_without_being_asked_for,
     what_is_changed_is_called_by_selinux_what_it_was,
+    what_is_changed_keeps_its_attributes_and_its_list_of_access,
     other_lines_of_the_old_files_stay_byte_for_byte,
     an_existing_configuration_stays,
     a_wrong_configuration_stops_replacing_and_nothing_else,
@@ -256,6 +257,35 @@ fn what_is_changed_is_called_by_selinux_what_it_was() {
     assert_eq!(label, "b'system_u:object_r:etc_t:s0\\x00'\n");
 }
 
+fn what_is_changed_keeps_its_attributes_and_its_list_of_access() {
+    need_root();
+    let image = Image::old(Init::Systemd);
+    let python = |script: &str| {
+        let script = format!(
+            "import os, struct\nfiles = {:?}, {:?}\n\
+             acl = struct.pack('<I' + 'HHI' * 5, 2, 1, 6, -1 & 0xffffffff, 2, 4, 1234, 4, 4, \
+             -1 & 0xffffffff, 16, 4, -1 & 0xffffffff, 32, 4, -1 & 0xffffffff)\n\
+             names = {{'user.note': b'mine', 'system.posix_acl_access': acl}}\n{script}",
+            image.path("/etc/fstab"),
+            image.path("/etc/rc.local")
+        );
+        let mut command = std::process::Command::new(tool("python3"));
+        let done = command.args(["-c", &script]).output().unwrap();
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let set = "[os.setxattr(f, n, v) for f in files for n, v in names.items()]; print('set')";
+    if python(set) != "set\n" {
+        skip("this file system keeps no attributes");
+    }
+    let look = "print(all(os.getxattr(f, n) == v for f in files for n, v in names.items()))";
+    image.install(&["--replace-old"]);
+    assert_ne!(image.read("/etc/fstab"), FSTAB);
+    assert_eq!(python(look), "True\n");
+    assert_eq!(image.run("uninstall", &[]).code, 0);
+    assert_eq!(image.read("/etc/fstab"), FSTAB);
+    assert_eq!(python(look), "True\n");
+}
+
 fn and_stays_without_being_asked_for() {
     let image = Image::old(Init::Systemd);
     image.install(&[]);
@@ -456,7 +486,10 @@ fn a_package_without_its_documentation_is_enabled() {
     fs::remove_file(image.path(drop_in)).unwrap();
     let run = image.run("install", &["--enable-only"]);
     assert_eq!(run.code, 0, "{run}");
-    assert!(run.stdout.contains(&format!("there is no {drop_in}")), "{run}");
+    assert!(
+        run.stdout.contains(&format!("there is no {drop_in}")),
+        "{run}"
+    );
     // What starts it is not to be done without.
     for path in [
         "/usr/sbin/vmstage",
