@@ -4,9 +4,9 @@ use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use super::read;
+use crate::host::regular_file::MIB;
 use crate::image::enabling::SERVICE;
 use crate::image::files::CONFIGURATION;
 use crate::image::root::Root;
@@ -16,7 +16,7 @@ const LINK: &[u8] = b"link\t";
 const FILE: &[u8] = b"file\t";
 const LINES: &[u8] = b"lines\t";
 
-/// What is written down of a step, for [`super::kept`]: of one that takes something out, a link with its
+/// What is written down of a step, for `uninstall`: of one that takes something out, a link with its
 /// text, a file with its mode and owner, lines by their numbers; and that the configuration is new. Links of vmstage's own are made anew.
 ///
 /// # Errors
@@ -35,7 +35,10 @@ pub(crate) fn record(root: &Root, step: &Step) -> Result<Option<Vec<u8>>> {
             [FILE, numbers.as_bytes(), bytes, b"\n"].concat()
         }),
         Step::Rewrite { content, .. } => {
-            let old = read(root, path)?.unwrap_or_default();
+            let old = root.read(path, MIB);
+            let old = old
+                .with_context(|| root.cannot("read", path))?
+                .unwrap_or_default();
             taken_lines(&old, content).map(|numbers| {
                 let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
                 [LINES, numbers.join(" ").as_bytes(), b"\t", bytes, b"\n"].concat()
