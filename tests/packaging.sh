@@ -639,6 +639,34 @@ an_rpm_is_enabled_also_where_there_is_no_systemctl() {
     ! grep "^error enabled" <<<"$said" || fail "$said"
 }
 
+a_package_is_enabled_also_where_documentation_is_left_out() {
+    need rpm dpkg-deb
+    local said
+    # shellcheck disable=SC2016 # the other shell expands it
+    said=$(in_debian '
+        mkdir -p usr/lib/sysimage etc/systemd/system
+        cp dist/tree/usr/sbin/vmstage usr/lib/systemd/systemd
+        ln -sf ../lib/systemd/systemd usr/sbin/init
+        look() {
+            ls etc/systemd/system/multi-user.target.wants | grep vmstage
+            find usr/share/doc/vmstage -type f
+            dist/tree/usr/sbin/vmstage check --root "$PWD" | grep "^error enabled" || true
+        }
+        echo "path-exclude=/usr/share/doc/*" >etc/dpkg/dpkg.cfg.d/excludes
+        chroot . dpkg -i "/dist/$(basename dist/vmstage_*.deb)"
+        echo dpkg && look
+        chroot . dpkg -P vmstage >/dev/null
+        rpm --root "$PWD" --nodeps --excludedocs -i dist/vmstage-*.rpm
+        echo rpm && look
+    ' beside 2>&1) || fail "$said"
+    [ "$(grep -c "^vmstage: starts at the next boot; nothing was started now" <<<"$said")" = 2 ] || fail "$said"
+    equal "vmstage-watch.service
+vmstage.service" "$(sed -n '/^dpkg$/,/^vmstage.service$/p' <<<"$said" | tail -n +2)"
+    equal "vmstage-watch.service
+vmstage.service" "$(sed -n '/^rpm$/,/^vmstage.service$/p' <<<"$said" | tail -n +2)"
+    ! grep "^error enabled\|nss-user-lookup" <<<"$said" || fail "$said"
+}
+
 # As diskimage-builder does it: the hooks of all elements in one directory, run from outside.
 diskimage_builders_element_puts_it_into_a_tree_in_which_check_finds_nothing() {
     [ "$(id -u)" = 0 ] || { echo "    the files of an image are root's"; exit 77; }

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, mount_table};
 use crate::image::enabling::Enabling;
-use crate::image::init::{Init, missing_program};
+use crate::image::init::{Init, has_no_program, missing_program};
 use crate::image::install::{self, Wish};
 use crate::image::root::Root;
 use crate::image::step::{Step, Steps};
@@ -86,6 +86,21 @@ fn put_into(
             path.display()
         ))?;
     }
+    let has_init = !has_no_program(root);
+    if !has_init && init != Init::Unknown {
+        work.say(&format!(
+            "there is no /sbin/init in {}: by its directories its init is {}, until there is one \
+             nothing boots it, and with another one vmstage has to be installed again",
+            root.path().display(),
+            init.name()
+        ))?;
+    }
+    if let (true, Some(path)) = (arguments.enable_only, files::missing_drop_in(root, init)) {
+        work.say(&format!(
+            "there is no {path}, so that HTCondor, if it comes into this system, does not wait for \
+             the scratch disk: install without --enable-only, or the package again"
+        ))?;
+    }
     if steps.is_empty() && !arguments.enable_only {
         work.say("all files of vmstage are in place already")?;
     }
@@ -94,11 +109,7 @@ fn put_into(
         false => "are in place, but it is not",
     };
     if arguments.replace_old {
-        let replacement = replace::steps(root, init, mount_point)?;
-        for line in &replacement.said {
-            work.say(line)?;
-        }
-        steps.extend(replacement.steps);
+        steps.extend(replacement(work, arguments, init, mount_point)?);
     }
     let mut later = Vec::new();
     if let Enabling::Steps(enabling) = install::enabling(root, init, mount_point)? {
@@ -119,13 +130,16 @@ fn put_into(
     let said = match enabling {
         Enabling::Steps(steps) => {
             work.carry_out(steps)?;
-            "vmstage starts at the next boot".to_string()
+            match has_init {
+                true => "vmstage starts at the next boot".to_string(),
+                false => format!("vmstage starts where {} boots this", init.name()),
+            }
         }
         Enabling::ByCommands { path, number } => format!(
             "{}:{number} starts vmstage already, so that it is not enabled a second time",
             path.display()
         ),
-        Enabling::NoInit if arguments.enable_only => {
+        Enabling::NoInit if arguments.enable_only && arguments.init != Some(InitOption::None) => {
             return Err(Failure::Other(anyhow!(
                 "what starts services in {} is not known, so that nothing starts vmstage: \
                  {}/rc.local.sl shows what has to be run; where it is known after all, say --init",
@@ -135,7 +149,7 @@ fn put_into(
         }
         Enabling::NoInit => {
             work.say(BY_HAND)?;
-            // Whoever says that there is none has asked for the files alone.
+            // Whoever says that there is none enables it by hand.
             if arguments.init == Some(InitOption::None) {
                 return Ok(());
             }
@@ -152,6 +166,32 @@ fn put_into(
         }
     };
     work.say(&said)
+}
+
+/// What takes out what was there before: nothing where vmstage cannot be enabled in its place.
+fn replacement(
+    work: &Work,
+    arguments: &InstallArgs,
+    init: Init,
+    mount_point: &Path,
+) -> Result<Vec<Step>, Failure> {
+    let goes = match install::enabling(&work.root, init, mount_point)? {
+        Enabling::Steps(_) | Enabling::ByCommands { .. } => true,
+        // Whoever says that there is none enables it by hand.
+        Enabling::NoInit => arguments.init == Some(InitOption::None),
+        Enabling::NotByUs(_) => false,
+    };
+    if !goes {
+        work.say(
+            "what staged the disk before stays as it is, for vmstage cannot be enabled in its place",
+        )?;
+        return Ok(Vec::new());
+    }
+    let replacement = replace::steps(&work.root, init, mount_point)?;
+    for line in &replacement.said {
+        work.say(line)?;
+    }
+    Ok(replacement.steps)
 }
 
 fn wish(arguments: &InstallArgs) -> Result<Wish, Failure> {

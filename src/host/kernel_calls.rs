@@ -155,6 +155,46 @@ fn set_attribute(of: BorrowedFd, name: &CStr, value: &[u8]) -> io::Result<()> {
     }
 }
 
+/// Gives a file the extended attributes of another, as far as its file system takes them:
+/// access control lists, capabilities, those of users.
+///
+/// # Errors
+///
+/// Those of flistxattr(2), but that the other's file system has none.
+pub(crate) fn copy_attributes(from: BorrowedFd, to: BorrowedFd) -> io::Result<()> {
+    // XATTR_LIST_MAX and XATTR_SIZE_MAX of linux/limits.h.
+    let (mut names, mut value) = (vec![0u8; 1 << 16], vec![0u8; 1 << 16]);
+    let descriptor = from.as_raw_fd();
+    // SAFETY: flistxattr writes at most as many bytes as it is told, which the buffer has.
+    let length = unsafe { libc::flistxattr(descriptor, names.as_mut_ptr().cast(), names.len()) };
+    let names = match filled(&names, length) {
+        Err(e) if is_without_attributes(&e) => return Ok(()),
+        names => names?,
+    };
+    for name in names.split_inclusive(|byte| *byte == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else {
+            continue;
+        };
+        let (start, room) = (value.as_mut_ptr().cast(), value.len());
+        // SAFETY: fgetxattr reads a text with an end, and writes at most `room` bytes.
+        let length = unsafe { libc::fgetxattr(descriptor, name.as_ptr(), start, room) };
+        // The kernel keeps some for itself, and a file system may not take all.
+        let set = filled(&value, length).and_then(|value| set_attribute(to, name, value));
+        if let Err(e) = set {
+            log::debug!("cannot copy the attribute {}: {e}", name.to_string_lossy());
+        }
+    }
+    Ok(())
+}
+
+/// Linux calls it ENOTSUP where a file system has no extended attributes, or not this one.
+fn is_without_attributes(error: &io::Error) -> bool {
+    let codes = [libc::EOPNOTSUPP, libc::ENODATA, libc::ENOSYS];
+    error
+        .raw_os_error()
+        .is_some_and(|code| codes.contains(&code))
+}
+
 /// The attribute in which the kernel keeps a POSIX access control list.
 const ACCESS_LIST: &CStr = c"system.posix_acl_access";
 

@@ -55,6 +55,27 @@ pub(crate) fn with(text: &str, service: &str, after: &[String], before: &[String
     text
 }
 
+/// The text in which whatever waits for a service waits for all that the service waits for, too.
+pub(crate) fn passed_on(text: &str, service: &str) -> String {
+    let inherited = prerequisites(text, service);
+    let lines = text.split_inclusive('\n').map(|line| {
+        let Some((name, names)) = line.split_once(':') else {
+            return line.to_string();
+        };
+        let mut names: Vec<&str> = names.split_whitespace().collect();
+        if !names.contains(&service) || name == service {
+            return line.to_string();
+        }
+        for other in &inherited {
+            if !names.contains(other) && *other != name {
+                names.push(other);
+            }
+        }
+        format!("{name}: {}\n", names.join(" "))
+    });
+    lines.collect()
+}
+
 /// The text without a service.
 pub(crate) fn without(text: &str, service: &str) -> String {
     let lines = text.split_inclusive('\n').map(|line| {
@@ -185,6 +206,18 @@ condor: vmstage
         let text = with("", "vmstage", &[], &names(&["condor"]));
         assert_eq!(text, "TARGETS = vmstage\n");
         assert_eq!(without(&text, "vmstage"), "TARGETS = \n");
+    }
+
+    #[test]
+    fn what_waits_for_a_service_can_wait_for_what_that_waits_for() {
+        let text = "TARGETS = rsyslog cron vmstage condor\nINTERACTIVE =\nvmstage: rsyslog cron\n\
+                    condor: cron vmstage\nother: rsyslog\n";
+        let without = without(&passed_on(text, "vmstage"), "vmstage");
+        let expected = "TARGETS = rsyslog cron condor\nINTERACTIVE =\ncondor: cron rsyslog\n\
+                        other: rsyslog\n";
+        assert_eq!(without, expected);
+        let circle = "vmstage: condor\ncondor: vmstage\n";
+        assert_eq!(passed_on(circle, "vmstage"), circle);
     }
 
     proptest::proptest! {

@@ -80,7 +80,7 @@ pub(crate) fn to_undo(root: &Root) -> Steps {
         undo.add(links.map(|links| link_steps(root, init, &links, &[])));
     }
     for file in [DEPEND_START, DEPEND_STOP] {
-        let without = |text: String| rewritten(file, &text, depend::without(&text, SERVICE));
+        let without = |text: String| rewritten(file, &text, depend_without_us(root, file, &text));
         let text = depend_text(root, file);
         undo.add(text.map(|text| text.and_then(without).into_iter().collect()));
     }
@@ -234,24 +234,38 @@ pub(crate) const DEPEND_STOP: &str = "/etc/init.d/.depend.stop";
 
 fn depend_steps(root: &Root) -> Result<Vec<Step>> {
     let mut steps = Vec::new();
-    if let Some(text) = depend_text(root, DEPEND_START)? {
-        let targets = depend::targets(&text);
-        let names = |is_it: &dyn Fn(&str) -> bool| -> Vec<String> {
-            let found = targets
-                .iter()
-                .filter(|name| **name != SERVICE && is_it(name));
-            found.map(ToString::to_string).collect()
-        };
-        let after = names(&rc::writes_log);
-        let is_later = |name: &str| name == LATER || rc::is_after_all(root, Init::Insserv, name);
-        let new = depend::with(&text, SERVICE, &after, &names(&is_later));
-        steps.extend(rewritten(DEPEND_START, &text, new));
-    }
-    if let Some(text) = depend_text(root, DEPEND_STOP)? {
-        let new = depend::with(&text, SERVICE, &[], &[]);
-        steps.extend(rewritten(DEPEND_STOP, &text, new));
+    for file in [DEPEND_START, DEPEND_STOP] {
+        if let Some(text) = depend_text(root, file)? {
+            steps.extend(rewritten(file, &text, depend_with_us(root, file, &text)));
+        }
     }
     Ok(steps)
+}
+
+fn depend_with_us(root: &Root, file: &str, text: &str) -> String {
+    if file != DEPEND_START {
+        return depend::with(text, SERVICE, &[], &[]);
+    }
+    let targets = depend::targets(text);
+    let names = |is_it: &dyn Fn(&str) -> bool| -> Vec<String> {
+        let found = targets
+            .iter()
+            .filter(|name| **name != SERVICE && is_it(name));
+        found.map(ToString::to_string).collect()
+    };
+    let after = names(&rc::writes_log);
+    let is_later = |name: &str| name == LATER || rc::is_after_all(root, Init::Insserv, name);
+    depend::with(text, SERVICE, &after, &names(&is_later))
+}
+
+/// What there was before vmstage came in; where insserv(8) has written the file since, what was
+/// after vmstage stays after what vmstage was after.
+pub(super) fn depend_without_us(root: &Root, file: &str, text: &str) -> String {
+    let before = depend::without(text, SERVICE);
+    match depend_with_us(root, file, &before) == text {
+        true => before,
+        false => depend::without(&depend::passed_on(text, SERVICE), SERVICE),
+    }
 }
 
 /// None where there is no such file.

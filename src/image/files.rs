@@ -214,14 +214,24 @@ pub(crate) fn missing(root: &Root, init: Init) -> Option<String> {
         .filter(|file| file.is_what_starts_it())
         .map(|file| (file.path(init), file.mode))
         .chain([(PROGRAM.into(), 0o755)]);
-    let missing = paths.find(|(path, mode)| {
-        let places = [path.as_str(), &path.replacen("/usr/lib/", "/lib/", 1)];
-        !places.iter().any(|place| match mode & 0o111 {
-            0 => root.is(Kind::File, place),
-            _ => root.is_executable(place),
-        })
-    });
+    let missing = paths.find(|(path, mode)| !is_there(root, path, *mode));
     missing.map(|(path, _)| path)
+}
+
+/// HTCondor's drop-in, where systemd would heed it and it is not there: condor.service does not
+/// wait for the scratch disk then.
+pub(crate) fn missing_drop_in(root: &Root, init: Init) -> Option<String> {
+    let file = FILES.iter().find(|file| file.source == DROP_IN)?;
+    let path = file.path(init);
+    (init == Init::Systemd && !is_there(root, &path, file.mode)).then_some(path)
+}
+
+fn is_there(root: &Root, path: &str, mode: u32) -> bool {
+    let places = [path, &path.replacen("/usr/lib/", "/lib/", 1)];
+    places.iter().any(|place| match mode & 0o111 {
+        0 => root.is(Kind::File, place),
+        _ => root.is_executable(place),
+    })
 }
 
 /// An image's configuration; the defaults where it has none.
@@ -267,9 +277,14 @@ impl File {
         format!("{directory}/{}", self.name)
     }
 
-    /// Whether it is one by which the program is started.
-    pub(crate) fn is_what_starts_it(&self) -> bool {
-        self.needed != Needed::Always && !self.name.ends_with(".preset")
+    /// Whether nothing starts the program without it: one of the units, or the script.
+    fn is_what_starts_it(&self) -> bool {
+        self.is_heeded_by_init() && self.source != DROP_IN
+    }
+
+    /// Whether an init reads it at boot. Documentation may be left out of a system.
+    pub(crate) fn is_heeded_by_init(&self) -> bool {
+        self.needed == Needed::ByScripts || self.directory == UNIT_DIRECTORY
     }
 
     /// Whether an image with this init needs it.

@@ -127,6 +127,12 @@ fn leads_to(root: &Root) -> Option<PathBuf> {
 
 const MOST_LINKS: usize = 40;
 
+/// Whether nothing is called `/sbin/init`, so that a system's init is told by its directories
+/// alone.
+pub(crate) fn has_no_program(root: &Root) -> bool {
+    leads_to(root).is_none()
+}
+
 /// What `/sbin/init` leads to and is not there.
 pub(crate) fn missing_program(root: &Root) -> Option<PathBuf> {
     leads_to(root).filter(|_| !root.is(Kind::File, PROGRAM))

@@ -49,6 +49,8 @@ pub(crate) enum Found {
     ByTagWithoutHarm,
     /// cloud-init wrote it (`comment=cloudconfig`), on this machine or the one that was saved.
     ByCloudInit,
+    /// By a name that somebody gave, which is the same on each machine (`/dev/mapper/vg-scratch`).
+    ByGivenName,
     /// No disk: a directory (bind), a server, tmpfs.
     NoDisk,
 }
@@ -112,6 +114,18 @@ pub(crate) fn fstab_lines<'a>(
     lines.map(|line| (line, found(line)))
 }
 
+/// The lines that mount a disk below the mount point by its bare name.
+pub(crate) fn fstab_lines_below<'a>(
+    fstab: &'a Fstab,
+    mount_point: &'a Path,
+) -> impl Iterator<Item = &'a Line> {
+    fstab.lines.iter().filter(move |line| {
+        line.mount_point != mount_point
+            && line.mount_point.starts_with(mount_point)
+            && found(line) == Found::ByName
+    })
+}
+
 fn found(line: &Line) -> Found {
     let source = line.source.as_bytes();
     let has = |option: &str| line.options.iter().any(|given| given == option);
@@ -131,6 +145,8 @@ fn found(line: &Line) -> Found {
         }
     } else if is_bare_name(source) {
         Found::ByName
+    } else if source.starts_with(b"/dev/") {
+        Found::ByGivenName
     } else {
         Found::NoDisk
     }
@@ -178,6 +194,29 @@ pub(crate) fn rc_local(root: &Root, mount_point: &Path) -> Vec<Result<RcLocal>> 
     files.filter_map(Result::transpose).collect()
 }
 
+/// The commands of `/etc/inittab` that have to do with the disk, at their lines there.
+pub(crate) fn in_inittab(root: &Root, mount_point: &Path) -> Vec<Command> {
+    let text = root.text(INITTAB);
+    // inittab(5): id:runlevels:action:process
+    let process = |line: &str| match line.starts_with('#') {
+        true => String::new(),
+        false => line.splitn(4, ':').nth(3).unwrap_or_default().to_string(),
+    };
+    let lines: Vec<String> = text.lines().map(process).collect();
+    let mut found = Vec::new();
+    for (before, line) in lines.iter().enumerate() {
+        let first = commands(line.as_bytes(), mount_point).into_iter().next();
+        found.extend(first.map(|command| Command {
+            number: before + 1,
+            lines: None,
+            ..command
+        }));
+    }
+    found
+}
+
+pub(crate) const INITTAB: &str = "/etc/inittab";
+
 /// The line, counted from 1, on which a script runs `vmstage boot`.
 pub(crate) fn line_of_vmstage(script: &str, mount_point: &Path) -> Option<usize> {
     let commands = commands(script.as_bytes(), mount_point);
@@ -187,7 +226,7 @@ pub(crate) fn line_of_vmstage(script: &str, mount_point: &Path) -> Option<usize>
 
 /// Where else something may run [`SCRIPT`], or waits for it.
 const CALLERS: [&str; 11] = [
-    "/etc/inittab",
+    INITTAB,
     "/etc/rc.d/rc.sysinit",
     "/etc/crontab",
     "/etc/cron.d",
@@ -300,6 +339,8 @@ LABEL=ephemeral0 /staging auto defaults,nofail 0 0
 /dev/vdb /mnt auto defaults 0 0
 /dev/disk/by-label/x /staging auto nofail 0 0
 /var/scratch /staging none bind 0 0
+/dev/mapper/vg-x /staging ext4 defaults 0 0
+/dev/sdb /staging/tmp ext4 defaults 0 0
 ";
         let fstab = Fstab::parse(text.as_bytes());
         let found: Vec<_> = fstab_lines(&fstab, staging())
@@ -314,9 +355,13 @@ LABEL=ephemeral0 /staging auto defaults,nofail 0 0
                 (4, Found::ByCloudInit),
                 (6, Found::ByTagWithoutHarm),
                 (7, Found::NoDisk),
+                (8, Found::ByGivenName),
             ]
         );
-        let kept = without_lines(text.as_bytes(), &[1, 2, 3, 4, 6, 7]);
+        let below: Vec<_> = fstab_lines_below(&fstab, staging()).collect();
+        assert_eq!(below.len(), 1);
+        assert_eq!(below[0].number, 9);
+        let kept = without_lines(text.as_bytes(), &[1, 2, 3, 4, 6, 7, 8, 9]);
         assert_eq!(kept, b"/dev/vdb /mnt auto defaults 0 0\n");
     }
 

@@ -1,22 +1,27 @@
 //! Taking out what was there before vmstage, and putting it back.
 
+mod records;
+
 use std::collections::BTreeSet;
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
 use super::depend;
-use super::enabling::{DEPEND_START, DEPEND_STOP, SERVICE, depend_text};
-use super::files::{CONFIGURATION, DIRECTORIES, REPLACED};
+use super::enabling::{DEPEND_START, DEPEND_STOP, SERVICE, depend_text, depend_without_us};
+use super::files::{DIRECTORIES, REPLACED};
 use super::init::Init;
-use super::old::{self, Command, Found, RcLocal, What};
+use super::old::{self, Command, Found, INITTAB, RcLocal, What};
 use super::rc;
 use super::root::{Kind, Root};
 use super::step::Step;
 use crate::host::fstab::{FSTAB, Fstab};
 use crate::host::regular_file::MIB;
+
+pub(crate) use records::{CONFIGURATION_IS_NEW, record};
+use records::{file_in, link_in, taken_out_of};
 
 /// Likewise for what is started before any run level.
 const DEPEND_BOOT: &str = "/etc/init.d/.depend.boot";
@@ -83,6 +88,14 @@ pub(crate) fn steps(root: &Root, init: Init, mount_point: &Path) -> Result<Repla
             made.take_out(root, script.path, script.content, &numbers)?;
         }
     }
+    for command in old::in_inittab(root, mount_point) {
+        if matches!(command.what, What::UsesBareName | What::MakesDirectory) {
+            made.said.push(format!(
+                "{INITTAB}:{} stays; take out by hand: {}",
+                command.number, command.text
+            ));
+        }
+    }
     if fate == Script::Goes {
         made.take_script(root, init, path)?;
     }
@@ -122,6 +135,14 @@ impl Replacement {
         for link in links(root, init)? {
             if root.link_text(&link)?.is_some() {
                 self.steps.push(Step::Remove(link));
+            } else if let Some(content) = read(root, &link)? {
+                let to = place_for_copy(root, &link, &content)?;
+                self.said.push(format!(
+                    "take out {}, which is a file of its own; kept as {}",
+                    link.display(),
+                    to.display()
+                ));
+                self.steps.push(Step::SetAside { path: link, to });
             }
         }
         for file in [DEPEND_START, DEPEND_STOP, DEPEND_BOOT] {
@@ -178,14 +199,18 @@ fn place_for_copy(root: &Root, path: &Path, content: &[u8]) -> Result<PathBuf> {
     }
 }
 
-/// The name of a copy: the first, the second.
+/// The name of a copy: the first, the second. That of a file in a run level is none that an
+/// init runs.
 fn beside(path: &Path, number: usize) -> PathBuf {
-    let mut name = path.as_os_str().to_os_string();
+    let own = path.file_name().unwrap_or_default();
+    let is_run = own.to_str().and_then(|name| rc::Link::parse('2', name));
+    let mut name = OsString::from(if is_run.is_some() { "old-" } else { "" });
+    name.push(own);
     name.push(".before-vmstage");
     if number > 1 {
         name.push(format!(".{number}"));
     }
-    name.into()
+    path.with_file_name(name)
 }
 
 /// What is put back, and what cannot be.
@@ -203,8 +228,12 @@ pub(crate) struct Kept {
 /// That something of it cannot be read.
 pub(crate) fn kept(root: &Root, mount_point: &Path) -> Result<Kept> {
     let mut kept = Kept::default();
+    let mut records = read(root, DIRECTORIES.as_ref())?.unwrap_or_default();
+    records.extend(read(root, REPLACED.as_ref())?.unwrap_or_default());
     let mut files = Vec::new();
-    if let Some(present) = read(root, FSTAB.as_ref())? {
+    let fstab = read(root, FSTAB.as_ref())?;
+    let has_fstab = fstab.is_some();
+    if let Some(present) = fstab {
         files.push((root.real_path(FSTAB.as_ref())?, present));
     }
     for script in old::rc_local(root, mount_point) {
@@ -216,8 +245,12 @@ pub(crate) fn kept(root: &Root, mount_point: &Path) -> Result<Kept> {
             continue;
         };
         let is_without = |numbers: &[usize]| old::without_lines(&old, numbers) == present;
+        let recorded = taken_out_of(&records, &path);
+        // Before lines were written down, they were those of the mount point.
         let is_as_left = present == old
-            || if number == 0 {
+            || if !recorded.is_empty() {
+                recorded.iter().any(|numbers| is_without(numbers))
+            } else if number == 0 && has_fstab {
                 is_without(&numbers_in_fstab(&Fstab::parse(&old), mount_point))
             } else {
                 let commands = old::commands(&old, mount_point);
@@ -226,6 +259,7 @@ pub(crate) fn kept(root: &Root, mount_point: &Path) -> Result<Kept> {
             };
         kept.restore(path, is_as_left.then_some(old));
     }
+    let is_back = kept.script(root, &records)?;
     for file in [DEPEND_START, DEPEND_STOP, DEPEND_BOOT] {
         let Some(present) = depend_text(root, file)? else {
             continue;
@@ -233,12 +267,14 @@ pub(crate) fn kept(root: &Root, mount_point: &Path) -> Result<Kept> {
         let Some(old) = kept.copy(root, file.as_ref())? else {
             continue;
         };
-        let present = depend::without(&present, SERVICE);
+        let present = depend_without_us(root, file, &present);
         let old = depend::without(&String::from_utf8_lossy(&old), SERVICE);
-        let is_as_left = present == old || present == depend::without(&old, old::SCRIPT);
-        kept.restore(file.into(), is_as_left.then(|| old.into_bytes()));
+        if present == old || present == depend::without(&old, old::SCRIPT) {
+            kept.restore(file.into(), Some(old.into_bytes()));
+        } else {
+            kept.put_into(file, &present, &old, is_back);
+        }
     }
-    kept.script(root)?;
     Ok(kept)
 }
 
@@ -278,24 +314,69 @@ impl Kept {
         ));
     }
 
-    /// The script, with its links.
-    fn script(&mut self, root: &Root) -> Result<()> {
+    /// A file of insserv's that has been written anew since gets the script again, if that is
+    /// back: where it was among the others, which insserv knows better by now.
+    fn put_into(&mut self, file: &str, present: &str, old: &str, script_is_back: bool) {
+        let copy = beside(file.as_ref(), 1);
+        let targets = depend::targets(old);
+        if !script_is_back || !targets.contains(&old::SCRIPT) {
+            return self.leave(&copy);
+        }
+        let names =
+            |names: Vec<&str>| -> Vec<String> { names.into_iter().map(String::from).collect() };
+        let waits = |name: &&str| depend::prerequisites(old, name).contains(&old::SCRIPT);
+        let after = names(depend::prerequisites(old, old::SCRIPT));
+        let before = names(targets.into_iter().filter(waits).collect());
+        let content = depend::with(present, old::SCRIPT, &after, &before).into_bytes();
+        let path = file.into();
+        self.steps.push(Step::Rewrite { path, content });
+        self.steps.push(Step::Remove(copy));
+        self.left.push(format!(
+            "{file} has been written anew since, and {} is put into that; insserv, run in the image, \
+             puts all in order",
+            old::SCRIPT
+        ));
+    }
+
+    /// The script, with its links and the copies of it that run levels had; whether it is back.
+    fn script(&mut self, root: &Root, records: &[u8]) -> Result<bool> {
         let mut path = old::script(Init::Numbers.scripts());
         let other = old::script(Init::by_scripts(root).scripts());
         if root.is(Kind::File, beside(&other, 1)) {
             path = other;
         }
         let path = root.real_path(&path).unwrap_or(path);
-        let mut records = read(root, DIRECTORIES.as_ref())?.unwrap_or_default();
-        records.extend(read(root, REPLACED.as_ref())?.unwrap_or_default());
-        let old = self.copy(root, &path)?;
-        let present = read(root, &path)?;
-        let copy = beside(&path, 1);
-        let is_back = match (old, present) {
+        let is_back = self.file(root, &path, records)?;
+        let lines = || records.split(|byte| *byte == b'\n');
+        for other in lines().filter_map(file_in).map(|(other, ..)| other) {
+            if other != path {
+                self.file(root, &other, records)?;
+            }
+        }
+        for (path, text) in lines().filter_map(link_in) {
+            let is_of_script = path
+                .as_os_str()
+                .as_bytes()
+                .ends_with(old::SCRIPT.as_bytes());
+            if (is_back || !is_of_script) && root.entry_itself(&path)?.is_none() {
+                self.steps.push(Step::Link { path, text });
+            }
+        }
+        Ok(is_back)
+    }
+
+    /// A file that was set aside; whether it is back.
+    fn file(&mut self, root: &Root, path: &Path, records: &[u8]) -> Result<bool> {
+        let old = self.copy(root, path)?;
+        let present = read(root, path)?;
+        let copy = beside(path, 1);
+        Ok(match (old, present) {
             (Some(_), None) => {
-                let (mode, owner) = attributes(&records, &path).unwrap_or((0o755, (0, 0)));
+                let mut files = records.split(|byte| *byte == b'\n').filter_map(file_in);
+                let recorded = files.find(|(other, ..)| other == path);
+                let (_, mode, owner) = recorded.unwrap_or((path.into(), 0o755, (0, 0)));
                 self.steps.push(Step::PutBack {
-                    path,
+                    path: path.into(),
                     from: copy,
                     mode,
                     owner,
@@ -311,69 +392,8 @@ impl Kept {
                 false
             }
             (None, present) => present.is_some(),
-        };
-        for (path, text) in records.split(|byte| *byte == b'\n').filter_map(link_in) {
-            let is_of_script = path
-                .as_os_str()
-                .as_bytes()
-                .ends_with(old::SCRIPT.as_bytes());
-            if (is_back || !is_of_script) && root.entry_itself(&path)?.is_none() {
-                self.steps.push(Step::Link { path, text });
-            }
-        }
-        Ok(())
+        })
     }
-}
-
-const LINK: &[u8] = b"link\t";
-const FILE: &[u8] = b"file\t";
-
-/// What is written down of a step, for [`kept`]: of one that takes something out, a link with its
-/// text, a file with its mode and owner; and that the configuration is new. Links of vmstage's own are made anew.
-///
-/// # Errors
-///
-/// That it cannot be looked at.
-pub(crate) fn record(root: &Root, step: &Step) -> Result<Option<Vec<u8>>> {
-    let path = step.path();
-    let bytes = path.as_os_str().as_bytes();
-    Ok(match step {
-        Step::Remove(_) if bytes.ends_with(SERVICE.as_bytes()) => None,
-        Step::Remove(_) => root
-            .link_text(path)?
-            .map(|text| [LINK, bytes, b"\t", text.as_os_str().as_bytes(), b"\n"].concat()),
-        Step::SetAside { .. } => root.entry(path)?.map(|entry| {
-            let numbers = format!("{:o}\t{}\t{}\t", entry.mode, entry.uid, entry.gid);
-            [FILE, numbers.as_bytes(), bytes, b"\n"].concat()
-        }),
-        // It is written where there was none, and nowhere else.
-        Step::Write { path, .. } if path == Path::new(CONFIGURATION) => {
-            Some(CONFIGURATION_IS_NEW.to_vec())
-        }
-        _ => None,
-    })
-}
-
-/// In the list of [`record`]: `install` put the configuration there.
-pub(crate) const CONFIGURATION_IS_NEW: &[u8] = b"new\t/etc/vmstage.toml\n";
-
-fn link_in(line: &[u8]) -> Option<(PathBuf, PathBuf)> {
-    let line = line.strip_prefix(LINK)?;
-    let at = line.iter().position(|byte| *byte == b'\t')?;
-    let path = |bytes| PathBuf::from(OsStr::from_bytes(bytes));
-    Some((path(&line[..at]), path(&line[at + 1..])))
-}
-
-/// The mode and the owner of a file, as they were.
-fn attributes(records: &[u8], path: &Path) -> Option<(u32, (u32, u32))> {
-    let mut lines = records.split(|byte| *byte == b'\n');
-    lines.find_map(|line| {
-        let line = std::str::from_utf8(line.strip_prefix(FILE)?).ok()?;
-        let mut fields = line.splitn(4, '\t');
-        let mode = u32::from_str_radix(fields.next()?, 8).ok()?;
-        let owner = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        (Path::new(fields.next()?) == path).then_some((mode & 0o7777, owner))
-    })
 }
 
 fn numbers_in_fstab(fstab: &Fstab, mount_point: &Path) -> Vec<usize> {
@@ -421,6 +441,16 @@ fn read(root: &Root, path: &Path) -> Result<Option<Vec<u8>>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_copy_in_a_run_level_has_a_name_that_no_init_runs() {
+        for (path, copy) in [
+            ("/etc/fstab", "/etc/fstab.before-vmstage.2"),
+            ("/etc/rc3.d/S20x", "/etc/rc3.d/old-S20x.before-vmstage.2"),
+        ] {
+            assert_eq!(beside(Path::new(path), 2), Path::new(copy));
+        }
+    }
 
     #[test]
     fn a_long_script_takes_no_longer_for_each_line() {

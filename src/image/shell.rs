@@ -201,8 +201,11 @@ impl Parser<'_> {
         if let Some(level) = self.levels.last_mut()
             && level.expects_pattern
         {
-            if text == "esac" {
-                self.close();
+            match text.as_str() {
+                "esac" => self.close(),
+                // A first pattern that fits everything is no condition.
+                "*" => level.runs = level.otherwise,
+                _ => (level.runs, level.otherwise) = (None, None),
             }
             return;
         }
@@ -238,7 +241,7 @@ impl Parser<'_> {
             }
             "{" => self.open(Kind::Braces, Some(true)),
             "case" => {
-                self.open(Kind::Case, None);
+                self.open(Kind::Case, Some(true));
                 while self.next_word().is_some_and(|word| word != "in") {}
                 self.expect_pattern(true);
             }

@@ -62,12 +62,32 @@ pub(crate) fn default_target(root: &Root) -> Option<String> {
 /// The file that describes a unit; that of its template where it has none of its own, and None
 /// where it is masked.
 fn file(root: &Root, unit: &str) -> Option<String> {
-    let path = names_of(unit).into_iter().find_map(|name| {
-        let mut paths = DIRECTORIES.iter().map(|d| format!("{d}/{name}"));
-        paths.find(|path| root.entry_itself(path.as_ref()).is_ok_and(|e| e.is_some()))
-    })?;
+    let path = place(root, unit)?;
     (!is_masked(root, &path) && root.is(Kind::File, &path)).then_some(path)
 }
+
+/// Likewise, or the link or the empty file that masks it.
+fn place(root: &Root, unit: &str) -> Option<String> {
+    names_of(unit).into_iter().find_map(|name| {
+        let mut paths = DIRECTORIES.iter().map(|d| format!("{d}/{name}"));
+        paths.find(|path| root.entry_itself(path.as_ref()).is_ok_and(|e| e.is_some()))
+    })
+}
+
+/// What a unit's file says; of one that systemd-sysv-generator(8) makes of a script, which is
+/// where there is no such file, nothing. None where systemd has no such unit.
+fn text(root: &Root, unit: &str) -> Option<String> {
+    if let Some(path) = file(root, unit) {
+        return Some(root.text(path));
+    }
+    let service = unit.strip_suffix(".service")?;
+    let scripts = SCRIPTS.map(|directory| format!("{directory}/{service}"));
+    let is_made = place(root, unit).is_none() && scripts.iter().any(|s| root.is_executable(s));
+    is_made.then(String::new)
+}
+
+/// Where a distribution's systemd looks for scripts.
+const SCRIPTS: [&str; 2] = ["/etc/init.d", "/etc/rc.d/init.d"];
 
 /// `sshd-keygen@rsa.service`, `sshd-keygen@.service`.
 fn names_of(unit: &str) -> Vec<String> {
@@ -84,7 +104,7 @@ fn names_of(unit: &str) -> Vec<String> {
 /// What is set in a unit and its drop-ins under a name, in order. A dependency cannot be taken
 /// back (systemd.unit(5)); of other lists an empty value takes away what was before it.
 pub(crate) fn values(root: &Root, unit: &str, name: &str) -> Vec<String> {
-    let Some(file) = file(root, unit) else {
+    let Some(text) = text(root, unit) else {
         return Vec::new();
     };
     // By their names; of one name that of the first directory.
@@ -100,8 +120,9 @@ pub(crate) fn values(root: &Root, unit: &str, name: &str) -> Vec<String> {
         }
     }
     let mut values = Vec::new();
-    for path in [file].iter().chain(drop_ins.values()) {
-        for value in values_in(&root.text(path), name) {
+    let drop_ins = drop_ins.values().map(|path| root.text(path));
+    for text in std::iter::once(text).chain(drop_ins) {
+        for value in values_in(&text, name) {
             match value.is_empty() {
                 true if !DEPENDENCIES.contains(&name) => values.clear(),
                 true => {}
@@ -240,6 +261,33 @@ mod tests {
         assert_eq!(requires("x@1.service"), ["a", "b", "d"]);
         assert_eq!(values(&root, "x@.service", "ExecStart"), ["/one  two"]);
         assert_eq!(values(&root, "x@1.service", "ExecStart"), ["/three"]);
+    }
+
+    /// systemd-sysv-generator(8) makes a unit of a script that can be run, unless there is one.
+    #[test]
+    fn drop_ins_count_for_a_unit_that_is_made_of_a_script() {
+        use std::fs;
+        use std::os::unix::fs::PermissionsExt;
+        for scripts in ["etc/init.d", "etc/rc.d/init.d"] {
+            let script = format!("{scripts}/x");
+            let drop_in = "usr/lib/systemd/system/x.service.d/10.conf";
+            let tree = Tree::new(&[("usr/", ""), (&script, ""), (drop_in, "Requires=a\n")]);
+            let requires = || {
+                let root = Root::open(tree.root()).unwrap();
+                named(&root, "x.service", &["Requires"])
+            };
+            let path = tree.root().join(&script);
+            let set_mode = |mode| {
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            };
+            set_mode(0o644);
+            assert_eq!(requires(), [""; 0]);
+            set_mode(0o755);
+            assert_eq!(requires(), ["a"]);
+            let mask = tree.root().join("usr/lib/systemd/system/x.service");
+            symlink("/dev/null", mask).unwrap();
+            assert_eq!(requires(), [""; 0]);
+        }
     }
 
     #[test]

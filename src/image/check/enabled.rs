@@ -10,7 +10,7 @@ use crate::image::by_commands::{self, Start};
 use crate::image::depend;
 use crate::image::enabling::{self, DEPEND_START, Enabling, LOCAL_UNITS, UNIT_DIRECTORY, UNITS};
 use crate::image::files::{self, DOCUMENTATION, PROGRAM};
-use crate::image::init::Init;
+use crate::image::init::{Init, has_no_program};
 use crate::image::rc::{self, Action, Link};
 use crate::image::root::Kind;
 use crate::image::units;
@@ -113,7 +113,23 @@ fn script_is_started(subject: &Subject, service: &str) -> bool {
         Init::Insserv => depend::targets(&subject.text(DEPEND_START)).contains(&service),
         _ => true,
     };
-    subject.root.is_executable(&script) && start_number(subject, service).is_some() && is_target()
+    let levels = started_levels(subject);
+    let mut numbers = levels
+        .chars()
+        .map(|level| start_number(subject, service, level));
+    subject.root.is_executable(&script) && numbers.any(|number| number.is_some()) && is_target()
+}
+
+/// The run levels that the system boots into. systemd takes the links of several for one target
+/// (systemd-sysv-generator(8)).
+fn started_levels(subject: &Subject) -> String {
+    match subject.init {
+        Init::Systemd => match units::default_target(subject.root).as_deref() {
+            None | Some("graphical.target") => "2345".into(),
+            _ => "234".into(),
+        },
+        init => rc::default_level(subject.root, init).into(),
+    }
 }
 
 /// Buildroot's busybox runs `/etc/init.d/S85vmstage`; OpenRC has a directory a run level.
@@ -130,9 +146,8 @@ fn is_started_by_its_name(subject: &Subject, service: &str) -> bool {
     starts.any(|path| subject.root.is_executable(path))
 }
 
-/// The number of its link in the run level that the system boots into.
-fn start_number(subject: &Subject, service: &str) -> Option<u8> {
-    let level = rc::default_level(subject.root, subject.init);
+/// The number of its link in a run level.
+fn start_number(subject: &Subject, service: &str, level: char) -> Option<u8> {
     let (root, init) = (subject.root, subject.init);
     let links = subject.links.iter();
     let starts = links.filter(|link| {
@@ -157,6 +172,19 @@ fn enable(subject: &Subject) -> String {
             subject.install("")
         ),
         _ => subject.install(""),
+    }
+}
+
+/// A tree that gets its init later, or none.
+pub(super) fn no_init(subject: &Subject, found: &mut Findings) {
+    if has_no_program(subject.root) && subject.init != Init::Unknown {
+        let what = format!(
+            "there is no such program, so that nothing boots this system; its directories are those \
+             of {}",
+            subject.init.name()
+        );
+        let cure = "nothing, if this is no machine's; else put the init in, and check again";
+        found.add(Note, "no-init", "/sbin/init", what, cure);
     }
 }
 
@@ -254,7 +282,8 @@ fn names_other(subject: &Subject, unit: &str, names: &[&str], other: &str) -> bo
 
 /// startpar(8) runs what is in insserv's file, whatever links there are.
 pub(super) fn depend_stale(subject: &Subject, found: &mut Findings) {
-    if subject.init != Init::Insserv || start_number(subject, "vmstage").is_none() {
+    let level = rc::default_level(subject.root, subject.init);
+    if subject.init != Init::Insserv || start_number(subject, "vmstage", level).is_none() {
         return;
     }
     if !depend::targets(&subject.text(DEPEND_START)).contains(&"vmstage") {
@@ -266,13 +295,21 @@ pub(super) fn depend_stale(subject: &Subject, found: &mut Findings) {
 
 /// HTCondor that starts before the scratch disk is there fills the root disk.
 pub(super) fn order_condor(subject: &Subject, found: &mut Findings) {
-    if !condor_is_started(subject) {
-        return;
-    }
     let starts = starts(subject);
     let mut add = |place: String, what: &str, cure: &str| {
         found.add(Error, "order-condor", place, what, cure);
     };
+    if matches!(
+        subject.init,
+        Init::Chkconfig | Init::Numbers | Init::Upstart
+    ) && let Some((level, condors, ours)) = level_with_condor_first(subject)
+    {
+        let what = format!("condor starts with the number {condors}, before vmstage ({ours})");
+        return add(subject.init.run_level(level), &what, &enable(subject));
+    }
+    if !condor_is_started(subject) {
+        return;
+    }
     if let (false, Some(commands)) = (starts.boot, &starts.commands) {
         let what = "condor is started by itself, before these commands stage the disk";
         return add(commands.place(), what, "disable condor, and start it there");
@@ -283,30 +320,29 @@ pub(super) fn order_condor(subject: &Subject, found: &mut Findings) {
     if subject.init == Init::Systemd {
         if !waits_for_us(subject) {
             let what = "condor.service does not wait for vmstage.service";
-            add(
-                format!("{UNIT_DIRECTORY}/condor.service.d"),
-                what,
-                &enable(subject),
-            );
+            let cure = match files::missing_drop_in(subject.root, subject.init) {
+                Some(_) => subject.bring_files(),
+                None => enable(subject),
+            };
+            add(format!("{UNIT_DIRECTORY}/condor.service.d"), what, &cure);
         }
-    } else if subject.init == Init::Insserv {
-        if !depend::waits_for(&subject.text(DEPEND_START), "condor", "vmstage") {
-            let what = "condor does not wait for vmstage";
-            add(DEPEND_START.into(), what, &enable(subject));
-        }
-    } else {
-        let numbers = ["vmstage", "condor"].map(|service| start_number(subject, service));
-        // Of two with one number, the one goes first whose name does.
-        if let [Some(ours), Some(condors)] = numbers
-            && condors <= ours
-        {
-            let level = subject
-                .init
-                .run_level(rc::default_level(subject.root, subject.init));
-            let what = format!("condor starts with the number {condors}, before vmstage ({ours})");
-            add(level, &what, &enable(subject));
-        }
+    } else if subject.init == Init::Insserv
+        && !depend::waits_for(&subject.text(DEPEND_START), "condor", "vmstage")
+    {
+        let what = "condor does not wait for vmstage";
+        add(DEPEND_START.into(), what, &enable(subject));
     }
+}
+
+/// The first run level in which work is done, whether the system boots into it or is switched
+/// to it, that starts condor before vmstage, and both numbers. Of two with one number, the one
+/// goes first whose name does.
+fn level_with_condor_first(subject: &Subject) -> Option<(char, u8, u8)> {
+    ('2'..='5').find_map(|level| {
+        let condors = start_number(subject, "condor", level)?;
+        let ours = start_number(subject, "vmstage", level)?;
+        (condors <= ours).then_some((level, condors, ours))
+    })
 }
 
 /// systemd enables and disables all units anew where there is no machine id.

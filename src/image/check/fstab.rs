@@ -4,7 +4,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use super::finding::Findings;
 use super::finding::Severity::{Error, Note, Warning};
-use super::subject::Subject;
+use super::subject::{REPLACE, Subject};
 use crate::config::Spec;
 use crate::host::fstab::{FSTAB, Line};
 use crate::image::old::{self, Found};
@@ -35,7 +35,7 @@ pub(super) fn old_fstab(subject: &Subject, found: &mut Findings) {
                     line.text
                 ),
             ),
-            Found::ByTagWithoutHarm => (
+            Found::ByTagWithoutHarm | Found::ByGivenName => (
                 Note,
                 format!("{source} is mounted on {target} by fstab, and vmstage takes it as it is"),
             ),
@@ -48,12 +48,29 @@ pub(super) fn old_fstab(subject: &Subject, found: &mut Findings) {
         };
         let cure = match severity {
             Note => "remove the line, unless it is meant so".into(),
-            _ => format!(
-                "remove the line; `{}` does",
-                subject.install(" --replace-old")
-            ),
+            _ => format!("remove the line; `{}` does", subject.install(REPLACE)),
         };
         found.add(severity, "old-fstab", place(line), what, cure);
+    }
+}
+
+/// A line for a place below it, which is tried before vmstage has mounted anything.
+pub(super) fn old_fstab_below(subject: &Subject, found: &mut Findings) {
+    for line in old::fstab_lines_below(&subject.fstab, subject.mount_point()) {
+        let what = format!(
+            "{} is mounted below {} by its bare name: at another boot that may be somebody's volume, \
+             and where there is no such disk the boot ends in emergency mode ({})",
+            line.source.display(),
+            subject.mount_point().display(),
+            line.text
+        );
+        found.add(
+            Error,
+            "old-fstab",
+            place(line),
+            what,
+            "remove the line by hand",
+        );
     }
 }
 

@@ -2,10 +2,11 @@
 
 use super::finding::Findings;
 use super::finding::Severity::{Error, Note, Warning};
-use super::subject::Subject;
-use crate::image::old::{RcLocal, What, script, scripts_by_bare_name};
-
-const REPLACE: &str = " --replace-old";
+use super::subject::{REPLACE, Subject};
+use crate::image::init::Init;
+use crate::image::old::{self, INITTAB, RcLocal, SCRIPT, What, script, scripts_by_bare_name};
+use crate::image::rc::{Action, Link};
+use crate::image::root::Kind;
 
 /// Only what runs does harm.
 const NOBODY_RUNS_IT: &str = " (the file is not executable, so that nothing runs it)";
@@ -35,6 +36,19 @@ pub(super) fn old_script(subject: &Subject, found: &mut Findings) {
     };
     if subject.root.entry_itself(&path).is_ok_and(|e| e.is_some()) {
         let what = "the script that staged the disk before takes any /dev/sdb or /dev/vdb";
+        found.add(Warning, "old-script", path.to_string_lossy(), what, &cure);
+    }
+    let is_started = |link: &&Link| {
+        let itself = subject.root.entry_itself(&link.path(subject.init));
+        link.service == SCRIPT
+            && link.action == Action::Start
+            && itself.is_ok_and(|entry| entry.is_some_and(|entry| entry.kind == Kind::File))
+    };
+    let links = subject.links.iter().filter(is_started);
+    for link in links.filter(|_| subject.init.runs_scripts()) {
+        let path = link.path(subject.init);
+        let what = "the script that staged the disk before is run by this run level: it is no link, \
+                    but a file of its own";
         found.add(Warning, "old-script", path.to_string_lossy(), what, &cure);
     }
     let mut add = |severity, place: String, text: &str, note: &str| {
@@ -98,5 +112,26 @@ pub(super) fn old_rc_local(subject: &Subject, found: &mut Findings) {
             let cure = cure + "; vmstage " + makes;
             found.add(severity, "old-rc-local", place, what, cure);
         }
+    }
+}
+
+/// Likewise, in a line of inittab.
+pub(super) fn old_inittab(subject: &Subject, found: &mut Findings) {
+    if matches!(subject.init, Init::Systemd | Init::Upstart) {
+        return;
+    }
+    for command in old::in_inittab(subject.root, subject.mount_point()) {
+        let text = &command.text;
+        let what = match command.what {
+            What::MakesDirectory => format!(
+                "works below {} on the root disk where nothing is mounted: {text}",
+                subject.mount_point().display()
+            ),
+            What::UsesBareName => format!("{BARE_NAME}: {text}"),
+            _ => continue,
+        };
+        let place = format!("{INITTAB}:{}", command.number);
+        let cure = "take it out by hand; vmstage stages the disk";
+        found.add(Error, "old-rc-local", place, what, cure);
     }
 }

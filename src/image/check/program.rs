@@ -20,8 +20,8 @@ pub(super) fn other_version(subject: &Subject, found: &mut Findings) {
     let Some(program) = program else {
         return;
     };
-    let started = FILES.iter().filter(|file| file.is_what_starts_it());
-    let needed = started.filter(|file| file.is_needed_by(subject.init));
+    let heeded = FILES.iter().filter(|file| file.is_heeded_by_init());
+    let needed = heeded.filter(|file| file.is_needed_by(subject.init));
     let is_of_this_version = files::are_carried_by(&program);
     for file in needed {
         let path = file.path(subject.init);

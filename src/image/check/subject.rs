@@ -30,6 +30,9 @@ pub(crate) struct Subject<'a> {
     pub is_package: bool,
 }
 
+/// An option for [`Subject::install`].
+pub(super) const REPLACE: &str = " --replace-old";
+
 impl Subject<'_> {
     pub(crate) fn of<'a>(root: &'a Root, host: Option<&'a Host>, init: Init) -> Subject<'a> {
         let config = files::configuration(root).unwrap_or_default();
@@ -60,7 +63,12 @@ impl Subject<'_> {
         } else {
             ""
         };
-        format!("vmstage install --root DIR{enable_only}{option}")
+        // What is old goes only where vmstage is enabled, or somebody says that it will be.
+        let by_hand = match option {
+            REPLACE if self.init == Init::Unknown => " --init=none",
+            _ => "",
+        };
+        format!("vmstage install --root DIR{enable_only}{by_hand}{option}")
     }
 
     /// What brings files that are missing, or of another version.

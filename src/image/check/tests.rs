@@ -215,6 +215,15 @@ fn lines_of_fstab() {
             &["warning fstab-twice /etc/fstab:1"],
         ),
         ("LABEL=data /mnt auto nofail 0 0", &[]),
+        (
+            "/dev/mapper/vg-x /staging ext4 defaults 0 0",
+            &["note old-fstab /etc/fstab:1"],
+        ),
+        (
+            "/dev/sdb /staging/tmp ext4 defaults 0 0",
+            &["error old-fstab /etc/fstab:1"],
+        ),
+        ("LABEL=x /staging/tmp ext4 nofail 0 0", &[]),
         ("/dev/vdb /mnt auto nofail 0 0", &[]),
     ] {
         assert_found("systemd", &[("etc/fstab", Some(line))], expected);
@@ -313,6 +322,74 @@ fn vmstage_is_started_once_and_before_htcondor() {
     }
 }
 
+/// systemd-sysv-generator(8) makes condor.service of it, and our drop-in counts.
+#[test]
+fn a_condor_that_is_a_script_waits_under_systemd() {
+    let wants = "etc/systemd/system/multi-user.target.wants";
+    for level in 3..=4 {
+        let image = Image::healthy("systemd");
+        image.remove("usr/lib/systemd/system/condor.service");
+        image.remove(&format!("{wants}/condor.service"));
+        image.write("etc/init.d/condor", "#!/bin/sh\n");
+        image.make_executable("etc/init.d/condor");
+        image.write(&format!("etc/rc{level}.d/README"), "");
+        image.link(&format!("etc/rc{level}.d/S20condor"), "../init.d/condor");
+        assert_eq!(image.found(), [""; 0]);
+        let drop_in = "usr/lib/systemd/system/condor.service.d/vmstage.conf";
+        let text = fs::read_to_string(image.0.root().join(drop_in)).unwrap();
+        image.remove(drop_in);
+        let order = "error order-condor /usr/lib/systemd/system/condor.service.d";
+        assert_eq!(image.found(), [order]);
+        image.write(drop_in, text);
+        for unit in ["vmstage.service", "vmstage-watch.service"] {
+            image.remove(&format!("{wants}/{unit}"));
+        }
+        assert_eq!(image.found(), ["error enabled-half /etc/systemd/system"]);
+    }
+}
+
+#[test]
+fn a_tree_without_an_init_is_said_to_have_none() {
+    assert_found(
+        "numbers",
+        &[("sbin/init", None)],
+        &["note no-init /sbin/init"],
+    );
+}
+
+#[test]
+fn a_copy_of_the_script_in_a_run_level_is_found() {
+    for (path, expected) in [
+        (
+            "etc/rc.d/rc3.d/S20mount_staging",
+            &["warning old-script /etc/rc.d/rc3.d/S20mount_staging"][..],
+        ),
+        ("etc/rc.d/rc3.d/K20mount_staging", &[]),
+        ("etc/rc.d/rc3.d/old-S20mount_staging.before-vmstage", &[]),
+    ] {
+        assert_found("chkconfig", &[(path, Some("#!/bin/sh\n"))], expected);
+    }
+}
+
+#[test]
+fn lines_of_inittab() {
+    for (line, expected) in [
+        (
+            "st:3:once:mount /dev/sdb /staging",
+            &["error old-rc-local /etc/inittab:2"][..],
+        ),
+        (
+            "st:3:once:mkdir -p /staging/x",
+            &["error old-rc-local /etc/inittab:2"],
+        ),
+        ("#st:3:once:mount /dev/sdb /staging", &[]),
+        ("st:3:once:mount /dev/mapper/vg-x /staging", &[]),
+    ] {
+        let inittab = format!("id:3:initdefault:\n{line}\n");
+        assert_found("chkconfig", &[("etc/inittab", Some(&inittab))], expected);
+    }
+}
+
 #[test]
 fn only_targets_that_a_boot_reaches_start_units() {
     let half = ["error enabled-half /etc/systemd/system"];
@@ -390,6 +467,14 @@ fn links_of_run_levels() {
     let later = later.iter().map(|path| (path.as_str(), script));
     let changes: Vec<Change> = gone.iter().copied().chain(later).collect();
     assert_found("numbers", &changes, &["error order-condor /etc/rc2.d"]);
+
+    // The one that the system boots into is not the only one.
+    let script = Some("-> ../init.d/condor");
+    for level in [4, 5] {
+        let early = format!("etc/rc{level}.d/S15condor");
+        let expected = format!("error order-condor /etc/rc{level}.d");
+        assert_found("numbers", &[(&early, script)], &[&expected]);
+    }
 
     let stale = (
         "etc/init.d/.depend.start",

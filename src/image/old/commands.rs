@@ -1,5 +1,6 @@
 //! What the commands of a script do about the scratch disk.
 
+use std::cell::Cell;
 use std::ops::RangeInclusive;
 use std::path::Path;
 
@@ -42,13 +43,44 @@ pub(crate) enum What {
 /// most one a line.
 pub(crate) fn commands(script: &[u8], mount_point: &Path) -> Vec<Command> {
     let text = String::from_utf8_lossy(script);
+    let limits = Limits {
+        depth: MOST_SHELLS,
+        bytes: &Cell::new(MOST_BYTES),
+    };
+    commands_of(&text, mount_point, limits)
+}
+
+/// How much of what a script gives to other shells is looked at: a script can be made to have no
+/// end.
+#[derive(Clone, Copy)]
+struct Limits<'a> {
+    /// Shells in shells.
+    depth: usize,
+    /// Of the texts of all of them.
+    bytes: &'a Cell<usize>,
+}
+
+const MOST_SHELLS: usize = 8;
+const MOST_BYTES: usize = 1 << 20;
+
+impl Limits<'_> {
+    /// Those of another shell with this text; None where it is too much.
+    fn within(self, text: &str) -> Option<Self> {
+        self.bytes.set(self.bytes.get().checked_sub(text.len())?);
+        let depth = self.depth.checked_sub(1)?;
+        Some(Limits { depth, ..self })
+    }
+}
+
+fn commands_of(text: &str, mount_point: &Path, limits: Limits) -> Vec<Command> {
     let lines: Vec<&str> = text.lines().collect();
     let mut commands: Vec<Command> = Vec::new();
-    for statement in shell::statements(&text, &|command| outcome(command, mount_point)) {
-        let roles = || statement.commands.iter().map(|one| role(one, mount_point));
-        let is_old = |role| matches!(role, Some(Role::RunsScript | Role::MakesSeed));
-        let is_certain = statement.is_simple && roles().all(is_old);
-        for (command, role) in statement.commands.iter().zip(roles()) {
+    for statement in shell::statements(text, &|command| outcome(command, mount_point)) {
+        let roles = statement.commands.iter();
+        let roles: Vec<Option<Role>> = roles.map(|one| role(one, mount_point, limits)).collect();
+        let is_old = |role: &_| matches!(role, Some(Role::RunsScript | Role::MakesSeed));
+        let is_certain = statement.is_simple && roles.iter().all(is_old);
+        for (command, role) in statement.commands.iter().zip(roles) {
             let what = match (role, command.runs) {
                 (None, _) | (Some(Role::RunsVmstage), Some(false)) => continue,
                 (Some(Role::RunsVmstage), _) => What::Vmstage,
@@ -93,7 +125,7 @@ const WRAPPERS: [&str; 10] = [
 
 const MAKE: [&str; 4] = ["mkdir", "chown", "chmod", "install"];
 
-fn role(command: &Simple, mount_point: &Path) -> Option<Role> {
+fn role(command: &Simple, mount_point: &Path, limits: Limits) -> Option<Role> {
     let words = &command.words;
     let is_called = |word: &String, called: &str| name(word) == Some(called);
     let runs_vmstage = |pair: &[String]| is_called(&pair[0], "vmstage") && pair[1] == "boot";
@@ -107,14 +139,14 @@ fn role(command: &Simple, mount_point: &Path) -> Option<Role> {
     let program = name(first).unwrap_or(first);
     let arguments = &words[1..];
     if program == "eval" {
-        return role_of_text(&arguments.join(" "), mount_point);
+        return role_of_text(&arguments.join(" "), mount_point, limits);
     }
     let is_wrapper = |word: &&String| WRAPPERS.contains(&name(word).unwrap_or(""));
     let wrapped = words.iter().find(|word| !is_wrapper(word));
     let runs = wrapped.and_then(|word| name(word)).unwrap_or(program);
     let shell = ["sh", "bash", "dash", "ksh", "su", "runuser"].contains(&runs);
     if let (true, Some(at)) = (shell, arguments.iter().position(|word| word == "-c")) {
-        return role_of_text(arguments.get(at + 1)?, mount_point);
+        return role_of_text(arguments.get(at + 1)?, mount_point, limits);
     }
     // Started as images had it; with other words, or of another place, it is another.
     let runs_script = match program {
@@ -131,10 +163,12 @@ fn role(command: &Simple, mount_point: &Path) -> Option<Role> {
     let makes = |word: &String| name(word).is_some_and(|name| MAKE.contains(&name));
     let is_plain = MAKE.contains(&program);
     let is_wrapped = WRAPPERS.contains(&program) && arguments.iter().any(makes);
-    if !is_plain && !is_wrapped {
-        return None;
-    }
     let path = |word: &String| Path::new(&command.directory).join(word);
+    if !is_plain && !is_wrapped {
+        let is_below =
+            |word: &String| !word.starts_with('-') && path(word).starts_with(mount_point);
+        return copies_below(words, &is_below).then_some(Role::MakesOther);
+    }
     let is_below = |word: &&String| !word.starts_with('-') && path(word).starts_with(mount_point);
     arguments.iter().find(is_below)?;
     let seed = ["", "condor", "tmp"].map(|name| mount_point.join(name));
@@ -214,12 +248,75 @@ fn uses_bare_name(words: &[String], mount_point: &Path) -> bool {
 
 /// Whether a disk is named by its place among others, which is another's on another machine.
 pub(crate) fn is_bare_name(source: &[u8]) -> bool {
-    source.starts_with(b"/dev/") && !source.starts_with(b"/dev/disk/by-")
+    // What has a directory of its own is called by somebody: device-mapper, LVM, md. Only drivers
+    // of old count there as well.
+    let Some(name) = source.strip_prefix(b"/dev/") else {
+        return false;
+    };
+    let drivers: [&[u8]; 3] = [b"cciss/", b"ida/", b"rd/"];
+    !name.contains(&b'/') || drivers.iter().any(|driver| name.starts_with(driver))
+}
+
+/// Those that put something where they are told to.
+const COPY: [&str; 8] = ["cp", "mv", "rsync", "ln", "tar", "touch", "tee", "unzip"];
+
+/// Whether one of [`COPY`] puts something below the mount point; one that reads there does no
+/// harm.
+fn copies_below(words: &[String], is_below: &dyn Fn(&String) -> bool) -> bool {
+    let is_wrapped = WRAPPERS.contains(&words.first().and_then(|word| name(word)).unwrap_or(""));
+    let is_copy = |word: &String| name(word).is_some_and(|name| COPY.contains(&name));
+    let Some(at) = words.iter().position(is_copy) else {
+        return false;
+    };
+    if at > 0 && !is_wrapped {
+        return false;
+    }
+    let (program, arguments) = (name(&words[at]).unwrap_or(""), &words[at + 1..]);
+    // An option's value, in the same word or the next.
+    let is_option_below = |long: &str, short: &str| {
+        let in_one = |word: &String| {
+            let value = word
+                .strip_prefix(long)
+                .and_then(|rest| rest.strip_prefix('='));
+            let value = value.or_else(|| word.strip_prefix(short).filter(|rest| !rest.is_empty()));
+            value.is_some_and(|value| is_below(&value.to_string()))
+        };
+        let in_two = |pair: &[String]| (pair[0] == long || pair[0] == short) && is_below(&pair[1]);
+        arguments.iter().any(in_one) || arguments.windows(2).any(in_two)
+    };
+    match program {
+        "cp" | "mv" | "rsync" | "ln" => {
+            let last = arguments.iter().rfind(|word| !word.starts_with('-'));
+            is_option_below("--target-directory", "-t") || last.is_some_and(is_below)
+        }
+        "tar" => {
+            let is_mode = |letter, long: &str| {
+                let first = arguments.first().filter(|first| !first.starts_with("--"));
+                let short = |word: &String| word.starts_with('-') && !word.starts_with("--");
+                let mut short = arguments.iter().filter(|word| short(word)).chain(first);
+                short.any(|word| word.contains(letter)) || arguments.iter().any(|w| w == long)
+            };
+            let archive = arguments.windows(2).any(|pair| {
+                !pair[0].starts_with("--") && pair[0].ends_with('f') && is_below(&pair[1])
+            });
+            is_mode('x', "--extract") && is_option_below("--directory", "-C")
+                || is_mode('c', "--create") && (archive || is_option_below("--file", "-f"))
+        }
+        _ => arguments.iter().any(is_below),
+    }
 }
 
 /// What another shell is given, which does nothing that could be taken out by itself.
-fn role_of_text(text: &str, mount_point: &Path) -> Option<Role> {
-    let what = commands(text.as_bytes(), mount_point);
+fn role_of_text(text: &str, mount_point: &Path, limits: Limits) -> Option<Role> {
+    let Some(limits) = limits.within(text) else {
+        // By what is named in it, for somebody to look at.
+        let is_named = text.contains(&*mount_point.to_string_lossy());
+        return match text.contains(SCRIPT) {
+            true => Some(Role::NamesScript),
+            false => is_named.then_some(Role::MakesOther),
+        };
+    };
+    let what = commands_of(text, mount_point, limits);
     let what = what.iter().map(|command| command.what).min()?;
     Some(match what {
         What::Vmstage => Role::RunsVmstage,
@@ -570,6 +667,73 @@ mod tests {
     }
 
     #[test]
+    fn whatever_puts_something_below_the_mount_point_is_found() {
+        for (line, is_found) in [
+            ("cp -a /etc/skel /staging/tmp", true),
+            ("cp -a -t /staging /etc/skel", true),
+            ("cp --target-directory=/staging /etc/skel", true),
+            ("sudo -u condor cp -a /etc/skel /staging/tmp", true),
+            ("rsync -a /opt/ /staging/opt/", true),
+            ("rsync -a /opt/ /staging/opt/ --delete", true),
+            ("mv /opt /staging/opt", true),
+            ("tar -C /staging -xzf /root/x.tgz", true),
+            ("tar xzf /root/x.tgz -C /staging", true),
+            ("tar --extract --directory=/staging -f /root/x.tar", true),
+            ("tar -czf /staging/x.tgz /etc", true),
+            ("cd /staging && touch x", true),
+            // What is read from there.
+            ("cp -a /staging/tmp /root", false),
+            ("rsync -a /staging/opt/ /opt/", false),
+            ("tar -C /staging -czf /root/x.tgz .", false),
+            ("tar tf /staging/x.tgz", false),
+            ("echo cp -a /etc/skel /staging", false),
+            ("ls cp /staging", false),
+        ] {
+            let found = commands(line.as_bytes(), staging());
+            let expected = is_found.then_some((What::MakesDirectory, None));
+            let found = found.into_iter().next().map(|one| (one.what, one.lines));
+            assert_eq!(found, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn a_case_that_always_fits_is_no_condition() {
+        use What::{Conditional, MakesDirectory};
+        for (cases, what) in [
+            ("*) mkdir /staging/x;;", MakesDirectory),
+            ("(*) mkdir /staging/x;;", MakesDirectory),
+            ("*) mkdir /staging/x;; a) true;;", MakesDirectory),
+            ("a) true;; *) mkdir /staging/x;;", Conditional),
+            ("a|*) mkdir /staging/x;;", Conditional),
+            ("a*) mkdir /staging/x;;", Conditional),
+            ("*) true;; b) mkdir /staging/x;;", Conditional),
+        ] {
+            let script = format!("case $(uname -r) in {cases} esac\n");
+            assert_found(&script, &[(1, what, "")]);
+            let script = format!("if x; then\ncase $1 in {cases} esac\nfi\n");
+            assert_found(&script, &[(2, Conditional, "")]);
+        }
+    }
+
+    #[test]
+    fn a_name_that_somebody_gave_is_no_bare_one() {
+        for (source, is_bare) in [
+            ("/dev/sdb", true),
+            ("/dev/nvme0n1p1", true),
+            ("/dev/md0", true),
+            ("/dev/dm-0", true),
+            ("/dev/cciss/c0d0p1", true),
+            ("/dev/mapper/vg-x", false),
+            ("/dev/vg/x", false),
+            ("/dev/md/ephemeral0", false),
+            ("/dev/disk/by-id/x", false),
+            ("LABEL=x", false),
+        ] {
+            assert_eq!(is_bare_name(source.as_bytes()), is_bare, "{source}");
+        }
+    }
+
+    #[test]
     fn loops_are_followed_and_simple_ones_are_whole_lines() {
         use What::{Conditional, MakesDirectory};
         let one = "for d in condor tmp; do mkdir -p /staging/$d; done\n";
@@ -754,7 +918,14 @@ vmstage boot
         let doubled = "a=xx\n".to_string() + &"a=$a$a\nmkdir /staging/$a\n".repeat(20_000);
         let deep = "( true; ".repeat(100_000);
         let functions = "f() { mkdir /staging/x; }\n".repeat(30_000);
+        // Each of these may be another shell's, and grow with each.
+        let evals = "eval ".repeat(100_000) + "mkdir /staging/x";
+        let shells = "sh -c ".repeat(1000);
+        let growing = "a='eval eval eval eval'\na=\"$a $a $a $a\"\neval $a $a $a\n".repeat(1000);
         for script in [
+            evals,
+            shells,
+            growing,
             doubled,
             deep,
             functions,
@@ -764,6 +935,25 @@ vmstage boot
             commands(script.as_bytes(), staging());
         }
         assert!(start.elapsed().as_secs() < 60, "{:?}", start.elapsed());
+    }
+
+    #[test]
+    fn what_shells_in_shells_do_is_found_in_any_depth() {
+        for (command, what) in [
+            ("mkdir /staging/x", What::MakesDirectory),
+            ("mount_staging", What::RunsScript),
+        ] {
+            for depth in [1, 2, MOST_SHELLS, MOST_SHELLS + 1, 22, 1000] {
+                let start = std::time::Instant::now();
+                let script = "eval ".repeat(depth) + command;
+                let found = commands(script.as_bytes(), staging());
+                assert_eq!(found.len(), 1, "{depth}");
+                assert_eq!((found[0].what, &found[0].lines), (what, &None), "{depth}");
+                assert!(start.elapsed().as_secs() < 5, "{depth}");
+            }
+        }
+        let script = "eval ".repeat(22) + "echo x";
+        assert!(commands(script.as_bytes(), staging()).is_empty());
     }
 
     proptest::proptest! {

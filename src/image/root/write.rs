@@ -17,7 +17,7 @@ use nix::unistd::{UnlinkatFlags, symlinkat, syncfs, unlinkat};
 
 use super::walk::{Last, Missing, Place, give_to, give_to_root};
 use super::{Kind, Root, if_there, not_regular};
-use crate::host::kernel_calls::{selinux_context, set_selinux_context};
+use crate::host::kernel_calls::{copy_attributes, selinux_context, set_selinux_context};
 
 /// The end of the name under which a file is written.
 pub(crate) const TEMPORARY: &str = ".vmstage-new";
@@ -91,8 +91,11 @@ impl Root {
             }
             let mut file = File::from(file);
             file.write_all(content)?;
-            // After the owner: chown(2) takes set-user-ID away.
+            // After the owner: chown(2) takes set-user-ID away, and capabilities.
             file.set_permissions(Permissions::from_mode(mode))?;
+            if let (Attributes::AsBefore, Some(before)) = (as_, self.open_file(&place.path)?) {
+                copy_attributes(before.as_fd(), file.as_fd())?;
+            }
             if let Some(label) = &label {
                 set_selinux_context(file.as_fd(), label)?;
             }

@@ -22,6 +22,7 @@ claims![
     what_staged_the_disk_before_is_taken_out_and_kept_beside,
     and_stays_without_being_asked_for,
     what_is_changed_is_called_by_selinux_what_it_was,
+    what_is_changed_keeps_its_attributes_and_its_list_of_access,
     other_lines_of_the_old_files_stay_byte_for_byte,
     an_existing_configuration_stays,
     a_wrong_configuration_stops_replacing_and_nothing_else,
@@ -29,6 +30,7 @@ claims![
     where_htcondor_would_have_to_be_renumbered_it_says_what_to_run,
     a_package_is_not_overwritten_unless_forced,
     with_a_package_only_what_is_there_is_enabled,
+    a_package_without_its_documentation_is_enabled,
     a_number_below_the_usual_one_survives_chkconfig,
     a_dry_run_says_what_a_run_would_come_to,
     every_run_ends_with_the_findings,
@@ -257,6 +259,35 @@ fn what_is_changed_is_called_by_selinux_what_it_was() {
     assert_eq!(label, "b'system_u:object_r:etc_t:s0\\x00'\n");
 }
 
+fn what_is_changed_keeps_its_attributes_and_its_list_of_access() {
+    need_root();
+    let image = Image::old(Init::Systemd);
+    let python = |script: &str| {
+        let script = format!(
+            "import os, struct\nfiles = {:?}, {:?}\n\
+             acl = struct.pack('<I' + 'HHI' * 5, 2, 1, 6, -1 & 0xffffffff, 2, 4, 1234, 4, 4, \
+             -1 & 0xffffffff, 16, 4, -1 & 0xffffffff, 32, 4, -1 & 0xffffffff)\n\
+             names = {{'user.note': b'mine', 'system.posix_acl_access': acl}}\n{script}",
+            image.path("/etc/fstab"),
+            image.path("/etc/rc.local")
+        );
+        let mut command = std::process::Command::new(tool("python3"));
+        let done = command.args(["-c", &script]).output().unwrap();
+        String::from_utf8(done.stdout).unwrap()
+    };
+    let set = "[os.setxattr(f, n, v) for f in files for n, v in names.items()]; print('set')";
+    if python(set) != "set\n" {
+        skip("this file system keeps no attributes");
+    }
+    let look = "print(all(os.getxattr(f, n) == v for f in files for n, v in names.items()))";
+    image.install(&["--replace-old"]);
+    assert_ne!(image.read("/etc/fstab"), FSTAB);
+    assert_eq!(python(look), "True\n");
+    assert_eq!(image.run("uninstall", &[]).code, 0);
+    assert_eq!(image.read("/etc/fstab"), FSTAB);
+    assert_eq!(python(look), "True\n");
+}
+
 fn and_stays_without_being_asked_for() {
     let image = Image::old(Init::Systemd);
     image.install(&[]);
@@ -438,6 +469,41 @@ fn with_a_package_only_what_is_there_is_enabled() {
     assert_eq!(difference(&before, &image.listing()), [""; 0]);
     let run = image.run("install", &["--enable-only", "--force"]);
     assert_eq!(run.code, 2, "{run}");
+}
+
+/// `rpm --excludedocs`, `path-exclude=/usr/share/doc/*`; and who has no HTCondor needs no drop-in.
+fn a_package_without_its_documentation_is_enabled() {
+    for init in [Init::Systemd, Init::Chkconfig, Init::Insserv] {
+        let image = package(init);
+        for directory in ["doc", "man", "bash-completion", "zsh", "fish"] {
+            fs::remove_dir_all(image.path(&format!("/usr/share/{directory}"))).ok();
+        }
+        let run = image.run("install", &["--enable-only"]);
+        assert_eq!(run.code, 0, "{init:?}: {run}");
+        assert!(run.stdout.contains("starts at the next boot"), "{run}");
+        assert!(!run.stdout.contains("error enabled-"), "{run}");
+    }
+    let drop_in = "/usr/lib/systemd/system/condor.service.d/vmstage.conf";
+    let image = package(Init::Systemd);
+    fs::remove_file(image.path(drop_in)).unwrap();
+    let run = image.run("install", &["--enable-only"]);
+    assert_eq!(run.code, 0, "{run}");
+    assert!(
+        run.stdout.contains(&format!("there is no {drop_in}")),
+        "{run}"
+    );
+    // What starts it is not to be done without.
+    for path in [
+        "/usr/sbin/vmstage",
+        "/usr/lib/systemd/system/vmstage.service",
+        "/usr/lib/systemd/system/vmstage-watch.service",
+    ] {
+        let image = package(Init::Systemd);
+        fs::remove_file(image.path(path)).unwrap();
+        let run = image.run("install", &["--enable-only"]);
+        let said = format!("there is no {path}");
+        assert!(run.code == 1 && run.stderr.contains(&said), "{run}");
+    }
 }
 
 /// chkconfig(8) reads it instead of the header of the script.

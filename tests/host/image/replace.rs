@@ -19,6 +19,10 @@ claims![
     directories_made_in_any_way_are_found_and_only_whole_lines_go,
     what_does_something_else_as_well_stays_and_is_named,
     each_cure_that_names_a_command_is_one,
+    nothing_goes_where_vmstage_cannot_be_enabled,
+    what_was_taken_out_comes_back_whatever_the_configuration_says_by_then,
+    what_insserv_writes_in_between_keeps_the_order,
+    a_script_that_is_a_file_of_a_run_level_goes_and_comes_back,
     a_fstab_that_is_a_link_is_changed_where_it_leads,
     one_that_leads_out_is_refused,
 ];
@@ -380,6 +384,8 @@ fn what_does_something_else_as_well_stays_and_is_named() {
         "mount_staging stop",
         "mount /dev/sdb /staging",
         "mkfs.ext4 -F /dev/sdb",
+        "cp -a /etc/skel /staging/tmp",
+        "case $1 in *) mkdir /staging/x;; esac",
     ] {
         let image = Image::old(Init::Chkconfig);
         let rc_local = format!("#!/bin/sh\n{line}\nmkdir -p /staging/tmp\n");
@@ -498,7 +504,8 @@ fn each_cure_that_names_a_command_is_one() {
             let arguments: Vec<&str> = options.split_whitespace().collect();
             let run = image.run("install", &arguments);
             // There nobody knows how to enable it.
-            let code = i32::from(init == Init::Busybox);
+            let is_by_hand = options.contains("--init=none");
+            let code = i32::from(init == Init::Busybox && !is_by_hand);
             assert_eq!(run.code, code, "{name}, {init:?}: {run}");
             let after = image.run("check", &[]).stdout;
             for line in all
@@ -538,6 +545,125 @@ fn each_cure_that_names_a_command_is_one() {
     try_case("stale package", Init::Systemd, &[&package, &stale]);
     try_case("new id", Init::Systemd, &[&installed, &new_id]);
     assert!(ran > 60, "{ran}");
+}
+
+fn nothing_goes_where_vmstage_cannot_be_enabled() {
+    let crowded = with_links(Init::Chkconfig);
+    for level in "2345".chars() {
+        let link = crowded.path(&format!("/etc/rc.d/rc{level}.d/S50condor"));
+        fs::rename(&link, link.with_file_name("S13condor")).unwrap();
+    }
+    let masked = Image::old(Init::Systemd);
+    masked.write("/etc/systemd/system/vmstage.service", "");
+    let unknown = Image::old(Init::Busybox);
+    for image in [crowded, masked, unknown] {
+        let before = image.listing();
+        for options in [&["--replace-old", "--dry-run"][..], &["--replace-old"]] {
+            let run = image.run("install", options);
+            assert_eq!(run.code, 1, "{run}");
+            assert!(run.stdout.contains("stays as it is"), "{run}");
+        }
+        let after = image.listing();
+        for (path, what) in &before {
+            let is_directory = what.starts_with("40");
+            assert!(is_directory || after.get(path) == Some(what), "{path}");
+        }
+        assert_eq!(image.read("/etc/fstab"), FSTAB);
+        assert_eq!(image.read(image.rc_local()), RC_LOCAL);
+    }
+    // Who enables it by hand says so.
+    let image = Image::old(Init::Busybox);
+    let run = image.run("install", &["--replace-old", "--init=none"]);
+    assert_eq!(run.code, 0, "{run}");
+    assert!(!image.read("/etc/fstab").contains("/staging"), "{run}");
+}
+
+fn what_was_taken_out_comes_back_whatever_the_configuration_says_by_then() {
+    for configuration in [
+        "[staging]\nmount_point = \"/scratch\"\n",
+        "this does not parse\n",
+    ] {
+        for init in EVERY_INIT {
+            let image = Image::old(init);
+            let before = image.listing();
+            image.install(&["--replace-old"]);
+            image.write("/etc/vmstage.toml", configuration);
+            let run = image.run("uninstall", &[]);
+            assert_eq!(run.code, 0, "{run}");
+            fs::remove_file(image.path("/etc/vmstage.toml")).unwrap();
+            let left = difference(&before, &image.listing());
+            assert_eq!(left, [""; 0], "{init:?}: {run}");
+        }
+    }
+    // Before the lines were written down, they were those of the mount point.
+    let image = Image::old(Init::Systemd);
+    image.install(&["--replace-old"]);
+    let list = "/usr/share/doc/vmstage/directories";
+    let records = image.read(list);
+    let kept = records.lines().filter(|line| !line.starts_with("lines\t"));
+    let old: String = kept.map(|line| format!("{line}\n")).collect();
+    assert!(old.len() < records.len(), "{records}");
+    image.write(list, &old);
+    let run = image.run("uninstall", &[]);
+    assert_eq!(image.read("/etc/fstab"), FSTAB, "{run}");
+    assert_eq!(image.read("/etc/rc.local"), RC_LOCAL, "{run}");
+}
+
+/// Any package's update-rc.d has insserv write its files anew.
+fn what_insserv_writes_in_between_keeps_the_order() {
+    const START: &str = "/etc/init.d/.depend.start";
+    for replaces in [true, false] {
+        let image = with_links(Init::Insserv);
+        image.install(if replaces { &["--replace-old"] } else { &[] });
+        let anew = "TARGETS = rsyslog cron vmstage condor rc.local\nINTERACTIVE =\n\
+                    rc.local: rsyslog cron condor vmstage\ncondor: cron vmstage\nvmstage: rsyslog\n";
+        image.write(START, anew);
+        let run = image.run("uninstall", &[]);
+        assert_eq!(run.code, 0, "{run}");
+        let text = image.read(START);
+        assert!(!text.contains("vmstage"), "{text}");
+        // Nothing that waited waits for less.
+        assert!(text.contains("\ncondor: cron rsyslog"), "{text}");
+        assert!(text.contains("\nrc.local: rsyslog cron condor"), "{text}");
+        if !replaces {
+            continue;
+        }
+        let targets = text.lines().next().unwrap();
+        assert_eq!(
+            targets, "TARGETS = rsyslog cron mount_staging condor rc.local",
+            "{text}"
+        );
+        assert!(text.contains("\nmount_staging: rsyslog\n"), "{text}");
+        assert!(
+            text.contains("\ncondor: cron rsyslog mount_staging\n"),
+            "{text}"
+        );
+        assert!(run.stdout.contains("insserv, run in the image"), "{run}");
+        assert!(image.exists("/etc/rc2.d/S20mount_staging"));
+        assert!(!image.exists("/etc/init.d/.depend.start.before-vmstage"));
+    }
+}
+
+fn a_script_that_is_a_file_of_a_run_level_goes_and_comes_back() {
+    for (init, path) in [
+        (Init::Chkconfig, "/etc/rc.d/rc3.d/S20mount_staging"),
+        (Init::Ubuntu, "/etc/rc2.d/S20mount_staging"),
+    ] {
+        let image = Image::old(init);
+        image.script(path, "#!/bin/sh\nmount /dev/sdb /staging\n");
+        let before = image.listing();
+        assert!(places(&image, "old-script", "warning").contains(&path.to_string()));
+        let run = image.install(&["--replace-old"]);
+        assert!(!image.exists(path), "{run}");
+        let (directory, name) = path.rsplit_once('/').unwrap();
+        assert!(
+            image.exists(&format!("{directory}/old-{name}.before-vmstage")),
+            "{run}"
+        );
+        assert!(!run.stdout.contains(&format!("old-script {path}")), "{run}");
+        let run = image.run("uninstall", &[]);
+        assert_eq!(difference(&before, &image.listing()), [""; 0], "{run}");
+    }
 }
 
 fn a_fstab_that_is_a_link_is_changed_where_it_leads() {
