@@ -53,6 +53,7 @@ pub struct Staging {
     pub(crate) format: Format,
     /// What `format = "blank"` makes.
     pub(crate) filesystem: Filesystem,
+    pub(crate) combine: Combine,
     /// SELinux's, of the root directory; of all where a file system carries none.
     pub(crate) context: Option<Context>,
 }
@@ -200,6 +201,7 @@ impl Default for Staging {
             device_timeout: Duration::from_secs(10),
             format: Format::Local,
             filesystem: Filesystem::Ext4,
+            combine: Combine::First,
             context: None,
         }
     }

@@ -183,6 +183,7 @@ impl From<&Staged> for Staging {
             already_mounted: staged.already_mounted(),
             also_mounted_on: staged.also_mounted_on().into(),
             evidence: staged.evidence().map(Into::into),
+            made_of: staged.made_of().into(),
             suspicion: staged.suspicion().map(Into::into),
         }
     }
@@ -199,6 +200,7 @@ impl From<&choose::Verdict> for Verdict {
                 };
                 (word, Some(verdict.judgement.to_string()))
             }
+            Judgement::Joined(joined) => ("joined", Some(joined.to_string())),
             Judgement::Absent => ("absent", None),
             Judgement::Rejected(reason) => ("rejected", Some(reason.to_string())),
         };
@@ -213,6 +215,7 @@ impl From<&choose::Verdict> for Verdict {
             evidence: match &verdict.judgement {
                 Judgement::Accepted(accepted) => Some(accepted.evidence().to_string()),
                 Judgement::ToBeMade(one) => Some(one.evidence().to_string()),
+                Judgement::Joined(joined) => Some(joined.evidence()),
                 Judgement::Absent | Judgement::Rejected(_) => None,
             },
         }

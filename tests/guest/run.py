@@ -13,7 +13,7 @@ import traceback
 
 import images
 from guests import SYSTEMS
-from sealed import CASES
+from several import CASES
 
 AT_ONCE, WAITING = 2, 3
 

@@ -1,0 +1,126 @@
+//! What is to be made one of several disks.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use crate::disk::array::{Member, NAME};
+use crate::host::block_device::Number;
+use crate::text;
+
+/// Disks that become one array, or are to be put together again. Only [`choose`] makes one.
+///
+/// [`choose`]: super::choose
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Stripe {
+    pub(super) task: Task,
+    pub(super) parts: Vec<Part>,
+    /// The kernel's names of arrays that have some of the disks and do not run.
+    pub(super) held_by: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Task {
+    /// It is whole, and has this UUID. Nothing is written.
+    Assemble(String),
+    Create {
+        /// The UUIDs of what some of the disks are left of: one, or two where a run died.
+        instead_of: Vec<String>,
+    },
+}
+
+/// A disk of several.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Part {
+    pub(super) node: PathBuf,
+    pub(super) number: Number,
+    pub(super) size_bytes: u64,
+    pub(super) was: Was,
+}
+
+/// What a disk is before it becomes a part.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Was {
+    Blank,
+    /// What a run that died while it made an array has left.
+    HalfMade,
+    /// A member, whose superblock says this.
+    Member(Member),
+}
+
+impl Stripe {
+    pub(crate) fn task(&self) -> &Task {
+        &self.task
+    }
+
+    pub(crate) fn parts(&self) -> &[Part] {
+        &self.parts
+    }
+
+    pub(crate) fn held_by(&self) -> &[String] {
+        &self.held_by
+    }
+
+    /// Nothing has to be taken from anybody, and nothing is written.
+    pub(super) fn is_harmless(&self) -> bool {
+        matches!(self.task, Task::Assemble(_)) && self.held_by.is_empty()
+    }
+}
+
+impl Part {
+    pub(crate) fn node(&self) -> &Path {
+        &self.node
+    }
+
+    pub(crate) fn number(&self) -> Number {
+        self.number
+    }
+
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    pub(crate) fn was(&self) -> &Was {
+        &self.was
+    }
+}
+
+/// `/dev/nvme0n1 and /dev/nvme1n1`
+impl fmt::Display for Stripe {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let nodes: Vec<PathBuf> = self.parts.iter().map(|part| part.node.clone()).collect();
+        f.write_str(&text::all_of(&nodes))
+    }
+}
+
+/// What a verdict says of one of the disks.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Joined {
+    pub(super) part: Part,
+    pub(super) task: Task,
+    pub(super) others: Vec<PathBuf>,
+    /// Why it may be used.
+    pub(super) local: String,
+}
+
+impl Joined {
+    pub(crate) fn evidence(&self) -> String {
+        format!("local: {}", self.local)
+    }
+}
+
+impl fmt::Display for Joined {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        let others = text::all_of(&self.others);
+        match (&self.task, &self.part.was) {
+            (Task::Assemble(_), _) => {
+                write!(f, "is put together with {others} to the array {NAME}")
+            }
+            (_, Was::Blank) => write!(f, "is blank and becomes one disk with {others}"),
+            (_, Was::HalfMade | Was::Member(_)) => write!(
+                f,
+                "is left of an array that this program made and that is not whole; it becomes one disk with {others}"
+            ),
+        }?;
+        write!(f, " (local: {})", self.local)
+    }
+}

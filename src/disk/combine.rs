@@ -1,0 +1,266 @@
+//! Making several disks one with the guest's mdadm, and putting them together again: with that,
+//! or, where there is none, by the kernel's own calls.
+
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use log::info;
+use nix::libc;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+
+use super::array::{NAME, Record};
+use super::blank::{self, Found};
+use super::choose::{Part, Stripe, Task, Was};
+use super::content::Content;
+use super::mkfs::random_uuid;
+use super::signature;
+use crate::config::{Filesystem, Staging};
+use crate::host::block_device::Number;
+use crate::host::bounded::{self, Limit};
+use crate::host::{Host, kernel_calls, program, sysfs};
+
+/// What begins a file system of the array that was on the disks before; twice what libblkid reads.
+const BEGIN: u64 = 1 << 20;
+
+/// Makes an array of disks, or puts one together. `limit` is asked for a new time limit at each
+/// step.
+///
+/// # Errors
+///
+/// That one of the disks is not any more what it was, or is in use, or does not answer; what
+/// mdadm or the kernel said.
+pub(crate) fn combine(
+    host: &Host,
+    stripe: &Stripe,
+    config: &Staging,
+    limit: impl Fn() -> Limit,
+) -> Result<()> {
+    // While they are open no other device can have their numbers. Closing what was open for
+    // writing has udev look at a disk, which is not to be before it is a member.
+    let opened = stripe.parts().iter().map(|part| open(host, part));
+    let opened: Vec<File> = opened.collect::<Result<_>>()?;
+    for name in stripe.held_by() {
+        stop(host, name, stripe, limit())
+            .with_context(|| format!("{name} has disks that are to be in another array"))?;
+    }
+    let array = free_array(host).context("md has no free device")?;
+    match stripe.task() {
+        Task::Assemble(uuid) => {
+            info!("putting {stripe} together");
+            assemble(host, stripe, array, uuid, limit())
+        }
+        Task::Create { instead_of } => {
+            info!("making {stripe} one disk");
+            prepare(host, stripe, &opened, limit())?;
+            create(host, stripe, config.filesystem, array, instead_of, limit())
+        }
+    }?;
+    see_that_it_runs(host, stripe)
+}
+
+fn open(host: &Host, part: &Part) -> Result<File> {
+    let path = host.path(part.node());
+    let opened = match part.was() {
+        Was::Member(_) => writable(&path, part.number()),
+        Was::Blank | Was::HalfMade => signature::open_node(&path, part.number()),
+    };
+    opened.with_context(|| format!("cannot open {}", part.node().display()))
+}
+
+fn writable(path: &Path, number: Number) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true);
+    signature::of_number(options.custom_flags(libc::O_NONBLOCK).open(path)?, number)
+}
+
+/// Stops an array that does not run, and that has no disks but these.
+fn stop(host: &Host, name: &str, stripe: &Stripe, limit: Limit) -> Result<()> {
+    let directory = host.path("/sys/block").join(name);
+    let state = sysfs::attribute(&directory.join("md/array_state"));
+    if !matches!(state.as_deref(), Some("inactive" | "clear")) {
+        bail!("it runs");
+    }
+    let is_part = |node: &PathBuf| stripe.parts().iter().any(|part| part.node() == node);
+    if let Some(other) = sysfs::members(host, name)
+        .iter()
+        .find(|node| !is_part(node))
+    {
+        bail!("it has {} too", other.display());
+    }
+    let path = host.path(sysfs::node_of(name));
+    let stopped = bounded::run(limit, &[], || {
+        let opened = File::open(&path).and_then(|array| kernel_calls::stop_array(&array));
+        opened.map_err(|e| e.to_string())
+    });
+    stopped?
+        .map_err(anyhow::Error::msg)
+        .context("cannot stop it")
+}
+
+/// The number of one that nobody has: mdadm takes them from here down too.
+fn free_array(host: &Host) -> Option<u64> {
+    let is_free = |number: &u64| !host.path(format!("/sys/block/md{number}")).exists();
+    (0..128).rev().find(is_free)
+}
+
+/// Once more, and right before: that each disk is what it was judged to be. Then nothing of what
+/// was on an array of this program's may show in the new one.
+fn prepare(host: &Host, stripe: &Stripe, opened: &[File], limit: Limit) -> Result<()> {
+    let keep: Vec<BorrowedFd> = opened.iter().map(AsFd::as_fd).collect();
+    let done = bounded::run(limit, &keep, || {
+        for part in stripe.parts() {
+            see_that_it_is_as_it_was(host, part)?;
+        }
+        for (part, device) in stripe.parts().iter().zip(opened) {
+            if let Was::Member(member) = part.was() {
+                wipe(device, member.data_offset)
+                    .map_err(|e| format!("cannot write to {}: {e}", part.node().display()))?;
+            }
+        }
+        Ok(())
+    });
+    done.with_context(|| format!("one of {stripe} does not answer"))?
+        .map_err(|text: String| anyhow::Error::msg(text))
+}
+
+fn see_that_it_is_as_it_was(host: &Host, part: &Part) -> Result<(), String> {
+    let (node, path) = (part.node().display(), host.path(part.node()));
+    let claimed = signature::claim(&path, part.number())
+        .map_err(|e| format!("cannot have {node} alone: {e}"))?;
+    let reading = signature::read(&path);
+    let is_same = match part.was() {
+        Was::Member(member) => reading.facts.member.as_ref() == Some(member),
+        Was::HalfMade => reading.content == Content::Nothing,
+        Was::Blank => {
+            let is_zero = match blank::scan(&claimed, blank::SAMPLES, || ()) {
+                Ok(Found::Zeros { .. }) => true,
+                Ok(Found::Something { .. }) => false,
+                Err(e) => return Err(format!("{node} cannot be read: {e}")),
+            };
+            is_zero && reading.content == Content::Nothing
+        }
+    };
+    match is_same {
+        true => Ok(()),
+        false => Err(format!(
+            "{node} is not what it was: it now has {} on it",
+            reading.content
+        )),
+    }
+}
+
+fn wipe(mut device: &File, offset: u64) -> io::Result<()> {
+    let end = device.seek(SeekFrom::End(0))?;
+    let length = BEGIN.min(end.saturating_sub(offset));
+    device.write_all_at(&vec![0; length as usize], offset)?;
+    device.sync_all()
+}
+
+fn create(
+    host: &Host,
+    stripe: &Stripe,
+    filesystem: Filesystem,
+    array: u64,
+    instead_of: &[String],
+    limit: Limit,
+) -> Result<()> {
+    let mdadm = program::find(host, "mdadm").context("this system has no mdadm")?;
+    let uuid = random_uuid()
+        .context("cannot draw a UUID")?
+        .replace('-', "");
+    let disks = stripe.parts().iter().map(|part| {
+        let name = sysfs::kernel_name(host, part.number()).unwrap_or_default();
+        (name, part.size_bytes())
+    });
+    let disks: Vec<(String, u64)> = disks.collect();
+    Record::of(host, &uuid, instead_of, &disks)
+        .write(host)
+        .context("cannot write down that an array is being made")?;
+    // An XFS has a log of at most 256 KiB a stripe.
+    let chunk = match filesystem {
+        Filesystem::Xfs => "--chunk=256",
+        _ => "--chunk=512",
+    };
+    let mut command = Command::new(&mdadm);
+    command
+        .args(["--create", &format!("/dev/md{array}")])
+        .args(["--run", "--level=0", "--metadata=1.2", "--homehost=any"])
+        .args([chunk, &format!("--name={NAME}"), &format!("--uuid={uuid}")])
+        .arg(format!("--raid-devices={}", disks.len()));
+    run(command, stripe, limit)
+}
+
+fn run(mut command: Command, stripe: &Stripe, limit: Limit) -> Result<()> {
+    command.args(stripe.parts().iter().map(Part::node));
+    command.stdin(Stdio::null());
+    program::run_well(command, limit).with_context(|| format!("mdadm with {stripe}"))
+}
+
+fn assemble(host: &Host, stripe: &Stripe, array: u64, uuid: &str, limit: Limit) -> Result<()> {
+    match program::find(host, "mdadm") {
+        Some(mdadm) => {
+            let mut command = Command::new(&mdadm);
+            // A line of mdadm.conf may have the array left alone by udev.
+            command
+                .args(["--assemble", &format!("/dev/md{array}"), "--config=none"])
+                .arg(format!("--uuid={uuid}"));
+            run(command, stripe, limit)
+        }
+        None => {
+            let numbers: Vec<Number> = stripe.parts().iter().map(Part::number).collect();
+            let node = host.path(format!("/dev/md{array}"));
+            let done = bounded::run(limit, &[], || {
+                by_the_kernel(&node, array, &numbers).map_err(|e| e.to_string())
+            });
+            done?
+                .map_err(anyhow::Error::msg)
+                .with_context(|| format!("the kernel cannot put {stripe} together"))
+        }
+    }
+}
+
+/// Opening a node of md's makes the device, and loads the driver.
+fn by_the_kernel(node: &Path, array: u64, members: &[Number]) -> io::Result<()> {
+    const MD: u64 = 9;
+    let own = node.with_file_name(".vmstage-md");
+    let _ = fs::remove_file(&own);
+    mknod(
+        &own,
+        SFlag::S_IFBLK,
+        Mode::S_IRUSR | Mode::S_IWUSR,
+        makedev(MD, array),
+    )?;
+    let opened = File::options().read(true).write(true).open(&own);
+    let done = opened.and_then(|device| kernel_calls::run_array(&device, members));
+    // Where the kernel makes no nodes this is the one.
+    match done.is_ok() && !node.exists() {
+        true => fs::rename(&own, node)?,
+        false => fs::remove_file(&own)?,
+    }
+    done
+}
+
+/// That the kernel has an array of these disks, and that it has a size.
+fn see_that_it_runs(host: &Host, stripe: &Stripe) -> Result<()> {
+    let holder = |part: &Part| {
+        let name = sysfs::kernel_name(host, part.number())?;
+        sysfs::holders(host, &name)
+            .into_iter()
+            .find(|holder| holder.starts_with("md"))
+    };
+    let holders: Option<Vec<String>> = stripe.parts().iter().map(holder).collect();
+    let first = holders.as_ref().and_then(|holders| holders.first());
+    let is_one = |first: &String| holders.iter().flatten().all(|holder| holder == first);
+    let size = first
+        .filter(|first| is_one(first))
+        .and_then(|first| sysfs::attribute(&host.path("/sys/block").join(first).join("size")));
+    match size.as_deref() {
+        None | Some("0") => bail!("the kernel does not show {stripe} as one disk"),
+        Some(_) => Ok(()),
+    }
+}
