@@ -56,9 +56,11 @@ impl Member {
         })
     }
 
-    /// Whether the array is one as this program makes them, by its name.
+    /// Whether the array is one as this program makes them, by its name: with `--homehost=any`
+    /// mdadm writes that in front.
     pub(crate) fn is_named(&self) -> bool {
-        self.name == NAME && self.level == 0
+        let name = self.name.strip_prefix("any:").unwrap_or(&self.name);
+        name == NAME && self.level == 0
     }
 }
 
@@ -150,5 +152,118 @@ pub(crate) fn is_staged_now(host: &Host) -> anyhow::Result<()> {
         }
         .write(host),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::tree::Tree;
+
+    const UUID: &str = "1383d732e7e142f3be6f1df92e56d200";
+
+    fn put(block: &mut [u8; 512], offset: usize, bytes: &[u8]) {
+        block[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
+    /// As mdadm 4.2 writes it on the second of two disks.
+    fn block() -> [u8; 512] {
+        let mut block = [0; 512];
+        put(&mut block, 0, &0xa92b_4efc_u32.to_le_bytes());
+        put(&mut block, 4, &1u32.to_le_bytes());
+        put(
+            &mut block,
+            16,
+            b"\x13\x83\xd7\x32\xe7\xe1\x42\xf3\xbe\x6f\x1d\xf9\x2e\x56\xd2\x00",
+        );
+        put(&mut block, 32, b"any:ephemeral0");
+        put(&mut block, 92, &2u32.to_le_bytes());
+        put(&mut block, 128, &4096u64.to_le_bytes());
+        put(&mut block, 160, &1u32.to_le_bytes());
+        put(&mut block, 256, &[0, 0, 1, 0, 0xff, 0xff]);
+        block
+    }
+
+    #[test]
+    fn a_superblock_says_which_disk_of_which_array_it_is_on() {
+        let member = Member::of(&block()).unwrap();
+        let expected = Member {
+            uuid: UUID.into(),
+            name: "any:ephemeral0".into(),
+            level: 0,
+            disks: 2,
+            role: 1,
+            data_offset: 2 << 20,
+        };
+        assert_eq!(member, expected);
+        let changes: [(usize, &[u8]); 3] = [(0, &[0]), (4, &[2]), (160, &[128])];
+        for (offset, bytes) in changes {
+            let mut block = block();
+            put(&mut block, offset, bytes);
+            assert_eq!(Member::of(&block), None, "{offset}");
+        }
+    }
+
+    #[test]
+    fn an_array_is_known_by_its_name_and_its_level() {
+        let cases = [
+            ("ephemeral0", 0, true),
+            ("any:ephemeral0", 0, true),
+            ("node7:ephemeral0", 0, false),
+            ("any:data", 0, false),
+            ("ephemeral0", 1, false),
+        ];
+        for (name, level, expected) in cases {
+            let mut member = Member::of(&block()).unwrap();
+            (member.name, member.level) = (name.into(), level);
+            assert_eq!(member.is_named(), expected, "{name} {level}");
+        }
+    }
+
+    #[test]
+    fn what_the_record_says_is_half_made_until_something_is_staged() {
+        let tree = Tree::new(&[
+            ("sys/block/nvme0n1/device/serial", "AWS1 \n"),
+            ("sys/block/nvme1n1/device/serial", "AWS2 \n"),
+        ]);
+        let host = tree.host();
+        let disks = [("nvme0n1".to_string(), 100)];
+        let record = Record::of(&host, UUID, &["before".into()], &disks);
+        record.write(&host).unwrap();
+        assert_eq!(Record::read(&host).as_ref(), Some(&record));
+        let this = |name: &str, size| Making::of(&host, name, size, "", None);
+        let said = |record: &Record| {
+            [
+                record.half_made(&this("nvme0n1", 100), None),
+                record.half_made(&this("nvme0n1", 101), None),
+                record.half_made(&this("nvme1n1", 100), None),
+                record.half_made(&this("md127", 200), Some(UUID)),
+                record.half_made(&this("md127", 200), Some("before")),
+            ]
+        };
+        let no = HalfMade::No;
+        let expected = [HalfMade::Member, no, no, HalfMade::NoSignature, no];
+        assert_eq!(said(&record), expected);
+        is_staged_now(&host).unwrap();
+        let record = Record::read(&host).unwrap();
+        assert_eq!(said(&record), [no; 5]);
+        // What is left of the array is still this program's.
+        assert!(record.is_of(UUID) && !record.is_of("other"));
+    }
+
+    #[test]
+    fn another_machines_record_says_nothing() {
+        const PRODUCT: &str = "sys/class/dmi/id/product_uuid";
+        let tree = Tree::new(&[(PRODUCT, "0e4d1c2b-8f6a-4b3c-9d1e-000000000001\n")]);
+        Record::of(&tree.host(), UUID, &[], &[])
+            .write(&tree.host())
+            .unwrap();
+        assert!(Record::read(&tree.host()).is_some());
+        fs::write(
+            tree.root().join(PRODUCT),
+            "0e4d1c2b-8f6a-4b3c-9d1e-000000000002\n",
+        )
+        .unwrap();
+        assert_eq!(Record::read(&tree.host()), None);
     }
 }

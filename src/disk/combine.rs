@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use log::info;
@@ -22,10 +23,14 @@ use super::signature;
 use crate::config::{Filesystem, Staging};
 use crate::host::block_device::Number;
 use crate::host::bounded::{self, Limit};
-use crate::host::{Host, kernel_calls, program, sysfs};
+use crate::host::{Host, kernel_calls, program, sysfs, wait};
 
 /// What begins a file system of the array that was on the disks before; twice what libblkid reads.
 const BEGIN: u64 = 1 << 20;
+
+/// How long an array that does not run is tried to be stopped.
+const STOPPING: Duration = Duration::from_secs(3);
+const RETRY: Duration = Duration::from_millis(100);
 
 /// Makes an array of disks, or puts one together. `limit` is asked for a new time limit at each
 /// step.
@@ -93,9 +98,11 @@ fn stop(host: &Host, name: &str, stripe: &Stripe, limit: Limit) -> Result<()> {
         bail!("it has {} too", other.display());
     }
     let path = host.path(sysfs::node_of(name));
+    let stop = || File::open(&path).and_then(|array| kernel_calls::stop_array(&array));
     let stopped = bounded::run(limit, &[], || {
-        let opened = File::open(&path).and_then(|array| kernel_calls::stop_array(&array));
-        opened.map_err(|e| e.to_string())
+        // udev may look at it.
+        let stopped = wait::until(STOPPING, RETRY, || stop().ok());
+        stopped.map_or_else(stop, Ok).map_err(|e| e.to_string())
     });
     stopped?
         .map_err(anyhow::Error::msg)
@@ -262,5 +269,116 @@ fn see_that_it_runs(host: &Host, stripe: &Stripe) -> Result<()> {
     match size.as_deref() {
         None | Some("0") => bail!("the kernel does not show {stripe} as one disk"),
         Some(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::tree::Tree;
+
+    fn limit() -> Limit {
+        Limit::after(Duration::from_secs(20))
+    }
+
+    fn machine() -> (Tree, Host, Stripe) {
+        let tree = Tree::new(&[("sys/block/md127/", ""), ("dev/", "")]);
+        let host = tree.with_devices(&["nvme0n1", "nvme1n1"], None);
+        let disk = |minor| Number { major: 252, minor };
+        let stripe = Stripe::of_blank(&[("nvme0n1", disk(0)), ("nvme1n1", disk(1))]);
+        (tree, host, stripe)
+    }
+
+    #[test]
+    fn mdadm_makes_an_array_that_any_later_boot_finds_and_the_record_comes_first() {
+        for (filesystem, chunk) in [(Filesystem::Ext4, 512), (Filesystem::Xfs, 256)] {
+            let (tree, host, stripe) = machine();
+            let record = tree.root().join("var/lib/vmstage/array.json");
+            let said = tree.root().join("said");
+            let script = format!(
+                "cat {} >{0}.seen; echo \"$@\" >{}",
+                record.display(),
+                said.display()
+            );
+            tree.script("sbin/mdadm", &script);
+            let array = free_array(&host).unwrap();
+            create(
+                &host,
+                &stripe,
+                filesystem,
+                array,
+                &["before".into()],
+                limit(),
+            )
+            .unwrap();
+            let record = Record::read(&host).unwrap();
+            assert!(record.is_of("before") && !record.is_staged);
+            let expected = format!(
+                "--create /dev/md126 --run --level=0 --metadata=1.2 --homehost=any --chunk={chunk} --name=ephemeral0 --uuid={} --raid-devices=2 /dev/nvme0n1 /dev/nvme1n1\n",
+                record.uuid
+            );
+            assert_eq!(tree.text("said"), expected);
+            assert!(
+                tree.text("var/lib/vmstage/array.json.seen")
+                    .contains(&record.uuid)
+            );
+        }
+    }
+
+    #[test]
+    fn what_mdadm_says_is_told() {
+        let (tree, host, stripe) = machine();
+        tree.script("sbin/mdadm", "echo no such thing >&2; exit 1");
+        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[], limit()).unwrap_err();
+        let said = format!("{made:#}");
+        assert!(
+            said.starts_with("mdadm with /dev/nvme0n1 and /dev/nvme1n1: failed"),
+            "{said}"
+        );
+        assert!(said.ends_with("no such thing"), "{said}");
+    }
+
+    #[test]
+    fn an_array_that_runs_or_has_other_disks_is_not_stopped() {
+        let (tree, host, stripe) = machine();
+        let state = tree.root().join("sys/block/md127/md");
+        fs::create_dir_all(&state).unwrap();
+        fs::create_dir_all(tree.root().join("sys/block/md127/slaves/sdx")).unwrap();
+        for (is, said) in [("clean", "it runs"), ("inactive", "it has /dev/sdx too")] {
+            fs::write(state.join("array_state"), is).unwrap();
+            let error = stop(&host, "md127", &stripe, limit()).unwrap_err();
+            assert_eq!(error.to_string(), said);
+        }
+    }
+
+    #[test]
+    fn only_what_the_kernel_shows_as_one_disk_was_made() {
+        let (tree, host, stripe) = machine();
+        let hold = |disk: &str, by: &str| {
+            let holder = format!("sys/block/{disk}/holders/{by}");
+            fs::create_dir_all(tree.root().join(holder)).unwrap();
+        };
+        assert!(see_that_it_runs(&host, &stripe).is_err());
+        hold("nvme0n1", "md127");
+        assert!(see_that_it_runs(&host, &stripe).is_err());
+        hold("nvme1n1", "md127");
+        for (size, is_made) in [("0", false), ("253952", true)] {
+            fs::write(tree.root().join("sys/block/md127/size"), size).unwrap();
+            assert_eq!(see_that_it_runs(&host, &stripe).is_ok(), is_made, "{size}");
+        }
+    }
+
+    #[test]
+    fn what_was_in_an_array_does_not_show_in_the_next() {
+        let tree = Tree::new(&[]);
+        let path = tree.root().join("disk");
+        fs::write(&path, vec![7u8; 3 << 20]).unwrap();
+        let disk = File::options().read(true).write(true).open(&path).unwrap();
+        wipe(&disk, 1 << 20).unwrap();
+        let content = fs::read(&path).unwrap();
+        let zeros = content.iter().position(|byte| *byte == 0);
+        assert_eq!(zeros, Some(1 << 20));
+        assert_eq!(content.iter().filter(|byte| **byte == 0).count(), 1 << 20);
+        assert_eq!(content.len(), 3 << 20);
     }
 }

@@ -84,6 +84,25 @@ impl Part {
     }
 }
 
+#[cfg(test)]
+impl Stripe {
+    /// Of blank disks with these names and numbers, each of 64 MiB.
+    pub(crate) fn of_blank(disks: &[(&str, Number)]) -> Stripe {
+        let part = |(name, number): &(&str, Number)| Part {
+            node: Path::new("/dev").join(name),
+            number: *number,
+            size_bytes: 64 << 20,
+            was: Was::Blank,
+        };
+        let instead_of = Vec::new();
+        Stripe {
+            task: Task::Create { instead_of },
+            parts: disks.iter().map(part).collect(),
+            held_by: Vec::new(),
+        }
+    }
+}
+
 /// `/dev/nvme0n1 and /dev/nvme1n1`
 impl fmt::Display for Stripe {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
