@@ -99,14 +99,21 @@ fn stop(host: &Host, name: &str, stripe: &Stripe, limit: Limit) -> Result<()> {
     }
     let path = host.path(sysfs::node_of(name));
     let stop = || File::open(&path).and_then(|array| kernel_calls::stop_array(&array));
-    let stopped = bounded::run(limit, &[], || {
+    in_child(limit, &[], &|| {
         // udev may look at it.
         let stopped = wait::until(STOPPING, RETRY, || stop().ok());
         stopped.map_or_else(stop, Ok).map_err(|e| e.to_string())
-    });
-    stopped?
-        .map_err(anyhow::Error::msg)
-        .context("cannot stop it")
+    })
+    .context("cannot stop it")
+}
+
+/// What may hang.
+fn in_child(
+    limit: Limit,
+    keep: &[BorrowedFd],
+    work: &dyn Fn() -> Result<(), String>,
+) -> Result<()> {
+    bounded::run(limit, keep, work)?.map_err(anyhow::Error::msg)
 }
 
 /// The number of one that nobody has: mdadm takes them from here down too.
@@ -119,7 +126,7 @@ fn free_array(host: &Host) -> Option<u64> {
 /// was on an array of this program's may show in the new one.
 fn prepare(host: &Host, stripe: &Stripe, opened: &[File], limit: Limit) -> Result<()> {
     let keep: Vec<BorrowedFd> = opened.iter().map(AsFd::as_fd).collect();
-    let done = bounded::run(limit, &keep, || {
+    in_child(limit, &keep, &|| {
         for part in stripe.parts() {
             see_that_it_is_as_it_was(host, part)?;
         }
@@ -130,9 +137,7 @@ fn prepare(host: &Host, stripe: &Stripe, opened: &[File], limit: Limit) -> Resul
             }
         }
         Ok(())
-    });
-    done.with_context(|| format!("one of {stripe} does not answer"))?
-        .map_err(|text: String| anyhow::Error::msg(text))
+    })
 }
 
 fn see_that_it_is_as_it_was(host: &Host, part: &Part) -> Result<(), String> {
@@ -177,58 +182,49 @@ fn create(
     limit: Limit,
 ) -> Result<()> {
     let mdadm = program::find(host, "mdadm").context("this system has no mdadm")?;
-    let uuid = random_uuid()
-        .context("cannot draw a UUID")?
-        .replace('-', "");
-    let disks = stripe.parts().iter().map(|part| {
+    let uuid = random_uuid().context("cannot draw a UUID")?;
+    let uuid = uuid.replace('-', "");
+    let mut disks: Vec<(String, u64)> = Vec::new();
+    for part in stripe.parts() {
         let name = sysfs::kernel_name(host, part.number()).unwrap_or_default();
-        (name, part.size_bytes())
-    });
-    let disks: Vec<(String, u64)> = disks.collect();
+        disks.push((name, part.size_bytes()));
+    }
     Record::of(host, &uuid, instead_of, &disks)
         .write(host)
         .context("cannot write down that an array is being made")?;
     // An XFS has a log of at most 256 KiB a stripe.
     let chunk = match filesystem {
-        Filesystem::Xfs => "--chunk=256",
-        _ => "--chunk=512",
+        Filesystem::Xfs => 256,
+        _ => 512,
     };
-    let mut command = Command::new(&mdadm);
-    command
-        .args(["--create", &format!("/dev/md{array}")])
-        .args(["--run", "--level=0", "--metadata=1.2", "--homehost=any"])
-        .args([chunk, &format!("--name={NAME}"), &format!("--uuid={uuid}")])
-        .arg(format!("--raid-devices={}", disks.len()));
-    run(command, stripe, limit)
+    let options = format!(
+        "--create /dev/md{array} --run --level=0 --metadata=1.2 --homehost=any --chunk={chunk} --name={NAME} --uuid={uuid} --raid-devices={}",
+        disks.len()
+    );
+    run(&mdadm, &options, stripe, limit)
 }
 
-fn run(mut command: Command, stripe: &Stripe, limit: Limit) -> Result<()> {
-    command.args(stripe.parts().iter().map(Part::node));
-    command.stdin(Stdio::null());
+fn run(mdadm: &Path, options: &str, stripe: &Stripe, limit: Limit) -> Result<()> {
+    let mut command = Command::new(mdadm);
+    command.args(options.split(' ')).stdin(Stdio::null());
+    for part in stripe.parts() {
+        command.arg(part.node());
+    }
     program::run_well(command, limit).with_context(|| format!("mdadm with {stripe}"))
 }
 
 fn assemble(host: &Host, stripe: &Stripe, array: u64, uuid: &str, limit: Limit) -> Result<()> {
-    match program::find(host, "mdadm") {
-        Some(mdadm) => {
-            let mut command = Command::new(&mdadm);
-            // A line of mdadm.conf may have the array left alone by udev.
-            command
-                .args(["--assemble", &format!("/dev/md{array}"), "--config=none"])
-                .arg(format!("--uuid={uuid}"));
-            run(command, stripe, limit)
-        }
-        None => {
-            let numbers: Vec<Number> = stripe.parts().iter().map(Part::number).collect();
-            let node = host.path(format!("/dev/md{array}"));
-            let done = bounded::run(limit, &[], || {
-                by_the_kernel(&node, array, &numbers).map_err(|e| e.to_string())
-            });
-            done?
-                .map_err(anyhow::Error::msg)
-                .with_context(|| format!("the kernel cannot put {stripe} together"))
-        }
+    if let Some(mdadm) = program::find(host, "mdadm") {
+        // A line of mdadm.conf may have the array left alone by udev.
+        let options = format!("--assemble /dev/md{array} --config=none --uuid={uuid}");
+        return run(&mdadm, &options, stripe, limit);
     }
+    let numbers: Vec<Number> = stripe.parts().iter().map(Part::number).collect();
+    let node = host.path(format!("/dev/md{array}"));
+    in_child(limit, &[], &|| {
+        by_the_kernel(&node, array, &numbers).map_err(|e| e.to_string())
+    })
+    .with_context(|| format!("the kernel cannot put {stripe} together"))
 }
 
 /// Opening a node of md's makes the device, and loads the driver.
@@ -254,20 +250,23 @@ fn by_the_kernel(node: &Path, array: u64, members: &[Number]) -> io::Result<()> 
 
 /// That the kernel has an array of these disks, and that it has a size.
 fn see_that_it_runs(host: &Host, stripe: &Stripe) -> Result<()> {
-    let holder = |part: &Part| {
-        let name = sysfs::kernel_name(host, part.number())?;
-        sysfs::holders(host, &name)
-            .into_iter()
-            .find(|holder| holder.starts_with("md"))
-    };
-    let holders: Option<Vec<String>> = stripe.parts().iter().map(holder).collect();
-    let first = holders.as_ref().and_then(|holders| holders.first());
-    let is_one = |first: &String| holders.iter().flatten().all(|holder| holder == first);
-    let size = first
-        .filter(|first| is_one(first))
-        .and_then(|first| sysfs::attribute(&host.path("/sys/block").join(first).join("size")));
-    match size.as_deref() {
-        None | Some("0") => bail!("the kernel does not show {stripe} as one disk"),
+    let mut array: Option<String> = None;
+    for part in stripe.parts() {
+        let name = sysfs::kernel_name(host, part.number()).unwrap_or_default();
+        let mut holders = sysfs::holders(host, &name);
+        holders.retain(|holder| holder.starts_with("md"));
+        let holder = holders.pop();
+        if holder.is_none() || array.is_some() && array != holder {
+            bail!("the kernel does not show {stripe} as one disk");
+        }
+        array = holder;
+    }
+    let size = host
+        .path("/sys/block")
+        .join(array.unwrap_or_default())
+        .join("size");
+    match sysfs::attribute(&size).as_deref() {
+        None | Some("0") => bail!("the kernel does not run the array of {stripe}"),
         Some(_) => Ok(()),
     }
 }

@@ -215,7 +215,7 @@ impl From<&choose::Verdict> for Verdict {
             evidence: match &verdict.judgement {
                 Judgement::Accepted(accepted) => Some(accepted.evidence().to_string()),
                 Judgement::ToBeMade(one) => Some(one.evidence().to_string()),
-                Judgement::Joined(joined) => Some(joined.evidence()),
+                Judgement::Joined(joined) => joined.evidence(),
                 Judgement::Absent | Judgement::Rejected(_) => None,
             },
         }

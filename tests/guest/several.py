@@ -87,7 +87,7 @@ def blank_local_disks_become_one_that_the_next_boot_finds_whoever_puts_it_togeth
     status = is_made_of_both(guest)
     check("the warnings", status["warnings"], [])
     detail = guest.sh("mdadm --detail /dev/md[0-9]* && mdadm --examine /dev/nvme0n1").output
-    for said in "raid0", "Chunk Size : 512K", "Name : ephemeral0", "Version : 1.2":
+    for said in "raid0", "Chunk Size : 512K", "Name : any:ephemeral0", "Version : 1.2":
         assert said in detail, detail
     # Once by udev, once by vmstage with mdadm, and once by the kernel alone.
     for without in "", "64-md-raid-assembly.rules", "mdadm":

@@ -9,11 +9,10 @@
 //! | an array of this name that is not whole, and no record that this program made it | nothing: the missing disk may come back |
 //! | an array of another name, or with a disk that is not local | it stays what it is |
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::against::{against_making, refuse, refuse_blank};
-use super::stripe::{Joined, Part, Stripe, Task, Was};
+use super::stripe::{How, Joined, Part, Stripe, Task, Was};
 use super::telling::{local, natural_order};
 use super::verdict::Judgement;
 use crate::config::{Format, Spec};
@@ -29,7 +28,7 @@ use crate::text;
 /// Of the disks, each with what is said of it.
 #[derive(Debug, Default)]
 pub(super) struct Several {
-    judgements: BTreeMap<Number, Judgement>,
+    judgements: Vec<(Number, Judgement)>,
     pub(super) stripe: Option<Stripe>,
     pub(super) warning: Option<String>,
 }
@@ -37,7 +36,9 @@ pub(super) struct Several {
 impl Several {
     /// What is said of a disk in place of what would be said of it alone.
     pub(super) fn judgement(&self, device: &Observation) -> Option<Judgement> {
-        self.judgements.get(&device.number).cloned()
+        let mut judgements = self.judgements.iter();
+        let found = judgements.find(|(number, _)| *number == device.number);
+        found.map(|(_, judgement)| judgement.clone())
     }
 
     fn refuse(&mut self, device: &Observation, words: String, cure: String) {
@@ -47,7 +48,7 @@ impl Several {
 
     fn reject(&mut self, device: &Observation, reason: Reason) {
         let judgement = Judgement::Rejected(reason);
-        self.judgements.insert(device.number, judgement);
+        self.judgements.push((device.number, judgement));
     }
 }
 
@@ -120,23 +121,25 @@ struct Found<'a> {
 impl<'a> Found<'a> {
     fn of(observed: &'a Observed, combining: &Combining, several: &mut Several) -> Found<'a> {
         let mut found = Found::default();
-        let mut disks: Vec<&Observation> = observed.devices.iter().collect();
-        disks.sort_by_key(|disk| natural_order(&disk.node));
-        let mut arrays: BTreeMap<&str, Vec<&Observation>> = BTreeMap::new();
-        for disk in &disks {
+        let mut arrays: Vec<Vec<&Observation>> = Vec::new();
+        for disk in &observed.devices {
             if let (Some(member), Content::Other { .. }) = (&disk.facts.member, &disk.content) {
-                arrays.entry(&member.uuid).or_default().push(disk);
+                let is_of = |array: &&mut Vec<&Observation>| uuid(array[0]) == Some(&member.uuid);
+                match arrays.iter_mut().find(is_of) {
+                    Some(array) => insert(array, disk),
+                    None => arrays.push(vec![disk]),
+                }
             }
             if local(disk).is_none() || !disk.made_of.is_empty() || is_kept(disk, observed) {
                 continue;
             }
             match (disk.half_made, disk.zero) {
-                (HalfMade::Member, _) => found.half_made.push(disk),
-                (_, Zero::Seen) => found.blank.push(disk),
+                (HalfMade::Member, _) => insert(&mut found.half_made, disk),
+                (_, Zero::Seen) => insert(&mut found.blank, disk),
                 _ => {}
             }
         }
-        for members in arrays.into_values() {
+        for members in arrays {
             found.add(members, observed, combining, several);
         }
         found
@@ -192,7 +195,7 @@ impl<'a> Found<'a> {
             (None, Missing::Some(_)) if is_ours => {
                 let may_be_made = |disk: &&Observation| against_making(disk, observed).is_none();
                 if members.iter().all(may_be_made) {
-                    self.left.extend(members);
+                    members.iter().for_each(|disk| insert(&mut self.left, disk));
                     return;
                 }
                 "its disks may not be formatted".into()
@@ -210,6 +213,19 @@ impl<'a> Found<'a> {
     }
 }
 
+/// Of the array that a disk is a member of.
+fn uuid(disk: &Observation) -> Option<&String> {
+    disk.facts.member.as_ref().map(|member| &member.uuid)
+}
+
+/// In the order of their names.
+fn insert<'a>(disks: &mut Vec<&'a Observation>, disk: &'a Observation) {
+    let name = natural_order(&disk.node);
+    let is_after = |other: &&Observation| natural_order(&other.node) > name;
+    let place = disks.iter().position(is_after);
+    disks.insert(place.unwrap_or(disks.len()), disk);
+}
+
 /// Which members of an array are not there.
 enum Missing {
     Nothing,
@@ -219,11 +235,13 @@ enum Missing {
 }
 
 fn missing(member: &Member, members: &[&Observation]) -> Missing {
-    let roles = members.iter().filter_map(|disk| disk.facts.member.as_ref());
-    let roles = roles.map(|member| member.role);
-    let roles: BTreeSet<u32> = roles.filter(|role| *role < member.disks).collect();
-    match (member.disks as usize).checked_sub(roles.len()) {
-        _ if roles.len() < members.len() => Missing::Ambiguous,
+    let is_there = |role: &u32| {
+        let mut others = members.iter().filter_map(|disk| disk.facts.member.as_ref());
+        others.any(|other| other.role == *role)
+    };
+    let there = (0..member.disks).filter(is_there).count();
+    match (member.disks as usize).checked_sub(there) {
+        _ if there < members.len() => Missing::Ambiguous,
         Some(0) => Missing::Nothing,
         Some(count) => Missing::Some(count),
         None => Missing::Ambiguous,
@@ -281,8 +299,10 @@ impl Several {
             }
             return;
         }
-        let mut all: Vec<&Observation> = [&left[..], &blank[..], &found.half_made[..]].concat();
-        all.sort_by_key(|disk| natural_order(&disk.node));
+        let mut all = left.clone();
+        for disk in blank.iter().chain(&found.half_made) {
+            insert(&mut all, disk);
+        }
         let hindrance = match (format, combining.mdadm) {
             (Format::Never, _) => Some("staging.format is \"never\""),
             _ if all.len() < 2 => Some("there is no other disk to make it anew with"),
@@ -327,24 +347,30 @@ impl Several {
                 None => Was::Blank,
             },
         };
+        let mut held_by: Vec<String> = Vec::new();
         for disk in disks {
-            let others = disks.iter().map(|other| &other.node);
-            let others = others.filter(|other| **other != disk.node).cloned();
+            for holder in &disk.holders {
+                if !held_by.contains(holder) {
+                    held_by.push(holder.clone());
+                }
+            }
+            let others = disks.iter().filter(|other| other.node != disk.node);
             let joined = Joined {
-                part: part(disk),
-                task: task.clone(),
-                others: others.collect::<Vec<PathBuf>>(),
-                local: local(disk).map_or_else(String::new, |scratch| scratch.to_string()),
+                how: match (&task, part(disk).was) {
+                    (Task::Assemble(_), _) => How::Assembled,
+                    (Task::Create { .. }, Was::Blank) => How::Blank,
+                    (Task::Create { .. }, Was::HalfMade | Was::Member(_)) => How::Left,
+                },
+                others: others.map(|other| other.node.clone()).collect(),
+                local: local(disk),
             };
-            let judgement = Judgement::Joined(joined);
-            self.judgements.insert(disk.number, judgement);
+            self.judgements
+                .push((disk.number, Judgement::Joined(joined)));
         }
-        let held_by = disks.iter().flat_map(|disk| &disk.holders);
-        let held_by: BTreeSet<&String> = held_by.collect();
         self.stripe = Some(Stripe {
             task,
             parts: disks.iter().map(|disk| part(disk)).collect(),
-            held_by: held_by.into_iter().cloned().collect(),
+            held_by,
         });
     }
 }
@@ -567,7 +593,7 @@ mod tests {
                     member("/dev/a", OURS, (1, 2)),
                 ],
                 "assemble /dev/a and /dev/b",
-                "/dev/a is put together with /dev/b to the array ephemeral0",
+                "/dev/a is a member of an array, and is put together with /dev/b",
             ),
             (
                 vec![

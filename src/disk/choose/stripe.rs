@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use crate::disk::array::{Member, NAME};
+use crate::disk::array::Member;
+use crate::disk::identity::Scratch;
 use crate::host::block_device::Number;
 use crate::text;
 
@@ -114,32 +115,36 @@ impl fmt::Display for Stripe {
 /// What a verdict says of one of the disks.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Joined {
-    pub(super) part: Part,
-    pub(super) task: Task,
+    pub(super) how: How,
     pub(super) others: Vec<PathBuf>,
-    /// Why it may be used.
-    pub(super) local: String,
+    pub(super) local: Option<Scratch>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum How {
+    Assembled,
+    Blank,
+    /// It is left of an array that is not whole.
+    Left,
 }
 
 impl Joined {
-    pub(crate) fn evidence(&self) -> String {
-        format!("local: {}", self.local)
+    /// Why it may be used.
+    pub(crate) fn evidence(&self) -> Option<String> {
+        self.local.map(|scratch| format!("local: {scratch}"))
     }
 }
 
 impl fmt::Display for Joined {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        let others = text::all_of(&self.others);
-        match (&self.task, &self.part.was) {
-            (Task::Assemble(_), _) => {
-                write!(f, "is put together with {others} to the array {NAME}")
+        f.write_str(match self.how {
+            How::Assembled => "is a member of an array, and is put together with",
+            How::Blank => "is blank and becomes one disk with",
+            How::Left => {
+                "is left of an array that this program made and that is not whole; it becomes one disk with"
             }
-            (_, Was::Blank) => write!(f, "is blank and becomes one disk with {others}"),
-            (_, Was::HalfMade | Was::Member(_)) => write!(
-                f,
-                "is left of an array that this program made and that is not whole; it becomes one disk with {others}"
-            ),
-        }?;
-        write!(f, " (local: {})", self.local)
+        })?;
+        let evidence = self.evidence().unwrap_or_default();
+        write!(f, " {} ({evidence})", text::all_of(&self.others))
     }
 }
