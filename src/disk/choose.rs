@@ -57,7 +57,8 @@ pub(crate) fn choose(specs: &[Spec], format: Format, observed: &Observed) -> Cho
     }
     let mut choice = judge.choice;
     choice.stripe = judge.several.stripe;
-    choice.warnings.extend(judge.several.warning);
+    choice.warnings.extend(judge.several.warning.clone());
+    choice.of_several = judge.several.warning;
     choice
         .warnings
         .extend(labels_unknown(specs, observed, &choice.verdicts));

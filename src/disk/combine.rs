@@ -32,8 +32,11 @@ const BEGIN: u64 = 1 << 20;
 const STOPPING: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_millis(100);
 
-/// Makes an array of disks, or puts one together. `limit` is asked for a new time limit at each
-/// step.
+/// How long mdadm may take: it waits for udev as well.
+const BY_MDADM: Duration = Duration::from_secs(60);
+
+/// Makes an array of disks, or puts one together. `limit` is asked for a new time limit for each
+/// of them.
 ///
 /// # Errors
 ///
@@ -43,26 +46,37 @@ pub(crate) fn combine(
     host: &Host,
     stripe: &Stripe,
     config: &Staging,
-    limit: impl Fn() -> Limit,
+    limit: impl Fn(Number) -> Limit,
 ) -> Result<()> {
     // While they are open no other device can have their numbers. Closing what was open for
     // writing has udev look at a disk, which is not to be before it is a member.
     let opened = stripe.parts().iter().map(|part| open(host, part));
     let opened: Vec<File> = opened.collect::<Result<_>>()?;
     for name in stripe.held_by() {
-        stop(host, name, stripe, limit())
+        stop(host, name, stripe)
             .with_context(|| format!("{name} has disks that are to be in another array"))?;
     }
     let array = free_array(host).context("md has no free device")?;
     match stripe.task() {
         Task::Assemble(uuid) => {
             info!("putting {stripe} together");
-            assemble(host, stripe, array, uuid, limit())
+            assemble(host, stripe, array, uuid)
         }
         Task::Create { instead_of } => {
             info!("making {stripe} one disk");
-            prepare(host, stripe, &opened, limit())?;
-            create(host, stripe, config.filesystem, array, instead_of, limit())
+            for part in stripe.parts() {
+                in_child(limit(part.number()), &[], &|| {
+                    see_that_it_is_as_it_was(host, part)
+                })
+                .with_context(|| format!("cannot look at {}", part.node().display()))?;
+            }
+            for (part, device) in stripe.parts().iter().zip(&opened) {
+                if let Was::Member(member) = part.was() {
+                    wipe_in_child(device, member.data_offset, limit(part.number()))
+                        .with_context(|| format!("cannot write to {}", part.node().display()))?;
+                }
+            }
+            create(host, stripe, config.filesystem, array, instead_of)
         }
     }?;
     see_that_it_runs(host, stripe)
@@ -84,7 +98,7 @@ fn writable(path: &Path, number: Number) -> io::Result<File> {
 }
 
 /// Stops an array that does not run, and that has no disks but these.
-fn stop(host: &Host, name: &str, stripe: &Stripe, limit: Limit) -> Result<()> {
+fn stop(host: &Host, name: &str, stripe: &Stripe) -> Result<()> {
     let directory = host.path("/sys/block").join(name);
     let state = sysfs::attribute(&directory.join("md/array_state"));
     if !matches!(state.as_deref(), Some("inactive" | "clear")) {
@@ -99,7 +113,7 @@ fn stop(host: &Host, name: &str, stripe: &Stripe, limit: Limit) -> Result<()> {
     }
     let path = host.path(sysfs::node_of(name));
     let stop = || File::open(&path).and_then(|array| kernel_calls::stop_array(&array));
-    in_child(limit, &[], &|| {
+    in_child(Limit::after(2 * STOPPING), &[], &|| {
         // udev may look at it.
         let stopped = wait::until(STOPPING, RETRY, || stop().ok());
         stopped.map_or_else(stop, Ok).map_err(|e| e.to_string())
@@ -122,24 +136,7 @@ fn free_array(host: &Host) -> Option<u64> {
     (0..128).rev().find(is_free)
 }
 
-/// Once more, and right before: that each disk is what it was judged to be. Then nothing of what
-/// was on an array of this program's may show in the new one.
-fn prepare(host: &Host, stripe: &Stripe, opened: &[File], limit: Limit) -> Result<()> {
-    let keep: Vec<BorrowedFd> = opened.iter().map(AsFd::as_fd).collect();
-    in_child(limit, &keep, &|| {
-        for part in stripe.parts() {
-            see_that_it_is_as_it_was(host, part)?;
-        }
-        for (part, device) in stripe.parts().iter().zip(opened) {
-            if let Was::Member(member) = part.was() {
-                wipe(device, member.data_offset)
-                    .map_err(|e| format!("cannot write to {}: {e}", part.node().display()))?;
-            }
-        }
-        Ok(())
-    })
-}
-
+/// Once more, and right before any of them is written to.
 fn see_that_it_is_as_it_was(host: &Host, part: &Part) -> Result<(), String> {
     let (node, path) = (part.node().display(), host.path(part.node()));
     let claimed = signature::claim(&path, part.number())
@@ -166,6 +163,13 @@ fn see_that_it_is_as_it_was(host: &Host, part: &Part) -> Result<(), String> {
     }
 }
 
+/// Nothing of what was in an array of this program's may show in the new one.
+fn wipe_in_child(device: &File, offset: u64, limit: Limit) -> Result<()> {
+    in_child(limit, &[device.as_fd()], &|| {
+        wipe(device, offset).map_err(|e| e.to_string())
+    })
+}
+
 fn wipe(mut device: &File, offset: u64) -> io::Result<()> {
     let end = device.seek(SeekFrom::End(0))?;
     let length = BEGIN.min(end.saturating_sub(offset));
@@ -179,7 +183,6 @@ fn create(
     filesystem: Filesystem,
     array: u64,
     instead_of: &[String],
-    limit: Limit,
 ) -> Result<()> {
     let mdadm = program::find(host, "mdadm").context("this system has no mdadm")?;
     let uuid = random_uuid().context("cannot draw a UUID")?;
@@ -201,27 +204,28 @@ fn create(
         "--create /dev/md{array} --run --level=0 --metadata=1.2 --homehost=any --chunk={chunk} --name={NAME} --uuid={uuid} --raid-devices={}",
         disks.len()
     );
-    run(&mdadm, &options, stripe, limit)
+    run(&mdadm, &options, stripe)
 }
 
-fn run(mdadm: &Path, options: &str, stripe: &Stripe, limit: Limit) -> Result<()> {
+fn run(mdadm: &Path, options: &str, stripe: &Stripe) -> Result<()> {
     let mut command = Command::new(mdadm);
     command.args(options.split(' ')).stdin(Stdio::null());
     for part in stripe.parts() {
         command.arg(part.node());
     }
-    program::run_well(command, limit).with_context(|| format!("mdadm with {stripe}"))
+    program::run_well(command, Limit::after(BY_MDADM))
+        .with_context(|| format!("mdadm with {stripe}"))
 }
 
-fn assemble(host: &Host, stripe: &Stripe, array: u64, uuid: &str, limit: Limit) -> Result<()> {
+fn assemble(host: &Host, stripe: &Stripe, array: u64, uuid: &str) -> Result<()> {
     if let Some(mdadm) = program::find(host, "mdadm") {
         // A line of mdadm.conf may have the array left alone by udev.
         let options = format!("--assemble /dev/md{array} --config=none --uuid={uuid}");
-        return run(&mdadm, &options, stripe, limit);
+        return run(&mdadm, &options, stripe);
     }
     let numbers: Vec<Number> = stripe.parts().iter().map(Part::number).collect();
     let node = host.path(format!("/dev/md{array}"));
-    in_child(limit, &[], &|| {
+    in_child(Limit::after(BY_MDADM), &[], &|| {
         by_the_kernel(&node, array, &numbers).map_err(|e| e.to_string())
     })
     .with_context(|| format!("the kernel cannot put {stripe} together"))
@@ -276,10 +280,6 @@ mod tests {
     use super::*;
     use crate::host::tree::Tree;
 
-    fn limit() -> Limit {
-        Limit::after(Duration::from_secs(20))
-    }
-
     fn machine() -> (Tree, Host, Stripe) {
         let tree = Tree::new(&[("sys/block/md127/", ""), ("dev/", "")]);
         let host = tree.with_devices(&["nvme0n1", "nvme1n1"], None);
@@ -301,15 +301,7 @@ mod tests {
             );
             tree.script("sbin/mdadm", &script);
             let array = free_array(&host).unwrap();
-            create(
-                &host,
-                &stripe,
-                filesystem,
-                array,
-                &["before".into()],
-                limit(),
-            )
-            .unwrap();
+            create(&host, &stripe, filesystem, array, &["before".into()]).unwrap();
             let record = Record::read(&host).unwrap();
             assert!(record.is_of("before") && !record.is_staged);
             let expected = format!(
@@ -328,7 +320,7 @@ mod tests {
     fn what_mdadm_says_is_told() {
         let (tree, host, stripe) = machine();
         tree.script("sbin/mdadm", "echo no such thing >&2; exit 1");
-        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[], limit()).unwrap_err();
+        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[]).unwrap_err();
         let said = format!("{made:#}");
         assert!(
             said.starts_with("mdadm with /dev/nvme0n1 and /dev/nvme1n1: failed"),
@@ -345,7 +337,7 @@ mod tests {
         fs::create_dir_all(tree.root().join("sys/block/md127/slaves/sdx")).unwrap();
         for (is, said) in [("clean", "it runs"), ("inactive", "it has /dev/sdx too")] {
             fs::write(state.join("array_state"), is).unwrap();
-            let error = stop(&host, "md127", &stripe, limit()).unwrap_err();
+            let error = stop(&host, "md127", &stripe).unwrap_err();
             assert_eq!(error.to_string(), said);
         }
     }

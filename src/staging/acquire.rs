@@ -16,7 +16,7 @@ use super::mount::{MountError, mount};
 use super::mount_point;
 use super::staged::{Staged, find_staged};
 use crate::config::{Config, Spec, Staging};
-use crate::disk::choose::{Accepted, Choice, Judgement, Part, Stripe, Task, ToBeMade, Verdict};
+use crate::disk::choose::{Accepted, Choice, Judgement, Stripe, Task, ToBeMade, Verdict};
 use crate::disk::combine::combine;
 use crate::disk::observation::Observed;
 use crate::disk::observe::observe;
@@ -25,7 +25,7 @@ use crate::disk::signature::Content;
 use crate::disk::{inventory, mkfs};
 use crate::failure::Failure;
 use crate::host::block_device::Number;
-use crate::host::bounded::{Child, Limit};
+use crate::host::bounded::Child;
 use crate::host::mount_table::{self, Mount};
 use crate::host::{Host, kernel_file, wait};
 use crate::logging::Notices;
@@ -158,8 +158,10 @@ impl Search<'_> {
             if self.wait_for_a_change() {
                 continue;
             }
+            if let Some(warning) = &choice.of_several {
+                self.notices.warn_once(warning);
+            }
             if let Some(stripe) = self.to_be_one(&choice) {
-                self.warn_of(&choice);
                 self.verdicts.clone_from(&choice.verdicts);
                 self.combine(&stripe)?;
                 continue;
@@ -394,11 +396,7 @@ impl Search<'_> {
         let locks =
             parts.map(|part| DiskLock::take(self.host, part.node(), part.number(), FOR_A_LOOK));
         let _locks: Vec<_> = locks.collect();
-        let first = stripe.parts().first().map(Part::number);
-        let limit = || match first {
-            Some(number) => limit_of(self.host, number, &self.config.staging),
-            None => Limit::after(self.config.staging.device_timeout),
-        };
+        let limit = |number| limit_of(self.host, number, &self.config.staging);
         let made = combine(self.host, stripe, &self.config.staging, limit);
         match made {
             Err(error) if self.is_combined => self.not_made.push(format!("{error:#}")),

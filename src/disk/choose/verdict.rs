@@ -218,6 +218,9 @@ pub(crate) enum Judgement {
 pub(crate) struct Choice {
     pub(crate) verdicts: Vec<Verdict>,
     pub(crate) warnings: Vec<String>,
+    /// Likewise, what is lost when disks become one, or why they do not: to be told before
+    /// anything is made.
+    pub(crate) of_several: Option<String>,
     /// Disks that are to be one; verdicts on each say so.
     pub(crate) stripe: Option<Stripe>,
     /// The device that has to be looked into before the choice can be made.
@@ -321,6 +324,9 @@ impl fmt::Display for Judgement {
             Judgement::ToBeMade(one) => {
                 match &one.in_place_of {
                     InPlaceOf::Nothing => write!(f, "is blank and gets a file system")?,
+                    InPlaceOf::HalfMade if one.array.is_some() => {
+                        write!(f, "is an array without a file system yet, and gets one")?;
+                    }
                     InPlaceOf::HalfMade => write!(
                         f,
                         "has a file system that this program was making when it was ended; it is made anew"
