@@ -56,11 +56,10 @@ def check(what, found, expected):
     assert found == expected, f"{what}: found {found!r}, expected {expected!r}"
 
 
-def is_staged(guest, device, kind, label=None, made_of=None):
+def is_staged(guest, device, kind, label=None):
     """The disk is on /staging, with its directories, and everybody was told so."""
     guest.wait_booted()
     known_by = f"{kind}, LABEL={label}" if label else f"{kind}, (?:empty|ours)"
-    known_by += f", made of {made_of}" if made_of else ""
     line = rf"vmstage: ready: {device} \({known_by}\) on /staging, [\d.]+ [MG]iB free, condor tmp\b"
     guest.wait_console(line, timeout=30)
 

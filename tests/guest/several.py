@@ -1,7 +1,7 @@
 """Several local disks that become one: what mdadm makes of them, and what the next boot finds."""
 
 import images
-from cases import case, check, has_failed, is_staged, reasons
+from cases import case, check, reasons
 from evidence import INSTANCE_STORAGE
 from guests import Disk
 from images import blank
@@ -20,153 +20,189 @@ for file in /usr/sbin/mdadm /usr/lib/udev/rules.d/64-md-raid-assembly.rules; do
     [ ! -e "/etc/without-${file##*/}" ] || rm -f "$file"
 done
 """
-MDADM = ["usr/sbin/mdadm", "sbin/mdadm"]
 RULES = ["01-md-raid-creating.rules", "63-md-raid-arrays.rules", "64-md-raid-assembly.rules"]
+# What mdadm and mkfs.ext4 need where there is nothing but busybox.
+LIBRARIES = "libc6 libudev1 libext2fs2 libcom-err2 libblkid1 libuuid1"
 
 
-def without_mdadm(**more):
-    """The guest's own files, but for mdadm."""
-    return lambda: INSTANCE_STORAGE | more
+def of_package(package, name):
+    """A file of a Debian package, wherever that has it."""
+    return next(path for path in sorted(images.downloaded(package).rglob(name)))
 
 
-def with_mdadm(before="", **more):
-    """Debian's mdadm, and the rules by which udev puts arrays together. `before` runs once, before vmstage."""
+def without_mdadm():
+    """A guest of busybox and Debian's mkfs, whose disks are EC2's once /of-ec2 has run."""
+    own = {"/usr/sbin/mkfs.ext4": of_package("e2fsprogs", "mke2fs"), "/setup": SETUP}
+    own["/lib64/ld-linux-x86-64.so.2"] = of_package("libc6", "ld-linux-x86-64.so.2").resolve()
+    for package in LIBRARIES.split():
+        for library in images.downloaded(package).rglob("*.so.*"):
+            own[f"/lib/x86_64-linux-gnu/{library.name}"] = library.resolve()
+    return INSTANCE_STORAGE | own
 
-    def files():
-        package = images.downloaded("mdadm")
-        (program,) = (package / path for path in MDADM if (package / path).exists())
-        (rules,) = {file.parent for file in package.rglob(RULES[-1])}
-        own = {f"/usr/lib/udev/rules.d/{name}": rules / name for name in RULES}
-        once = f"[ ! -e /etc/was-before ] || exit 0\ntouch /etc/was-before\n{before}"
-        own["/of-ec2"] = INSTANCE_STORAGE["/of-ec2"] + once
-        return INSTANCE_STORAGE | own | {"/usr/sbin/mdadm": program, "/setup": SETUP} | more
 
-    return files
+def with_mdadm():
+    return without_mdadm() | {"/usr/sbin/mdadm": of_package("mdadm", "mdadm")}
+
+
+def with_udev():
+    """Debian's rules, by which udev puts arrays together."""
+    rules = {f"/usr/lib/udev/rules.d/{name}": of_package("mdadm", name) for name in RULES}
+    return INSTANCE_STORAGE | rules | {"/usr/sbin/mdadm": of_package("mdadm", "mdadm"), "/setup": SETUP}
+
+
+def boot(guest):
+    """What systemd does in its guests by itself: vmstage runs on a machine of EC2's."""
+    guest.wait_booted()
+    return guest.sh("sh /of-ec2; vmstage boot", timeout=400)
 
 
 def is_made_of_both(guest):
-    """The array, whatever it is called, is staged."""
-    guest.wait_booted()
-    device = guest.mounted()[0] if guest.mounted() else guest.sh("ls -d /dev/md[0-9]*").output
-    status = is_staged(guest, device, "ext4", "ephemeral0", made_of=BOTH)
+    """The array is staged, whatever it is called."""
+    device = guest.mounted()[0]
+    check("what is mounted", guest.mounted()[1], "ext4")
+    status = guest.status()
+    check("the outcome", (status["outcome"], status["staging"]["device"]), ("ready", device))
     check("what it is made of", status["staging"]["made_of"], [FIRST, SECOND])
-    (state,) = {guest.sh(f"cat /sys/block/{device.removeprefix('/dev/')}/md/{name}").output for name in ["level"]}
-    check("the level", state, "raid0")
+    check("the level", guest.sh(f"cat /sys/block/{device.removeprefix('/dev/')}/md/level").output, "raid0")
     assert status["staging"]["size_bytes"] > 90 << 20, status["staging"]
     for disk in FIRST, SECOND:
         assert f"is a part of {device}" in reasons(status, disk), status["verdicts"]
+    guest.wait_console(rf"vmstage: ready: {device} \(ext4, LABEL=ephemeral0, made of {BOTH}\)", timeout=30)
     return status
 
 
-def boot_again(guest, *commands):
+def reset(guest, *commands):
     """Resets the machine, without any notice to the guest, after these."""
-    for command in commands:
-        done = guest.sh(command)
-        check(command, done.code, 0)
-    guest.sh("sync")
+    for command in (*commands, "sync"):
+        check(command, guest.sh(command, timeout=200).code, 0)
     guest.qmp("system_reset")
     guest.wait_shell()
 
 
-def replace(*disks):
-    """Another disk in place of each, and none of the array's superblocks in memory."""
-    empty = " && ".join(f"dd if=/dev/zero of={disk} bs=1M count=64 conv=fsync" for disk in disks)
-    stop = "systemctl stop vmstage-watch vmstage; umount /staging && for md in /dev/md[0-9]*; do mdadm --stop $md; done"
-    return f"{stop}; {empty}"
+KEEP = "echo thesis >/staging/tmp/thesis"
+STOP = "umount /staging && mdadm --stop /dev/md127"
 
 
-KEEP = "echo thesis >/staging/tmp/thesis && sync"
+def replaced(*disks):
+    """Another disk in place of each."""
+    return " && ".join(f"dd if=/dev/zero of={disk} bs=1M count=64 conv=fsync" for disk in disks)
 
 
 def has_thesis(guest, expected):
     check("a file of before", guest.sh("test -e /staging/tmp/thesis").code == 0, expected)
 
 
-@case("systemd", disks=DISKS, config=STRIPE, files=with_mdadm(), reboots=True)
-def blank_local_disks_become_one_that_the_next_boot_finds_whoever_puts_it_together(guest):
-    status = is_made_of_both(guest)
-    check("the warnings", status["warnings"], [])
-    detail = guest.sh("mdadm --detail /dev/md[0-9]* && mdadm --examine /dev/nvme0n1").output
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, reboots=True)
+def blank_local_disks_become_one_that_the_next_boot_puts_together(guest):
+    boot(guest)
+    check("the warnings", is_made_of_both(guest)["warnings"], [])
+    detail = guest.sh(f"mdadm --detail /dev/md127 && mdadm --examine {FIRST}").output
     for said in "raid0", "Chunk Size : 512K", "Name : any:ephemeral0", "Version : 1.2":
         assert said in detail, detail
-    # Once by udev, once by vmstage with mdadm, and once by the kernel alone.
-    for without in "", "64-md-raid-assembly.rules", "mdadm":
-        boot_again(guest, KEEP, f"touch /etc/without-{without}")
-        status = is_made_of_both(guest)
-        check("the warnings", status["warnings"], [])
+    # Once with mdadm, and once by the kernel alone.
+    for without in "nothing", "mdadm":
+        reset(guest, KEEP, f"touch /etc/without-{without}")
+        boot(guest)
+        is_made_of_both(guest)
         has_thesis(guest, True)
     probe = guest.sh("vmstage probe").output
     assert f"made of {BOTH}" in probe, probe
 
 
-@case("systemd", disks=DISKS, config=STRIPE, files=with_mdadm(), reboots=True)
-def an_array_of_which_a_member_was_replaced_is_made_anew_and_so_is_one_of_new_disks(guest):
+@case("systemd", disks=DISKS, config=STRIPE, files=with_udev, reboots=True)
+def an_array_that_udev_puts_together_is_staged_by_its_label(guest):
+    for _ in range(2):
+        guest.wait_booted()
+        is_made_of_both(guest)
+        reset(guest, KEEP)
+    guest.wait_booted()
     is_made_of_both(guest)
-    boot_again(guest, KEEP, replace(SECOND))
+    has_thesis(guest, True)
+
+
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, reboots=True)
+def an_array_of_which_a_member_was_replaced_is_made_anew_and_so_is_one_of_new_disks(guest):
+    boot(guest)
+    is_made_of_both(guest)
+    reset(guest, KEEP, STOP, replaced(SECOND))
+    boot(guest)
     status = is_made_of_both(guest)
-    assert f"{FIRST} is left and the others are gone" in " ".join(status["warnings"]), status["warnings"]
+    assert "is left and the others are gone" in " ".join(status["warnings"]), status["warnings"]
     has_thesis(guest, False)
-    boot_again(guest, KEEP, replace(FIRST, SECOND))
-    status = is_made_of_both(guest)
-    check("the warnings", status["warnings"], [])
+    reset(guest, KEEP, STOP, replaced(FIRST, SECOND))
+    boot(guest)
+    check("the warnings", is_made_of_both(guest)["warnings"], [])
     has_thesis(guest, False)
 
 
-@case("systemd", disks=DISKS, config=STRIPE, files=without_mdadm())
+@case("minimal", disks=DISKS, config=STRIPE, files=without_mdadm)
 def without_mdadm_the_first_blank_local_disk_is_staged(guest):
-    status = is_staged(guest, FIRST, "ext4", "ephemeral0")
+    boot(guest)
+    status = guest.status()
+    check("what is staged", (guest.mounted()[:2], status["staging"]["label"]), ([FIRST, "ext4"], "ephemeral0"))
     assert f"no mdadm: {FIRST} is used alone" in " ".join(status["warnings"]), status["warnings"]
-    check("what is on the other", guest.sh(f"tr -d '\\0' <{SECOND} | wc -c").output, "0")
+    check("what is on the other", guest.sh(f"tr -d '\\0' <{SECOND} | wc -c", timeout=200).output, "0")
 
 
 CREATE = f"mdadm --create /dev/md9 --run --level=0 --raid-devices=2 --homehost=any {FIRST} {SECOND}"
-STOP = "mdadm --stop /dev/md9\n"
 
 
-@case("systemd", disks=DISKS, config=STRIPE, files=with_mdadm(f"{CREATE} --name=data\n{STOP}"))
+def is_refused(guest, name, *commands):
+    """An array that somebody else made is not touched."""
+    guest.wait_booted()
+    for command in (f"{CREATE} --name={name}", "mdadm --stop /dev/md9", *commands):
+        check(command, guest.sh(command, timeout=200).code, 0)
+    sum_of_both = f"cat {FIRST} {SECOND} | md5sum"
+    before = guest.sh(sum_of_both, timeout=200).output
+    check("the exit code", boot(guest).code, 3)
+    check("what is on them", guest.sh(sum_of_both, timeout=200).output, before)
+    return guest.status()
+
+
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm)
 def the_members_of_a_foreign_array_are_left_alone(guest):
-    before = guest.sh(f"cat {FIRST} {SECOND} | md5sum").output
-    status = has_failed(guest, 3, "")
+    status = is_refused(guest, "data")
     for disk in FIRST, SECOND:
-        assert "is not this program's" in reasons(status, disk) or "in use" in reasons(status, disk), status["verdicts"]
-    check("what is on them", guest.sh(f"cat {FIRST} {SECOND} | md5sum").output, before)
+        assert "is a member of an array that is not this program's" in reasons(status, disk), status["verdicts"]
 
 
-HALF = f"dd if=/dev/zero of={SECOND} bs=1M count=64 conv=fsync\n"
-
-
-@case("systemd", disks=DISKS, config=STRIPE, files=with_mdadm(f"{CREATE} --name=ephemeral0\n{STOP}{HALF}"))
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm)
 def what_is_left_of_an_array_that_nobody_recorded_is_left_alone(guest):
-    status = has_failed(guest, 3, "1 of its 2 disks are missing, and nothing says that this program made it")
+    status = is_refused(guest, "ephemeral0", replaced(SECOND))
+    assert "nothing says that this program made it" in reasons(status, FIRST), status["verdicts"]
     assert "may belong to the array" in reasons(status, SECOND), status["verdicts"]
-    check("what is on the other", guest.sh(f"tr -d '\\0' <{SECOND} | wc -c").output, "0")
 
 
-def dies_once(name, then, real):
-    """A program in whose place the machine is reset, the first time and after `then`."""
-    script = f"#!/bin/sh\nif [ ! -e /etc/died ] && [ -e /etc/to-die ]; then\n  touch /etc/died; sync\n  {then}\n"
-    return {f"/usr/local/sbin/{name}": f'{script}  echo b >/proc/sysrq-trigger; sleep 60\nfi\nexec {real} "$@"\n'}
+def dies_in(guest, program, real, first=":"):
+    """The next boot ends when it runs this program, after a first command."""
+    script = f"#!/bin/sh\\n[ -e /etc/died ] && exec {real} \"$@\"\\ntouch /etc/died; {first}; sync; kill -9 $PPID; exit 1"
+    commands = (
+        f"mkdir -p /usr/local/sbin; printf '{script}' >/usr/local/sbin/{program}; chmod 755 /usr/local/sbin/{program}",
+        f"PATH=/usr/local/sbin:$PATH; sh /of-ec2; vmstage boot; test -e /etc/died && rm /usr/local/sbin/{program}",
+    )
+    for command in commands:
+        check(command, guest.sh(command, timeout=400).code, 0)
+    check("what is mounted", guest.mounted(), [])
 
 
-DIES_IN_MKFS = dies_once("mkfs.ext4", "", "/sbin/mkfs.ext4") | {"/etc/to-die": ""}
-
-
-@case("systemd", disks=DISKS, config=STRIPE, files=with_mdadm(**DIES_IN_MKFS), reboots=True)
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, reboots=True)
 def a_boot_that_ends_between_mdadm_and_mkfs_is_made_good_by_the_next(guest):
-    guest.sh("until [ -e /run/guest-booted ]; do sleep 0.2; done", timeout=400)
-    check("it died", guest.sh("test -e /etc/died").code, 0)
+    guest.wait_booted()
+    dies_in(guest, "mkfs.ext4", "/usr/sbin/mkfs.ext4")
+    reset(guest)
+    boot(guest)
     is_made_of_both(guest)
 
 
-# mdadm takes the superblock of what is left away before it writes its own.
-DIES_IN_MDADM = dies_once("mdadm", f"{'/usr/sbin/mdadm'} --zero-superblock {FIRST}; sync", "/usr/sbin/mdadm")
-
-
-@case("systemd", disks=DISKS, config=STRIPE, files=with_mdadm(**DIES_IN_MDADM), reboots=True)
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, reboots=True)
 def a_boot_that_ends_while_an_array_is_made_anew_is_made_good_by_the_next(guest):
+    boot(guest)
     is_made_of_both(guest)
-    boot_again(guest, KEEP, replace(SECOND), "touch /etc/to-die")
-    guest.sh("until [ -e /run/guest-booted ]; do sleep 0.2; done", timeout=400)
-    check("it died", guest.sh("test -e /etc/died").code, 0)
+    reset(guest, KEEP, STOP, replaced(SECOND))
+    guest.wait_booted()
+    # mdadm takes away the superblock of what is left before it writes its own.
+    dies_in(guest, "mdadm", "/usr/sbin/mdadm", f"/usr/sbin/mdadm --zero-superblock {FIRST} {SECOND}")
+    reset(guest)
+    boot(guest)
     is_made_of_both(guest)
     has_thesis(guest, False)
