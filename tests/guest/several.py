@@ -22,32 +22,41 @@ done
 """
 RULES = ["01-md-raid-creating.rules", "63-md-raid-arrays.rules", "64-md-raid-assembly.rules"]
 # What mdadm and mkfs.ext4 need where there is nothing but busybox.
-LIBRARIES = "libc6 libudev1 libext2fs2 libcom-err2 libblkid1 libuuid1"
+LIBRARIES = {
+    "libc.so.6": "libc6",
+    "libudev.so.1": "libudev1",
+    "libext2fs.so.2": "libext2fs2",
+    "libe2p.so.2": "libext2fs2",
+    "libcom_err.so.2": "libcom-err2",
+    "libblkid.so.1": "libblkid1",
+    "libuuid.so.1": "libuuid1",
+}
 
 
 def of_package(package, name):
     """A file of a Debian package, wherever that has it."""
-    return next(path for path in sorted(images.downloaded(package).rglob(name)))
+    # Cases run side by side, and only one of them downloads it.
+    with images.PACKAGING:
+        return next(path for path in sorted(images.downloaded(package).rglob(name)) if path.is_file())
 
 
 def without_mdadm():
     """A guest of busybox and Debian's mkfs, whose disks are EC2's once /of-ec2 has run."""
-    own = {"/usr/sbin/mkfs.ext4": of_package("e2fsprogs", "mke2fs"), "/setup": SETUP}
+    own = {"/usr/sbin/mkfs.ext4": of_package("e2fsprogs", "sbin/mke2fs"), "/setup": SETUP}
     own["/lib64/ld-linux-x86-64.so.2"] = of_package("libc6", "ld-linux-x86-64.so.2").resolve()
-    for package in LIBRARIES.split():
-        for library in images.downloaded(package).rglob("*.so.*"):
-            own[f"/lib/x86_64-linux-gnu/{library.name}"] = library.resolve()
+    for name, package in LIBRARIES.items():
+        own[f"/lib/x86_64-linux-gnu/{name}"] = of_package(package, name).resolve()
     return INSTANCE_STORAGE | own
 
 
 def with_mdadm():
-    return without_mdadm() | {"/usr/sbin/mdadm": of_package("mdadm", "mdadm")}
+    return without_mdadm() | {"/usr/sbin/mdadm": of_package("mdadm", "sbin/mdadm")}
 
 
 def with_udev():
     """Debian's rules, by which udev puts arrays together."""
     rules = {f"/usr/lib/udev/rules.d/{name}": of_package("mdadm", name) for name in RULES}
-    return INSTANCE_STORAGE | rules | {"/usr/sbin/mdadm": of_package("mdadm", "mdadm"), "/setup": SETUP}
+    return INSTANCE_STORAGE | rules | {"/usr/sbin/mdadm": of_package("mdadm", "sbin/mdadm"), "/setup": SETUP}
 
 
 def boot(guest):
