@@ -165,6 +165,12 @@ pub static KEYS: &[Key] = &[
         Kind::OneOf(&["ext2", "ext3", "ext4", "xfs", "btrfs"]),
         "0.1.0",
     ),
+    key(
+        "staging",
+        "combine",
+        Kind::OneOf(&["first", "stripe"]),
+        "0.2.0",
+    ),
     Key {
         otherwise: Some("the policy's"),
         ..key("staging", "context", CONTEXT, "0.2.0")

@@ -1,6 +1,7 @@
 //! Texts for people: what may be shown of them, sizes, tables.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 /// Characters that are not seen, and change how others are: those of the categories Cf, Zl and
 /// Zp of Unicode 16.0 (what turns the direction of writing, joins, is of no width or ends a
@@ -40,6 +41,19 @@ pub(crate) fn is_control(c: char) -> bool {
 /// stands for each control character.
 pub(crate) fn one_line(text: &str) -> String {
     text.replace(is_control, " ")
+}
+
+/// `/dev/sdb, /dev/sdc and /dev/sdd`
+pub(crate) fn all_of(paths: &[PathBuf]) -> String {
+    let names: Vec<String> = paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect();
+    match &names[..] {
+        [] => String::new(),
+        [one] => one.clone(),
+        [some @ .., last] => format!("{} and {last}", some.join(", ")),
+    }
 }
 
 /// A text that somebody else wrote, as it may be shown: U+FFFD stands for each control

@@ -11,8 +11,8 @@ use crate::config::{Config, Sources};
 use crate::deadline::follower::Follower;
 use crate::deadline::limit::Limit;
 use crate::deadline::records;
-use crate::disk::making;
 use crate::disk::reader::Reader;
+use crate::disk::{array, making};
 use crate::failure::Failure;
 use crate::host::bounded;
 use crate::host::{Host, locks};
@@ -109,8 +109,10 @@ fn make_ready(
     let staged = acquired.staged?;
     info!("{staged}");
     // From now on somebody uses the disk.
-    if let Err(error) = making::forget(host) {
-        notices.warn_once(format!("{error:#}"));
+    for done in [making::forget(host), array::is_staged_now(host)] {
+        if let Err(error) = done {
+            notices.warn_once(format!("{error:#}"));
+        }
     }
     mtab::record(host, &staged.mount(), notices);
     status.staging = Some((&staged).into());

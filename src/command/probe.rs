@@ -1,6 +1,6 @@
 //! The dry run of the boot sequence's first three steps, for a person.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread::sleep;
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use super::configuration;
 use crate::cli::{self, Format};
 use crate::command::status::verdicts;
 use crate::config::Config;
-use crate::disk::choose::{Accepted, choose};
+use crate::disk::choose::{Accepted, Part, choose};
 use crate::disk::identity::Identity;
 use crate::disk::inventory::System;
 use crate::disk::observation::{Observation, Observed};
@@ -45,6 +45,8 @@ struct Report {
     known_by: Option<String>,
     /// The disk on which `boot` would make a file system first.
     formatted: Option<String>,
+    /// The disks of which `boot` would make one first, or that it would put together to one.
+    combined: Vec<String>,
     verdicts: Vec<status::Verdict>,
     warnings: Vec<String>,
     /// Every block device that was looked at.
@@ -59,6 +61,8 @@ struct Device {
     read_only: bool,
     system_disk: bool,
     identity: Option<String>,
+    /// The disks that an array is made of.
+    made_of: Vec<String>,
     mounted_on: Vec<String>,
 }
 
@@ -93,7 +97,8 @@ pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<()
         return Err(Failure::Mount(obstacle));
     }
     let usable = [&report.chosen, &report.formatted, &report.already_mounted];
-    match report.mounted_on_demand || usable.into_iter().any(Option::is_some) {
+    let is_combined = !report.combined.is_empty();
+    match report.mounted_on_demand || is_combined || usable.into_iter().any(Option::is_some) {
         true => Ok(()),
         false => Err(Failure::NoDevice("no usable disk".into())),
     }
@@ -132,7 +137,9 @@ fn look(host: &Host, config: &Config) -> Result<(Report, Observed), Failure> {
             device.mounted_on.push(real.display().to_string());
         }
     }
-    let chosen = choice.first_accepted();
+    let at_once = choice.to_assemble_at_once();
+    let chosen = choice.first_accepted().filter(|_| at_once.is_none());
+    let combined = at_once.or(choice.to_be_one().filter(|_| chosen.is_none()));
     let mut warnings = notices.all();
     warnings.extend(choice.warnings.clone());
     if let Ok(Some(staged)) = &staged
@@ -146,8 +153,12 @@ fn look(host: &Host, config: &Config) -> Result<(Report, Observed), Failure> {
         known_by: chosen.map(Accepted::known_by),
         formatted: choice
             .to_be_made()
-            .filter(|_| chosen.is_none())
+            .filter(|_| chosen.is_none() && combined.is_none())
             .map(|one| one.node().display().to_string()),
+        combined: combined.map_or_else(Vec::new, |stripe| {
+            let nodes = stripe.parts().iter().map(Part::node);
+            nodes.map(|node| node.display().to_string()).collect()
+        }),
         verdicts: choice.verdicts.iter().map(Into::into).collect(),
         warnings,
         devices,
@@ -172,7 +183,7 @@ impl Report {
                 [
                     device.device.clone(),
                     text::bytes(device.size_bytes),
-                    device.content.clone(),
+                    device.content_in_words(),
                     device.mounted_on.join(" "),
                 ]
             }),
@@ -193,6 +204,13 @@ impl Report {
         if self.mounted_on_demand {
             return format!(
                 "boot would use what is mounted on {} on demand",
+                self.mount_point
+            );
+        }
+        if self.already_mounted.is_none() && !self.combined.is_empty() {
+            return format!(
+                "boot would make {} one disk, and mount it on {}",
+                self.combined.join(" and "),
                 self.mount_point
             );
         }
@@ -217,6 +235,16 @@ impl Report {
     }
 }
 
+impl Device {
+    /// `ext4 LABEL=ephemeral0, made of /dev/nvme0n1 and /dev/nvme1n1`
+    fn content_in_words(&self) -> String {
+        match &self.made_of[..] {
+            [] => self.content.clone(),
+            disks => format!("{}, made of {}", self.content, disks.join(" and ")),
+        }
+    }
+}
+
 impl From<&Observation> for Device {
     fn from(observation: &Observation) -> Device {
         Device {
@@ -229,11 +257,13 @@ impl From<&Observation> for Device {
                 Identity::Unknown => None,
                 known => Some(known.to_string()),
             },
-            mounted_on: observation
-                .mounted_on
-                .iter()
-                .map(|point| point.display().to_string())
-                .collect(),
+            made_of: in_text(&observation.made_of),
+            mounted_on: in_text(&observation.mounted_on),
         }
     }
+}
+
+fn in_text(paths: &[PathBuf]) -> Vec<String> {
+    let texts = paths.iter().map(|path| path.display().to_string());
+    texts.collect()
 }

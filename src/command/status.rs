@@ -93,6 +93,9 @@ fn text(status: &Status, now: u64) -> String {
                 ""
             },
         );
+        if !staging.made_of.is_empty() {
+            text += &format!("made of {}\n", texts::all_of(&staging.made_of));
+        }
         for place in &staging.also_mounted_on {
             text += &format!("also mounted on {}\n", place.display());
         }

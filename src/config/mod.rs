@@ -58,6 +58,7 @@ pub struct Staging {
     pub(crate) format: Format,
     /// What `format = "blank"` makes.
     pub(crate) filesystem: Filesystem,
+    pub(crate) combine: Combine,
     /// SELinux's, of the root directory; of all where a file system carries none.
     pub(crate) context: Option<Context>,
 }
@@ -207,6 +208,7 @@ impl Default for Staging {
             device_timeout: Duration::from_secs(10),
             format: Format::Local,
             filesystem: Filesystem::Ext4,
+            combine: Combine::First,
             context: None,
         }
     }

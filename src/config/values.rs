@@ -267,6 +267,16 @@ pub(crate) enum Format {
     Blank,
 }
 
+/// What becomes of several blank disks that the cloud marks as local scratch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Combine {
+    /// One of them is used.
+    First,
+    /// They become one, by mdadm.
+    Stripe,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Filesystem {

@@ -5,6 +5,8 @@
 //! that it is local scratch, or, where only a name led to it, that it is nobody else's.
 
 mod against;
+mod several;
+mod stripe;
 mod telling;
 mod verdict;
 
@@ -19,7 +21,12 @@ use super::reason::{Kept, Reason};
 use super::signature::{Content, Zero};
 use crate::config::{Format, Spec};
 use against::{against_making, refuse, refuse_blank, refuse_for_a_name};
-use telling::{WITHOUT_OWNERS, asked_for_label, is_persistent, is_unclean, label_cure, local};
+use several::Several;
+pub(crate) use several::array_of;
+pub(crate) use stripe::{Part, Stripe, Task, Was};
+use telling::{
+    WITHOUT_OWNERS, asked_for_label, is_persistent, is_unclean, label_cure, local, natural_order,
+};
 pub(crate) use telling::{has_label, heeds_fstab};
 pub(crate) use verdict::{
     Accepted, Choice, Evidence, InPlaceOf, Judgement, ToBeMade, Verdict, known_by,
@@ -31,6 +38,7 @@ pub(crate) fn choose(specs: &[Spec], format: Format, observed: &Observed) -> Cho
         specs,
         format,
         observed,
+        several: several::several(specs, format, observed),
         choice: Choice::default(),
         winner: None,
     };
@@ -48,6 +56,9 @@ pub(crate) fn choose(specs: &[Spec], format: Format, observed: &Observed) -> Cho
         judge.choice.verdicts.extend(verdicts);
     }
     let mut choice = judge.choice;
+    choice.stripe = judge.several.stripe;
+    choice.warnings.extend(judge.several.warning.clone());
+    choice.of_several = judge.several.warning;
     choice
         .warnings
         .extend(labels_unknown(specs, observed, &choice.verdicts));
@@ -99,6 +110,7 @@ struct Judge<'a> {
     specs: &'a [Spec],
     format: Format,
     observed: &'a Observed,
+    several: Several,
     choice: Choice,
     /// The first device that is to be used: what comes after it need not be looked into.
     winner: Option<PathBuf>,
@@ -203,6 +215,9 @@ impl Judge<'_> {
 
     /// A device with evidence of its own: nothing that speaks against a name does.
     fn led_by_evidence(&mut self, device: &Observation, evidence: Evidence) -> Judgement {
+        if let Some(judgement) = self.several.judgement(device) {
+            return judgement;
+        }
         if let Some(judgement) = self.half_made(device, &evidence) {
             return judgement;
         }
@@ -319,6 +334,7 @@ impl Judge<'_> {
             label: label.clone(),
             uuid: device.uuid.clone(),
             evidence,
+            made_of: device.made_of.clone(),
             mounted_on: device.mounted_on.clone(),
             twin_of: device.twin_of.clone(),
             is_unclean: is_unclean(device),
@@ -448,6 +464,7 @@ impl Judge<'_> {
             uuid: device.uuid.clone(),
             in_place_of,
             evidence,
+            array: device.array.clone(),
         };
         if to_be_made.is_decisive() {
             self.winner.get_or_insert(device.node.clone());
@@ -461,11 +478,6 @@ enum NotReplaced {
     /// The disk is not judged any further.
     Undecided(Reason),
     Kept(Kept),
-}
-
-/// `/dev/sdb` before `/dev/sdaa`, as the kernel names them.
-fn natural_order(node: &Path) -> (usize, PathBuf) {
-    (node.as_os_str().len(), node.to_path_buf())
 }
 
 #[cfg(test)]
@@ -488,7 +500,7 @@ mod tests {
         Some("6d1f8a52-0d2c-4c43-9f3e-5b1c7f6a0e11".into())
     }
 
-    fn device(node: &str, content: Content) -> Observation {
+    pub(super) fn device(node: &str, content: Content) -> Observation {
         // Distinct numbers for distinct names.
         let minor = node.bytes().fold(0, |sum, byte| sum * 31 + u64::from(byte));
         Observation {
@@ -503,6 +515,8 @@ mod tests {
             system: System::Elsewhere,
             is_swapped_on: false,
             holders: vec![],
+            made_of: vec![],
+            array: None,
             identity: Identity::Unknown,
             fstab: Fstab::Nothing,
             twin_of: None,
@@ -1165,7 +1179,7 @@ mod tests {
             ),
         ];
         for (label, evidence, expected) in cases {
-            assert_eq!(known_by("ext4", label, evidence), expected);
+            assert_eq!(known_by("ext4", label, evidence, &[]), expected);
         }
     }
 

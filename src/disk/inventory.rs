@@ -236,7 +236,7 @@ fn parse_number(text: &str) -> Option<Number> {
 /// with that number. The whole of `/dev` is read only where a name did not do.
 fn find_nodes(host: &Host, devices: &mut [BlockDevice]) {
     for device in devices.iter_mut() {
-        let node = Path::new("/dev").join(device.name.replace('!', "/"));
+        let node = sysfs::node_of(&device.name);
         device.node = (host.block_number(&node) == Some(device.number)).then_some(node);
     }
     if devices.iter().any(|device| device.node.is_none()) {

@@ -40,15 +40,28 @@ pub(crate) enum HalfMade {
     NoSignature,
     /// It is of the file system on this disk: it has the UUID that mkfs was told.
     Filesystem,
+    /// The disk was to become a member of an array.
+    Member,
 }
 
 impl Making {
-    pub(super) fn of(host: &Host, name: &str, size_bytes: u64, uuid: &str) -> Making {
+    /// An array has the UUID of its own in place of a serial number, and is at no place.
+    pub(super) fn of(
+        host: &Host,
+        name: &str,
+        size_bytes: u64,
+        uuid: &str,
+        array: Option<&str>,
+    ) -> Making {
+        let (serial, sysfs) = match array {
+            Some(array) => (Some(array.into()), None),
+            None => (serial(host, name), sysfs::place(host, name)),
+        };
         Making {
             uuid: uuid.into(),
             size_bytes,
-            serial: sysfs::serial(host, name),
-            sysfs: sysfs::place(host, name),
+            serial,
+            sysfs,
             machine: machine::uuid(host),
             boot: host.boot_id().ok(),
         }
@@ -73,33 +86,43 @@ impl Making {
     /// What it says of this device. Machine, size, serial number and place have to be the same.
     /// A disk without a serial number can be replaced while the machine is off, so that without
     /// one it takes the same boot, or the UUID that mkfs was told.
-    pub(super) fn is_of(
-        &self,
-        host: &Host,
-        name: &str,
-        size_bytes: u64,
-        content: &Content,
-        uuid: Option<&str>,
-    ) -> HalfMade {
-        let this = Making::of(host, name, size_bytes, &self.uuid);
-        let is_same_boot = self.boot.is_some() && self.boot == this.boot;
-        let is_known = self.serial.is_some() || is_same_boot && self.sysfs.is_some();
+    pub(super) fn is_of(&self, this: &Making, content: &Content, uuid: Option<&str>) -> HalfMade {
         let has_its_uuid = uuid.is_some_and(|uuid| uuid.eq_ignore_ascii_case(&self.uuid));
         match content {
-            _ if !self.is_of_the_place_of(&this) => HalfMade::No,
-            Content::Nothing if is_known => HalfMade::NoSignature,
+            _ if !self.is_of_the_place_of(this) => HalfMade::No,
+            Content::Nothing if self.is_known(this) => HalfMade::NoSignature,
             Content::Filesystem { .. } if has_its_uuid => HalfMade::Filesystem,
             _ => HalfMade::No,
         }
     }
 
+    /// Whether it is of this disk, whatever is on that.
+    pub(super) fn is_of_disk(&self, this: &Making) -> bool {
+        self.is_of_the_place_of(this) && self.is_known(this)
+    }
+
+    fn is_known(&self, this: &Making) -> bool {
+        let is_same_boot = self.boot.is_some() && self.boot == this.boot;
+        self.serial.is_some() || is_same_boot && self.sysfs.is_some()
+    }
+
     fn is_of_the_place_of(&self, other: &Making) -> bool {
-        let in_no_boot = |making: &Making| Making {
+        let of_no_boot = |making: &Making| Making {
             boot: None,
+            uuid: String::new(),
             ..making.clone()
         };
-        in_no_boot(self) == in_no_boot(other)
+        of_no_boot(self) == of_no_boot(other)
     }
+}
+
+/// NVMe has it at the controller.
+fn serial(host: &Host, name: &str) -> Option<String> {
+    let of_controller = || {
+        let disk = host.path("/sys/block").join(sysfs::disk_of(host, name));
+        sysfs::attribute(&disk.join("device/serial"))
+    };
+    sysfs::serial(host, name).or_else(of_controller)
 }
 
 /// For a boot that ends without a disk. Without a serial number another disk could be taken for
@@ -155,7 +178,9 @@ mod tests {
             (BOOT, "first\n"),
         ]);
         let host = tree.host();
-        Making::of(&host, "vdb", 100, "U-1").write(&host).unwrap();
+        Making::of(&host, "vdb", 100, "U-1", None)
+            .write(&host)
+            .unwrap();
         let making = Making::read(&host).unwrap();
         forget_without_identity(&host);
         assert_eq!(Making::read(&host).as_ref(), Some(&making));
@@ -179,7 +204,8 @@ mod tests {
             ("vdc", 100, &ext4, Some("u-1"), HalfMade::No),
         ];
         for (name, size, content, uuid, expected) in cases {
-            let found = making.is_of(&host, name, size, content, uuid);
+            let this = Making::of(&host, name, size, "", None);
+            let found = making.is_of(&this, content, uuid);
             assert_eq!(found, expected, "{name} {size} {uuid:?} {content}");
         }
         forget(&host).unwrap();
@@ -204,6 +230,7 @@ mod tests {
         let link = tree.root().join("sys/block/vdb");
         std::os::unix::fs::symlink("../devices/vdb", link).unwrap();
         let place = Some("../devices/vdb");
+        let vdb = Making::of(&host, "vdb", 100, "", None);
         let cases = [
             (making(Some("first"), place), HalfMade::NoSignature),
             (making(Some("second"), place), HalfMade::No),
@@ -212,10 +239,10 @@ mod tests {
             (making(Some("first"), None), HalfMade::No),
         ];
         for (making, expected) in cases {
-            let found = making.is_of(&host, "vdb", 100, &Content::Nothing, None);
+            let found = making.is_of(&vdb, &Content::Nothing, None);
             assert_eq!(found, expected, "{making:?}");
         }
-        let found = making(None, place).is_of(&host, "vdb", 100, &filesystem(), Some("U-1"));
+        let found = making(None, place).is_of(&vdb, &filesystem(), Some("U-1"));
         assert_eq!(found, HalfMade::Filesystem);
     }
 }

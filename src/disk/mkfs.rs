@@ -47,7 +47,8 @@ pub(crate) fn make(
         .with_context(|| format!("cannot open {}", node.display()))?;
     let uuid = random_uuid().context("cannot draw a UUID")?;
     let kernel_name = sysfs::kernel_name(host, to_be_made.number()).unwrap_or_default();
-    Making::of(host, &kernel_name, to_be_made.size_bytes(), &uuid)
+    let (size, array) = (to_be_made.size_bytes(), to_be_made.array());
+    Making::of(host, &kernel_name, size, &uuid, array)
         .write(host)
         .context("cannot write down that a file system is being made")?;
     let made = run(
@@ -71,15 +72,7 @@ fn run(program: &std::path::Path, arguments: &[String], device: &File, limit: Li
         .args(arguments)
         .arg("/proc/self/fd/0")
         .stdin(Stdio::from(device.try_clone()?));
-    let done = program::run(command, limit)?;
-    if !done.status.success() {
-        bail!(
-            "failed ({}): {}",
-            done.status,
-            done.stderr.split_whitespace().collect::<Vec<_>>().join(" ")
-        );
-    }
-    Ok(())
+    program::run_well(command, limit)
 }
 
 /// Once more, and right before: all disks were looked at since, and that can take long.
@@ -131,7 +124,7 @@ fn arguments(filesystem: Filesystem, uuid: Option<&str>) -> Vec<String> {
 }
 
 /// A UUID of random numbers (RFC 9562, version 4).
-fn random_uuid() -> std::io::Result<String> {
+pub(super) fn random_uuid() -> std::io::Result<String> {
     let mut bytes = [0; 16];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     bytes[6] = bytes[6] & 0x0f | 0x40;

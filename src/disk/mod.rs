@@ -1,10 +1,12 @@
 //! Finding the scratch disk: which block devices there are, what is on them, and
 //! which one it is.
 
+pub(crate) mod array;
 pub mod blank;
 mod candidate;
 pub(crate) mod choose;
 pub(crate) mod claimed;
+pub(crate) mod combine;
 mod content;
 mod fstab_source;
 pub(crate) mod identity;

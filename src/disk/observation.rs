@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use super::array::Record;
 use super::claimed::Place;
 use super::identity::Identity;
 use super::inventory::System;
@@ -28,6 +29,23 @@ pub(crate) struct Observed {
     pub(crate) azure_agent: Option<String>,
     /// No directory is asked for, so that a file system which keeps no owners will do.
     pub(crate) needs_no_owners: bool,
+    /// None where several local disks are not to become one.
+    pub(crate) combining: Option<Combining>,
+}
+
+/// By what several local disks become one.
+#[derive(Debug, Clone)]
+pub(crate) struct Combining {
+    /// Of the array that this program made.
+    pub(crate) record: Option<Record>,
+    pub(crate) mdadm: Mdadm,
+}
+
+/// Whether the guest has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mdadm {
+    Found,
+    Missing,
 }
 
 impl Observed {
@@ -55,6 +73,10 @@ pub(crate) struct Observation {
     pub(crate) is_swapped_on: bool,
     /// Device-mapper and md devices that are made of it, and a btrfs that it is a part of.
     pub(crate) holders: Vec<String>,
+    /// The disks that an md array is made of.
+    pub(crate) made_of: Vec<PathBuf>,
+    /// The UUID of an array that is known by its members.
+    pub(crate) array: Option<String>,
     pub(crate) identity: Identity,
     pub(crate) fstab: Fstab,
     /// A device whose file system has the same UUID and is mounted.

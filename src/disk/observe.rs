@@ -9,23 +9,24 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 use log::debug;
 
+use super::array::Record;
 use super::candidate::Candidate;
-use super::choose::{choose, heeds_fstab};
+use super::choose::{array_of, choose, heeds_fstab};
 use super::claimed::{Claims, is_same_directory};
 use super::identity::attributes::{Attributes, read_dmi};
-use super::identity::identity;
+use super::identity::{Identity, identity};
 use super::inventory::{BlockDevice, Inventory};
 use super::libblkid::Entry;
 use super::making::{HalfMade, Making};
-use super::observation::{Fstab, Named, Observation, Observed};
+use super::observation::{Combining, Fstab, Mdadm, Named, Observation, Observed};
 use super::reader::{Reader, Wanted, Zeros};
 use super::signature::{Content, Reading};
 use super::without_node;
-use crate::config::{Format, Spec, Staging};
+use crate::config::{Combine, Format, Spec, Staging};
 use crate::host::block_device::{Number, kind_in_words};
 use crate::host::cloud::Dmi;
 use crate::host::mount_table::Mount;
-use crate::host::{Host, machine, sysfs};
+use crate::host::{Host, machine, program, sysfs};
 
 /// Looks at every device that a spec could mean: all that there are where a label or a local
 /// disk is to be found, else only the named ones, and what is mounted.
@@ -61,6 +62,10 @@ pub(crate) fn observe(
         config,
         names: &names,
         making: Making::read(host),
+        combining: match config.combine {
+            Combine::Stripe => Some(combining(host)),
+            Combine::First => None,
+        },
     };
     let is_enough = |device: &Wanted, reading: &Reading| {
         let found = devices.iter().find(|(one, _)| one.number == device.number);
@@ -77,13 +82,15 @@ pub(crate) fn observe(
             })
     };
     let readings = reader.read(&wanted, zeros, config.device_timeout, is_enough);
-    let devices = devices.iter().zip(readings);
-    let devices = devices
+    let each = devices.iter().zip(readings);
+    let mut observations: Vec<Observation> = each
         .map(|(device, reading)| place.observation(device, reading))
         .collect();
+    place.see_arrays(&devices, &mut observations);
     let mut observed = Observed {
-        devices,
-        names,
+        devices: observations,
+        combining: place.combining,
+        names: names.clone(),
         machine: machine::uuid(host),
         system_unknown: inventory.system_unknown().cloned(),
         mounted_unread: None,
@@ -95,6 +102,16 @@ pub(crate) fn observe(
     let unread = mounted.iter().find(|mounted| !mounted.is_read);
     observed.mounted_unread = unread.map(|mounted| mounted.name.display().to_string());
     Ok(observed)
+}
+
+fn combining(host: &Host) -> Combining {
+    Combining {
+        record: Record::read(host),
+        mdadm: match program::find(host, "mdadm") {
+            Some(_) => Mdadm::Found,
+            None => Mdadm::Missing,
+        },
+    }
 }
 
 /// A device from which something is mounted, and what was read of it.
@@ -256,6 +273,7 @@ struct Place<'a> {
     config: &'a Staging,
     names: &'a BTreeMap<PathBuf, Named>,
     making: Option<Making>,
+    combining: Option<Combining>,
 }
 
 impl Place<'_> {
@@ -291,10 +309,9 @@ impl Place<'_> {
             mounted_on: self.inventory.mount_points(device),
             partitions,
             zero: reading.zero,
-            half_made: self.making.as_ref().map_or(HalfMade::No, |making| {
-                let (name, size) = (&device.name, device.size_bytes);
-                making.is_of(host, name, size, &reading.content, uuid.as_deref())
-            }),
+            half_made: self.half_made(device, &reading.content, uuid.as_deref(), None),
+            made_of: sysfs::members(host, &device.name),
+            array: None,
             uuid,
             content: reading.content,
             look: None,
@@ -304,6 +321,49 @@ impl Place<'_> {
         }
         debug!("{}: {}", node.display(), observation.content);
         observation
+    }
+
+    /// An array of local disks that is called as this program calls its own is as local as they
+    /// are.
+    fn see_arrays(&self, devices: &[(BlockDevice, PathBuf)], observations: &mut [Observation]) {
+        if self.combining.is_none() {
+            return;
+        }
+        for (index, (device, _)) in devices.iter().enumerate() {
+            let Some((scratch, member)) = array_of(&observations[index], observations) else {
+                continue;
+            };
+            let uuid = member.uuid.clone();
+            let array = &mut observations[index];
+            array.identity = Identity::LocalScratch(scratch);
+            let own = array.uuid.as_deref();
+            array.half_made = self.half_made(device, &array.content, own, Some(&uuid));
+            array.array = Some(uuid);
+            if heeds_fstab(&self.config.devices, self.names, array) {
+                array.fstab = self.fstab(device, array, &Entry::default());
+            }
+        }
+    }
+
+    /// Given the content of a device, the UUID of its file system, and its own as an array.
+    fn half_made(
+        &self,
+        device: &BlockDevice,
+        content: &Content,
+        uuid: Option<&str>,
+        array: Option<&str>,
+    ) -> HalfMade {
+        let record = self.combining.as_ref().and_then(|one| one.record.as_ref());
+        if self.making.is_none() && record.is_none() {
+            return HalfMade::No;
+        }
+        let this = Making::of(self.host, &device.name, device.size_bytes, "", array);
+        let making = self.making.as_ref();
+        let of_mkfs = making.map_or(HalfMade::No, |making| making.is_of(&this, content, uuid));
+        match (of_mkfs, record, content) {
+            (HalfMade::No, Some(record), Content::Nothing) => record.half_made(&this, array),
+            (of_mkfs, _, _) => of_mkfs,
+        }
     }
 
     /// What `/etc/fstab` says of a device.

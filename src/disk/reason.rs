@@ -27,6 +27,8 @@ pub(crate) enum Reason {
     ReadOnlyFilesystem(String),
     ReadOnly,
     Held(Vec<String>),
+    /// It is one of the disks that this array is made of.
+    PartOf(PathBuf),
     /// Where no label that was asked for led to it.
     Mounted(Vec<PathBuf>),
     /// Whatever led to it.
@@ -156,6 +158,7 @@ impl fmt::Display for Reason {
                 "is in use by {}; if it is the scratch disk, stop what uses it",
                 holders.join(", ")
             ),
+            Reason::PartOf(array) => write!(f, "is a part of {}", array.display()),
             Reason::Mounted(points) => write!(
                 f,
                 "is mounted on {} and has no label that was asked for; if it is the scratch disk, name its label in staging.devices, or unmount it there",
@@ -322,6 +325,7 @@ mod tests {
             (Reason::ReadOnlyFilesystem("udf".into()), ""),
             (Reason::ReadOnly, "attached writable"),
             (Reason::Held(vec!["dm-0".into()]), "stop what uses it"),
+            (Reason::PartOf("/dev/md127".into()), ""),
             (Reason::Mounted(vec!["/mnt".into()]), "name its label"),
             (Reason::MountedElsewhere(vec!["/mnt".into()]), "unmount it"),
             (Reason::Persistent(text()), "name its label"),

@@ -85,7 +85,9 @@ pub(crate) fn read_open(mut device: File) -> io::Result<Reading> {
         read_both_ends(&device)?;
     }
     let facts = match &found.content {
-        Content::Filesystem { kind, .. } => superblock::facts(&device, kind),
+        Content::Filesystem { kind, .. } | Content::Other { kind, .. } => {
+            superblock::facts(&device, kind)
+        }
         _ => Facts::default(),
     };
     Ok(Reading {
@@ -122,7 +124,7 @@ pub(crate) fn open_node(node: &Path, number: Number) -> io::Result<File> {
     of_number(open(node)?, number)
 }
 
-fn of_number(device: File, number: Number) -> io::Result<File> {
+pub(super) fn of_number(device: File, number: Number) -> io::Result<File> {
     match Number::from_raw(device.metadata()?.rdev()) == number {
         true => Ok(device),
         false => Err(io::Error::other("it is another device now")),

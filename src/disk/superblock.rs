@@ -5,6 +5,7 @@ use std::os::unix::fs::FileExt;
 
 use serde::{Deserialize, Serialize};
 
+use super::array::Member;
 use crate::text;
 
 /// The state of a file system, as far as its superblock shows it.
@@ -22,6 +23,8 @@ pub(crate) struct Facts {
     pub(crate) was_never_mounted: bool,
     /// Why it cannot be mounted for writing.
     pub(crate) obstacle: Option<Obstacle>,
+    /// Of a member of an md array, which has no file system.
+    pub(crate) member: Option<Member>,
 }
 
 /// Why a file system cannot be mounted for writing, as its superblock says.
@@ -35,7 +38,7 @@ pub(crate) enum Obstacle {
     MountedBy(String),
 }
 
-/// Reads the superblock of a file system of this kind (libblkid's name). What cannot be read
+/// Reads the superblock of a file system of this kind (libblkid's name), or of a RAID's member. What cannot be read
 /// is not known.
 pub(super) fn facts(device: &File, kind: &str) -> Facts {
     let bytes = |offset| {
@@ -52,6 +55,10 @@ pub(super) fn facts(device: &File, kind: &str) -> Facts {
         }),
         "xfs" => bytes(0).map_or(Facts::default(), |block| of_xfs(&block)),
         "btrfs" => bytes(64 * 1024).map_or(Facts::default(), |block| of_btrfs(&block)),
+        "linux_raid_member" => Facts {
+            member: bytes(Member::AT).and_then(|block| Member::of(&block)),
+            ..Facts::default()
+        },
         _ => Facts::default(),
     }
 }
@@ -131,6 +138,7 @@ fn of_btrfs(block: &[u8; 512]) -> Facts {
         devices: Some(u64::from_le_bytes(at(block, 0x88))),
         was_never_mounted: false,
         obstacle: is_seed.then_some(Obstacle::Seed),
+        member: None,
     }
 }
 

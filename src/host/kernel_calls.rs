@@ -10,6 +10,8 @@ use std::ptr;
 
 use nix::libc;
 
+use super::block_device::Number;
+
 nix::ioctl_read_bad!(
     /// `_IO(0x12, 94)` of linux/fs.h: whether the kernel refuses writes.
     blkroget,
@@ -99,6 +101,74 @@ pub(crate) fn attach_loop_device(device: &File, behind: &File) -> io::Result<()>
 pub(crate) fn detach_loop_device(device: &File) -> io::Result<()> {
     // SAFETY: LOOP_CLR_FD takes nothing.
     unsafe { loop_clr_fd(device.as_raw_fd()) }?;
+    Ok(())
+}
+
+/// mdu_array_info_t and mdu_disk_info_t of linux/raid/md_u.h, which have no fields but these.
+type ArrayInfo = [libc::c_int; 18];
+type DiskInfo = [libc::c_int; 5];
+
+nix::ioctl_write_ptr_bad!(
+    /// SET_ARRAY_INFO: `_IOW(9, 0x23, …)`.
+    md_set_array_info,
+    0x4048_0923,
+    ArrayInfo
+);
+nix::ioctl_write_ptr_bad!(
+    /// ADD_NEW_DISK: `_IOW(9, 0x21, …)`.
+    md_add_new_disk,
+    0x4014_0921,
+    DiskInfo
+);
+nix::ioctl_write_int_bad!(
+    /// RUN_ARRAY: `_IOW(9, 0x30, …)`, for which a null pointer does.
+    md_run_array,
+    0x400c_0930
+);
+nix::ioctl_none_bad!(
+    /// STOP_ARRAY: `_IO(9, 0x32)`.
+    md_stop_array,
+    0x932
+);
+
+/// Has the kernel put these disks together, all members of one array with superblocks of version
+/// 1.2, given a device of md's that is free. After an error it is free again.
+///
+/// # Errors
+///
+/// Those of ioctl(2).
+pub(crate) fn run_array(device: &File, members: &[Number]) -> io::Result<()> {
+    let run = || -> nix::Result<()> {
+        let mut array: ArrayInfo = [0; 18];
+        // The version of the superblocks, in which the kernel finds the rest.
+        (array[0], array[1]) = (1, 2);
+        // SAFETY: SET_ARRAY_INFO reads one of these, which outlives the call.
+        unsafe { md_set_array_info(device.as_raw_fd(), &array) }?;
+        for member in members {
+            // MD_DISK_ACTIVE and MD_DISK_SYNC.
+            let (major, minor) = (member.major as libc::c_int, member.minor as libc::c_int);
+            let disk: DiskInfo = [0, major, minor, 0, 1 << 1 | 1 << 2];
+            // SAFETY: ADD_NEW_DISK reads one of these, which outlives the call.
+            unsafe { md_add_new_disk(device.as_raw_fd(), &disk) }?;
+        }
+        // SAFETY: RUN_ARRAY takes a null pointer.
+        unsafe { md_run_array(device.as_raw_fd(), 0) }.map(drop)
+    };
+    let is_run = run();
+    if is_run.is_err() {
+        let _ = stop_array(device);
+    }
+    Ok(is_run?)
+}
+
+/// Has the kernel give up an array, which nobody uses.
+///
+/// # Errors
+///
+/// Those of ioctl(2).
+pub(crate) fn stop_array(device: &File) -> io::Result<()> {
+    // SAFETY: STOP_ARRAY takes nothing.
+    unsafe { md_stop_array(device.as_raw_fd()) }?;
     Ok(())
 }
 

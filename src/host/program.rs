@@ -78,6 +78,23 @@ pub(crate) fn run(mut command: Command, mut limit: Limit) -> Result<Done> {
     }
 }
 
+/// Likewise, of one that has nothing to say where it does what it is to do.
+///
+/// # Errors
+///
+/// As [`run`]; and that it failed, with what it wrote.
+pub(crate) fn run_well(command: Command, limit: Limit) -> Result<()> {
+    let done = run(command, limit)?;
+    if !done.status.success() {
+        bail!(
+            "failed ({}): {}",
+            done.status,
+            done.stderr.split_whitespace().collect::<Vec<_>>().join(" ")
+        );
+    }
+    Ok(())
+}
+
 /// How often a program is asked whether it has ended: without output, and with.
 const LOOK_FOR_END: Duration = Duration::from_millis(2);
 const LOOK_BESIDE: Duration = Duration::from_millis(100);

@@ -67,6 +67,20 @@ pub(crate) fn holders(host: &Host, name: &str) -> Vec<String> {
     holders
 }
 
+/// The nodes of the devices that an md array is made of; none of another device.
+pub(crate) fn members(host: &Host, name: &str) -> Vec<PathBuf> {
+    let slaves = match name.starts_with("md") {
+        true => entries(&directory_of(host, name).join("slaves")),
+        false => Vec::new(),
+    };
+    slaves.iter().map(|slave| node_of(slave)).collect()
+}
+
+/// What the kernel calls a device's node.
+pub(crate) fn node_of(name: &str) -> PathBuf {
+    Path::new("/dev").join(name.replace('!', "/"))
+}
+
 /// The partitions of a disk that the kernel knows: directories in the disk's own.
 pub(crate) fn partitions(host: &Host, name: &str) -> Vec<String> {
     let mut names = entries(&directory_of(host, name));

@@ -34,6 +34,7 @@ pub(crate) fn line(status: &Status, now: u64) -> String {
         &staging.filesystem,
         staging.label.as_deref(),
         staging.evidence.as_deref(),
+        &staging.made_of,
     );
     let directories: Vec<_> = status
         .directories

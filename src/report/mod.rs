@@ -412,6 +412,7 @@ pub(crate) mod example {
                 suspicion: None,
                 already_mounted: false,
                 also_mounted_on: Vec::new(),
+                made_of: Vec::new(),
             }),
             directories: vec![
                 directory("condor", "condor", "0755"),

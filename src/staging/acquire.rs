@@ -16,7 +16,8 @@ use super::mount::{MountError, mount};
 use super::mount_point;
 use super::staged::{Staged, find_staged};
 use crate::config::{Config, Spec, Staging};
-use crate::disk::choose::{Accepted, Choice, Judgement, ToBeMade, Verdict};
+use crate::disk::choose::{Accepted, Choice, Judgement, Stripe, Task, ToBeMade, Verdict};
+use crate::disk::combine::combine;
 use crate::disk::observation::Observed;
 use crate::disk::observe::observe;
 use crate::disk::reader::Reader;
@@ -70,7 +71,9 @@ pub(crate) fn acquire(
         said: Vec::new(),
         refused: Vec::new(),
         is_formatted: false,
-        not_formatted: None,
+        is_assembled: false,
+        is_combined: false,
+        not_made: Vec::new(),
         verdicts: Vec::new(),
         child: None,
         contexts: None,
@@ -96,8 +99,10 @@ struct Search<'a> {
     /// What could not be mounted, and why.
     refused: Vec<(Accepted, String)>,
     is_formatted: bool,
-    /// Why no file system could be made.
-    not_formatted: Option<String>,
+    is_assembled: bool,
+    is_combined: bool,
+    /// Why no file system, or no array, could be made.
+    not_made: Vec<String>,
     /// Of the last look.
     verdicts: Vec<Verdict>,
     child: Option<Child>,
@@ -129,6 +134,10 @@ impl Search<'_> {
             if observed.is_waiting_for_another() && self.wait_for_another() {
                 continue;
             }
+            if let Some(stripe) = self.to_assemble(&choice) {
+                self.combine(&stripe)?;
+                continue;
+            }
             if let Some(to_be_made) = self.at_once(&choice) {
                 self.verdicts.clone_from(&choice.verdicts);
                 self.make(&to_be_made)?;
@@ -147,6 +156,14 @@ impl Search<'_> {
                 Ok(None) => {}
             }
             if self.wait_for_a_change() {
+                continue;
+            }
+            if let Some(warning) = &choice.of_several {
+                self.notices.warn_once(warning);
+            }
+            if let Some(stripe) = self.to_be_one(&choice) {
+                self.verdicts.clone_from(&choice.verdicts);
+                self.combine(&stripe)?;
                 continue;
             }
             let Some(to_be_made) = self.to_be_made(&choice) else {
@@ -179,7 +196,7 @@ impl Search<'_> {
         for (accepted, error) in &self.refused {
             choice.refuse(accepted, error);
         }
-        choice.warnings.extend(self.not_formatted.clone());
+        choice.warnings.extend(self.not_made.clone());
         if choice.verdicts != self.said {
             choice.verdicts.iter().for_each(say);
             self.said.clone_from(&choice.verdicts);
@@ -346,7 +363,46 @@ impl Search<'_> {
             let _lock = DiskLock::take(self.host, node, number, FOR_A_LOOK);
             mkfs::make(self.host, to_be_made, &self.config.staging, limit)
         });
-        self.not_formatted = made.err().map(|error| format!("{error:#}"));
+        self.not_made
+            .extend(made.err().map(|error| format!("{error:#}")));
+        Ok(())
+    }
+
+    /// The disks that only have to be put together; none where that was tried already.
+    fn to_assemble(&self, choice: &Choice) -> Option<Stripe> {
+        let stripe = choice.to_assemble_at_once();
+        stripe.filter(|_| !self.is_assembled).cloned()
+    }
+
+    /// The disks that are to be one, once nothing else is waited for.
+    fn to_be_one(&self, choice: &Choice) -> Option<Stripe> {
+        choice.to_be_one().filter(|_| !self.is_combined).cloned()
+    }
+
+    /// Makes several disks one. As with a file system, the next look says what came of it.
+    fn combine(&mut self, stripe: &Stripe) -> Result<(), Failure> {
+        match stripe.task() {
+            // udev may be at the same.
+            Task::Assemble(_) if !self.is_assembled => self.is_assembled = true,
+            Task::Assemble(_) => self.is_combined = true,
+            Task::Create { .. } => {
+                let mount_point = self.config.staging.mount_point.as_path();
+                mount_point::see_that_it_can_be_made(self.host, mount_point, self.notices)
+                    .map_err(Failure::mount)?;
+                self.is_combined = true;
+            }
+        }
+        let parts = stripe.parts().iter();
+        let locks =
+            parts.map(|part| DiskLock::take(self.host, part.node(), part.number(), FOR_A_LOOK));
+        let _locks: Vec<_> = locks.collect();
+        let limit = |number| limit_of(self.host, number, &self.config.staging);
+        let made = combine(self.host, stripe, &self.config.staging, limit);
+        match made {
+            Err(error) if self.is_combined => self.not_made.push(format!("{error:#}")),
+            Err(error) => info!("{error:#}"),
+            Ok(()) => {}
+        }
         Ok(())
     }
 }

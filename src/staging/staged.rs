@@ -19,6 +19,7 @@ use crate::host::Host;
 use crate::host::block_device::Number;
 use crate::host::bounded::{self, Limit};
 use crate::host::mount_table::{self, Mount, device_of};
+use crate::host::sysfs;
 use crate::logging::Notices;
 
 /// A file system that is mounted on the mount point, which has been verified. It
@@ -39,6 +40,8 @@ pub(crate) struct Staged {
     also_mounted_on: Vec<PathBuf>,
     /// Why it may be used, where this run chose it.
     evidence: Option<String>,
+    /// The disks that it is made of, where it is an array.
+    made_of: Vec<PathBuf>,
     /// What shows that it is not the scratch disk, in words.
     suspicion: Option<String>,
 }
@@ -109,6 +112,11 @@ impl Staged {
         self.evidence.as_deref()
     }
 
+    /// The disks that it is made of, where it is an array.
+    pub(crate) fn made_of(&self) -> &[PathBuf] {
+        &self.made_of
+    }
+
     /// What shows that what was mounted already is not the scratch disk.
     pub(crate) fn suspicion(&self) -> Option<&str> {
         self.suspicion.as_deref()
@@ -128,7 +136,9 @@ impl Staged {
         }
     }
 
-    fn of(directory: OwnedFd, mount: &Mount) -> Result<Staged> {
+    fn of(host: &Host, directory: OwnedFd, mount: &Mount) -> Result<Staged> {
+        let number = host.block_number(&mount.source);
+        let name = number.and_then(|number| sysfs::kernel_name(host, number));
         let space = fstatvfs(&directory).context("cannot ask how large it is")?;
         Ok(Staged {
             directory,
@@ -143,6 +153,7 @@ impl Staged {
             already_mounted: false,
             also_mounted_on: Vec::new(),
             evidence: None,
+            made_of: name.map_or_else(Vec::new, |name| sysfs::members(host, &name)),
             suspicion: None,
         })
     }
@@ -232,7 +243,7 @@ pub(crate) fn find_staged(
         .filter(|other| device.is_some() && device_of(host, other) == device)
         .map(|other| other.mount_point.clone())
         .collect();
-    let mut staged = Staged::of(directory, mount)?;
+    let mut staged = Staged::of(host, directory, mount)?;
     if let Some(number) = device {
         let node = host.path(&mount.source);
         let reading = reader.read_one(&Wanted { number, node }, config.device_timeout);
@@ -303,7 +314,7 @@ pub(super) fn verify(host: &Host, accepted: &Accepted, mount_point: &Path) -> Re
     if is_read_only(mount) {
         bail!("it could only be mounted read-only: see dmesg, run fsck on it");
     }
-    let mut staged = Staged::of(directory, mount)?;
+    let mut staged = Staged::of(host, directory, mount)?;
     staged.label = accepted.label().map(Into::into);
     staged.uuid = accepted.uuid().map(Into::into);
     staged.also_mounted_on = accepted.mounted_on().to_vec();

@@ -182,6 +182,7 @@ impl From<&Staged> for Staging {
             already_mounted: staged.already_mounted(),
             also_mounted_on: staged.also_mounted_on().into(),
             evidence: staged.evidence().map(Into::into),
+            made_of: staged.made_of().into(),
             suspicion: staged.suspicion().map(Into::into),
         }
     }
@@ -198,13 +199,14 @@ impl From<&choose::Verdict> for Verdict {
                 };
                 (word, Some(verdict.judgement.to_string()))
             }
+            Judgement::Joined(joined) => ("joined", Some(joined.to_string())),
             Judgement::Absent => ("absent", None),
             Judgement::Rejected(reason) => ("rejected", Some(reason.to_string())),
         };
         let is_something_else = match &verdict.judgement {
             Judgement::Rejected(reason) => reason.is_of_something_else(),
             Judgement::Absent => true,
-            Judgement::Accepted(_) | Judgement::ToBeMade(_) => false,
+            Judgement::Accepted(_) | Judgement::ToBeMade(_) | Judgement::Joined(_) => false,
         };
         Verdict {
             spec: verdict.spec.to_string(),
@@ -217,6 +219,7 @@ impl From<&choose::Verdict> for Verdict {
             evidence: match &verdict.judgement {
                 Judgement::Accepted(accepted) => Some(accepted.evidence().to_string()),
                 Judgement::ToBeMade(one) => Some(one.evidence().to_string()),
+                Judgement::Joined(joined) => joined.evidence(),
                 Judgement::Absent | Judgement::Rejected(_) => None,
             },
             may_be_scratch: !is_something_else,

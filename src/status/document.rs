@@ -86,6 +86,9 @@ pub(crate) struct Staging {
     /// Why it may be used, where the boot chose it: `LABEL=…`, `local: …`, `empty` or `ours`.
     #[serde(default)]
     pub(crate) evidence: Option<String>,
+    /// The disks that an array is made of; empty for any other device.
+    #[serde(default)]
+    pub(crate) made_of: Vec<PathBuf>,
     /// What shows that somebody else staged it, and not the scratch disk, in words.
     #[serde(default)]
     pub(crate) suspicion: Option<String>,
@@ -105,7 +108,8 @@ pub(crate) struct Verdict {
     pub(crate) spec: String,
     pub(crate) device: Option<String>,
     /// `accepted`, `absent`, `rejected`; `blank` where a file system is made first, and
-    /// `remade` where that is in place of an empty one, or of one that was never finished.
+    /// `remade` where that is in place of an empty one, or of one that was never finished;
+    /// `joined` where it becomes one disk with others, or is put together with them.
     pub(crate) verdict: String,
     pub(crate) reason: Option<String>,
     /// Why a device may be used: `LABEL=…`, `local: …`, `empty` or `ours`; `blank` and

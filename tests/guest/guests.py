@@ -91,7 +91,7 @@ class Guest(VM):
             own = own | installed | {"/etc/vmstage.toml": config}
         if recipe.rc_local:
             own["/etc/rc.local"] = f"#!/bin/sh -e\n{installed[recipe.rc_local].read_text()}exit 0\n"
-        files = own | (files or {})
+        files = own | ((files() if callable(files) else files) or {})
         files["/setup"] = recipe.setup + files.get("/setup", "")
         root_bus = "scsi" if bus == "scsi" else "virtio"
         # One of the case's own keeps what is written on it.

@@ -21,7 +21,7 @@ INSIDE = Path(__file__).with_name("inside")
 WORK = REPOSITORY / "target" / MACHINE.folder
 # Drivers that Debian's cloud kernel has as modules.
 MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "virtio_net", "isofs", "vfat", "nls_ascii"]
-MODULES += ["nls_cp437", "loop"]
+MODULES += ["nls_cp437", "loop", "raid0"]
 MIB = 1 << 20
 PACKAGING = threading.Lock()
 

@@ -16,7 +16,7 @@ import traceback
 import images
 from guests import SYSTEMS
 from machine import MACHINE
-from sealed import CASES
+from several import CASES
 
 AT_ONCE, WAITING = 2, 3
 

@@ -1,7 +1,7 @@
 //! What a device tells of itself: whose it is, and how somebody can say so.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::Spec;
 use crate::disk::identity::{Identity, Scratch};
@@ -127,4 +127,9 @@ fn quoted(word: &str) -> String {
         true => word.into(),
         false => format!("'{}'", word.replace('\'', "'\\''")),
     }
+}
+
+/// `/dev/sdb` before `/dev/sdaa`, as the kernel names them.
+pub(super) fn natural_order(node: &Path) -> (usize, PathBuf) {
+    (node.as_os_str().len(), node.to_path_buf())
 }

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::stripe::{Joined, Stripe};
 use crate::config::Spec;
 use crate::disk::reason::Reason;
 use crate::disk::signature::Content;
 use crate::host::block_device::Number;
+use crate::text;
 
 /// A device that may be mounted as the scratch disk. Only [`choose`](super::choose) makes one.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +22,7 @@ pub(crate) struct Accepted {
     pub(super) label: Option<String>,
     pub(super) uuid: Option<String>,
     pub(super) evidence: Evidence,
+    pub(super) made_of: Vec<PathBuf>,
     pub(super) mounted_on: Vec<PathBuf>,
     pub(super) twin_of: Option<PathBuf>,
     pub(super) is_unclean: bool,
@@ -135,6 +138,7 @@ pub(crate) struct ToBeMade {
     pub(super) uuid: Option<String>,
     pub(super) in_place_of: InPlaceOf,
     pub(super) evidence: Evidence,
+    pub(super) array: Option<String>,
 }
 
 /// What is lost when a file system is made.
@@ -179,6 +183,11 @@ impl ToBeMade {
         &self.evidence
     }
 
+    /// The UUID of an array that this is.
+    pub(crate) fn array(&self) -> Option<&str> {
+        self.array.as_deref()
+    }
+
     /// A label led to it: nothing that a later spec leads to may be used instead.
     pub(super) fn is_decisive(&self) -> bool {
         matches!(self.evidence, Evidence::Label(_))
@@ -198,6 +207,8 @@ pub(crate) struct Verdict {
 pub(crate) enum Judgement {
     Accepted(Accepted),
     ToBeMade(ToBeMade),
+    /// It is one of several that are to be one disk.
+    Joined(Joined),
     Absent,
     Rejected(Reason),
 }
@@ -207,6 +218,11 @@ pub(crate) enum Judgement {
 pub(crate) struct Choice {
     pub(crate) verdicts: Vec<Verdict>,
     pub(crate) warnings: Vec<String>,
+    /// Likewise, what is lost when disks become one, or why they do not: to be told before
+    /// anything is made.
+    pub(crate) of_several: Option<String>,
+    /// Disks that are to be one; verdicts on each say so.
+    pub(crate) stripe: Option<Stripe>,
     /// The device that has to be looked into before the choice can be made.
     pub(crate) to_look_into: Option<Number>,
 }
@@ -250,6 +266,25 @@ impl Choice {
             })
     }
 
+    /// The disks that are to be put together, where nothing speaks against doing so at once: a
+    /// label that the array has goes before whatever else was found.
+    pub(crate) fn to_assemble_at_once(&self) -> Option<&Stripe> {
+        let is_labelled = |accepted: &Accepted| matches!(accepted.evidence, Evidence::Label(_));
+        let is_free = !self.first_accepted().is_some_and(is_labelled);
+        let stripe = self.stripe.as_ref();
+        stripe.filter(|stripe| is_free && stripe.is_harmless())
+    }
+
+    /// The disks that are to be one, where none that only lacks a file system goes before them.
+    pub(crate) fn to_be_one(&self) -> Option<&Stripe> {
+        let mut judgements = self.verdicts.iter().map(|verdict| &verdict.judgement);
+        let first = judgements
+            .find(|judgement| matches!(judgement, Judgement::ToBeMade(_) | Judgement::Joined(_)));
+        self.stripe
+            .as_ref()
+            .filter(|_| matches!(first, Some(Judgement::Joined(_))))
+    }
+
     /// Whether this very disk still only lacks a file system.
     pub(crate) fn is_to_make(&self, to_be_made: &ToBeMade) -> bool {
         let mut verdicts = self.verdicts.iter();
@@ -285,9 +320,13 @@ impl fmt::Display for Judgement {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         match self {
             Judgement::Accepted(accepted) => write!(f, "is accepted ({})", accepted.reasons()),
+            Judgement::Joined(joined) => write!(f, "{joined}"),
             Judgement::ToBeMade(one) => {
                 match &one.in_place_of {
                     InPlaceOf::Nothing => write!(f, "is blank and gets a file system")?,
+                    InPlaceOf::HalfMade if one.array.is_some() => {
+                        write!(f, "is an array without a file system yet, and gets one")?;
+                    }
                     InPlaceOf::HalfMade => write!(
                         f,
                         "has a file system that this program was making when it was ended; it is made anew"
@@ -309,28 +348,51 @@ impl fmt::Display for Judgement {
 }
 
 /// What a file system is and why it may be used, as it is said of the disk that is staged:
-/// `ext4, LABEL=ephemeral0`, `ext4, empty`, `ext4, LABEL=thesis, ours`.
-pub(crate) fn known_by(filesystem: &str, label: Option<&str>, evidence: Option<&str>) -> String {
+/// `ext4, LABEL=ephemeral0`, `ext4, empty`, `ext4, LABEL=thesis, ours`. Of an array, given its
+/// disks, also what it is made of.
+pub(crate) fn known_by(
+    filesystem: &str,
+    label: Option<&str>,
+    evidence: Option<&str>,
+    disks: &[PathBuf],
+) -> String {
     let label = label.map(|label| format!("LABEL={label}"));
     // The label may be the evidence.
     let evidence = evidence.filter(|evidence| label.as_deref() != Some(*evidence));
     let words = [Some(filesystem), label.as_deref(), evidence];
-    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
+    with_disks(
+        words.into_iter().flatten().collect::<Vec<_>>().join(", "),
+        disks,
+    )
+}
+
+fn with_disks(words: String, disks: &[PathBuf]) -> String {
+    match disks {
+        [] => words,
+        disks => format!("{words}, made of {}", text::all_of(disks)),
+    }
 }
 
 impl Accepted {
     /// As it is said of the disk that is staged.
     pub(crate) fn known_by(&self) -> String {
         let evidence = self.evidence.to_string();
-        known_by(&self.filesystem, self.label(), Some(&evidence))
+        known_by(
+            &self.filesystem,
+            self.label(),
+            Some(&evidence),
+            &self.made_of,
+        )
     }
 
     /// `ext4, empty`, `LABEL=ephemeral0`.
     pub(crate) fn reasons(&self) -> String {
-        match self.evidence.is_of_a_name() {
-            true => format!("{}, {}", self.filesystem, self.evidence),
-            false => self.evidence.to_string(),
-        }
+        let evidence = &self.evidence;
+        let words = match evidence.is_of_a_name() {
+            true => format!("{}, {evidence}", self.filesystem),
+            false => evidence.to_string(),
+        };
+        with_disks(words, &self.made_of)
     }
 }
 

@@ -792,6 +792,14 @@ fn the_configuration() {
             "staging.devices = [\"/dev/md127\"]",
             &["warning no-mdadm /etc/vmstage.toml"],
         ),
+        (
+            "staging.combine = \"stripe\"",
+            &["warning no-mdadm /etc/vmstage.toml"],
+        ),
+        (
+            "staging.combine = \"stripe\"\nstaging.format = \"never\"",
+            &[],
+        ),
     ] {
         assert_found("systemd", &[configuration(text)], expected);
     }

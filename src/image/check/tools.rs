@@ -3,7 +3,7 @@
 use super::finding::Findings;
 use super::finding::Severity::Warning;
 use super::subject::Subject;
-use crate::config::{Format, Spec};
+use crate::config::{Combine, Format, Spec};
 use crate::host::regular_file::MIB;
 use crate::image::files::CONFIGURATION;
 use crate::image::root::Kind;
@@ -31,7 +31,7 @@ pub(super) fn no_mkfs(subject: &Subject, found: &mut Findings) {
     }
 }
 
-/// Nobody assembles an array that the configuration names.
+/// Nobody makes several disks one, or assembles an array that the configuration names.
 pub(super) fn no_mdadm(subject: &Subject, found: &mut Findings) {
     let is_array = |spec: &&Spec| match spec {
         Spec::Name(path) => {
@@ -39,8 +39,16 @@ pub(super) fn no_mdadm(subject: &Subject, found: &mut Findings) {
         }
         Spec::Label(_) | Spec::Local => false,
     };
-    let array = subject.config.staging.devices.iter().find(is_array);
-    if let (Some(array), false) = (array, has_program(subject, "mdadm")) {
+    let staging = &subject.config.staging;
+    if has_program(subject, "mdadm") {
+        return;
+    }
+    if staging.combine == Combine::Stripe && staging.format != Format::Never {
+        let what = "staging.combine asks for mdadm to make several disks one, and there is none";
+        let cure = "install mdadm, or set staging.combine = \"first\"";
+        found.add(Warning, "no-mdadm", CONFIGURATION, what, cure);
+    }
+    if let Some(array) = staging.devices.iter().find(is_array) {
         let what =
             format!("staging.devices asks for {array}, and there is no mdadm to assemble it");
         found.add(Warning, "no-mdadm", CONFIGURATION, what, "install mdadm");

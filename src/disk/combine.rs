@@ -1,0 +1,375 @@
+//! Making several disks one with the guest's mdadm, and putting them together again: with that,
+//! or, where there is none, by the kernel's own calls.
+
+use std::fs::{self, File};
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use log::info;
+use nix::libc;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+
+use super::array::{NAME, Record};
+use super::blank::{self, Found};
+use super::choose::{Part, Stripe, Task, Was};
+use super::content::Content;
+use super::mkfs::random_uuid;
+use super::signature;
+use crate::config::{Filesystem, Staging};
+use crate::host::block_device::Number;
+use crate::host::bounded::{self, Limit};
+use crate::host::{Host, kernel_calls, program, sysfs, wait};
+
+/// What begins a file system of the array that was on the disks before; twice what libblkid reads.
+const BEGIN: u64 = 1 << 20;
+
+/// How long an array that does not run is tried to be stopped.
+const STOPPING: Duration = Duration::from_secs(3);
+const RETRY: Duration = Duration::from_millis(100);
+
+/// How long mdadm may take: it waits for udev as well.
+const BY_MDADM: Duration = Duration::from_secs(60);
+
+/// Makes an array of disks, or puts one together. `limit` is asked for a new time limit for each
+/// of them.
+///
+/// # Errors
+///
+/// That one of the disks is not any more what it was, or is in use, or does not answer; what
+/// mdadm or the kernel said.
+pub(crate) fn combine(
+    host: &Host,
+    stripe: &Stripe,
+    config: &Staging,
+    limit: impl Fn(Number) -> Limit,
+) -> Result<()> {
+    // While they are open no other device can have their numbers. Closing what was open for
+    // writing has udev look at a disk, which is not to be before it is a member.
+    let opened = stripe.parts().iter().map(|part| open(host, part));
+    let opened: Vec<File> = opened.collect::<Result<_>>()?;
+    for name in stripe.held_by() {
+        stop(host, name, stripe)
+            .with_context(|| format!("{name} has disks that are to be in another array"))?;
+    }
+    let array = free_array(host).context("md has no free device")?;
+    match stripe.task() {
+        Task::Assemble(uuid) => {
+            info!("putting {stripe} together");
+            assemble(host, stripe, array, uuid)
+        }
+        Task::Create { instead_of } => {
+            info!("making {stripe} one disk");
+            for part in stripe.parts() {
+                in_child(limit(part.number()), &[], &|| {
+                    see_that_it_is_as_it_was(host, part)
+                })
+                .with_context(|| format!("cannot look at {}", part.node().display()))?;
+            }
+            for (part, device) in stripe.parts().iter().zip(&opened) {
+                if let Was::Member(member) = part.was() {
+                    wipe_in_child(device, member.data_offset, limit(part.number()))
+                        .with_context(|| format!("cannot write to {}", part.node().display()))?;
+                }
+            }
+            create(host, stripe, config.filesystem, array, instead_of)
+        }
+    }?;
+    see_that_it_runs(host, stripe)
+}
+
+fn open(host: &Host, part: &Part) -> Result<File> {
+    let path = host.path(part.node());
+    let opened = match part.was() {
+        Was::Member(_) => writable(&path, part.number()),
+        Was::Blank | Was::HalfMade => signature::open_node(&path, part.number()),
+    };
+    opened.with_context(|| format!("cannot open {}", part.node().display()))
+}
+
+fn writable(path: &Path, number: Number) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true);
+    signature::of_number(options.custom_flags(libc::O_NONBLOCK).open(path)?, number)
+}
+
+/// Stops an array that does not run, and that has no disks but these.
+fn stop(host: &Host, name: &str, stripe: &Stripe) -> Result<()> {
+    let directory = host.path("/sys/block").join(name);
+    let state = sysfs::attribute(&directory.join("md/array_state"));
+    if !matches!(state.as_deref(), Some("inactive" | "clear")) {
+        bail!("it runs");
+    }
+    let is_part = |node: &PathBuf| stripe.parts().iter().any(|part| part.node() == node);
+    if let Some(other) = sysfs::members(host, name)
+        .iter()
+        .find(|node| !is_part(node))
+    {
+        bail!("it has {} too", other.display());
+    }
+    let path = host.path(sysfs::node_of(name));
+    let stop = || File::open(&path).and_then(|array| kernel_calls::stop_array(&array));
+    in_child(Limit::after(2 * STOPPING), &[], &|| {
+        // udev may look at it.
+        let stopped = wait::until(STOPPING, RETRY, || stop().ok());
+        stopped.map_or_else(stop, Ok).map_err(|e| e.to_string())
+    })
+    .context("cannot stop it")
+}
+
+/// What may hang.
+fn in_child(
+    limit: Limit,
+    keep: &[BorrowedFd],
+    work: &dyn Fn() -> Result<(), String>,
+) -> Result<()> {
+    bounded::run(limit, keep, work)?.map_err(anyhow::Error::msg)
+}
+
+/// The number of one that nobody has: mdadm takes them from here down too.
+fn free_array(host: &Host) -> Option<u64> {
+    let is_free = |number: &u64| !host.path(format!("/sys/block/md{number}")).exists();
+    (0..128).rev().find(is_free)
+}
+
+/// Once more, and right before any of them is written to.
+fn see_that_it_is_as_it_was(host: &Host, part: &Part) -> Result<(), String> {
+    let (node, path) = (part.node().display(), host.path(part.node()));
+    let claimed = signature::claim(&path, part.number())
+        .map_err(|e| format!("cannot have {node} alone: {e}"))?;
+    let reading = signature::read(&path);
+    let is_same = match part.was() {
+        Was::Member(member) => reading.facts.member.as_ref() == Some(member),
+        Was::HalfMade => reading.content == Content::Nothing,
+        Was::Blank => {
+            let is_zero = match blank::scan(&claimed, blank::SAMPLES, || ()) {
+                Ok(Found::Zeros { .. }) => true,
+                Ok(Found::Something { .. }) => false,
+                Err(e) => return Err(format!("{node} cannot be read: {e}")),
+            };
+            is_zero && reading.content == Content::Nothing
+        }
+    };
+    match is_same {
+        true => Ok(()),
+        false => Err(format!(
+            "{node} is not what it was: it now has {} on it",
+            reading.content
+        )),
+    }
+}
+
+/// Nothing of what was in an array of this program's may show in the new one.
+fn wipe_in_child(device: &File, offset: u64, limit: Limit) -> Result<()> {
+    in_child(limit, &[device.as_fd()], &|| {
+        wipe(device, offset).map_err(|e| e.to_string())
+    })
+}
+
+fn wipe(mut device: &File, offset: u64) -> io::Result<()> {
+    let end = device.seek(SeekFrom::End(0))?;
+    let length = BEGIN.min(end.saturating_sub(offset));
+    device.write_all_at(&vec![0; length as usize], offset)?;
+    device.sync_all()
+}
+
+fn create(
+    host: &Host,
+    stripe: &Stripe,
+    filesystem: Filesystem,
+    array: u64,
+    instead_of: &[String],
+) -> Result<()> {
+    let mdadm = program::find(host, "mdadm").context("this system has no mdadm")?;
+    let uuid = random_uuid().context("cannot draw a UUID")?;
+    let uuid = uuid.replace('-', "");
+    let mut disks: Vec<(String, u64)> = Vec::new();
+    for part in stripe.parts() {
+        let name = sysfs::kernel_name(host, part.number()).unwrap_or_default();
+        disks.push((name, part.size_bytes()));
+    }
+    Record::of(host, &uuid, instead_of, &disks)
+        .write(host)
+        .context("cannot write down that an array is being made")?;
+    // An XFS has a log of at most 256 KiB a stripe.
+    let chunk = match filesystem {
+        Filesystem::Xfs => 256,
+        _ => 512,
+    };
+    let options = format!(
+        "--create /dev/md{array} --run --level=0 --metadata=1.2 --homehost=any --chunk={chunk} --name={NAME} --uuid={uuid} --raid-devices={}",
+        disks.len()
+    );
+    run(&mdadm, &options, stripe)
+}
+
+fn run(mdadm: &Path, options: &str, stripe: &Stripe) -> Result<()> {
+    let mut command = Command::new(mdadm);
+    command.args(options.split(' ')).stdin(Stdio::null());
+    for part in stripe.parts() {
+        command.arg(part.node());
+    }
+    program::run_well(command, Limit::after(BY_MDADM))
+        .with_context(|| format!("mdadm with {stripe}"))
+}
+
+fn assemble(host: &Host, stripe: &Stripe, array: u64, uuid: &str) -> Result<()> {
+    if let Some(mdadm) = program::find(host, "mdadm") {
+        // A line of mdadm.conf may have the array left alone by udev.
+        let options = format!("--assemble /dev/md{array} --config=none --uuid={uuid}");
+        return run(&mdadm, &options, stripe);
+    }
+    let numbers: Vec<Number> = stripe.parts().iter().map(Part::number).collect();
+    let node = host.path(format!("/dev/md{array}"));
+    in_child(Limit::after(BY_MDADM), &[], &|| {
+        by_the_kernel(&node, array, &numbers).map_err(|e| e.to_string())
+    })
+    .with_context(|| format!("the kernel cannot put {stripe} together"))
+}
+
+/// Opening a node of md's makes the device, and loads the driver.
+fn by_the_kernel(node: &Path, array: u64, members: &[Number]) -> io::Result<()> {
+    const MD: u64 = 9;
+    let own = node.with_file_name(".vmstage-md");
+    let _ = fs::remove_file(&own);
+    mknod(
+        &own,
+        SFlag::S_IFBLK,
+        Mode::S_IRUSR | Mode::S_IWUSR,
+        makedev(MD, array),
+    )?;
+    let opened = File::options().read(true).write(true).open(&own);
+    let done = opened.and_then(|device| kernel_calls::run_array(&device, members));
+    // Where the kernel makes no nodes this is the one.
+    match done.is_ok() && !node.exists() {
+        true => fs::rename(&own, node)?,
+        false => fs::remove_file(&own)?,
+    }
+    done
+}
+
+/// That the kernel has an array of these disks, and that it has a size.
+fn see_that_it_runs(host: &Host, stripe: &Stripe) -> Result<()> {
+    let mut array: Option<String> = None;
+    for part in stripe.parts() {
+        let name = sysfs::kernel_name(host, part.number()).unwrap_or_default();
+        let mut holders = sysfs::holders(host, &name);
+        holders.retain(|holder| holder.starts_with("md"));
+        let holder = holders.pop();
+        if holder.is_none() || array.is_some() && array != holder {
+            bail!("the kernel does not show {stripe} as one disk");
+        }
+        array = holder;
+    }
+    let size = host
+        .path("/sys/block")
+        .join(array.unwrap_or_default())
+        .join("size");
+    match sysfs::attribute(&size).as_deref() {
+        None | Some("0") => bail!("the kernel does not run the array of {stripe}"),
+        Some(_) => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::tree::Tree;
+
+    fn machine() -> (Tree, Host, Stripe) {
+        let tree = Tree::new(&[("sys/block/md127/", ""), ("dev/", "")]);
+        let host = tree.with_devices(&["nvme0n1", "nvme1n1"], None);
+        let disk = |minor| Number { major: 252, minor };
+        let stripe = Stripe::of_blank(&[("nvme0n1", disk(0)), ("nvme1n1", disk(1))]);
+        (tree, host, stripe)
+    }
+
+    #[test]
+    fn mdadm_makes_an_array_that_any_later_boot_finds_and_the_record_comes_first() {
+        for (filesystem, chunk) in [(Filesystem::Ext4, 512), (Filesystem::Xfs, 256)] {
+            let (tree, host, stripe) = machine();
+            let record = tree.root().join("var/lib/vmstage/array.json");
+            let said = tree.root().join("said");
+            let script = format!(
+                "cat {} >{0}.seen; echo \"$@\" >{}",
+                record.display(),
+                said.display()
+            );
+            tree.script("sbin/mdadm", &script);
+            let array = free_array(&host).unwrap();
+            create(&host, &stripe, filesystem, array, &["before".into()]).unwrap();
+            let record = Record::read(&host).unwrap();
+            assert!(record.is_of("before") && !record.is_staged);
+            let expected = format!(
+                "--create /dev/md126 --run --level=0 --metadata=1.2 --homehost=any --chunk={chunk} --name=ephemeral0 --uuid={} --raid-devices=2 /dev/nvme0n1 /dev/nvme1n1\n",
+                record.uuid
+            );
+            assert_eq!(tree.text("said"), expected);
+            assert!(
+                tree.text("var/lib/vmstage/array.json.seen")
+                    .contains(&record.uuid)
+            );
+        }
+    }
+
+    #[test]
+    fn what_mdadm_says_is_told() {
+        let (tree, host, stripe) = machine();
+        tree.script("sbin/mdadm", "echo no such thing >&2; exit 1");
+        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[]).unwrap_err();
+        let said = format!("{made:#}");
+        assert!(
+            said.starts_with("mdadm with /dev/nvme0n1 and /dev/nvme1n1: failed"),
+            "{said}"
+        );
+        assert!(said.ends_with("no such thing"), "{said}");
+    }
+
+    #[test]
+    fn an_array_that_runs_or_has_other_disks_is_not_stopped() {
+        let (tree, host, stripe) = machine();
+        let state = tree.root().join("sys/block/md127/md");
+        fs::create_dir_all(&state).unwrap();
+        fs::create_dir_all(tree.root().join("sys/block/md127/slaves/sdx")).unwrap();
+        for (is, said) in [("clean", "it runs"), ("inactive", "it has /dev/sdx too")] {
+            fs::write(state.join("array_state"), is).unwrap();
+            let error = stop(&host, "md127", &stripe).unwrap_err();
+            assert_eq!(error.to_string(), said);
+        }
+    }
+
+    #[test]
+    fn only_what_the_kernel_shows_as_one_disk_was_made() {
+        let (tree, host, stripe) = machine();
+        let hold = |disk: &str, by: &str| {
+            let holder = format!("sys/block/{disk}/holders/{by}");
+            fs::create_dir_all(tree.root().join(holder)).unwrap();
+        };
+        assert!(see_that_it_runs(&host, &stripe).is_err());
+        hold("nvme0n1", "md127");
+        assert!(see_that_it_runs(&host, &stripe).is_err());
+        hold("nvme1n1", "md127");
+        for (size, is_made) in [("0", false), ("253952", true)] {
+            fs::write(tree.root().join("sys/block/md127/size"), size).unwrap();
+            assert_eq!(see_that_it_runs(&host, &stripe).is_ok(), is_made, "{size}");
+        }
+    }
+
+    #[test]
+    fn what_was_in_an_array_does_not_show_in_the_next() {
+        let tree = Tree::new(&[]);
+        let path = tree.root().join("disk");
+        fs::write(&path, vec![7u8; 3 << 20]).unwrap();
+        let disk = File::options().read(true).write(true).open(&path).unwrap();
+        wipe(&disk, 1 << 20).unwrap();
+        let content = fs::read(&path).unwrap();
+        let zeros = content.iter().position(|byte| *byte == 0);
+        assert_eq!(zeros, Some(1 << 20));
+        assert_eq!(content.iter().filter(|byte| **byte == 0).count(), 1 << 20);
+        assert_eq!(content.len(), 3 << 20);
+    }
+}

@@ -1,0 +1,217 @@
+"""Several local disks that become one: what mdadm makes of them, and what the next boot finds."""
+
+import images
+from cases import case, check, reasons
+from evidence import INSTANCE_STORAGE
+from guests import Disk
+from images import blank
+from sealed import CASES
+
+__all__ = ["CASES"]
+
+STRIPE = '[metadata]\nsources = []\n[staging]\nwait = "2s"\ncombine = "stripe"\n'
+FIRST, SECOND = "/dev/nvme0n1", "/dev/nvme1n1"
+BOTH = f"{FIRST} and {SECOND}"
+DISKS = [Disk(blank(), "nvme", f"AWS1234567890ABCDE{number}") for number in range(2)]
+
+# Runs before the guest's init, at each boot: what a boot is to go without.
+SETUP = """\
+for file in /usr/sbin/mdadm /usr/lib/udev/rules.d/64-md-raid-assembly.rules; do
+    [ ! -e "/etc/without-${file##*/}" ] || rm -f "$file"
+done
+"""
+RULES = ["01-md-raid-creating.rules", "63-md-raid-arrays.rules", "64-md-raid-assembly.rules"]
+# What mdadm and mkfs.ext4 need where there is nothing but busybox.
+LIBRARIES = {
+    "libc.so.6": "libc6",
+    "libudev.so.1": "libudev1",
+    "libext2fs.so.2": "libext2fs2",
+    "libe2p.so.2": "libext2fs2",
+    "libcom_err.so.2": "libcom-err2",
+    "libblkid.so.1": "libblkid1",
+    "libuuid.so.1": "libuuid1",
+}
+
+
+def of_package(package, name):
+    """A file of a Debian package, wherever that has it."""
+    # Cases run side by side, and only one of them downloads it.
+    with images.PACKAGING:
+        return next(path for path in sorted(images.downloaded(package).rglob(name)) if path.is_file())
+
+
+def without_mdadm():
+    """A guest of busybox and Debian's mkfs, whose disks are EC2's once /of-ec2 has run."""
+    own = {"/usr/sbin/mkfs.ext4": of_package("e2fsprogs", "sbin/mke2fs"), "/setup": SETUP}
+    own["/lib64/ld-linux-x86-64.so.2"] = of_package("libc6", "ld-linux-x86-64.so.2").resolve()
+    for name, package in LIBRARIES.items():
+        own[f"/lib/x86_64-linux-gnu/{name}"] = of_package(package, name).resolve()
+    return INSTANCE_STORAGE | own
+
+
+def with_mdadm():
+    return without_mdadm() | {"/usr/sbin/mdadm": of_package("mdadm", "sbin/mdadm")}
+
+
+def with_udev():
+    """Debian's rules, by which udev puts arrays together."""
+    rules = {f"/usr/lib/udev/rules.d/{name}": of_package("mdadm", name) for name in RULES}
+    return INSTANCE_STORAGE | rules | {"/usr/sbin/mdadm": of_package("mdadm", "sbin/mdadm"), "/setup": SETUP}
+
+
+def boot(guest):
+    """What systemd does in its guests by itself: vmstage runs on a machine of EC2's."""
+    guest.wait_booted()
+    return guest.sh("sh /of-ec2; vmstage boot", timeout=400)
+
+
+def is_made_of_both(guest):
+    """The array is staged, whatever it is called."""
+    device = guest.mounted()[0]
+    check("what is mounted", guest.mounted()[1], "ext4")
+    status = guest.status()
+    check("the outcome", (status["outcome"], status["staging"]["device"]), ("ready", device))
+    check("what it is made of", status["staging"]["made_of"], [FIRST, SECOND])
+    check("the level", guest.sh(f"cat /sys/block/{device.removeprefix('/dev/')}/md/level").output, "raid0")
+    assert status["staging"]["size_bytes"] > 90 << 20, status["staging"]
+    for disk in FIRST, SECOND:
+        assert f"is a part of {device}" in reasons(status, disk), status["verdicts"]
+    guest.wait_console(rf"vmstage: ready: {device} \(ext4, LABEL=ephemeral0, made of {BOTH}\)", timeout=30)
+    return status
+
+
+def reset(guest, *commands):
+    """Resets the machine, without any notice to the guest, after these."""
+    for command in (*commands, "sync"):
+        check(command, guest.sh(command, timeout=200).code, 0)
+    guest.qmp("system_reset")
+    guest.wait_shell()
+
+
+KEEP = "echo thesis >/staging/tmp/thesis"
+STOP = "umount /staging && mdadm --stop /dev/md127"
+
+
+def replaced(*disks):
+    """Another disk in place of each."""
+    return " && ".join(f"dd if=/dev/zero of={disk} bs=1M count=64 conv=fsync" for disk in disks)
+
+
+def has_thesis(guest, expected):
+    check("a file of before", guest.sh("test -e /staging/tmp/thesis").code == 0, expected)
+
+
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, reboots=True)
+def blank_local_disks_become_one_that_the_next_boot_puts_together(guest):
+    boot(guest)
+    check("the warnings", is_made_of_both(guest)["warnings"], [])
+    detail = guest.sh(f"mdadm --detail /dev/md127 && mdadm --examine {FIRST}").output
+    for said in "raid0", "Chunk Size : 512K", "Name : any:ephemeral0", "Version : 1.2":
+        assert said in detail, detail
+    # Once with mdadm, and once by the kernel alone.
+    for without in "nothing", "mdadm":
+        reset(guest, KEEP, f"touch /etc/without-{without}")
+        boot(guest)
+        is_made_of_both(guest)
+        has_thesis(guest, True)
+    probe = guest.sh("vmstage probe").output
+    assert f"made of {BOTH}" in probe, probe
+
+
+@case("systemd", disks=DISKS, config=STRIPE, files=with_udev, reboots=True)
+def an_array_that_udev_puts_together_is_staged_by_its_label(guest):
+    for _ in range(2):
+        guest.wait_booted()
+        is_made_of_both(guest)
+        reset(guest, KEEP)
+    guest.wait_booted()
+    is_made_of_both(guest)
+    has_thesis(guest, True)
+
+
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, reboots=True)
+def an_array_of_which_a_member_was_replaced_is_made_anew_and_so_is_one_of_new_disks(guest):
+    boot(guest)
+    is_made_of_both(guest)
+    reset(guest, KEEP, STOP, replaced(SECOND))
+    boot(guest)
+    status = is_made_of_both(guest)
+    assert "is left and the others are gone" in " ".join(status["warnings"]), status["warnings"]
+    has_thesis(guest, False)
+    reset(guest, KEEP, STOP, replaced(FIRST, SECOND))
+    boot(guest)
+    check("the warnings", is_made_of_both(guest)["warnings"], [])
+    has_thesis(guest, False)
+
+
+@case("minimal", disks=DISKS, config=STRIPE, files=without_mdadm)
+def without_mdadm_the_first_blank_local_disk_is_staged(guest):
+    boot(guest)
+    status = guest.status()
+    check("what is staged", (guest.mounted()[:2], status["staging"]["label"]), ([FIRST, "ext4"], "ephemeral0"))
+    assert f"no mdadm: {FIRST} is used alone" in " ".join(status["warnings"]), status["warnings"]
+    check("what is on the other", guest.sh(f"tr -d '\\0' <{SECOND} | wc -c", timeout=200).output, "0")
+
+
+CREATE = f"mdadm --create /dev/md9 --run --level=0 --raid-devices=2 --homehost=any {FIRST} {SECOND}"
+
+
+def is_refused(guest, name, *commands):
+    """An array that somebody else made is not touched."""
+    guest.wait_booted()
+    for command in (f"{CREATE} --name={name}", "mdadm --stop /dev/md9", *commands):
+        check(command, guest.sh(command, timeout=200).code, 0)
+    sum_of_both = f"cat {FIRST} {SECOND} | md5sum"
+    before = guest.sh(sum_of_both, timeout=200).output
+    check("the exit code", boot(guest).code, 3)
+    check("what is on them", guest.sh(sum_of_both, timeout=200).output, before)
+    return guest.status()
+
+
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm)
+def the_members_of_a_foreign_array_are_left_alone(guest):
+    status = is_refused(guest, "data")
+    for disk in FIRST, SECOND:
+        assert "is a member of an array that is not this program's" in reasons(status, disk), status["verdicts"]
+
+
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm)
+def what_is_left_of_an_array_that_nobody_recorded_is_left_alone(guest):
+    status = is_refused(guest, "ephemeral0", replaced(SECOND))
+    assert "nothing says that this program made it" in reasons(status, FIRST), status["verdicts"]
+    assert "may belong to the array" in reasons(status, SECOND), status["verdicts"]
+
+
+def dies_in(guest, program, real, first=":"):
+    """The next boot ends when it runs this program, after a first command."""
+    script = f"#!/bin/sh\\n[ -e /etc/died ] && exec {real} \"$@\"\\ntouch /etc/died; {first}; sync; kill -9 $PPID; exit 1"
+    commands = (
+        f"mkdir -p /usr/local/sbin; printf '{script}' >/usr/local/sbin/{program}; chmod 755 /usr/local/sbin/{program}",
+        f"PATH=/usr/local/sbin:$PATH; sh /of-ec2; vmstage boot; test -e /etc/died && rm /usr/local/sbin/{program}",
+    )
+    for command in commands:
+        check(command, guest.sh(command, timeout=400).code, 0)
+    check("what is mounted", guest.mounted(), [])
+
+
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, reboots=True)
+def a_boot_that_ends_between_mdadm_and_mkfs_is_made_good_by_the_next(guest):
+    guest.wait_booted()
+    dies_in(guest, "mkfs.ext4", "/usr/sbin/mkfs.ext4")
+    reset(guest)
+    boot(guest)
+    is_made_of_both(guest)
+
+
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, reboots=True)
+def a_boot_that_ends_while_an_array_is_made_anew_is_made_good_by_the_next(guest):
+    boot(guest)
+    is_made_of_both(guest)
+    reset(guest, KEEP, STOP, replaced(SECOND))
+    guest.wait_booted()
+    # mdadm takes away the superblock of what is left before it writes its own.
+    dies_in(guest, "mdadm", "/usr/sbin/mdadm", f"/usr/sbin/mdadm --zero-superblock {FIRST} {SECOND}")
+    reset(guest)
+    boot(guest)
+    is_made_of_both(guest)
+    has_thesis(guest, False)
