@@ -357,7 +357,10 @@ impl<'a> Metadata<'a> {
             Wait::ForEventsOfAzure => {
                 let answer = Ok(self.azure.take_events(answer));
                 self.known.note(Source::Azure, &answer);
-                (LimitSource::Azure, answer?)
+                let mut answer = answer?;
+                // Who this is was not asked: a list of events confirms no document's word.
+                answer.instance.id = None;
+                (LimitSource::Azure, answer)
             }
             Wait::ForVendorData => {
                 self.known.note_vendor_data(answer.clone());
