@@ -40,8 +40,7 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
     let mut carried = None;
     loop {
         report::configured(host, &notices, &config);
-        let mut watch = Watch::start(host, &notices, &config, host.now());
-        watch.carry_on(carried.take());
+        let mut watch = Watch::carry_on(host, &notices, &config, carried.take(), host.now());
         while !stop.load(Ordering::Relaxed) && !reload.load(Ordering::Relaxed) {
             if orders.swap(false, Ordering::Relaxed) {
                 watch.take_orders(host.now());

@@ -99,6 +99,11 @@ impl<'a> Follower<'a> {
         &self.knowledge
     }
 
+    /// Takes over what another one in this process knew.
+    pub(crate) fn carry_on(&mut self, knowledge: Knowledge) {
+        self.knowledge = knowledge;
+    }
+
     /// The machine's own UUID is the instance's for certain.
     pub(crate) fn trust_machine(&mut self) {
         self.knowledge.ledger.identity.trust_machine();

@@ -5,16 +5,18 @@
 //! that is new, or moves, is published at once and believed when a second answer says so too;
 //! one that was believed is taken back by two answers.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::clock_trust::{AGREE, APART};
+use super::clock_trust::APART;
 use super::confirm::{confirmed, is_earlier, is_far};
 use super::identity::{Identity, Judgement};
 use super::limit::{Limit, LimitKind, When};
 use super::origin::{LimitSource, Origin};
-use crate::clock;
+pub use super::over::SaidAt;
+use super::over::{self, Over};
 
 /// A source that has been silent for so long since it said something is taken to mean it.
 const SILENCE: Duration = Duration::from_secs(600);
@@ -28,6 +30,8 @@ pub struct Statement {
     pub limits: Vec<Limit>,
     /// What it does not give of this is taken back.
     pub about: About,
+    /// The keys of notices that say no time of their own.
+    pub(crate) undated: BTreeSet<String>,
 }
 
 /// What a statement is about: of that, what it does not say is taken back.
@@ -48,21 +52,6 @@ impl About {
                 About::Keys(keys) => keys.contains(&origin.key),
             }
     }
-}
-
-/// When something was said.
-#[derive(Debug, Clone, Copy)]
-pub struct SaidAt {
-    /// Unix seconds.
-    pub unix: u64,
-    /// Somebody vouches for that.
-    pub is_believed: bool,
-    /// The wall clock, in Unix seconds.
-    pub wall: u64,
-    /// The time since the machine's start.
-    pub uptime: Duration,
-    /// The `Date` of the answer, in Unix seconds.
-    pub date: Option<u64>,
 }
 
 /// What became of a statement.
@@ -110,15 +99,9 @@ struct Entry {
     /// The uptime at which a notice of this time was heard first.
     #[serde(default)]
     noticed: Duration,
-}
-
-/// When a notice's time is over.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub(crate) struct Over {
-    /// The uptime.
-    pub(crate) at: Duration,
-    /// Clocks differ, of which none is believed, and this is the later.
-    pub(crate) is_disputed: bool,
+    /// It is a notice that says no time: what was said is counted from when it was asked for.
+    #[serde(default)]
+    is_undated: bool,
 }
 
 impl Ledger {
@@ -143,7 +126,7 @@ impl Ledger {
         self.take_back(source, statement, at.uptime);
         for limit in &statement.limits {
             match limit.is_usable() {
-                true => self.say(limit, at),
+                true => self.say(limit, &statement.undated, at),
                 false => self.say_unusable(limit),
             }
         }
@@ -165,6 +148,7 @@ impl Ledger {
             is_urgent: !is_believed,
             over: None,
             noticed: uptime,
+            is_undated: false,
             said: limit,
         });
     }
@@ -323,7 +307,7 @@ impl Ledger {
         self.unusable.push(limit.clone());
     }
 
-    fn say(&mut self, limit: &Limit, at: SaidAt) {
+    fn say(&mut self, limit: &Limit, undated: &BTreeSet<String>, at: SaidAt) {
         let limit = Limit {
             confirmed_at: limit.confirmed_at.or(Some(at.unix)),
             ..limit.clone()
@@ -335,7 +319,12 @@ impl Ledger {
             None => self.entries.push(Entry::new(limit, at.uptime)),
         }
         if let Some(entry) = self.entries.iter_mut().find(|entry| same(entry)) {
-            entry.over = over(&entry.said, at, entry.noticed);
+            let was_undated =
+                std::mem::replace(&mut entry.is_undated, undated.contains(&origin.key));
+            if entry.is_undated && !was_undated {
+                entry.noticed = at.uptime;
+            }
+            entry.over = over::of(&entry.said, at, entry.noticed, entry.is_undated);
         }
     }
 }
@@ -351,6 +340,7 @@ impl Entry {
             is_urgent: !is_exempt,
             over: None,
             noticed: uptime,
+            is_undated: false,
             said,
         }
     }
@@ -399,7 +389,8 @@ impl Entry {
     /// are later than the believed, the earlier.
     fn say(&mut self, limit: Limit, uptime: Duration) {
         let before = std::mem::replace(self, Entry::new(limit, uptime));
-        if self.said.when == before.said.when {
+        self.is_undated = before.is_undated;
+        if self.said.when == before.said.when || before.is_undated {
             self.noticed = before.noticed;
         }
         if self.believed.is_some() {
@@ -435,57 +426,6 @@ impl Entry {
     }
 }
 
-/// The `Date` of the same answer says best what time a notice leaves, where another clock bears
-/// it out. Else the believed time says it; without one it is the later, and no more than such a
-/// notice leaves. None where the time that counts says it.
-fn over(limit: &Limit, at: SaidAt, noticed: Duration) -> Option<Over> {
-    let When::At(end) = limit.when else {
-        return None;
-    };
-    if limit.kind != LimitKind::Notice {
-        return None;
-    }
-    let left = |clock: u64| {
-        at.uptime
-            .saturating_add(Duration::from_secs(end.saturating_sub(clock)))
-    };
-    let longest = limit
-        .longest_notice()
-        .map(|most| noticed.saturating_add(most));
-    let plausible = clock::EARLIEST..=clock::LATEST;
-    let Some(date) = at.date.filter(|date| plausible.contains(date)) else {
-        let slack = Duration::from_secs(AGREE as u64);
-        let is_more = |longest: &Duration| left(at.unix) > longest.saturating_add(slack);
-        // A clock that nobody believes, and by which it came too late, is ahead.
-        let since = at.uptime.saturating_sub(noticed).as_secs();
-        let is_ahead = !at.is_believed && end <= at.unix.saturating_sub(since);
-        let longest = longest.filter(|longest| is_ahead || is_more(longest))?;
-        return Some(Over {
-            at: longest,
-            is_disputed: !at.is_believed,
-        });
-    };
-    let is_near = |clock: u64| date.abs_diff(clock) <= AGREE as u64;
-    let is_borne_out = is_near(at.wall) || at.is_believed && is_near(at.unix);
-    Some(match (is_borne_out, at.is_believed) {
-        (true, _) => Over {
-            at: left(date),
-            is_disputed: false,
-        },
-        (false, true) => Over {
-            at: left(at.unix),
-            is_disputed: false,
-        },
-        (false, false) => {
-            let later = left(date).max(left(at.unix));
-            Over {
-                at: longest.map_or(later, |longest| later.min(longest)),
-                is_disputed: true,
-            }
-        }
-    })
-}
-
 impl LimitSource {
     /// Nobody else can be wrong about it.
     fn is_of_this_machine(self) -> bool {
@@ -496,6 +436,7 @@ impl LimitSource {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
 
     const OPENSTACK: LimitSource = LimitSource::Openstack;
     const DRIVE: LimitSource = LimitSource::ConfigDrive;
@@ -521,7 +462,7 @@ mod tests {
         Statement {
             instance: instance.map(Into::into),
             limits,
-            about: About::Everything,
+            ..Statement::default()
         }
     }
 
@@ -747,6 +688,40 @@ mod tests {
                     ledger.record(source, &says(None, vec![notice]), said);
                     let over = ledger.over(&origin).unwrap();
                     assert_eq!(over.at.as_secs(), 60 + lasts);
+                }
+            }
+        }
+    }
+
+    /// The service's clock is off by so much, and this machine's is right and believed.
+    #[test]
+    fn a_notice_without_a_time_is_over_in_time_whatever_the_date_says() {
+        let azure = LimitSource::Azure;
+        for (source, key, kind, lasts) in [
+            (LimitSource::Google, "preempted", None, 30),
+            (EC2, "autoscaling/target-lifecycle-state", None, 0),
+            (azure, "scheduledevents/e", Some("Preempt"), 30),
+            (azure, "scheduledevents/e", Some("Terminate"), 300),
+        ] {
+            let year = 365 * 86_400;
+            for off in [0, 45, -45, 3600, -3600, 74 * year, -year] {
+                let origin = Origin {
+                    detail: kind.map(Into::into),
+                    ..Origin::new(source, key)
+                };
+                let date = |up: u64| (T + up).saturating_add_signed(off);
+                let notice = Limit::notice(origin.clone(), When::At(date(60) + lasts));
+                let mut statement = says(None, vec![notice]);
+                statement.undated = [key.to_string()].into();
+                let mut ledger = Ledger::default();
+                for up in [60, 65, 80] {
+                    let said = SaidAt {
+                        date: Some(date(up)),
+                        ..at(up)
+                    };
+                    ledger.record(source, &statement, said);
+                    let over = ledger.over(&origin).unwrap().at.as_secs();
+                    assert_eq!(over, 60 + lasts, "{key} {kind:?} {off} at {up}");
                 }
             }
         }

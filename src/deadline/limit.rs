@@ -108,6 +108,15 @@ impl Limit {
         Some(Duration::from_secs(seconds))
     }
 
+    /// How long a notice of this kind leaves that says no time of its own.
+    pub(super) fn undated_notice(&self) -> Option<Duration> {
+        match (self.origin.source, self.origin.detail.as_deref()) {
+            (LimitSource::Azure, Some("Preempt")) => Some(Duration::from_secs(30)),
+            (LimitSource::Azure, Some("Terminate")) => Some(Duration::from_secs(5 * 60)),
+            _ => self.longest_notice(),
+        }
+    }
+
     /// It was given, and cannot be used for this reason.
     pub(crate) fn ignored(&self, reason: String) -> IgnoredLimit {
         IgnoredLimit {

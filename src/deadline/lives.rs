@@ -284,6 +284,7 @@ impl Life {
             instance: Some(instance.into()),
             limits: vec![limit(at)],
             about: About::Everything,
+            ..Statement::default()
         })
     }
 

@@ -16,4 +16,5 @@ pub mod limit;
 mod lives;
 pub(crate) mod order;
 pub mod origin;
+mod over;
 pub(crate) mod records;

@@ -63,6 +63,7 @@ impl Answer {
             instance: self.instance.id.clone(),
             limits: self.limits.iter().filter(is_said).cloned().collect(),
             about: self.about.clone(),
+            undated: self.undated.clone(),
         }
     }
 }

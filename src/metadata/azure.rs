@@ -505,6 +505,23 @@ mod tests {
         assert_eq!(garbage.undated.len(), 1);
     }
 
+    /// Else one document of another instance would be said again with each list of events.
+    #[test]
+    fn a_list_of_events_does_not_say_who_this_is() {
+        let tree = crate::host::tree::Tree::new(&[]);
+        let host = tree.host();
+        let config = crate::config::Config::parse("[metadata]\nsources = [\"azure\"]").unwrap();
+        let mut metadata = crate::metadata::Metadata::new(&host, &config);
+        let document = format!(r#"{{"compute": {{"vmId": "{ID}", "name": "vm_0"}}}}"#);
+        metadata.azure.document = Some(parse(document).unwrap());
+        let events = one(r#""EventType": "Preempt", "Resources": ["vm_0"]"#);
+        let wait = crate::metadata::Wait::ForEventsOfAzure;
+        let (_, answer) = metadata.take(wait, Ok(events)).unwrap();
+        let statement = answer.statement();
+        assert_eq!((statement.instance, statement.limits.len()), (None, 1));
+        assert_eq!(metadata.instance().unwrap().id.as_deref(), Some(ID));
+    }
+
     #[test]
     fn events_of_other_vms_are_passed_over() {
         for (resources, concerns) in [

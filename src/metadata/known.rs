@@ -20,6 +20,21 @@ pub(crate) struct Known {
     pub(crate) openstack_is_absent: bool,
     /// Every source had its say, and nobody named a place for Machine/Job Features.
     pub(crate) no_features: bool,
+    /// Who named one last.
+    pub(crate) features_named_by: Option<NamedBy>,
+    /// The site has answered, whatever it said to its guests.
+    pub(crate) has_site_spoken: bool,
+}
+
+/// Who named the place of Machine/Job Features, as far as this process has seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum NamedBy {
+    /// This machine: a directory, the environment, the configuration.
+    Machine,
+    /// Whoever launched the instance.
+    Launcher,
+    /// The site, in what it says to all its guests.
+    Site,
 }
 
 impl Known {
@@ -60,6 +75,39 @@ impl Known {
     /// Notes what the site says to its guests.
     pub(crate) fn note_vendor_data(&mut self, answer: Answer) {
         self.answers.insert(LimitSource::VendorData, answer);
+    }
+
+    /// Whether it is known, after these have answered, that nobody names a place for
+    /// Machine/Job Features any more. Silence says nothing: whoever may have named one has to
+    /// have had its say.
+    pub(crate) fn are_features_gone(&self, sources: &[Source], answered: &[LimitSource]) -> bool {
+        let may_name =
+            |source: &Source| matches!(source, Source::Openstack | Source::Google | Source::Azure);
+        let is_local = self.features_named_by == Some(NamedBy::Machine);
+        let is_launchers = self.features_named_by == Some(NamedBy::Launcher);
+        let has_site_no_part = self.has_site_spoken || is_launchers;
+        let says_so = |source: &LimitSource| match source {
+            LimitSource::Openstack => has_site_no_part,
+            LimitSource::Google | LimitSource::Azure => true,
+            LimitSource::Ec2 => self.openstack_is_absent,
+            _ => false,
+        };
+        let is_known = is_local || !sources.iter().any(may_name) || answered.iter().any(says_so);
+        self.no_features && is_known
+    }
+
+    /// Notes who names a place for Machine/Job Features, which somebody does.
+    pub(crate) fn note_who_names_features(&mut self) {
+        let names = |answer: &Answer| {
+            let mut keys = ["machinefeatures", "jobfeatures"].into_iter();
+            keys.any(|key| answer.meta.contains_key(key))
+        };
+        let named = self.answers.iter().filter(|(_, answer)| names(answer));
+        let by = named.map(|(source, _)| match source {
+            LimitSource::VendorData => NamedBy::Site,
+            _ => NamedBy::Launcher,
+        });
+        self.features_named_by = by.max().or(Some(NamedBy::Machine));
     }
 
     pub(crate) fn has_openstack(&self) -> bool {
@@ -158,6 +206,44 @@ mod tests {
             assert_eq!(known.meta()["machinefeatures"], "/mine");
             let instance = known.instance(&[OPENSTACK]).unwrap();
             assert_eq!(instance.id.as_deref(), Some(MINE));
+        }
+    }
+
+    #[test]
+    fn features_are_gone_when_whoever_may_have_named_them_has_had_its_say() {
+        use LimitSource::{Azure, Ec2, Google, Openstack};
+        let all = [Source::ConfigDrive, OPENSTACK, EC2];
+        let (google, azure, none) = ([Source::Google], [Source::Azure], []);
+        let (machine, launcher, site) = (NamedBy::Machine, NamedBy::Launcher, NamedBy::Site);
+        let table: [(&[Source], Option<NamedBy>, bool, bool, &[LimitSource], bool); 13] = [
+            // Whether the site has spoken, and OpenStack is absent; who has answered.
+            (&none, None, false, false, &[], true),
+            (&google, None, false, false, &[Google], true),
+            (&google, None, false, false, &[], false),
+            (&google, Some(launcher), false, false, &[], false),
+            (&azure, Some(launcher), false, false, &[Azure], true),
+            (&all, Some(machine), false, false, &[], true),
+            (&all, Some(launcher), false, false, &[Openstack], true),
+            (&all, None, false, false, &[Openstack], false),
+            (&all, None, true, false, &[Openstack], true),
+            (&all, Some(site), true, false, &[Openstack], true),
+            (&all, Some(site), true, false, &[], false),
+            (&all, None, false, false, &[Ec2], false),
+            (&all, None, false, true, &[Ec2], true),
+        ];
+        for (sources, by, site, absent, answered, gone) in table {
+            let known = Known {
+                no_features: true,
+                features_named_by: by,
+                has_site_spoken: site,
+                openstack_is_absent: absent,
+                ..Known::default()
+            };
+            let found = known.are_features_gone(sources, answered);
+            assert_eq!(
+                found, gone,
+                "{sources:?} {by:?} {site} {absent} {answered:?}"
+            );
         }
     }
 

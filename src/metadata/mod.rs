@@ -256,6 +256,11 @@ impl<'a> Metadata<'a> {
         !self.known.no_features
     }
 
+    /// Whether these answers say that nobody does any more.
+    pub(crate) fn are_features_gone(&self, answered: &[LimitSource]) -> bool {
+        self.known.are_features_gone(&self.sources, answered)
+    }
+
     /// Whether notices may be seconds ahead here, and can be asked for once a first answer has
     /// come. Where OpenStack is asked as well, nothing says that this is EC2 itself.
     pub(crate) fn is_of_a_cloud_with_notices(&self) -> bool {
@@ -357,9 +362,13 @@ impl<'a> Metadata<'a> {
             Wait::ForEventsOfAzure => {
                 let answer = Ok(self.azure.take_events(answer));
                 self.known.note(Source::Azure, &answer);
-                (LimitSource::Azure, answer?)
+                let mut answer = answer?;
+                // Who this is was not asked: a list of events confirms no document's word.
+                answer.instance.id = None;
+                (LimitSource::Azure, answer)
             }
             Wait::ForVendorData => {
+                self.known.has_site_spoken = true;
                 self.known.note_vendor_data(answer.clone());
                 (LimitSource::VendorData, answer)
             }
@@ -427,6 +436,7 @@ impl<'a> Metadata<'a> {
             self.features = Session::default();
             return;
         }
+        self.known.note_who_names_features();
         let is_known = self.features.are_at(&locations) && self.features.are_at_urls_alone();
         if wanted == Features::IfElsewhere && is_known {
             return;

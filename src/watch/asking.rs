@@ -58,7 +58,7 @@ impl Watch<'_> {
 
     /// Says whether all answers were of this instance.
     pub(super) fn hear(&mut self, asked: &[Asked], now: Now) -> bool {
-        let (mut is_ours, mut has_openstack) = (true, false);
+        let (mut is_ours, mut answered) = (true, Vec::new());
         for asked in asked {
             if asked.is_garbage {
                 self.follower.hear_garbage(asked.gives, now);
@@ -67,12 +67,14 @@ impl Watch<'_> {
             let (date, statement) = (asked.date_at_start(), answer.statement());
             let heard = self.follower.hear(asked.gives, &statement, date, now);
             is_ours &= !heard.is_refused;
-            has_openstack |= asked.gives == LimitSource::Openstack && !heard.is_refused;
+            if !heard.is_refused {
+                answered.push(asked.gives);
+            }
             for said in heard.said {
                 self.notices.warn_once(format!("{}: {said}", asked.source));
             }
         }
-        if !self.metadata.names_features() && has_openstack {
+        if self.metadata.are_features_gone(&answered) {
             let none = Statement::default();
             let source = LimitSource::MachineFeatures;
             self.follower.hear(source, &none, None, now);

@@ -79,9 +79,12 @@ pub struct Watch<'a> {
     last_status: Option<Status>,
 }
 
-/// What does not end with the configuration.
+/// What does not end with the configuration: also what could not be written down, where /run
+/// is full.
 pub(crate) struct Carried {
     drain: Option<Drain>,
+    progress: Progress,
+    knowledge: Knowledge,
 }
 
 /// What consumers were told last; and whether the drain command ran then.
@@ -90,6 +93,25 @@ type Told = (Option<status::Deadline>, Option<Instance>, bool);
 impl<'a> Watch<'a> {
     /// Takes up where `boot`, or a `watch` before this one, left off.
     pub fn start(host: &'a Host, notices: &'a Notices, config: &'a Config, now: Now) -> Watch<'a> {
+        Watch::carry_on(host, notices, config, None, now)
+    }
+
+    /// The same; what a `watch` with an older configuration was at goes on.
+    pub(crate) fn carry_on(
+        host: &'a Host,
+        notices: &'a Notices,
+        config: &'a Config,
+        carried: Option<Carried>,
+        now: Now,
+    ) -> Watch<'a> {
+        let mut follower = records::follow(host, &config.deadline, now);
+        let (drain, progress) = match carried {
+            Some(carried) => {
+                follower.carry_on(carried.knowledge);
+                (carried.drain, carried.progress)
+            }
+            None => (None, Progress::read(host)),
+        };
         let metadata = Metadata::new(host, config);
         let first = match metadata.is_of_a_cloud_with_notices() {
             true => schedule::SPOT_PERIOD,
@@ -100,14 +122,14 @@ impl<'a> Watch<'a> {
             notices,
             config,
             metadata,
-            follower: records::follow(host, &config.deadline, now),
+            follower,
             known: records::knowledge(host),
             last_known: None,
             instance: None,
             decision: Decision::default(),
             asked: Vec::new(),
-            progress: Progress::read(host),
-            drain: None,
+            progress,
+            drain,
             asking: Asking::begin(first, now.uptime, jitter()),
             waiting: Waiting::default(),
             acknowledged: Vec::new(),
@@ -133,16 +155,13 @@ impl<'a> Watch<'a> {
         watch
     }
 
-    /// What a `watch` with an older configuration was at goes on.
-    pub(crate) fn carry_on(&mut self, carried: Option<Carried>) {
-        if let Some(Carried { drain }) = carried {
-            self.drain = drain;
-        }
-    }
-
     /// Ends this one; another, with a newer configuration, carries on.
     pub(crate) fn hand_over(self) -> Carried {
-        Carried { drain: self.drain }
+        Carried {
+            drain: self.drain,
+            progress: self.progress,
+            knowledge: self.follower.knowledge().clone(),
+        }
     }
 
     /// One look at the clocks, and whatever is due by them.
@@ -440,5 +459,43 @@ impl<'a> Watch<'a> {
             }
             Some(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deadline::due::Done;
+    use crate::deadline::ledger::Statement;
+    use crate::deadline::origin::LimitSource;
+    use crate::host::tree::Tree;
+
+    /// Else a reload would begin a second drain beside the first.
+    #[test]
+    fn what_cannot_be_written_is_carried_over_a_reload() {
+        let (progress, known) = ("run/vmstage/watch.json/x", "run/vmstage/deadline.json/x");
+        let boot_id = ("proc/sys/kernel/random/boot_id", "first\n");
+        let tree = Tree::new(&[boot_id, (progress, ""), (known, "")]);
+        let (host, notices) = (tree.host(), Notices::default());
+        let config = Config::parse("[metadata]\nsources = []").unwrap();
+        let now = Now {
+            wall: 1_800_000_000,
+            uptime: Duration::from_secs(3600),
+            vouched: false,
+        };
+        let mut watch = Watch::start(&host, &notices, &config, now);
+        let done = Done {
+            drained: true,
+            ..Done::default()
+        };
+        watch.progress.keep(&notices, done.clone());
+        let none = Statement::default();
+        watch.follower.hear(LimitSource::Google, &none, None, now);
+        let carried = Some(watch.hand_over());
+        assert_eq!(Progress::read(&host).done(), &Done::default());
+        let watch = Watch::carry_on(&host, &notices, &config, carried, now);
+        assert_eq!(watch.progress.done(), &done);
+        let ledger = &watch.follower.knowledge().ledger;
+        assert!(ledger.has_spoken(LimitSource::Google));
     }
 }
