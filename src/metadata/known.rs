@@ -7,6 +7,7 @@ use super::turns::gives;
 use super::{Answer, NoAnswer, Pending};
 use crate::config::Source;
 use crate::deadline::identity::Identity;
+use crate::deadline::ledger::About;
 use crate::deadline::origin::LimitSource;
 use crate::http::Cause;
 
@@ -57,9 +58,11 @@ impl Known {
         }
     }
 
-    /// Notes what the site says to its guests.
+    /// Notes what the site says to its guests, where it says anything.
     pub(crate) fn note_vendor_data(&mut self, answer: Answer) {
-        self.answers.insert(LimitSource::VendorData, answer);
+        if answer.about == About::Everything {
+            self.answers.insert(LimitSource::VendorData, answer);
+        }
     }
 
     pub(crate) fn has_openstack(&self) -> bool {
@@ -159,6 +162,21 @@ mod tests {
             let instance = known.instance(&[OPENSTACK]).unwrap();
             assert_eq!(instance.id.as_deref(), Some(MINE));
         }
+    }
+
+    #[test]
+    fn a_site_that_says_nothing_leaves_the_place_that_it_named() {
+        let mut known = Known::default();
+        let said = BTreeMap::from([("machinefeatures".to_string(), "/site".to_string())]);
+        known.note_vendor_data(Answer {
+            meta: said.clone(),
+            ..Answer::default()
+        });
+        known.note_vendor_data(Answer {
+            about: About::Keys(vec![]),
+            ..Answer::default()
+        });
+        assert_eq!(known.meta(), said);
     }
 
     #[test]
