@@ -282,18 +282,13 @@ impl<'a> Metadata<'a> {
         &mut self,
         budget: Duration,
     ) -> Result<(LimitSource, Answer), NoAnswer> {
-        match self.azure.vm().filter(|_| self.azure.has_events()) {
-            Some(vm) => {
-                let until = Instant::now() + budget;
-                let base = &self.services[0];
-                let events = azure::ask_for_events(&self.client, base, vm, until);
-                self.take(Wait::ForEventsOfAzure, events)
-            }
-            None => {
-                let answer = self.ec2.ask_for_notices(&self.client, budget)?;
-                Ok((LimitSource::Ec2, answer))
-            }
+        if !self.azure.has_events() {
+            let answer = self.ec2.ask_for_notices(&self.client, budget)?;
+            return Ok((LimitSource::Ec2, answer));
         }
+        let (vm, until) = (self.azure.vm().unwrap_or_default(), Instant::now() + budget);
+        let events = azure::ask_for_events(&self.client, &self.services[0], vm, until);
+        self.take(Wait::ForEventsOfAzure, events)
     }
 
     /// What is worth a request that may take minutes.
