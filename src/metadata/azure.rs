@@ -63,11 +63,15 @@ impl Session {
             // By its name this VM's events would be taken for others'.
             return Ok(document);
         }
-        self.document = Some(document);
+        self.take_document(document);
         let mut warning = None;
+        let mut about = About::Keys(PLAIN_KEYS.map(String::from).into());
         if events && let Some(vm) = self.vm() {
             match ask_for_events(client, base, vm, until) {
-                Ok(events) => drop(self.events.replace(events)),
+                Ok(events) => {
+                    self.events = Some(events);
+                    about = About::Everything;
+                }
                 Err(failure) => {
                     let failure = text::printable(&failure.to_string());
                     let first = match self.events {
@@ -78,13 +82,16 @@ impl Session {
                 }
             }
         }
-        let are_events_unknown = warning.is_some() || !events;
-        let mut answer = self.answer(match are_events_unknown {
-            true => About::Keys(PLAIN_KEYS.map(String::from).into()),
-            false => About::Everything,
-        });
+        let mut answer = self.answer(about);
         answer.warnings.extend(warning);
         Ok(answer)
+    }
+
+    /// One that does not say the name leaves the VM the one that it had: it has its events by it.
+    fn take_document(&mut self, mut document: Answer) {
+        let (before, now) = (self.document.take(), &mut document.instance);
+        now.name = now.name.take().or(before.and_then(|it| it.instance.name));
+        self.document = Some(document);
     }
 
     /// The name of this VM, which events go by.
@@ -237,7 +244,7 @@ pub fn parse(text: impl Into<Vec<u8>>) -> Result<Answer, String> {
     let mut string = |name: &str, value: &Text| value.shown(name, &mut warnings);
     let mut instance = Instance {
         id: string("vmId", &compute.vm_id),
-        name: string("name", &compute.name),
+        name: string("name", &compute.name).filter(|name| !name.is_empty()),
         project: string("resourceGroupName", &compute.resource_group_name),
         availability_zone: string("location", &compute.location),
         flavor: string("vmSize", &compute.vm_size),
@@ -586,5 +593,22 @@ mod tests {
             .collect();
         let text = format!(r#"{{"Events": [{}]}}"#, many.join(","));
         assert_eq!(parse_events(text, "vm_0", NOW).unwrap().limits.len(), 32);
+    }
+
+    #[test]
+    fn a_document_without_a_name_leaves_the_vm_the_one_that_it_had() {
+        let mut session = Session::default();
+        for (name, expected) in [
+            ("null", None),
+            (r#""vm_0""#, Some("vm_0")),
+            ("null", Some("vm_0")),
+            (r#"["vm"]"#, Some("vm_0")),
+            (r#""""#, Some("vm_0")),
+            (r#""vm_1""#, Some("vm_1")),
+        ] {
+            let compute = format!(r#"{{"compute": {{"vmId": "a", "name": {name}}}}}"#);
+            session.take_document(parse(compute).unwrap());
+            assert_eq!(session.vm(), expected, "{name}");
+        }
     }
 }

@@ -2,8 +2,8 @@
 //! metadata", "Spot Instance interruption notices", "Scheduled events for your instances"; EC2
 //! Auto Scaling User Guide, "Retrieve the target lifecycle state through instance metadata").
 //!
-//! A session token is asked for first (IMDSv2). Where that is refused (Nova answers 404, a
-//! plain HTTP server 501) everything is asked for without one.
+//! A session token is asked for first (IMDSv2). Where there is none to be had (Nova answers 404,
+//! a plain HTTP server 501) everything is asked for without one.
 
 mod parts;
 pub mod said;
@@ -75,6 +75,8 @@ enum Token {
     NotAskedFor,
     /// There are none here.
     Refused,
+    /// Something else came, so that it is asked for again in the next round.
+    Missed,
     Held(String),
 }
 
@@ -123,8 +125,10 @@ impl Session {
     /// That the service does not say who this is, or fails to say whether it is to end.
     pub(crate) fn ask(&mut self, client: &Client, until: Instant) -> Result<Answer, NoAnswer> {
         // A refusal may have been one of the moment, unless the service answers without.
-        if matches!(self.token, Token::Refused) && self.id.is_none() {
-            self.token = Token::NotAskedFor;
+        match self.token {
+            Token::Missed => self.token = Token::NotAskedFor,
+            Token::Refused if self.id.is_none() => self.token = Token::NotAskedFor,
+            _ => {}
         }
         let mut warnings = Vec::new();
         self.begin_round();
@@ -343,26 +347,23 @@ impl Session {
         let lifetime = ("X-aws-ec2-metadata-token-ttl-seconds", TOKEN_SECONDS);
         let body = match client.put(&url, &[lifetime], b"", until) {
             Ok(response) => response.body,
-            Err(Failure {
+            Err(failure) => match failure.cause {
                 // 501: a server that knows no PUT at all.
-                cause: Cause::Status(400..=407 | 409..=428 | 430..=499 | 501, _),
-                ..
-            }) => return Ok(Token::Refused),
-            Err(failure) => return Err(NoAnswer::Http(failure)),
+                Cause::Status(400..=407 | 409..=428 | 430..=499 | 501, _) => {
+                    return Ok(Token::Refused);
+                }
+                // A server that is none of EC2's, or that fails at this alone.
+                Cause::Status(300..=399 | 500, _) | Cause::Unusable(_) => return Ok(Token::Missed),
+                _ => return Err(NoAnswer::Http(failure)),
+            },
         };
+        // HTML and JSON are none, also without a space.
+        let may_have = |byte: u8| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'{');
+        let is_token =
+            |token: &String| (1..=1024).contains(&token.len()) && token.bytes().all(may_have);
         // It goes into a header, and never into a message.
-        match String::from_utf8(body) {
-            Ok(token)
-                if (1..=1024).contains(&token.len())
-                    && token.bytes().all(|b| b.is_ascii_graphic()) =>
-            {
-                Ok(Token::Held(token))
-            }
-            _ => Err(NoAnswer::Http(Failure::new(
-                &url,
-                Cause::Unusable("the answer is not a session token".into()),
-            ))),
-        }
+        let token = String::from_utf8(body).ok().filter(is_token);
+        Ok(token.map_or(Token::Missed, Token::Held))
     }
 
     /// None where there is no such value.
@@ -383,7 +384,7 @@ impl Session {
         loop {
             let header = match &self.token {
                 Token::Held(token) => Some(("X-aws-ec2-metadata-token", token.as_str())),
-                Token::NotAskedFor | Token::Refused => None,
+                Token::NotAskedFor | Token::Refused | Token::Missed => None,
             };
             let answer = client.get(&url, header.as_slice(), until);
             self.date = answer

@@ -7,8 +7,13 @@ use super::turns::gives;
 use super::{Answer, NoAnswer, Pending};
 use crate::config::Source;
 use crate::deadline::identity::Identity;
+use crate::deadline::ledger::About;
 use crate::deadline::origin::LimitSource;
 use crate::http::Cause;
+
+/// After so many that are neither the document nor a refusal this is not OpenStack, or it is
+/// broken: others are asked as well.
+const ODD_ANSWERS: u32 = 3;
 
 /// The last answer of each source that was not another instance's.
 #[derive(Debug, Default)]
@@ -18,6 +23,8 @@ pub(crate) struct Known {
     answers: BTreeMap<LimitSource, Answer>,
     /// The service is there, and has no instance's document for OpenStack.
     pub(crate) openstack_is_absent: bool,
+    /// So often something else came in the place of that document.
+    odd_answers: u32,
     /// Every source had its say, and nobody named a place for Machine/Job Features.
     pub(crate) no_features: bool,
     /// Who named one last.
@@ -44,14 +51,23 @@ impl Known {
             return;
         }
         match (source, outcome) {
-            (Source::Openstack, Ok(_)) => self.openstack_is_absent = false,
+            (Source::Openstack, Ok(_)) => {
+                (self.openstack_is_absent, self.odd_answers) = (false, 0);
+            }
             (Source::Openstack, Err(NoAnswer::Http(failure))) => {
                 let refused = matches!(
                     failure.cause,
                     Cause::Status(400..=407 | 409..=428 | 430..=499, _)
                 );
+                // HTML or a redirect, say, from what has a page for every path.
+                let is_odd = matches!(
+                    failure.cause,
+                    Cause::Unusable(_) | Cause::Status(300..=399 | 500, _)
+                );
+                self.odd_answers = self.odd_answers.saturating_add(u32::from(is_odd));
+                let is_another = is_odd && self.odd_answers >= ODD_ANSWERS;
                 // One 404 of a service that has had it before is a slip.
-                self.openstack_is_absent |= refused && !self.has_openstack();
+                self.openstack_is_absent |= (refused || is_another) && !self.has_openstack();
             }
             // Then nobody knows this instance, and the next to be asked is OpenStack.
             (Source::Ec2, Err(_)) => self.openstack_is_absent = false,
@@ -72,9 +88,11 @@ impl Known {
         }
     }
 
-    /// Notes what the site says to its guests.
+    /// Notes what the site says to its guests, where it says anything.
     pub(crate) fn note_vendor_data(&mut self, answer: Answer) {
-        self.answers.insert(LimitSource::VendorData, answer);
+        if answer.about == About::Everything {
+            self.answers.insert(LimitSource::VendorData, answer);
+        }
     }
 
     /// Whether it is known, after these have answered, that nobody names a place for
@@ -215,7 +233,15 @@ mod tests {
         let all = [Source::ConfigDrive, OPENSTACK, EC2];
         let (google, azure, none) = ([Source::Google], [Source::Azure], []);
         let (machine, launcher, site) = (NamedBy::Machine, NamedBy::Launcher, NamedBy::Site);
-        let table: [(&[Source], Option<NamedBy>, bool, bool, &[LimitSource], bool); 13] = [
+        type Row<'a> = (
+            &'a [Source],
+            Option<NamedBy>,
+            bool,
+            bool,
+            &'a [LimitSource],
+            bool,
+        );
+        let table: [Row; 13] = [
             // Whether the site has spoken, and OpenStack is absent; who has answered.
             (&none, None, false, false, &[], true),
             (&google, None, false, false, &[Google], true),
@@ -248,6 +274,21 @@ mod tests {
     }
 
     #[test]
+    fn a_site_that_says_nothing_leaves_the_place_that_it_named() {
+        let mut known = Known::default();
+        let said = BTreeMap::from([("machinefeatures".to_string(), "/site".to_string())]);
+        known.note_vendor_data(Answer {
+            meta: said.clone(),
+            ..Answer::default()
+        });
+        known.note_vendor_data(Answer {
+            about: About::Keys(vec![]),
+            ..Answer::default()
+        });
+        assert_eq!(known.meta(), said);
+    }
+
+    #[test]
     fn the_first_id_in_order_holds_and_others_fill_what_it_leaves_open() {
         let mut ec2 = answer("i-1");
         ec2.instance.flavor = Some("m1.large".into());
@@ -272,5 +313,35 @@ mod tests {
         assert!(known.openstack_is_absent);
         known.note(EC2, &refused(404));
         assert!(!known.openstack_is_absent);
+    }
+
+    #[test]
+    fn what_gives_something_else_for_the_document_three_times_is_not_openstack() {
+        let html = Cause::Unusable("the answer is not a JSON object".into());
+        let unreachable = Cause::Unreachable("refused".into());
+        let cases = [
+            (html, true),
+            (Cause::Status(302, None), true),
+            (Cause::Status(500, None), true),
+            (Cause::Status(503, None), false),
+            (unreachable, false),
+        ];
+        for (cause, is_another) in cases {
+            let failed = Err(NoAnswer::Http(Failure::new("", cause)));
+            let mut known = Known::default();
+            for is_absent in [false, false, is_another, is_another] {
+                known.note(OPENSTACK, &failed);
+                assert_eq!(known.openstack_is_absent, is_absent, "{failed:?}");
+            }
+            // Where EC2 fails as well they are asked in turns.
+            known.note(EC2, &refused(404));
+            assert!(!known.openstack_is_absent);
+            known.note(OPENSTACK, &failed);
+            assert_eq!(known.openstack_is_absent, is_another);
+            // One that has answered stays.
+            known.note(OPENSTACK, &Ok(answer("a")));
+            (0..9).for_each(|_| known.note(OPENSTACK, &failed));
+            assert!(!known.openstack_is_absent);
+        }
     }
 }

@@ -1,23 +1,22 @@
 //! Machine/Job Features (HSF-TN-2016-02): one value a file, in a directory or below a
 //! URL, named by the environment, by the instance's `meta` or by the configuration.
 
+mod directory;
 pub(crate) mod published;
 mod session;
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::NoAnswer;
 use crate::config::{self, FeaturesLocation};
 use crate::deadline::limit::{Limit, When, whole_number};
 use crate::deadline::origin::{LimitSource, Origin};
-use crate::host::{Host, regular_file};
 use crate::http::{Cause, Client};
 use crate::text::excerpt;
 use crate::url::shown;
 
+pub(crate) use directory::Directories;
 pub(crate) use session::{Places, Session};
 
 const MACHINE_KEYS: [&str; 3] = ["shutdowntime", "grace_secs", "total_cpu"];
@@ -33,9 +32,6 @@ const JOB_KEYS: [&str; 6] = [
 
 /// A grace longer than this is a mistake: no work would ever start.
 const LONGEST_GRACE: Duration = Duration::from_secs(30 * 24 * 3600);
-
-/// Longer values are not read.
-const VALUE_LIMIT: u64 = 4096;
 
 /// Where the features are, as far as somebody said.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -67,7 +63,7 @@ impl Environment {
 /// nearest to this process holds. Where none of them names a place, sites put them into
 /// `/etc` and say nothing. Also says what was passed over, and why.
 pub(crate) fn locate(
-    host: &Host,
+    directories: &mut Directories,
     environment: &Environment,
     meta: &BTreeMap<String, String>,
     config: &config::Metadata,
@@ -76,11 +72,12 @@ pub(crate) fn locate(
     let mut first =
         |candidates: [(&str, Option<FeaturesLocationText>); 3], usual: &str, keys: &[&str]| {
             if candidates.iter().all(|(_, location)| location.is_none()) {
-                return published::has_others(&host.path(usual), keys)
+                return directories
+                    .has_others(usual.as_ref(), keys)
                     .then(|| FeaturesLocation::Directory(usual.into()));
             }
             candidates.into_iter().find_map(|(origin, location)| {
-                match location?.and_then(|location| not_our_own(host, location)) {
+                match location?.and_then(|location| not_our_own(directories, location)) {
                     Ok(location) => Some(location),
                     Err(reason) => {
                         passed_over.push(format!("{origin}: {reason}; ignored"));
@@ -113,9 +110,12 @@ pub(crate) fn locate(
 type FeaturesLocationText = Result<FeaturesLocation, String>;
 
 /// Read back, an old deadline would confirm itself and never move.
-fn not_our_own(host: &Host, location: FeaturesLocation) -> Result<FeaturesLocation, String> {
+fn not_our_own(
+    directories: &mut Directories,
+    location: FeaturesLocation,
+) -> Result<FeaturesLocation, String> {
     match &location {
-        FeaturesLocation::Directory(directory) if published::are_own(&host.path(directory)) => {
+        FeaturesLocation::Directory(directory) if directories.is_own(directory) => {
             let shown = directory.display();
             Err(format!("{shown} is what vmstage itself publishes"))
         }
@@ -150,21 +150,23 @@ impl Locations {
 }
 
 /// How places are read: on which machine, through which client, and until when.
-pub(crate) struct Reader<'a> {
-    pub(crate) host: &'a Host,
+pub(crate) struct Reader<'a, 'h> {
+    pub(crate) directories: &'a mut Directories<'h>,
     pub(crate) client: &'a Client,
     pub(crate) until: Instant,
 }
 
-impl Reader<'_> {
+impl Reader<'_, '_> {
     /// None where there is no such key, which is the rule for most of them. Without a name
     /// of one it is the place itself.
-    fn read(&self, location: &FeaturesLocation, key: &str) -> Result<Option<Vec<u8>>, NoAnswer> {
+    fn read(
+        &mut self,
+        location: &FeaturesLocation,
+        key: &str,
+    ) -> Result<Option<Vec<u8>>, NoAnswer> {
         match location {
             FeaturesLocation::Url(url) => self.read_url(&url_of(url.as_written(), key)),
-            FeaturesLocation::Directory(directory) => {
-                read_in(&self.host.path(directory), directory, key)
-            }
+            FeaturesLocation::Directory(directory) => self.directories.read(directory, key),
         }
     }
 
@@ -174,25 +176,6 @@ impl Reader<'_> {
             Err(failure) if matches!(failure.cause, Cause::Status(404, _)) => Ok(None),
             Err(failure) => Err(NoAnswer::Http(failure)),
         }
-    }
-}
-
-/// Likewise, in a directory. `shown` is its path as people know it.
-fn read_in(directory: &Path, shown: &Path, key: &str) -> Result<Option<Vec<u8>>, NoAnswer> {
-    if key.is_empty() {
-        return Ok(directory.is_dir().then(Vec::new));
-    }
-    let failed =
-        |path: &Path, e: io::Error| NoAnswer::Local(format!("cannot read {}: {e}", path.display()));
-    match regular_file::read(&directory.join(key), VALUE_LIMIT) {
-        // Read back, it would confirm itself.
-        Ok(bytes) if published::is_own(directory, key, &bytes) => Ok(None),
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if e.kind() == ErrorKind::NotFound => match directory.metadata() {
-            Ok(_) => Ok(None),
-            Err(e) => Err(failed(shown, e)),
-        },
-        Err(e) => Err(failed(&shown.join(key), e)),
     }
 }
 
@@ -303,6 +286,7 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::host::Host;
 
     fn values<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
         pairs.map(|(k, v)| (k.into(), v.into())).into()
@@ -412,7 +396,7 @@ mod tests {
         };
         let nowhere = Host::at("/nonexistent");
         let located = |environment: &Environment, meta: &BTreeMap<_, _>| {
-            locate(&nowhere, environment, meta, &config).0
+            locate(&mut Directories::new(&nowhere), environment, meta, &config).0
         };
         let nothing = Environment::default();
         assert_eq!(located(&environment, &meta).machine, directory("/env"));
@@ -446,8 +430,12 @@ mod tests {
             job: Some(providers.display().to_string()),
         };
         let config = config::Metadata::default();
-        let (locations, passed_over) =
-            locate(&Host::this_machine(), &environment, &values([]), &config);
+        let (locations, passed_over) = locate(
+            &mut Directories::new(&Host::this_machine()),
+            &environment,
+            &values([]),
+            &config,
+        );
         assert_eq!(locations.machine, None);
         assert_eq!(locations.job, Some(FeaturesLocation::Directory(providers)));
         assert_eq!(passed_over.len(), 1);
@@ -467,7 +455,7 @@ mod tests {
             ..config::Metadata::default()
         };
         let (locations, passed_over) = locate(
-            &Host::at("/nonexistent"),
+            &mut Directories::new(&Host::at("/nonexistent")),
             &Environment::default(),
             &meta,
             &config,
@@ -489,13 +477,16 @@ mod tests {
             job: None,
         };
         let client = Client::new(Duration::from_secs(1), crate::host::resolve::addresses);
-        let reader = Reader {
-            host: &Host::this_machine(),
+        let host = Host::this_machine();
+        let mut reader = Reader {
+            directories: &mut Directories::new(&host),
             client: &client,
             until: Instant::now(),
         };
         let mut session = Session::default();
-        let answer = session.ask(&locations, &[], Places::All, &reader).unwrap();
+        let answer = session
+            .ask(&locations, &[], Places::All, &mut reader)
+            .unwrap();
         assert_eq!(answer.limits[0].when, When::At(1_795_430_460));
         assert_eq!(answer.grace, Some(Duration::from_secs(900)));
         let warning = answer.warnings.join(" ");
@@ -505,7 +496,8 @@ mod tests {
         );
         std::fs::remove_dir_all(&path).unwrap();
 
-        let gone = session.ask(&locations, &[], Places::All, &reader);
+        reader.directories.begin_round();
+        let gone = session.ask(&locations, &[], Places::All, &mut reader);
         let Err(NoAnswer::Local(why)) = gone else {
             panic!("a missing directory is an answer");
         };
@@ -533,7 +525,9 @@ mod tests {
         let config = config::Metadata::default();
         for (files, is_read) in cases {
             let tree = Tree::new(files);
-            let (locations, passed_over) = locate(&tree.host(), &nothing, &values([]), &config);
+            let host = tree.host();
+            let (locations, passed_over) =
+                locate(&mut Directories::new(&host), &nothing, &values([]), &config);
             let usual = directory("/etc/machinefeatures").filter(|_| is_read);
             assert_eq!(
                 (locations.machine, locations.job),
@@ -544,13 +538,14 @@ mod tests {
         }
         // Of both only what others wrote.
         let tree = Tree::new(cases[5].0);
-        let place = tree.root().join("etc/machinefeatures");
-        let read = |key| read_in(&place, &place, key).unwrap();
+        let host = tree.host();
+        let mut directories = Directories::new(&host);
+        let mut read = |key| directories.read(published::MACHINE.as_ref(), key).unwrap();
         assert_eq!(read("shutdowntime"), None);
         assert_eq!(read("grace_secs").as_deref(), Some(&b"900"[..]));
         // Somebody names another place.
         let meta = values([("machinefeatures", "/elsewhere")]);
-        let (locations, _) = locate(&tree.host(), &nothing, &meta, &config);
+        let (locations, _) = locate(&mut directories, &nothing, &meta, &config);
         assert_eq!(locations.machine, directory("/elsewhere"));
     }
 }

@@ -34,7 +34,7 @@ pub use answer::{Answer, NoAnswer, Pending};
 pub use held::Held;
 pub(crate) use instance::{Instance, SourceAsked};
 use known::Known;
-use machine_features::{Environment, Places, Session};
+use machine_features::{Directories, Environment, Places, Session};
 pub use turns::{Again, Asked, MACHINE_FEATURES};
 use turns::{Turn, Who, next_turn, note};
 
@@ -52,6 +52,7 @@ pub struct Metadata<'a> {
     azure: azure::Session,
     environment: Environment,
     features: Session,
+    directories: Directories<'a>,
     known: Known,
     /// Of the disks among which the config drive is looked for.
     reader: Reader,
@@ -124,6 +125,7 @@ impl<'a> Metadata<'a> {
             azure: azure::Session::default(),
             environment,
             features: Session::default(),
+            directories: Directories::new(host),
             known: Known::default(),
             reader: Reader::default(),
             rounds: 0,
@@ -199,6 +201,7 @@ impl<'a> Metadata<'a> {
         let start = Instant::now();
         let end = start + budget;
         self.look_for_services();
+        self.directories.begin_round();
         let mut turns: Vec<Turn> = sources
             .iter()
             .map(|source| Turn::new(Who::Source(*source), start))
@@ -284,18 +287,13 @@ impl<'a> Metadata<'a> {
         &mut self,
         budget: Duration,
     ) -> Result<(LimitSource, Answer), NoAnswer> {
-        match self.azure.vm().filter(|_| self.azure.has_events()) {
-            Some(vm) => {
-                let until = Instant::now() + budget;
-                let base = &self.services[0];
-                let events = azure::ask_for_events(&self.client, base, vm, until);
-                self.take(Wait::ForEventsOfAzure, events)
-            }
-            None => {
-                let answer = self.ec2.ask_for_notices(&self.client, budget)?;
-                Ok((LimitSource::Ec2, answer))
-            }
+        if !self.azure.has_events() {
+            let answer = self.ec2.ask_for_notices(&self.client, budget)?;
+            return Ok((LimitSource::Ec2, answer));
         }
+        let (vm, until) = (self.azure.vm().unwrap_or_default(), Instant::now() + budget);
+        let events = azure::ask_for_events(&self.client, &self.services[0], vm, until);
+        self.take(Wait::ForEventsOfAzure, events)
     }
 
     /// What is worth a request that may take minutes.
@@ -426,7 +424,7 @@ impl<'a> Metadata<'a> {
             return;
         }
         let (locations, passed_over) = machine_features::locate(
-            self.host,
+            &mut self.directories,
             &self.environment,
             &self.known.meta(),
             &self.config.metadata,
@@ -452,8 +450,8 @@ impl<'a> Metadata<'a> {
         match who {
             Who::Source(source) => self.ask_source(*source, end),
             Who::Features(locations, passed_over) => {
-                let reader = machine_features::Reader {
-                    host: self.host,
+                let mut reader = machine_features::Reader {
+                    directories: &mut self.directories,
                     client: &self.client,
                     until: end,
                 };
@@ -461,7 +459,8 @@ impl<'a> Metadata<'a> {
                     true => Places::All,
                     false => Places::Directories,
                 };
-                self.features.ask(locations, passed_over, places, &reader)
+                self.features
+                    .ask(locations, passed_over, places, &mut reader)
             }
         }
     }

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use super::Instance;
 use super::json::{self, Json, Pairs, Part, Text};
 use super::{Answer, NoAnswer};
+use crate::deadline::ledger::About;
 use crate::deadline::limit::{Limit, When};
 use crate::deadline::origin::{LimitSource, Origin};
 use crate::deadline::{first_boot, limit};
@@ -75,47 +76,48 @@ pub(crate) fn ask_vendor_data(
     until: Instant,
 ) -> Result<Answer, NoAnswer> {
     let url = format!("{base}/{VENDOR_DATA}");
-    let (text, date) = match client.get(&url, &[], until) {
-        Ok(response) => (response.body, response.date),
+    let (answer, date) = match client.get(&url, &[], until) {
+        Ok(response) => (parse_vendor_data(response.body), response.date),
         Err(failure) if matches!(failure.cause, Cause::Status(404, _)) => {
-            (b"{}".to_vec(), failure.date)
+            (Ok(nothing_said()), failure.date)
         }
         Err(failure) => return Err(NoAnswer::Http(failure)),
     };
     let unusable = |why| NoAnswer::Http(Failure::new(&url, Cause::Unusable(why)));
     Ok(Answer {
         date,
-        ..parse_vendor_data(text).map_err(unusable)?
+        ..answer.map_err(unusable)?
     })
+}
+
+/// What was said before holds. Nova gives `{}` for a site's service that fails, and leaves out
+/// what it does not know, so that neither is a word of the site.
+fn nothing_said() -> Answer {
+    Answer {
+        about: About::Keys(Vec::new()),
+        ..Answer::default()
+    }
 }
 
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct VendorData {
-    vmstage: Part<ForVmstage>,
+    vmstage: Part<BTreeMap<String, Text>>,
 }
 
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct ForVmstage {
-    deadline: Text,
-    lifetime: Text,
-    machinefeatures: Text,
-    jobfeatures: Text,
-}
-
-/// Reads a `vendor_data2.json`: what it says under the name `vmstage`.
+/// Reads a `vendor_data2.json`: what it says under the name `vmstage`. An object there that
+/// has anything in it is all that the site says; a deadline that it leaves out is taken back.
 ///
 /// # Errors
 ///
 /// Why it is none.
 pub fn parse_vendor_data(text: impl Into<Vec<u8>>) -> Result<Answer, String> {
     let document: VendorData = json::document(text.into())?;
-    let mut answer = Answer::default();
     let said = match document.vmstage {
-        Json::Absent => return Ok(answer),
-        Json::Object(said) => said,
+        Json::Object(said) if !said.is_empty() => said,
+        Json::Absent | Json::Object(_) => return Ok(nothing_said()),
         other => {
+            let mut answer = nothing_said();
             let kind = other.kind();
             let warning = format!("vmstage is {kind}, not an object; ignored");
             answer.warnings.push(warning);
@@ -123,22 +125,24 @@ pub fn parse_vendor_data(text: impl Into<Vec<u8>>) -> Result<Answer, String> {
         }
     };
     let mut pairs = Pairs::default();
-    for (key, value) in [
-        ("vmstage_deadline", said.deadline),
-        (limit::LIFETIME, said.lifetime),
-        ("machinefeatures", said.machinefeatures),
-        ("jobfeatures", said.jobfeatures),
+    for (name, key) in [
+        ("deadline", "vmstage_deadline"),
+        ("lifetime", limit::LIFETIME),
+        ("machinefeatures", "machinefeatures"),
+        ("jobfeatures", "jobfeatures"),
     ] {
-        match value {
-            Json::Absent => {}
+        match said.get(name) {
+            None | Some(Json::Absent) => {}
             // A program wrote it, and a number of seconds may be a number there.
-            Json::Number(number) => pairs.add(key.into(), &Json::String(number.to_string())),
-            value => pairs.add(key.into(), &value),
+            Some(Json::Number(number)) => pairs.add(key.into(), &Json::String(number.to_string())),
+            Some(value) => pairs.add(key.into(), value),
         }
     }
-    answer.limits = limit::plain_keys(&pairs.texts, LimitSource::VendorData);
-    answer.meta = pairs.texts;
-    Ok(answer)
+    Ok(Answer {
+        limits: limit::plain_keys(&pairs.texts, LimitSource::VendorData),
+        meta: pairs.texts,
+        ..Answer::default()
+    })
 }
 
 #[derive(Default, Deserialize)]
@@ -370,14 +374,8 @@ mod tests {
         let origin = "vmstage_deadline in the openstack vendor data";
         assert_eq!(answer.limits[0].origin.to_string(), origin);
         assert_eq!(answer.meta["machinefeatures"], "http://192.0.2.1/mf");
-        for nothing in ["{}", r#"{"vmstage": null}"#, r#"{"vmstage": {}}"#] {
-            assert_eq!(
-                parse_vendor_data(nothing),
-                Ok(Answer::default()),
-                "{nothing}"
-            );
-        }
         let odd = parse_vendor_data(r#"{"vmstage": ["deadline"]}"#).unwrap();
+        assert_eq!(odd.about, About::Keys(vec![]));
         assert_eq!(
             odd.warnings,
             ["vmstage is an array, not an object; ignored"]
@@ -386,6 +384,28 @@ mod tests {
         assert!(!odd.limits[0].is_usable());
         for garbage in ["", "<html>", "[]", "{"] {
             assert!(parse_vendor_data(garbage).is_err(), "{garbage}");
+        }
+    }
+
+    #[test]
+    fn a_site_takes_back_a_deadline_with_other_content_and_not_with_none() {
+        for nothing in [
+            "{}",
+            r#"{"static": {}}"#,
+            r#"{"vmstage": null}"#,
+            r#"{"vmstage": {}}"#,
+        ] {
+            let answer = parse_vendor_data(nothing);
+            assert_eq!(answer, Ok(nothing_said()), "{nothing}");
+            assert_eq!(answer.unwrap().about, About::Keys(vec![]), "{nothing}");
+        }
+        for other in [
+            r#"{"deadline": null}"#,
+            r#"{"lifetime": "36h"}"#,
+            r#"{"x": 1}"#,
+        ] {
+            let answer = parse_vendor_data(format!(r#"{{"vmstage": {other}}}"#)).unwrap();
+            assert_eq!(answer.about, About::Everything, "{other}");
         }
     }
 }

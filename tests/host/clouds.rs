@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::process::Command;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use crate::doubles::{Azure, Ec2, Google, NOW};
 use crate::metadata::Asking;
 use crate::server::{Server, Then, begin, respond, trickle};
 use vmstage::config::Config;
+use vmstage::deadline::ledger::About;
 use vmstage::deadline::limit::{Limit, LimitKind, When};
 use vmstage::host::Host;
 use vmstage::metadata::machine_features::Environment;
@@ -27,6 +29,7 @@ claims![
     azure_says_who_the_vm_is_and_that_it_is_ended,
     the_first_request_for_events_may_take_long_and_holds_up_nobody,
     an_event_of_azure_that_begins_keeps_its_time_and_one_that_vanishes_is_no_limit,
+    azure_that_does_not_say_the_vms_name_takes_no_event_back,
     azure_is_told_to_go_on_with_what_waits_for_this_vm,
     azure_is_asked_for_no_events_where_none_are_wanted,
     ec2_says_when_it_stops_an_instance_and_what_its_tags_say,
@@ -380,6 +383,45 @@ fn an_event_of_azure_that_begins_keeps_its_time_and_one_that_vanishes_is_no_limi
         let found: Vec<u64> = ends(&metadata).into_iter().map(|(_, at)| at).collect();
         assert_eq!(found, Vec::from_iter(at), "{event:?}");
     }
+}
+
+fn azure_that_does_not_say_the_vms_name_takes_no_event_back() {
+    let round = Arc::new(AtomicU32::new(0));
+    let current = round.clone();
+    let soon = "Thu, 24 Dec 2026 18:00:30 GMT";
+    let event = event("Preempt", "Scheduled", "Platform", r#"["vm_0"]"#, soon);
+    let server = Server::start(move |request, stream| {
+        let is_named = current.load(Ordering::Relaxed) == 1;
+        let name = if is_named { r#", "name": "vm_0""# } else { "" };
+        let body = match request.path.split_once('?') {
+            Some(("/metadata/instance", _)) => format!(r#"{{"compute": {{"vmId": "a"{name}}}}}"#),
+            Some(("/metadata/scheduledevents", _)) => format!(r#"{{"Events": [{{{event}}}]}}"#),
+            _ => return respond(stream, 404, "", b""),
+        };
+        respond(stream, 200, "", body.as_bytes())
+    });
+    let service = Service::of(&server.url(), "azure");
+    let mut metadata = service.metadata();
+    // The first one after a restart has no word of the events.
+    let answer = ask(&mut metadata);
+    assert!(matches!(answer.statement().about, About::Keys(_)));
+    round.store(1, Ordering::Relaxed);
+    ask(&mut metadata);
+    assert_eq!(ends(&metadata).len(), 1);
+    round.store(2, Ordering::Relaxed);
+    ask(&mut metadata);
+    assert!(metadata.has_spot_notices());
+    metadata.ask_for_spot_notice(seconds(1)).unwrap();
+    assert_eq!(ends(&metadata).len(), 1);
+    let asked = server.asked_for();
+    assert!(
+        asked.iter().all(|line| line.contains("/metadata/")),
+        "{asked:?}"
+    );
+    assert!(
+        asked.last().unwrap().contains("scheduledevents"),
+        "{asked:?}"
+    );
 }
 
 fn azure_is_told_to_go_on_with_what_waits_for_this_vm() {

@@ -39,11 +39,3 @@ pub(super) fn is_own(directory: &Path, key: &str, value: &[u8]) -> bool {
             own_values(directory).contains(&(key.to_string(), value.to_string()))
         })
 }
-
-/// Whether somebody else has put any of these keys into a directory.
-pub(super) fn has_others(directory: &Path, keys: &[&str]) -> bool {
-    keys.iter().any(|key| {
-        let value = regular_file::read(&directory.join(key), MIB);
-        value.is_ok_and(|value| !is_own(directory, key, &value))
-    })
-}

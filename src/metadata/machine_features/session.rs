@@ -96,7 +96,7 @@ impl Session {
         locations: &Locations,
         passed_over: &[String],
         places: Places,
-        reader: &Reader,
+        reader: &mut Reader,
     ) -> Result<Answer, NoAnswer> {
         if locations.is_empty() {
             return Err(NoAnswer::Local(passed_over.join("; ")));
@@ -122,12 +122,12 @@ impl Session {
         location: &FeaturesLocation,
         keys: Keys,
         heard: &mut Heard,
-        reader: &Reader,
+        reader: &mut Reader,
     ) {
         let asked = self.ask_for(keys, location, heard, reader);
         self.note(keys, &asked, heard);
         let has_failed = asked.failure.is_some();
-        let is_there = || !has_failed && is_there(location, reader);
+        let mut is_there = || !has_failed && is_there(location, reader);
         if asked.given || self.is_any_missing(keys) && is_there() {
             self.believe(keys);
         }
@@ -164,7 +164,7 @@ impl Session {
         keys: Keys,
         location: &FeaturesLocation,
         heard: &mut Heard,
-        reader: &Reader,
+        reader: &mut Reader,
     ) -> AskedFor {
         let before = WALL.map(|key| self.keys.get(key).and_then(|kept| kept.value.clone()));
         let mut given = Vec::new();
@@ -365,6 +365,6 @@ fn as_one(failures: Vec<NoAnswer>) -> NoAnswer {
 }
 
 /// Whether the place answers for itself. One that lists nothing may refuse to.
-fn is_there(location: &FeaturesLocation, reader: &Reader) -> bool {
+fn is_there(location: &FeaturesLocation, reader: &mut Reader) -> bool {
     matches!(reader.read(location, ""), Ok(Some(_)))
 }

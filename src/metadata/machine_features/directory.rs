@@ -1,0 +1,235 @@
+//! Features in directories. One may be on a file system that does not answer (a dead NFS or
+//! FUSE server), so that each is read in a child with a limit, once in a round of questions.
+
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::{JOB_KEYS, MACHINE_KEYS, published};
+use crate::host::bounded::{Child, LeftBehind, Limit, Parent};
+use crate::host::{Host, regular_file};
+use crate::metadata::NoAnswer;
+
+/// Longer values are not read.
+const VALUE_LIMIT: u64 = 4096;
+
+/// A directory that is not read by then does not answer. All else waits for so long.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// One that does not answer is left alone for so long, twice as long after each time.
+const FIRST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// What a directory holds.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Content {
+    /// This program publishes in it.
+    is_own: bool,
+    /// By the keys of both kinds. The empty one is the directory itself.
+    values: BTreeMap<String, Result<Option<Vec<u8>>, String>>,
+}
+
+/// One that did not answer.
+struct Silent {
+    /// Still there as long as the system call that hangs.
+    child: LeftBehind,
+    since: Instant,
+    pause: Duration,
+}
+
+/// The directories of one machine, as far as they were read.
+pub(crate) struct Directories<'a> {
+    host: &'a Host,
+    /// In this round.
+    contents: BTreeMap<PathBuf, Result<Content, String>>,
+    silent: BTreeMap<PathBuf, Silent>,
+    limit: Duration,
+    look: fn(&Path, &Path) -> Content,
+}
+
+impl<'a> Directories<'a> {
+    pub(crate) fn new(host: &'a Host) -> Directories<'a> {
+        Directories {
+            host,
+            contents: BTreeMap::new(),
+            silent: BTreeMap::new(),
+            limit: LIMIT,
+            look,
+        }
+    }
+
+    /// From now on what was read is old.
+    pub(crate) fn begin_round(&mut self) {
+        self.contents.clear();
+    }
+
+    /// Whether this program publishes in it. One that does not answer says nothing.
+    pub(super) fn is_own(&mut self, directory: &Path) -> bool {
+        self.content(directory)
+            .as_ref()
+            .is_ok_and(|content| content.is_own)
+    }
+
+    /// Whether somebody else has put any of these keys into a directory of `/etc`. Where that
+    /// cannot be told reading it says why.
+    pub(super) fn has_others(&mut self, directory: &Path, keys: &[&str]) -> bool {
+        // Listing the directory above cannot hang, and most machines have no such directory.
+        if !is_listed(&self.host.path(directory)) {
+            return false;
+        }
+        match self.content(directory) {
+            Ok(content) => keys
+                .iter()
+                .any(|key| matches!(content.values.get(*key), Some(Ok(Some(_))))),
+            Err(_) => true,
+        }
+    }
+
+    /// None where there is no such key, or where its value is this program's own.
+    pub(super) fn read(
+        &mut self,
+        directory: &Path,
+        key: &str,
+    ) -> Result<Option<Vec<u8>>, NoAnswer> {
+        let content = self.content(directory).as_ref();
+        let value = content.map(|content| content.values.get(key).cloned().unwrap_or(Ok(None)));
+        value
+            .map_err(Clone::clone)
+            .flatten()
+            .map_err(NoAnswer::Local)
+    }
+
+    fn content(&mut self, directory: &Path) -> &Result<Content, String> {
+        if !self.contents.contains_key(directory) {
+            let content = self.look_at(directory);
+            self.contents.insert(directory.into(), content);
+        }
+        &self.contents[directory]
+    }
+
+    fn look_at(&mut self, directory: &Path) -> Result<Content, String> {
+        let shown = directory.display();
+        let before = self.silent.get(directory);
+        if before.is_some_and(|one| one.since.elapsed() < one.pause || one.child.is_there()) {
+            return Err(format!("{shown} does not answer; asked again later"));
+        }
+        let (path, look) = (self.host.path(directory), self.look);
+        let work = |parent: &mut Parent| parent.tell(&look(&path, directory));
+        let failed = |e| format!("cannot read {shown}: {e}");
+        let mut child = Child::start(&[], work).map_err(failed)?;
+        match child.wait(Limit::after(self.limit)) {
+            Ok(content) => {
+                self.silent.remove(directory);
+                Ok(content)
+            }
+            Err(gave_up) => {
+                let pause = before.map_or(FIRST_PAUSE, |one| (2 * one.pause).min(LONGEST_PAUSE));
+                let silent = Silent {
+                    child: child.give_up(),
+                    since: Instant::now(),
+                    pause,
+                };
+                self.silent.insert(directory.into(), silent);
+                Err(format!("{shown} does not answer: {gave_up}"))
+            }
+        }
+    }
+}
+
+fn is_listed(path: &Path) -> bool {
+    let entries = path.parent().map(std::fs::read_dir);
+    let Some(Ok(mut entries)) = entries else {
+        return false;
+    };
+    entries.any(|entry| entry.is_ok_and(|entry| Some(&*entry.file_name()) == path.file_name()))
+}
+
+/// What a child does. `shown` is the path as people know it.
+fn look(directory: &Path, shown: &Path) -> Content {
+    let keys = MACHINE_KEYS.iter().chain(&JOB_KEYS).chain(&[""]);
+    Content {
+        is_own: published::are_own(directory),
+        values: keys
+            .map(|key| (key.to_string(), read_in(directory, shown, key)))
+            .collect(),
+    }
+}
+
+fn read_in(directory: &Path, shown: &Path, key: &str) -> Result<Option<Vec<u8>>, String> {
+    if key.is_empty() {
+        return Ok(directory.is_dir().then(Vec::new));
+    }
+    let failed = |path: &Path, e: io::Error| format!("cannot read {}: {e}", path.display());
+    match regular_file::read(&directory.join(key), VALUE_LIMIT) {
+        // Read back, it would confirm itself.
+        Ok(bytes) if published::is_own(directory, key, &bytes) => Ok(None),
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(e) if e.kind() == ErrorKind::NotFound => match directory.metadata() {
+            Ok(_) => Ok(None),
+            Err(e) => Err(failed(shown, e)),
+        },
+        Err(e) => Err(failed(&shown.join(key), e)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::tree::Tree;
+
+    #[test]
+    fn a_directory_that_does_not_answer_is_given_up_and_then_left_alone() {
+        let tree = Tree::new(&[("etc/machinefeatures/grace_secs", "900")]);
+        let host = tree.host();
+        let place = Path::new(published::MACHINE);
+        let mut directories = Directories::new(&host);
+        assert!(directories.has_others(place, &["grace_secs"]));
+
+        directories.look = |_, _| {
+            loop {
+                std::thread::sleep(LIMIT);
+            }
+        };
+        directories.limit = Duration::from_millis(100);
+        let age = |directories: &mut Directories, by: Duration| {
+            let one = directories.silent.get_mut(place).unwrap();
+            one.since = one.since.checked_sub(by).unwrap();
+        };
+        // Asked twice in each of three rounds; tried in the first and, after its time, in the
+        // third.
+        for (later, reason, pause) in [
+            (Duration::ZERO, "given up after", FIRST_PAUSE),
+            (Duration::ZERO, "asked again later", FIRST_PAUSE),
+            (FIRST_PAUSE, "given up after", 2 * FIRST_PAUSE),
+        ] {
+            directories.begin_round();
+            if !later.is_zero() {
+                age(&mut directories, later);
+                let child = &directories.silent[place].child;
+                assert!(child.is_gone_within(Duration::from_secs(10)));
+            }
+            for key in ["grace_secs", ""] {
+                let Err(NoAnswer::Local(why)) = directories.read(place, key) else {
+                    panic!("it answers");
+                };
+                assert!(why.starts_with("/etc/machinefeatures does not answer"));
+                assert!(why.contains(reason), "{why}");
+            }
+            assert_eq!(directories.silent[place].pause, pause);
+            // It is still the place, so that what it said before holds.
+            assert!(directories.has_others(place, &["grace_secs"]));
+        }
+
+        directories.look = look;
+        directories.begin_round();
+        age(&mut directories, 2 * FIRST_PAUSE);
+        let child = &directories.silent[place].child;
+        assert!(child.is_gone_within(Duration::from_secs(10)));
+        let value = directories.read(place, "grace_secs").unwrap();
+        assert_eq!(value.as_deref(), Some(&b"900"[..]));
+        assert!(directories.silent.is_empty());
+    }
+}
