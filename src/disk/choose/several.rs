@@ -192,6 +192,13 @@ impl<'a> Found<'a> {
             }
             (None, Missing::Nothing) => "there is another one of that name".into(),
             (None, Missing::Ambiguous) => "two of its disks are the same one of them".into(),
+            (None, Missing::Some(_)) if is_ours && unread(observed).next().is_some() => {
+                let unread: Vec<&Observation> = unread(observed).collect();
+                format!(
+                    "{} may be the one that is missing, and could not be read",
+                    all_of(&unread)
+                )
+            }
             (None, Missing::Some(_)) if is_ours => {
                 let may_be_made = |disk: &&Observation| against_making(disk, observed).is_none();
                 if members.iter().all(may_be_made) {
@@ -224,6 +231,19 @@ fn insert<'a>(disks: &mut Vec<&'a Observation>, disk: &'a Observation) {
     let is_after = |other: &&Observation| natural_order(&other.node) > name;
     let place = disks.iter().position(is_after);
     disks.insert(place.unwrap_or(disks.len()), disk);
+}
+
+/// Local disks of which it is not known what is on them.
+fn unread(observed: &Observed) -> impl Iterator<Item = &Observation> {
+    let is_unread = |disk: &&Observation| {
+        let content = &disk.content;
+        let is_known = !matches!(
+            content,
+            Content::NoAnswer { .. } | Content::Unreadable { .. } | Content::Ambivalent { .. }
+        );
+        !is_known && local(disk).is_some()
+    };
+    observed.devices.iter().filter(is_unread)
 }
 
 /// Which members of an array are not there.
@@ -377,6 +397,8 @@ impl Several {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::choose;
     use super::super::tests::device;
     use super::*;
@@ -522,6 +544,15 @@ mod tests {
         let slow = |disk| Observation {
             zero: Zero::NotInTime,
             ..disk
+        };
+        let no_answer = || Content::NoAnswer {
+            after: Duration::from_secs(5),
+        };
+        let unreadable = || Content::Unreadable {
+            error: "Input/output error".into(),
+        };
+        let ambivalent = || Content::Ambivalent {
+            kinds: vec!["ext4".into(), "xfs".into()],
         };
         let running = |content| array("/dev/md127", content, &["/dev/a", "/dev/b"]);
         let members = |uuid| {
@@ -681,6 +712,43 @@ mod tests {
                 vec![member("/dev/a", OTHER, (0, 2)), blank("/dev/b")],
                 "nothing",
                 "/dev/b is blank, and may belong to the array that /dev/a is a member of",
+            ),
+            // The missing one may be there, and not answer.
+            (
+                vec![
+                    member("/dev/a", OURS, (0, 2)),
+                    local_disk("/dev/b", no_answer()),
+                    blank("/dev/c"),
+                ],
+                "nothing",
+                "/dev/a is a member of the array ephemeral0: /dev/b may be the one that is missing, and could not be read",
+            ),
+            (
+                vec![
+                    member("/dev/a", OURS, (0, 2)),
+                    local_disk("/dev/b", unreadable()),
+                    blank("/dev/c"),
+                ],
+                "nothing",
+                "/dev/c is blank, and may belong to the array that /dev/a is a member of",
+            ),
+            (
+                vec![
+                    member("/dev/a", OURS, (0, 3)),
+                    member("/dev/b", OURS, (1, 3)),
+                    local_disk("/dev/c", ambivalent()),
+                ],
+                "nothing",
+                "/dev/c may be the one that is missing",
+            ),
+            (
+                vec![
+                    member("/dev/a", OURS, (0, 2)),
+                    device("/dev/b", no_answer()),
+                    blank("/dev/c"),
+                ],
+                "create /dev/a and /dev/c anew",
+                "",
             ),
             (
                 vec![member("/dev/a", OURS, (0, 2)), in_fstab(blank("/dev/b"))],
