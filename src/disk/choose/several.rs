@@ -134,8 +134,8 @@ impl<'a> Found<'a> {
                 continue;
             }
             match (disk.half_made, disk.zero) {
-                (HalfMade::Member, _) => insert(&mut found.half_made, disk),
                 (_, Zero::Seen) => insert(&mut found.blank, disk),
+                (HalfMade::Member, _) => insert(&mut found.half_made, disk),
                 _ => {}
             }
         }
@@ -363,8 +363,8 @@ impl Several {
             size_bytes: disk.size_bytes,
             was: match &disk.facts.member {
                 Some(member) => Was::Member(member.clone()),
-                None if disk.half_made == HalfMade::Member => Was::HalfMade,
-                None => Was::Blank,
+                None if disk.zero == Zero::Seen => Was::Blank,
+                None => Was::HalfMade,
             },
         };
         let mut held_by: Vec<String> = Vec::new();
@@ -697,6 +697,17 @@ mod tests {
                 vec![half_made("/dev/a"), blank("/dev/b")],
                 "create /dev/a and /dev/b",
                 "/dev/a is left of an array",
+            ),
+            (
+                vec![
+                    Observation {
+                        zero: Zero::Seen,
+                        ..half_made("/dev/a")
+                    },
+                    blank("/dev/b"),
+                ],
+                "create /dev/a and /dev/b",
+                "/dev/a is blank and becomes one disk with",
             ),
             (
                 vec![member("/dev/a", OURS, (0, 2))],
