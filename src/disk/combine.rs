@@ -64,11 +64,14 @@ pub(crate) fn combine(
         }
         Task::Create { instead_of } => {
             info!("making {stripe} one disk");
-            for part in stripe.parts() {
-                in_child(limit(part.number()), &[], &|| {
-                    see_that_it_is_as_it_was(host, part)
-                })
-                .with_context(|| format!("cannot look at {}", part.node().display()))?;
+            // The zeros of many disks take time, in which somebody may write to the first.
+            for look in [Look::ForZeros, Look::AtSignatures] {
+                for part in stripe.parts() {
+                    in_child(limit(part.number()), &[], &|| {
+                        see_that_it_is_as_it_was(host, part, look)
+                    })
+                    .with_context(|| format!("cannot look at {}", part.node().display()))?;
+                }
             }
             for (part, device) in stripe.parts().iter().zip(&opened) {
                 if let Was::Member(member) = part.was() {
@@ -136,16 +139,25 @@ fn free_array(host: &Host) -> Option<u64> {
     (0..128).rev().find(is_free)
 }
 
+#[derive(Clone, Copy)]
+enum Look {
+    /// And at signatures.
+    ForZeros,
+    AtSignatures,
+}
+
 /// Once more, and right before any of them is written to.
-fn see_that_it_is_as_it_was(host: &Host, part: &Part) -> Result<(), String> {
+fn see_that_it_is_as_it_was(host: &Host, part: &Part, look: Look) -> Result<(), String> {
     let (node, path) = (part.node().display(), host.path(part.node()));
     let claimed = signature::claim(&path, part.number())
         .map_err(|e| format!("cannot have {node} alone: {e}"))?;
     let reading = signature::read(&path);
-    let is_same = match part.was() {
-        Was::Member(member) => reading.facts.member.as_ref() == Some(member),
-        Was::HalfMade => reading.content == Content::Nothing,
-        Was::Blank => {
+    let is_same = match (part.was(), look) {
+        (Was::Member(member), _) => reading.facts.member.as_ref() == Some(member),
+        (Was::HalfMade, _) | (Was::Blank, Look::AtSignatures) => {
+            reading.content == Content::Nothing
+        }
+        (Was::Blank, Look::ForZeros) => {
             let is_zero = match blank::scan(&claimed, blank::SAMPLES, || ()) {
                 Ok(Found::Zeros { .. }) => true,
                 Ok(Found::Something { .. }) => false,
@@ -203,18 +215,27 @@ fn create(
         Filesystem::Xfs => 256,
         _ => 512,
     };
+    // Without this mdadm refuses disks that it sees something on: nobody answers its question.
+    let run_it = match disks.is_empty() {
+        true => "",
+        false => " --run",
+    };
     let options = format!(
-        "--create /dev/md{array} --run --level=0 --metadata=1.2 --homehost=any --chunk={chunk} --name={NAME} --uuid={uuid} --raid-devices={}",
+        "--create /dev/md{array}{run_it} --level=0 --metadata=1.2 --homehost=any --chunk={chunk} --name={NAME} --uuid={uuid} --raid-devices={}",
         stripe.parts().len()
     );
-    run(&mdadm, &options, stripe)
+    run(host, &mdadm, &options, stripe)
 }
 
-fn run(mdadm: &Path, options: &str, stripe: &Stripe) -> Result<()> {
+fn run(host: &Host, mdadm: &Path, options: &str, stripe: &Stripe) -> Result<()> {
     let mut command = Command::new(mdadm);
     command.args(options.split(' ')).stdin(Stdio::null());
     for part in stripe.parts() {
-        command.arg(part.node());
+        let node = part.node();
+        if host.block_number(node) != Some(part.number()) {
+            bail!("{} is another device now", node.display());
+        }
+        command.arg(node);
     }
     program::run_well(command, Limit::after(BY_MDADM))
         .with_context(|| format!("mdadm with {stripe}"))
@@ -224,7 +245,7 @@ fn assemble(host: &Host, stripe: &Stripe, array: u64, uuid: &str) -> Result<()> 
     if let Some(mdadm) = program::find(host, "mdadm") {
         // A line of mdadm.conf may have the array left alone by udev.
         let options = format!("--assemble /dev/md{array} --config=none --uuid={uuid}");
-        return run(&mdadm, &options, stripe);
+        return run(host, &mdadm, &options, stripe);
     }
     let numbers: Vec<Number> = stripe.parts().iter().map(Part::number).collect();
     let node = host.path(format!("/dev/md{array}"));
@@ -308,7 +329,7 @@ mod tests {
             let record = Record::read(&host).unwrap();
             assert!(record.is_of("before") && !record.is_staged);
             let expected = format!(
-                "--create /dev/md126 --run --level=0 --metadata=1.2 --homehost=any --chunk={chunk} --name=ephemeral0 --uuid={} --raid-devices=2 /dev/nvme0n1 /dev/nvme1n1\n",
+                "--create /dev/md126 --level=0 --metadata=1.2 --homehost=any --chunk={chunk} --name=ephemeral0 --uuid={} --raid-devices=2 /dev/nvme0n1 /dev/nvme1n1\n",
                 record.uuid
             );
             assert_eq!(tree.text("said"), expected);
@@ -317,6 +338,16 @@ mod tests {
             // Blank disks are looked at for zeros again.
             assert!(seen.contains(r#""members":[]"#), "{seen}");
         }
+    }
+
+    #[test]
+    fn mdadm_is_not_run_where_a_node_is_another_device_now() {
+        let (tree, host, _) = machine();
+        tree.script("sbin/mdadm", "");
+        let disk = |minor| Number { major: 252, minor };
+        let stripe = Stripe::of_blank(&[("nvme0n1", disk(0)), ("nvme1n1", disk(7))]);
+        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[]).unwrap_err();
+        assert_eq!(made.to_string(), "/dev/nvme1n1 is another device now");
     }
 
     #[test]
