@@ -102,26 +102,34 @@ fn writable(path: &Path, number: Number) -> io::Result<File> {
 
 /// Stops an array that does not run, and that has no disks but these.
 fn stop(host: &Host, name: &str, stripe: &Stripe) -> Result<()> {
+    let path = host.path(sysfs::node_of(name));
+    in_child(Limit::after(2 * STOPPING), &[], &|| {
+        // udev may look at it, or put it together meanwhile.
+        let mut error = String::new();
+        let stopped = wait::until(STOPPING, RETRY, || {
+            if let Err(why) = may_be_stopped(host, name, stripe) {
+                return Some(Err(why));
+            }
+            let stopped = File::open(&path).and_then(|array| kernel_calls::stop_array(&array));
+            stopped.map_err(|e| error = e.to_string()).ok().map(Ok)
+        });
+        stopped.unwrap_or(Err(error))
+    })
+    .context("cannot stop it")
+}
+
+fn may_be_stopped(host: &Host, name: &str, stripe: &Stripe) -> Result<(), String> {
     let directory = host.path("/sys/block").join(name);
     let state = sysfs::attribute(&directory.join("md/array_state"));
     if !matches!(state.as_deref(), Some("inactive" | "clear")) {
-        bail!("it runs");
+        return Err("it runs".into());
     }
     let is_part = |node: &PathBuf| stripe.parts().iter().any(|part| part.node() == node);
-    if let Some(other) = sysfs::members(host, name)
-        .iter()
-        .find(|node| !is_part(node))
-    {
-        bail!("it has {} too", other.display());
+    let members = sysfs::members(host, name);
+    match members.iter().find(|node| !is_part(node)) {
+        Some(other) => Err(format!("it has {} too", other.display())),
+        None => Ok(()),
     }
-    let path = host.path(sysfs::node_of(name));
-    let stop = || File::open(&path).and_then(|array| kernel_calls::stop_array(&array));
-    in_child(Limit::after(2 * STOPPING), &[], &|| {
-        // udev may look at it.
-        let stopped = wait::until(STOPPING, RETRY, || stop().ok());
-        stopped.map_or_else(stop, Ok).map_err(|e| e.to_string())
-    })
-    .context("cannot stop it")
 }
 
 /// What may hang.
@@ -372,8 +380,24 @@ mod tests {
         for (is, said) in [("clean", "it runs"), ("inactive", "it has /dev/sdx too")] {
             fs::write(state.join("array_state"), is).unwrap();
             let error = stop(&host, "md127", &stripe).unwrap_err();
-            assert_eq!(error.to_string(), said);
+            assert_eq!(format!("{error:#}"), format!("cannot stop it: {said}"));
         }
+    }
+
+    #[test]
+    fn an_array_that_begins_to_run_while_it_is_to_be_stopped_is_left() {
+        let (tree, host, stripe) = machine();
+        let state = tree.root().join("sys/block/md127/md/array_state");
+        fs::create_dir_all(state.parent().unwrap()).unwrap();
+        fs::write(&state, "inactive").unwrap();
+        // There is no node, so that each try fails.
+        let later = std::thread::spawn(move || {
+            std::thread::sleep(3 * RETRY);
+            fs::write(&state, "clean").unwrap();
+        });
+        let error = stop(&host, "md127", &stripe).unwrap_err();
+        later.join().unwrap();
+        assert_eq!(format!("{error:#}"), "cannot stop it: it runs");
     }
 
     #[test]
