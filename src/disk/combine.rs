@@ -73,13 +73,18 @@ pub(crate) fn combine(
                     .with_context(|| format!("cannot look at {}", part.node().display()))?;
                 }
             }
-            for (part, device) in stripe.parts().iter().zip(&opened) {
-                if let Was::Member(member) = part.was() {
-                    wipe_in_child(device, member.data_offset, limit(part.number()))
-                        .with_context(|| format!("cannot write to {}", part.node().display()))?;
+            let wipe = || {
+                for (part, device) in stripe.parts().iter().zip(&opened) {
+                    if let Was::Member(member) = part.was() {
+                        wipe_in_child(device, member.data_offset, limit(part.number()))
+                            .with_context(|| {
+                                format!("cannot write to {}", part.node().display())
+                            })?;
+                    }
                 }
-            }
-            create(host, stripe, config.filesystem, array, instead_of)
+                Ok(())
+            };
+            create(host, stripe, config.filesystem, array, instead_of, wipe)
         }
     }?;
     see_that_it_runs(host, stripe)
@@ -197,12 +202,14 @@ fn wipe(mut device: &File, offset: u64) -> io::Result<()> {
     device.sync_all()
 }
 
+/// `wipe` is called once nothing but mdadm itself can fail.
 fn create(
     host: &Host,
     stripe: &Stripe,
     filesystem: Filesystem,
     array: u64,
     instead_of: &[String],
+    wipe: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let mdadm = program::find(host, "mdadm").context("this system has no mdadm")?;
     let uuid = random_uuid().context("cannot draw a UUID")?;
@@ -218,6 +225,7 @@ fn create(
     Record::of(host, &uuid, instead_of, &disks)
         .write(host)
         .context("cannot write down that an array is being made")?;
+    wipe()?;
     // An XFS has a log of at most 256 KiB a stripe.
     let chunk = match filesystem {
         Filesystem::Xfs => 256,
@@ -333,7 +341,12 @@ mod tests {
             );
             tree.script("sbin/mdadm", &script);
             let array = free_array(&host).unwrap();
-            create(&host, &stripe, filesystem, array, &["before".into()]).unwrap();
+            let wipe = || {
+                assert!(Record::read(&host).is_some());
+                Ok(())
+            };
+            let before = ["before".into()];
+            create(&host, &stripe, filesystem, array, &before, wipe).unwrap();
             let record = Record::read(&host).unwrap();
             assert!(record.is_of("before") && !record.is_staged);
             let expected = format!(
@@ -349,12 +362,20 @@ mod tests {
     }
 
     #[test]
+    fn nothing_is_wiped_where_there_is_no_mdadm() {
+        let (_tree, host, stripe) = machine();
+        let wipe = || panic!("it was wiped");
+        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[], wipe).unwrap_err();
+        assert_eq!(made.to_string(), "this system has no mdadm");
+    }
+
+    #[test]
     fn mdadm_is_not_run_where_a_node_is_another_device_now() {
         let (tree, host, _) = machine();
         tree.script("sbin/mdadm", "");
         let disk = |minor| Number { major: 252, minor };
         let stripe = Stripe::of_blank(&[("nvme0n1", disk(0)), ("nvme1n1", disk(7))]);
-        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[]).unwrap_err();
+        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[], || Ok(())).unwrap_err();
         assert_eq!(made.to_string(), "/dev/nvme1n1 is another device now");
     }
 
@@ -362,7 +383,7 @@ mod tests {
     fn what_mdadm_says_is_told() {
         let (tree, host, stripe) = machine();
         tree.script("sbin/mdadm", "echo no such thing >&2; exit 1");
-        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[]).unwrap_err();
+        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[], || Ok(())).unwrap_err();
         let said = format!("{made:#}");
         assert!(
             said.starts_with("mdadm with /dev/nvme0n1 and /dev/nvme1n1: failed"),
