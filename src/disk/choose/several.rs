@@ -130,7 +130,11 @@ impl<'a> Found<'a> {
                     None => arrays.push(vec![disk]),
                 }
             }
-            if local(disk).is_none() || !disk.made_of.is_empty() || is_kept(disk, observed) {
+            if local(disk).is_none()
+                || disk.is_partition
+                || !disk.made_of.is_empty()
+                || is_kept(disk, observed)
+            {
                 continue;
             }
             match (disk.half_made, disk.zero) {
@@ -541,6 +545,10 @@ mod tests {
             read_only: true,
             ..disk
         };
+        let partition = |disk| Observation {
+            is_partition: true,
+            ..disk
+        };
         let slow = |disk| Observation {
             zero: Zero::NotInTime,
             ..disk
@@ -579,6 +587,21 @@ mod tests {
                 "with /dev/b and /dev/c",
             ),
             (vec![blank("/dev/a")], "make /dev/a", "is blank and gets"),
+            // Two partitions may be of one disk.
+            (
+                vec![
+                    blank("/dev/a"),
+                    partition(blank("/dev/b1")),
+                    partition(blank("/dev/b2")),
+                ],
+                "make /dev/a",
+                "",
+            ),
+            (
+                vec![blank("/dev/a"), partition(blank("/dev/b1")), blank("/dev/c")],
+                "create /dev/a and /dev/c",
+                "",
+            ),
             (
                 vec![blank("/dev/a"), slow(blank("/dev/b")), blank("/dev/c")],
                 "create /dev/a and /dev/c",
