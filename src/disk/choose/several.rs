@@ -79,9 +79,11 @@ pub(super) fn several(specs: &[Spec], format: Format, observed: &Observed) -> Se
         Spec::Label(label) => label == NAME,
         Spec::Name(_) => false,
     };
+    let is_wanted = specs.iter().any(is_asked_for);
     if let Some(taken) = found
         .running
         .or(found.whole.first().map(|disk| &*disk.node))
+        .filter(|_| is_wanted)
     {
         for disk in &found.blank {
             several.reject(disk, Reason::NotNeeded(taken.into()));
@@ -93,7 +95,7 @@ pub(super) fn several(specs: &[Spec], format: Format, observed: &Observed) -> Se
         .and_then(|disk| disk.facts.member.as_ref());
     match (found.running, whole) {
         (Some(_), _) => {}
-        (None, Some(member)) if specs.iter().any(is_asked_for) => {
+        (None, Some(member)) if is_wanted => {
             several.join(Task::Assemble(member.uuid.clone()), &found.whole);
         }
         (None, None) if specs.contains(&Spec::Local) => several.create(format, combining, &found),
@@ -410,7 +412,7 @@ mod tests {
     use crate::disk::claimed::{Author, Place};
     use crate::disk::identity::Identity;
     use crate::disk::inventory::System;
-    use crate::disk::observation::Fstab;
+    use crate::disk::observation::{Fstab, Named};
     use crate::host::tree::Tree;
 
     const OURS: &str = "0e4d1c2b8f6a4b3c9d1e000000000001";
@@ -598,7 +600,11 @@ mod tests {
                 "",
             ),
             (
-                vec![blank("/dev/a"), partition(blank("/dev/b1")), blank("/dev/c")],
+                vec![
+                    blank("/dev/a"),
+                    partition(blank("/dev/b1")),
+                    blank("/dev/c"),
+                ],
                 "create /dev/a and /dev/c",
                 "",
             ),
@@ -907,6 +913,25 @@ mod tests {
             observed.combining = None;
             let choice = choose(&specs(), Format::Local, &observed);
             assert_eq!(choice.stripe, None, "{choice}");
+        }
+    }
+
+    #[test]
+    fn a_blank_disk_is_needed_beside_an_array_that_no_spec_asks_for() {
+        let devices = vec![
+            member("/dev/a", OURS, (0, 2)),
+            member("/dev/b", OURS, (1, 2)),
+            blank("/dev/c"),
+        ];
+        let mut observed = observed(devices, Mdadm::Found);
+        let number = observed.devices[2].number;
+        let named = Named::BlockDevice(number);
+        observed.names.insert("/dev/c".into(), named);
+        let name = Spec::Name("/dev/c".into());
+        for (specs, is_needed) in [(vec![name.clone()], true), (vec![name, Spec::Local], false)] {
+            let said = choose(&specs, Format::Local, &observed).to_string();
+            let is_not_needed = said.contains("/dev/c is not needed");
+            assert_eq!(is_not_needed, !is_needed, "{said}");
         }
     }
 
