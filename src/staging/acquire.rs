@@ -162,6 +162,11 @@ impl Search<'_> {
                 self.notices.warn_once(warning);
             }
             if let Some(stripe) = self.to_be_one(&choice) {
+                // A disk that comes now may be the one that is missing.
+                if changes < MOST_CHANGES && self.is_changed() {
+                    changes += 1;
+                    continue;
+                }
                 self.verdicts.clone_from(&choice.verdicts);
                 self.combine(&stripe)?;
                 continue;
@@ -311,11 +316,15 @@ impl Search<'_> {
             self.is_waiting = true;
         }
         wait::until(LOOK_AGAIN.min(left), POLL, || {
-            let mounts = mount_table::read(self.host).unwrap_or_default();
-            let now = Snapshot::take(self.host, &self.config.staging, mounts);
-            (now != self.seen).then_some(())
+            self.is_changed().then_some(())
         });
         true
+    }
+
+    /// Whether a disk or a mount came or went since the last look.
+    fn is_changed(&self) -> bool {
+        let mounts = mount_table::read(self.host).unwrap_or_default();
+        Snapshot::take(self.host, &self.config.staging, mounts) != self.seen
     }
 
     /// The disk that is to get a file system; none where that was tried already.
