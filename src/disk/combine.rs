@@ -364,7 +364,7 @@ mod tests {
     #[test]
     fn nothing_is_wiped_where_there_is_no_mdadm() {
         let (_tree, host, stripe) = machine();
-        let wipe = || panic!("it was wiped");
+        let wipe = || -> Result<()> { panic!("it was wiped") };
         let made = create(&host, &stripe, Filesystem::Ext4, 1, &[], wipe).unwrap_err();
         assert_eq!(made.to_string(), "this system has no mdadm");
     }

@@ -33,7 +33,7 @@ impl Progress {
     pub(crate) fn is_stuck(&mut self) -> bool {
         // md's own counts do not move while it discards (mkfs): those of its members do.
         let stats = sysfs::stats_of(&self.host, self.device);
-        let now = stats.iter().flat_map(|stat| completed(stat)).collect();
+        let now: Vec<u64> = stats.iter().flat_map(|stat| completed(stat)).collect();
         if self.seen.as_ref() != Some(&now) {
             if self.seen.is_some() {
                 self.since = Instant::now();

@@ -85,7 +85,7 @@ pub(super) fn several(specs: &[Spec], format: Format, observed: &Observed) -> Se
         .or(found.whole.first().map(|disk| &*disk.node))
         .filter(|_| is_wanted)
     {
-        for disk in &found.blank {
+        for disk in found.blank.iter().chain(&found.partitions) {
             several.reject(disk, Reason::NotNeeded(taken.into()));
         }
     }
@@ -116,6 +116,8 @@ struct Found<'a> {
     /// What a run that died has left.
     half_made: Vec<&'a Observation>,
     blank: Vec<&'a Observation>,
+    /// Likewise, or half made: two may be of one disk.
+    partitions: Vec<&'a Observation>,
     /// A member of an array that is not whole and may not be touched.
     waits_for: Option<&'a Path>,
 }
@@ -132,14 +134,11 @@ impl<'a> Found<'a> {
                     None => arrays.push(vec![disk]),
                 }
             }
-            if local(disk).is_none()
-                || disk.is_partition
-                || !disk.made_of.is_empty()
-                || is_kept(disk, observed)
-            {
+            if local(disk).is_none() || !disk.made_of.is_empty() || is_kept(disk, observed) {
                 continue;
             }
             match (disk.half_made, disk.zero) {
+                _ if disk.is_partition => found.partitions.push(disk),
                 (_, Zero::Seen) => insert(&mut found.blank, disk),
                 (HalfMade::Member, _) => insert(&mut found.half_made, disk),
                 _ => {}
@@ -343,6 +342,9 @@ impl Several {
                     disks(member.disks),
                     all_of(left),
                 ));
+            }
+            for partition in &found.partitions {
+                self.reject(partition, Reason::NotNeeded(all[0].node.clone()));
             }
             let instead_of = lefts.map(|member| member.uuid.clone()).collect();
             return self.join(Task::Create { instead_of }, &all);
@@ -589,7 +591,6 @@ mod tests {
                 "with /dev/b and /dev/c",
             ),
             (vec![blank("/dev/a")], "make /dev/a", "is blank and gets"),
-            // Two partitions may be of one disk.
             (
                 vec![
                     blank("/dev/a"),
@@ -606,6 +607,15 @@ mod tests {
                     blank("/dev/c"),
                 ],
                 "create /dev/a and /dev/c",
+                "/dev/b1 is not needed",
+            ),
+            (
+                vec![
+                    blank("/dev/ab"),
+                    blank("/dev/ac"),
+                    partition(blank("/dev/a1")),
+                ],
+                "create /dev/ab and /dev/ac",
                 "",
             ),
             (
