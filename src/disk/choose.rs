@@ -507,6 +507,7 @@ mod tests {
             number: Number { major: 252, minor },
             node: PathBuf::from(node),
             size_bytes: 20 << 30,
+            is_partition: false,
             content,
             read_only: false,
             uuid: uuid(),

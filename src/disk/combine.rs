@@ -64,19 +64,27 @@ pub(crate) fn combine(
         }
         Task::Create { instead_of } => {
             info!("making {stripe} one disk");
-            for part in stripe.parts() {
-                in_child(limit(part.number()), &[], &|| {
-                    see_that_it_is_as_it_was(host, part)
-                })
-                .with_context(|| format!("cannot look at {}", part.node().display()))?;
-            }
-            for (part, device) in stripe.parts().iter().zip(&opened) {
-                if let Was::Member(member) = part.was() {
-                    wipe_in_child(device, member.data_offset, limit(part.number()))
-                        .with_context(|| format!("cannot write to {}", part.node().display()))?;
+            // The zeros of many disks take time, in which somebody may write to the first.
+            for look in [Look::ForZeros, Look::AtSignatures] {
+                for part in stripe.parts() {
+                    in_child(limit(part.number()), &[], &|| {
+                        see_that_it_is_as_it_was(host, part, look)
+                    })
+                    .with_context(|| format!("cannot look at {}", part.node().display()))?;
                 }
             }
-            create(host, stripe, config.filesystem, array, instead_of)
+            let wipe = || {
+                for (part, device) in stripe.parts().iter().zip(&opened) {
+                    if let Was::Member(member) = part.was() {
+                        wipe_in_child(device, member.data_offset, limit(part.number()))
+                            .with_context(|| {
+                                format!("cannot write to {}", part.node().display())
+                            })?;
+                    }
+                }
+                Ok(())
+            };
+            create(host, stripe, config.filesystem, array, instead_of, wipe)
         }
     }?;
     see_that_it_runs(host, stripe)
@@ -99,26 +107,34 @@ fn writable(path: &Path, number: Number) -> io::Result<File> {
 
 /// Stops an array that does not run, and that has no disks but these.
 fn stop(host: &Host, name: &str, stripe: &Stripe) -> Result<()> {
+    let path = host.path(sysfs::node_of(name));
+    in_child(Limit::after(2 * STOPPING), &[], &|| {
+        // udev may look at it, or put it together meanwhile.
+        let mut error = String::new();
+        let stopped = wait::until(STOPPING, RETRY, || {
+            if let Err(why) = may_be_stopped(host, name, stripe) {
+                return Some(Err(why));
+            }
+            let stopped = File::open(&path).and_then(|array| kernel_calls::stop_array(&array));
+            stopped.map_err(|e| error = e.to_string()).ok().map(Ok)
+        });
+        stopped.unwrap_or(Err(error))
+    })
+    .context("cannot stop it")
+}
+
+fn may_be_stopped(host: &Host, name: &str, stripe: &Stripe) -> Result<(), String> {
     let directory = host.path("/sys/block").join(name);
     let state = sysfs::attribute(&directory.join("md/array_state"));
     if !matches!(state.as_deref(), Some("inactive" | "clear")) {
-        bail!("it runs");
+        return Err("it runs".into());
     }
     let is_part = |node: &PathBuf| stripe.parts().iter().any(|part| part.node() == node);
-    if let Some(other) = sysfs::members(host, name)
-        .iter()
-        .find(|node| !is_part(node))
-    {
-        bail!("it has {} too", other.display());
+    let members = sysfs::members(host, name);
+    match members.iter().find(|node| !is_part(node)) {
+        Some(other) => Err(format!("it has {} too", other.display())),
+        None => Ok(()),
     }
-    let path = host.path(sysfs::node_of(name));
-    let stop = || File::open(&path).and_then(|array| kernel_calls::stop_array(&array));
-    in_child(Limit::after(2 * STOPPING), &[], &|| {
-        // udev may look at it.
-        let stopped = wait::until(STOPPING, RETRY, || stop().ok());
-        stopped.map_or_else(stop, Ok).map_err(|e| e.to_string())
-    })
-    .context("cannot stop it")
 }
 
 /// What may hang.
@@ -136,16 +152,25 @@ fn free_array(host: &Host) -> Option<u64> {
     (0..128).rev().find(is_free)
 }
 
+#[derive(Clone, Copy)]
+enum Look {
+    /// And at signatures.
+    ForZeros,
+    AtSignatures,
+}
+
 /// Once more, and right before any of them is written to.
-fn see_that_it_is_as_it_was(host: &Host, part: &Part) -> Result<(), String> {
+fn see_that_it_is_as_it_was(host: &Host, part: &Part, look: Look) -> Result<(), String> {
     let (node, path) = (part.node().display(), host.path(part.node()));
     let claimed = signature::claim(&path, part.number())
         .map_err(|e| format!("cannot have {node} alone: {e}"))?;
     let reading = signature::read(&path);
-    let is_same = match part.was() {
-        Was::Member(member) => reading.facts.member.as_ref() == Some(member),
-        Was::HalfMade => reading.content == Content::Nothing,
-        Was::Blank => {
+    let is_same = match (part.was(), look) {
+        (Was::Member(member), _) => reading.facts.member.as_ref() == Some(member),
+        (Was::HalfMade, _) | (Was::Blank, Look::AtSignatures) => {
+            reading.content == Content::Nothing
+        }
+        (Was::Blank, Look::ForZeros) => {
             let is_zero = match blank::scan(&claimed, blank::SAMPLES, || ()) {
                 Ok(Found::Zeros { .. }) => true,
                 Ok(Found::Something { .. }) => false,
@@ -177,41 +202,56 @@ fn wipe(mut device: &File, offset: u64) -> io::Result<()> {
     device.sync_all()
 }
 
+/// `wipe` is called once nothing but mdadm itself can fail.
 fn create(
     host: &Host,
     stripe: &Stripe,
     filesystem: Filesystem,
     array: u64,
     instead_of: &[String],
+    wipe: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let mdadm = program::find(host, "mdadm").context("this system has no mdadm")?;
     let uuid = random_uuid().context("cannot draw a UUID")?;
     let uuid = uuid.replace('-', "");
+    // A blank one is blank until it has a superblock.
+    let written = stripe.parts().iter();
+    let written = written.filter(|part| *part.was() != Was::Blank);
     let mut disks: Vec<(String, u64)> = Vec::new();
-    for part in stripe.parts() {
+    for part in written {
         let name = sysfs::kernel_name(host, part.number()).unwrap_or_default();
         disks.push((name, part.size_bytes()));
     }
     Record::of(host, &uuid, instead_of, &disks)
         .write(host)
         .context("cannot write down that an array is being made")?;
+    wipe()?;
     // An XFS has a log of at most 256 KiB a stripe.
     let chunk = match filesystem {
         Filesystem::Xfs => 256,
         _ => 512,
     };
+    // Without this mdadm refuses disks that it sees something on: nobody answers its question.
+    let run_it = match disks.is_empty() {
+        true => "",
+        false => " --run",
+    };
     let options = format!(
-        "--create /dev/md{array} --run --level=0 --metadata=1.2 --homehost=any --chunk={chunk} --name={NAME} --uuid={uuid} --raid-devices={}",
-        disks.len()
+        "--create /dev/md{array}{run_it} --level=0 --metadata=1.2 --homehost=any --chunk={chunk} --name={NAME} --uuid={uuid} --raid-devices={}",
+        stripe.parts().len()
     );
-    run(&mdadm, &options, stripe)
+    run(host, &mdadm, &options, stripe)
 }
 
-fn run(mdadm: &Path, options: &str, stripe: &Stripe) -> Result<()> {
+fn run(host: &Host, mdadm: &Path, options: &str, stripe: &Stripe) -> Result<()> {
     let mut command = Command::new(mdadm);
     command.args(options.split(' ')).stdin(Stdio::null());
     for part in stripe.parts() {
-        command.arg(part.node());
+        let node = part.node();
+        if host.block_number(node) != Some(part.number()) {
+            bail!("{} is another device now", node.display());
+        }
+        command.arg(node);
     }
     program::run_well(command, Limit::after(BY_MDADM))
         .with_context(|| format!("mdadm with {stripe}"))
@@ -221,7 +261,7 @@ fn assemble(host: &Host, stripe: &Stripe, array: u64, uuid: &str) -> Result<()> 
     if let Some(mdadm) = program::find(host, "mdadm") {
         // A line of mdadm.conf may have the array left alone by udev.
         let options = format!("--assemble /dev/md{array} --config=none --uuid={uuid}");
-        return run(&mdadm, &options, stripe);
+        return run(host, &mdadm, &options, stripe);
     }
     let numbers: Vec<Number> = stripe.parts().iter().map(Part::number).collect();
     let node = host.path(format!("/dev/md{array}"));
@@ -301,26 +341,49 @@ mod tests {
             );
             tree.script("sbin/mdadm", &script);
             let array = free_array(&host).unwrap();
-            create(&host, &stripe, filesystem, array, &["before".into()]).unwrap();
+            let wipe = || {
+                assert!(Record::read(&host).is_some());
+                Ok(())
+            };
+            let before = ["before".into()];
+            create(&host, &stripe, filesystem, array, &before, wipe).unwrap();
             let record = Record::read(&host).unwrap();
             assert!(record.is_of("before") && !record.is_staged);
             let expected = format!(
-                "--create /dev/md126 --run --level=0 --metadata=1.2 --homehost=any --chunk={chunk} --name=ephemeral0 --uuid={} --raid-devices=2 /dev/nvme0n1 /dev/nvme1n1\n",
+                "--create /dev/md126 --level=0 --metadata=1.2 --homehost=any --chunk={chunk} --name=ephemeral0 --uuid={} --raid-devices=2 /dev/nvme0n1 /dev/nvme1n1\n",
                 record.uuid
             );
             assert_eq!(tree.text("said"), expected);
-            assert!(
-                tree.text("var/lib/vmstage/array.json.seen")
-                    .contains(&record.uuid)
-            );
+            let seen = tree.text("var/lib/vmstage/array.json.seen");
+            assert!(seen.contains(&record.uuid));
+            // Blank disks are looked at for zeros again.
+            assert!(seen.contains(r#""members":[]"#), "{seen}");
         }
+    }
+
+    #[test]
+    fn nothing_is_wiped_where_there_is_no_mdadm() {
+        let (_tree, host, stripe) = machine();
+        let wipe = || -> Result<()> { panic!("it was wiped") };
+        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[], wipe).unwrap_err();
+        assert_eq!(made.to_string(), "this system has no mdadm");
+    }
+
+    #[test]
+    fn mdadm_is_not_run_where_a_node_is_another_device_now() {
+        let (tree, host, _) = machine();
+        tree.script("sbin/mdadm", "");
+        let disk = |minor| Number { major: 252, minor };
+        let stripe = Stripe::of_blank(&[("nvme0n1", disk(0)), ("nvme1n1", disk(7))]);
+        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[], || Ok(())).unwrap_err();
+        assert_eq!(made.to_string(), "/dev/nvme1n1 is another device now");
     }
 
     #[test]
     fn what_mdadm_says_is_told() {
         let (tree, host, stripe) = machine();
         tree.script("sbin/mdadm", "echo no such thing >&2; exit 1");
-        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[]).unwrap_err();
+        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[], || Ok(())).unwrap_err();
         let said = format!("{made:#}");
         assert!(
             said.starts_with("mdadm with /dev/nvme0n1 and /dev/nvme1n1: failed"),
@@ -338,8 +401,24 @@ mod tests {
         for (is, said) in [("clean", "it runs"), ("inactive", "it has /dev/sdx too")] {
             fs::write(state.join("array_state"), is).unwrap();
             let error = stop(&host, "md127", &stripe).unwrap_err();
-            assert_eq!(error.to_string(), said);
+            assert_eq!(format!("{error:#}"), format!("cannot stop it: {said}"));
         }
+    }
+
+    #[test]
+    fn an_array_that_begins_to_run_while_it_is_to_be_stopped_is_left() {
+        let (tree, host, stripe) = machine();
+        let state = tree.root().join("sys/block/md127/md/array_state");
+        fs::create_dir_all(state.parent().unwrap()).unwrap();
+        fs::write(&state, "inactive").unwrap();
+        // There is no node, so that each try fails.
+        let later = std::thread::spawn(move || {
+            std::thread::sleep(3 * RETRY);
+            fs::write(&state, "clean").unwrap();
+        });
+        let error = stop(&host, "md127", &stripe).unwrap_err();
+        later.join().unwrap();
+        assert_eq!(format!("{error:#}"), "cannot stop it: it runs");
     }
 
     #[test]

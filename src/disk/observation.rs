@@ -62,6 +62,7 @@ pub(crate) struct Observation {
     pub(crate) number: Number,
     pub(crate) node: PathBuf,
     pub(crate) size_bytes: u64,
+    pub(crate) is_partition: bool,
     pub(crate) content: Content,
     pub(crate) read_only: bool,
     /// Of the file system.

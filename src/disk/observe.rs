@@ -297,6 +297,7 @@ impl Place<'_> {
             number: device.number,
             node: node.to_path_buf(),
             size_bytes: device.size_bytes,
+            is_partition: sysfs::disk_of(host, &device.name) != sysfs::name_of(&device.name),
             read_only: reading.read_only,
             boot_label: reading.boot_label,
             facts: reading.facts,

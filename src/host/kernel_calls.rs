@@ -138,12 +138,13 @@ nix::ioctl_none_bad!(
 ///
 /// Those of ioctl(2).
 pub(crate) fn run_array(device: &File, members: &[Number]) -> io::Result<()> {
+    let mut array: ArrayInfo = [0; 18];
+    // The version of the superblocks, in which the kernel finds the rest.
+    (array[0], array[1]) = (1, 2);
+    // Where this fails the array is somebody else's (EBUSY), who keeps it.
+    // SAFETY: SET_ARRAY_INFO reads one of these, which outlives the call.
+    unsafe { md_set_array_info(device.as_raw_fd(), &array) }?;
     let run = || -> nix::Result<()> {
-        let mut array: ArrayInfo = [0; 18];
-        // The version of the superblocks, in which the kernel finds the rest.
-        (array[0], array[1]) = (1, 2);
-        // SAFETY: SET_ARRAY_INFO reads one of these, which outlives the call.
-        unsafe { md_set_array_info(device.as_raw_fd(), &array) }?;
         for member in members {
             // MD_DISK_ACTIVE and MD_DISK_SYNC.
             let (major, minor) = (member.major as libc::c_int, member.minor as libc::c_int);

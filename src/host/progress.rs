@@ -31,7 +31,9 @@ impl Progress {
     }
 
     pub(crate) fn is_stuck(&mut self) -> bool {
-        let now = completed(&sysfs::stat_of(&self.host, self.device));
+        // md's own counts do not move while it discards (mkfs): those of its members do.
+        let stats = sysfs::stats_of(&self.host, self.device);
+        let now: Vec<u64> = stats.iter().flat_map(|stat| completed(stat)).collect();
         if self.seen.as_ref() != Some(&now) {
             if self.seen.is_some() {
                 self.since = Instant::now();
@@ -62,6 +64,31 @@ mod tests {
 
     use super::*;
     use crate::host::tree::Tree;
+
+    #[test]
+    fn what_the_disks_under_an_array_complete_is_its_progress() {
+        let none = "10 0 80 5 0 0 0 0 0 4 5 0 0 0 0\n";
+        let tree = Tree::new(&[
+            (
+                "proc/partitions",
+                "major minor  #blocks  name\n\n 9 127 9 md127\n",
+            ),
+            ("sys/block/md127/stat", none),
+            ("sys/block/md127/slaves/vda/", ""),
+            ("sys/block/md127/slaves/vdb/", ""),
+            ("sys/block/vda/stat", none),
+            ("sys/block/vdb/stat", none),
+        ]);
+        let patience = Duration::from_millis(30);
+        let (major, minor) = (9, 127);
+        let mut progress = Progress::of(&tree.host(), Number { major, minor }, patience);
+        assert!(!progress.is_stuck());
+        std::thread::sleep(patience);
+        assert!(progress.is_stuck());
+        let moved = "10 0 80 5 0 0 0 0 0 4 5 1 0 8 0\n";
+        fs::write(tree.root().join("sys/block/vdb/stat"), moved).unwrap();
+        assert!(!progress.is_stuck());
+    }
 
     #[test]
     fn only_completed_requests_count_as_progress() {

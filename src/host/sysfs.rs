@@ -137,11 +137,13 @@ pub(crate) fn kernel_name(host: &Host, number: Number) -> Option<String> {
     })
 }
 
-/// Where the kernel counts the requests of the disk that a device is, or is a part of.
-pub(crate) fn stat_of(host: &Host, number: Number) -> PathBuf {
+/// Where the kernel counts the requests of the disk that a device is, or is a part of, and those
+/// of the disks under it.
+pub(crate) fn stats_of(host: &Host, number: Number) -> Vec<PathBuf> {
     let name = kernel_name(host, number).unwrap_or_default();
-    let disk = disk_of(host, &name);
-    host.path("/sys/block").join(disk).join("stat")
+    let disks = disks_under(host, &name);
+    let stat = |disk| host.path("/sys/block").join(disk).join("stat");
+    disks.iter().map(stat).collect()
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::look::observe_and_choose;
 use super::mount::{MountError, mount};
 use super::mount_point;
 use super::staged::{Staged, find_staged};
-use crate::config::{Config, Spec, Staging};
+use crate::config::{Combine, Config, Spec, Staging};
 use crate::disk::choose::{Accepted, Choice, Judgement, Stripe, Task, ToBeMade, Verdict};
 use crate::disk::combine::combine;
 use crate::disk::observation::Observed;
@@ -73,6 +73,7 @@ pub(crate) fn acquire(
         is_formatted: false,
         is_assembled: false,
         is_combined: false,
+        without_array: None,
         not_made: Vec::new(),
         verdicts: Vec::new(),
         child: None,
@@ -101,6 +102,8 @@ struct Search<'a> {
     is_formatted: bool,
     is_assembled: bool,
     is_combined: bool,
+    /// By which disks are judged once no array could be made of them.
+    without_array: Option<Config>,
     /// Why no file system, or no array, could be made.
     not_made: Vec<String>,
     /// Of the last look.
@@ -162,6 +165,11 @@ impl Search<'_> {
                 self.notices.warn_once(warning);
             }
             if let Some(stripe) = self.to_be_one(&choice) {
+                // A disk that comes now may be the one that is missing.
+                if changes < MOST_CHANGES && self.is_changed() {
+                    changes += 1;
+                    continue;
+                }
                 self.verdicts.clone_from(&choice.verdicts);
                 self.combine(&stripe)?;
                 continue;
@@ -191,7 +199,8 @@ impl Search<'_> {
     /// That the kernel's lists of devices cannot be read.
     fn look(&mut self, mounts: &[Mount]) -> anyhow::Result<(Observed, Choice)> {
         self.seen = Snapshot::take(self.host, &self.config.staging, mounts.to_vec());
-        let seen = observe_and_choose(self.host, self.config, mounts, self.reader);
+        let config = self.without_array.as_ref().unwrap_or(self.config);
+        let seen = observe_and_choose(self.host, config, mounts, self.reader);
         let (observed, mut choice) = seen?;
         for (accepted, error) in &self.refused {
             choice.refuse(accepted, error);
@@ -311,11 +320,15 @@ impl Search<'_> {
             self.is_waiting = true;
         }
         wait::until(LOOK_AGAIN.min(left), POLL, || {
-            let mounts = mount_table::read(self.host).unwrap_or_default();
-            let now = Snapshot::take(self.host, &self.config.staging, mounts);
-            (now != self.seen).then_some(())
+            self.is_changed().then_some(())
         });
         true
+    }
+
+    /// Whether a disk or a mount came or went since the last look.
+    fn is_changed(&self) -> bool {
+        let mounts = mount_table::read(self.host).unwrap_or_default();
+        Snapshot::take(self.host, &self.config.staging, mounts) != self.seen
     }
 
     /// The disk that is to get a file system; none where that was tried already.
@@ -339,7 +352,8 @@ impl Search<'_> {
             return Ok(());
         }
         let mounts = mount_table::read(self.host)?;
-        let (_, choice) = observe_and_choose(self.host, self.config, &mounts, self.reader)?;
+        let config = self.without_array.as_ref().unwrap_or(self.config);
+        let (_, choice) = observe_and_choose(self.host, config, &mounts, self.reader)?;
         if !choice.is_to_make(to_be_made) {
             bail!(
                 "{} changed before a file system could be made on it: {choice}",
@@ -398,13 +412,25 @@ impl Search<'_> {
         let _locks: Vec<_> = locks.collect();
         let limit = |number| limit_of(self.host, number, &self.config.staging);
         let made = combine(self.host, stripe, &self.config.staging, limit);
-        match made {
-            Err(error) if self.is_combined => self.not_made.push(format!("{error:#}")),
-            Err(error) => info!("{error:#}"),
-            Ok(()) => {}
+        match (made, stripe.task()) {
+            (Err(error), Task::Create { .. }) => {
+                let words = format!("{error:#}; the search goes on without an array");
+                self.not_made.push(words);
+                self.without_array = Some(without_array(self.config));
+            }
+            (Err(error), _) if self.is_combined => self.not_made.push(format!("{error:#}")),
+            (Err(error), _) => info!("{error:#}"),
+            (Ok(()), _) => {}
         }
         Ok(())
     }
+}
+
+/// The first blank disk is used alone, as where there is no mdadm.
+fn without_array(config: &Config) -> Config {
+    let mut config = config.clone();
+    config.staging.combine = Combine::First;
+    config
 }
 
 fn say(verdict: &Verdict) {

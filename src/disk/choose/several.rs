@@ -79,11 +79,13 @@ pub(super) fn several(specs: &[Spec], format: Format, observed: &Observed) -> Se
         Spec::Label(label) => label == NAME,
         Spec::Name(_) => false,
     };
+    let is_wanted = specs.iter().any(is_asked_for);
     if let Some(taken) = found
         .running
         .or(found.whole.first().map(|disk| &*disk.node))
+        .filter(|_| is_wanted)
     {
-        for disk in &found.blank {
+        for disk in found.blank.iter().chain(&found.partitions) {
             several.reject(disk, Reason::NotNeeded(taken.into()));
         }
     }
@@ -93,7 +95,7 @@ pub(super) fn several(specs: &[Spec], format: Format, observed: &Observed) -> Se
         .and_then(|disk| disk.facts.member.as_ref());
     match (found.running, whole) {
         (Some(_), _) => {}
-        (None, Some(member)) if specs.iter().any(is_asked_for) => {
+        (None, Some(member)) if is_wanted => {
             several.join(Task::Assemble(member.uuid.clone()), &found.whole);
         }
         (None, None) if specs.contains(&Spec::Local) => several.create(format, combining, &found),
@@ -114,6 +116,8 @@ struct Found<'a> {
     /// What a run that died has left.
     half_made: Vec<&'a Observation>,
     blank: Vec<&'a Observation>,
+    /// Likewise, or half made: two may be of one disk.
+    partitions: Vec<&'a Observation>,
     /// A member of an array that is not whole and may not be touched.
     waits_for: Option<&'a Path>,
 }
@@ -134,8 +138,9 @@ impl<'a> Found<'a> {
                 continue;
             }
             match (disk.half_made, disk.zero) {
-                (HalfMade::Member, _) => insert(&mut found.half_made, disk),
+                _ if disk.is_partition => found.partitions.push(disk),
                 (_, Zero::Seen) => insert(&mut found.blank, disk),
+                (HalfMade::Member, _) => insert(&mut found.half_made, disk),
                 _ => {}
             }
         }
@@ -192,6 +197,13 @@ impl<'a> Found<'a> {
             }
             (None, Missing::Nothing) => "there is another one of that name".into(),
             (None, Missing::Ambiguous) => "two of its disks are the same one of them".into(),
+            (None, Missing::Some(_)) if is_ours && unread(observed).next().is_some() => {
+                let unread: Vec<&Observation> = unread(observed).collect();
+                format!(
+                    "{} may be the one that is missing, and could not be read",
+                    all_of(&unread)
+                )
+            }
             (None, Missing::Some(_)) if is_ours => {
                 let may_be_made = |disk: &&Observation| against_making(disk, observed).is_none();
                 if members.iter().all(may_be_made) {
@@ -224,6 +236,19 @@ fn insert<'a>(disks: &mut Vec<&'a Observation>, disk: &'a Observation) {
     let is_after = |other: &&Observation| natural_order(&other.node) > name;
     let place = disks.iter().position(is_after);
     disks.insert(place.unwrap_or(disks.len()), disk);
+}
+
+/// Local disks of which it is not known what is on them.
+fn unread(observed: &Observed) -> impl Iterator<Item = &Observation> {
+    let is_unread = |disk: &&Observation| {
+        let content = &disk.content;
+        let is_known = !matches!(
+            content,
+            Content::NoAnswer { .. } | Content::Unreadable { .. } | Content::Ambivalent { .. }
+        );
+        !is_known && local(disk).is_some()
+    };
+    observed.devices.iter().filter(is_unread)
 }
 
 /// Which members of an array are not there.
@@ -318,6 +343,9 @@ impl Several {
                     all_of(left),
                 ));
             }
+            for partition in &found.partitions {
+                self.reject(partition, Reason::NotNeeded(all[0].node.clone()));
+            }
             let instead_of = lefts.map(|member| member.uuid.clone()).collect();
             return self.join(Task::Create { instead_of }, &all);
         };
@@ -343,8 +371,8 @@ impl Several {
             size_bytes: disk.size_bytes,
             was: match &disk.facts.member {
                 Some(member) => Was::Member(member.clone()),
-                None if disk.half_made == HalfMade::Member => Was::HalfMade,
-                None => Was::Blank,
+                None if disk.zero == Zero::Seen => Was::Blank,
+                None => Was::HalfMade,
             },
         };
         let mut held_by: Vec<String> = Vec::new();
@@ -377,6 +405,8 @@ impl Several {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::super::choose;
     use super::super::tests::device;
     use super::*;
@@ -384,7 +414,7 @@ mod tests {
     use crate::disk::claimed::{Author, Place};
     use crate::disk::identity::Identity;
     use crate::disk::inventory::System;
-    use crate::disk::observation::Fstab;
+    use crate::disk::observation::{Fstab, Named};
     use crate::host::tree::Tree;
 
     const OURS: &str = "0e4d1c2b8f6a4b3c9d1e000000000001";
@@ -519,9 +549,22 @@ mod tests {
             read_only: true,
             ..disk
         };
+        let partition = |disk| Observation {
+            is_partition: true,
+            ..disk
+        };
         let slow = |disk| Observation {
             zero: Zero::NotInTime,
             ..disk
+        };
+        let no_answer = || Content::NoAnswer {
+            after: Duration::from_secs(5),
+        };
+        let unreadable = || Content::Unreadable {
+            error: "Input/output error".into(),
+        };
+        let ambivalent = || Content::Ambivalent {
+            kinds: vec!["ext4".into(), "xfs".into()],
         };
         let running = |content| array("/dev/md127", content, &["/dev/a", "/dev/b"]);
         let members = |uuid| {
@@ -548,6 +591,33 @@ mod tests {
                 "with /dev/b and /dev/c",
             ),
             (vec![blank("/dev/a")], "make /dev/a", "is blank and gets"),
+            (
+                vec![
+                    blank("/dev/a"),
+                    partition(blank("/dev/b1")),
+                    partition(blank("/dev/b2")),
+                ],
+                "make /dev/a",
+                "",
+            ),
+            (
+                vec![
+                    blank("/dev/a"),
+                    partition(blank("/dev/b1")),
+                    blank("/dev/c"),
+                ],
+                "create /dev/a and /dev/c",
+                "/dev/b1 is not needed",
+            ),
+            (
+                vec![
+                    blank("/dev/ab"),
+                    blank("/dev/ac"),
+                    partition(blank("/dev/a1")),
+                ],
+                "create /dev/ab and /dev/ac",
+                "",
+            ),
             (
                 vec![blank("/dev/a"), slow(blank("/dev/b")), blank("/dev/c")],
                 "create /dev/a and /dev/c",
@@ -668,6 +738,17 @@ mod tests {
                 "/dev/a is left of an array",
             ),
             (
+                vec![
+                    Observation {
+                        zero: Zero::Seen,
+                        ..half_made("/dev/a")
+                    },
+                    blank("/dev/b"),
+                ],
+                "create /dev/a and /dev/b",
+                "/dev/a is blank and becomes one disk with",
+            ),
+            (
                 vec![member("/dev/a", OURS, (0, 2))],
                 "nothing",
                 "and there is no other disk to make it anew with; if it is the scratch disk, make a file system on it: mdadm --zero-superblock /dev/a",
@@ -681,6 +762,43 @@ mod tests {
                 vec![member("/dev/a", OTHER, (0, 2)), blank("/dev/b")],
                 "nothing",
                 "/dev/b is blank, and may belong to the array that /dev/a is a member of",
+            ),
+            // The missing one may be there, and not answer.
+            (
+                vec![
+                    member("/dev/a", OURS, (0, 2)),
+                    local_disk("/dev/b", no_answer()),
+                    blank("/dev/c"),
+                ],
+                "nothing",
+                "/dev/a is a member of the array ephemeral0: /dev/b may be the one that is missing, and could not be read",
+            ),
+            (
+                vec![
+                    member("/dev/a", OURS, (0, 2)),
+                    local_disk("/dev/b", unreadable()),
+                    blank("/dev/c"),
+                ],
+                "nothing",
+                "/dev/c is blank, and may belong to the array that /dev/a is a member of",
+            ),
+            (
+                vec![
+                    member("/dev/a", OURS, (0, 3)),
+                    member("/dev/b", OURS, (1, 3)),
+                    local_disk("/dev/c", ambivalent()),
+                ],
+                "nothing",
+                "/dev/c may be the one that is missing",
+            ),
+            (
+                vec![
+                    member("/dev/a", OURS, (0, 2)),
+                    device("/dev/b", no_answer()),
+                    blank("/dev/c"),
+                ],
+                "create /dev/a and /dev/c anew",
+                "",
             ),
             (
                 vec![member("/dev/a", OURS, (0, 2)), in_fstab(blank("/dev/b"))],
@@ -805,6 +923,25 @@ mod tests {
             observed.combining = None;
             let choice = choose(&specs(), Format::Local, &observed);
             assert_eq!(choice.stripe, None, "{choice}");
+        }
+    }
+
+    #[test]
+    fn a_blank_disk_is_needed_beside_an_array_that_no_spec_asks_for() {
+        let devices = vec![
+            member("/dev/a", OURS, (0, 2)),
+            member("/dev/b", OURS, (1, 2)),
+            blank("/dev/c"),
+        ];
+        let mut observed = observed(devices, Mdadm::Found);
+        let number = observed.devices[2].number;
+        let named = Named::BlockDevice(number);
+        observed.names.insert("/dev/c".into(), named);
+        let name = Spec::Name("/dev/c".into());
+        for (specs, is_needed) in [(vec![name.clone()], true), (vec![name, Spec::Local], false)] {
+            let said = choose(&specs, Format::Local, &observed).to_string();
+            let is_not_needed = said.contains("/dev/c is not needed");
+            assert_eq!(is_not_needed, !is_needed, "{said}");
         }
     }
 
