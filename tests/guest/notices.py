@@ -26,9 +26,11 @@ read_drop_in() {
     grace=$(sed -n 's/^MJF_MACHINE_GRACE_SECS = //p' $drop_in)
     grep -qxF "START = time() >= $((end - grace)) ? False : \$(START)" $drop_in || end=
 }
-trap read_drop_in HUP
-read_drop_in
+# Not from within the trap: another signal would have it begin anew in the middle.
+trap told=yes HUP
+told=yes
 while :; do
+    [ -z "$told" ] || { told=; read_drop_in; }
     start="takes jobs"
     if [ -n "$end" ]; then
         start="takes jobs until $((end - grace))"
