@@ -49,7 +49,7 @@ SYSTEMS = {
     "ubuntu": System("sysvinit", "sysvinit", rc_local=UBUNTU),
     "sysvinit": System("sysvinit", "sysvinit", setup="update-rc.d vmstage defaults\nupdate-rc.d condor defaults\n"),
     # Images as they were before vmstage, which `vmstage install` has moved to it
-    "old-minimal": System("minimal", "minimal", outside=f"{INSTALL.strip()} || [ $? = 1 ]\n{BY_HAND}"),
+    "old-minimal": System("minimal", "minimal", outside=f"{INSTALL.strip()} --init=none\n{BY_HAND}"),
     "old-systemd": System("systemd", "systemd", outside=INSTALL),
     "old-sysvinit": System("sysvinit", "sysvinit", setup="update-rc.d condor defaults\n", outside=INSTALL),
     # Debian's package
