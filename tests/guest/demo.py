@@ -38,7 +38,9 @@ def main(name="labelled"):
     what, disks = DISKS[name]
     images.prepare({"minimal"})
     directory = images.fresh(images.WORK / "demo")
-    service = Metadata(directory / "metadata", meta={"vmstage_lifetime": "36h"})
+    # What the VM has: the name of its flavor, as it was recorded, says more.
+    asked_for = {"vmstage_request": "memory=256M,cores=1,scratch=4G"}
+    service = Metadata(directory / "metadata", meta={"vmstage_lifetime": "36h"} | asked_for)
     config = '[staging]\nwait = "2m"\n' if name == "late" else ""
 
     heading(f"a VM with {what}, under {accelerator()[1]} ({MACHINE.target})")
