@@ -197,10 +197,7 @@ pub(crate) fn write(writes: &[(std::path::PathBuf, Record)]) -> Vec<String> {
 fn write_one<T: Serialize>(file: &Path, record: &T, mode: u32) -> io::Result<()> {
     let mut text = serde_json::to_vec(record)?;
     text.push(b'\n');
-    if let Some(directory) = file.parent() {
-        fs::create_dir_all(directory)?;
-    }
-    atomic_file::replace(file, &text, mode)
+    atomic_file::replace_with_directories(file, &text, mode)
 }
 
 fn find(file: &Path) -> io::Result<Found> {

@@ -1,8 +1,6 @@
 //! Several local disks as one: what md's superblock on each of them says, and the record of the
 //! array that this program made.
 
-use std::fs;
-
 use serde::{Deserialize, Serialize};
 
 use super::making::{HalfMade, Making};
@@ -111,11 +109,8 @@ impl Record {
 
     /// Writes it, for good: what comes next may be the power's end.
     pub(super) fn write(&self, host: &Host) -> anyhow::Result<()> {
-        let file = host.path(FILE);
-        if let Some(directory) = file.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        atomic_file::replace(&file, &serde_json::to_vec(self)?, 0o600)?;
+        let text = serde_json::to_vec(self)?;
+        atomic_file::replace_with_directories(&host.path(FILE), &text, 0o600)?;
         Ok(())
     }
 
@@ -157,6 +152,8 @@ pub(crate) fn is_staged_now(host: &Host) -> anyhow::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
     use crate::host::tree::Tree;
 

@@ -75,11 +75,8 @@ impl Making {
 
     /// Writes it, for good: what comes next may be the power's end.
     pub(super) fn write(&self, host: &Host) -> anyhow::Result<()> {
-        let file = host.path(FILE);
-        if let Some(directory) = file.parent() {
-            fs::create_dir_all(directory)?;
-        }
-        atomic_file::replace(&file, &serde_json::to_vec(self)?, 0o600)?;
+        let text = serde_json::to_vec(self)?;
+        atomic_file::replace_with_directories(&host.path(FILE), &text, 0o600)?;
         Ok(())
     }
 

@@ -45,6 +45,18 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
     .map(drop)
 }
 
+/// Replaces a file as [`replace`] does, with the directories on the way to it.
+///
+/// # Errors
+///
+/// Those of making them, and of [`replace`].
+pub(crate) fn replace_with_directories(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    if let Some(directory) = path.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    replace(path, content, mode)
+}
+
 /// For what every boot writes anew: leaves a file alone that already has this content,
 /// and does not wait for the disk. Says whether it wrote. What is there and is not a
 /// regular file is somebody else's, and an error.
