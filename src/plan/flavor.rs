@@ -296,7 +296,7 @@ pub(crate) fn answer(ask: &Ask, flavors: &[Flavor], format: Format) -> Answer {
     let judged: Vec<Verdict> = judged.collect();
     let closeness: Vec<_> = judged.iter().map(|one| one.closeness(ask)).collect();
     let order = in_order(judged.len(), &|one, other| {
-        closeness[one] < closeness[other]
+        closeness[one].cmp(&closeness[other])
     });
     let verdicts: Vec<&Verdict> = order.iter().map(|at| &judged[*at]).collect();
     let taken = verdicts.first().filter(|verdict| verdict.fits());
@@ -339,7 +339,7 @@ pub(crate) fn answer(ask: &Ask, flavors: &[Flavor], format: Format) -> Answer {
 /// What is to be said of the flavors, whichever is taken.
 fn of_all(flavors: &[Flavor]) -> Vec<String> {
     let lies = flavors.iter().filter_map(Flavor::lie).collect();
-    let by_name = |one: usize, other: usize| flavors[one].name < flavors[other].name;
+    let by_name = |one: usize, other: usize| flavors[one].name.cmp(&flavors[other].name);
     let mut several: Vec<String> = Vec::new();
     let mut first: Option<(&Flavor, bool)> = None;
     for at in in_order(flavors.len(), &by_name) {
