@@ -93,12 +93,15 @@ fn has_replaced(root: &Root) -> bool {
         })
 }
 
+/// Where the files are that `install` brings, for an init.
+fn paths_of_files(init: Init) -> Vec<PathBuf> {
+    let paths = files::FILES.iter().map(|file| file.path(init).into());
+    paths.collect()
+}
+
 fn files(root: &Root, left: &mut Vec<String>) -> Vec<Step> {
     let init = Init::by_scripts(root);
-    let mut paths: Vec<PathBuf> = files::FILES
-        .iter()
-        .map(|file| file.path(init).into())
-        .collect();
+    let mut paths = paths_of_files(init);
     for name in OF_OTHER_WAYS.split(' ') {
         paths.push(Path::new(DOCUMENTATION).join(name));
     }
@@ -127,10 +130,7 @@ fn files(root: &Root, left: &mut Vec<String>) -> Vec<Step> {
 /// What a run that was killed has left beside the files that it was about to write.
 fn half_written(root: &Root) -> Steps {
     let init = Init::by_scripts(root);
-    let mut paths: Vec<PathBuf> = files::FILES
-        .iter()
-        .map(|file| file.path(init).into())
-        .collect();
+    let mut paths = paths_of_files(init);
     let others = [
         PROGRAM,
         CONFIGURATION,

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::sys::stat::{FileStat, SFlag, fstat};
+use nix::sys::stat::fstat;
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use super::walk::{Last, Missing, look, open_directory};
 use super::write::{Change, is_in_use};
-use super::{Root, if_there, names_in};
+use super::{Entry, Kind, Root, if_there, names_in};
 
 /// A directory on the way down.
 struct Level {
@@ -57,7 +57,7 @@ impl Root {
         let Some(stat) = if_there(look(&place.directory, &place.name))? else {
             return Ok(Change::None);
         };
-        if !is_directory(&stat) {
+        if Entry::of(stat).kind != Kind::Directory {
             unlinkat(&place.directory, &*place.name, UnlinkatFlags::NoRemoveDir)?;
             return Ok(Change::Done);
         }
@@ -131,7 +131,7 @@ fn enter(
     let Some(stat) = if_there(look(directory, name))? else {
         return Ok(None);
     };
-    if !is_directory(&stat) {
+    if Entry::of(stat).kind != Kind::Directory {
         return match unlinkat(directory, name, UnlinkatFlags::NoRemoveDir) {
             Ok(()) | Err(Errno::ENOENT) => Ok(None),
             Err(e) => Err(e.into()),
@@ -143,8 +143,4 @@ fn enter(
     let down = open_directory(directory, name)?;
     let names = names_in(open_directory(&down, OsStr::new("."))?)?;
     Ok(Some((down, names)))
-}
-
-fn is_directory(stat: &FileStat) -> bool {
-    SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT == SFlag::S_IFDIR
 }
