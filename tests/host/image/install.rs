@@ -1,16 +1,18 @@
 //! vmstage install.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, symlink};
+use std::process::Command;
 
 use nix::mount::{MsFlags, mount};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::mkfifo;
 
-use super::old::{EVERY_INIT, FSTAB, Image, Init, RC_LOCAL, difference};
+use super::old::{EVERY_INIT, FSTAB, Image, Init, RC_LOCAL, Run, difference};
 use crate::common::tracer::{Calls, count, kill_before};
 use crate::common::{need_root, private_mounts, program, scratch_file, skip, tool};
 
@@ -240,7 +242,7 @@ fn what_is_changed_is_called_by_selinux_what_it_was() {
     need_root();
     let image = Image::old(Init::Systemd);
     let python = |script: &str| {
-        let mut command = std::process::Command::new(tool("python3"));
+        let mut command = Command::new(tool("python3"));
         let done = command.args(["-c", script]).output().unwrap();
         String::from_utf8(done.stdout).unwrap()
     };
@@ -271,7 +273,7 @@ fn what_is_changed_keeps_its_attributes_and_its_list_of_access() {
             image.path("/etc/fstab"),
             image.path("/etc/rc.local")
         );
-        let mut command = std::process::Command::new(tool("python3"));
+        let mut command = Command::new(tool("python3"));
         let done = command.args(["-c", &script]).output().unwrap();
         String::from_utf8(done.stdout).unwrap()
     };
@@ -699,7 +701,7 @@ fn what_is_no_root_directory_is_refused() {
         (image.path("/etc/fstab"), "Not a directory"),
         (pipe.clone(), "Not a directory"),
     ] {
-        let output = std::process::Command::new(program())
+        let output = Command::new(program())
             .arg("install")
             .arg("--root")
             .arg(&root)
@@ -716,7 +718,7 @@ fn this_machine_itself_has_to_be_meant() {
     let link = scratch_file();
     symlink("/", &link).unwrap();
     for root in [link.to_str().unwrap(), "//", "/proc/self/root"] {
-        let mut command = std::process::Command::new(program());
+        let mut command = Command::new(program());
         // If it were taken for one, nothing would be written.
         let output = command
             .args(["install", "--dry-run", "--root", root])
@@ -817,7 +819,7 @@ fn files_that_could_hold_it_do_not() {
             let image = Image::old(Init::Insserv);
             image.directory("/var/lib/dpkg");
             lay(&image, path);
-            let mut command = std::process::Command::new("timeout");
+            let mut command = Command::new("timeout");
             command
                 .arg("20")
                 .arg(program())
@@ -869,8 +871,16 @@ fn another_installation_at_the_same_time_is_refused() {
     image.install(&[]);
 }
 
-/// Before any of its system calls that change something.
-fn what_is_killed_in_the_middle_is_completed_by_the_next_run() {
+/// Of a tree, each path with what it is.
+type Listing = BTreeMap<String, String>;
+
+/// Has an installation killed before each of its system calls that change something. `next` is
+/// what comes then; afterwards the tree has to be as it says of one before an installation and one
+/// after it.
+fn killed_at_each_change(
+    next: impl Fn(&Image, Command) -> Run,
+    expected: impl Fn(Listing, Listing) -> Listing,
+) {
     let binary = scratch_file();
     for init in [Init::Systemd, Init::Insserv] {
         let made = |image: &Image| {
@@ -881,18 +891,19 @@ fn what_is_killed_in_the_middle_is_completed_by_the_next_run() {
         let whole = Image::old(init);
         let before = whole.listing();
         let calls = count(Calls::Changes, made(&whole)).system_calls;
-        let expected = whole.listing();
-        assert!(difference(&before, &expected).len() > 10);
+        let after = whole.listing();
+        assert!(difference(&before, &after).len() > 10);
+        let expected = expected(before, after);
         for nth in 1..=calls {
             let image = Image::old(init);
             let killed = kill_before(nth, Calls::Changes, made(&image));
             assert_eq!(killed.code, None);
-            let again = made(&image).output().unwrap();
-            assert!(again.status.success(), "{again:?}");
+            let run = next(&image, made(&image));
+            assert_eq!(run.code, 0, "{run}");
             let left = difference(&expected, &image.listing());
             assert_eq!(
                 left, [""; 0],
-                "{init:?}, killed before {:?}",
+                "{init:?}, killed before {:?}: {run}",
                 killed.killed_before
             );
         }
@@ -900,32 +911,14 @@ fn what_is_killed_in_the_middle_is_completed_by_the_next_run() {
     fs::remove_file(binary).unwrap();
 }
 
-/// Likewise.
+fn what_is_killed_in_the_middle_is_completed_by_the_next_run() {
+    let again = |_: &Image, mut made: Command| made.output().unwrap().into();
+    killed_at_each_change(again, |_, after| after);
+}
+
 fn what_is_killed_in_the_middle_can_be_undone_whole() {
-    let binary = scratch_file();
-    for init in [Init::Systemd, Init::Insserv] {
-        let made = |image: &Image| {
-            fs::copy(image.path("/bin/sh"), &binary).unwrap();
-            let arguments = ["--replace-old", "--binary", binary.to_str().unwrap()];
-            image.silent("install", &arguments)
-        };
-        let whole = Image::old(init);
-        let before = whole.listing();
-        let calls = count(Calls::Changes, made(&whole)).system_calls;
-        for nth in 1..=calls {
-            let image = Image::old(init);
-            let killed = kill_before(nth, Calls::Changes, made(&image));
-            let undone = image.run("uninstall", &[]);
-            assert_eq!(undone.code, 0, "{undone}");
-            let left = difference(&before, &image.listing());
-            assert_eq!(
-                left, [""; 0],
-                "{init:?}, killed before {:?}: {undone}",
-                killed.killed_before
-            );
-        }
-    }
-    fs::remove_file(binary).unwrap();
+    let undo = |image: &Image, _| image.run("uninstall", &[]);
+    killed_at_each_change(undo, |before, _| before);
 }
 
 fn a_system_that_nobody_has_heard_of_is_told_what_to_put_where() {
