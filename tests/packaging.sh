@@ -645,18 +645,18 @@ a_package_is_enabled_also_where_documentation_is_left_out() {
     # shellcheck disable=SC2016 # the other shell expands it
     said=$(in_debian '
         mkdir -p usr/lib/sysimage etc/systemd/system
-        cp dist/tree/usr/sbin/vmstage usr/lib/systemd/systemd
+        cp dist/x86_64/tree/usr/sbin/vmstage usr/lib/systemd/systemd
         ln -sf ../lib/systemd/systemd usr/sbin/init
         look() {
             ls etc/systemd/system/multi-user.target.wants | grep vmstage
             [ ! -d usr/share/doc/vmstage ] || find usr/share/doc/vmstage -type f
-            dist/tree/usr/sbin/vmstage check --root "$PWD" | grep "^error enabled" || true
+            dist/x86_64/tree/usr/sbin/vmstage check --root "$PWD" | grep "^error enabled" || true
         }
         echo "path-exclude=/usr/share/doc/*" >etc/dpkg/dpkg.cfg.d/excludes
-        chroot . dpkg -i "/dist/$(basename dist/vmstage_*.deb)"
+        chroot . dpkg -i "/dist/$(basename dist/vmstage_*_amd64.deb)"
         echo dpkg && look
         chroot . dpkg -P vmstage >/dev/null
-        rpm --root "$PWD" --nodeps --excludedocs -i dist/vmstage-*.rpm
+        rpm --root "$PWD" --nodeps --excludedocs -i dist/vmstage-*.x86_64.rpm
         echo rpm && look
     ' beside 2>&1) || fail "$said"
     [ "$(grep -c "^vmstage: starts at the next boot; nothing was started now" <<<"$said")" = 2 ] || fail "$said"
