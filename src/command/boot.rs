@@ -224,7 +224,6 @@ fn find_deadline(
         notices.warn(missing);
     }
     status.sources = asked.iter().map(Asked::published).collect();
-    follower.wish_grace(metadata.grace());
     follower.read(records::read(host, &follower.names()), now);
     publish_deadline(host, notices, config, &follower, status);
 }

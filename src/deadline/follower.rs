@@ -15,6 +15,7 @@ use super::ledger::{self, About, Ledger, Recorded, Statement};
 use super::limit::{self, IgnoredLimit, Limit, LimitKind, When};
 use super::order::{KeptOrder, Orders, Standing};
 use super::origin::LimitSource;
+use super::site_grace::SiteGrace;
 use crate::clock::{self, Now};
 use crate::config;
 
@@ -26,12 +27,16 @@ const SOON: u64 = 150;
 pub(crate) struct Knowledge {
     pub(crate) ledger: Ledger,
     clock: ClockTrust,
+    #[serde(default)]
+    grace: SiteGrace,
 }
 
 impl Knowledge {
     /// Whether this, written down, still says enough of what is known `later`.
     pub(crate) fn stands_for(&self, later: &Knowledge) -> bool {
-        self.ledger == later.ledger && self.clock.stands_for(&later.clock)
+        self.ledger == later.ledger
+            && self.grace == later.grace
+            && self.clock.stands_for(&later.clock)
     }
 }
 
@@ -41,8 +46,6 @@ pub(crate) struct Follower<'a> {
     knowledge: Knowledge,
     /// The records of first boots, as they were read last.
     places: Vec<Place>,
-    /// The longer grace that a source asks for.
-    grace: Option<Duration>,
     /// What an operator ordered.
     orders: Orders,
 }
@@ -82,6 +85,7 @@ impl<'a> Follower<'a> {
         let mut knowledge = before.unwrap_or_else(|| Knowledge {
             ledger: Ledger::default(),
             clock: ClockTrust::new(now),
+            grace: SiteGrace::default(),
         });
         let ledger = &mut knowledge.ledger;
         ledger.identity = Identity::of(machine).or_as_before(std::mem::take(&mut ledger.identity));
@@ -90,7 +94,6 @@ impl<'a> Follower<'a> {
             boot_id,
             knowledge,
             places: Vec::new(),
-            grace: None,
             orders: Orders::default(),
         }
     }
@@ -164,6 +167,7 @@ impl<'a> Follower<'a> {
     /// What another process of this boot found out meanwhile.
     pub(crate) fn learn(&mut self, from: &Knowledge) {
         self.knowledge.ledger.learn(&from.ledger);
+        self.knowledge.grace.learn(&from.grace);
     }
 
     /// Whether it takes a second answer to say which instance this is.
@@ -171,13 +175,16 @@ impl<'a> Follower<'a> {
         self.knowledge.ledger.identity.is_in_doubt()
     }
 
-    pub(crate) fn wish_grace(&mut self, grace: Option<Duration>) {
-        self.grace = grace;
+    /// The configured grace, or a longer one that a source asks for.
+    fn published_grace(&self, now: Now) -> Duration {
+        let published = self.knowledge.grace.published(now.uptime);
+        self.config.grace.max(published.unwrap_or_default())
     }
 
-    /// The configured grace, or a longer one that a source asks for.
-    pub(crate) fn grace(&self) -> Duration {
-        self.config.grace.max(self.grace.unwrap_or_default())
+    /// The same, as far as it is believed.
+    fn grace(&self, now: Now) -> Duration {
+        let believed = self.knowledge.grace.believed(now.uptime);
+        self.config.grace.max(believed.unwrap_or_default())
     }
 
     /// A look at the clocks. Says what came of it where that is news.
@@ -207,11 +214,12 @@ impl<'a> Follower<'a> {
         };
         let recorded = self.knowledge.ledger.record(source, statement, at);
         let is_refused = recorded != Recorded::Used;
-        if let Recorded::Refused(why) = recorded {
-            said.push(why);
+        match recorded {
+            Recorded::Used => self.knowledge.grace.hear(source, statement, now.uptime),
+            Recorded::Refused(why) => said.push(why),
         }
         let first_boot = self.lease(&Keep::AsBefore, now).first_boot;
-        let ahead = self.grace().as_secs().saturating_add(SOON);
+        let ahead = self.published_grace(now).as_secs().saturating_add(SOON);
         let soon = at.unix.saturating_add(ahead);
         self.knowledge.ledger.hurry(|when| match when {
             When::At(at) => *at <= soon,
@@ -237,7 +245,7 @@ impl<'a> Follower<'a> {
             .map(|order| order.order.limit(&self.knowledge.clock));
         let said: Vec<Limit> = own().chain(ledger.limits()).chain(ordered).collect();
         let first_boot = self.lease(&Keep::AsBefore, now).first_boot;
-        let mut published = decide(&said, first_boot, self.grace());
+        let mut published = decide(&said, first_boot, self.published_grace(now));
         if let (Some(deadline), Some(order)) = (&mut published.deadline, &order) {
             self.give_grace(deadline, order);
         }
@@ -253,7 +261,7 @@ impl<'a> Follower<'a> {
             .extend(ignored.map(|limit| format!("{} is ignored: {}", limit.origin, limit.reason)));
         let origin = published.deadline.as_ref().map(|deadline| &deadline.origin);
         Decision {
-            site_grace: self.grace,
+            site_grace: self.knowledge.grace.published(now.uptime),
             is_unconfirmed: origin.is_some_and(|origin| ledger.is_doubted(origin, now.uptime)),
             deadlines: self.deadlines(published.deadline, order, first_boot, now),
             ignored: published.ignored,
@@ -304,7 +312,7 @@ impl<'a> Follower<'a> {
         let (certain, planned): (Vec<Limit>, Vec<Limit>) =
             believed.partition(|limit| limit.kind == LimitKind::Notice);
         let mut deadlines = Deadlines {
-            planned: decide(&planned, first_boot, self.grace()).deadline,
+            planned: decide(&planned, first_boot, self.grace(now)).deadline,
             certain: self.earliest_certain(&certain, first_boot, now),
             published,
             ..Deadlines::default()
@@ -333,7 +341,7 @@ impl<'a> Follower<'a> {
     /// The deadline that an order sets.
     fn ordered(&self, order: &Standing, now: Now) -> Option<Deadline> {
         let limit = order.order.limit(&self.knowledge.clock);
-        let mut deadline = decide(&[limit], 0, self.grace()).deadline?;
+        let mut deadline = decide(&[limit], 0, self.grace(now)).deadline?;
         let (time, min_uptime) = (self.time(now), self.config.min_uptime);
         let by_uptime = order.order.end_by_uptime(time, min_uptime, now);
         if let Some(end) = by_uptime.filter(|_| !order.is_of_earlier_boot) {
@@ -359,7 +367,7 @@ impl<'a> Follower<'a> {
     fn earliest_certain(&self, limits: &[Limit], first_boot: u64, now: Now) -> Option<Deadline> {
         let deadlines = limits.iter().filter_map(|limit| {
             let alone = std::slice::from_ref(limit);
-            let mut deadline = decide(alone, first_boot, self.grace()).deadline?;
+            let mut deadline = decide(alone, first_boot, self.grace(now)).deadline?;
             if let Some(over) = self.knowledge.ledger.over(&limit.origin) {
                 let left = over.at.saturating_sub(now.uptime);
                 let at = self

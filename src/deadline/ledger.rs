@@ -32,6 +32,8 @@ pub struct Statement {
     pub about: About,
     /// The keys of notices that say no time of their own.
     pub(crate) undated: BTreeSet<String>,
+    /// A grace that it asks for.
+    pub grace: Option<Duration>,
 }
 
 /// What a statement is about: of that, what it does not say is taken back.

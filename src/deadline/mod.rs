@@ -18,3 +18,4 @@ pub(crate) mod order;
 pub mod origin;
 mod over;
 pub(crate) mod records;
+pub(crate) mod site_grace;

@@ -64,6 +64,7 @@ impl Answer {
             limits: self.limits.iter().filter(is_said).cloned().collect(),
             about: self.about.clone(),
             undated: self.undated.clone(),
+            grace: self.grace,
         }
     }
 }

@@ -12,6 +12,7 @@ use super::NoAnswer;
 use crate::config::{self, FeaturesLocation};
 use crate::deadline::limit::{Limit, When, whole_number};
 use crate::deadline::origin::{LimitSource, Origin};
+use crate::deadline::site_grace;
 use crate::http::{Cause, Client};
 use crate::text::excerpt;
 use crate::url::shown;
@@ -212,7 +213,7 @@ pub fn understand(values: &BTreeMap<String, String>) -> Understood {
         let end = wall_limit(value("jobstart_secs"), length);
         understood.limits.push(limit("wall_limit_secs", end));
     }
-    for key in ["grace_secs", "grace_secs_job"] {
+    for key in site_grace::KEYS {
         match value(key).map(grace) {
             Some(Ok(grace)) => understood.grace = understood.grace.max(Some(grace)),
             Some(Err(reason)) => understood

@@ -412,11 +412,6 @@ impl<'a> Metadata<'a> {
         self.known.instance(&self.sources)
     }
 
-    /// A grace that a source asks for.
-    pub fn grace(&self) -> Option<Duration> {
-        self.features.grace()
-    }
-
     /// Machine/Job Features have their turn as soon as every source had its say about
     /// where they are.
     fn add_features(&mut self, turns: &mut Vec<Turn>, wanted: Features) {

@@ -79,7 +79,6 @@ impl Watch<'_> {
             let source = LimitSource::MachineFeatures;
             self.follower.hear(source, &none, None, now);
         }
-        self.follower.wish_grace(self.metadata.grace());
         is_ours
     }
 

@@ -106,6 +106,8 @@ fn metadata_of(config: &Config, environment: Environment) -> Asking<'_> {
 pub struct Asking<'a> {
     metadata: Metadata<'a>,
     ledger: Ledger,
+    /// The one that features asked for last.
+    grace: Option<Duration>,
     rounds: u64,
 }
 
@@ -122,6 +124,7 @@ impl<'a> Asking<'a> {
         Asking {
             metadata: Metadata::with_environment(host, config, environment),
             ledger: Ledger::default(),
+            grace: None,
             rounds: 0,
         }
     }
@@ -161,6 +164,9 @@ impl<'a> Asking<'a> {
         let at = self.at();
         for asked in asked {
             if let Ok(answer) = &asked.result {
+                if asked.gives == LimitSource::MachineFeatures {
+                    self.grace = answer.statement().grace;
+                }
                 self.ledger.record(asked.gives, &answer.statement(), at);
             }
         }
@@ -1104,7 +1110,7 @@ fn features_that_meta_names_are_read_over_http() {
     let asked = metadata.ask(OPENSTACK, seconds(3), Again::Yes);
     answer_of(&asked, MACHINE_FEATURES);
 
-    let decision = decide(&metadata.limits(), 0, metadata.grace().unwrap());
+    let decision = decide(&metadata.limits(), 0, metadata.grace.unwrap());
     let deadline = decision.deadline.unwrap();
     assert_eq!(deadline.at, 1_795_430_460);
     assert_eq!(
@@ -1181,7 +1187,7 @@ fn what_is_no_value_replaces_none_that_is_known() {
         let limits = metadata.limits();
         assert_eq!(limits.len(), 1, "{case:?}: {limits:?}");
         assert_eq!(limits[0].when, When::At(1_795_430_460), "{case:?}");
-        assert_eq!(metadata.grace(), Some(seconds(900)), "{case:?}");
+        assert_eq!(metadata.grace, Some(seconds(900)), "{case:?}");
         // Nor, after a restart, what another process found out.
         let mut later = metadata_of(&config, Environment::default());
         later.ledger = metadata.ledger;

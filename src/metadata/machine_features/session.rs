@@ -15,6 +15,7 @@ use crate::clock;
 use crate::config::FeaturesLocation;
 use crate::deadline::ledger::About;
 use crate::deadline::limit::Limit;
+use crate::deadline::site_grace;
 use crate::http::Cause;
 use crate::metadata::{Answer, NoAnswer};
 use crate::text;
@@ -321,11 +322,11 @@ impl Session {
         limits
     }
 
-    pub(crate) fn grace(&self) -> Option<Duration> {
+    fn grace(&self) -> Option<Duration> {
         understand(&self.values()).grace
     }
 
-    /// The keys of limits of which this round said something.
+    /// The keys of limits, and of a grace, of which this round said something.
     fn spoken_of(&self) -> Vec<String> {
         let is_absent = |key: &str| self.keys.get(key).is_some_and(|kept| kept.is_absent);
         let is_fresh = |key: &&str| match *key {
@@ -334,11 +335,8 @@ impl Session {
             key => self.fresh.contains(key),
         };
         let limits = ["shutdowntime", "shutdowntime_job", WALL[0]];
-        limits
-            .into_iter()
-            .filter(is_fresh)
-            .map(Into::into)
-            .collect()
+        let all = limits.into_iter().chain(site_grace::KEYS);
+        all.filter(is_fresh).map(Into::into).collect()
     }
 }
 

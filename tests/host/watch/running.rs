@@ -22,6 +22,7 @@ claims!(
     the_action_report_ends_nothing,
     a_machine_that_is_younger_than_min_uptime_is_neither_drained_nor_ended,
     after_a_crash_drain_does_not_run_again,
+    in_a_grace_of_the_sites_neither_a_crash_nor_a_new_configuration_has_drain_run_again,
     a_drain_goes_on_with_its_output_whatever_becomes_of_watch,
     the_time_limit_of_a_drain_holds_without_watch,
     node_exporters_file_tells_of_a_drain_and_by_its_time_that_watch_is_at_work,
@@ -252,6 +253,37 @@ fn after_a_crash_drain_does_not_run_again() {
     let said = stop(watch).stderr;
     assert_eq!(drained(), "x\n", "{said}");
     assert!(said.contains("must be gone by"), "{said}");
+}
+
+/// The configured grace is five seconds, and the deadline ten minutes ahead.
+fn in_a_grace_of_the_sites_neither_a_crash_nor_a_new_configuration_has_drain_run_again() {
+    let mut cloud = Cloud::with_deadline_in(600, ENDS);
+    let url = format!("http://{SERVICE}");
+    cloud.machine.configure(&format!(
+        "[metadata]\nsources = [\"openstack\"]\nurl = {url:?}\nmachinefeatures = \"/tmp/mf\"\n{ENDS}"
+    ));
+    cloud
+        .machine
+        .sh("mkdir /tmp/mf; echo 1200 > /tmp/mf/grace_secs");
+    cloud.machine.boot().ready_on("/dev/vdb");
+    let mut watch = cloud.watch();
+    let drained = || fs::read_to_string(cloud.machine.path("/tmp/drained")).unwrap_or_default();
+    assert!(comes_to_be(SECONDS(90), || drained() == "x\n"));
+    let stays = || {
+        let start = Instant::now();
+        while start.elapsed() < SECONDS(4) {
+            assert_eq!(drained(), "x\n");
+            assert_eq!(cloud.status()["deadline"]["grace_seconds"], 1200);
+            sleep(Duration::from_millis(50));
+        }
+    };
+    signal(&mut watch, Signal::SIGHUP);
+    stays();
+    watch.process().kill().unwrap();
+    drop(watch);
+    let watch = cloud.watch();
+    stays();
+    stop(watch);
 }
 
 /// A drain that runs a shell script from the start, grace being longer than what is left.
