@@ -104,7 +104,7 @@ pub(crate) fn for_people(unix: u64) -> String {
 
 /// A time as clouds write it, to Unix seconds; None where it is none, or before 1970.
 ///
-/// RFC 3339; the same with an offset such as `+0100` (CloudStack), without seconds
+/// RFC 3339, also with a space in the place of the `T`; the same with an offset such as `+0100` (CloudStack), without seconds
 /// (`2026-12-24T18:00Z`), or with seconds and without a zone, which is UTC (OpenStack writes
 /// `2026-12-24T18:00:00.000000`). Also [`parse_http_date`]'s forms. A date alone is none.
 pub(crate) fn parse_utc(text: &str) -> Option<u64> {
@@ -117,9 +117,12 @@ pub(crate) fn parse_utc(text: &str) -> Option<u64> {
 
 /// What RFC 3339 wants to be there and ISO 8601 lets one leave out.
 fn as_rfc_3339(text: &str) -> Option<String> {
-    // "Thu" and "GMT" have one as well.
-    let is_date = |(date, _): &(&str, &str)| date.len() == 10;
-    let (date, rest) = text.split_once(['T', 't']).filter(is_date)?;
+    let (date, rest) = text.split_at_checked(10)?;
+    let rest = rest.strip_prefix(['T', 't', ' '])?;
+    // "1 Jan 2019" has as many characters.
+    if date.as_bytes()[4] != b'-' {
+        return None;
+    }
     let zone_at = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
     let (time, zone) = rest.split_at(zone_at);
     let seconds = match time.matches(':').count() {
@@ -208,7 +211,24 @@ mod tests {
     fn a_time_is_written_in_rfc_3339_and_read_back() {
         assert_eq!(utc(1_795_430_460), "2026-11-23T10:41:00Z");
         assert_eq!(parse_utc("2026-11-23T11:41:00+01:00"), Some(1_795_430_460));
-        assert_eq!(parse_utc("2026-11-23 10:41"), None);
+        for text in [
+            "2026-11-23 10:41:00",
+            "2026-11-23 10:41:00Z",
+            "2026-11-23 11:41:00+0100",
+            "2026-11-23 11:41:00.5+01:00",
+            "2026-11-23 10:41Z",
+        ] {
+            assert_eq!(parse_utc(text), Some(1_795_430_460), "{text}");
+        }
+        assert_eq!(parse_utc("1 Jan 2027 10:41:00 GMT"), Some(1_798_800_060));
+        for text in [
+            "2026-11-23 10:41",
+            "2026-11-23",
+            "2026-11-23 ",
+            "2026-11-2é 10:41:00",
+        ] {
+            assert_eq!(parse_utc(text), None, "{text}");
+        }
         assert_eq!(parse_utc("1969-12-31T23:59:59Z"), None);
         assert_eq!(utc(u64::MAX), u64::MAX.to_string());
     }
