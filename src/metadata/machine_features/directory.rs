@@ -83,7 +83,7 @@ impl<'a> Directories<'a> {
         match self.content(directory) {
             Ok(content) => keys
                 .iter()
-                .any(|key| matches!(content.values.get(*key), Some(Ok(Some(_))))),
+                .any(|key| matches!(content.values.get(*key), Some(Ok(Some(_)) | Err(_)))),
             Err(_) => true,
         }
     }
@@ -179,6 +179,19 @@ fn read_in(directory: &Path, shown: &Path, key: &str) -> Result<Option<Vec<u8>>,
 mod tests {
     use super::*;
     use crate::host::tree::Tree;
+
+    /// As on a file system that went away, or where a value became a directory: what was read
+    /// before holds.
+    #[test]
+    fn a_place_that_cannot_be_read_is_still_the_place() {
+        let tree = Tree::new(&[("etc/machinefeatures/shutdowntime/x", "")]);
+        let host = tree.host();
+        let place = Path::new(published::MACHINE);
+        let mut directories = Directories::new(&host);
+        assert!(directories.has_others(place, &MACHINE_KEYS));
+        assert!(directories.read(place, "shutdowntime").is_err());
+        assert!(!directories.has_others(Path::new(published::JOB), &JOB_KEYS));
+    }
 
     #[test]
     fn a_directory_that_does_not_answer_is_given_up_and_then_left_alone() {
