@@ -154,10 +154,10 @@ impl<'a> Follower<'a> {
         &self.orders
     }
 
-    /// Holds a limit that was found before. An order holds as long as it stands, and not
-    /// because it was once published.
+    /// Holds a limit that was found before. An order holds as long as it stands, and the image's
+    /// own as long as it is configured, and not because they were once published.
     pub(crate) fn hold(&mut self, limit: Limit, is_believed: bool, now: Now) {
-        if limit.origin.source == LimitSource::Operator {
+        if limit.origin.source.is_of_this_machine() {
             return;
         }
         let ledger = &mut self.knowledge.ledger;

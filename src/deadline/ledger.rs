@@ -430,7 +430,7 @@ impl Entry {
 
 impl LimitSource {
     /// Nobody else can be wrong about it.
-    fn is_of_this_machine(self) -> bool {
+    pub(super) fn is_of_this_machine(self) -> bool {
         matches!(self, LimitSource::Configuration | LimitSource::Operator)
     }
 }
