@@ -48,17 +48,6 @@ pub fn wall() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// What time it was when an answer with this `Date` came, for a notice that says none: by the
-/// wall clock where the `Date` is none, and in the year 9999 where that is not set either.
-/// Whoever hears the notice knows what it leaves at most.
-pub(crate) fn asked_at(date: Option<u64>) -> u64 {
-    const DAY: u64 = 24 * 3600;
-    let mut clocks = [date, Some(wall())].into_iter().flatten();
-    clocks
-        .find(|unix| (EARLIEST..LATEST - DAY).contains(unix))
-        .unwrap_or(LATEST - DAY)
-}
-
 /// What time it was so long before, to the nearest second.
 pub(crate) fn earlier(unix: u64, by: Duration) -> u64 {
     unix.saturating_sub(nearest_second(by))
@@ -197,15 +186,6 @@ fn written(unix: u64, offset: UtcOffset) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_notice_without_a_time_counts_from_a_date_that_can_be() {
-        assert_eq!(asked_at(Some(1_800_000_000)), 1_800_000_000);
-        for date in [None, Some(1000), Some(0), Some(LATEST + 1), Some(u64::MAX)] {
-            let now = asked_at(date);
-            assert!((EARLIEST..LATEST).contains(&now), "{date:?}: {now}");
-        }
-    }
 
     #[test]
     fn a_time_is_written_in_rfc_3339_and_read_back() {

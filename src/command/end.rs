@@ -124,7 +124,7 @@ fn time(text: &str, now: u64) -> Result<u64, Failure> {
     let at = match When::from_instant(text) {
         When::At(at) => at,
         When::Unusable(reason) => return Err(Failure::Usage(reason)),
-        When::AfterFirstBoot(_) => return Err(Failure::Usage("a time is wanted".into())),
+        _ => return Err(Failure::Usage("a time is wanted".into())),
     };
     match at.checked_sub(now) {
         Some(ahead) => not_too_far(Duration::from_secs(ahead)).map(|_| at),

@@ -82,12 +82,18 @@ fn details(answer: &Answer) -> String {
 fn in_words(limit: &Limit) -> String {
     let origin = &limit.origin;
     match &limit.when {
-        When::At(unix) => format!("{} ({origin})", clock::utc(*unix)),
+        When::At(unix) | When::Reckoned(unix) => format!("{} ({origin})", clock::utc(*unix)),
+        When::AfterNotice(lasts) => format!("{} ({origin})", clock::utc(from_now(*lasts))),
         When::AfterFirstBoot(lifetime) => {
             format!("{} from the first boot ({origin})", clock::span(*lifetime))
         }
         When::Unusable(reason) => format!("ignored: {reason} ({origin})"),
     }
+}
+
+/// A notice that says no time was heard just now.
+fn from_now(lasts: Duration) -> u64 {
+    clock::wall().saturating_add(lasts.as_secs())
 }
 
 #[derive(Serialize)]
@@ -156,15 +162,14 @@ fn shown_limit(limit: &Limit) -> ShownLimit<'_> {
         ignored: None,
     };
     match &limit.when {
-        When::At(unix) => {
-            shown.at = Some(*unix);
-            shown.at_utc = Some(clock::utc(*unix));
-        }
+        When::At(unix) | When::Reckoned(unix) => shown.at = Some(*unix),
+        When::AfterNotice(lasts) => shown.at = Some(from_now(*lasts)),
         When::AfterFirstBoot(lifetime) => {
             shown.seconds_from_first_boot = Some(lifetime.as_secs());
         }
         When::Unusable(reason) => shown.ignored = Some(reason),
     }
+    shown.at_utc = shown.at.map(clock::utc);
     shown
 }
 

@@ -70,6 +70,9 @@ fn instant(when: &When, first_boot: u64) -> Result<u64, String> {
             Some(at) if at <= clock::LATEST => Ok(at),
             _ => Err("it ends after the year 9999".into()),
         },
+        When::Reckoned(unix) if *unix <= clock::LATEST => Ok(*unix),
+        When::Reckoned(_) => Err("it is after the year 9999".into()),
+        When::AfterNotice(_) => Err("it says no time".into()),
         When::Unusable(reason) => Err(reason.clone()),
     }
 }

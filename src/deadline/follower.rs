@@ -212,7 +212,9 @@ impl<'a> Follower<'a> {
             uptime: now.uptime,
             date,
         };
-        let recorded = self.knowledge.ledger.record(source, statement, at);
+        let first_boot = self.lease(&Keep::AsBefore, now).first_boot;
+        let usable = self.without_an_images(statement, first_boot);
+        let recorded = self.knowledge.ledger.record(source, &usable, at);
         let is_refused = recorded != Recorded::Used;
         match recorded {
             Recorded::Used => self.knowledge.grace.hear(source, statement, now.uptime),
@@ -224,7 +226,7 @@ impl<'a> Follower<'a> {
         self.knowledge.ledger.hurry(|when| match when {
             When::At(at) => *at <= soon,
             When::AfterFirstBoot(lifetime) => first_boot.saturating_add(lifetime.as_secs()) <= soon,
-            When::Unusable(_) => false,
+            _ => false,
         });
         Reception { said, is_refused }
     }
@@ -243,7 +245,11 @@ impl<'a> Follower<'a> {
         let ordered = order
             .as_ref()
             .map(|order| order.order.limit(&self.knowledge.clock));
-        let said: Vec<Limit> = own().chain(ledger.limits()).chain(ordered).collect();
+        let heard = ledger
+            .limits()
+            .into_iter()
+            .map(|limit| self.reckoned(limit));
+        let said: Vec<Limit> = own().chain(heard).chain(ordered).collect();
         let first_boot = self.lease(&Keep::AsBefore, now).first_boot;
         let mut published = decide(&said, first_boot, self.published_grace(now));
         if let (Some(deadline), Some(order)) = (&mut published.deadline, &order) {
@@ -366,8 +372,8 @@ impl<'a> Follower<'a> {
     /// minus the `Date` of the same answer, where another clock bears that out.
     fn earliest_certain(&self, limits: &[Limit], first_boot: u64, now: Now) -> Option<Deadline> {
         let deadlines = limits.iter().filter_map(|limit| {
-            let alone = std::slice::from_ref(limit);
-            let mut deadline = decide(alone, first_boot, self.grace(now)).deadline?;
+            let alone = self.reckoned(limit.clone());
+            let mut deadline = decide(&[alone], first_boot, self.grace(now)).deadline?;
             if let Some(over) = self.knowledge.ledger.over(&limit.origin) {
                 let left = over.at.saturating_sub(now.uptime);
                 let at = self
@@ -387,6 +393,18 @@ impl<'a> Follower<'a> {
             Some(deadline)
         });
         deadlines.min_by_key(|deadline| deadline.at)
+    }
+
+    /// A notice that says no time, with the one that it comes to by the clock that counts.
+    fn reckoned(&self, limit: Limit) -> Limit {
+        let over = self.knowledge.ledger.over(&limit.origin);
+        match (&limit.when, over) {
+            (When::AfterNotice(_), Some(over)) => Limit {
+                when: When::Reckoned(self.knowledge.clock.unix_at(over.at)),
+                ..limit
+            },
+            _ => limit,
+        }
     }
 
     fn moment(&self, now: Now) -> Moment {

@@ -5,7 +5,6 @@
 //! that is new, or moves, is published at once and believed when a second answer says so too;
 //! one that was believed is taken back by two answers.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -30,8 +29,6 @@ pub struct Statement {
     pub limits: Vec<Limit>,
     /// What it does not give of this is taken back.
     pub about: About,
-    /// The keys of notices that say no time of their own.
-    pub(crate) undated: BTreeSet<String>,
     /// A grace that it asks for.
     pub grace: Option<Duration>,
 }
@@ -101,9 +98,6 @@ struct Entry {
     /// The uptime at which a notice of this time was heard first.
     #[serde(default)]
     noticed: Duration,
-    /// It is a notice that says no time: what was said is counted from when it was asked for.
-    #[serde(default)]
-    is_undated: bool,
 }
 
 impl Ledger {
@@ -128,7 +122,7 @@ impl Ledger {
         self.take_back(source, statement, at.uptime);
         for limit in &statement.limits {
             match limit.is_usable() {
-                true => self.say(limit, &statement.undated, at),
+                true => self.say(limit, at),
                 false => self.say_unusable(limit),
             }
         }
@@ -150,7 +144,6 @@ impl Ledger {
             is_urgent: !is_believed,
             over: None,
             noticed: uptime,
-            is_undated: false,
             said: limit,
         });
     }
@@ -309,30 +302,22 @@ impl Ledger {
         self.unusable.push(limit.clone());
     }
 
-    fn say(&mut self, limit: &Limit, undated: &BTreeSet<String>, at: SaidAt) {
+    fn say(&mut self, limit: &Limit, at: SaidAt) {
         let limit = Limit {
             confirmed_at: limit.confirmed_at.or(Some(at.unix)),
             ..limit.clone()
         };
-        let origin = limit.origin.clone();
-        let same = |entry: &Entry| entry.said.origin.is_same_limit(&origin);
-        match self.entries.iter_mut().find(|entry| same(entry)) {
-            Some(entry) => entry.say(limit, at.uptime),
-            None => self.entries.push(Entry::new(limit, at.uptime)),
-        }
-        if let Some(entry) = self.entries.iter_mut().find(|entry| same(entry)) {
-            let was_undated =
-                std::mem::replace(&mut entry.is_undated, undated.contains(&origin.key));
-            if entry.is_undated && !was_undated {
-                entry.noticed = at.uptime;
-            }
-            entry.over = over::of(&entry.said, at, entry.noticed, entry.is_undated);
+        let same = |entry: &&mut Entry| entry.said.origin.is_same_limit(&limit.origin);
+        match self.entries.iter_mut().find(same) {
+            Some(entry) => entry.say_again(limit, at),
+            None => self.entries.push(Entry::new(limit, at)),
         }
     }
 }
 
 impl Entry {
-    fn new(said: Limit, uptime: Duration) -> Entry {
+    fn new(said: Limit, at: SaidAt) -> Entry {
+        let uptime = at.uptime;
         let is_exempt = said.kind == LimitKind::Notice || said.origin.source.is_of_this_machine();
         Entry {
             believed: is_exempt.then(|| said.when.clone()),
@@ -340,9 +325,8 @@ impl Entry {
             gone_since: None,
             heard: uptime,
             is_urgent: !is_exempt,
-            over: None,
+            over: over::of(&said, at, uptime),
             noticed: uptime,
-            is_undated: false,
             said,
         }
     }
@@ -387,12 +371,40 @@ impl Entry {
         }
     }
 
+    /// Another answer. A notice that says no time, or no longer, keeps an earlier one that it
+    /// had.
+    fn say_again(&mut self, mut limit: Limit, at: SaidAt) {
+        let is_undated = matches!(limit.when, When::AfterNotice(_));
+        let new = over::of(&limit, at, self.noticed).filter(|_| is_undated);
+        let is_no_earlier = |new: Over| self.end(at).is_some_and(|end| end <= new.at);
+        if new.is_some_and(is_no_earlier) {
+            let over = self.over;
+            limit.when = self.said.when.clone();
+            self.say(limit, at);
+            self.over = over;
+        } else {
+            self.say(limit, at);
+            self.over = over::of(&self.said, at, self.noticed);
+        }
+    }
+
+    /// The uptime at which a notice's time is over, by what is known now. None where that is
+    /// not known.
+    fn end(&self, at: SaidAt) -> Option<Duration> {
+        let by_clock = match self.said.when {
+            When::At(end) => Some(at.left(end, at.unix)),
+            _ => None,
+        };
+        self.over.map(|over| over.at).or(by_clock)
+    }
+
     /// Another answer. Two that are apart confirm the later of what they say, or, where both
     /// are later than the believed, the earlier.
-    fn say(&mut self, limit: Limit, uptime: Duration) {
-        let before = std::mem::replace(self, Entry::new(limit, uptime));
-        self.is_undated = before.is_undated;
-        if self.said.when == before.said.when || before.is_undated {
+    fn say(&mut self, limit: Limit, at: SaidAt) {
+        let uptime = at.uptime;
+        let before = std::mem::replace(self, Entry::new(limit, at));
+        let was_undated = matches!(before.said.when, When::AfterNotice(_));
+        if self.said.when == before.said.when || was_undated {
             self.noticed = before.noticed;
         }
         if self.believed.is_some() {
@@ -438,7 +450,6 @@ impl LimitSource {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock;
 
     const OPENSTACK: LimitSource = LimitSource::Openstack;
     const DRIVE: LimitSource = LimitSource::ConfigDrive;
@@ -668,63 +679,71 @@ mod tests {
         }
     }
 
-    /// By an answer of 1970, and a wall clock that is not set.
     #[test]
-    fn a_notice_without_any_time_counts_from_when_it_was_heard() {
-        let google = (LimitSource::Google, "preempted", 30);
-        let group = (EC2, "autoscaling/target-lifecycle-state", 0);
-        for (source, key, lasts) in [google, group] {
+    fn a_notice_without_a_time_counts_from_when_it_was_heard_whatever_the_clocks_say() {
+        let origin = Origin::new(LimitSource::Google, "preempted");
+        let year = 365 * 86_400;
+        for off in [0, 45, -45, 3600, -3600, 74 * year, -year] {
             for (unix, is_believed) in [(1000, false), (T, true), (T, false)] {
-                let origin = Origin::new(source, key);
-                let when = When::At(clock::LATEST - 24 * HOUR + lasts);
-                let mut ledger = Ledger::default();
-                for up in [60, 65, 80] {
-                    let said = SaidAt {
-                        date: Some(1000),
-                        wall: 1000,
-                        unix: unix + up,
-                        is_believed,
-                        ..at(up)
-                    };
-                    let notice = Limit::notice(origin.clone(), when.clone());
-                    ledger.record(source, &says(None, vec![notice]), said);
-                    let over = ledger.over(&origin).unwrap();
-                    assert_eq!(over.at.as_secs(), 60 + lasts);
+                for lasts in [0, 30, 300] {
+                    let mut ledger = Ledger::default();
+                    for up in [60, 65, 80] {
+                        let said = SaidAt {
+                            date: Some((T + up).saturating_add_signed(off)),
+                            wall: unix,
+                            unix: unix + up,
+                            is_believed,
+                            ..at(up)
+                        };
+                        let when = When::AfterNotice(Duration::from_secs(lasts));
+                        let notice = Limit::notice(origin.clone(), when);
+                        ledger.record(LimitSource::Google, &says(None, vec![notice]), said);
+                        let over = ledger.over(&origin).unwrap();
+                        assert_eq!(over.at.as_secs(), 60 + lasts, "{off} {unix} at {up}");
+                    }
                 }
             }
         }
     }
 
-    /// The service's clock is off by so much, and this machine's is right and believed.
+    /// An event of Azure's that begins says no time any more.
     #[test]
-    fn a_notice_without_a_time_is_over_in_time_whatever_the_date_says() {
-        let azure = LimitSource::Azure;
-        for (source, key, kind, lasts) in [
-            (LimitSource::Google, "preempted", None, 30),
-            (EC2, "autoscaling/target-lifecycle-state", None, 0),
-            (azure, "scheduledevents/e", Some("Preempt"), 30),
-            (azure, "scheduledevents/e", Some("Terminate"), 300),
-        ] {
-            let year = 365 * 86_400;
-            for off in [0, 45, -45, 3600, -3600, 74 * year, -year] {
-                let origin = Origin {
-                    detail: kind.map(Into::into),
-                    ..Origin::new(source, key)
-                };
-                let date = |up: u64| (T + up).saturating_add_signed(off);
-                let notice = Limit::notice(origin.clone(), When::At(date(60) + lasts));
-                let mut statement = says(None, vec![notice]);
-                statement.undated = [key.to_string()].into();
-                let mut ledger = Ledger::default();
-                for up in [60, 65, 80] {
-                    let said = SaidAt {
-                        date: Some(date(up)),
-                        ..at(up)
-                    };
-                    ledger.record(source, &statement, said);
-                    let over = ledger.over(&origin).unwrap().at.as_secs();
-                    assert_eq!(over, 60 + lasts, "{key} {kind:?} {off} at {up}");
-                }
+    fn a_notice_that_says_no_time_any_more_keeps_an_earlier_one() {
+        let origin = Origin::new(LimitSource::Azure, "scheduledevents/e");
+        let after = |seconds| Some(When::AfterNotice(Duration::from_secs(seconds)));
+        let at_unix = |unix| Some(When::At(unix));
+        // What it says at which uptime, and the uptime at which it is over.
+        let stories = [
+            vec![(60, after(30), 90), (80, after(30), 90), (85, after(0), 85)],
+            vec![(60, after(30), 90), (99, after(0), 90)],
+            // A time of its own counts, also a later one.
+            vec![
+                (60, after(30), 90),
+                (70, at_unix(T + 200), 200),
+                (80, after(30), 110),
+            ],
+            vec![(60, at_unix(T + 300), 300), (299, after(0), 299)],
+            vec![
+                (60, at_unix(T + 300), 300),
+                (301, after(0), 300),
+                (310, after(0), 300),
+            ],
+            // Another one.
+            vec![(60, after(30), 90), (65, None, 0), (70, after(30), 100)],
+        ];
+        for story in stories {
+            let mut ledger = Ledger::default();
+            for (up, when, over_at) in &story {
+                let limits = when.iter().cloned();
+                let limits = limits.map(|when| Limit::notice(origin.clone(), when));
+                let statement = says(None, limits.collect());
+                ledger.record(LimitSource::Azure, &statement, at(*up));
+                let limits = ledger.limits();
+                let found = limits.first().map_or(0, |limit| match limit.when {
+                    When::At(unix) if ledger.over(&origin).is_none() => unix - T,
+                    _ => ledger.over(&origin).unwrap().at.as_secs(),
+                });
+                assert_eq!(found, *over_at, "at {up} of {story:?}");
             }
         }
     }

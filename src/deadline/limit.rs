@@ -56,6 +56,10 @@ pub enum When {
     At(u64),
     /// A lifetime, from the instance's first boot.
     AfterFirstBoot(Duration),
+    /// Of a notice that says no time: so long after it was heard first.
+    AfterNotice(Duration),
+    /// Unix seconds by this machine's own reckoning: its clock may be wrong, and so is this.
+    Reckoned(u64),
     /// It was given and cannot be used, for this reason.
     Unusable(String),
 }
@@ -106,15 +110,6 @@ impl Limit {
             _ => return None,
         };
         Some(Duration::from_secs(seconds))
-    }
-
-    /// How long a notice of this kind leaves that says no time of its own.
-    pub(super) fn undated_notice(&self) -> Option<Duration> {
-        match (self.origin.source, self.origin.detail.as_deref()) {
-            (LimitSource::Azure, Some("Preempt")) => Some(Duration::from_secs(30)),
-            (LimitSource::Azure, Some("Terminate")) => Some(Duration::from_secs(5 * 60)),
-            _ => self.longest_notice(),
-        }
     }
 
     /// It was given, and cannot be used for this reason.

@@ -188,7 +188,7 @@ impl Order {
     pub(crate) fn limit(&self, clock: &ClockTrust) -> Limit {
         Limit {
             kind: self.purpose.kind(),
-            ..Limit::new(self.origin(), When::At(self.end.unix(clock)))
+            ..Limit::new(self.origin(), self.end.when(clock))
         }
     }
 
@@ -244,6 +244,14 @@ impl Order {
 }
 
 impl End {
+    /// A machine whose clock was never set ends all the same.
+    fn when(self, clock: &ClockTrust) -> When {
+        match self {
+            End::Uptime(_) => When::Reckoned(self.unix(clock)),
+            End::At(unix) => When::At(unix),
+        }
+    }
+
     /// By the clock that counts.
     fn unix(self, clock: &ClockTrust) -> u64 {
         match self {
@@ -347,7 +355,7 @@ mod tests {
             ),
         ] {
             let limit = order(purpose).limit(&clock());
-            assert_eq!(limit.when, When::At(BOOTED + 1300));
+            assert_eq!(limit.when, When::Reckoned(BOOTED + 1300));
             assert_eq!(
                 (limit.kind, limit.origin.to_string().as_str()),
                 (kind, text)

@@ -25,7 +25,7 @@ pub struct SaidAt {
 
 impl SaidAt {
     /// The uptime at which it is `end`, where this clock said what time it was.
-    fn left(&self, end: u64, clock: u64) -> Duration {
+    pub(super) fn left(&self, end: u64, clock: u64) -> Duration {
         let left = Duration::from_secs(end.saturating_sub(clock));
         self.uptime.saturating_add(left)
     }
@@ -40,42 +40,22 @@ pub(crate) struct Over {
     pub(crate) is_disputed: bool,
 }
 
-/// The time of a notice that says none was made from a clock, which may be wrong: it is
-/// over no later than such a notice lasts after it was heard.
-pub(super) fn of(limit: &Limit, at: SaidAt, noticed: Duration, is_undated: bool) -> Option<Over> {
-    let over = by_clocks(limit, at, noticed);
-    let (Some(lasts), When::At(end)) = (limit.undated_notice(), &limit.when) else {
-        return over;
-    };
-    if !is_undated {
-        return over;
-    }
-    let latest = noticed.saturating_add(lasts);
-    let by_clock = at.left(*end, at.unix);
-    match (over, at.date) {
-        (None, _) if by_clock <= latest => None,
-        // By the clock that it was made from.
-        (Some(over), Some(date)) if at.is_believed && !over.is_disputed => Some(Over {
-            at: at.left(*end, date).min(latest),
-            ..over
-        }),
-        (over, _) => Some(Over {
-            at: over.map_or(by_clock, |over| over.at).min(latest),
-            is_disputed: over.is_some_and(|over| over.is_disputed),
-        }),
-    }
-}
-
-/// The `Date` of the same answer says best what time a notice leaves, where another clock bears
+/// When the time of a notice is over that was said just now, and heard first at this uptime.
+///
+/// One that says no time needs no clock. Of another the `Date` of the same answer says best what time a notice leaves, where another clock bears
 /// it out. Else the believed time says it; without one it is the later, and no more than such a
 /// notice leaves. None where the time that counts says it.
-fn by_clocks(limit: &Limit, at: SaidAt, noticed: Duration) -> Option<Over> {
-    let When::At(end) = limit.when else {
-        return None;
+pub(super) fn of(limit: &Limit, at: SaidAt, noticed: Duration) -> Option<Over> {
+    let end = match (limit.kind, &limit.when) {
+        (LimitKind::Notice, When::At(end)) => *end,
+        (LimitKind::Notice, When::AfterNotice(lasts)) => {
+            return Some(Over {
+                at: at.uptime.saturating_add(*lasts),
+                is_disputed: false,
+            });
+        }
+        _ => return None,
     };
-    if limit.kind != LimitKind::Notice {
-        return None;
-    }
     let left = |clock: u64| at.left(end, clock);
     let longest = limit
         .longest_notice()

@@ -1,6 +1,6 @@
 //! What a source says when it is asked, or why it says nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -31,9 +31,6 @@ pub struct Answer {
     /// What time it was by the clock of whoever answered (HTTP's `Date`), in Unix seconds: a
     /// witness where this machine's own clock may be wrong.
     pub date: Option<u64>,
-    /// The keys of notices that say no time: the one in the limit is counted from when they were
-    /// asked for.
-    pub(crate) undated: BTreeSet<String>,
     /// The tag of this version of the answer, which a request that is held names.
     pub(crate) tag: Option<String>,
     /// What the cloud waits with until it is told to go on.
@@ -63,7 +60,6 @@ impl Answer {
             instance: self.instance.id.clone(),
             limits: self.limits.iter().filter(is_said).cloned().collect(),
             about: self.about.clone(),
-            undated: self.undated.clone(),
             grace: self.grace,
         }
     }

@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::json::{self, Json, Pairs, Part, Parts, Text, Texts};
-use super::seen::Seen;
 use super::{Answer, Instance, NoAnswer, Pending};
 use crate::clock;
 use crate::deadline::first_boot;
@@ -40,7 +39,6 @@ const PLAIN_KEYS: [&str; 2] = ["vmstage_deadline", LIFETIME];
 pub(crate) struct Session {
     document: Option<Answer>,
     events: Option<Answer>,
-    seen: Seen,
 }
 
 impl Session {
@@ -115,17 +113,15 @@ impl Session {
         self.answer(about)
     }
 
-    fn answer(&mut self, about: About) -> Answer {
+    fn answer(&self, about: About) -> Answer {
         let mut answer = self.document.clone().unwrap_or_default();
         answer.about = about;
         if let Some(events) = self.events.clone() {
             answer.limits.extend(events.limits);
-            answer.undated = events.undated;
             answer.pending = events.pending;
             answer.warnings.extend(events.warnings);
             answer.date = events.date.max(answer.date);
         }
-        self.seen.settle(&mut answer);
         answer
     }
 }
@@ -149,8 +145,7 @@ pub(crate) fn ask_for_events(
     let url = format!("{base}/{EVENTS}");
     let response = client.get(&url, &[METADATA], until);
     let response = response.map_err(NoAnswer::Http)?;
-    let now = clock::asked_at(response.date);
-    let answer = parse_events(response.body, vm, now).map_err(|why| unusable(&url, why))?;
+    let answer = parse_events(response.body, vm).map_err(|why| unusable(&url, why))?;
     Ok(Answer {
         date: response.date,
         ..answer
@@ -293,12 +288,12 @@ struct Event {
 }
 
 /// Reads a list of scheduled events. Those of other VMs (a scale set's are told all of each
-/// other's) are passed over. `now` is when it was given, in Unix seconds.
+/// other's) are passed over.
 ///
 /// # Errors
 ///
 /// Why it is none.
-pub fn parse_events(text: impl Into<Vec<u8>>, vm: &str, now: u64) -> Result<Answer, String> {
+pub fn parse_events(text: impl Into<Vec<u8>>, vm: &str) -> Result<Answer, String> {
     let list: EventList = json::document(text.into())?;
     let Json::Array(events) = list.events else {
         return Err("the answer is JSON, but not a list of events".into());
@@ -312,7 +307,7 @@ pub fn parse_events(text: impl Into<Vec<u8>>, vm: &str, now: u64) -> Result<Answ
             && seen.len() < MOST_EVENTS
             && seen.insert(id.to_string())
         {
-            event.add_to(&mut answer, id, concerns, now);
+            event.add_to(&mut answer, id, concerns);
         }
     }
     Ok(answer)
@@ -354,15 +349,13 @@ impl Event {
         }
     }
 
-    fn add_to(&self, answer: &mut Answer, id: &str, concerns: Concerns, now: u64) {
+    fn add_to(&self, answer: &mut Answer, id: &str, concerns: Concerns) {
         let kind = text::excerpt(self.event_type.as_str().unwrap_or_default());
         let is_end = least_notice(&kind).is_some();
         if is_end {
             let key = format!("scheduledevents/{id}");
-            let origin = Origin::new(LimitSource::Azure, &key).with_detail(&kind);
-            let (when, has_a_time) = self.end(&kind, now);
-            answer.limits.push(Limit::notice(origin, when));
-            answer.undated.extend((!has_a_time).then_some(key));
+            let origin = Origin::new(LimitSource::Azure, key).with_detail(&kind);
+            answer.limits.push(Limit::notice(origin, self.end(&kind)));
         } else {
             answer.warnings.push(self.in_words(&kind));
         }
@@ -374,18 +367,17 @@ impl Event {
         }
     }
 
-    /// Also whether the event itself says that time. One that has begun says none.
-    fn end(&self, kind: &str, now: u64) -> (When, bool) {
+    /// An event that has begun says no time.
+    fn end(&self, kind: &str) -> When {
         let said = self.not_before.as_str().map(When::from_instant);
         match said.filter(|when| !matches!(when, When::Unusable(_))) {
             // An end is an end, also at a time that nobody can read.
             None => {
                 let has_begun = self.event_status.as_str() == Some("Started");
                 let ahead = least_notice(kind).filter(|_| !has_begun);
-                let ahead = ahead.unwrap_or_default().as_secs();
-                (When::At(now.saturating_add(ahead)), false)
+                When::AfterNotice(ahead.unwrap_or_default())
             }
-            Some(when) => (when, true),
+            Some(when) => when,
         }
     }
 
@@ -416,14 +408,13 @@ fn least_notice(kind: &str) -> Option<Duration> {
 mod tests {
     use super::*;
 
-    const NOW: u64 = 1_474_309_000;
     const ID: &str = "602d9444-d2cd-49c7-8624-8643e7171297";
 
     /// A list with one event of these fields.
     fn one(fields: &str) -> Answer {
         let text =
             format!(r#"{{"DocumentIncarnation": 1, "Events": [{{"EventId": "{ID}", {fields}}}]}}"#);
-        parse_events(text, "vm_0", NOW).unwrap()
+        parse_events(text, "vm_0").unwrap()
     }
 
     fn whens(answer: &Answer) -> Vec<When> {
@@ -465,7 +456,7 @@ mod tests {
                 r#""EventType": "{kind}", "Resources": ["vm_0"], "EventStatus": "Scheduled",
                    "NotBefore": "Thu, 24 Dec 2026 18:00:00 GMT""#
             ));
-            assert!(answer.warnings.is_empty() && answer.undated.is_empty());
+            assert!(answer.warnings.is_empty());
             let origin = format!("scheduledevents/{ID} ({kind}) in the azure metadata");
             assert_eq!(answer.limits[0].origin.to_string(), origin);
         }
@@ -486,30 +477,28 @@ mod tests {
     fn the_time_of_an_event_comes_in_three_forms() {
         // Years before any VM of this kind, a time is refused: these are of 2026.
         let at = When::At(1_798_135_200);
+        let after = |seconds| When::AfterNotice(Duration::from_secs(seconds));
         let cases = [
             (
                 r#""Thu, 24 Dec 2026 18:00:00 GMT""#,
                 "Scheduled",
                 at.clone(),
-                0,
             ),
-            (r#""2026-12-24T18:00:00Z""#, "Scheduled", at, 0),
-            (r#""""#, "Started", When::At(NOW), 1),
-            (r#""""#, "Scheduled", When::At(NOW + 30), 1),
-            ("null", "Started", When::At(NOW), 1),
-            ("7", "Scheduled", When::At(NOW + 30), 1),
+            (r#""2026-12-24T18:00:00Z""#, "Scheduled", at),
+            (r#""""#, "Started", after(0)),
+            (r#""""#, "Scheduled", after(30)),
+            ("null", "Started", after(0)),
+            ("7", "Scheduled", after(30)),
         ];
-        for (not_before, status, when, undated) in cases {
+        for (not_before, status, when) in cases {
             let answer = one(&format!(
                 r#""EventType": "Preempt", "Resources": ["vm_0"], "EventStatus": "{status}",
                    "NotBefore": {not_before}"#
             ));
             assert_eq!(whens(&answer), [when], "{not_before} {status}");
-            assert_eq!(answer.undated.len(), undated, "{not_before}");
         }
         let garbage = one(r#""EventType": "Preempt", "Resources": ["vm_0"], "NotBefore": "soon""#);
-        assert_eq!(whens(&garbage), [When::At(NOW + 30)]);
-        assert_eq!(garbage.undated.len(), 1);
+        assert_eq!(whens(&garbage), [after(30)]);
     }
 
     /// Else one document of another instance would be said again with each list of events.
@@ -579,20 +568,20 @@ mod tests {
             r#"{"Events": 5}"#,
             r#"{"Events": ["#,
         ] {
-            assert!(parse_events(text, "vm_0", NOW).is_err(), "{text}");
+            assert!(parse_events(text, "vm_0").is_err(), "{text}");
         }
         let good = r#"{"EventId": "a", "EventType": "Preempt", "Resources": ["vm_0"]}"#;
         let text = format!(
             r#"{{"Events": [5, {{"EventId": "a b", "EventType": "Preempt", "Resources": ["vm_0"]}},
                 {{"EventId": 7, "Resources": ["vm_0"]}}, {good}, {good}]}}"#
         );
-        let answer = parse_events(text, "vm_0", NOW).unwrap();
+        let answer = parse_events(text, "vm_0").unwrap();
         assert_eq!(answer.limits.len(), 1);
         let many: Vec<String> = (0..1000)
             .map(|n| good.replace(r#""a""#, &format!(r#""e{n}""#)))
             .collect();
         let text = format!(r#"{{"Events": [{}]}}"#, many.join(","));
-        assert_eq!(parse_events(text, "vm_0", NOW).unwrap().limits.len(), 32);
+        assert_eq!(parse_events(text, "vm_0").unwrap().limits.len(), 32);
     }
 
     #[test]

@@ -12,9 +12,7 @@ use std::time::{Duration, Instant};
 
 use parts::{LIFECYCLE, NOTICES, PLANS, Part, SPOT, Turn};
 
-use super::seen::Seen;
 use super::{Answer, Instance, NoAnswer};
-use crate::clock;
 use crate::deadline::first_boot;
 use crate::deadline::ledger::About;
 use crate::deadline::limit::{Limit, When};
@@ -65,7 +63,6 @@ pub(crate) struct Session {
     round: Round,
     /// The keys of the events that were there last: they may have vanished.
     events: Vec<String>,
-    seen: Seen,
     /// When the last response was given, by the service's clock, in Unix seconds; None where
     /// it did not say.
     date: Option<u64>,
@@ -101,7 +98,6 @@ impl Session {
             request: Value::NotHad,
             round: Round::default(),
             events: Vec::new(),
-            seen: Seen::default(),
             date: None,
         }
     }
@@ -212,7 +208,7 @@ impl Session {
             id.answers = id.answers.saturating_add(1);
         }
         let is_said = |id: &&Id| round.has_id || id.is_confirmed();
-        let mut answer = Answer {
+        Answer {
             instance: Instance {
                 id: self.id.as_ref().filter(is_said).map(|id| id.text.clone()),
                 availability_zone: self.availability_zone.text(),
@@ -225,14 +221,11 @@ impl Session {
                 true => About::Keys(round.keys),
                 false => About::Everything,
             },
-            undated: [said::LIFECYCLE.to_string()].into(),
             date: self.date,
             warnings,
             retry_after: round.retry_after,
             ..Answer::default()
-        };
-        self.seen.settle(&mut answer);
-        answer
+        }
     }
 
     /// One answer may be another instance's, so that the next round asks again.
@@ -315,8 +308,7 @@ impl Session {
         until: Instant,
     ) -> Result<Vec<String>, NoAnswer> {
         let body = self.value(client, part.path, until)?;
-        let now = clock::asked_at(self.date);
-        let said = body.map(|body| (part.read)(&body, now)).unwrap_or_default();
+        let said = body.map(|body| (part.read)(&body)).unwrap_or_default();
         self.note(part, said.limits);
         Ok(said.warnings)
     }

@@ -10,13 +10,12 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::json::{self, Json, Pairs, Part, Text};
-use super::seen::Seen;
 use super::{Answer, Instance, NoAnswer};
 use crate::deadline::limit::{Limit, When};
 use crate::deadline::origin::{LimitSource, Origin};
 use crate::deadline::{first_boot, limit};
 use crate::http::{Cause, Client, Failure};
-use crate::{clock, text};
+use crate::text;
 
 pub(crate) const PATH: &str = "computeMetadata/v1/instance/?recursive=true";
 
@@ -40,16 +39,14 @@ const MAINTENANCE: Duration = Duration::from_secs(60);
 pub(crate) struct Session {
     /// Of the last document.
     pub(crate) tag: Option<String>,
-    seen: Seen,
     /// How many requests in a row came back at once.
     quick: u32,
 }
 
 impl Session {
-    /// Takes an answer: what it says of notices depends on when they were seen first.
-    pub(crate) fn take(&mut self, mut answer: Answer) -> Answer {
+    /// Takes note of an answer.
+    pub(crate) fn take(&mut self, answer: Answer) -> Answer {
         self.tag.clone_from(&answer.tag);
-        self.seen.settle(&mut answer);
         answer
     }
 
@@ -88,12 +85,11 @@ pub(crate) fn ask(
 ) -> Result<Answer, NoAnswer> {
     let url = url(base, known);
     let response = client.get(&url, &[FLAVOR], until).map_err(NoAnswer::Http)?;
-    let now = clock::asked_at(response.date);
     let unusable = |why| NoAnswer::Http(Failure::new(&url, Cause::Unusable(why)));
     Ok(Answer {
         date: response.date,
         tag: response.etag.filter(|tag| is_tag(tag)),
-        ..parse(response.body, now).map_err(unusable)?
+        ..parse(response.body).map_err(unusable)?
     })
 }
 
@@ -125,12 +121,12 @@ struct Document {
     attributes: Part<Pairs>,
 }
 
-/// Reads an instance's document, of what time it was, in Unix seconds, when it was given.
+/// Reads an instance's document.
 ///
 /// # Errors
 ///
 /// Why it is not that of an instance.
-pub fn parse(text: impl Into<Vec<u8>>, now: u64) -> Result<Answer, String> {
+pub fn parse(text: impl Into<Vec<u8>>) -> Result<Answer, String> {
     let document: Document = json::document(text.into())?;
     let mut warnings = Vec::new();
     let id = match &document.id {
@@ -157,7 +153,7 @@ pub fn parse(text: impl Into<Vec<u8>>, now: u64) -> Result<Answer, String> {
             .map(last),
         request: None,
     };
-    let notices: Vec<Limit> = notices(&document, now).into_iter().flatten().collect();
+    let notices = notices(&document).into_iter().flatten();
     // The values of others are nobody's business: keys and whole scripts are among them.
     let meta = document.attributes.object().map(Pairs::own);
     let meta = meta.unwrap_or_default();
@@ -165,7 +161,6 @@ pub fn parse(text: impl Into<Vec<u8>>, now: u64) -> Result<Answer, String> {
     Ok(Answer {
         instance,
         meta,
-        undated: notices.iter().map(|l| l.origin.key.clone()).collect(),
         limits: limits.chain(notices).collect(),
         warnings,
         ..Answer::default()
@@ -173,18 +168,18 @@ pub fn parse(text: impl Into<Vec<u8>>, now: u64) -> Result<Answer, String> {
 }
 
 /// The service says that an end has been decided on, and not when it is.
-fn notices(document: &Document, now: u64) -> [Option<Limit>; 2] {
-    let at = |ahead: Duration| When::At(now.saturating_add(ahead.as_secs()));
+fn notices(document: &Document) -> [Option<Limit>; 2] {
     let origin = |key| Origin::new(LimitSource::Google, key);
-    let is_preempted = document.preempted.as_str() == Some("TRUE");
+    let is_preempted = document.preempted.as_str();
+    let is_preempted = is_preempted.is_some_and(|said| said.eq_ignore_ascii_case("TRUE"));
     // MIGRATE_ON_HOST_MAINTENANCE: the VM moves while it runs, which is no end.
     let maintenance = document.maintenance_event.as_str();
     let terminated = maintenance.filter(|event| event.starts_with("TERMINATE"));
     [
-        is_preempted.then(|| Limit::notice(origin("preempted"), at(PREEMPTED))),
+        is_preempted.then(|| Limit::notice(origin("preempted"), When::AfterNotice(PREEMPTED))),
         terminated.map(|event| {
             let origin = origin("maintenance-event").with_detail(text::excerpt(event));
-            Limit::notice(origin, at(MAINTENANCE))
+            Limit::notice(origin, When::AfterNotice(MAINTENANCE))
         }),
     ]
 }
@@ -202,8 +197,6 @@ fn last(path: &str) -> String {
 mod tests {
     use super::*;
 
-    const NOW: u64 = 1_795_430_460;
-
     fn parsed(more: &str) -> Answer {
         let text = format!(
             r#"{{"id": 7857118082129425400, "name": "vm-1",
@@ -211,7 +204,7 @@ mod tests {
                 "machineType": "projects/518549494526/machineTypes/e2-medium",
                 "serviceAccounts": {{"default": {{"token": "hunter2"}}}}{more}}}"#
         );
-        parse(text, NOW).unwrap()
+        parse(text).unwrap()
     }
 
     #[test]
@@ -231,10 +224,11 @@ mod tests {
             (r#""preempted": "FALSE", "maintenanceEvent": "NONE""#, None),
             (r#""maintenanceEvent": "MIGRATE_ON_HOST_MAINTENANCE""#, None),
             (r#""preempted": 1, "maintenanceEvent": ["TERMINATE"]"#, None),
-            (r#""preempted": "TRUE""#, Some(("preempted", NOW + 30))),
+            (r#""preempted": "TRUE""#, Some(("preempted", 30))),
+            (r#""preempted": "true""#, Some(("preempted", 30))),
             (
                 r#""maintenanceEvent": "TERMINATE_ON_HOST_MAINTENANCE""#,
-                Some(("maintenance-event", NOW + 60)),
+                Some(("maintenance-event", 60)),
             ),
         ];
         for (fields, expected) in cases {
@@ -244,9 +238,9 @@ mod tests {
                 .iter()
                 .map(|limit| (limit.origin.key.as_str(), limit.when.clone()))
                 .collect();
-            let expected = expected.map(|(key, at)| (key, When::At(at)));
+            let when = |seconds| When::AfterNotice(Duration::from_secs(seconds));
+            let expected = expected.map(|(key, seconds)| (key, when(seconds)));
             assert_eq!(found, Vec::from_iter(expected), "{fields}");
-            assert_eq!(answer.undated.len(), answer.limits.len());
         }
     }
 
@@ -267,9 +261,9 @@ mod tests {
     #[test]
     fn what_is_not_the_document_of_an_instance_is_refused() {
         for text in ["", "<html>", "[]", "{}", r#"{"name": "vm"}"#, r#"{"id": 1"#] {
-            assert!(parse(text, NOW).is_err(), "{text}");
+            assert!(parse(text).is_err(), "{text}");
         }
-        assert_eq!(parse(r#"{"id": "a/b"}"#, NOW).unwrap().instance.id, None);
+        assert_eq!(parse(r#"{"id": "a/b"}"#).unwrap().instance.id, None);
     }
 
     #[test]

@@ -17,7 +17,6 @@ mod known;
 mod link_local;
 pub mod machine_features;
 pub mod openstack;
-mod seen;
 mod turns;
 
 use std::thread;

@@ -138,7 +138,7 @@ fn judge(server: &Server, now: u64) -> State {
     for limit in &server.limits {
         let key = &limit.origin.key;
         let end = match (&limit.when, since) {
-            (When::At(at), _) => End {
+            (When::At(at) | When::Reckoned(at), _) => End {
                 at: *at,
                 why: key.clone(),
             },
@@ -155,6 +155,8 @@ fn judge(server: &Server, now: u64) -> State {
                 untold = Some(format!("{key} of {lifetime}, and no Created At"));
                 continue;
             }
+            // No cloud's notice is among what an instance was launched with.
+            (When::AfterNotice(_), _) => continue,
             (When::Unusable(reason), _) => {
                 ignored.push(format!("{key}: {reason}"));
                 continue;

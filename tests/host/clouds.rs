@@ -22,7 +22,6 @@ use vmstage::metadata::{Again, Answer, Held, NoAnswer, Wait};
 claims![
     google_says_who_the_vm_is_and_that_it_is_preempted,
     a_change_at_google_ends_a_request_that_is_held_within_a_second,
-    a_preemption_does_not_move_while_it_is_told_again,
     a_held_request_does_not_hold_up_whoever_started_it,
     a_held_request_that_misbehaves_is_a_failure_in_time,
     a_google_that_answers_at_once_each_time_is_asked_less_and_less_often,
@@ -102,10 +101,11 @@ fn wait(metadata: &mut Asking, what: Wait) {
     metadata.take(what, outcome).unwrap();
 }
 
-/// The key and the time of each limit that has one.
+/// The key and the time of each limit that has one, or that is a notice which was just heard.
 fn ends(metadata: &Asking) -> Vec<(String, u64)> {
     let end = |limit: Limit| match limit.when {
         When::At(at) => Some((limit.origin.key, at)),
+        When::AfterNotice(lasts) => Some((limit.origin.key, NOW + lasts.as_secs())),
         _ => None,
     };
     metadata.limits().into_iter().filter_map(end).collect()
@@ -163,30 +163,6 @@ fn a_change_at_google_ends_a_request_that_is_held_within_a_second() {
     let requests = google.server.asked_for();
     assert_eq!(requests.len(), 6);
     assert!(requests[1].contains("wait_for_change=true&last_etag=c0ffee0000000001&timeout_sec=60"));
-}
-
-fn a_preemption_does_not_move_while_it_is_told_again() {
-    // Its clock runs.
-    let asked = AtomicU32::new(0);
-    let google = Server::start(move |_, stream| {
-        let minute = asked.fetch_add(1, Ordering::Relaxed);
-        let headers =
-            format!("Date: Thu, 24 Dec 2026 18:{minute:02}:00 GMT\r\nETag: a{minute}\r\n");
-        respond(stream, 200, &headers, br#"{"id": 1, "preempted": "TRUE"}"#)
-    });
-    let service = Service::of(&google.url(), "google");
-    let mut metadata = service.metadata();
-    for minute in 0..4 {
-        match minute % 2 {
-            0 => drop(ask(&mut metadata)),
-            _ => wait(&mut metadata, Wait::ForChangeAtGoogle),
-        }
-        assert_eq!(
-            ends(&metadata),
-            [("preempted".to_string(), NOW + 30)],
-            "{minute}"
-        );
-    }
 }
 
 fn a_held_request_does_not_hold_up_whoever_started_it() {

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::common::program;
+use crate::doubles::NOW;
 use crate::server::{BlackHole, Refusing, Request, Server, Then, begin, nova, respond, trickle};
 use vmstage::config::{Config, Source};
 use vmstage::deadline::decide::decide;
@@ -179,9 +180,9 @@ impl<'a> Asking<'a> {
     fn at(&mut self) -> SaidAt {
         self.rounds += 1;
         SaidAt {
-            unix: 1_795_000_000,
+            unix: NOW,
             is_believed: true,
-            wall: 1_795_000_000,
+            wall: NOW,
             uptime: seconds(60 * self.rounds),
             date: None,
         }

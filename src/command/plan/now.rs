@@ -14,6 +14,6 @@ pub(super) fn given(text: Option<&str>) -> Result<u64, Failure> {
         None => Ok(clock::wall()),
         Some(When::At(at)) => Ok(at),
         Some(When::Unusable(reason)) => Err(Failure::Usage(reason)),
-        Some(When::AfterFirstBoot(_)) => Err(Failure::Usage("a time is wanted".into())),
+        Some(_) => Err(Failure::Usage("a time is wanted".into())),
     }
 }

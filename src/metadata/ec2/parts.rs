@@ -11,8 +11,8 @@ pub(super) struct Part {
     pub(super) path: &'static str,
     /// Of the limit that it is, or of what stands in the place of one.
     pub(super) key: &'static str,
-    /// Reads an answer, of what time it was given, in Unix seconds.
-    pub(super) read: fn(&[u8], u64) -> Said,
+    /// Reads an answer.
+    pub(super) read: fn(&[u8]) -> Said,
 }
 
 /// A spot instance is taken back.
@@ -39,12 +39,12 @@ pub(super) const PLANS: [Part; 3] = [
     Part {
         path: "tags/instance/vmstage_deadline",
         key: "vmstage_deadline",
-        read: |text, _| said::tag("vmstage_deadline", text),
+        read: |text| said::tag("vmstage_deadline", text),
     },
     Part {
         path: "tags/instance/vmstage_lifetime",
         key: LIFETIME,
-        read: |text, _| said::tag(LIFETIME, text),
+        read: |text| said::tag(LIFETIME, text),
     },
 ];
 

@@ -1,11 +1,13 @@
 //! What EC2's metadata service says of an instance's end, one kind of answer each.
 
+use std::time::Duration;
+
 use serde::Deserialize;
 
 use crate::clock;
 use crate::deadline::limit::{LIFETIME, Limit, When};
 use crate::deadline::origin::{LimitSource, Origin};
-use crate::metadata::json::{Json, Part, Text, array};
+use crate::metadata::json::{Json, Part, Text, array, document};
 use crate::text::{excerpt, is_control};
 
 pub(super) const SPOT: &str = "spot/instance-action";
@@ -41,21 +43,32 @@ pub(super) fn one_line(body: &[u8]) -> Option<String> {
 }
 
 /// A spot instance is taken back two minutes after
-/// `{"action": "terminate", "time": "2026-11-23T10:41:00Z"}`; or stopped, or hibernated.
-pub fn spot(text: &[u8], _: u64) -> Said {
-    #[derive(Deserialize)]
+/// `{"action": "terminate", "time": "2026-11-23T10:41:00Z"}`; or stopped, or hibernated. An end
+/// is an end, also at a time that nobody can read.
+pub fn spot(text: &[u8]) -> Said {
+    #[derive(Default, Deserialize)]
+    #[serde(default)]
     struct Notice {
-        action: String,
-        time: String,
+        action: Text,
+        time: Text,
     }
-    Said::limit(match serde_json::from_slice::<Notice>(text) {
-        Ok(notice) => Limit::notice(
-            origin(SPOT).with_detail(excerpt(&notice.action)),
-            When::from_instant(&notice.time),
-        ),
-        Err(e) => unusable_spot(format!("it is not a spot notice: {e}")),
-    })
+    let notice: Notice = match document(text.to_vec()) {
+        Ok(notice) => notice,
+        Err(reason) => return Said::limit(unusable_spot(reason)),
+    };
+    let Some(action) = notice.action.as_str() else {
+        return Said::limit(unusable_spot("it is not a spot notice".into()));
+    };
+    let said = notice.time.as_str().map(When::from_instant);
+    let said = said.filter(|when| !matches!(when, When::Unusable(_)));
+    Said::limit(Limit::notice(
+        origin(SPOT).with_detail(excerpt(action)),
+        said.unwrap_or(When::AfterNotice(SPOT_NOTICE)),
+    ))
 }
+
+/// From a spot notice to the end.
+const SPOT_NOTICE: Duration = Duration::from_secs(120);
 
 pub(super) fn unusable_spot(reason: String) -> Limit {
     Limit::notice(origin(SPOT), When::Unusable(reason))
@@ -63,7 +76,7 @@ pub(super) fn unusable_spot(reason: String) -> Limit {
 
 /// Where an auto-scaling group moves the instance to: `InService` is the rule, `Terminated`
 /// its end, as soon as the group's lifecycle hooks allow.
-pub fn lifecycle(text: &[u8], now: u64) -> Said {
+pub fn lifecycle(text: &[u8]) -> Said {
     let is_state = |state: &String| {
         let is_letter = |byte: u8| byte.is_ascii_alphabetic() || byte == b':';
         state.bytes().all(is_letter)
@@ -71,7 +84,7 @@ pub fn lifecycle(text: &[u8], now: u64) -> Said {
     match one_line(text).filter(is_state) {
         Some(state) if state.ends_with("Terminated") => {
             let origin = origin(LIFECYCLE).with_detail(state);
-            Said::limit(Limit::notice(origin, When::At(now)))
+            Said::limit(Limit::notice(origin, When::AfterNotice(Duration::ZERO)))
         }
         Some(_) => Said::default(),
         None => {
@@ -95,7 +108,7 @@ struct Event {
 const MOST_EVENTS: usize = 32;
 
 /// What EC2 will do with the instance, days ahead.
-pub fn events(text: &[u8], _: u64) -> Said {
+pub fn events(text: &[u8]) -> Said {
     let events: Vec<Part<Event>> = match array(text.to_vec()) {
         Ok(events) => events,
         Err(reason) => {
@@ -154,14 +167,10 @@ pub fn tag(key: &str, text: &[u8]) -> Said {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
-    const NOW: u64 = 1_795_430_460;
-
     fn spot_limit(text: &[u8]) -> Limit {
-        spot(text, NOW).limits.remove(0)
+        spot(text).limits.remove(0)
     }
 
     #[test]
@@ -177,12 +186,37 @@ mod tests {
 
     #[test]
     fn what_is_not_a_spot_notice_is_no_limit() {
-        for text in ["", "<html>", "{}", r#"{"action": "stop", "time": 5}"#, "[]"] {
+        for text in [
+            "",
+            "<html>",
+            "{}",
+            r#"{"action": 5}"#,
+            "[]",
+            r#"{"action": "stop""#,
+        ] {
             let limit = spot_limit(text.as_bytes());
             assert!(
                 matches!(limit.when, When::Unusable(_)),
                 "{text:?} gave {limit:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_spot_notice_at_a_time_that_nobody_can_read_leaves_two_minutes() {
+        let after = When::AfterNotice(Duration::from_secs(120));
+        let at = When::At(1_795_430_460);
+        for (more, when) in [
+            ("", &after),
+            (r#", "time": null"#, &after),
+            (r#", "time": "soon""#, &after),
+            (r#", "time": "0""#, &after),
+            (r#", "time": 1e400"#, &after),
+            (r#", "time": "2026-11-23T10:41:00Z", "time": "soon""#, &at),
+            (r#", "time": "2026-11-23 10:41:00", "x": 1e400"#, &at),
+        ] {
+            let text = format!(r#"{{"action": "stop"{more}}}"#);
+            assert_eq!(spot_limit(text.as_bytes()).when, *when, "{more}");
         }
     }
 
@@ -203,14 +237,15 @@ mod tests {
             "Warmed:Stopped",
             "InService\n",
         ] {
-            assert_eq!(lifecycle(state.as_bytes(), NOW), Said::default(), "{state}");
+            assert_eq!(lifecycle(state.as_bytes()), Said::default(), "{state}");
         }
         for state in ["Terminated", "Warmed:Terminated", "Terminated\n"] {
-            let said = lifecycle(state.as_bytes(), NOW);
-            assert_eq!(said.limits[0].when, When::At(NOW), "{state}");
+            let said = lifecycle(state.as_bytes());
+            let at_once = When::AfterNotice(Duration::ZERO);
+            assert_eq!(said.limits[0].when, at_once, "{state}");
         }
         for garbage in ["", "<html>Terminated</html>", "a\nTerminated", "7"] {
-            let said = lifecycle(garbage.as_bytes(), NOW);
+            let said = lifecycle(garbage.as_bytes());
             assert!(!said.limits[0].is_usable(), "{garbage:?}");
         }
     }
@@ -227,7 +262,7 @@ mod tests {
     fn a_scheduled_stop_is_a_limit_and_what_the_instance_survives_is_a_warning() {
         let at = "23 Nov 2026 10:41:00 GMT";
         for code in ["instance-stop", "instance-retirement"] {
-            let said = events(format!("[{}]", event(code, "active", at)).as_bytes(), NOW);
+            let said = events(format!("[{}]", event(code, "active", at)).as_bytes());
             assert_eq!(said.limits[0].when, When::At(1_795_430_460));
             let origin = format!(
                 "events/maintenance/scheduled/instance-event-0d59937288b749b32 ({code}) in the ec2 \
@@ -235,13 +270,10 @@ mod tests {
             );
             assert_eq!(said.limits[0].origin.to_string(), origin);
             for state in ["completed", "canceled"] {
-                let said = events(format!("[{}]", event(code, state, at)).as_bytes(), NOW);
+                let said = events(format!("[{}]", event(code, state, at)).as_bytes());
                 assert_eq!(said, Said::default(), "{state}");
             }
-            let said = events(
-                format!("[{}]", event(code, "active", "soon")).as_bytes(),
-                NOW,
-            );
+            let said = events(format!("[{}]", event(code, "active", "soon")).as_bytes());
             assert!(!said.limits[0].is_usable());
         }
         for code in [
@@ -250,7 +282,7 @@ mod tests {
             "system-maintenance",
             "new",
         ] {
-            let said = events(format!("[{}]", event(code, "active", at)).as_bytes(), NOW);
+            let said = events(format!("[{}]", event(code, "active", at)).as_bytes());
             assert_eq!(said.limits, [], "{code}");
             let warning = format!(
                 "EC2 has scheduled for this instance: {code}, not before 2026-11-23T10:41:00Z: why"
@@ -263,12 +295,12 @@ mod tests {
     fn an_odd_event_costs_itself_and_what_is_no_list_is_said() {
         let good = event("instance-stop", "active", "23 Nov 2026 10:41:00 GMT");
         let text = format!(r#"[5, {{}}, {{"Code": 7}}, [], {good}, {{"x": 1e400}}]"#);
-        assert_eq!(events(text.as_bytes(), NOW).limits.len(), 1);
-        assert_eq!(events(b"[]", NOW), Said::default());
+        assert_eq!(events(text.as_bytes()).limits.len(), 1);
+        assert_eq!(events(b"[]"), Said::default());
         let many = vec![good; 1000].join(",");
-        assert_eq!(events(format!("[{many}]").as_bytes(), NOW).limits.len(), 32);
+        assert_eq!(events(format!("[{many}]").as_bytes()).limits.len(), 32);
         for garbage in ["", "<html>", "{}", "[{", "null"] {
-            let said = events(garbage.as_bytes(), NOW);
+            let said = events(garbage.as_bytes());
             assert!(!said.limits[0].is_usable(), "{garbage:?}");
         }
     }
