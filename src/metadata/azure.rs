@@ -262,8 +262,9 @@ pub fn parse(text: impl Into<Vec<u8>>) -> Result<Answer, String> {
 fn tags(list: Parts<Tag>) -> BTreeMap<String, String> {
     let mut pairs = Pairs::default();
     for tag in list.elements().into_iter().filter_map(Json::object) {
+        // Azure takes the names of tags for the same however they are written.
         if let Some(name) = tag.name.as_str() {
-            pairs.add(name.into(), &tag.value);
+            pairs.add(name.to_ascii_lowercase(), &tag.value);
         }
     }
     pairs.own()
@@ -425,7 +426,7 @@ mod tests {
     fn the_identity_and_the_tags_of_a_vm_are_read() {
         let text = r#"{"compute": {"vmId": "efd3aced-81c4-4521-bbe7-154bcb11e816", "name": "vm_0",
             "location": "westeurope", "vmSize": "Standard_D2s_v5", "resourceGroupName": "rg",
-            "tagsList": [{"name": "vmstage_lifetime", "value": "36h"}, 5, {"name": 7},
+            "tagsList": [{"name": "VMstage_Lifetime", "value": "36h"}, 5, {"name": 7},
                 {"name": "secret", "value": "hunter2"}],
             "osProfile": {"adminUsername": "hunter2"}}, "network": {}}"#;
         let answer = parse(text).unwrap();
