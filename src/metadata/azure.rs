@@ -102,15 +102,18 @@ impl Session {
         self.events.is_some()
     }
 
-    /// Takes what was said of events, and says it together with what is known beside it.
+    /// Takes what was said of events. They say nothing of who this is: a list of events
+    /// confirms no document's word.
     pub(crate) fn take_events(&mut self, events: Answer) -> Answer {
         let key = |limit: &Limit| limit.origin.key.clone();
-        let before = self.events.replace(events);
-        let of_both = before.iter().chain(&self.events);
+        let before = self.events.replace(events.clone());
         // Also of those that have vanished.
+        let of_both = before.iter().chain([&events]);
         let keys = of_both.flat_map(|events| events.limits.iter().map(key));
-        let about = About::Keys(keys.collect());
-        self.answer(about)
+        Answer {
+            about: About::Keys(keys.collect()),
+            ..events
+        }
     }
 
     fn answer(&self, about: About) -> Answer {
@@ -510,10 +513,15 @@ mod tests {
         let config = crate::config::Config::parse("[metadata]\nsources = [\"azure\"]").unwrap();
         let mut metadata = crate::metadata::Metadata::new(&host, &config);
         let document = format!(r#"{{"compute": {{"vmId": "{ID}", "name": "vm_0"}}}}"#);
-        metadata.azure.document = Some(parse(document).unwrap());
+        let document = parse(document).unwrap();
+        metadata.azure.document = Some(document.clone());
+        metadata
+            .known
+            .note(crate::config::Source::Azure, &Ok(document));
         let events = one(r#""EventType": "Preempt", "Resources": ["vm_0"]"#);
         let wait = crate::metadata::Wait::ForEventsOfAzure;
         let (_, answer) = metadata.take(wait, Ok(events)).unwrap();
+        assert_eq!((&answer.instance.id, answer.meta.len()), (&None, 0));
         let statement = answer.statement();
         assert_eq!((statement.instance, statement.limits.len()), (None, 1));
         assert_eq!(metadata.instance().unwrap().id.as_deref(), Some(ID));

@@ -31,7 +31,12 @@ pub(crate) struct Known {
     pub(crate) features_named_by: Option<NamedBy>,
     /// The site has answered, whatever it said to its guests.
     pub(crate) has_site_spoken: bool,
+    /// It named no place for features when it said something last.
+    site_names_none: bool,
 }
+
+/// The keys under which a place of Machine/Job Features is named.
+const PLACES: [&str; 2] = ["machinefeatures", "jobfeatures"];
 
 /// Who named the place of Machine/Job Features, as far as this process has seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -88,11 +93,29 @@ impl Known {
         }
     }
 
-    /// Notes what the site says to its guests, where it says anything.
-    pub(crate) fn note_vendor_data(&mut self, answer: Answer) {
-        if answer.about == About::Everything {
-            self.answers.insert(LimitSource::VendorData, answer);
+    /// Notes what a cloud waits with, which it says without saying who this is.
+    pub(crate) fn note_pending(&mut self, source: LimitSource, pending: &[Pending]) {
+        if let Some(answer) = self.answers.get_mut(&source) {
+            answer.pending = pending.to_vec();
         }
+    }
+
+    /// Notes what the site says to its guests, where it says anything. One answer that names no
+    /// place for features any more does not hide the one that it named before.
+    pub(crate) fn note_vendor_data(&mut self, mut answer: Answer) {
+        if answer.about != About::Everything {
+            return;
+        }
+        let before = self.answers.remove(&LimitSource::VendorData);
+        let is_named = PLACES.iter().any(|key| answer.meta.contains_key(*key));
+        if let Some(before) = before.filter(|_| !is_named && !self.site_names_none) {
+            let named = before.meta.into_iter();
+            answer
+                .meta
+                .extend(named.filter(|(key, _)| PLACES.contains(&key.as_str())));
+        }
+        self.site_names_none = !is_named;
+        self.answers.insert(LimitSource::VendorData, answer);
     }
 
     /// Whether it is known, after these have answered, that nobody names a place for
@@ -116,10 +139,7 @@ impl Known {
 
     /// Notes who names a place for Machine/Job Features, which somebody does.
     pub(crate) fn note_who_names_features(&mut self) {
-        let names = |answer: &Answer| {
-            let mut keys = ["machinefeatures", "jobfeatures"].into_iter();
-            keys.any(|key| answer.meta.contains_key(key))
-        };
+        let names = |answer: &Answer| PLACES.iter().any(|key| answer.meta.contains_key(*key));
         let named = self.answers.iter().filter(|(_, answer)| names(answer));
         let by = named.map(|(source, _)| match source {
             LimitSource::VendorData => NamedBy::Site,
@@ -286,6 +306,30 @@ mod tests {
             ..Answer::default()
         });
         assert_eq!(known.meta(), said);
+    }
+
+    #[test]
+    fn one_answer_of_a_site_without_the_place_of_features_does_not_hide_it() {
+        let mut known = Known::default();
+        let named = BTreeMap::from([("machinefeatures".to_string(), "/site".to_string())]);
+        let other = BTreeMap::from([("vmstage_lifetime".to_string(), "36h".to_string())]);
+        for (meta, is_there) in [
+            (&named, true),
+            (&other, true),
+            (&named, true),
+            (&other, true),
+            (&other, false),
+            (&named, true),
+        ] {
+            known.note_vendor_data(Answer {
+                meta: meta.clone(),
+                ..Answer::default()
+            });
+            let place = known.meta().remove("machinefeatures");
+            assert_eq!(place.is_some(), is_there, "{meta:?}");
+            let lifetime = known.meta().remove("vmstage_lifetime");
+            assert_eq!(lifetime.is_some(), *meta == other);
+        }
     }
 
     #[test]

@@ -357,11 +357,8 @@ impl<'a> Metadata<'a> {
                 (LimitSource::Google, answer?)
             }
             Wait::ForEventsOfAzure => {
-                let answer = Ok(self.azure.take_events(answer));
-                self.known.note(Source::Azure, &answer);
-                let mut answer = answer?;
-                // Who this is was not asked: a list of events confirms no document's word.
-                answer.instance.id = None;
+                let answer = self.azure.take_events(answer);
+                self.known.note_pending(LimitSource::Azure, &answer.pending);
                 (LimitSource::Azure, answer)
             }
             Wait::ForVendorData => {
