@@ -231,6 +231,26 @@ impl<'a> Follower<'a> {
         Reception { said, is_refused }
     }
 
+    /// What files of this machine say was saved in its image where it was over before the first
+    /// boot of this instance.
+    fn without_an_images(&self, statement: &Statement, first_boot: u64) -> Statement {
+        const SLACK: u64 = 60;
+        let mut statement = statement.clone();
+        if self.names().is_empty() || !self.knowledge.clock.is_believed() {
+            return statement;
+        }
+        for limit in &mut statement.limits {
+            let is_over =
+                matches!(limit.when, When::At(at) if at.saturating_add(SLACK) < first_boot);
+            if is_over && statement.of_files.contains(&limit.origin.key) {
+                limit.when = When::Unusable(
+                    "it was over before this instance's first boot: it came with the image".into(),
+                );
+            }
+        }
+        statement
+    }
+
     /// Garbage says nothing, and is no silence.
     pub(crate) fn hear_garbage(&mut self, source: LimitSource, now: Now) {
         let ledger = &mut self.knowledge.ledger;
@@ -567,6 +587,98 @@ mod tests {
             follower.hear(LimitSource::Openstack, &statement, Some(date), now(100, 0));
             follower.decide(now(100, 0));
         }
+    }
+
+    /// One that was never set, of a machine without a battery and without NTP.
+    #[test]
+    fn a_machine_whose_clock_stands_in_1970_is_ended_as_ordered_and_hears_a_preemption() {
+        let config = config::Deadline {
+            drain: vec!["true".into()],
+            ..poweroff()
+        };
+        let preempted = Limit::notice(
+            Origin::new(LimitSource::Google, "preempted"),
+            When::AfterNotice(Duration::from_secs(30)),
+        );
+        for (is_ordered, expected) in [(true, 131), (false, 130)] {
+            let mut follower = follower(&config);
+            let now = |uptime| Now {
+                wall: uptime,
+                ..now(uptime, 0)
+            };
+            follower.knowledge.clock = ClockTrust::new(now(100));
+            if is_ordered {
+                let soon = End::Uptime(Duration::from_millis(130_500));
+                follower.obey(orders(soon, Purpose::End));
+            } else {
+                let statement = Statement {
+                    limits: vec![preempted.clone()],
+                    ..Statement::default()
+                };
+                follower.hear(LimitSource::Google, &statement, None, now(100));
+            }
+            let mut done = Done::default();
+            let mut steps = |uptime| {
+                follower.look(now(uptime));
+                let decision = follower.decide(now(uptime));
+                assert_eq!(decision.deadlines.published.as_ref().unwrap().at, expected);
+                follower.due(&decision, &mut done, now(uptime))
+            };
+            assert!(matches!(steps(101)[..], [.., Step::Drain(_)]));
+            let off = (102..500).find(|uptime| steps(*uptime).contains(&Step::PowerOff));
+            // Drain was begun late, and is waited for; a notice says when the power goes.
+            let expected = if is_ordered { 101 + 301 } else { expected };
+            assert_eq!(off, Some(expected));
+        }
+    }
+
+    /// A site's file in /etc/machinefeatures, and the same at a URL.
+    #[test]
+    fn what_was_over_before_the_first_boot_came_with_the_image_where_a_file_says_it() {
+        let config = config::Deadline::default();
+        let first_boot = BOOTED;
+        for (of_files, at, date, is_used) in [
+            (true, first_boot - 3600, Some(BOOTED + 100), false),
+            // Nobody vouches for the clock.
+            (true, first_boot - 3600, None, true),
+            (true, first_boot + 50, Some(BOOTED + 100), true),
+            (true, first_boot - 50, Some(BOOTED + 100), true),
+            (false, first_boot - 3600, Some(BOOTED + 100), true),
+        ] {
+            let mut follower = follower(&config);
+            follower.read(places(None), now(100, 0));
+            let mut statement = Statement {
+                limits: vec![Limit::new(
+                    Origin::new(LimitSource::MachineFeatures, "shutdowntime"),
+                    When::At(at),
+                )],
+                ..Statement::default()
+            };
+            statement
+                .of_files
+                .extend(of_files.then(|| "shutdowntime".to_string()));
+            for up in [100, 160] {
+                let none = Statement::default();
+                follower.hear(LimitSource::Openstack, &none, date, now(up, 0));
+                follower.hear(LimitSource::MachineFeatures, &statement, None, now(up, 0));
+            }
+            let decision = follower.decide(now(160, 0));
+            assert_eq!(
+                decision.deadlines.planned.is_some(),
+                is_used,
+                "{at} {date:?}"
+            );
+            assert_eq!(decision.ignored.is_empty(), is_used, "{at} {date:?}");
+        }
+    }
+
+    #[test]
+    fn an_own_limit_that_was_published_is_not_held_when_it_is_not_configured_any_more() {
+        let config = config::Deadline::default();
+        let mut follower = follower(&config);
+        let own = at(LimitSource::Configuration, "max_lifetime", 1);
+        follower.hold(own, true, now(100, 0));
+        assert_eq!(follower.decide(now(100, 0)).deadlines.published, None);
     }
 
     fn at(source: LimitSource, key: &str, hours: u64) -> Limit {

@@ -31,6 +31,8 @@ pub struct Statement {
     pub about: About,
     /// A grace that it asks for.
     pub grace: Option<Duration>,
+    /// The keys of limits that files say which may have been saved in the image.
+    pub(crate) of_files: Vec<String>,
 }
 
 /// What a statement is about: of that, what it does not say is taken back.

@@ -24,6 +24,8 @@ pub struct Answer {
     pub limits: Vec<Limit>,
     /// A grace that this source asks for.
     pub(crate) grace: Option<Duration>,
+    /// The keys of limits that files of this machine say, which may have come with its image.
+    pub(crate) of_files: Vec<String>,
     /// What of it was passed over, in sentences.
     pub warnings: Vec<String>,
     /// What else the source would have said, had it meant it.
@@ -61,6 +63,7 @@ impl Answer {
             limits: self.limits.iter().filter(is_said).cloned().collect(),
             about: self.about.clone(),
             grace: self.grace,
+            of_files: self.of_files.clone(),
         }
     }
 }

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Locations, Reader, check, understand};
+use super::{Locations, Reader, check, published, understand};
 use crate::clock;
 use crate::config::FeaturesLocation;
 use crate::deadline::ledger::About;
@@ -151,6 +151,18 @@ impl Session {
     /// Whether these are the places that were asked last.
     pub(crate) fn are_at(&self, locations: &Locations) -> bool {
         self.locations == *locations
+    }
+
+    /// The keys of what is in the usual directories: whoever saves the machine as an image saves
+    /// them as well.
+    fn of_files(&self) -> Vec<String> {
+        let usual = [published::MACHINE, published::JOB].map(Into::into);
+        let usual = usual.map(FeaturesLocation::Directory);
+        let places = self.locations.with_keys().into_iter();
+        let places = places.filter(|(place, _)| place.is_some_and(|at| usual.contains(at)));
+        places
+            .flat_map(|(_, keys)| keys.iter().map(|key| key.to_string()))
+            .collect()
     }
 
     /// Whether asking again for what is in directories is no use.
@@ -302,6 +314,7 @@ impl Session {
             about: About::Keys(self.spoken_of()),
             limits: self.limits(),
             grace: self.grace(),
+            of_files: self.of_files(),
             retry_after: heard
                 .failures
                 .iter()
