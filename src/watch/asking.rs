@@ -7,7 +7,7 @@ use crate::backoff::jitter;
 use crate::clock::{self, Now};
 use crate::deadline::ledger::Statement;
 use crate::deadline::origin::LimitSource;
-use crate::metadata::{Asked, MACHINE_FEATURES, NoAnswer, Wait};
+use crate::metadata::{Answer, Asked, MACHINE_FEATURES, NoAnswer, Wait};
 
 /// For how long one of these wants to be left alone. The site's own features are another
 /// server's, which the service and its notices do not wait for.
@@ -18,6 +18,16 @@ fn longest_wait<'a>(asked: impl Iterator<Item = &'a Asked>) -> Duration {
 
 fn is_of_features(asked: &&Asked) -> bool {
     asked.source == MACHINE_FEATURES
+}
+
+/// As the configuration calls it, of those that are asked out of turn.
+pub(super) fn name(source: LimitSource) -> &'static str {
+    match source {
+        LimitSource::Ec2 => "ec2",
+        LimitSource::Google => "google",
+        LimitSource::Azure => "azure",
+        _ => "openstack",
+    }
 }
 
 impl Watch<'_> {
@@ -69,6 +79,7 @@ impl Watch<'_> {
             is_ours &= !heard.is_refused;
             if !heard.is_refused {
                 answered.push(asked.gives);
+                self.say_warnings(&asked.source, answer);
             }
             for said in heard.said {
                 self.notices.warn_once(format!("{}: {said}", asked.source));
@@ -80,6 +91,13 @@ impl Watch<'_> {
             self.follower.hear(source, &none, None, now);
         }
         is_ours
+    }
+
+    /// Also of what a cloud has scheduled that the machine survives: a restart, say.
+    pub(super) fn say_warnings(&self, source: &str, answer: &Answer) {
+        for warning in &answer.warnings {
+            self.notices.warn_once(format!("{source}: {warning}"));
+        }
     }
 
     pub(super) fn plan_to_ask_again(&mut self, asked: &[Asked], now: Now) {
@@ -132,10 +150,7 @@ impl Watch<'_> {
                 let date = answer.date.map(|date| clock::earlier(date, took));
                 self.follower.hear(source, &statement, date, now);
                 self.want_second_answer(now);
-                for warning in &answer.warnings {
-                    self.notices
-                        .warn_once(format!("a notice cannot be had: {warning}"));
-                }
+                self.say_warnings(name(source), &answer);
                 let left_alone = now.uptime + answer.retry_after.unwrap_or_default();
                 self.asking.leave_alone(left_alone);
                 true

@@ -64,6 +64,7 @@ pub struct Watch<'a> {
     waiting: Waiting,
     /// Events of Azure's that were acknowledged.
     acknowledged: Vec<String>,
+    next_acknowledgement: Duration,
     next_spot: Duration,
     /// The site of the features wants no second answer asked for before this uptime.
     features_left_alone: Duration,
@@ -133,6 +134,7 @@ impl<'a> Watch<'a> {
             asking: Asking::begin(first, now.uptime, jitter()),
             waiting: Waiting::default(),
             acknowledged: Vec::new(),
+            next_acknowledgement: Duration::ZERO,
             next_spot: now.uptime,
             features_left_alone: Duration::ZERO,
             failed_spots: 0,
@@ -191,7 +193,7 @@ impl<'a> Watch<'a> {
         }
         self.act(others, now);
         self.mark_kept_drain_as_done(now);
-        self.acknowledge_events();
+        self.acknowledge_events(now);
         self.call_back_if_due(now);
     }
 

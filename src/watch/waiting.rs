@@ -1,9 +1,15 @@
 //! Requests that a cloud may hold for minutes, while the loop goes on: a child asks.
 
+use std::time::Duration;
+
+use super::asking::name;
 use super::{Watch, schedule};
 use crate::backoff::jitter;
 use crate::clock::Now;
 use crate::metadata::NoAnswer;
+
+/// Until a cloud that could not be told to go on is told again.
+const AGAIN: Duration = Duration::from_secs(20);
 
 impl Watch<'_> {
     /// Hears what has come of requests that were held, and starts those that are wanted. Says
@@ -20,6 +26,7 @@ impl Watch<'_> {
                     for said in heard.said {
                         self.notices.warn_once(said);
                     }
+                    self.say_warnings(name(source), &answer);
                     self.want_second_answer(now);
                     has_heard = true;
                 }
@@ -49,7 +56,7 @@ impl Watch<'_> {
 
     /// The cloud need not wait with what somebody asked it to do: not for a restart, for which
     /// nothing is drained, and not with an end once drain has ended.
-    pub(super) fn acknowledge_events(&mut self) {
+    pub(super) fn acknowledge_events(&mut self, now: Now) {
         let pending = self.metadata.pending();
         let done = self.progress.done();
         let is_drained = self.config.deadline.drain.is_empty() || done.drained && done.drain_ended;
@@ -58,7 +65,7 @@ impl Watch<'_> {
             .filter(|pending| is_drained || !pending.is_end)
             .filter(|pending| !self.acknowledged.contains(&pending.id))
             .collect();
-        if new.is_empty() {
+        if new.is_empty() || now.uptime < self.next_acknowledgement {
             return;
         }
         let budget = self.config.metadata.request_timeout;
@@ -67,9 +74,12 @@ impl Watch<'_> {
                 self.acknowledged
                     .extend(new.into_iter().map(|pending| pending.id));
             }
-            Err(e) => self
-                .notices
-                .warn_once(format!("the cloud cannot be told to go on: {e}")),
+            Err(e) => {
+                // Each try may take as long as a request, and nothing else is heard meanwhile.
+                self.next_acknowledgement = now.uptime + AGAIN;
+                self.notices
+                    .warn_once(format!("the cloud cannot be told to go on: {e}"));
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ claims![
     an_event_of_azure_reaches_drain_within_6_5_seconds,
     a_restart_that_somebody_asks_azure_for_does_not_wait,
     azure_is_told_of_the_end_of_a_drain_that_an_earlier_watch_has_started,
+    what_a_cloud_schedules_that_the_machine_survives_is_said_once,
 ];
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -285,4 +286,40 @@ fn azure_is_told_of_the_end_of_a_drain_that_an_earlier_watch_has_started() {
     let is_told = is_so_within(ASKS, || !azure.posted().is_empty());
     let said = stop(watch).stderr;
     assert!(is_told, "{said}");
+}
+
+fn what_a_cloud_schedules_that_the_machine_survives_is_said_once() {
+    let azure = Azure::start_by(Clock::Runs, Duration::ZERO);
+    let ec2 = Ec2::start_by(Clock::Runs);
+    let cloud = |name, server| Cloud {
+        name,
+        server,
+        path: "/metadata",
+        is_held: false,
+        notify: &|_| (),
+        take_back: &|| (),
+        ahead: 0,
+        reason: "",
+        within: Duration::ZERO,
+    };
+    let clouds = [cloud("azure", &azure.server), cloud("ec2", &ec2.server)];
+    for cloud in clouds {
+        let machine = cloud.machine();
+        machine.boot().ready_on("/dev/vdb");
+        azure.say(&[
+            r#""EventId": "e-4", "EventType": "Reboot", "Resources": ["vm_0"],
+               "EventStatus": "Scheduled", "EventSource": "Platform", "NotBefore": """#,
+        ]);
+        let event = r#"[{"Code": "system-reboot", "State": "active", "EventId": "instance-event-1",
+            "NotBefore": "24 Dec 2026 18:00:00 GMT", "Description": "why"}]"#;
+        ec2.say("events/maintenance/scheduled", Some(event));
+        let watch = machine.start(&["watch"]);
+        sleep(ASKS);
+        let said = stop(watch).stderr;
+        let words = match cloud.name {
+            "azure" => "azure: Azure has scheduled for this VM: Reboot",
+            _ => "ec2: EC2 has scheduled for this instance: system-reboot, not before 2026-12-24",
+        };
+        assert_eq!(said.matches(words).count(), 1, "{said}");
+    }
 }
