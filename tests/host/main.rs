@@ -88,6 +88,7 @@ fn main() -> ExitCode {
         init::units::CLAIMS,
         watch::running::CLAIMS,
         watch::end::CLAIMS,
+        watch::anew::CLAIMS,
         watch::anothers::CLAIMS,
         watch::clock::CLAIMS,
         watch::day::CLAIMS,

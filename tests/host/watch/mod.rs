@@ -1,5 +1,6 @@
 //! What follows the deadline.
 
+pub mod anew;
 pub mod anothers;
 pub mod clock;
 pub mod day;
