@@ -213,7 +213,15 @@ impl<'a> Follower<'a> {
             date,
         };
         let first_boot = self.lease(&Keep::AsBefore, now).first_boot;
-        let usable = self.without_an_images(statement, first_boot);
+        let mut usable = statement.clone();
+        usable.limits.retain(|limit| {
+            let is_images = self.came_with_the_image(limit, statement, first_boot);
+            let origin = &limit.origin;
+            said.extend(is_images.then(|| {
+                format!("{origin} is ignored: it was over before the first boot, and came with the image")
+            }));
+            !is_images
+        });
         let recorded = self.knowledge.ledger.record(source, &usable, at);
         let is_refused = recorded != Recorded::Used;
         match recorded {
@@ -232,23 +240,12 @@ impl<'a> Follower<'a> {
     }
 
     /// What files of this machine say was saved in its image where it was over before the first
-    /// boot of this instance.
-    fn without_an_images(&self, statement: &Statement, first_boot: u64) -> Statement {
+    /// boot of this instance, as far as anybody knows when that was.
+    fn came_with_the_image(&self, limit: &Limit, said: &Statement, first_boot: u64) -> bool {
         const SLACK: u64 = 60;
-        let mut statement = statement.clone();
-        if self.names().is_empty() || !self.knowledge.clock.is_believed() {
-            return statement;
-        }
-        for limit in &mut statement.limits {
-            let is_over =
-                matches!(limit.when, When::At(at) if at.saturating_add(SLACK) < first_boot);
-            if is_over && statement.of_files.contains(&limit.origin.key) {
-                limit.when = When::Unusable(
-                    "it was over before this instance's first boot: it came with the image".into(),
-                );
-            }
-        }
-        statement
+        let is_over = matches!(limit.when, When::At(at) if at.saturating_add(SLACK) < first_boot);
+        let is_known = self.knowledge.clock.is_believed() && !self.names().is_empty();
+        is_over && is_known && said.of_files.contains(&limit.origin.key)
     }
 
     /// Garbage says nothing, and is no silence.
@@ -637,13 +634,15 @@ mod tests {
     fn what_was_over_before_the_first_boot_came_with_the_image_where_a_file_says_it() {
         let config = config::Deadline::default();
         let first_boot = BOOTED;
-        for (of_files, at, date, is_used) in [
-            (true, first_boot - 3600, Some(BOOTED + 100), false),
-            // Nobody vouches for the clock.
-            (true, first_boot - 3600, None, true),
-            (true, first_boot + 50, Some(BOOTED + 100), true),
-            (true, first_boot - 50, Some(BOOTED + 100), true),
-            (false, first_boot - 3600, Some(BOOTED + 100), true),
+        // The uptime from which a service says what time it is.
+        for (of_files, at, since, is_used) in [
+            (true, first_boot - 3600, 100, false),
+            // Nobody vouches for the clock, and nobody did before.
+            (true, first_boot - 3600, 1000, true),
+            (true, first_boot - 3600, 200, false),
+            (true, first_boot + 50, 100, true),
+            (true, first_boot - 50, 100, true),
+            (false, first_boot - 3600, 100, true),
         ] {
             let mut follower = follower(&config);
             follower.read(places(None), now(100, 0));
@@ -657,18 +656,17 @@ mod tests {
             statement
                 .of_files
                 .extend(of_files.then(|| "shutdowntime".to_string()));
-            for up in [100, 160] {
+            let mut said = Vec::new();
+            for up in [100, 160, 220, 280] {
                 let none = Statement::default();
+                let date = (up >= since).then_some(BOOTED + up);
                 follower.hear(LimitSource::Openstack, &none, date, now(up, 0));
-                follower.hear(LimitSource::MachineFeatures, &statement, None, now(up, 0));
+                let features = LimitSource::MachineFeatures;
+                said.extend(follower.hear(features, &statement, None, now(up, 0)).said);
             }
-            let decision = follower.decide(now(160, 0));
-            assert_eq!(
-                decision.deadlines.planned.is_some(),
-                is_used,
-                "{at} {date:?}"
-            );
-            assert_eq!(decision.ignored.is_empty(), is_used, "{at} {date:?}");
+            let planned = follower.decide(now(280, 0)).deadlines.planned;
+            assert_eq!(planned.is_some(), is_used, "{at} {since}");
+            assert_eq!(said.is_empty(), is_used, "{said:?}");
         }
     }
 
