@@ -358,6 +358,8 @@ pub(crate) mod example {
 
     use super::*;
     use crate::config::Action;
+    use crate::deadline::order::DRAIN_ONLY;
+    use crate::deadline::origin::{LimitSource, Origin};
     use crate::metadata::Instance;
     use crate::status::{Amounts, Asked, Deadline, Directory, Resources, Staging};
 
@@ -453,6 +455,16 @@ pub(crate) mod example {
             }),
             ..ready()
         }
+    }
+
+    /// After `vmstage end --drain-only`.
+    pub(crate) fn to_be_drained() -> Status {
+        let mut status = with_deadline();
+        let deadline = status.deadline.as_mut().unwrap();
+        deadline.action = Action::Report;
+        let origin = Origin::new(LimitSource::Operator, DRAIN_ONLY);
+        deadline.given_by = Some(origin.with_detail("new disks"));
+        status
     }
 
     pub(crate) fn failed() -> Status {

@@ -119,6 +119,15 @@ fn text(status: &Status) -> String {
             &[],
             deadline.grace_seconds,
         );
+        if deadline.is_drain_only() {
+            gauge(
+                &mut text,
+                "vmstage_deadline_drain_only",
+                "1 where only work has to end by the deadline, and nothing is switched off.",
+                &[],
+                1,
+            );
+        }
         if deadline.rehearsal {
             gauge(
                 &mut text,
