@@ -12,7 +12,7 @@ mod settings;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
@@ -183,7 +183,14 @@ impl Written {
             return Ok(told);
         }
         let look = || settings::ask(host, Limit::after(LOOK));
-        let (settings, site) = match look() {
+        let start = Instant::now();
+        let mut seen = look();
+        // What is read last may be why: the list of files may have become a command's output.
+        if seen.is_err() && start.elapsed() < LOOK && is_read_last(&self.text) {
+            self.put(host, status, &Site::default())?;
+            seen = look().or(seen);
+        }
+        let (settings, site) = match seen {
             Ok(Some(settings)) => {
                 let site = settings.site();
                 (Some(settings), site)
@@ -255,8 +262,7 @@ impl Written {
         let is_another = drop_in::value_of(&self.before, "EXECUTE") != Some(execute);
         let held = settings.and_then(|settings| settings.value("EXECUTE"));
         let held_another = held.is_some_and(|held| held != execute);
-        let is_read_last = drop_in::value_of(&self.text, "LOCAL_CONFIG_FILE").is_some();
-        match is_another || held_another && is_read_last {
+        match is_another || held_another && is_read_last(&self.text) {
             true => News::Execute,
             false => News::Settings,
         }
@@ -288,12 +294,15 @@ fn site_as_before(host: &Host, before: &str) -> Site {
 /// As before, where that is safe: a `LOCAL_CONFIG_FILE` that is the output of a command takes no
 /// file beside it.
 fn reading_as_before(host: &Host, before: &str) -> Reading {
-    let is_last = drop_in::value_of(before, "LOCAL_CONFIG_FILE").is_some();
     let files = set_elsewhere(host, "LOCAL_CONFIG_FILE");
-    match is_last && !files.iter().any(|files| files.contains('|')) {
+    match is_read_last(before) && !files.iter().any(|files| files.contains('|')) {
         true => Reading::AlsoLast,
         false => Reading::InItsTurn,
     }
+}
+
+fn is_read_last(text: &str) -> bool {
+    drop_in::value_of(text, "LOCAL_CONFIG_FILE").is_some()
 }
 
 fn job_environment(host: &Host, said: JobEnvironment) -> JobEnvironment {
@@ -339,7 +348,8 @@ fn set_elsewhere(host: &Host, name: &str) -> Vec<String> {
         .iter()
         .filter_map(|file| regular_file::read(file, MIB).ok())
     {
-        let text = String::from_utf8_lossy(&text);
+        // A value may go on in the next line.
+        let text = String::from_utf8_lossy(&text).replace("\\\n", " ");
         let settings = text.lines().filter_map(|line| line.split_once('='));
         let named = settings.filter(|(set, _)| set.trim().eq_ignore_ascii_case(name));
         found.extend(named.map(|(_, value)| value.trim().to_string()));
@@ -655,6 +665,51 @@ START = time() >= 1795429860 ? False : $(START)
             let text = tree.text(FILE);
             assert!(text.contains("? False : $(START)\n"), "{text}");
             assert!(text.contains("\nSTARTER_JOB_ENVIRONMENT = "), "{text}");
+        }
+    }
+
+    /// In a form that only HTCondor's own tool reads.
+    #[test]
+    fn a_list_of_files_that_became_a_command_s_output_stops_htcondor_no_longer() {
+        let tree = tree();
+        let version = ("CONDOR_VERSION", "23.9.6", "<Default>");
+        let drop_in = tree.root().join(FILE);
+        let site = tree.root().join("etc/condor/config.d/70-local");
+        let is_last = || tree.text(FILE).contains("\nLOCAL_CONFIG_FILE = ");
+        for (form, is_read_here) in [
+            ("LOCAL_CONFIG_FILE = \\\n  /bin/files |\n", true),
+            ("LOCAL_CONFIG_FILE @=end\n/bin/files |\n@end\n", false),
+        ] {
+            fs::write(&site, "").unwrap();
+            install_tool_that_knows(&tree, &[version, ("LOCAL_CONFIG_FILE", "/a", "/a")]);
+            told(&tree, &example::ready()).unwrap();
+            assert!(is_last());
+            fs::write(&site, form).unwrap();
+            let said = "CONDOR_VERSION = x\n # at: /a, line 1\nLOCAL_CONFIG_FILE = x\n \
+                        # at: /a, line 1\n # expanded: /bin/files |\n";
+            let fails = format!(
+                "if grep -q ^LOCAL_CONFIG_FILE '{}'; then echo 'not a valid command'; exit 1; fi\n\
+                 cat <<'END'\n{said}END",
+                drop_in.display()
+            );
+            install_tool(&tree, &fails);
+            write(&tree.host(), &example::ready(), &Config::default()).unwrap();
+            assert_eq!(is_last(), !is_read_here, "{form}");
+            let mended = told(&tree, &example::ready()).unwrap();
+            assert!(!is_last(), "{form}");
+            assert!(
+                !mended
+                    .warnings
+                    .iter()
+                    .any(|said| said.contains("not a valid"))
+            );
+            // What is wrong without it as well takes back no guard.
+            fs::write(&site, "").unwrap();
+            install_tool_that_knows(&tree, &[version, ("LOCAL_CONFIG_FILE", "/a", "/a")]);
+            told(&tree, &example::ready()).unwrap();
+            install_tool(&tree, "echo 'another error'; exit 1");
+            let failed = told(&tree, &example::ready()).unwrap();
+            assert!(is_last() && failed.warnings[0].contains("another error"));
         }
     }
 
