@@ -10,6 +10,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -197,11 +198,25 @@ pub(super) fn withdraw(
     for path in recorded.chain(old_places.iter().map(Path::new)) {
         if !seen.contains(&path) {
             seen.push(path);
-            let one = withdraw_one(host, Place { key, path }, &lines, is_old);
+            let place = Place { key, path };
+            if kept.is_some_and(|kept| is_same_file(host, kept, path)) {
+                forget(host, place);
+                continue;
+            }
+            let one = withdraw_one(host, place, &lines, is_old);
             removed = removed.and_then(|any| Ok(one? | any));
         }
     }
     removed
+}
+
+/// A link or a mount may lead from an old place to the new one.
+fn is_same_file(host: &Host, one: &Path, other: &Path) -> bool {
+    let number = |path: &Path| {
+        let there = fs::symlink_metadata(host.path(path)).ok()?;
+        Some((there.dev(), there.ino()))
+    };
+    number(one).is_some_and(|one| number(other) == Some(one))
 }
 
 /// Says whether the file was removed.

@@ -735,6 +735,25 @@ mod tests {
         assert!(tree.root().join("etc/jobfeatures").exists());
     }
 
+    /// A link of the site's, or the same directory mounted twice.
+    #[test]
+    fn what_an_old_place_leads_to_stays_where_it_is_the_new_place() {
+        use std::os::unix::fs::symlink;
+        let tree = Tree::new(&CONSUMERS_OF_FILES);
+        let old = tree.root().join("var/lib/prometheus/node-exporter");
+        assert_eq!(boot(&tree, ""), [""; 0]);
+        std::fs::rename(&old, tree.root().join("srv/metrics/moved")).unwrap();
+        symlink("../../../srv/metrics/moved", &old).unwrap();
+        let config = "report.textfile_directory = \"/srv/metrics/moved\"";
+        for _ in 0..2 {
+            assert_eq!(boot(&tree, config), [""; 0]);
+            assert_eq!(tree.names("srv/metrics/moved"), ["vmstage.prom"]);
+        }
+        // Once it is elsewhere, it goes.
+        boot(&tree, "report.textfile_directory = \"/srv/metrics\"");
+        assert_eq!(tree.names("srv/metrics"), ["vmstage.prom"]);
+    }
+
     #[test]
     fn after_a_crash_in_between_both_versions_are_known() {
         let tree = Tree::new(&CONSUMERS_OF_FILES);
