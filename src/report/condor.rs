@@ -12,6 +12,7 @@ mod settings;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -19,6 +20,7 @@ use anyhow::{Result, bail};
 use self::daemons::News;
 use self::drop_in::{Execute, JobEnvironment, PATH, Reading, Site, Syntax, features};
 use self::settings::Settings;
+use super::apart;
 use super::files::{self, Place};
 use super::old_texts;
 use crate::config::Config;
@@ -111,6 +113,7 @@ pub(crate) struct Written {
     is_removed: bool,
     /// Jobs are to be told where the machine's features are.
     has_features: bool,
+    is_apart: bool,
 }
 
 /// Has a running HTCondor read its configuration again, now that there is no drop-in. Where
@@ -129,7 +132,9 @@ pub(crate) fn read_again(host: &Host) -> Result<()> {
 ///
 /// That the drop-in cannot be written.
 pub(crate) fn write(host: &Host, status: &Status, config: &Config) -> Result<Written> {
+    let is_apart = see_that_it_answers(host)?;
     let mut written = Written {
+        is_apart,
         is_there: host.path(DIRECTORY).is_dir(),
         before: String::new(),
         text: String::new(),
@@ -156,14 +161,30 @@ pub(crate) fn write(host: &Host, status: &Status, config: &Config) -> Result<Wri
 ///
 /// That it cannot be removed.
 pub(crate) fn withdraw(host: &Host) -> Result<Written> {
+    let is_apart = see_that_it_answers(host)?;
     let is_removed = files::withdraw(host, KEY, None, &[PATH], old_texts::is_drop_in)?;
     Ok(Written {
+        is_apart,
         is_there: false,
         before: String::new(),
         text: String::new(),
         is_removed,
         has_features: false,
     })
+}
+
+/// What is mounted at HTCondor's directory may hang: then it is read in a child first. Says
+/// whether something is mounted there.
+fn see_that_it_answers(host: &Host) -> Result<bool> {
+    let Some(place) = apart::find(host, &[Path::new(DIRECTORY)]) else {
+        return Ok(false);
+    };
+    let read = &mut || {
+        let _ = regular_file::read(&host.path(PATH), MIB);
+        set_elsewhere(host, "");
+        Ok(true)
+    };
+    apart::in_child(KEY, place, read)
 }
 
 impl Written {
@@ -250,7 +271,13 @@ impl Written {
 
     fn put(&mut self, host: &Host, status: &Status, site: &Site) -> Result<()> {
         self.text = drop_in::text(status, &drop_in::execute(status), site);
-        files::publish(host, Place::of(KEY, PATH), self.text.as_bytes(), 0o644).map(drop)
+        let place = Place::of(KEY, PATH);
+        let publish = &mut || files::publish(host, place, self.text.as_bytes(), 0o644);
+        let done = match self.is_apart {
+            true => apart::in_child(KEY, place.path, publish),
+            false => publish(),
+        };
+        done.map(drop)
     }
 
     /// What is new for an HTCondor that went by what was there before: `settings` are those
@@ -368,8 +395,6 @@ pub(crate) fn is_read_by_htcondor(name: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::host::tree::Tree;
     use crate::report::example;
@@ -644,30 +669,6 @@ START = time() >= 1795429860 ? False : $(START)
         }
     }
 
-    #[test]
-    fn a_tool_that_fails_or_hangs_is_said_and_the_drop_in_holds_what_is_right_in_any_case() {
-        for (script, said) in [
-            (
-                "echo 'Configuration Error: line 3' >&2; exit 1",
-                "condor_config_val: exit status: 1, Configuration Error: line 3",
-            ),
-            (
-                "exec sleep 30",
-                "condor_config_val: was not done in time and was killed",
-            ),
-        ] {
-            let tree = tree();
-            install_tool(&tree, script);
-            let start = std::time::Instant::now();
-            let told = told(&tree, &example::with_deadline()).unwrap();
-            assert!(start.elapsed() < LOOK + Duration::from_secs(2));
-            assert_eq!(told.warnings, [said]);
-            let text = tree.text(FILE);
-            assert!(text.contains("? False : $(START)\n"), "{text}");
-            assert!(text.contains("\nSTARTER_JOB_ENVIRONMENT = "), "{text}");
-        }
-    }
-
     /// In a form that only HTCondor's own tool reads.
     #[test]
     fn a_list_of_files_that_became_a_command_s_output_stops_htcondor_no_longer() {
@@ -714,6 +715,30 @@ START = time() >= 1795429860 ? False : $(START)
     }
 
     #[test]
+    fn a_tool_that_fails_or_hangs_is_said_and_the_drop_in_holds_what_is_right_in_any_case() {
+        for (script, said) in [
+            (
+                "echo 'Configuration Error: line 3' >&2; exit 1",
+                "condor_config_val: exit status: 1, Configuration Error: line 3",
+            ),
+            (
+                "exec sleep 30",
+                "condor_config_val: was not done in time and was killed",
+            ),
+        ] {
+            let tree = tree();
+            install_tool(&tree, script);
+            let start = std::time::Instant::now();
+            let told = told(&tree, &example::with_deadline()).unwrap();
+            assert!(start.elapsed() < LOOK + Duration::from_secs(2));
+            assert_eq!(told.warnings, [said]);
+            let text = tree.text(FILE);
+            assert!(text.contains("? False : $(START)\n"), "{text}");
+            assert!(text.contains("\nSTARTER_JOB_ENVIRONMENT = "), "{text}");
+        }
+    }
+
+    #[test]
     fn a_startd_is_started_anew_only_where_execute_was_another() {
         let ready = example::ready();
         let ours = drop_in::text(&ready, &drop_in::execute(&ready), &Site::default());
@@ -743,6 +768,7 @@ START = time() >= 1795429860 ? False : $(START)
                 text: text.into(),
                 is_removed: false,
                 has_features: true,
+                is_apart: false,
             };
             assert_eq!(written.news(held.as_ref()), expected, "{before} to {text}");
         }

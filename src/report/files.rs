@@ -177,6 +177,12 @@ pub(super) fn record(host: &Host, place: Place, content: &[u8]) {
     keep(host, &lines);
 }
 
+/// Where a consumer's files are, or were.
+pub(super) fn recorded(host: &Host, key: &str) -> Vec<PathBuf> {
+    let lines = read(host).into_iter().filter(|line| line.key == key);
+    lines.map(|line| line.path).collect()
+}
+
 /// Removes what was written for a consumer, but for what is at `kept`. `old_places` are those
 /// of version 0.1.0, where `is_old` knows its texts. Says whether anything was removed.
 ///

@@ -1,5 +1,6 @@
 //! Who is told what: one file a consumer, and a table of all of them.
 
+mod apart;
 pub(crate) mod callback;
 pub mod condor;
 pub(crate) mod console;
