@@ -10,14 +10,14 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use log::{info, warn};
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FileStat, Mode, fchmod, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::host::regular_file::{self, MIB};
@@ -218,11 +218,17 @@ pub(super) fn withdraw(
 
 /// A link or a mount may lead from an old place to the new one.
 fn is_same_file(host: &Host, one: &Path, other: &Path) -> bool {
-    let number = |path: &Path| {
-        let there = fs::symlink_metadata(host.path(path)).ok()?;
-        Some((there.dev(), there.ino()))
+    let look = |path: &Path, work: &mut dyn FnMut(FileStat) -> io::Result<bool>| {
+        in_parent(&host.path(path), &mut |parent, name| {
+            work(fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+        })
     };
-    number(one).is_some_and(|one| number(other) == Some(one))
+    let is_same = look(one, &mut |one| {
+        look(other, &mut |other| {
+            Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+        })
+    });
+    is_same.unwrap_or(false)
 }
 
 /// Says whether the file was removed.
