@@ -119,6 +119,17 @@ pub(crate) fn connect(socket: PathBuf) {
     }
 }
 
+/// In a child, which has none of its parent's descriptors: logs by one of its own.
+pub(crate) fn reopen() {
+    if let Ok(mut syslog) = SYSLOG.lock()
+        && let Some(Syslog { socket, logger }) = syslog.take()
+    {
+        // Before the new one has the same number.
+        drop(logger);
+        *syslog = open(&socket).map(|logger| Syslog { socket, logger });
+    }
+}
+
 /// Logs to syslog no more.
 pub(crate) fn disconnect() {
     if let Ok(mut syslog) = SYSLOG.lock() {

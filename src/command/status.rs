@@ -189,6 +189,9 @@ pub(crate) fn deadline_text(deadline: &status::Deadline, now: u64) -> String {
         });
     let action = match deadline.action {
         Action::Report if deadline.rehearsal => "none: it is a rehearsal, and nothing is ended",
+        Action::Report if deadline.is_drain_only() => {
+            "none: only work has to end, and nothing is switched off"
+        }
         Action::Report => "report: nobody ends this VM from inside",
         Action::Poweroff => "poweroff: this VM is ended from inside",
     };

@@ -146,6 +146,7 @@ pub(crate) struct Report {
     pub(crate) terminals: bool,
     /// The file for node_exporter's textfile collector.
     pub(crate) textfile: bool,
+    #[serde(deserialize_with = "absolute_path")]
     pub(crate) textfile_directory: PathBuf,
     /// Stands in for what cannot be read: what is off in it, nobody has turned off.
     #[serde(skip)]
@@ -372,6 +373,17 @@ fn line_of(text: &[u8], offset: usize) -> usize {
         .count()
 }
 
+/// An absolute path in one line.
+fn absolute_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    match text.starts_with('/') && !text.contains(char::is_control) {
+        true => Ok(text.into()),
+        false => Err(de::Error::custom(format!(
+            "{text:?} is not an absolute path"
+        ))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::path::Path;
@@ -424,6 +436,18 @@ mod tests {
             (
                 "[staging]\nmount_point = \"staging\"",
                 "line 2: staging.mount_point: \"staging\" is not an absolute path",
+            ),
+            (
+                "[report]\ntextfile_directory = \"\"",
+                "line 2: report.textfile_directory: \"\" is not an absolute path",
+            ),
+            (
+                "[report]\ntextfile_directory = \"metrics\"",
+                "line 2: report.textfile_directory: \"metrics\" is not an absolute path",
+            ),
+            (
+                "[report]\ntextfile_directory = \"/a\\nb\"",
+                "line 2: report.textfile_directory: \"/a\\nb\" is not an absolute path",
             ),
             (
                 "[staging]\nmount_point = \"/a/../b\"",

@@ -18,6 +18,9 @@ use crate::text;
 /// As many characters of a reason as are kept.
 const LONGEST_REASON: usize = 200;
 
+/// The key of the limit that such an order is.
+pub(crate) const DRAIN_ONLY: &str = "vmstage end --drain-only";
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Order {
     pub(crate) end: End,
@@ -274,7 +277,7 @@ impl Purpose {
     fn key(self) -> &'static str {
         match self {
             Purpose::End => "vmstage end",
-            Purpose::DrainOnly => "vmstage end --drain-only",
+            Purpose::DrainOnly => DRAIN_ONLY,
             Purpose::RehearseSpot => "rehearsal of a spot notice",
         }
     }

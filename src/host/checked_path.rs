@@ -35,7 +35,7 @@ use nix::sys::stat::{FileStat, Mode, fstat};
 use nix::unistd::{Gid, Uid, getegid, geteuid, setegid, seteuid, setgroups};
 use serde::{Deserialize, Serialize};
 
-use super::bounded::{self, Limit};
+use super::bounded::{self, GaveUp, Limit};
 use super::kernel_calls::has_access_list;
 
 /// For what is done where somebody else may write: longer than another process is waited
@@ -70,13 +70,39 @@ pub(crate) fn within(directory: &Path, work: Work) -> io::Result<bool> {
         return work(walk.here.as_fd());
     }
     let here = walk.here.clone();
-    let done = bounded::run(Limit::after(LIMIT), &[here.as_fd()], || {
-        walk.finish(work).map_err(Failed::from)
-    });
+    in_child(&[here.as_fd()], &mut || walk.finish(work))
+}
+
+/// Does what may hang in a child, with a time limit. The child has no other descriptors than
+/// those in `keep`.
+///
+/// # Errors
+///
+/// Those of `work`, and that it was not done in time (`TimedOut`).
+pub(crate) fn in_child(
+    keep: &[BorrowedFd],
+    work: &mut dyn FnMut() -> io::Result<bool>,
+) -> io::Result<bool> {
+    let done = bounded::run(Limit::after(LIMIT), keep, || work().map_err(Failed::from));
     match done {
         Ok(done) => done.map_err(io::Error::from),
-        Err(gave_up) => Err(io::Error::new(ErrorKind::TimedOut, gave_up.to_string())),
+        Err(gave_up) => {
+            let kind = match gave_up {
+                GaveUp::Late(_) => ErrorKind::TimedOut,
+                GaveUp::Broken(_) => ErrorKind::Other,
+            };
+            Err(io::Error::new(kind, gave_up.to_string()))
+        }
     }
+}
+
+/// Whether the way to a directory leads to one of these, of which none is opened.
+pub(crate) fn leads_to_any(directory: &Path, these: &[PathBuf]) -> bool {
+    let walk = Walk::begin(directory).and_then(|mut walk| {
+        walk.go_on(Until::Any(these))?;
+        Ok(walk)
+    });
+    walk.is_ok_and(|walk| these.contains(&walk.path))
 }
 
 /// Opens a directory into which, and into all on the way to it, nobody but root may write.
@@ -104,9 +130,11 @@ pub(crate) fn open_below(directory: BorrowedFd, name: &CStr) -> io::Result<Owned
 }
 
 /// How far to go.
-#[derive(PartialEq)]
-enum Until {
+#[derive(Clone, Copy)]
+enum Until<'a> {
     OthersMayWrite,
+    /// One of these is next.
+    Any(&'a [PathBuf]),
     End,
 }
 
@@ -151,9 +179,17 @@ impl Walk {
     }
 
     fn go_on(&mut self, until: Until) -> io::Result<()> {
-        while until == Until::End || !self.others_may_write {
+        while !(self.others_may_write && matches!(until, Until::OthersMayWrite)) {
             let Some(name) = self.ahead.pop() else { break };
-            self.path.push(OsStr::from_bytes(name.to_bytes()));
+            match name.as_bytes() == b".." && self.path.is_absolute() {
+                true => drop(self.path.pop()),
+                false => self.path.push(OsStr::from_bytes(name.as_bytes())),
+            }
+            if let Until::Any(these) = until
+                && these.contains(&self.path)
+            {
+                break;
+            }
             if self.others_may_write && name.as_bytes() == b".." {
                 return Err(self.refused("somebody else may say where that is"));
             }
@@ -347,6 +383,40 @@ mod tests {
         for missing in ["three/x", "four"] {
             let error = make(&tree, missing).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::NotFound);
+        }
+    }
+
+    #[test]
+    fn the_way_is_seen_through_links_and_what_it_leads_to_is_not_opened() {
+        let tree = Tree::new(&[("etc/condor/", ""), ("srv/a/b/", ""), ("srv/c", "")]);
+        for (target, link) in [
+            ("/nfs/condor", "etc/condor/config.d"),
+            ("../../nfs", "srv/a/up"),
+            ("b/../b", "srv/a/near"),
+            ("one", "srv/two"),
+            ("two", "srv/one"),
+        ] {
+            symlink(target, tree.root().join(link)).unwrap();
+        }
+        // Whoever opened these would wait for ever, or fail.
+        mkfifo(&tree.root().join("nfs"), Mode::S_IRWXU).unwrap();
+        let these = ["nfs", "etc/machinefeatures"].map(|one| tree.root().join(one));
+        for (path, expected) in [
+            ("etc/machinefeatures", true),
+            ("etc/machinefeatures/x/y", true),
+            ("etc/machinefeatures2", false),
+            ("etc/jobfeatures", false),
+            ("etc/condor/config.d", true),
+            ("etc/condor", false),
+            ("srv/a/up/x", true),
+            ("srv/a/near/../up", true),
+            ("srv/a/near", false),
+            ("srv/../nfs", true),
+            ("srv/one/x", false),
+            ("srv/c/x", false),
+        ] {
+            let found = leads_to_any(&tree.root().join(path), &these);
+            assert_eq!(found, expected, "{path}");
         }
     }
 

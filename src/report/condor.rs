@@ -12,13 +12,15 @@ mod settings;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::time::Duration;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
 use self::daemons::News;
 use self::drop_in::{Execute, JobEnvironment, PATH, Reading, Site, Syntax, features};
 use self::settings::Settings;
+use super::apart;
 use super::files::{self, Place};
 use super::old_texts;
 use crate::config::Config;
@@ -111,6 +113,7 @@ pub(crate) struct Written {
     is_removed: bool,
     /// Jobs are to be told where the machine's features are.
     has_features: bool,
+    is_apart: bool,
 }
 
 /// Has a running HTCondor read its configuration again, now that there is no drop-in. Where
@@ -129,7 +132,9 @@ pub(crate) fn read_again(host: &Host) -> Result<()> {
 ///
 /// That the drop-in cannot be written.
 pub(crate) fn write(host: &Host, status: &Status, config: &Config) -> Result<Written> {
+    let is_apart = see_that_it_answers(host)?;
     let mut written = Written {
+        is_apart,
         is_there: host.path(DIRECTORY).is_dir(),
         before: String::new(),
         text: String::new(),
@@ -156,14 +161,30 @@ pub(crate) fn write(host: &Host, status: &Status, config: &Config) -> Result<Wri
 ///
 /// That it cannot be removed.
 pub(crate) fn withdraw(host: &Host) -> Result<Written> {
+    let is_apart = see_that_it_answers(host)?;
     let is_removed = files::withdraw(host, KEY, None, &[PATH], old_texts::is_drop_in)?;
     Ok(Written {
+        is_apart,
         is_there: false,
         before: String::new(),
         text: String::new(),
         is_removed,
         has_features: false,
     })
+}
+
+/// What is mounted at HTCondor's directory may hang: then it is read in a child first. Says
+/// whether something is mounted there.
+fn see_that_it_answers(host: &Host) -> Result<bool> {
+    let Some(place) = apart::find(host, &[Path::new(DIRECTORY)]) else {
+        return Ok(false);
+    };
+    let read = &mut || {
+        let _ = regular_file::read(&host.path(PATH), MIB);
+        set_elsewhere(host, "");
+        Ok(true)
+    };
+    apart::in_child(KEY, place, read)
 }
 
 impl Written {
@@ -183,7 +204,14 @@ impl Written {
             return Ok(told);
         }
         let look = || settings::ask(host, Limit::after(LOOK));
-        let (settings, site) = match look() {
+        let start = Instant::now();
+        let mut seen = look();
+        // What is read last may be why: the list of files may have become a command's output.
+        if seen.is_err() && start.elapsed() < LOOK && is_read_last(&self.text) {
+            self.put(host, status, &Site::default())?;
+            seen = look().or(seen);
+        }
+        let (settings, site) = match seen {
             Ok(Some(settings)) => {
                 let site = settings.site();
                 (Some(settings), site)
@@ -243,7 +271,13 @@ impl Written {
 
     fn put(&mut self, host: &Host, status: &Status, site: &Site) -> Result<()> {
         self.text = drop_in::text(status, &drop_in::execute(status), site);
-        files::publish(host, Place::of(KEY, PATH), self.text.as_bytes(), 0o644).map(drop)
+        let place = Place::of(KEY, PATH);
+        let publish = &mut || files::publish(host, place, self.text.as_bytes(), 0o644);
+        let done = match self.is_apart {
+            true => apart::in_child(KEY, place.path, publish),
+            false => publish(),
+        };
+        done.map(drop)
     }
 
     /// What is new for an HTCondor that went by what was there before: `settings` are those
@@ -255,8 +289,7 @@ impl Written {
         let is_another = drop_in::value_of(&self.before, "EXECUTE") != Some(execute);
         let held = settings.and_then(|settings| settings.value("EXECUTE"));
         let held_another = held.is_some_and(|held| held != execute);
-        let is_read_last = drop_in::value_of(&self.text, "LOCAL_CONFIG_FILE").is_some();
-        match is_another || held_another && is_read_last {
+        match is_another || held_another && is_read_last(&self.text) {
             true => News::Execute,
             false => News::Settings,
         }
@@ -288,12 +321,15 @@ fn site_as_before(host: &Host, before: &str) -> Site {
 /// As before, where that is safe: a `LOCAL_CONFIG_FILE` that is the output of a command takes no
 /// file beside it.
 fn reading_as_before(host: &Host, before: &str) -> Reading {
-    let is_last = drop_in::value_of(before, "LOCAL_CONFIG_FILE").is_some();
     let files = set_elsewhere(host, "LOCAL_CONFIG_FILE");
-    match is_last && !files.iter().any(|files| files.contains('|')) {
+    match is_read_last(before) && !files.iter().any(|files| files.contains('|')) {
         true => Reading::AlsoLast,
         false => Reading::InItsTurn,
     }
+}
+
+fn is_read_last(text: &str) -> bool {
+    drop_in::value_of(text, "LOCAL_CONFIG_FILE").is_some()
 }
 
 fn job_environment(host: &Host, said: JobEnvironment) -> JobEnvironment {
@@ -339,7 +375,8 @@ fn set_elsewhere(host: &Host, name: &str) -> Vec<String> {
         .iter()
         .filter_map(|file| regular_file::read(file, MIB).ok())
     {
-        let text = String::from_utf8_lossy(&text);
+        // A value may go on in the next line.
+        let text = String::from_utf8_lossy(&text).replace("\\\n", " ");
         let settings = text.lines().filter_map(|line| line.split_once('='));
         let named = settings.filter(|(set, _)| set.trim().eq_ignore_ascii_case(name));
         found.extend(named.map(|(_, value)| value.trim().to_string()));
@@ -358,8 +395,6 @@ pub(crate) fn is_read_by_htcondor(name: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::host::tree::Tree;
     use crate::report::example;
@@ -634,6 +669,51 @@ START = time() >= 1795429860 ? False : $(START)
         }
     }
 
+    /// In a form that only HTCondor's own tool reads.
+    #[test]
+    fn a_list_of_files_that_became_a_command_s_output_stops_htcondor_no_longer() {
+        let tree = tree();
+        let version = ("CONDOR_VERSION", "23.9.6", "<Default>");
+        let drop_in = tree.root().join(FILE);
+        let site = tree.root().join("etc/condor/config.d/70-local");
+        let is_last = || tree.text(FILE).contains("\nLOCAL_CONFIG_FILE = ");
+        for (form, is_read_here) in [
+            ("LOCAL_CONFIG_FILE = \\\n  /bin/files |\n", true),
+            ("LOCAL_CONFIG_FILE @=end\n/bin/files |\n@end\n", false),
+        ] {
+            fs::write(&site, "").unwrap();
+            install_tool_that_knows(&tree, &[version, ("LOCAL_CONFIG_FILE", "/a", "/a")]);
+            told(&tree, &example::ready()).unwrap();
+            assert!(is_last());
+            fs::write(&site, form).unwrap();
+            let said = "CONDOR_VERSION = x\n # at: /a, line 1\nLOCAL_CONFIG_FILE = x\n \
+                        # at: /a, line 1\n # expanded: /bin/files |\n";
+            let fails = format!(
+                "if grep -q ^LOCAL_CONFIG_FILE '{}'; then echo 'not a valid command'; exit 1; fi\n\
+                 cat <<'END'\n{said}END",
+                drop_in.display()
+            );
+            install_tool(&tree, &fails);
+            write(&tree.host(), &example::ready(), &Config::default()).unwrap();
+            assert_eq!(is_last(), !is_read_here, "{form}");
+            let mended = told(&tree, &example::ready()).unwrap();
+            assert!(!is_last(), "{form}");
+            assert!(
+                !mended
+                    .warnings
+                    .iter()
+                    .any(|said| said.contains("not a valid"))
+            );
+            // What is wrong without it as well takes back no guard.
+            fs::write(&site, "").unwrap();
+            install_tool_that_knows(&tree, &[version, ("LOCAL_CONFIG_FILE", "/a", "/a")]);
+            told(&tree, &example::ready()).unwrap();
+            install_tool(&tree, "echo 'another error'; exit 1");
+            let failed = told(&tree, &example::ready()).unwrap();
+            assert!(is_last() && failed.warnings[0].contains("another error"));
+        }
+    }
+
     #[test]
     fn a_tool_that_fails_or_hangs_is_said_and_the_drop_in_holds_what_is_right_in_any_case() {
         for (script, said) in [
@@ -688,6 +768,7 @@ START = time() >= 1795429860 ? False : $(START)
                 text: text.into(),
                 is_removed: false,
                 has_features: true,
+                is_apart: false,
             };
             assert_eq!(written.news(held.as_ref()), expected, "{before} to {text}");
         }

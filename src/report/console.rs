@@ -59,13 +59,13 @@ pub(crate) fn line(status: &Status, now: u64) -> String {
         line += &format!("; {shortage}");
     }
     if let Some(deadline) = &status.deadline {
-        let rehearsed = if deadline.rehearsal {
-            "a rehearsal: "
-        } else {
-            ""
+        let what = match (deadline.rehearsal, deadline.is_drain_only()) {
+            (true, _) => "a rehearsal: must be gone",
+            (false, true) => "work must have ended",
+            (false, false) => "must be gone",
         };
         line += &format!(
-            "; {rehearsed}must be gone by {} ({})",
+            "; {what} by {} ({})",
             deadline.at_utc,
             clock::relative(deadline.at, now)
         );
@@ -164,6 +164,8 @@ mod tests {
             clock::utc(example::DEADLINE)
         );
         assert_eq!(line(&example::with_deadline(), now), until);
+        let drained = until.replace("must be gone", "work must have ended");
+        assert_eq!(line(&example::to_be_drained(), now), drained);
         assert_eq!(
             line(&example::failed(), now),
             "FAILED(3): no usable device: /dev/vdb: swap and no other"

@@ -16,7 +16,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use log::{info, warn};
 use nix::errno::Errno;
-use nix::sys::stat::{Mode, fchmod, mkdirat};
+use nix::fcntl::AtFlags;
+use nix::sys::stat::{FileStat, Mode, fchmod, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::host::regular_file::{self, MIB};
@@ -176,6 +177,12 @@ pub(super) fn record(host: &Host, place: Place, content: &[u8]) {
     keep(host, &lines);
 }
 
+/// Where a consumer's files are, or were.
+pub(super) fn recorded(host: &Host, key: &str) -> Vec<PathBuf> {
+    let lines = read(host).into_iter().filter(|line| line.key == key);
+    lines.map(|line| line.path).collect()
+}
+
 /// Removes what was written for a consumer, but for what is at `kept`. `old_places` are those
 /// of version 0.1.0, where `is_old` knows its texts. Says whether anything was removed.
 ///
@@ -197,11 +204,31 @@ pub(super) fn withdraw(
     for path in recorded.chain(old_places.iter().map(Path::new)) {
         if !seen.contains(&path) {
             seen.push(path);
-            let one = withdraw_one(host, Place { key, path }, &lines, is_old);
+            let place = Place { key, path };
+            if kept.is_some_and(|kept| is_same_file(host, kept, path)) {
+                forget(host, place);
+                continue;
+            }
+            let one = withdraw_one(host, place, &lines, is_old);
             removed = removed.and_then(|any| Ok(one? | any));
         }
     }
     removed
+}
+
+/// A link or a mount may lead from an old place to the new one.
+fn is_same_file(host: &Host, one: &Path, other: &Path) -> bool {
+    let look = |path: &Path, work: &mut dyn FnMut(FileStat) -> io::Result<bool>| {
+        in_parent(&host.path(path), &mut |parent, name| {
+            work(fstatat(parent, name, AtFlags::AT_SYMLINK_NOFOLLOW)?)
+        })
+    };
+    let is_same = look(one, &mut |one| {
+        look(other, &mut |other| {
+            Ok((one.st_dev, one.st_ino) == (other.st_dev, other.st_ino))
+        })
+    });
+    is_same.unwrap_or(false)
 }
 
 /// Says whether the file was removed.

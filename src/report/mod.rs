@@ -1,5 +1,6 @@
 //! Who is told what: one file a consumer, and a table of all of them.
 
+mod apart;
 pub(crate) mod callback;
 pub mod condor;
 pub(crate) mod console;
@@ -358,6 +359,8 @@ pub(crate) mod example {
 
     use super::*;
     use crate::config::Action;
+    use crate::deadline::order::DRAIN_ONLY;
+    use crate::deadline::origin::{LimitSource, Origin};
     use crate::metadata::Instance;
     use crate::status::{Amounts, Asked, Deadline, Directory, Resources, Staging};
 
@@ -453,6 +456,16 @@ pub(crate) mod example {
             }),
             ..ready()
         }
+    }
+
+    /// After `vmstage end --drain-only`.
+    pub(crate) fn to_be_drained() -> Status {
+        let mut status = with_deadline();
+        let deadline = status.deadline.as_mut().unwrap();
+        deadline.action = Action::Report;
+        let origin = Origin::new(LimitSource::Operator, DRAIN_ONLY);
+        deadline.given_by = Some(origin.with_detail("new disks"));
+        status
     }
 
     pub(crate) fn failed() -> Status {
@@ -721,6 +734,25 @@ mod tests {
         assert_eq!(boot(&tree, config), [""; 0]);
         assert!(!tree.root().join("etc/machinefeatures").exists());
         assert!(tree.root().join("etc/jobfeatures").exists());
+    }
+
+    /// A link of the site's, or the same directory mounted twice.
+    #[test]
+    fn what_an_old_place_leads_to_stays_where_it_is_the_new_place() {
+        use std::os::unix::fs::symlink;
+        let tree = Tree::new(&CONSUMERS_OF_FILES);
+        let old = tree.root().join("var/lib/prometheus/node-exporter");
+        assert_eq!(boot(&tree, ""), [""; 0]);
+        std::fs::rename(&old, tree.root().join("srv/metrics/moved")).unwrap();
+        symlink("../../../srv/metrics/moved", &old).unwrap();
+        let config = "report.textfile_directory = \"/srv/metrics/moved\"";
+        for _ in 0..2 {
+            assert_eq!(boot(&tree, config), [""; 0]);
+            assert_eq!(tree.names("srv/metrics/moved"), ["vmstage.prom"]);
+        }
+        // Once it is elsewhere, it goes.
+        boot(&tree, "report.textfile_directory = \"/srv/metrics\"");
+        assert_eq!(tree.names("srv/metrics"), ["vmstage.prom"]);
     }
 
     #[test]

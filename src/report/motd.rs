@@ -91,14 +91,12 @@ fn text(status: &Status) -> String {
     };
     let mut text = format!("{PREFIX}{}\n", texts::one_line(&scratch));
     if let Some(deadline) = &status.deadline {
-        let goes = match deadline.rehearsal {
-            true => "a rehearsal, nothing is ended: this VM would go",
-            false => "this VM goes",
+        let what = match (deadline.rehearsal, deadline.is_drain_only()) {
+            (true, _) => "a rehearsal, nothing is ended: this VM would go away at",
+            (false, true) => "nothing is switched off, but work on this VM must have ended by",
+            (false, false) => "this VM goes away at",
         };
-        text += &format!(
-            "{PREFIX}{goes} away at {}\n",
-            clock::for_people(deadline.at)
-        );
+        text += &[PREFIX, what, " ", &clock::for_people(deadline.at), "\n"].concat();
     }
     text
 }

@@ -37,13 +37,19 @@ pub(crate) fn warning(deadline: &Deadline, now: u64) -> String {
         clock::relative(deadline.at, now),
         clock::for_people(deadline.at),
     );
-    match (deadline.rehearsal, deadline.operators_reason()) {
-        (true, _) => {
-            format!("a rehearsal: this VM would go away {left}, at {at}; nothing is ended")
-        }
-        (false, None) => format!("this VM goes away {left}, at {at}; save your work"),
-        (false, Some(why)) => format!("this VM goes away {left}, at {at} ({why}); save your work"),
+    if deadline.rehearsal {
+        return format!("a rehearsal: this VM would go away {left}, at {at}; nothing is ended");
     }
+    let why = deadline.operators_reason();
+    let why = why.map_or(String::new(), |why| format!(" ({why})"));
+    let (what, also) = match deadline.is_drain_only() {
+        true => (
+            "work on this VM must have ended",
+            "; nothing is switched off",
+        ),
+        false => ("this VM goes away", ""),
+    };
+    format!("{what} {left}, at {at}{why}; save your work{also}")
 }
 
 /// Writes a line to every logged-in terminal, whatever its `mesg` says, and waits for
@@ -281,6 +287,17 @@ mod tests {
         let deadline = example::with_deadline().deadline.unwrap();
         let expected = format!(
             "this VM goes away in 15 min 0 s, at {}; save your work",
+            clock::for_people(deadline.at)
+        );
+        assert_eq!(warning(&deadline, example::DEADLINE - 900), expected);
+    }
+
+    #[test]
+    fn where_the_vm_stays_nobody_is_told_that_it_goes() {
+        let deadline = example::to_be_drained().deadline.unwrap();
+        let expected = format!(
+            "work on this VM must have ended in 15 min 0 s, at {} (new disks); save your work; \
+             nothing is switched off",
             clock::for_people(deadline.at)
         );
         assert_eq!(warning(&deadline, example::DEADLINE - 900), expected);

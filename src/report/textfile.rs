@@ -1,10 +1,12 @@
 //! A file of metrics for node_exporter's textfile collector.
 
 use std::fmt::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 
+use super::apart;
 use super::files::{self, Place};
 use super::old_texts;
 use crate::config::Config;
@@ -24,13 +26,15 @@ const AGE: Duration = Duration::from_secs(45);
 /// Writes the file where the collector's directory exists, also one that is of that age. Says
 /// whether it did.
 pub(super) fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
-    let directory = &config.report.textfile_directory;
-    if !files::is_there(host, directory)? {
-        return Ok(false);
-    }
-    let path = directory.join(NAME);
-    let place = Place::of(KEY, &path);
-    files::publish_again(host, place, text(status).as_bytes(), 0o644, AGE)
+    let directory = config.report.textfile_directory.as_path();
+    apart::guarded(host, KEY, &[directory], &mut || {
+        if !files::is_there(host, directory)? {
+            return Ok(false);
+        }
+        let path = directory.join(NAME);
+        let place = Place::of(KEY, &path);
+        files::publish_again(host, place, text(status).as_bytes(), 0o644, AGE)
+    })
 }
 
 /// Removes the file from wherever it is not to be any more.
@@ -38,7 +42,11 @@ pub(super) fn withdraw(host: &Host, config: &Config) -> Result<()> {
     let path = config.report.textfile_directory.join(NAME);
     let kept = config.report.textfile.then_some(path.as_path());
     let is_old = old_texts::is_metrics;
-    files::withdraw(host, KEY, kept, &[OLD_PLACE], is_old).map(drop)
+    let written = files::recorded(host, KEY);
+    let places = written.iter().map(PathBuf::as_path).chain(kept);
+    let places: Vec<&Path> = places.filter_map(Path::parent).collect();
+    let withdraw = &mut || files::withdraw(host, KEY, kept, &[OLD_PLACE], is_old);
+    apart::guarded(host, KEY, &places, withdraw).map(drop)
 }
 
 /// The metrics in the text exposition format, without time stamps: the collector
@@ -119,6 +127,15 @@ fn text(status: &Status) -> String {
             &[],
             deadline.grace_seconds,
         );
+        if deadline.is_drain_only() {
+            gauge(
+                &mut text,
+                "vmstage_deadline_drain_only",
+                "1 where only work has to end by the deadline, and nothing is switched off.",
+                &[],
+                1,
+            );
+        }
         if deadline.rehearsal {
             gauge(
                 &mut text,
@@ -203,7 +220,6 @@ mod tests {
     use std::fs::File;
     use std::io::{BufRead, BufReader, Read};
     use std::net::TcpStream;
-    use std::path::Path;
     use std::process::{Command, Stdio};
     use std::time::SystemTime;
 

@@ -7,6 +7,7 @@ use crate::config::{self, Action};
 use crate::deadline::decide;
 use crate::deadline::follower::Decision;
 use crate::deadline::limit::{Limit, LimitKind, When};
+use crate::deadline::order::DRAIN_ONLY;
 use crate::deadline::origin::{LimitSource, Origin};
 use crate::disk::choose::{self, InPlaceOf, Judgement};
 use crate::failure::Failure;
@@ -125,6 +126,12 @@ impl Deadline {
     pub fn given_by(&self) -> Origin {
         let by_text = || Origin::of_text(&self.origin);
         self.given_by.clone().unwrap_or_else(by_text)
+    }
+
+    /// An operator wants work to have ended by then, and nothing is switched off.
+    pub(crate) fn is_drain_only(&self) -> bool {
+        let given_by = self.given_by.as_ref();
+        given_by.is_some_and(|by| by.source == LimitSource::Operator && by.key == DRAIN_ONLY)
     }
 
     /// What an operator who set it gave as the reason.

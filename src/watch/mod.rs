@@ -310,8 +310,13 @@ impl<'a> Watch<'a> {
         match (old, new) {
             (Some(old), Some(new)) if old.at == new.at => {}
             (old, Some(new)) => {
+                let what = match new.kind {
+                    LimitKind::Rehearsal => "a rehearsal: the machine would have to be gone",
+                    LimitKind::DrainOnly => "work on the machine must have ended",
+                    LimitKind::Planned | LimitKind::Notice => "the machine must be gone",
+                };
                 info!(
-                    "the machine must be gone by {} ({}): {}",
+                    "{what} by {} ({}): {}",
                     clock::utc(new.at),
                     clock::relative(new.at, self.follower.time(now).unix),
                     new.origin

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, lchown, symlink};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Image, Machine, tool};
+use crate::common::{Fault, Image, Machine, tool};
 
 claims![
     // It takes longest.
@@ -20,6 +20,7 @@ claims![
     links_of_the_system_s_own_are_followed,
     htcondor_s_directory_may_be_htcondor_s,
     a_user_who_locks_the_file_holds_nobody_for_long,
+    a_file_system_that_does_not_answer_costs_each_consumer_on_it_seconds_and_no_other_anything,
 ];
 
 /// As Debian's `prometheus`.
@@ -212,6 +213,32 @@ time.sleep(60)";
 
 /// Puts a link, a pipe, a link to a pipe and a directory of its own into the place of the
 /// directory, one after the other, as fast as it can.
+/// As a server of the site's that is down: its directories are at HTCondor's place and at that of
+/// the machine's features.
+fn a_file_system_that_does_not_answer_costs_each_consumer_on_it_seconds_and_no_other_anything() {
+    let machine = machine("mkdir -p /etc/machinefeatures /var/lib/prometheus/node-exporter");
+    let server = machine.faulty_disk("vdc", &Image::ext4("site"));
+    let places = ["/etc/condor/config.d", "/etc/machinefeatures"];
+    for place in places {
+        machine.sh(&format!("mount -t ext4 /dev/vdc {place}"));
+    }
+    server.fault(Fault::Hang);
+    let boot = machine.boot();
+    boot.ready_on("/dev/vdb").warns(&[
+        "HTCondor: it could not be told: what is mounted at /etc/condor/config.d/",
+        "the machine and job features could not be told: what is mounted at /etc/machinefeatures \
+         does not answer",
+    ]);
+    assert!(boot.took < Duration::from_secs(20), "{boot}");
+    assert!(machine.path(METRICS).exists());
+    // And once it answers again, all are told.
+    server.fault(Fault::None);
+    machine.boot().ready_on("/dev/vdb").warns_of_nothing();
+    for place in places {
+        assert_ne!(machine.sh(&format!("ls -A {place}")), "lost+found\n");
+    }
+}
+
 const SWAPPER: &str = "import os
 os.chdir('/var/lib/prometheus')
 os.symlink('/srv/victim', 'link')

@@ -99,7 +99,7 @@ fn told(machine: &Machine) -> [(&'static str, String); 5] {
             text(machine, "/etc/machinefeatures/shutdowntime"),
         ),
         ("condor", line(&condor, "MJF_MACHINE_SHUTDOWNTIME =")),
-        ("motd", line(&motd, "away at")),
+        ("motd", line(&motd, "this VM ")),
         ("metrics", line(&metrics, metric)),
     ]
 }
@@ -156,7 +156,26 @@ fn drain_only_drains_and_ends_nothing() {
     assert_eq!(ordered_off(&machine), "");
     // Nothing new begins until it is cancelled.
     assert!(are_told(&machine), "{:?}", told(&machine));
+    let status = machine.run(&["status"]).stdout;
+    assert!(status.contains("nothing is switched off"), "{status}");
+    let metrics = text(&machine, "/var/lib/prometheus/node-exporter/vmstage.prom");
+    assert!(
+        metrics.contains("vmstage_deadline_drain_only 1"),
+        "{metrics}"
+    );
+    let motd = told(&machine)[3].1.clone();
+    assert!(motd.contains("nothing is switched off"), "{motd}");
     let said = stop(watch).stderr;
+    assert!(
+        said.contains("warning users: work on this VM must"),
+        "{said}"
+    );
+    for wrong in ["goes away", "must be gone"] {
+        assert!(
+            !said.contains(wrong) && !motd.contains(wrong),
+            "{said}{motd}"
+        );
+    }
     assert_eq!(said.matches("drain: done").count(), 1, "{said}");
 }
 
