@@ -244,7 +244,7 @@ pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> 
     }
     let plan = match arguments.keep_files {
         true => uninstall::Plan {
-            steps: published::parts_to_take_back(root, &config),
+            steps: published::to_take_back(root, &config),
             ..uninstall::Plan::default()
         },
         false => uninstall::plan(root, &config),

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use super::root::{Attributes, Change, Kind, Root};
 use crate::host::regular_file::MIB;
@@ -70,14 +70,6 @@ impl Steps {
     pub(crate) fn append(&mut self, other: Steps) {
         self.steps.extend(other.steps);
         self.failed.extend(other.failed);
-    }
-
-    /// All of them or none, for those who cannot do with a part.
-    pub(crate) fn whole(self) -> Result<Vec<Step>> {
-        match self.failed.into_iter().next() {
-            Some(why) => Err(anyhow!(why)),
-            None => Ok(self.steps),
-        }
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Plan {
 /// keeps nothing else from being undone.
 pub(crate) fn plan(root: &Root, config: &Config) -> Plan {
     let mut plan = Plan {
-        steps: published::parts_to_take_back(root, config),
+        steps: published::to_take_back(root, config),
         ..Plan::default()
     };
     let steps = &mut plan.steps;
