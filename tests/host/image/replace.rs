@@ -132,7 +132,12 @@ fn with_links(init: Init) -> Image {
     let image = Image::old(init);
     let rc = match init {
         Init::Chkconfig => "/etc/rc.d/rc",
+        Init::Suse => "/etc/init.d/rc",
         _ => "/etc/rc",
+    };
+    let text = match init {
+        Init::Suse => "../mount_staging",
+        _ => "../init.d/mount_staging",
     };
     for link in [
         "2.d/S20mount_staging",
@@ -142,7 +147,7 @@ fn with_links(init: Init) -> Image {
     ] {
         let path = format!("{rc}{link}");
         image.directory(Path::new(&path).parent().unwrap().to_str().unwrap());
-        image.link(&path, "../init.d/mount_staging");
+        image.link(&path, text);
     }
     if init == Init::Insserv {
         let start = "TARGETS = rsyslog mount_staging condor rc.local\nINTERACTIVE = mount_staging\n\
