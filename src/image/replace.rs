@@ -13,7 +13,7 @@ use super::depend;
 use super::enabling::{DEPEND_START, DEPEND_STOP, SERVICE, depend_text, depend_without_us};
 use super::files::{DIRECTORIES, REPLACED};
 use super::init::Init;
-use super::old::{self, Command, Found, INITTAB, RcLocal, What};
+use super::old::{self, Command, Found, KEPT, RcLocal, What};
 use super::rc;
 use super::root::{Kind, Root};
 use super::step::Step;
@@ -88,13 +88,13 @@ pub(crate) fn steps(root: &Root, init: Init, mount_point: &Path) -> Result<Repla
             made.take_out(root, script.path, script.content, &numbers)?;
         }
     }
-    for command in old::in_inittab(root, mount_point) {
-        if matches!(command.what, What::UsesBareName | What::MakesDirectory) {
-            made.said.push(format!(
-                "{INITTAB}:{} stays; take out by hand: {}",
-                command.number, command.text
-            ));
-        }
+    for (path, command) in old::elsewhere(root, init, mount_point) {
+        made.said.push(format!(
+            "{}:{} stays; take out by hand: {}",
+            path.display(),
+            command.number,
+            command.text
+        ));
     }
     if fate == Script::Goes {
         made.take_script(root, init, path)?;
@@ -206,7 +206,7 @@ fn beside(path: &Path, number: usize) -> PathBuf {
     let is_run = own.to_str().and_then(|name| rc::Link::parse('2', name));
     let mut name = OsString::from(if is_run.is_some() { "old-" } else { "" });
     name.push(own);
-    name.push(".before-vmstage");
+    name.push(KEPT);
     if number > 1 {
         name.push(format!(".{number}"));
     }
