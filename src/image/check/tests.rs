@@ -880,6 +880,16 @@ fn the_configuration() {
     ] {
         assert_found("systemd", &[configuration(text)], expected);
     }
+    // What depends on the mount point is not known.
+    let path = "usr/lib/systemd/system/condor.service.d/vmstage.conf";
+    let drop_in = FILES.iter().find(|file| file.names_mount_point()).unwrap();
+    let content = drop_in.content_for("/scratch".as_ref());
+    let drop_in = (path, Some(std::str::from_utf8(&content).unwrap()));
+    let right = configuration("staging.mount_point = \"/scratch\"");
+    assert_found("systemd", &[drop_in, right], &[]);
+    let wrong = configuration("staging.mount_point = \"/scratch\"\nx = 1");
+    let expected = ["error config /etc/vmstage.toml"];
+    assert_found("systemd", &[drop_in, wrong], &expected);
 }
 
 #[test]
