@@ -36,8 +36,11 @@ pub(super) fn kind(root: &Root, path: &Path) -> Result<Option<Kind>> {
 /// Makes it empty: without the file, or with "uninitialized" in it, the first boot would also
 /// enable and disable units by preset.
 pub(crate) fn machine_id(root: &Root) -> Item {
-    let path = Path::new(MACHINE_ID);
     let mut item = Item::new("machine-id");
+    let path = match is_link_to_dbus(root) {
+        true => Path::new(DBUS_MACHINE_ID),
+        false => Path::new(MACHINE_ID),
+    };
     match item.known(kind(root, path)) {
         Some(Kind::File) => {
             let content = root.read(path, MIB);
@@ -57,9 +60,19 @@ pub(crate) fn machine_id(root: &Root) -> Item {
     item
 }
 
+/// Then there is one file for both, and without it the first would be missing.
+fn is_link_to_dbus(root: &Root) -> bool {
+    let real = |path: &str| root.real_path(path.as_ref()).ok();
+    let own = real(MACHINE_ID);
+    own.as_deref() != Some(Path::new(MACHINE_ID)) && own.is_some() && own == real(DBUS_MACHINE_ID)
+}
+
 /// systemd would take the id from there again. A link leads to the other one.
 pub(crate) fn dbus_machine_id(root: &Root) -> Item {
-    files_to_remove(root, "dbus-machine-id", &[DBUS_MACHINE_ID])
+    match is_link_to_dbus(root) {
+        true => Item::new("dbus-machine-id"),
+        false => files_to_remove(root, "dbus-machine-id", &[DBUS_MACHINE_ID]),
+    }
 }
 
 /// Two machines with one seed make the same "random" keys.
