@@ -493,6 +493,7 @@ fn with_a_package_only_what_is_there_is_enabled() {
                 "/etc/rc",
                 "/etc/systemd/",
                 "/etc/init.d/.depend.",
+                "/etc/init.d/rc",
                 "/etc/chkconfig.d",
             ];
             places.iter().any(|place| path.starts_with(place))

@@ -629,6 +629,17 @@ fn nothing_goes_where_vmstage_cannot_be_enabled() {
         assert_eq!(image.read("/etc/fstab"), FSTAB);
         assert_eq!(image.read(image.rc_local()), RC_LOCAL);
     }
+    // What was said to be put in is enough: the same command takes out the rest.
+    let image = Image::old(Init::Busybox);
+    let run = image.run("install", &["--replace-old"]);
+    assert!(run.stdout.contains("run the same again"), "{run}");
+    image.script(
+        "/etc/init.d/rcS",
+        "#!/bin/sh\nvmstage boot\nsetsid vmstage watch &\n",
+    );
+    let run = image.run("install", &["--replace-old"]);
+    assert_eq!(run.code, 0, "{run}");
+    assert!(!image.read("/etc/fstab").contains("/staging"), "{run}");
     // Who enables it by hand says so.
     let image = Image::old(Init::Busybox);
     let run = image.run("install", &["--replace-old", "--init=none"]);
