@@ -165,7 +165,10 @@ impl Root {
             let new = self.place(to, Last::Keep, Missing::IsAnError)?;
             match renameat(&old.directory, &*old.name, &new.directory, &*new.name) {
                 // Two names of one file both stay (rename(2)).
-                Ok(()) => old.unlink(&old.name, UnlinkatFlags::NoRemoveDir),
+                Ok(()) => {
+                    old.unlink(&old.name, UnlinkatFlags::NoRemoveDir)?;
+                    Ok(Change::Done)
+                }
                 Err(Errno::ENOENT) => Ok(Change::None),
                 Err(e) => Err(e.into()),
             }
