@@ -87,7 +87,13 @@ pub(crate) fn printable_json(json: &str) -> String {
 
 /// As much of [`printable`] text as belongs into a line: 255 characters.
 pub(crate) fn excerpt(text: &str) -> String {
-    printable(&text.chars().take(255).collect::<String>())
+    let shown = text.chars().take(255);
+    // A tab is only a wide blank.
+    printable(
+        &shown
+            .map(|c| if c == '\t' { ' ' } else { c })
+            .collect::<String>(),
+    )
 }
 
 /// `19.6 GiB`, `512 B`.
@@ -149,6 +155,7 @@ mod tests {
         assert_eq!(one_line(text), "a [2J  b é");
         assert_eq!(printable(text), "a\u{fffd}[2J\u{fffd}\u{fffd}b\u{fffd}é");
         assert_eq!(excerpt(&"é\n".repeat(200)), "é\u{fffd}".repeat(127) + "é");
+        assert_eq!(excerpt("/dev/sdb\t/staging"), "/dev/sdb /staging");
     }
 
     #[test]

@@ -175,16 +175,20 @@ fn replacement(
     init: Init,
     mount_point: &Path,
 ) -> Result<Vec<Step>, Failure> {
-    let goes = match install::enabling(&work.root, init, mount_point)? {
-        Enabling::Steps(_) | Enabling::ByCommands { .. } => true,
+    let stays = match install::enabling(&work.root, init, mount_point)? {
+        Enabling::Steps(_) | Enabling::ByCommands { .. } => None,
         // Whoever says that there is none enables it by hand.
-        Enabling::NoInit => arguments.init == Some(InitOption::None),
-        Enabling::NotByUs(_) => false,
+        Enabling::NoInit if arguments.init == Some(InitOption::None) => None,
+        Enabling::NoInit => Some(
+            "nothing would stage it then: once the boot runs vmstage, as is said below, run the same \
+             again, which takes it out; --init=none does so now",
+        ),
+        Enabling::NotByUs(_) => Some("vmstage cannot be enabled in its place"),
     };
-    if !goes {
-        work.say(
-            "what staged the disk before stays as it is, for vmstage cannot be enabled in its place",
-        )?;
+    if let Some(why) = stays {
+        work.say(&format!(
+            "what staged the disk before stays as it is, for {why}"
+        ))?;
         return Ok(Vec::new());
     }
     let replacement = replace::steps(&work.root, init, mount_point)?;
@@ -244,7 +248,7 @@ pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> 
     }
     let plan = match arguments.keep_files {
         true => uninstall::Plan {
-            steps: published::parts_to_take_back(root, &config),
+            steps: published::to_take_back(root, &config),
             ..uninstall::Plan::default()
         },
         false => uninstall::plan(root, &config),

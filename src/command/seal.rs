@@ -29,6 +29,9 @@ const CLOUD_INIT: Duration = Duration::from_secs(60);
 /// How long writing out the disks may take.
 const SYNC: Duration = Duration::from_secs(120);
 
+/// Among what was stopped.
+const WATCH: &str = "vmstage watch";
+
 /// Set for `cloud-init clean`, whose part for vmstage would wait for this program's lock.
 const AT_WORK: &str = "VMSTAGE_SEAL";
 
@@ -109,12 +112,13 @@ impl Seal<'_> {
         if let Some(host) = self.host {
             self.see_that_no_job_runs(host)?;
         }
-        let items = self.plan()?;
+        let items = self.plan();
         if self.arguments.dry_run {
             document.items = items.iter().map(Item::foreseen).collect();
             for outcome in &document.items {
                 self.say(&lines(outcome, "would "))?;
             }
+            see_that_none_failed(document)?;
             return Ok(self.end(document)?);
         }
         self.see_that_it_is_agreed(&items)?;
@@ -125,23 +129,17 @@ impl Seal<'_> {
             self.stop(host, document)?;
         }
         // What ran has written until now.
-        for item in &self.plan()? {
+        for item in &self.plan() {
             let outcome = self.carry_out(item);
             self.say(&lines(&outcome, ""))?;
             document.items.push(outcome);
         }
         self.sync()?;
-        let failed = document.items.iter().flat_map(|item| &item.failed);
-        let count = failed.clone().count();
-        if let Some(first) = failed.clone().next() {
-            return Err(Failure::Other(anyhow!(
-                "not all is done ({count} failed): {first}; put that right and run again, the rest will be"
-            )));
-        }
+        see_that_none_failed(document)?;
         Ok(self.end(document)?)
     }
 
-    fn plan(&self) -> anyhow::Result<Vec<Item>> {
+    fn plan(&self) -> Vec<Item> {
         seal::plan(&self.root, self.host, &self.config, self.wish)
     }
 
@@ -193,7 +191,7 @@ impl Seal<'_> {
         }
         if running::stop_watch(host)? > 0 {
             self.say("stopped: vmstage watch\n")?;
-            document.stopped.push("vmstage watch");
+            document.stopped.push(WATCH);
         }
         if !self.wish.own_part_only {
             stop::stop_random_seed(host);
@@ -246,9 +244,15 @@ impl Seal<'_> {
         Ok(())
     }
 
-    fn next(&self) -> &'static [&'static str] {
+    fn next(&self, document: &Document) -> &'static [&'static str] {
+        let watch_is_stopped = document.stopped.contains(&WATCH);
         match (self.host, self.wish.own_part_only, self.arguments.dry_run) {
             (_, _, true) => &["nothing was changed: this was --dry-run"],
+            (_, true, false) if watch_is_stopped => &[
+                "if this machine is to go on, vmstage watch has to be started again, else nobody drains or \
+                 ends it in time: systemctl restart vmstage-watch and systemctl reload vmstage; or service \
+                 vmstage restart; or reboot",
+            ],
             (_, true, false) => &[],
             (None, ..) => &["sealed: the image can be used"],
             (Some(_), ..) if self.arguments.poweroff => {
@@ -271,10 +275,26 @@ impl Seal<'_> {
     }
 
     fn end(&self, document: &mut Document) -> anyhow::Result<()> {
-        document.next = self.next();
+        document.next = self.next(document);
         let lines = document.next.iter().map(|line| format!("{line}\n"));
         self.say(&lines.collect::<String>())
     }
+}
+
+/// What could not be looked at or done keeps nothing else from being done, and is in the image.
+fn see_that_none_failed(document: &Document) -> Result<(), Failure> {
+    let mut failed = document.items.iter().flat_map(|item| &item.failed);
+    let Some(first) = failed.next() else {
+        return Ok(());
+    };
+    let count = 1 + failed.count();
+    let what = match document.dry_run {
+        true => "not all can be done",
+        false => "not all is done",
+    };
+    Err(Failure::Other(anyhow!(
+        "{what} ({count} failed): {first}; put that right and run again, the rest will be"
+    )))
 }
 
 /// `machine-id: change /etc/machine-id`

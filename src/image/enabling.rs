@@ -52,7 +52,7 @@ pub(crate) fn still_to_do(root: &Root, init: Init) -> Result<Enabling> {
                 Err(in_the_way) => return Ok(Enabling::NotByUs(in_the_way)),
             };
             let mut steps = link_steps(root, init, &links, &wanted);
-            if init == Init::Insserv {
+            if [Init::Insserv, Init::Suse].contains(&init) {
                 steps.extend(depend_steps(root)?);
             }
             if init == Init::Chkconfig {
@@ -139,6 +139,8 @@ fn wanted(init: Init, links: &[Link]) -> Result<Vec<Link>, String> {
         .collect();
     let stops: &[char] = match init {
         Init::Chkconfig => &['0', '1', '6'],
+        // What has a link to stop it in a level is stopped as that is left, for a shutdown too.
+        Init::Suse => &[],
         _ => &['1'],
     };
     let log = links
@@ -162,7 +164,7 @@ fn wanted(init: Init, links: &[Link]) -> Result<Vec<Link>, String> {
     // Of two with one number the one goes first whose name does: syslog before vmstage.
     let (start, stop, lowest) = match init {
         Init::Chkconfig => (USUAL.min(later.saturating_sub(1)), 2, log + 1),
-        Init::Insserv => (log.max(1), 1, log.max(1)),
+        Init::Insserv | Init::Suse => (log.max(1), 1, log.max(1)),
         _ => (19.min(later.saturating_sub(1)), 81, log + 1),
     };
     if start < lowest || start >= later {
@@ -174,6 +176,7 @@ fn wanted(init: Init, links: &[Link]) -> Result<Vec<Link>, String> {
                     "give condor a higher number in the line \"# chkconfig:\" of its script, run \
                      chkconfig condor resetpriorities in the image, and install again",
                 Init::Insserv => "run in the image: update-rc.d vmstage defaults",
+                Init::Suse => "run in the image: insserv vmstage",
                 _ =>
                     "run in the image: update-rc.d -f condor remove; update-rc.d condor defaults \
                      98; and install again",
@@ -199,11 +202,28 @@ fn link_steps(root: &Root, init: Init, links: &[Link], wanted: &[Link]) -> Vec<S
     let is_there = |link: &&Link| links.contains(link) && link.leads_to_script(root, init);
     let missing = wanted.iter().filter(|link| !is_there(link));
     let removed = strays.map(|link| Step::Remove(link.path(init)));
-    let made = missing.map(|link| Step::Link {
-        path: link.path(init),
-        text: Path::new("../init.d").join(SERVICE),
+    let made = missing.map(|link| {
+        let path = link.path(init);
+        let text = text_of_link(root, init, path.parent().unwrap_or(&path));
+        Step::Link { path, text }
     });
     removed.chain(made).collect()
+}
+
+/// What a link to the script holds in the directory of a run level, which may be a link itself:
+/// then what is relative may lead elsewhere.
+fn text_of_link(root: &Root, init: Init, directory: &Path) -> PathBuf {
+    let usual = match init {
+        Init::Suse => Path::new("..").join(SERVICE),
+        _ => Path::new("../init.d").join(SERVICE),
+    };
+    let script = Path::new(init.scripts()).join(SERVICE);
+    let real = |path: &Path| root.real_path(path).ok();
+    let leads_there = real(&directory.join(&usual)) == real(&script);
+    match leads_there || !root.is(Kind::Directory, directory) {
+        true => usual,
+        false => script,
+    }
 }
 
 /// The number in the script's own header.
@@ -319,15 +339,16 @@ mod tests {
                 .map(|link| link.number)
                 .collect();
             numbers.dedup();
-            assert_eq!(numbers.len(), 1);
-            numbers[0]
+            assert!(numbers.len() <= 1);
+            // None at all.
+            numbers.first().copied().unwrap_or(0)
         };
         Some((number(Action::Start), number(Action::Stop)))
     }
 
     #[test]
     fn vmstage_starts_after_the_log_and_before_condor() {
-        use Init::{Chkconfig, Insserv, Numbers, Upstart};
+        use Init::{Chkconfig, Insserv, Numbers, Suse, Upstart};
         type Case<'a> = (Init, &'a [&'a str], Option<(u8, u8)>);
         let cases: &[Case] = &[
             (Chkconfig, &[], Some((85, 2))),
@@ -351,6 +372,7 @@ mod tests {
             (Insserv, &["S02rsyslog", "S03condor"], Some((2, 1))),
             (Insserv, &["S01condor"], None),
             (Insserv, &["S02rsyslog", "S02condor"], None),
+            (Suse, &["S05syslog", "S12condor"], Some((5, 0))),
             // What is there and will do stays: update-rc.d made it.
             (
                 Insserv,

@@ -262,10 +262,15 @@ impl File {
         let shipped = self.content();
         let unit = mount_unit(mount_point);
         let text = String::from_utf8_lossy(shipped);
-        match self.source == DROP_IN && unit != SHIPPED_UNIT {
+        match self.names_mount_point() && unit != SHIPPED_UNIT {
             true => Cow::Owned(text.replace(SHIPPED_UNIT, &unit).into_bytes()),
             false => Cow::Borrowed(shipped),
         }
+    }
+
+    /// Whether it is another for each mount point.
+    pub(crate) fn names_mount_point(&self) -> bool {
+        self.source == DROP_IN
     }
 
     /// Where it belongs.
@@ -279,7 +284,7 @@ impl File {
 
     /// Whether nothing starts the program without it: one of the units, or the script.
     fn is_what_starts_it(&self) -> bool {
-        self.is_heeded_by_init() && self.source != DROP_IN
+        self.is_heeded_by_init() && !self.names_mount_point()
     }
 
     /// Whether an init reads it at boot. Documentation may be left out of a system.

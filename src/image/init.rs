@@ -16,6 +16,9 @@ pub(crate) enum Init {
     /// Debian's SysV init since squeeze: startpar(8) runs what is in `.depend.start`, in its
     /// order, and of that what has a link.
     Insserv,
+    /// SUSE's SysV init (SLES 11): as Debian's, with the run levels below `/etc/init.d`. Where there
+    /// is no `.depend.start`, or startpar(8) is turned off, the numbers of the links count.
+    Suse,
     /// Links by their numbers alone: Debian before squeeze, and `.legacy-bootordering`.
     Numbers,
     /// Ubuntu 12.04: upstart, which runs the scripts by the numbers of their links.
@@ -46,6 +49,9 @@ impl Init {
         if has(Kind::Directory, "/etc/rc.d/init.d") {
             return Init::Chkconfig;
         }
+        if has(Kind::Directory, SUSES) {
+            return Init::Suse;
+        }
         let is_debian = has(Kind::Directory, "/etc/init.d") && has(Kind::Directory, "/etc/rc2.d");
         if !is_debian {
             return Init::Unknown;
@@ -62,9 +68,12 @@ impl Init {
 
     /// One that has its scripts where this system has some, whoever runs them.
     pub(crate) fn by_scripts(root: &Root) -> Init {
-        match root.is(Kind::Directory, Init::Chkconfig.scripts()) {
-            true => Init::Chkconfig,
-            false => Init::Numbers,
+        if root.is(Kind::Directory, Init::Chkconfig.scripts()) {
+            Init::Chkconfig
+        } else if root.is(Kind::Directory, SUSES) {
+            Init::Suse
+        } else {
+            Init::Numbers
         }
     }
 
@@ -74,6 +83,7 @@ impl Init {
             Init::Systemd => "systemd",
             Init::Chkconfig => "SysV init with chkconfig",
             Init::Insserv => "SysV init with insserv",
+            Init::Suse => "SysV init of SUSE",
             Init::Numbers => "SysV init by numbers",
             Init::Upstart => "upstart",
             Init::Unknown => "none that is known",
@@ -89,6 +99,7 @@ impl Init {
     pub(crate) fn run_level(self, level: char) -> String {
         match self {
             Init::Chkconfig => format!("/etc/rc.d/rc{level}.d"),
+            Init::Suse => format!("/etc/init.d/rc{level}.d"),
             _ => format!("/etc/rc{level}.d"),
         }
     }
@@ -103,6 +114,9 @@ impl Init {
 }
 
 const PROGRAM: &str = "/sbin/init";
+
+/// A directory that only SUSE has.
+const SUSES: &str = "/etc/init.d/rc3.d";
 
 /// The name of the program that `/sbin/init` leads to; None where there is none.
 fn program(root: &Root) -> Option<String> {
@@ -193,6 +207,11 @@ mod tests {
                 Init::Unknown,
                 &["etc/init.d/", "etc/rc2.d/", "bin/busybox"],
                 Some("/bin/busybox"),
+            ),
+            (
+                Init::Suse,
+                &["etc/init.d/rc3.d/", "etc/init.d/.depend.start", "sbin/init"],
+                None,
             ),
             (Init::Unknown, &["etc/init.d/"], None),
         ];

@@ -1,6 +1,7 @@
 //! What did vmstage's work before: a line of fstab, a script, and lines of `rc.local`.
 
 mod commands;
+mod elsewhere;
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -19,6 +20,7 @@ use crate::text::excerpt;
 
 use commands::is_bare_name;
 pub(crate) use commands::{Command, SCRIPT, What, commands};
+pub(crate) use elsewhere::elsewhere;
 
 /// Where a system keeps commands of its own for the end of the boot. Only one of them is
 /// there, or links lead to one.
@@ -128,9 +130,13 @@ pub(crate) fn fstab_lines_below<'a>(
 
 fn found(line: &Line) -> Found {
     let source = line.source.as_bytes();
+    let quotes = |byte: &u8| [b'"', b'\''].contains(byte);
+    let begin = source.iter().take_while(|byte| quotes(byte)).count();
+    let source = &source[begin..];
     let has = |option: &str| line.options.iter().any(|given| given == option);
-    let tags: [&[u8]; 5] = [
+    let tags: [&[u8]; 6] = [
         b"LABEL=",
+        b"ID=",
         b"UUID=",
         b"PARTUUID=",
         b"PARTLABEL=",
@@ -194,27 +200,6 @@ pub(crate) fn rc_local(root: &Root, mount_point: &Path) -> Vec<Result<RcLocal>> 
     files.filter_map(Result::transpose).collect()
 }
 
-/// The commands of `/etc/inittab` that have to do with the disk, at their lines there.
-pub(crate) fn in_inittab(root: &Root, mount_point: &Path) -> Vec<Command> {
-    let text = root.text(INITTAB);
-    // inittab(5): id:runlevels:action:process
-    let process = |line: &str| match line.starts_with('#') {
-        true => String::new(),
-        false => line.splitn(4, ':').nth(3).unwrap_or_default().to_string(),
-    };
-    let lines: Vec<String> = text.lines().map(process).collect();
-    let mut found = Vec::new();
-    for (before, line) in lines.iter().enumerate() {
-        let first = commands(line.as_bytes(), mount_point).into_iter().next();
-        found.extend(first.map(|command| Command {
-            number: before + 1,
-            lines: None,
-            ..command
-        }));
-    }
-    found
-}
-
 pub(crate) const INITTAB: &str = "/etc/inittab";
 
 /// The line, counted from 1, on which a script runs `vmstage boot`.
@@ -223,6 +208,9 @@ pub(crate) fn line_of_vmstage(script: &str, mount_point: &Path) -> Option<usize>
     let first = commands.iter().find(|c| c.what == What::Vmstage)?;
     Some(first.number)
 }
+
+/// In the name of a copy of what is taken out.
+pub(crate) const KEPT: &str = ".before-vmstage";
 
 /// Where else something may run [`SCRIPT`], or waits for it.
 const CALLERS: [&str; 11] = [
@@ -258,11 +246,13 @@ pub(crate) fn callers_that_stay(root: &Root, scripts: &[RcLocal]) -> Vec<Caller>
             text: one.text.clone(),
         }));
     }
-    callers.extend(callers_elsewhere(root));
+    let is_own = |path: &Path| scripts.iter().any(|script| script.path == path);
+    callers.extend(callers_elsewhere(root, &is_own));
     callers
 }
 
-fn callers_elsewhere(root: &Root) -> Vec<Caller> {
+/// Also in what is a service by a link, but not in what is `rc.local` by one.
+fn callers_elsewhere(root: &Root, is_rc_local: &dyn Fn(&Path) -> bool) -> Vec<Caller> {
     let mut seen: Vec<PathBuf> = Vec::new();
     let mut callers = Vec::new();
     for place in CALLERS.map(Path::new) {
@@ -270,9 +260,10 @@ fn callers_elsewhere(root: &Root) -> Vec<Caller> {
         // The file itself, where it is no directory.
         names.push(OsString::new());
         for name in names {
-            // Not the script, its copies, and what insserv has written.
+            // Not the script, copies that are kept, and what insserv has written.
             let is_own = name.as_bytes().starts_with(SCRIPT.as_bytes()) && !is_unit(&name);
-            if is_own || name.as_bytes().starts_with(b".") {
+            let is_copy = name.to_string_lossy().contains(KEPT);
+            if is_own || is_copy || name.as_bytes().starts_with(b".") {
                 continue;
             }
             let path = if name.is_empty() {
@@ -283,6 +274,7 @@ fn callers_elsewhere(root: &Root) -> Vec<Caller> {
             if let Ok(path) = root.real_path(&path)
                 && root.is(Kind::File, &path)
                 && !seen.contains(&path)
+                && !is_rc_local(&path)
             {
                 callers.extend(caller_in(root, &path));
                 seen.push(path);

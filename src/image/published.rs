@@ -20,7 +20,7 @@ pub(crate) const RUN: [&str; 2] = ["/run/vmstage", "/var/run/vmstage"];
 /// How what others were told is taken back, HTCondor first: a drop-in of somebody who is gone
 /// would keep jobs away for ever. Of directories and files that are shared, only what is
 /// vmstage's own.
-pub(crate) fn parts_to_take_back(root: &Root, config: &Config) -> Steps {
+pub(crate) fn to_take_back(root: &Root, config: &Config) -> Steps {
     let mut steps = Steps::default();
     let drop_in = Path::new(condor::DIRECTORY).join(condor::NAME);
     steps.add(file(root, &drop_in));
@@ -38,15 +38,6 @@ pub(crate) fn parts_to_take_back(root: &Root, config: &Config) -> Steps {
     }
     steps.add(lines_of_motd(root).map(Vec::from_iter));
     steps
-}
-
-/// Likewise, all of it or nothing.
-///
-/// # Errors
-///
-/// That something of it cannot be read.
-pub(crate) fn to_take_back(root: &Root, config: &Config) -> Result<Vec<Step>> {
-    parts_to_take_back(root, config).whole()
 }
 
 /// How the state and what was of one boot are removed, whole; and what stays and why, a line
@@ -183,7 +174,7 @@ mod tests {
         assert!(tree.text("etc/motd").contains("vmstage: "));
 
         let root = Root::open(tree.root()).unwrap();
-        let steps = to_take_back(&root, &config).unwrap();
+        let steps = to_take_back(&root, &config).steps;
         assert_eq!(
             steps[0].to_string(),
             "remove /etc/condor/config.d/99-vmstage.config"
@@ -195,7 +186,7 @@ mod tests {
         assert_eq!(tree.names(""), before);
         assert_eq!(tree.text("etc/motd"), "Welcome\nvmstage rules\n");
         assert!(!tree.root().join("etc/jobfeatures").exists());
-        assert!(to_take_back(&root, &config).unwrap().is_empty());
+        assert!(to_take_back(&root, &config).steps.is_empty());
         assert!(state_to_remove(&root).0.steps.is_empty());
     }
 
@@ -253,7 +244,7 @@ mod tests {
         ];
         let tree = Tree::new(&files);
         let root = Root::open(tree.root()).unwrap();
-        for step in to_take_back(&root, &Config::default()).unwrap() {
+        for step in to_take_back(&root, &Config::default()).steps {
             step.carry_out(&root).unwrap();
         }
         assert_eq!(tree.names(""), ["etc/passwd"]);

@@ -80,7 +80,7 @@ pub(crate) fn default_level(root: &Root, init: Init) -> char {
         (fields.next()? == "initdefault" && !line.starts_with('#')).then_some(level)
     });
     of_inittab.unwrap_or(match init {
-        Init::Chkconfig => '3',
+        Init::Chkconfig | Init::Suse => '3',
         _ => '2',
     })
 }

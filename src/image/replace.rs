@@ -13,7 +13,7 @@ use super::depend;
 use super::enabling::{DEPEND_START, DEPEND_STOP, SERVICE, depend_text, depend_without_us};
 use super::files::{DIRECTORIES, REPLACED};
 use super::init::Init;
-use super::old::{self, Command, Found, INITTAB, RcLocal, What};
+use super::old::{self, Command, Found, KEPT, RcLocal, What};
 use super::rc;
 use super::root::{Kind, Root};
 use super::step::Step;
@@ -88,13 +88,13 @@ pub(crate) fn steps(root: &Root, init: Init, mount_point: &Path) -> Result<Repla
             made.take_out(root, script.path, script.content, &numbers)?;
         }
     }
-    for command in old::in_inittab(root, mount_point) {
-        if matches!(command.what, What::UsesBareName | What::MakesDirectory) {
-            made.said.push(format!(
-                "{INITTAB}:{} stays; take out by hand: {}",
-                command.number, command.text
-            ));
-        }
+    for (path, command) in old::elsewhere(root, init, mount_point) {
+        made.said.push(format!(
+            "{}:{} stays; take out by hand: {}",
+            path.display(),
+            command.number,
+            command.text
+        ));
     }
     if fate == Script::Goes {
         made.take_script(root, init, path)?;
@@ -206,7 +206,7 @@ fn beside(path: &Path, number: usize) -> PathBuf {
     let is_run = own.to_str().and_then(|name| rc::Link::parse('2', name));
     let mut name = OsString::from(if is_run.is_some() { "old-" } else { "" });
     name.push(own);
-    name.push(".before-vmstage");
+    name.push(KEPT);
     if number > 1 {
         name.push(format!(".{number}"));
     }
@@ -257,7 +257,10 @@ pub(crate) fn kept(root: &Root, mount_point: &Path) -> Result<Kept> {
                 is_without(&numbers_in_script(&commands, Script::Goes))
                     || is_without(&numbers_in_script(&commands, Script::Stays))
             };
-        kept.restore(path, is_as_left.then_some(old));
+        match is_as_left {
+            true => kept.restore(root, path, old),
+            false => kept.leave(&beside(&path, 1)),
+        }
     }
     let is_back = kept.script(root, &records)?;
     for file in [DEPEND_START, DEPEND_STOP, DEPEND_BOOT] {
@@ -270,7 +273,7 @@ pub(crate) fn kept(root: &Root, mount_point: &Path) -> Result<Kept> {
         let present = depend_without_us(root, file, &present);
         let old = depend::without(&String::from_utf8_lossy(&old), SERVICE);
         if present == old || present == depend::without(&old, old::SCRIPT) {
-            kept.restore(file.into(), Some(old.into_bytes()));
+            kept.rewrite(file.into(), old.into_bytes());
         } else {
             kept.put_into(file, &present, &old, is_back);
         }
@@ -295,16 +298,23 @@ impl Kept {
         }
     }
 
-    /// A file gets what it held, if it is still as it was left.
-    fn restore(&mut self, path: PathBuf, content: Option<Vec<u8>>) {
-        let copy = beside(&path, 1);
-        match content {
-            Some(content) => {
-                self.steps.push(Step::Rewrite { path, content });
-                self.steps.push(Step::Remove(copy));
-            }
-            None => self.leave(&copy),
+    /// The copy takes the place of what it was kept of, unless that got another mode or owner.
+    fn restore(&mut self, root: &Root, path: PathBuf, content: Vec<u8>) {
+        let from = beside(&path, 1);
+        let access = |path: &Path| {
+            let entry = root.entry(path).ok().flatten();
+            entry.map(|entry| (entry.mode, entry.uid, entry.gid))
+        };
+        match access(&path) == access(&from) {
+            true => self.steps.push(Step::Restore { path, from }),
+            false => self.rewrite(path, content),
         }
+    }
+
+    fn rewrite(&mut self, path: PathBuf, content: Vec<u8>) {
+        let copy = beside(&path, 1);
+        self.steps.push(Step::Rewrite { path, content });
+        self.steps.push(Step::Remove(copy));
     }
 
     fn leave(&mut self, copy: &Path) {
@@ -328,9 +338,7 @@ impl Kept {
         let after = names(depend::prerequisites(old, old::SCRIPT));
         let before = names(targets.into_iter().filter(waits).collect());
         let content = depend::with(present, old::SCRIPT, &after, &before).into_bytes();
-        let path = file.into();
-        self.steps.push(Step::Rewrite { path, content });
-        self.steps.push(Step::Remove(copy));
+        self.rewrite(file.into(), content);
         self.left.push(format!(
             "{file} has been written anew since, and {} is put into that; insserv, run in the image, \
              puts all in order",

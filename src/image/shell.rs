@@ -1,6 +1,7 @@
 //! The simple commands of a shell script: which of them run, and whose lines are whose. As much
 //! of sh(1) is understood as scripts of `rc.local`'s kind are written in; nothing is run.
 
+mod functions;
 mod lexer;
 mod variables;
 
@@ -61,35 +62,14 @@ pub(crate) fn statements(script: &str, outcome: Outcome) -> Vec<Statement> {
         value: None,
         function: None,
         functions: Vec::new(),
+        ending: Vec::new(),
         statement: Statement::new(),
         first_line: None,
         statements: Vec::new(),
     };
     parser.parse();
     let is_whole = is_whole && parser.levels.is_empty();
-    let mut statements = parser.statements;
-    let mut functions = parser.functions;
-    for command in statements.iter().flat_map(|statement| &statement.commands) {
-        for (name, is_called) in &mut functions {
-            *is_called |= command.words.contains(name);
-        }
-    }
-    let is_unused = |name: &String| functions.contains(&(name.clone(), false));
-    for at in 0..statements.len() {
-        let is_asked_for = statements.get(at + 1).is_some_and(|s| s.asks_for_exit_code);
-        let statement = &mut statements[at];
-        let is_function = |command: &Simple| {
-            let name = command.words.first();
-            functions.iter().any(|(known, _)| Some(known) == name)
-        };
-        statement.is_simple &= is_whole && !is_asked_for;
-        statement.is_simple &= !statement.commands.iter().any(is_function);
-        statement.commands.retain(|command| {
-            let function = command.function.as_ref();
-            !function.is_some_and(is_unused)
-        });
-    }
-    statements
+    Statement::settled(parser.statements, parser.functions, is_whole)
 }
 
 impl Statement {
@@ -156,8 +136,10 @@ struct Parser<'a> {
     value: Option<bool>,
     /// The name of one that is about to be defined.
     function: Option<String>,
-    /// Those that are defined, and whether anything calls them.
-    functions: Vec<(String, bool)>,
+    /// Those that are defined.
+    functions: Vec<String>,
+    /// Those of them that end the script.
+    ending: Vec<String>,
     statement: Statement,
     /// The line on which it begins.
     first_line: Option<usize>,
@@ -268,7 +250,7 @@ impl Parser<'_> {
             return;
         }
         match operator {
-            "(" if self.words.is_empty() && self.function.is_none() => {
+            "(" if self.words.is_empty() && !self.is_next(")") => {
                 self.open(Kind::Subshell, Some(true));
             }
             "(" => {
@@ -310,12 +292,11 @@ impl Parser<'_> {
     fn open(&mut self, kind: Kind, runs: Option<bool>) {
         let function = self.function.take();
         if self.functions.len() < MOST_VARIABLES {
-            let new = function.iter().map(|name| (name.clone(), false));
-            self.functions.extend(new);
+            self.functions.extend(function.clone());
         }
-        // It joins what it is after, and runs if it is called.
+        // A function joins what it is after. Within it all is as if it were called.
         let runs = match function {
-            Some(_) => None,
+            Some(_) => runs,
             None => both(runs, self.is_reached()),
         };
         self.statement.is_simple &= kind == Kind::For && self.levels.is_empty();
@@ -359,10 +340,9 @@ impl Parser<'_> {
     fn close(&mut self) {
         self.end_command(";");
         if let Some(level) = self.levels.pop() {
-            let next = self.tokens.get(self.at);
-            let is_joined = matches!(next, Some((_, Token::Operator("&" | "|"))));
+            let is_joined = self.is_next("&") || self.is_next("|");
             self.has_ended |= level.is_endless && self.levels.is_empty() && !is_joined;
-            if level.kind == Kind::Subshell {
+            if level.kind == Kind::Subshell || level.function.is_some() {
                 self.directory = level.directory;
             }
         }
@@ -405,7 +385,7 @@ impl Parser<'_> {
                 && (assignments == raw.len() || ["export", "readonly"].contains(&raw[0].as_str()))
             {
                 self.statement.is_simple = false;
-                self.assign(name, value, runs);
+                self.assign(name, value, runs.filter(|_| !self.is_in_function()));
             }
         }
         let mut words = Vec::new();
@@ -444,14 +424,16 @@ impl Parser<'_> {
             _ => own,
         };
         let name = command.words.first().map_or("", String::as_str);
-        if let ("cd" | "pushd", Some(to)) = (name, command.words.get(1)) {
-            self.directory = match to.starts_with('/') {
-                true => to.clone(),
-                false => format!("{}/{to}", self.directory.trim_end_matches('/')),
-            };
-        }
         let option = command.words.get(1).map_or("", String::as_str);
         match name {
+            "cd" | "pushd" if option.starts_with('/') => self.directory = option.into(),
+            // Home, back or up: not there any more.
+            "cd" | "pushd" | "popd" if ["", "-"].contains(&option) || option.contains("..") => {
+                self.directory = "/".into();
+            }
+            "cd" | "pushd" => {
+                self.directory = format!("{}/{option}", self.directory.trim_end_matches('/'));
+            }
             "set" if is_errexit(option, '-') => self.ends_by_failure = true,
             "set" if is_errexit(option, '+') => self.ends_by_failure = false,
             "break" if runs != Some(false) => {
@@ -462,14 +444,30 @@ impl Parser<'_> {
             _ => {}
         }
         let is_asked = ["&&", "||"].contains(&operator) || !self.levels.is_empty();
-        let ends = name == "exit" || name == "exec" && command.words.len() > 1;
+        let is_end = name == "exit" || self.ending.iter().any(|ending| ending == name);
+        let ends = is_end || name == "exec" && command.words.len() > 1;
         let ends = ends && !is_piped || has_failed && !is_asked;
-        let is_own_shell = |level: &Level| level.kind != Kind::Subshell;
-        let is_here = operator != "&" && self.levels.iter().all(is_own_shell);
+        let returns = ends || name == "return" && !is_piped;
         if !self.has_ended {
             self.statement.commands.push(command);
         }
-        self.has_ended |= ends && is_here && runs == Some(true);
+        let function = self
+            .levels
+            .iter()
+            .rposition(|level| level.function.is_some());
+        let inner = &self.levels[function.map_or(0, |at| at + 1)..];
+        let is_here = operator != "&" && inner.iter().all(|level| level.kind != Kind::Subshell);
+        match function {
+            _ if !is_here || runs != Some(true) => {}
+            Some(at) if returns => {
+                let level = &mut self.levels[at];
+                level.runs = Some(false);
+                let ends = ends && level.kind != Kind::Subshell;
+                self.ending.extend(level.function.clone().filter(|_| ends));
+            }
+            Some(_) => {}
+            None => self.has_ended |= ends,
+        }
     }
 
     fn end_statement(&mut self, line: usize) {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 
 use super::root::{Attributes, Change, Kind, Root};
 use crate::host::regular_file::MIB;
@@ -40,6 +40,11 @@ pub(crate) enum Step {
         mode: u32,
         owner: (u32, u32),
     },
+    /// A file is what it was: the copy that was kept takes its place.
+    Restore {
+        path: PathBuf,
+        from: PathBuf,
+    },
     Link {
         path: PathBuf,
         text: PathBuf,
@@ -71,14 +76,6 @@ impl Steps {
         self.steps.extend(other.steps);
         self.failed.extend(other.failed);
     }
-
-    /// All of them or none, for those who cannot do with a part.
-    pub(crate) fn whole(self) -> Result<Vec<Step>> {
-        match self.failed.into_iter().next() {
-            Some(why) => Err(anyhow!(why)),
-            None => Ok(self.steps),
-        }
-    }
 }
 
 impl Step {
@@ -90,6 +87,7 @@ impl Step {
             | Step::KeepCopy { path, .. }
             | Step::SetAside { path, .. }
             | Step::PutBack { path, .. }
+            | Step::Restore { path, .. }
             | Step::Link { path, .. }
             | Step::Remove(path)
             | Step::RemoveEmpty(path)
@@ -140,18 +138,17 @@ impl Step {
             Step::Rewrite { path, .. } if !root.is(Kind::File, path) => Ok(Change::None),
             Step::Rewrite { path, content } => root.write(path, content, Attributes::AsBefore),
             Step::KeepCopy { path, to } => keep_copy(root, path, to),
-            Step::SetAside { path, to } => {
-                transfer(root, path, to, Attributes::Ours { mode: 0o644 })
-            }
+            Step::SetAside { path, to } => set_aside(root, path, to),
             Step::PutBack {
                 path,
                 from,
                 mode,
                 owner,
             } => {
-                let (mode, owner) = (*mode, *owner);
-                transfer(root, from, path, Attributes::Theirs { mode, owner })
+                root.set_mode(from, *mode, *owner)?;
+                root.rename(from, path)
             }
+            Step::Restore { path, from } => root.rename(from, path),
             Step::Link { path, text } => root.link(path, text),
             Step::Remove(path) => root.remove(path),
             Step::RemoveEmpty(path) => root.remove_empty(path),
@@ -169,7 +166,9 @@ impl fmt::Display for Step {
             Step::KeepCopy { path, to } => {
                 write!(f, "keep {} as {}", path.display(), to.display())
             }
-            Step::SetAside { path: from, to } | Step::PutBack { from, path: to, .. } => {
+            Step::SetAside { path: from, to }
+            | Step::PutBack { from, path: to, .. }
+            | Step::Restore { from, path: to } => {
                 write!(f, "rename {} to {}", from.display(), to.display())
             }
             Step::Link { path, text } => write!(f, "link {} to {}", path.display(), text.display()),
@@ -184,17 +183,40 @@ fn keep_copy(root: &Root, path: &Path, copy: &Path) -> Result<Change> {
     if root.entry_itself(copy)?.is_some() {
         return Ok(Change::None);
     }
-    let mode = root.entry(path)?.map_or(0o644, |entry| entry.mode);
-    root.write(copy, &content(root, path)?, Attributes::Ours { mode })
+    // What comes in its place is another file, and this one stays what it is.
+    if root.name_twice(path, copy) {
+        return Ok(Change::Done);
+    }
+    copy_of(root, path, copy, 0o7777)
 }
 
-/// As a rename, which could not change the mode; done again after a crash it completes.
-fn transfer(root: &Root, from: &Path, to: &Path, as_: Attributes) -> Result<Change> {
-    if root.entry_itself(from)?.is_none() {
+fn copy_of(root: &Root, path: &Path, copy: &Path, modes: u32) -> Result<Change> {
+    let entry = root.entry(path)?;
+    let (mode, owner) = entry.map_or((0o644, (0, 0)), |entry| {
+        (entry.mode, (entry.uid, entry.gid))
+    });
+    let mode = mode & modes;
+    root.write(
+        copy,
+        &content(root, path)?,
+        Attributes::Theirs { mode, owner },
+    )
+}
+
+/// Nobody can run a file that was set aside. First that, so that what was killed in between is
+/// done again.
+fn set_aside(root: &Root, path: &Path, to: &Path) -> Result<Change> {
+    const NOT_TO_BE_RUN: u32 = 0o666;
+    let Some(entry) = root.entry(path)? else {
         return Ok(Change::None);
+    };
+    // Under its other names it is to be run on.
+    if entry.has_other_names {
+        copy_of(root, path, to, NOT_TO_BE_RUN)?;
+        return root.remove(path);
     }
-    root.write(to, &content(root, from)?, as_)?;
-    root.remove(from)
+    root.set_mode(path, entry.mode & NOT_TO_BE_RUN, (entry.uid, entry.gid))?;
+    root.rename(path, to)
 }
 
 fn content(root: &Root, path: &Path) -> Result<Vec<u8>> {

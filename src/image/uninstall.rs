@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use super::enabling::{self, DEPEND_START, LOCAL_UNITS, OVERRIDE, SERVICE, WANTS};
 use super::files::{self, CONFIGURATION, DIRECTORIES, DOCUMENTATION, PROGRAM, REPLACED};
 use super::init::Init;
-use super::old::RC_LOCAL;
+use super::old::{KEPT, RC_LOCAL};
 use super::published;
 use super::rc;
 use super::replace::{self, CONFIGURATION_IS_NEW};
@@ -38,7 +38,7 @@ pub(crate) struct Plan {
 /// keeps nothing else from being undone.
 pub(crate) fn plan(root: &Root, config: &Config) -> Plan {
     let mut plan = Plan {
-        steps: published::parts_to_take_back(root, config),
+        steps: published::to_take_back(root, config),
         ..Plan::default()
     };
     let steps = &mut plan.steps;
@@ -89,7 +89,7 @@ fn has_replaced(root: &Root) -> bool {
         || directories.any(|directory| {
             let names = root.names(&directory).unwrap_or_default();
             let mut names = names.iter().map(|name| name.to_string_lossy());
-            names.any(|name| name.contains(".before-vmstage"))
+            names.any(|name| name.contains(KEPT))
         })
 }
 

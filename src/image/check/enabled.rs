@@ -109,15 +109,24 @@ fn script_is_started(subject: &Subject, service: &str) -> bool {
         return is_started_by_its_name(subject, service);
     }
     let script = format!("{}/{service}", subject.init.scripts());
-    let is_target = || match subject.init {
-        Init::Insserv => depend::targets(&subject.text(DEPEND_START)).contains(&service),
-        _ => true,
+    let is_target = || match goes_by_depend(subject) {
+        true => depend::targets(&subject.text(DEPEND_START)).contains(&service),
+        false => true,
     };
     let levels = started_levels(subject);
     let mut numbers = levels
         .chars()
         .map(|level| start_number(subject, service, level));
     subject.root.is_executable(&script) && numbers.any(|number| number.is_some()) && is_target()
+}
+
+/// Whether startpar(8) starts the services, which runs what is in insserv's file.
+fn goes_by_depend(subject: &Subject) -> bool {
+    match subject.init {
+        Init::Insserv => true,
+        Init::Suse => subject.has(DEPEND_START),
+        _ => false,
+    }
 }
 
 /// The run levels that the system boots into. systemd takes the links of several for one target
@@ -283,7 +292,7 @@ fn names_other(subject: &Subject, unit: &str, names: &[&str], other: &str) -> bo
 /// startpar(8) runs what is in insserv's file, whatever links there are.
 pub(super) fn depend_stale(subject: &Subject, found: &mut Findings) {
     let level = rc::default_level(subject.root, subject.init);
-    if subject.init != Init::Insserv || start_number(subject, "vmstage", level).is_none() {
+    if !goes_by_depend(subject) || start_number(subject, "vmstage", level).is_none() {
         return;
     }
     if !depend::targets(&subject.text(DEPEND_START)).contains(&"vmstage") {
@@ -299,10 +308,9 @@ pub(super) fn order_condor(subject: &Subject, found: &mut Findings) {
     let mut add = |place: String, what: &str, cure: &str| {
         found.add(Error, "order-condor", place, what, cure);
     };
-    if matches!(
-        subject.init,
-        Init::Chkconfig | Init::Numbers | Init::Upstart
-    ) && let Some((level, condors, ours)) = level_with_condor_first(subject)
+    if subject.init.runs_scripts()
+        && !goes_by_depend(subject)
+        && let Some((level, condors, ours)) = level_with_condor_first(subject)
     {
         let what = format!("condor starts with the number {condors}, before vmstage ({ours})");
         return add(subject.init.run_level(level), &what, &enable(subject));
@@ -326,7 +334,7 @@ pub(super) fn order_condor(subject: &Subject, found: &mut Findings) {
             };
             add(format!("{UNIT_DIRECTORY}/condor.service.d"), what, &cure);
         }
-    } else if subject.init == Init::Insserv
+    } else if goes_by_depend(subject)
         && !depend::waits_for(&subject.text(DEPEND_START), "condor", "vmstage")
     {
         let what = "condor does not wait for vmstage";

@@ -13,6 +13,15 @@ fn place(line: &Line) -> String {
     format!("{FSTAB}:{}", line.number)
 }
 
+/// What a boot comes to that waits for the disk of a line.
+fn without_the_disk(line: &Line) -> &'static str {
+    let waits = |option: &String| option != "nofail" && option != "noauto";
+    match line.options.iter().all(waits) {
+        true => ", and where there is no such disk the boot ends in emergency mode",
+        false => "",
+    }
+}
+
 /// A line for the mount point, which makes a boot fail or mounts somebody's volume.
 pub(super) fn old_fstab(subject: &Subject, found: &mut Findings) {
     let mount_point = subject.mount_point();
@@ -23,8 +32,8 @@ pub(super) fn old_fstab(subject: &Subject, found: &mut Findings) {
                 Error,
                 format!(
                     "{source} is mounted on {target} by its bare name: at another boot that may be \
-                     somebody's volume, and where there is no such disk the boot ends in emergency \
-                     mode ({})",
+                     somebody's volume{} ({})",
+                    without_the_disk(line),
                     line.text
                 ),
             ),
@@ -58,10 +67,11 @@ pub(super) fn old_fstab(subject: &Subject, found: &mut Findings) {
 pub(super) fn old_fstab_below(subject: &Subject, found: &mut Findings) {
     for line in old::fstab_lines_below(&subject.fstab, subject.mount_point()) {
         let what = format!(
-            "{} is mounted below {} by its bare name: at another boot that may be somebody's volume, \
-             and where there is no such disk the boot ends in emergency mode ({})",
+            "{} is mounted below {} by its bare name: at another boot that may be somebody's volume{} \
+             ({})",
             line.source.display(),
             subject.mount_point().display(),
+            without_the_disk(line),
             line.text
         );
         found.add(

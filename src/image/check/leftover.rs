@@ -12,10 +12,7 @@ const SEAL: &str = "run `vmstage seal` before it is saved";
 
 pub(super) fn what_seal_would_remove(subject: &Subject, found: &mut Findings) {
     let root = subject.root;
-    let mut tell = |id, item: anyhow::Result<Item>, what: &str| {
-        let Ok(item) = item else {
-            return;
-        };
+    let mut tell = |id, item: Item, what: &str| {
         if let Some(first) = item.steps.first() {
             let place = first.path().to_string_lossy();
             let what = match item.steps.len() {

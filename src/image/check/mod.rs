@@ -37,7 +37,7 @@ const RULES: &[fn(&Subject, &mut Findings)] = &[
     old::old_script,
     old::old_scripts_by_bare_name,
     old::old_rc_local,
-    old::old_inittab,
+    old::old_elsewhere,
     enabled::no_init,
     enabled::is_started_once,
     enabled::depend_stale,

@@ -3,8 +3,7 @@
 use super::finding::Findings;
 use super::finding::Severity::{Error, Note, Warning};
 use super::subject::{REPLACE, Subject};
-use crate::image::init::Init;
-use crate::image::old::{self, INITTAB, RcLocal, SCRIPT, What, script, scripts_by_bare_name};
+use crate::image::old::{self, RcLocal, SCRIPT, What, script, scripts_by_bare_name};
 use crate::image::rc::{Action, Link};
 use crate::image::root::Kind;
 
@@ -115,23 +114,20 @@ pub(super) fn old_rc_local(subject: &Subject, found: &mut Findings) {
     }
 }
 
-/// Likewise, in a line of inittab.
-pub(super) fn old_inittab(subject: &Subject, found: &mut Findings) {
-    if matches!(subject.init, Init::Systemd | Init::Upstart) {
-        return;
-    }
-    for command in old::in_inittab(subject.root, subject.mount_point()) {
+/// Likewise, elsewhere: in inittab, for cron, in tmpfiles.d, in other scripts.
+pub(super) fn old_elsewhere(subject: &Subject, found: &mut Findings) {
+    let mount_point = subject.mount_point();
+    for (path, command) in old::elsewhere(subject.root, subject.init, mount_point) {
         let text = &command.text;
         let what = match command.what {
-            What::MakesDirectory => format!(
-                "works below {} on the root disk where nothing is mounted: {text}",
-                subject.mount_point().display()
-            ),
             What::UsesBareName => format!("{BARE_NAME}: {text}"),
-            _ => continue,
+            _ => format!(
+                "works below {} on the root disk where nothing is mounted: {text}",
+                mount_point.display()
+            ),
         };
-        let place = format!("{INITTAB}:{}", command.number);
-        let cure = "take it out by hand; vmstage stages the disk";
+        let place = format!("{}:{}", path.display(), command.number);
+        let cure = "take it out by hand; vmstage stages the disk, and makes its directories";
         found.add(Error, "old-rc-local", place, what, cure);
     }
 }

@@ -36,8 +36,10 @@ pub(super) fn other_version(subject: &Subject, found: &mut Findings) {
         let for_its_mount_point = file.content_for(subject.mount_point());
         let is_as_carried_here = content == file.content() || content == *for_its_mount_point;
         let differs = is_as_carried_here != is_of_this_version;
+        // What names the unit of a mount point that is not known may be as it has to be.
+        let is_unclear = subject.config_is_wrong && file.names_mount_point();
         // Two of other versions may belong together.
-        if differs {
+        if differs && !is_unclear {
             let what = format!("it is of another version of vmstage than {PROGRAM}");
             let cure = format!("have both of one version: {}", subject.bring_files());
             found.add(Warning, "other-version", path.as_str(), what, cure);

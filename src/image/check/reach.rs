@@ -18,7 +18,7 @@ use crate::metadata::machine_features::published::{JOB, MACHINE};
 use crate::report::{condor, machine_features, motd};
 
 /// What vmstage reads or writes there.
-const PATHS: [&str; 15] = [
+const PATHS: [&str; 17] = [
     PROGRAM,
     CONFIGURATION,
     STATE,
@@ -34,28 +34,32 @@ const PATHS: [&str; 15] = [
     "/sbin/init",
     "/etc/init.d",
     "/etc/rc.d/init.d",
+    "/etc/machine-id",
+    "/etc/ssh",
 ];
 
 /// Texts that have to be understood.
-const TEXTS: [&str; 6] = [
+const TEXTS: [&str; 7] = [
     FSTAB,
     RC_LOCAL[0],
     RC_LOCAL[1],
     DEPEND_START,
     DEPEND_STOP,
     "/etc/inittab",
+    "/etc/machine-id",
 ];
 
 pub(super) fn unreachable_paths(subject: &Subject, found: &mut Findings) {
     let root = subject.root;
-    let levels = [Init::Numbers, Init::Chkconfig]
+    let levels = [Init::Numbers, Init::Chkconfig, Init::Suse]
         .map(|init| rc::LEVELS.map(|level| init.run_level(level)))
         .concat();
     let paths = PATHS.map(Path::new).into_iter();
-    let mut faults = Vec::new();
+    let mut faults: Vec<(&Path, std::io::Error)> = Vec::new();
     let paths = paths.chain(levels.iter().map(Path::new));
     for path in paths.chain([subject.mount_point()]) {
-        let error = root.entry(path).err();
+        let is_told = faults.iter().any(|(told, _)| path.starts_with(told));
+        let error = root.entry(path).err().filter(|_| !is_told);
         faults.extend(error.map(|error| (path, error)));
     }
     for path in TEXTS.map(Path::new) {

@@ -175,7 +175,10 @@ pub(super) fn staging_mount_name(subject: &Subject, found: &mut Findings) {
     let Some((_, path)) = drop_ins.first().filter(|_| !is_named) else {
         return;
     };
-    if subject.init == Init::Systemd && has_directory(subject, "/etc/systemd") {
+    if subject.init == Init::Systemd
+        && has_directory(subject, "/etc/systemd")
+        && !subject.config_is_wrong
+    {
         let what = format!(
             "it orders condor after the mount of another place than {}",
             subject.mount_point().display()

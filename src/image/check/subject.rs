@@ -19,6 +19,8 @@ pub(crate) struct Subject<'a> {
     pub host: Option<&'a Host>,
     /// The defaults where there is none that can be used.
     pub config: Config,
+    /// The image's own is wrong, so that its mount point is not known.
+    pub config_is_wrong: bool,
     pub init: Init,
     pub fstab: Fstab,
     /// Of the run levels.
@@ -35,7 +37,9 @@ pub(super) const REPLACE: &str = " --replace-old";
 
 impl Subject<'_> {
     pub(crate) fn of<'a>(root: &'a Root, host: Option<&'a Host>, init: Init) -> Subject<'a> {
-        let config = files::configuration(root).unwrap_or_default();
+        let config = files::configuration(root);
+        let config_is_wrong = config.is_err();
+        let config = config.unwrap_or_default();
         let fstab = old::fstab(root).map(|(fstab, _)| fstab);
         let scripts = old::rc_local(root, config.staging.mount_point.as_path());
         let scripts: Vec<RcLocal> = scripts.into_iter().flatten().collect();
@@ -49,6 +53,7 @@ impl Subject<'_> {
             is_package: packages::owner(root).is_ok_and(|owner| owner.is_some()),
             scripts,
             config,
+            config_is_wrong,
         }
     }
 

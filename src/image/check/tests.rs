@@ -391,6 +391,83 @@ fn lines_of_inittab() {
 }
 
 #[test]
+fn what_does_the_work_elsewhere() {
+    let mkdir = "# x\n@reboot root mkdir -p /staging/tmp\n";
+    for (init, path, content, place) in [
+        ("systemd", "etc/tmpfiles.d/x.conf", "d /staging/condor\n", 1),
+        (
+            "systemd",
+            "usr/lib/tmpfiles.d/x.conf",
+            "#\nD /staging/tmp 1777\n",
+            2,
+        ),
+        ("systemd", "usr/lib/tmpfiles.d/x.conf", "d /staging\n", 0),
+        (
+            "numbers",
+            "usr/lib/tmpfiles.d/x.conf",
+            "d /staging/tmp\n",
+            0,
+        ),
+        ("systemd", "etc/cron.d/x", mkdir, 2),
+        ("numbers", "etc/crontab", mkdir, 2),
+        (
+            "numbers",
+            "etc/crontab",
+            "@reboot root mount /dev/sdb /staging\n",
+            1,
+        ),
+        (
+            "numbers",
+            "etc/crontab",
+            "@reboot root mountpoint -q /staging && mkdir /staging/x",
+            0,
+        ),
+        (
+            "chkconfig",
+            "var/spool/cron/root",
+            "@reboot mkdir /staging/x",
+            1,
+        ),
+        (
+            "numbers",
+            "var/spool/cron/crontabs/root",
+            "@reboot mkdir /staging/x",
+            1,
+        ),
+        (
+            "numbers",
+            "var/spool/cron/crontabs/root",
+            "@daily mkdir /staging/x",
+            0,
+        ),
+        ("numbers", "etc/init.d/rcS", "mkdir /staging/x", 0),
+    ] {
+        let found = format!("error old-rc-local /{path}:{place}");
+        let expected = if place == 0 {
+            &[][..]
+        } else {
+            &[found.as_str()]
+        };
+        assert_found(init, &[(path, Some(content))], expected);
+    }
+    // The first directory's counts.
+    let changes = [
+        ("etc/tmpfiles.d/x.conf", Some("")),
+        ("usr/lib/tmpfiles.d/x.conf", Some("d /staging/tmp\n")),
+    ];
+    assert_found("systemd", &changes, &[]);
+    let image = Image::healthy("numbers");
+    image.write("bin/busybox", ELF);
+    image.link("sbin/init", "/bin/busybox");
+    image.write(
+        "etc/init.d/rcS",
+        "vmstage boot\nvmstage watch &\nmkdir /staging/x\n",
+    );
+    image.make_executable("etc/init.d/rcS");
+    assert_eq!(image.found(), ["error old-rc-local /etc/init.d/rcS:3"]);
+}
+
+#[test]
 fn only_targets_that_a_boot_reaches_start_units() {
     let half = ["error enabled-half /etc/systemd/system"];
     for (target, default, expected) in [
@@ -803,6 +880,16 @@ fn the_configuration() {
     ] {
         assert_found("systemd", &[configuration(text)], expected);
     }
+    // What depends on the mount point is not known.
+    let path = "usr/lib/systemd/system/condor.service.d/vmstage.conf";
+    let drop_in = FILES.iter().find(|file| file.names_mount_point()).unwrap();
+    let content = drop_in.content_for("/scratch".as_ref());
+    let drop_in = (path, Some(std::str::from_utf8(&content).unwrap()));
+    let right = configuration("staging.mount_point = \"/scratch\"");
+    assert_found("systemd", &[drop_in, right], &[]);
+    let wrong = configuration("staging.mount_point = \"/scratch\"\nx = 1");
+    let expected = ["error config /etc/vmstage.toml"];
+    assert_found("systemd", &[drop_in, wrong], &expected);
 }
 
 #[test]

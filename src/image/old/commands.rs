@@ -126,6 +126,16 @@ const WRAPPERS: [&str; 10] = [
 const MAKE: [&str; 4] = ["mkdir", "chown", "chmod", "install"];
 
 fn role(command: &Simple, mount_point: &Path, limits: Limits) -> Option<Role> {
+    // Others need not be taken apart: a script can hold many.
+    let point = mount_point.to_string_lossy();
+    let is_told = |text: &&str| text.contains(&*point) || text.contains("/dev/");
+    own_role(command, mount_point, limits).or_else(|| {
+        let mut texts = command.substituted().filter(is_told);
+        texts.find_map(|text| role_of_text(text, mount_point, limits))
+    })
+}
+
+fn own_role(command: &Simple, mount_point: &Path, limits: Limits) -> Option<Role> {
     let words = &command.words;
     let is_called = |word: &String, called: &str| name(word) == Some(called);
     let runs_vmstage = |pair: &[String]| is_called(&pair[0], "vmstage") && pair[1] == "boot";
@@ -367,8 +377,11 @@ fn outcome(command: &Simple, mount_point: &Path) -> Option<bool> {
                 _ => (false, &inner[..]),
             };
             match inner {
-                ["-d" | "-e" | "-r" | "-w" | "-x", path] if below(path) => {
-                    let is_there = Path::new(path) == mount_point;
+                // Of a loop's variable each value is there.
+                ["-d" | "-e" | "-r" | "-w" | "-x", paths @ ..]
+                    if !paths.is_empty() && paths.iter().all(below) =>
+                {
+                    let is_there = paths.iter().all(|path| Path::new(path) == mount_point);
                     Some(is_there != is_not)
                 }
                 _ => None,
@@ -505,6 +518,9 @@ mod tests {
                 Some((MakesDirectory, false)),
             ),
             ("(cd /staging; ls); mkdir condor", None),
+            ("pushd /staging; ls; popd; mkdir condor", None),
+            ("cd /staging; ls; cd -; mkdir condor", None),
+            ("cd /staging/tmp; cd ../..; mkdir condor", None),
             ("D=/staging; mkdir ${D}/tmp", Some((MakesDirectory, false))),
             (
                 "[ -d /staging/tmp ] || mkdir /staging/tmp",
@@ -585,6 +601,23 @@ mod tests {
             ("mount /dev/disk/by-label/x /staging", None),
             ("echo mount /dev/sdb /staging", None),
             ("eval \"mkdir /staging/tmp\"", Some((MakesDirectory, false))),
+            (
+                "x=$(mkdir -p /staging/tmp 2>&1)",
+                Some((MakesDirectory, false)),
+            ),
+            ("x=`mkdir -p /staging/tmp`", Some((MakesDirectory, false))),
+            (
+                "logger \"made: $(mkdir -pv /staging/tmp)\"",
+                Some((MakesDirectory, false)),
+            ),
+            (
+                "if x=$(mkdir /staging/tmp); then true; fi",
+                Some((MakesDirectory, false)),
+            ),
+            ("x && y=$(mkdir /staging/tmp)", Some((Conditional, false))),
+            ("x=$(mount /dev/sdb /staging)", Some((UsesBareName, false))),
+            ("x=$(du -s /staging/tmp)", None),
+            ("x=$((1 + 2)) y=${z:-/staging/tmp}", None),
             (
                 "nohup sh -c 'mkdir /staging/tmp' &",
                 Some((MakesDirectory, false)),
@@ -760,6 +793,14 @@ mod tests {
                 MakesDirectory,
             ),
             (
+                "for d in condor tmp; do [ -d /staging/$d ] || mkdir /staging/$d; done",
+                MakesDirectory,
+            ),
+            (
+                "for d in condor tmp; do [ -d /staging/$d ] && chmod 1777 /staging/$d; done",
+                Conditional,
+            ),
+            (
                 "D=\"condor tmp\"\nfor d in /staging/tmp $D; do mkdir $d; done",
                 MakesDirectory,
             ),
@@ -851,13 +892,69 @@ vmstage boot
                 (2, RunsScript, "2-2"),
                 (4, Conditional, ""),
                 (6, MakesDirectory, ""),
-                (9, Conditional, ""),
+                (9, MakesDirectory, ""),
                 (14, Conditional, ""),
                 (15, Conditional, ""),
                 (17, MakesDirectory, ""),
                 (18, MakesDirectory, "18-18"),
             ],
         );
+    }
+
+    #[test]
+    fn what_a_function_does_runs_where_it_is_called() {
+        use What::{Conditional, MakesDirectory};
+        for (script, expected) in [
+            ("f() { mkdir /staging/x; }\nf", Some(MakesDirectory)),
+            ("f()\n{\nmkdir /staging/x\n}\nf a b", Some(MakesDirectory)),
+            ("function f { mkdir /staging/x; }\nf", Some(MakesDirectory)),
+            ("f() (mkdir /staging/x)\nf", Some(MakesDirectory)),
+            (
+                "g() { f; }\nf() { mkdir /staging/x; }\ng",
+                Some(MakesDirectory),
+            ),
+            (
+                "f() { [ -x /a ] || return; mkdir /staging/x; }\nf",
+                Some(MakesDirectory),
+            ),
+            (
+                "f() { for d in x; do mkdir /staging/$d; done; }\nf",
+                Some(MakesDirectory),
+            ),
+            ("f() { mkdir /staging/x; }", None),
+            ("f() { mkdir /staging/x; }\ng() { f; }", Some(Conditional)),
+            (
+                "f() { mkdir /staging/x; }\n[ -x /a ] && f",
+                Some(Conditional),
+            ),
+            (
+                "f() { mountpoint -q /staging || return; mkdir /staging/x; }\nf",
+                Some(Conditional),
+            ),
+            (
+                "f() { if ! mountpoint -q /staging; then\nreturn 1; fi; mkdir /staging/x; }\nf",
+                Some(Conditional),
+            ),
+            (
+                "f() { mountpoint -q /staging && mkdir /staging/x; }\nf",
+                Some(Conditional),
+            ),
+            ("f() { cd /staging; }\nmkdir x\nf", None),
+            (
+                "f() ( mountpoint -q /staging || exit; mkdir /staging/x; )\nf",
+                Some(Conditional),
+            ),
+            (
+                "f() ( mountpoint -q /staging || exit; )\nf\nmkdir /staging/x",
+                Some(MakesDirectory),
+            ),
+        ] {
+            let found = commands(script.as_bytes(), staging());
+            let whats = found.iter().map(|command| command.what).min();
+            assert_eq!(whats, expected, "{script}");
+            let is_of_function = |one: &Command| one.lines.is_none() || one.number == 3;
+            assert!(found.iter().all(is_of_function), "{script}");
+        }
     }
 
     #[test]
@@ -893,6 +990,9 @@ vmstage boot
             ("(mountpoint -q /staging || exit 0)", true),
             ("mountpoint -q /staging || exit 0 &", true),
             ("f() { mountpoint -q /staging || exit 0; }", true),
+            ("f() { mountpoint -q /staging || exit 0; }\nf", false),
+            ("f() { mountpoint -q /staging || return 0; }\nf", true),
+            ("f() { mountpoint -q /staging || exit 0; }\nx && f", true),
             ("set -e\nmount /dev/sdb /staging || true", true),
             ("set -e\n! mountpoint -q /staging", true),
             ("set -e\nif mountpoint -q /staging; then true; fi", true),

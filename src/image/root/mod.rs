@@ -49,6 +49,8 @@ pub(crate) struct Entry {
     pub size: u64,
     /// The device number of its file system, and its number there.
     pub inode: (u64, u64),
+    /// Hard links lead to it.
+    pub has_other_names: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -280,6 +282,7 @@ impl Entry {
             gid: stat.st_gid,
             size: u64::try_from(stat.st_size).unwrap_or(0),
             inode: (stat.st_dev, stat.st_ino),
+            has_other_names: stat.st_nlink > 1,
         }
     }
 }

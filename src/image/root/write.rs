@@ -11,9 +11,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
-use nix::fcntl::{OFlag, openat, renameat};
+use nix::fcntl::{AtFlags, OFlag, openat, renameat};
 use nix::sys::stat::Mode;
-use nix::unistd::{UnlinkatFlags, symlinkat, syncfs, unlinkat};
+use nix::unistd::{UnlinkatFlags, linkat, symlinkat, syncfs, unlinkat};
 
 use super::walk::{Last, Missing, Place, give_to, give_to_root};
 use super::{Kind, Root, if_there, not_regular};
@@ -130,6 +130,66 @@ impl Root {
         }
         place.put(|temporary| Ok(symlinkat(text, &place.directory, temporary)?))?;
         Ok(Change::Done)
+    }
+
+    /// Gives a regular file a second name; false where the file system knows none, or it is taken.
+    pub(crate) fn name_twice(&self, path: &Path, second: &Path) -> bool {
+        let place = |path| self.place(path, Last::Keep, Missing::IsAnError).ok();
+        let (Some(from), Some(to)) = (place(path), place(second)) else {
+            return false;
+        };
+        let is_file = from.entry().is_ok_and(|entry| entry.kind == Kind::File);
+        let link = || {
+            linkat(
+                &from.directory,
+                &*from.name,
+                &to.directory,
+                &*to.name,
+                AtFlags::empty(),
+            )
+        };
+        is_file && link().is_ok()
+    }
+
+    /// Gives a file another name, in the place of what has it. All that is the file's stays: its
+    /// times, its attributes, its names elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// In a sentence.
+    pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<Change> {
+        let renamed = || -> io::Result<Change> {
+            let Some(old) = if_there(self.place(from, Last::Keep, Missing::IsAnError))? else {
+                return Ok(Change::None);
+            };
+            let new = self.place(to, Last::Keep, Missing::IsAnError)?;
+            match renameat(&old.directory, &*old.name, &new.directory, &*new.name) {
+                // Two names of one file both stay (rename(2)).
+                Ok(()) => {
+                    old.unlink(&old.name, UnlinkatFlags::NoRemoveDir)?;
+                    Ok(Change::Done)
+                }
+                Err(Errno::ENOENT) => Ok(Change::None),
+                Err(e) => Err(e.into()),
+            }
+        };
+        renamed().with_context(|| self.cannot("rename", from))
+    }
+
+    /// Sets the mode of a regular file, and its owner.
+    ///
+    /// # Errors
+    ///
+    /// In a sentence.
+    pub(crate) fn set_mode(&self, path: &Path, mode: u32, owner: (u32, u32)) -> Result<()> {
+        let set = || -> io::Result<()> {
+            if let Some(file) = self.open_file(path)? {
+                give_to(&file, owner.0, owner.1)?;
+                file.set_permissions(Permissions::from_mode(mode))?;
+            }
+            Ok(())
+        };
+        set().with_context(|| self.cannot("set the mode of", path))
     }
 
     /// Removes a file or a link, not what it leads to, and what a killed run left of it.

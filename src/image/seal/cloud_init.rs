@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
-
+use super::identity::kind;
 use super::item::{Item, Way, remove};
 use super::services::Services;
 use crate::host::fstab::FSTAB;
@@ -180,45 +179,32 @@ fn leaves_network_alone(root: &Root) -> bool {
 }
 
 /// Its lines for the disks of the machine that is saved.
-pub(super) fn fstab(root: &Root) -> Result<Item> {
-    let (fstab, content) = old::fstab(root)?;
+pub(super) fn fstab(root: &Root) -> Item {
+    let mut item = Item::new("fstab");
+    let (fstab, content) = item.known(old::fstab(root));
     let lines = fstab.lines.iter().filter(|line| line.is_of_cloud_init());
     let numbers: Vec<usize> = lines.map(|line| line.number).collect();
-    let steps = match numbers.is_empty() {
-        true => Vec::new(),
-        false => vec![Step::Rewrite {
+    if !numbers.is_empty() {
+        item.steps.push(Step::Rewrite {
             path: FSTAB.into(),
             content: old::without_lines(&content, &numbers),
-        }],
-    };
-    Ok(Item {
-        id: "fstab",
-        steps,
-        ..Item::default()
-    })
+        });
+    }
+    item
 }
 
 /// Its state, by which a clone would be taken for the same instance.
-///
-/// # Errors
-///
-/// That a directory cannot be read.
-pub(crate) fn leftovers(root: &Root) -> Result<Item> {
+pub(crate) fn leftovers(root: &Root) -> Item {
     let mut item = Item {
-        id: "cloud-init",
         way: Way::AfterCloudInit,
-        ..Item::default()
+        ..Item::new("cloud-init")
     };
     if !is_installed(root) {
-        return Ok(item);
+        return item;
     }
     for name in STATE {
         let path = Path::new("/var/lib/cloud").join(name);
-        let entry = root.entry_itself(&path);
-        if entry
-            .with_context(|| root.cannot("look at", &path))?
-            .is_some()
-        {
+        if item.known(kind(root, &path)).is_some() {
             item.steps.push(remove(root, path));
         }
     }
@@ -240,7 +226,7 @@ pub(crate) fn leftovers(root: &Root) -> Result<Item> {
             }
         }
     }
-    Ok(item)
+    item
 }
 
 #[cfg(test)]

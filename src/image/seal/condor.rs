@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use serde_json::Value;
 
 use super::item::{Item, remove};
@@ -21,18 +20,15 @@ pub(super) fn item(
     host: Option<&Host>,
     mount_point: &Path,
     jobs_may_go: bool,
-) -> Result<Item> {
-    let mut item = Item {
-        id: "condor",
-        ..Item::default()
-    };
+) -> Item {
+    let mut item = Item::new("condor");
     let configuration = condor_config::read(root, host);
     if configuration.files.is_empty() {
         if root.is(Kind::Directory, "/etc/condor") {
             let line = "what HTCondor has stays: there is no condor_config that says where it is";
             item.kept.push(line.into());
         }
-        return Ok(item);
+        return item;
     }
     let mut places = Places::of(&configuration, &mut item.kept);
     places.directories.retain(|directory| {
@@ -83,7 +79,7 @@ pub(super) fn item(
             item.steps.push(Step::Remove(file.clone()));
         }
     }
-    Ok(item)
+    item
 }
 
 /// One that the configuration names.

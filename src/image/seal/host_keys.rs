@@ -15,16 +15,9 @@ use crate::image::units;
 pub(crate) const SSH: &str = "/etc/ssh";
 
 /// Where nothing makes new ones, sshd would not start any more.
-///
-/// # Errors
-///
-/// That a directory cannot be read.
-pub(crate) fn item(root: &Root) -> Result<Item> {
-    let mut item = Item {
-        id: "host-keys",
-        ..Item::default()
-    };
-    let keys = present(root)?;
+pub(crate) fn item(root: &Root) -> Item {
+    let mut item = Item::new("host-keys");
+    let keys = item.known(present(root));
     match are_made_anew(root) {
         _ if keys.is_empty() => {}
         Ok(()) => item.steps = keys.into_iter().map(Step::Remove).collect(),
@@ -33,7 +26,7 @@ pub(crate) fn item(root: &Root) -> Result<Item> {
              sshd does not start (each machine of the image has the same)"
         )),
     }
-    Ok(item)
+    item
 }
 
 pub(crate) fn present(root: &Root) -> Result<Vec<PathBuf>> {

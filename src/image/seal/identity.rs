@@ -35,20 +35,16 @@ pub(super) fn kind(root: &Root, path: &Path) -> Result<Option<Kind>> {
 
 /// Makes it empty: without the file, or with "uninitialized" in it, the first boot would also
 /// enable and disable units by preset.
-///
-/// # Errors
-///
-/// That it cannot be looked at.
-pub(crate) fn machine_id(root: &Root) -> Result<Item> {
-    let path = Path::new(MACHINE_ID);
-    let mut item = Item {
-        id: "machine-id",
-        ..Item::default()
+pub(crate) fn machine_id(root: &Root) -> Item {
+    let mut item = Item::new("machine-id");
+    let path = match is_link_to_dbus(root) {
+        true => Path::new(DBUS_MACHINE_ID),
+        false => Path::new(MACHINE_ID),
     };
-    match kind(root, path)? {
+    match item.known(kind(root, path)) {
         Some(Kind::File) => {
             let content = root.read(path, MIB);
-            let content = content.with_context(|| root.cannot("read", path))?;
+            let content = item.known(content.with_context(|| root.cannot("read", path)));
             if content.is_some_and(|content| !content.is_empty()) {
                 item.steps.push(Step::Rewrite {
                     path: path.into(),
@@ -61,44 +57,42 @@ pub(crate) fn machine_id(root: &Root) -> Result<Item> {
             .push(format!("{MACHINE_ID} stays: it is no regular file")),
         None => {}
     }
-    Ok(item)
+    item
+}
+
+/// Then there is one file for both, and without it the first would be missing.
+fn is_link_to_dbus(root: &Root) -> bool {
+    let real = |path: &str| root.real_path(path.as_ref()).ok();
+    let own = real(MACHINE_ID);
+    own.as_deref() != Some(Path::new(MACHINE_ID)) && own.is_some() && own == real(DBUS_MACHINE_ID)
 }
 
 /// systemd would take the id from there again. A link leads to the other one.
-///
-/// # Errors
-///
-/// That it cannot be looked at.
-pub(crate) fn dbus_machine_id(root: &Root) -> Result<Item> {
-    let path = Path::new(DBUS_MACHINE_ID);
-    let is_file = kind(root, path)? == Some(Kind::File);
-    Ok(Item {
-        id: "dbus-machine-id",
-        steps: is_file
-            .then(|| Step::Remove(path.into()))
-            .into_iter()
-            .collect(),
-        ..Item::default()
-    })
+pub(crate) fn dbus_machine_id(root: &Root) -> Item {
+    match is_link_to_dbus(root) {
+        true => Item::new("dbus-machine-id"),
+        false => files_to_remove(root, "dbus-machine-id", &[DBUS_MACHINE_ID]),
+    }
 }
 
 /// Two machines with one seed make the same "random" keys.
-pub(super) fn random_seeds(root: &Root) -> Result<Item> {
-    let mut steps = Vec::new();
-    for path in SEEDS.map(Path::new) {
-        if kind(root, path)? == Some(Kind::File) {
-            steps.push(Step::Remove(path.into()));
+pub(super) fn random_seeds(root: &Root) -> Item {
+    files_to_remove(root, "random-seeds", &SEEDS)
+}
+
+/// Those that are regular files: a link leads to what is somebody else's, or to nothing.
+pub(super) fn files_to_remove(root: &Root, id: &'static str, paths: &[&str]) -> Item {
+    let mut item = Item::new(id);
+    for path in paths.iter().map(Path::new) {
+        if item.known(kind(root, path)) == Some(Kind::File) {
+            item.steps.push(Step::Remove(path.into()));
         }
     }
-    Ok(Item {
-        id: "random-seeds",
-        steps,
-        ..Item::default()
-    })
+    item
 }
 
 /// Secrets that stay, by name.
-pub(super) fn secrets(root: &Root, config: &Config) -> Result<Item> {
+pub(super) fn secrets(root: &Root, config: &Config) -> Item {
     let mut paths = Vec::new();
     for directory in [
         "/etc/condor/tokens.d",
@@ -137,9 +131,8 @@ pub(super) fn secrets(root: &Root, config: &Config) -> Result<Item> {
     if config.callback.token.is_some() {
         kept.push(format!("callback.token in {CONFIGURATION} stays"));
     }
-    Ok(Item {
-        id: "secrets",
+    Item {
         kept,
-        ..Item::default()
-    })
+        ..Item::new("secrets")
+    }
 }

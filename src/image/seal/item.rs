@@ -16,6 +16,8 @@ pub(crate) struct Item {
     pub steps: Vec<Step>,
     /// What stays and why, a line each.
     pub kept: Vec<String>,
+    /// What could not be looked at, in sentences: it keeps nothing else from being done.
+    pub failed: Vec<String>,
     pub way: Way,
 }
 
@@ -61,13 +63,28 @@ pub(crate) struct Outcome {
 }
 
 impl Item {
+    pub(super) fn new(id: &'static str) -> Item {
+        Item {
+            id,
+            ..Item::default()
+        }
+    }
+
+    /// What could be looked at; nothing in the place of what could not, which is said.
+    pub(super) fn known<T: Default>(&mut self, looked_at: Result<T>) -> T {
+        looked_at.unwrap_or_else(|e| {
+            self.failed.push(format!("{e:#}"));
+            T::default()
+        })
+    }
+
     /// What would become of it.
     pub(crate) fn foreseen(&self) -> Outcome {
         Outcome {
             item: self.id,
             done: self.steps.iter().map(ToString::to_string).collect(),
             kept: self.kept.clone(),
-            failed: Vec::new(),
+            failed: self.failed.clone(),
         }
     }
 
@@ -93,8 +110,8 @@ impl Item {
             Ok(results) => {
                 let mut done = results.iter().map(String::is_empty);
                 outcome.done.retain(|_| done.next() != Some(false));
-                outcome.failed = results;
-                outcome.failed.retain(|why| !why.is_empty());
+                let failed = results.into_iter().filter(|why| !why.is_empty());
+                outcome.failed.extend(failed);
             }
             Err(e) => {
                 outcome.done.clear();

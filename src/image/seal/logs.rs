@@ -2,8 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
-
 use super::item::{Item, remove};
 use crate::image::root::{Kind, Root};
 use crate::image::step::Step;
@@ -32,7 +30,7 @@ fn is_rotated(name: &str) -> bool {
     bare.is_some() || last.len() < name.len() && is_number(last)
 }
 
-pub(super) fn item(root: &Root) -> Result<Item> {
+pub(super) fn item(root: &Root) -> Item {
     let mut steps = Vec::new();
     logs(root, Path::new(LOGS), &mut steps);
     for directory in TEMPORARY.map(Path::new) {
@@ -53,11 +51,10 @@ pub(super) fn item(root: &Root) -> Result<Item> {
                 .map(Step::Remove),
         );
     }
-    Ok(Item {
-        id: "logs",
+    Item {
         steps,
-        ..Item::default()
-    })
+        ..Item::new("logs")
+    }
 }
 
 /// A log that somebody writes is made empty, `wtmp` among them, and keeps its owner and mode.

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 
+use super::identity::files_to_remove;
 use super::item::Item;
 use crate::host::regular_file::MIB;
 use crate::image::root::{Kind, Root};
@@ -43,59 +44,34 @@ const IDENTITIES: [&str; 6] = [
     "/var/lib/wicked/iaid.xml",
 ];
 
-/// Of udev: with another address the interface would be eth1.
-///
-/// # Errors
-///
-/// That a directory cannot be read.
-pub(crate) fn rules(root: &Root) -> Result<Item> {
-    let mut steps = Vec::new();
-    for path in RULES.map(Path::new) {
-        let entry = root.entry_itself(path);
-        let entry = entry.with_context(|| root.cannot("look at", path))?;
-        // A link to /dev/null turns the rules off.
-        if entry.is_some_and(|entry| entry.kind == Kind::File) {
-            steps.push(Step::Remove(path.into()));
-        }
-    }
-    Ok(Item {
-        id: "net-rules",
-        steps,
-        ..Item::default()
-    })
+/// Of udev: with another address the interface would be eth1. A link to /dev/null turns the
+/// rules off.
+pub(crate) fn rules(root: &Root) -> Item {
+    files_to_remove(root, "net-rules", &RULES)
 }
 
 /// HWADDR and UUID in Red Hat's files: an interface with another address would stay down.
-///
-/// # Errors
-///
-/// That a file or directory cannot be read.
-pub(crate) fn addresses(root: &Root) -> Result<Item> {
-    let mut steps = Vec::new();
+pub(crate) fn addresses(root: &Root) -> Item {
+    let mut item = Item::new("hwaddr");
     let files = INTERFACES.map(|directory| files_in(root, directory.as_ref()));
     for path in files.concat() {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if !name.starts_with("ifcfg-") {
             continue;
         }
-        let content = root
-            .read(&path, MIB)
-            .with_context(|| root.cannot("read", &path))?;
+        let content = root.read(&path, MIB);
+        let content = item.known(content.with_context(|| root.cannot("read", &path)));
         let content = content.unwrap_or_default();
         let lines = content.split_inclusive(|byte| *byte == b'\n');
         let kept: Vec<u8> = lines.flat_map(without_address).collect();
         if kept != content {
-            steps.push(Step::Rewrite {
+            item.steps.push(Step::Rewrite {
                 path,
                 content: kept,
             });
         }
     }
-    Ok(Item {
-        id: "hwaddr",
-        steps,
-        ..Item::default()
-    })
+    item
 }
 
 /// A line of such a file, which a shell reads, without what it sets HWADDR or UUID to; the rest
@@ -190,7 +166,7 @@ fn word_length(text: &[u8]) -> usize {
 }
 
 /// Of DHCP.
-pub(super) fn leases(root: &Root) -> Result<Item> {
+pub(super) fn leases(root: &Root) -> Item {
     let is_lease = |path: &PathBuf| {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let of_networkd = path.starts_with("/run/systemd/netif/leases");
@@ -203,11 +179,10 @@ pub(super) fn leases(root: &Root) -> Result<Item> {
     let identities = IDENTITIES.iter().map(PathBuf::from);
     let identities = identities.filter(|path| root.is(Kind::File, path));
     let files = files.filter(is_lease).chain(identities);
-    Ok(Item {
-        id: "leases",
+    Item {
         steps: files.map(Step::Remove).collect(),
-        ..Item::default()
-    })
+        ..Item::new("leases")
+    }
 }
 
 /// Regular files in a directory.

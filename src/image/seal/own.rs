@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Context;
 
 use super::item::{Item, Way, remove};
 use crate::config::Config;
@@ -16,37 +16,27 @@ use crate::image::step::Step;
 use crate::text;
 
 /// What others were told.
-///
-/// # Errors
-///
-/// That what was published cannot be read.
-pub(crate) fn reports(root: &Root, config: &Config) -> Result<Item> {
-    let mut steps = published::to_take_back(root, config)?;
+pub(crate) fn reports(root: &Root, config: &Config) -> Item {
+    let mut parts = published::to_take_back(root, config);
     let (trees, kept) = published::trees_to_remove(root, &RUN);
-    steps.extend(trees.whole()?);
-    Ok(Item {
+    parts.append(trees);
+    Item {
         id: "reports",
-        steps,
+        steps: parts.steps,
         kept,
+        failed: parts.failed,
         ..Item::default()
-    })
+    }
 }
 
 /// The state, but for the record of this machine's first boot: its lease must not be renewed. A
 /// clone has another UUID, and finds no record by it. Of a system that does not run nobody knows
 /// whose it is, and what is kept by a UUID stays.
-///
-/// # Errors
-///
-/// That the directory cannot be read.
-pub(crate) fn state(root: &Root, host: Option<&Host>) -> Result<Item> {
-    let mut item = Item {
-        id: "state",
-        ..Item::default()
-    };
+pub(crate) fn state(root: &Root, host: Option<&Host>) -> Item {
+    let mut item = Item::new("state");
     let directory = Path::new(STATE);
     let names = root.names(directory);
-    for name in names.with_context(|| root.cannot("read", directory))? {
+    for name in item.known(names.with_context(|| root.cannot("read", directory))) {
         let path = directory.join(&name);
         let record = name.to_str().and_then(uuid_in);
         let is_ours = match (record, host) {
@@ -62,10 +52,10 @@ pub(crate) fn state(root: &Root, host: Option<&Host>) -> Result<Item> {
             false => item.steps.push(remove(root, path)),
         }
     }
-    if root.is(Kind::Directory, directory) && item.kept.is_empty() {
+    if root.is(Kind::Directory, directory) && item.kept.is_empty() && item.failed.is_empty() {
         item.steps.push(Step::RemoveEmpty(directory.into()));
     }
-    Ok(item)
+    item
 }
 
 /// `first-boot-0e4d1c2b-8f6a-4b3c-9d1e-000000000001.json`
@@ -90,9 +80,8 @@ fn is_of_this_machine(root: &Root, host: &Host, path: &Path, id: &str) -> bool {
 pub(super) fn below_the_mount(root: &Root, config: &Config) -> Item {
     let mount_point = config.staging.mount_point.as_path();
     let mut item = Item {
-        id: "below-mount",
         way: Way::BelowTheMount,
-        ..Item::default()
+        ..Item::new("below-mount")
     };
     let lying = match below::look(root, mount_point) {
         Ok(lying) => lying,

@@ -18,13 +18,13 @@ fn tree(files: &[(&str, &str)]) -> (Tree, Root) {
 fn seal(tree: &Tree, root: &Root, host: Option<&Host>, wish: Wish) -> (Vec<String>, Vec<String>) {
     let config = Config::default();
     let mount_point = config.staging.mount_point.as_path();
-    let items = plan(root, host, &config, wish).unwrap();
+    let items = plan(root, host, &config, wish);
     let kept = items.iter().flat_map(|item| item.kept.clone()).collect();
     for item in &items {
         let outcome = item.carry_out(root, mount_point);
         assert_eq!(outcome.failed, [""; 0], "{}", item.id);
     }
-    for item in plan(root, host, &config, wish).unwrap() {
+    for item in plan(root, host, &config, wish) {
         let still: Vec<String> = item.steps.iter().map(ToString::to_string).collect();
         assert_eq!(still, [""; 0], "{}", item.id);
     }
@@ -346,6 +346,42 @@ fn ids_seeds_and_keys() {
         kept.iter()
             .any(|line| line.starts_with("/root/.ssh/authorized_keys stays"))
     );
+}
+
+/// One file for both must not be missing: systemd would enable and disable units anew.
+#[test]
+fn an_id_that_is_that_of_dbus_is_made_empty() {
+    for text in ["/var/lib/dbus/machine-id", "../var/lib/dbus/machine-id"] {
+        let (tree, root) = tree(&[("var/lib/dbus/machine-id", "1234\n")]);
+        symlink(text, tree.root().join("etc/machine-id")).unwrap();
+        seal(&tree, &root, None, Wish::default());
+        assert_eq!(tree.text("var/lib/dbus/machine-id"), "");
+        assert!(tree.root().join("etc/machine-id").is_symlink());
+    }
+}
+
+#[test]
+fn a_file_system_that_is_not_mounted_in_the_image_is_said() {
+    for (line, file, expected) in [
+        ("LABEL=var /var ext4 defaults 0 2", "", 1),
+        ("LABEL=var /var ext4 defaults 0 2", "var/lib/x", 0),
+        ("LABEL=lib /var/lib ext4 defaults 0 2", "var/cache/x", 1),
+        ("LABEL=home /home ext4 defaults 0 2", "", 0),
+    ] {
+        let tree = Tree::new(&[("etc/fstab", line), ("usr/", ""), ("var/", "")]);
+        if !file.is_empty() {
+            fs::create_dir_all(tree.root().join(file)).unwrap();
+        }
+        let root = Root::open(tree.root()).unwrap();
+        let items = plan(&root, None, &Config::default(), Wish::default());
+        let failed = items.iter().flat_map(|item| &item.failed);
+        assert_eq!(failed.count(), expected, "{line}");
+    }
+    let tree = Tree::new(&[("etc/", ""), ("usr/", "")]);
+    symlink("/mnt/var", tree.root().join("var")).unwrap();
+    let root = Root::open(tree.root()).unwrap();
+    let items = plan(&root, None, &Config::default(), Wish::default());
+    assert_eq!(items[0].failed.len(), 1);
 }
 
 #[test]

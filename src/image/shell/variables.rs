@@ -1,11 +1,20 @@
-//! The values of a script's variables, as far as it says them.
+//! What is put into the words of a script: the values of its variables, as far as it says them,
+//! and what commands print.
 
 use super::lexer::{UNKNOWN, VARIABLE, VARIABLE_END};
-use super::{MOST_VARIABLES, Parser};
+use super::{MOST_VARIABLES, Parser, Simple};
 
 // What goes beyond these is not understood.
 const MOST_VALUES: usize = 32;
 const LONGEST_VALUE: usize = 4096;
+
+impl Simple {
+    /// What other shells are given, whose output is put into its words: `(date)`.
+    pub(crate) fn substituted(&self) -> impl Iterator<Item = &str> {
+        let words = self.words.iter();
+        words.flat_map(|word| word.split(UNKNOWN).skip(1))
+    }
+}
 
 impl Parser<'_> {
     pub(super) fn assign(&mut self, name: &str, value: &str, runs: Option<bool>) {

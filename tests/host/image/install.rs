@@ -19,6 +19,7 @@ use crate::common::{need_root, private_mounts, program, scratch_file, skip, tool
 claims![
     the_files_of_an_image_are_those_that_its_init_needs,
     each_init_is_enabled_by_its_own_links,
+    a_run_level_that_is_a_link_has_links_that_lead_to_the_script,
     a_second_run_changes_nothing,
     a_dry_run_lists_all_and_changes_nothing,
     what_staged_the_disk_before_is_taken_out_and_kept_beside,
@@ -128,6 +129,15 @@ fn each_init_is_enabled_by_its_own_links() {
             ],
         ),
         (
+            Init::Suse,
+            &[
+                "/etc/init.d/rc2.d/S05vmstage",
+                "/etc/init.d/rc3.d/S05vmstage",
+                "/etc/init.d/rc4.d/S05vmstage",
+                "/etc/init.d/rc5.d/S05vmstage",
+            ],
+        ),
+        (
             Init::Ubuntu,
             &[
                 "/etc/rc1.d/K81vmstage",
@@ -155,9 +165,19 @@ fn each_init_is_enabled_by_its_own_links() {
                     "/usr/lib/systemd/system/{}",
                     link.rsplit('/').next().unwrap()
                 ),
+                Init::Suse => "../vmstage".into(),
                 _ => "../init.d/vmstage".into(),
             };
             assert_eq!(to.to_str(), Some(expected.as_str()));
+        }
+        let run = image.run("check", &[]);
+        assert!(!run.stdout.contains("error order-condor"), "{run}");
+        if init == Init::Suse {
+            assert_eq!(
+                image.read("/etc/init.d/.depend.start"),
+                "TARGETS = syslog vmstage condor cron\nINTERACTIVE =\n\
+                 condor: syslog vmstage\ncron: syslog\nvmstage: syslog\n"
+            );
         }
         if init == Init::Insserv {
             assert_eq!(
@@ -169,6 +189,29 @@ fn each_init_is_enabled_by_its_own_links() {
             assert_eq!(stop, "TARGETS = rsyslog sendsigs vmstage\n");
         }
     }
+}
+
+/// A relative link would lead elsewhere from there.
+fn a_run_level_that_is_a_link_has_links_that_lead_to_the_script() {
+    let image = Image::old(Init::Ubuntu);
+    fs::remove_dir(image.path("/etc/rc2.d")).unwrap();
+    image.directory("/lib/rc/two");
+    image.link("/etc/rc2.d", "/lib/rc/two");
+    let before = image.listing();
+    image.install(&[]);
+    let to = |link| fs::read_link(image.path(link)).unwrap();
+    assert_eq!(
+        to("/lib/rc/two/S19vmstage").to_str(),
+        Some("/etc/init.d/vmstage")
+    );
+    assert_eq!(
+        to("/etc/rc5.d/S19vmstage").to_str(),
+        Some("../init.d/vmstage")
+    );
+    let run = image.run("check", &[]);
+    assert!(!run.stdout.contains("enabled-"), "{run}");
+    let run = image.run("uninstall", &[]);
+    assert_eq!(difference(&before, &image.listing()), [""; 0], "{run}");
 }
 
 fn a_second_run_changes_nothing() {
@@ -450,6 +493,7 @@ fn with_a_package_only_what_is_there_is_enabled() {
                 "/etc/rc",
                 "/etc/systemd/",
                 "/etc/init.d/.depend.",
+                "/etc/init.d/rc",
                 "/etc/chkconfig.d",
             ];
             places.iter().any(|place| path.starts_with(place))

@@ -32,14 +32,17 @@ pub enum Init {
     /// Enterprise Linux 5: `/etc/init.d` is an absolute link.
     Chkconfig,
     Insserv,
+    /// SLES 11: the run levels are below `/etc/init.d`.
+    Suse,
     Ubuntu,
     Busybox,
 }
 
-pub const EVERY_INIT: [Init; 5] = [
+pub const EVERY_INIT: [Init; 6] = [
     Init::Systemd,
     Init::Chkconfig,
     Init::Insserv,
+    Init::Suse,
     Init::Ubuntu,
     Init::Busybox,
 ];
@@ -111,6 +114,7 @@ impl Image {
         let (rc, levels) = match init {
             Init::Chkconfig => ("/etc/rc.d", "0123456"),
             Init::Insserv | Init::Ubuntu => ("/etc", "0123456S"),
+            Init::Suse => ("/etc/init.d", "0123456S"),
             _ => ("/etc", ""),
         };
         for level in levels.chars() {
@@ -150,6 +154,22 @@ impl Image {
                              condor: rsyslog\nrc.local: rsyslog condor\n";
                 image.write("/etc/init.d/.depend.start", start);
                 image.write("/etc/init.d/.depend.stop", "TARGETS = rsyslog sendsigs\n");
+                image.write("/sbin/init", ELF);
+            }
+            Init::Suse => {
+                image.link("/etc/rc.d", "init.d");
+                image.directory("/etc/init.d/boot.d");
+                for level in "35".chars() {
+                    image.link(&format!("{rc}/rc{level}.d/S05syslog"), "../syslog");
+                    image.link(&format!("{rc}/rc{level}.d/K02syslog"), "../syslog");
+                    image.link(&format!("{rc}/rc{level}.d/S12condor"), "../condor");
+                }
+                image.script("/etc/init.d/condor", "#!/bin/sh\n");
+                let start = "TARGETS = syslog condor cron\nINTERACTIVE =\n\
+                             condor: syslog\ncron: syslog\n";
+                image.write("/etc/init.d/.depend.start", start);
+                image.write("/etc/init.d/.depend.stop", "TARGETS = cron condor syslog\n");
+                image.write("/etc/inittab", "id:3:initdefault:\n");
                 image.write("/sbin/init", ELF);
             }
             Init::Ubuntu => {

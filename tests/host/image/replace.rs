@@ -2,9 +2,10 @@
 //! put back by `uninstall`.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::os::unix::fs::chown;
+use std::fs::{self, File};
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use super::old::{EVERY_INIT, FSTAB, Image, Init, RC_LOCAL, Run, SCRIPT, difference};
 use crate::common::need_root;
@@ -12,6 +13,7 @@ use crate::common::need_root;
 claims![
     a_caller_that_is_more_than_a_line_keeps_the_script_and_both_are_said,
     a_caller_elsewhere_keeps_the_script_as_well,
+    times_attributes_and_hard_links_come_back,
     links_lines_modes_and_owners_come_back,
     the_first_copy_stays_and_where_a_later_one_is_kept_is_said,
     only_what_runs_starts_vmstage_for_install_and_for_check,
@@ -132,7 +134,12 @@ fn with_links(init: Init) -> Image {
     let image = Image::old(init);
     let rc = match init {
         Init::Chkconfig => "/etc/rc.d/rc",
+        Init::Suse => "/etc/init.d/rc",
         _ => "/etc/rc",
+    };
+    let text = match init {
+        Init::Suse => "../mount_staging",
+        _ => "../init.d/mount_staging",
     };
     for link in [
         "2.d/S20mount_staging",
@@ -142,7 +149,7 @@ fn with_links(init: Init) -> Image {
     ] {
         let path = format!("{rc}{link}");
         image.directory(Path::new(&path).parent().unwrap().to_str().unwrap());
-        image.link(&path, "../init.d/mount_staging");
+        image.link(&path, text);
     }
     if init == Init::Insserv {
         let start = "TARGETS = rsyslog mount_staging condor rc.local\nINTERACTIVE = mount_staging\n\
@@ -159,6 +166,57 @@ fn with_links(init: Init) -> Image {
         );
     }
     image
+}
+
+/// What is put back is the file that was taken out, not one like it.
+fn times_attributes_and_hard_links_come_back() {
+    need_root();
+    for init in [Init::Systemd, Init::Chkconfig, Init::Insserv] {
+        let image = Image::old(init);
+        let script = match init {
+            Init::Chkconfig => "/etc/rc.d/init.d/mount_staging",
+            _ => "/etc/init.d/mount_staging",
+        };
+        let hour = Duration::from_secs(3600);
+        let then = SystemTime::UNIX_EPOCH + 100_000 * hour;
+        for path in ["/etc/fstab", image.rc_local(), script] {
+            let file = File::options().write(true).open(image.path(path)).unwrap();
+            file.set_modified(then).unwrap();
+        }
+        fs::hard_link(image.path("/etc/fstab"), image.path("/root-fstab")).unwrap();
+        let state = |path: &str| {
+            let metadata = fs::metadata(image.path(path)).unwrap();
+            (
+                metadata.modified().unwrap(),
+                metadata.nlink(),
+                metadata.ino(),
+            )
+        };
+        let all = ["/etc/fstab", image.rc_local(), script, "/root-fstab"];
+        let before = all.map(state);
+        image.install(&["--replace-old"]);
+        image.install(&["--replace-old"]);
+        assert_eq!(image.read("/root-fstab"), FSTAB);
+        assert_ne!(image.read("/etc/fstab"), FSTAB);
+        assert_eq!(image.run("uninstall", &[]).code, 0);
+        assert_eq!(all.map(state), before, "{init:?}");
+    }
+    // The script goes, and its other name is to be run on.
+    let image = Image::old(Init::Insserv);
+    let other = "/usr/sbin/mount_staging";
+    fs::hard_link(image.path("/etc/init.d/mount_staging"), image.path(other)).unwrap();
+    let before = image.listing();
+    image.install(&["--replace-old"]);
+    assert!(!image.exists("/etc/init.d/mount_staging"));
+    assert_eq!(image.listing()[other], before[other]);
+    assert_eq!(image.run("uninstall", &[]).code, 0);
+    assert_eq!(difference(&before, &image.listing()), [""; 0]);
+    // What somebody has done since to the file in its place stays.
+    image.install(&["--replace-old"]);
+    image.set_mode("/etc/fstab", 0o600);
+    assert_eq!(image.run("uninstall", &[]).code, 0);
+    assert!(image.listing()["/etc/fstab"].starts_with("100600"));
+    assert!(!image.exists("/etc/fstab.before-vmstage"));
 }
 
 fn links_lines_modes_and_owners_come_back() {
@@ -571,6 +629,17 @@ fn nothing_goes_where_vmstage_cannot_be_enabled() {
         assert_eq!(image.read("/etc/fstab"), FSTAB);
         assert_eq!(image.read(image.rc_local()), RC_LOCAL);
     }
+    // What was said to be put in is enough: the same command takes out the rest.
+    let image = Image::old(Init::Busybox);
+    let run = image.run("install", &["--replace-old"]);
+    assert!(run.stdout.contains("run the same again"), "{run}");
+    image.script(
+        "/etc/init.d/rcS",
+        "#!/bin/sh\nvmstage boot\nsetsid vmstage watch &\n",
+    );
+    let run = image.run("install", &["--replace-old"]);
+    assert_eq!(run.code, 0, "{run}");
+    assert!(!image.read("/etc/fstab").contains("/staging"), "{run}");
     // Who enables it by hand says so.
     let image = Image::old(Init::Busybox);
     let run = image.run("install", &["--replace-old", "--init=none"]);

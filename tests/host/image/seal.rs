@@ -32,6 +32,7 @@ claims![
     what_is_mounted_in_the_image_stays,
     what_is_mounted_in_the_image_from_the_same_disk_stays,
     what_cannot_be_removed_keeps_nothing_else_in_the_image,
+    what_cannot_be_looked_at_keeps_nothing_else_in_the_image,
     as_json_it_is_a_document_whatever_becomes_of_it,
     what_lies_on_the_scratch_disk_stays,
     an_image_that_is_read_only_is_said_and_unchanged,
@@ -357,6 +358,52 @@ fn what_cannot_be_removed_keeps_nothing_else_in_the_image() {
     }
     seal(&image, &[]);
     assert!(!image.exists("/var/lib/systemd/random-seed"));
+}
+
+/// What cannot be read is said, and in the image; all else is not.
+fn what_cannot_be_looked_at_keeps_nothing_else_in_the_image() {
+    let too_large = vec![b'x'; (1 << 20) + 1];
+    type Spoil<'a> = &'a dyn Fn(&Image, &str);
+    let fifo: Spoil = &|image, path| mkfifo(&image.path(path), Mode::S_IRWXU).unwrap();
+    let large: Spoil = &|image, path| image.write(path, &too_large);
+    let circle: Spoil = &|image, path| image.link(path, path);
+    let cases = [
+        ("/etc/fstab", fifo, "fstab"),
+        ("/etc/fstab", large, "fstab"),
+        ("/etc/machine-id", large, "machine-id"),
+        ("/etc/sysconfig/network-scripts/ifcfg-eth0", large, "hwaddr"),
+        ("/etc/ssh", circle, "host-keys"),
+        ("/var/lib/cloud", circle, "cloud-init"),
+        ("/var/lib/systemd", circle, "random-seeds"),
+        ("/var/lib/vmstage", circle, "state"),
+        ("/etc/condor/config.d", circle, "reports"),
+        ("/etc/motd", large, "reports"),
+    ];
+    for (path, spoil, item) in cases {
+        let image = machine();
+        let there = image.path(path);
+        let _ = fs::remove_file(&there);
+        let _ = fs::remove_dir_all(&there);
+        spoil(&image, path);
+        for arguments in [&["--dry-run"][..], &["--yes"]] {
+            let run = image.run("seal", arguments);
+            assert_eq!(run.code, 1, "{path}: {run}");
+            let line = format!("{item}: failed: ");
+            assert!(run.stdout.contains(&line), "{path}: {run}");
+        }
+        for (other, gone) in [
+            ("/etc/machine-id", "machine-id"),
+            ("/var/lib/systemd/random-seed", "random-seeds"),
+            ("/etc/condor/config.d/99-vmstage.config", "reports"),
+            ("/etc/ssh/ssh_host_rsa_key", "host-keys"),
+        ] {
+            let is_gone = !image.exists(other) || image.read(other).is_empty();
+            assert!(
+                is_gone || gone == item || other.starts_with(path),
+                "{path}: {other}"
+            );
+        }
+    }
 }
 
 fn as_json_it_is_a_document_whatever_becomes_of_it() {
@@ -765,6 +812,13 @@ fn the_part_for_cloud_init_takes_vmstages_own_and_nothing_else() {
     assert!(gone.iter().all(is_ours), "{gone:?}");
     assert!(gone.contains(&"gone /var/lib/vmstage/first-boot-i-00000001.json".to_string()));
     assert!(gone.contains(&"gone /etc/condor/config.d/99-vmstage.config".to_string()));
+    // The machine may go on, and watch does not.
+    assert!(
+        run.stdout.contains("systemctl restart vmstage-watch"),
+        "{run}"
+    );
+    let run = system.run("/etc/cloud/clean.d/50-vmstage");
+    assert!(!run.stdout.contains("restart"), "{run}");
 
     // As cloud-init runs it, while `seal` has begun that.
     let system = System::new();
