@@ -54,14 +54,12 @@ impl Found {
 
 /// All that is on the device.
 pub(super) fn probe(device: &File) -> io::Result<Found> {
-    let probe = Probe::of(device)?;
-    let wanted = blkid::BLKID_PARTS_ENTRY_DETAILS;
-    // SAFETY: the probe is valid.
-    unsafe {
-        blkid::blkid_probe_enable_partitions(probe.0, 1);
-        blkid::blkid_probe_set_partitions_flags(probe.0, wanted as i32);
-    }
-    found(&probe)
+    found(&Probe::with_partitions(device)?)
+}
+
+/// The kinds of all signatures on the device. [`probe`] ends at the first of a RAID.
+pub(super) fn kinds(device: &File) -> io::Result<Vec<String>> {
+    Ok(all_kinds(&Probe::with_partitions(device)?))
 }
 
 /// Whether there is a file system of this kind on the device, and nothing else about it: a
@@ -160,6 +158,18 @@ impl Probe {
             }
             blkid::blkid_probe_enable_superblocks(probe.0, 1);
             blkid::blkid_probe_set_superblocks_flags(probe.0, wanted as i32);
+        }
+        Ok(probe)
+    }
+
+    /// For partition tables too.
+    fn with_partitions(device: &File) -> io::Result<Probe> {
+        let probe = Probe::of(device)?;
+        let wanted = blkid::BLKID_PARTS_ENTRY_DETAILS;
+        // SAFETY: the probe is valid.
+        unsafe {
+            blkid::blkid_probe_enable_partitions(probe.0, 1);
+            blkid::blkid_probe_set_partitions_flags(probe.0, wanted as i32);
         }
         Ok(probe)
     }

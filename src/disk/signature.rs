@@ -79,17 +79,25 @@ pub(crate) fn read(node: &Path) -> Reading {
 /// Those of reading it.
 pub(crate) fn read_open(mut device: File) -> io::Result<Reading> {
     read_ahead(&mut device)?;
-    let found = libblkid::probe(&device)?;
+    let mut found = libblkid::probe(&device)?;
     if found.content == Content::Nothing {
         // libblkid passes over what it could not read.
         read_both_ends(&device)?;
     }
-    let facts = match &found.content {
+    let mut facts = match &found.content {
         Content::Filesystem { kind, .. } | Content::Other { kind, .. } => {
             superblock::facts(&device, kind)
         }
         _ => Facts::default(),
     };
+    if let Some(member) = facts.member.take() {
+        // libblkid looks no further. What was laid over a former member may have left that block.
+        let kinds = libblkid::kinds(&device)?;
+        match kinds.len() {
+            0 | 1 => facts.member = Some(member).filter(|one| one.is_of(found.uuid.as_deref())),
+            _ => found.content = Content::Ambivalent { kinds },
+        }
+    }
     Ok(Reading {
         content: found.content,
         uuid: found.uuid,

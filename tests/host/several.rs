@@ -1,0 +1,109 @@
+//! Several local disks that are to be one, where that cannot be or must not be. No kernel's md is
+//! needed for that: what it makes of an array, guests show (tests/guest/several.py).
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use crate::common::{Disk, Image, Machine};
+use crate::evidence::probe;
+
+claims![what_was_laid_over_a_former_member_is_left_alone,];
+
+/// That this program made the array, and staged it.
+const RECORD: &str = r#"{"uuid":"0e4d1c2b8f6a4b3c9d1e000000000001","before":[],"is_staged":true,"machine":null,"members":[]}"#;
+
+/// mdadm's superblock on one of two disks, as struct mdp_superblock_1 (linux/raid/md_p.h).
+fn superblock(role: u8) -> [u8; 512] {
+    let mut block = [0; 512];
+    let mut put = |offset: usize, bytes: &[u8]| {
+        block[offset..offset + bytes.len()].copy_from_slice(bytes);
+    };
+    put(0, &0xa92b_4efc_u32.to_le_bytes());
+    put(4, &[1]);
+    put(
+        16,
+        b"\x0e\x4d\x1c\x2b\x8f\x6a\x4b\x3c\x9d\x1e\0\0\0\0\0\x01",
+    );
+    put(32, b"any:ephemeral0");
+    put(92, &[2]);
+    put(128, &2048u64.to_le_bytes());
+    put(144, &[8]);
+    put(160, &[role]);
+    put(256, &[0, 0, 1, 0]);
+    block
+}
+
+fn member(role: u8) -> Image {
+    Image::blank(64).with(4096, &superblock(role))
+}
+
+/// A machine of EC2's with these local disks, whose mdadm is this script.
+fn machine(images: &[Image], mdadm: &str) -> (Machine, Vec<Disk>) {
+    let mut machine = Machine::new();
+    machine.configure("[staging]\nwait = \"200ms\"\ncombine = \"stripe\"");
+    machine.may_change("/var/lib/vmstage");
+    machine.may_change("/root");
+    let mut list = "major minor  #blocks  name\n\n".to_string();
+    let mut script = "mount --bind /root/partitions /proc/partitions
+        if [ -d /sys/class/dmi ]; then mount -t tmpfs dmi /sys/class/dmi; fi
+        mount -t tmpfs sysfs /sys/block\n"
+        .to_string();
+    let disks = images.iter().zip(1..).map(|(image, number)| {
+        let name = format!("nvme{number}n1");
+        let disk = machine.disk(&name, image);
+        let (major, minor) = disk.number;
+        let kibibytes = image.size() / 1024;
+        list += &format!("{major} {minor} {kibibytes} {name}\n");
+        script += &format!(
+            "mkdir -p /sys/block/{name}/device; cd /sys/block/{name}/device
+             echo 'Amazon EC2 NVMe Instance Storage' >model; echo AWS{number} >serial\n"
+        );
+        disk
+    });
+    let disks = disks.collect();
+    fs::write(machine.path("/root/partitions"), list).unwrap();
+    fs::write(machine.path("/root/superblock"), superblock(0)).unwrap();
+    machine.sh(&script);
+    let program = machine.path("/usr/sbin/mdadm");
+    // The host's may be there.
+    let _ = fs::remove_file(&program);
+    let mdadm = format!(
+        "#!/bin/sh
+        for word; do case $word in
+            --uuid=*) uuid=$(echo \"${{word#--uuid=}}\" | sed 's/../\\\\x&/g') ;;
+            /dev/nvme*) disks=\"$disks $word\" ;;
+        esac; done
+        {mdadm}"
+    );
+    fs::write(&program, mdadm).unwrap();
+    fs::set_permissions(&program, Permissions::from_mode(0o755)).unwrap();
+    (machine, disks)
+}
+
+fn recorded(images: &[Image], mdadm: &str) -> (Machine, Vec<Disk>) {
+    let (machine, disks) = machine(images, mdadm);
+    machine.sh("mkdir -p /var/lib/vmstage");
+    fs::write(machine.path("/var/lib/vmstage/array.json"), RECORD).unwrap();
+    (machine, disks)
+}
+
+fn what_was_laid_over_a_former_member_is_left_alone() {
+    let laid_over = [
+        member(0).with_dos_table(),
+        member(0).with_swap_header(),
+        member(0).with_zfs_labels(),
+        member(0).with_raid_superblock_at_its_end(),
+    ];
+    for (number, image) in laid_over.into_iter().enumerate() {
+        let mdadm = "touch /root/mdadm-was-run; exit 1";
+        let (machine, disks) = recorded(&[image, Image::blank(64)], mdadm);
+        let before = disks[0].checksum();
+        let probe = probe(&machine);
+        let said = probe["verdicts"].to_string();
+        assert!(!said.contains("becomes one disk"), "{number}: {said}");
+        let boot = machine.boot();
+        assert_eq!(disks[0].checksum(), before, "{number}: {boot}");
+        let is_run = machine.path("/root/mdadm-was-run").exists();
+        assert!(!is_run, "{number}: {boot}");
+    }
+}
