@@ -63,7 +63,7 @@ pub(crate) fn observe(
         names: &names,
         making: Making::read(host),
         combining: match config.combine {
-            Combine::Stripe => Some(combining(host)),
+            Combine::Stripe => Some(combining(host, &inventory)),
             Combine::First => None,
         },
     };
@@ -104,8 +104,15 @@ pub(crate) fn observe(
     Ok(observed)
 }
 
-fn combining(host: &Host) -> Combining {
+fn combining(host: &Host, inventory: &Inventory) -> Combining {
+    let without_node = inventory.devices.iter().filter(|device| {
+        let attributes = || Attributes::read(host, &device.name, || read_dmi(host));
+        device.node.is_none() && matches!(identity(&attributes()), Identity::LocalScratch(_))
+    });
     Combining {
+        without_node: without_node
+            .map(|device| sysfs::node_of(&device.name))
+            .collect(),
         record: Record::read(host),
         mdadm: match program::find(host, "mdadm") {
             Some(_) => Mdadm::Found,

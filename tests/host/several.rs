@@ -5,9 +5,15 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
 use crate::common::{Disk, Image, Machine};
-use crate::evidence::probe;
+use crate::evidence::{is_left_alone, probe};
 
-claims![what_was_laid_over_a_former_member_is_left_alone,];
+claims![
+    what_was_laid_over_a_former_member_is_left_alone,
+    a_member_is_not_gone_while_a_local_disk_has_no_node,
+];
+
+const FIRST: &str = "/dev/nvme1n1";
+const SECOND: &str = "/dev/nvme2n1";
 
 /// That this program made the array, and staged it.
 const RECORD: &str = r#"{"uuid":"0e4d1c2b8f6a4b3c9d1e000000000001","before":[],"is_staged":true,"machine":null,"members":[]}"#;
@@ -106,4 +112,14 @@ fn what_was_laid_over_a_former_member_is_left_alone() {
         let is_run = machine.path("/root/mdadm-was-run").exists();
         assert!(!is_run, "{number}: {boot}");
     }
+}
+
+fn a_member_is_not_gone_while_a_local_disk_has_no_node() {
+    let images = || [member(0), member(1), Image::blank(64)];
+    let mdadm = "touch /root/mdadm-was-run; exit 1";
+    let (machine, disks) = recorded(&images(), mdadm);
+    machine.sh(&format!("rm {SECOND}"));
+    let words = "/dev/nvme2n1 may be the one that is missing, and could not be read";
+    is_left_alone(&machine, &disks[0], FIRST, &[words]);
+    assert!(!machine.path("/root/mdadm-was-run").exists());
 }

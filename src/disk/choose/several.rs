@@ -186,6 +186,7 @@ impl<'a> Found<'a> {
         let missing = missing(member, &members);
         let is_ours = combining.record.as_ref();
         let is_ours = is_ours.is_some_and(|record| record.is_of(&member.uuid));
+        let unread = unread(observed, combining);
         let kept = members
             .iter()
             .find_map(|disk| Some((disk, against_a_member(disk)?)));
@@ -197,13 +198,10 @@ impl<'a> Found<'a> {
             }
             (None, Missing::Nothing) => "there is another one of that name".into(),
             (None, Missing::Ambiguous) => "two of its disks are the same one of them".into(),
-            (None, Missing::Some(_)) if is_ours && unread(observed).next().is_some() => {
-                let unread: Vec<&Observation> = unread(observed).collect();
-                format!(
-                    "{} may be the one that is missing, and could not be read",
-                    all_of(&unread)
-                )
-            }
+            (None, Missing::Some(_)) if is_ours && !unread.is_empty() => format!(
+                "{} may be the one that is missing, and could not be read",
+                text::all_of(&unread)
+            ),
             (None, Missing::Some(_)) if is_ours => {
                 let may_be_made = |disk: &&Observation| against_making(disk, observed).is_none();
                 if members.iter().all(may_be_made) {
@@ -239,7 +237,7 @@ fn insert<'a>(disks: &mut Vec<&'a Observation>, disk: &'a Observation) {
 }
 
 /// Local disks of which it is not known what is on them.
-fn unread(observed: &Observed) -> impl Iterator<Item = &Observation> {
+fn unread(observed: &Observed, combining: &Combining) -> Vec<PathBuf> {
     let is_unread = |disk: &&Observation| {
         let content = &disk.content;
         let is_known = !matches!(
@@ -248,7 +246,9 @@ fn unread(observed: &Observed) -> impl Iterator<Item = &Observation> {
         );
         !is_known && local(disk).is_some()
     };
-    observed.devices.iter().filter(is_unread)
+    let unread = observed.devices.iter().filter(is_unread);
+    let unread = unread.map(|disk| disk.node.clone());
+    unread.chain(combining.without_node.clone()).collect()
 }
 
 /// Which members of an array are not there.
@@ -492,6 +492,7 @@ mod tests {
             combining: Some(Combining {
                 record: Some(record),
                 mdadm,
+                without_node: Vec::new(),
             }),
             ..Observed::default()
         }
@@ -904,6 +905,21 @@ mod tests {
             let found = judged(Format::Local, &observed(devices, Mdadm::Missing));
             assert_eq!(found.0, done, "{}", found.1);
             assert!(found.1.contains(said), "{said:?} is not in: {}", found.1);
+        }
+    }
+
+    #[test]
+    fn a_local_disk_without_a_node_may_be_the_member_that_is_missing() {
+        for (is_left, done) in [(true, "nothing"), (false, "create /dev/b and /dev/c")] {
+            let mut devices = vec![blank("/dev/b"), blank("/dev/c")];
+            devices.extend(is_left.then(|| member("/dev/a", OURS, (0, 2))));
+            let mut observed = observed(devices, Mdadm::Found);
+            let combining = observed.combining.as_mut().unwrap();
+            combining.without_node = vec!["/dev/d".into()];
+            let found = judged(Format::Local, &observed);
+            assert_eq!(found.0, done, "{}", found.1);
+            let said = "/dev/d may be the one that is missing, and could not be read";
+            assert_eq!(found.1.contains(said), is_left, "{}", found.1);
         }
     }
 
