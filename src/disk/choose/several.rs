@@ -414,6 +414,7 @@ mod tests {
     use crate::disk::claimed::{Author, Place};
     use crate::disk::identity::Identity;
     use crate::disk::inventory::System;
+    use crate::disk::looked::{Contents, Look};
     use crate::disk::observation::{Fstab, Named};
     use crate::host::tree::Tree;
 
@@ -958,6 +959,27 @@ mod tests {
             let said = choose(&specs, Format::Local, &observed).to_string();
             let is_not_needed = said.contains("/dev/c is not needed");
             assert_eq!(is_not_needed, !is_needed, "{said}");
+        }
+    }
+
+    #[test]
+    fn disks_that_become_one_go_before_a_label_that_a_later_spec_asks_for() {
+        let kind = "vfat".to_string();
+        let label = Some(NAME.to_string());
+        let empty = Observation {
+            look: Some(Look::Seen(Contents::default())),
+            ..device("/dev/c", Content::Filesystem { kind, label })
+        };
+        let devices = vec![blank("/dev/a"), blank("/dev/b"), empty];
+        let observed = observed(devices, Mdadm::Found);
+        let label = || Spec::Label(NAME.into());
+        for (specs, is_array) in [
+            ([Spec::Local, label()], true),
+            ([label(), Spec::Local], false),
+        ] {
+            let choice = choose(&specs, Format::Local, &observed);
+            assert_eq!(choice.to_be_one().is_some(), is_array, "{choice}");
+            assert_eq!(choice.to_be_made_at_once().is_some(), !is_array, "{choice}");
         }
     }
 
