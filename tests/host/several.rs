@@ -4,10 +4,12 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 
-use crate::common::{Disk, Image, Machine};
-use crate::evidence::{is_left_alone, probe};
+use crate::common::{Disk, Image, Machine, tool};
+use crate::evidence::{is_left_alone, probe, reboot};
 
 claims![
+    what_mdadm_wrote_before_it_failed_is_taken_back,
+    an_array_that_runs_is_made_whatever_mdadm_says,
     what_was_laid_over_a_former_member_is_left_alone,
     a_member_is_not_gone_while_a_local_disk_has_no_node,
 ];
@@ -91,6 +93,35 @@ fn recorded(images: &[Image], mdadm: &str) -> (Machine, Vec<Disk>) {
     machine.sh("mkdir -p /var/lib/vmstage");
     fs::write(machine.path("/var/lib/vmstage/array.json"), RECORD).unwrap();
     (machine, disks)
+}
+
+/// Gives the disks superblocks, as mdadm does before it asks the kernel to run the array.
+const WRITE: &str = "for disk in $disks; do
+        dd if=/root/superblock of=$disk bs=4096 seek=1 conv=notrunc
+        /usr/bin/printf \"$uuid\" | dd of=$disk bs=1 seek=4112 conv=notrunc
+    done 2>/dev/null";
+
+fn what_mdadm_wrote_before_it_failed_is_taken_back() {
+    tool("mkfs.ext4");
+    let blank = || [Image::blank(64), Image::blank(64)];
+    let mdadm = format!("{WRITE}\necho 'RUN_ARRAY failed: Invalid argument' >&2; exit 1");
+    let (machine, disks) = machine(&blank(), &mdadm);
+    let before = disks[1].checksum();
+    let boot = machine.boot();
+    boot.ready_on(FIRST);
+    boot.says("RUN_ARRAY failed: Invalid argument; the search goes on without an array");
+    assert_eq!(disks[1].checksum(), before, "{boot}");
+    reboot(&machine);
+    machine.boot().ready_on(FIRST);
+}
+
+fn an_array_that_runs_is_made_whatever_mdadm_says() {
+    let mdadm = "for disk in $disks; do mkdir -p /sys/block/${disk#/dev/}/holders/md126; done
+        mkdir /sys/block/md126; echo 4096 >/sys/block/md126/size; exit 1";
+    let (machine, _disks) = machine(&[Image::blank(64), Image::blank(64)], mdadm);
+    let boot = machine.boot();
+    boot.says("; the array runs");
+    assert!(!boot.stderr.contains("without an array"), "{boot}");
 }
 
 fn what_was_laid_over_a_former_member_is_left_alone() {
