@@ -95,7 +95,7 @@ pub(crate) fn combine(
                 (Ok(()), runs) => runs,
                 (made, Err(_)) => made,
             }
-            .or_else(|error| Err(take_back(host, stripe, &limit, error)))
+            .map_err(|error| take_back(host, stripe, &limit, error))
         }
     }
 }

@@ -10,6 +10,7 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
+use super::array::Member;
 use super::blank::{self, Found};
 pub(crate) use super::content::Content;
 use super::libblkid::{self, Entry};
@@ -90,13 +91,12 @@ pub(crate) fn read_open(mut device: File) -> io::Result<Reading> {
         }
         _ => Facts::default(),
     };
-    if let Some(member) = facts.member.take() {
-        // libblkid looks no further. What was laid over a former member may have left that block.
-        let kinds = libblkid::kinds(&device)?;
-        match kinds.len() {
-            0 | 1 => facts.member = Some(member).filter(|one| one.is_of(found.uuid.as_deref())),
-            _ => found.content = Content::Ambivalent { kinds },
-        }
+    let is_of_the_array = |member: &Member| member.is_of(found.uuid.as_deref());
+    facts.member = facts.member.filter(is_of_the_array);
+    if facts.member.is_some() && found.kinds.len() > 1 {
+        // What was laid over a former member may have left that block.
+        facts.member = None;
+        found.content = Content::Ambivalent { kinds: found.kinds };
     }
     Ok(Reading {
         content: found.content,

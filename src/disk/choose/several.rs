@@ -238,17 +238,17 @@ fn insert<'a>(disks: &mut Vec<&'a Observation>, disk: &'a Observation) {
 
 /// Local disks of which it is not known what is on them.
 fn unread(observed: &Observed, combining: &Combining) -> Vec<PathBuf> {
-    let is_unread = |disk: &&Observation| {
-        let content = &disk.content;
-        let is_known = !matches!(
-            content,
+    let mut unread = combining.without_node.clone();
+    for disk in &observed.devices {
+        let is_unread = matches!(
+            disk.content,
             Content::NoAnswer { .. } | Content::Unreadable { .. } | Content::Ambivalent { .. }
         );
-        !is_known && local(disk).is_some()
-    };
-    let unread = observed.devices.iter().filter(is_unread);
-    let unread = unread.map(|disk| disk.node.clone());
-    unread.chain(combining.without_node.clone()).collect()
+        if is_unread && local(disk).is_some() {
+            unread.push(disk.node.clone());
+        }
+    }
+    unread
 }
 
 /// Which members of an array are not there.
