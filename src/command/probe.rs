@@ -208,9 +208,10 @@ impl Report {
             );
         }
         if self.already_mounted.is_none() && !self.combined.is_empty() {
+            let disks: Vec<PathBuf> = self.combined.iter().map(PathBuf::from).collect();
             return format!(
                 "boot would make {} one disk, and mount it on {}",
-                self.combined.join(" and "),
+                text::all_of(&disks),
                 self.mount_point
             );
         }

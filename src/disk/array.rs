@@ -54,6 +54,12 @@ impl Member {
         })
     }
 
+    /// Whether this is the array's UUID, as libblkid writes it. A superblock of another version,
+    /// which libblkid saw first, is of another array.
+    pub(super) fn is_of(&self, uuid: Option<&str>) -> bool {
+        uuid.is_some_and(|uuid| uuid.replace('-', "").eq_ignore_ascii_case(&self.uuid))
+    }
+
     /// Whether the array is one as this program makes them, by its name: with `--homehost=any`
     /// mdadm writes that in front.
     pub(crate) fn is_named(&self) -> bool {

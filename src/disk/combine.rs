@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use log::info;
 use nix::libc;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
@@ -36,12 +36,12 @@ const RETRY: Duration = Duration::from_millis(100);
 const BY_MDADM: Duration = Duration::from_secs(60);
 
 /// Makes an array of disks, or puts one together. `limit` is asked for a new time limit for each
-/// of them.
+/// of them. Where none can be made, disks that were blank are blank again.
 ///
 /// # Errors
 ///
 /// That one of the disks is not any more what it was, or is in use, or does not answer; what
-/// mdadm or the kernel said.
+/// mdadm or the kernel said, and which disk keeps what mdadm wrote on it.
 pub(crate) fn combine(
     host: &Host,
     stripe: &Stripe,
@@ -60,7 +60,8 @@ pub(crate) fn combine(
     match stripe.task() {
         Task::Assemble(uuid) => {
             info!("putting {stripe} together");
-            assemble(host, stripe, array, uuid)
+            assemble(host, stripe, array, uuid)?;
+            see_that_it_runs(host, stripe)
         }
         Task::Create { instead_of } => {
             info!("making {stripe} one disk");
@@ -84,10 +85,19 @@ pub(crate) fn combine(
                 }
                 Ok(())
             };
-            create(host, stripe, config.filesystem, array, instead_of, wipe)
+            let made = create(host, stripe, config.filesystem, array, instead_of, wipe);
+            // mdadm may have failed of what it does beside that.
+            match (made, see_that_it_runs(host, stripe)) {
+                (Err(error), Ok(())) => {
+                    info!("{error:#}; the array runs");
+                    Ok(())
+                }
+                (Ok(()), runs) => runs,
+                (made, Err(_)) => made,
+            }
+            .map_err(|error| take_back(host, stripe, &limit, error))
         }
-    }?;
-    see_that_it_runs(host, stripe)
+    }
 }
 
 fn open(host: &Host, part: &Part) -> Result<File> {
@@ -162,8 +172,7 @@ enum Look {
 /// Once more, and right before any of them is written to.
 fn see_that_it_is_as_it_was(host: &Host, part: &Part, look: Look) -> Result<(), String> {
     let (node, path) = (part.node().display(), host.path(part.node()));
-    let claimed = signature::claim(&path, part.number())
-        .map_err(|e| format!("cannot have {node} alone: {e}"))?;
+    let claimed = claim(host, part)?;
     let reading = signature::read(&path);
     let is_same = match (part.was(), look) {
         (Was::Member(member), _) => reading.facts.member.as_ref() == Some(member),
@@ -185,6 +194,60 @@ fn see_that_it_is_as_it_was(host: &Host, part: &Part, look: Look) -> Result<(), 
             "{node} is not what it was: it now has {} on it",
             reading.content
         )),
+    }
+}
+
+/// udev looks at a disk that was in an array until now, and has it alone for a moment.
+fn claim(host: &Host, part: &Part) -> Result<File, String> {
+    let path = host.path(part.node());
+    let mut error = String::new();
+    let claimed = wait::until(STOPPING, RETRY, || {
+        let claimed = signature::claim(&path, part.number());
+        claimed.map_err(|e| error = e.to_string()).ok()
+    });
+    claimed.ok_or_else(|| format!("cannot have {} alone: {error}", part.node().display()))
+}
+
+/// Makes disks that were blank so again after mdadm failed of this. Returns that, and what could
+/// not be taken back.
+fn take_back(
+    host: &Host,
+    stripe: &Stripe,
+    limit: impl Fn(Number) -> Limit,
+    mut error: anyhow::Error,
+) -> anyhow::Error {
+    let Some(record) = Record::read(host) else {
+        return error;
+    };
+    for part in stripe.parts() {
+        let name = sysfs::kernel_name(host, part.number()).unwrap_or_default();
+        for holder in sysfs::holders(host, &name) {
+            let _ = stop(host, &holder, stripe);
+        }
+    }
+    let parts = stripe.parts().iter();
+    for part in parts.filter(|part| *part.was() == Was::Blank) {
+        let taken_back = in_child(limit(part.number()), &[], &|| {
+            see_that_it_is_blank(host, part, &record.uuid)
+        });
+        if let Err(why) = taken_back {
+            let node = part.node().display();
+            error = anyhow!("{error:#}; {node} keeps what mdadm wrote on it: {why:#}");
+        }
+    }
+    error
+}
+
+/// It was, and what mdadm writes lies in front of what is in the array.
+fn see_that_it_is_blank(host: &Host, part: &Part, array: &str) -> Result<(), String> {
+    let _claimed = claim(host, part)?;
+    let path = host.path(part.node());
+    match signature::read(&path).facts.member {
+        Some(member) if member.uuid == array => {
+            let wiped = writable(&path, part.number()).and_then(|device| wipe(&device, 0));
+            wiped.map_err(|e| e.to_string())
+        }
+        _ => Ok(()),
     }
 }
 
@@ -261,8 +324,12 @@ fn assemble(host: &Host, stripe: &Stripe, array: u64, uuid: &str) -> Result<()> 
     if let Some(mdadm) = program::find(host, "mdadm") {
         // A line of mdadm.conf may have the array left alone by udev.
         let options = format!("--assemble /dev/md{array} --config=none --uuid={uuid}");
-        return run(host, &mdadm, &options, stripe);
+        match run(host, &mdadm, &options, stripe) {
+            Ok(()) => return Ok(()),
+            Err(error) => info!("{error:#}; the kernel is asked itself"),
+        }
     }
+    let array = free_array(host).context("md has no free device")?;
     let numbers: Vec<Number> = stripe.parts().iter().map(Part::number).collect();
     let node = host.path(format!("/dev/md{array}"));
     in_child(Limit::after(BY_MDADM), &[], &|| {

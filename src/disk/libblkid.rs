@@ -32,6 +32,8 @@ pub(super) struct Found {
     /// The label in the boot sector of a vfat, which need not be its label.
     pub(super) boot_label: Option<String>,
     pub(super) partition: Entry,
+    /// Of what is no file system: all that there are.
+    pub(super) kinds: Vec<String>,
 }
 
 /// What the partition table says of a device that is a partition.
@@ -48,6 +50,7 @@ impl Found {
             uuid: None,
             boot_label: None,
             partition: Entry::default(),
+            kinds: Vec::new(),
         }
     }
 }
@@ -61,7 +64,12 @@ pub(super) fn probe(device: &File) -> io::Result<Found> {
         blkid::blkid_probe_enable_partitions(probe.0, 1);
         blkid::blkid_probe_set_partitions_flags(probe.0, wanted as i32);
     }
-    found(&probe)
+    let mut found = found(&probe)?;
+    if let Content::Other { .. } = found.content {
+        // At the first signature of a RAID it looked no further.
+        found.kinds = all_kinds(&probe);
+    }
+    Ok(found)
 }
 
 /// Whether there is a file system of this kind on the device, and nothing else about it: a
@@ -94,6 +102,7 @@ fn found(probe: &Probe) -> io::Result<Found> {
                 uuid: probe.value(c"PART_ENTRY_UUID"),
                 label: probe.value(c"PART_ENTRY_NAME"),
             },
+            kinds: Vec::new(),
         }),
         1 => Ok(Found::content(Content::Nothing)),
         // Ambivalent; every other negative value is an error.

@@ -39,6 +39,8 @@ pub(crate) struct Combining {
     /// Of the array that this program made.
     pub(crate) record: Option<Record>,
     pub(crate) mdadm: Mdadm,
+    /// Local disks that the kernel has and that are not among the devices: they have no node yet.
+    pub(crate) without_node: Vec<PathBuf>,
 }
 
 /// Whether the guest has it.

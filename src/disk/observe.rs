@@ -54,7 +54,7 @@ pub(crate) fn observe(
         Format::Never => Zeros::Ignore,
         Format::Local | Format::Blank => Zeros::LookFor,
     };
-    let place = Place {
+    let mut place = Place {
         host,
         inventory: &inventory,
         claims: OnceCell::new(),
@@ -67,6 +67,10 @@ pub(crate) fn observe(
             Combine::First => None,
         },
     };
+    let without_node = place.without_node();
+    if let Some(combining) = &mut place.combining {
+        combining.without_node = without_node;
+    }
     let is_enough = |device: &Wanted, reading: &Reading| {
         let found = devices.iter().find(|(one, _)| one.number == device.number);
         // Before the kernel's files are looked at: there may be many devices.
@@ -106,6 +110,7 @@ pub(crate) fn observe(
 
 fn combining(host: &Host) -> Combining {
     Combining {
+        without_node: Vec::new(),
         record: Record::read(host),
         mdadm: match program::find(host, "mdadm") {
             Some(_) => Mdadm::Found,
@@ -292,7 +297,6 @@ impl Place<'_> {
         let mut holders = sysfs::holders(host, &device.name);
         let shared = self.inventory.shared_with(device);
         holders.extend(shared.map(|place| format!("the btrfs on {}", place.display())));
-        let dmi = || self.dmi.get_or_init(|| read_dmi(host)).clone();
         let mut observation = Observation {
             number: device.number,
             node: node.to_path_buf(),
@@ -304,7 +308,7 @@ impl Place<'_> {
             system: self.inventory.system(device),
             is_swapped_on: self.inventory.is_swapped_on(device),
             holders,
-            identity: identity(&Attributes::read(host, &device.name, dmi)),
+            identity: self.identity(&device.name),
             fstab: Fstab::NotLookedAt,
             twin_of: None,
             mounted_on: self.inventory.mount_points(device),
@@ -322,6 +326,25 @@ impl Place<'_> {
         }
         debug!("{}: {}", node.display(), observation.content);
         observation
+    }
+
+    fn identity(&self, name: &str) -> Identity {
+        let dmi = || self.dmi.get_or_init(|| read_dmi(self.host)).clone();
+        identity(&Attributes::read(self.host, name, dmi))
+    }
+
+    /// Local disks of which nobody can read what is on them; looked for where that matters.
+    fn without_node(&self) -> Vec<PathBuf> {
+        let mut nodes = Vec::new();
+        for device in &self.inventory.devices {
+            if self.combining.is_some()
+                && device.node.is_none()
+                && matches!(self.identity(&device.name), Identity::LocalScratch(_))
+            {
+                nodes.push(sysfs::node_of(&device.name));
+            }
+        }
+        nodes
     }
 
     /// An array of local disks that is called as this program calls its own is as local as they

@@ -10,6 +10,7 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use nix::libc;
 use serde::{Deserialize, Serialize};
 
+use super::array::Member;
 use super::blank::{self, Found};
 pub(crate) use super::content::Content;
 use super::libblkid::{self, Entry};
@@ -79,17 +80,24 @@ pub(crate) fn read(node: &Path) -> Reading {
 /// Those of reading it.
 pub(crate) fn read_open(mut device: File) -> io::Result<Reading> {
     read_ahead(&mut device)?;
-    let found = libblkid::probe(&device)?;
+    let mut found = libblkid::probe(&device)?;
     if found.content == Content::Nothing {
         // libblkid passes over what it could not read.
         read_both_ends(&device)?;
     }
-    let facts = match &found.content {
+    let mut facts = match &found.content {
         Content::Filesystem { kind, .. } | Content::Other { kind, .. } => {
             superblock::facts(&device, kind)
         }
         _ => Facts::default(),
     };
+    let is_of_the_array = |member: &Member| member.is_of(found.uuid.as_deref());
+    facts.member = facts.member.filter(is_of_the_array);
+    if facts.member.is_some() && found.kinds.len() > 1 {
+        // What was laid over a former member may have left that block.
+        facts.member = None;
+        found.content = Content::Ambivalent { kinds: found.kinds };
+    }
     Ok(Reading {
         content: found.content,
         uuid: found.uuid,

@@ -194,6 +194,24 @@ def dies_in(guest, program, real, first=":"):
     check("what is mounted", guest.mounted(), [])
 
 
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm)
+def what_mdadm_wrote_before_it_failed_is_taken_back_and_the_first_disk_is_staged(guest):
+    guest.wait_booted()
+    # As where the kernel does not run what mdadm made: it is stopped again.
+    script = '#!/bin/sh\\n/usr/sbin/mdadm "$@" && /usr/sbin/mdadm --stop $2\\necho no RUN_ARRAY >&2; exit 1'
+    mdadm = "/usr/local/sbin/mdadm"
+    commands = (
+        f"mkdir -p /usr/local/sbin; printf '{script}' >{mdadm}; chmod 755 {mdadm}",
+        "PATH=/usr/local/sbin:$PATH; sh /of-ec2; vmstage boot",
+    )
+    for command in commands:
+        check(command, guest.sh(command, timeout=400).code, 0)
+    check("what is staged", guest.mounted()[:2], [FIRST, "ext4"])
+    warnings = " ".join(guest.status()["warnings"])
+    assert "no RUN_ARRAY; the search goes on without an array" in warnings, warnings
+    check("what is on the other", guest.sh(f"tr -d '\\0' <{SECOND} | wc -c", timeout=200).output, "0")
+
+
 @case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, reboots=True)
 def a_boot_that_ends_between_mdadm_and_mkfs_is_made_good_by_the_next(guest):
     guest.wait_booted()

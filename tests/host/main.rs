@@ -34,6 +34,7 @@ mod others;
 mod plan;
 mod resources;
 mod schemas;
+mod several;
 mod staging;
 mod turned_off;
 mod unfinished;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         evidence::CLAIMS,
         unfinished::CLAIMS,
         local::CLAIMS,
+        several::CLAIMS,
         looking::CLAIMS,
         bad_input::CLAIMS,
         commands::CLAIMS,

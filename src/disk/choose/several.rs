@@ -186,6 +186,7 @@ impl<'a> Found<'a> {
         let missing = missing(member, &members);
         let is_ours = combining.record.as_ref();
         let is_ours = is_ours.is_some_and(|record| record.is_of(&member.uuid));
+        let unread = unread(observed, combining);
         let kept = members
             .iter()
             .find_map(|disk| Some((disk, against_a_member(disk)?)));
@@ -197,13 +198,10 @@ impl<'a> Found<'a> {
             }
             (None, Missing::Nothing) => "there is another one of that name".into(),
             (None, Missing::Ambiguous) => "two of its disks are the same one of them".into(),
-            (None, Missing::Some(_)) if is_ours && unread(observed).next().is_some() => {
-                let unread: Vec<&Observation> = unread(observed).collect();
-                format!(
-                    "{} may be the one that is missing, and could not be read",
-                    all_of(&unread)
-                )
-            }
+            (None, Missing::Some(_)) if is_ours && !unread.is_empty() => format!(
+                "{} may be the one that is missing, and could not be read",
+                text::all_of(&unread)
+            ),
             (None, Missing::Some(_)) if is_ours => {
                 let may_be_made = |disk: &&Observation| against_making(disk, observed).is_none();
                 if members.iter().all(may_be_made) {
@@ -239,16 +237,18 @@ fn insert<'a>(disks: &mut Vec<&'a Observation>, disk: &'a Observation) {
 }
 
 /// Local disks of which it is not known what is on them.
-fn unread(observed: &Observed) -> impl Iterator<Item = &Observation> {
-    let is_unread = |disk: &&Observation| {
-        let content = &disk.content;
-        let is_known = !matches!(
-            content,
+fn unread(observed: &Observed, combining: &Combining) -> Vec<PathBuf> {
+    let mut unread = combining.without_node.clone();
+    for disk in &observed.devices {
+        let is_unread = matches!(
+            disk.content,
             Content::NoAnswer { .. } | Content::Unreadable { .. } | Content::Ambivalent { .. }
         );
-        !is_known && local(disk).is_some()
-    };
-    observed.devices.iter().filter(is_unread)
+        if is_unread && local(disk).is_some() {
+            unread.push(disk.node.clone());
+        }
+    }
+    unread
 }
 
 /// Which members of an array are not there.
@@ -414,6 +414,7 @@ mod tests {
     use crate::disk::claimed::{Author, Place};
     use crate::disk::identity::Identity;
     use crate::disk::inventory::System;
+    use crate::disk::looked::{Contents, Look};
     use crate::disk::observation::{Fstab, Named};
     use crate::host::tree::Tree;
 
@@ -492,6 +493,7 @@ mod tests {
             combining: Some(Combining {
                 record: Some(record),
                 mdadm,
+                without_node: Vec::new(),
             }),
             ..Observed::default()
         }
@@ -908,6 +910,21 @@ mod tests {
     }
 
     #[test]
+    fn a_local_disk_without_a_node_may_be_the_member_that_is_missing() {
+        for (is_left, done) in [(true, "nothing"), (false, "create /dev/b and /dev/c")] {
+            let mut devices = vec![blank("/dev/b"), blank("/dev/c")];
+            devices.extend(is_left.then(|| member("/dev/a", OURS, (0, 2))));
+            let mut observed = observed(devices, Mdadm::Found);
+            let combining = observed.combining.as_mut().unwrap();
+            combining.without_node = vec!["/dev/d".into()];
+            let found = judged(Format::Local, &observed);
+            assert_eq!(found.0, done, "{}", found.1);
+            let said = "/dev/d may be the one that is missing, and could not be read";
+            assert_eq!(found.1.contains(said), is_left, "{}", found.1);
+        }
+    }
+
+    #[test]
     fn nothing_is_made_where_that_is_not_wanted() {
         let cases = [
             vec![blank("/dev/a"), blank("/dev/b")],
@@ -942,6 +959,27 @@ mod tests {
             let said = choose(&specs, Format::Local, &observed).to_string();
             let is_not_needed = said.contains("/dev/c is not needed");
             assert_eq!(is_not_needed, !is_needed, "{said}");
+        }
+    }
+
+    #[test]
+    fn disks_that_become_one_go_before_a_label_that_a_later_spec_asks_for() {
+        let kind = "vfat".to_string();
+        let label = Some(NAME.to_string());
+        let empty = Observation {
+            look: Some(Look::Seen(Contents::default())),
+            ..device("/dev/c", Content::Filesystem { kind, label })
+        };
+        let devices = vec![blank("/dev/a"), blank("/dev/b"), empty];
+        let observed = observed(devices, Mdadm::Found);
+        let label = || Spec::Label(NAME.into());
+        for (specs, is_array) in [
+            ([Spec::Local, label()], true),
+            ([label(), Spec::Local], false),
+        ] {
+            let choice = choose(&specs, Format::Local, &observed);
+            assert_eq!(choice.to_be_one().is_some(), is_array, "{choice}");
+            assert_eq!(choice.to_be_made_at_once().is_some(), !is_array, "{choice}");
         }
     }
 

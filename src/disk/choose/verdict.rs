@@ -295,9 +295,9 @@ impl Choice {
 
     /// The one that a label led to, which goes before whatever later specs lead to.
     pub(crate) fn to_be_made_at_once(&self) -> Option<&ToBeMade> {
-        let accepted = self.first_accepted().is_some();
+        let is_first = self.first_accepted().is_none() && self.to_be_one().is_none();
         self.to_be_made()
-            .filter(|one| one.is_decisive() && !accepted)
+            .filter(|one| one.is_decisive() && is_first)
     }
 }
 

@@ -977,6 +977,12 @@ fn drivers_of_each_kernel() {
         &[modules(""), ("boot/config-6.1", Some(options))],
         &[],
     );
+    let stripe = "staging.combine = \"stripe\"\nstaging.format = \"never\"";
+    let stripe = ("etc/vmstage.toml", Some(stripe));
+    let raid0 = format!("{every}kernel/drivers/md/raid0.ko:\n");
+    for (modules_dep, expected) in [(&every, &expected[..]), (&raid0, &[])] {
+        assert_found("systemd", &[modules(modules_dep), stripe], expected);
+    }
 }
 
 #[test]

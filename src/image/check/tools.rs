@@ -66,12 +66,16 @@ const DRIVERS: [(&str, &[&str]); 7] = [
     ("nvme", &["nvme"]),
 ];
 
+/// What several disks need besides to be one.
+const OF_AN_ARRAY: (&str, &[&str]) = ("raid0", &["raid0"]);
+
 /// The option of a kernel's configuration, where it has no list of what is built in.
 fn option(module: &str) -> String {
     let name = match module {
         "ext2" | "ext3" | "ext4" | "vfat" => format!("{module}_fs"),
         "xen_blkfront" => "xen_blkdev_frontend".into(),
         "nvme" => "blk_dev_nvme".into(),
+        "raid0" => "md_raid0".into(),
         other => other.into(),
     };
     format!("CONFIG_{}=y", name.to_ascii_uppercase())
@@ -103,7 +107,9 @@ pub(super) fn no_driver(subject: &Subject, found: &mut Findings) {
                 || has_module(&built_in, module)
                 || options.lines().any(|line| line == option(module))
         };
-        let missing = DRIVERS.iter().filter(|(_, any)| !any.iter().any(is_there));
+        let is_array = subject.config.staging.combine == Combine::Stripe;
+        let needed = DRIVERS.iter().chain(is_array.then_some(&OF_AN_ARRAY));
+        let missing = needed.filter(|(_, any)| !any.iter().any(is_there));
         let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
         if !missing.is_empty() {
             let missing = missing.join(", ");
