@@ -34,6 +34,7 @@ mod others;
 mod plan;
 mod resources;
 mod schemas;
+mod silent;
 mod staging;
 mod turned_off;
 mod unfinished;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         network::CLAIMS,
         faulty_disk::CLAIMS,
         hanging::CLAIMS,
+        silent::CLAIMS,
         crashes::CLAIMS,
         image::check::CLAIMS,
         image::install::CLAIMS,
