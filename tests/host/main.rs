@@ -24,6 +24,7 @@ mod faulty_disk;
 mod full_run;
 mod hanging;
 mod image;
+mod inherited;
 mod init;
 mod local;
 mod looking;
@@ -72,6 +73,7 @@ fn main() -> ExitCode {
         faulty_disk::CLAIMS,
         hanging::CLAIMS,
         silent::CLAIMS,
+        inherited::CLAIMS,
         crashes::CLAIMS,
         image::check::CLAIMS,
         image::install::CLAIMS,
