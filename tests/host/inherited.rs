@@ -1,11 +1,14 @@
 //! What whoever starts the program leaves it: signals that are ignored or blocked, and limits.
 
 use std::os::unix::process::CommandExt;
+use std::process::Stdio;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::pty::openpty;
 use nix::sys::signal::{SigHandler, SigSet, Signal, kill, signal};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, write};
 
 use crate::common::{Fault, Image, Machine, Outcome};
 
@@ -14,6 +17,7 @@ claims![
     a_limit_of_the_size_of_files_ends_no_boot,
     watch_ends_by_a_signal_that_was_blocked,
     a_limit_of_open_files_keeps_no_disk_from_being_read,
+    a_terminal_that_takes_half_a_line_keeps_nobody,
 ];
 
 /// `vmstage boot`, started by a shell after this.
@@ -73,4 +77,36 @@ fn a_limit_of_open_files_keeps_no_disk_from_being_read() {
     hung.iter().for_each(|disk| disk.fault(Fault::Hang));
     let boot = boot_after(&machine, "ulimit -n 14");
     boot.ready_on("/dev/vdb").does_not_say("file descriptors");
+}
+
+/// It has room for some of what is to be written, and nobody reads it.
+fn a_terminal_that_takes_half_a_line_keeps_nobody() {
+    let mut machine = Machine::new();
+    let devices: Vec<String> = (10..99).map(|n| format!("\"/dev/missing{n}\"")).collect();
+    machine.configure(&format!("[staging]\ndevices = [{}]\n", devices.join(", ")));
+    for kibibytes in 4.. {
+        let terminal = openpty(None, None).unwrap();
+        let set = |flags| fcntl(&terminal.slave, FcntlArg::F_SETFL(flags)).unwrap();
+        set(OFlag::O_RDWR | OFlag::O_NONBLOCK);
+        let mut fill = (0..kibibytes).map(|_| write(&terminal.slave, &[b'x'; 1024]));
+        if !fill.all(|written| written == Ok(1024)) {
+            break;
+        }
+        set(OFlag::O_RDWR);
+        let mut boot = machine.command("/usr/sbin/vmstage", None);
+        boot.arg("boot").stdin(Stdio::null()).stdout(Stdio::null());
+        let mut boot = boot
+            .stderr(terminal.slave.try_clone().unwrap())
+            .spawn()
+            .unwrap();
+        let start = Instant::now();
+        while boot.try_wait().unwrap().is_none() {
+            if start.elapsed() > Duration::from_secs(15) {
+                boot.kill().unwrap();
+                boot.wait().unwrap();
+                panic!("it waits for a terminal that took {kibibytes} KiB");
+            }
+            sleep(Duration::from_millis(10));
+        }
+    }
 }
