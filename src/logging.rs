@@ -4,14 +4,17 @@
 use std::cell::RefCell;
 use std::env;
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use nix::libc::{O_NOCTTY, O_NONBLOCK};
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::stat::fstat;
 use syslog::{Facility, LogFormat, Logger, LoggerBackend, Severity};
@@ -89,15 +92,37 @@ fn to_stderr(line: &str) {
         false => STDERR_PATIENCE_MS,
     };
     let stderr = io::stderr();
-    for piece in line.as_bytes().chunks(PIECE) {
+    let terminal = terminal_of_our_own();
+    let mut rest = line.as_bytes();
+    while !rest.is_empty() {
         let mut ready = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
         let is_ready = poll(&mut ready, patience) == Ok(1);
         STDERR_IS_STUCK.store(!is_ready, Ordering::Relaxed);
-        // There is nobody left to tell where standard error cannot be written to.
-        if !is_ready || (&stderr).write_all(piece).is_err() {
-            return;
+        let piece = &rest[..rest.len().min(PIECE)];
+        let written = match &terminal {
+            _ if !is_ready => return,
+            Some(terminal) => (&*terminal).write(piece),
+            None => (&stderr).write(piece),
+        };
+        match written {
+            Ok(count @ 1..) => rest = &rest[count..],
+            // There is nobody left to tell where standard error cannot be written to.
+            Ok(0) => return,
+            Err(error) => {
+                let is_stuck = error.kind() == ErrorKind::WouldBlock;
+                return STDERR_IS_STUCK.store(is_stuck, Ordering::Relaxed);
+            }
         }
     }
+}
+
+/// A terminal may have room for less than it is given, and then waits. What others write to as
+/// well is not to be changed, so it is opened anew.
+fn terminal_of_our_own() -> Option<File> {
+    let mut options = File::options();
+    options.write(true).custom_flags(O_NONBLOCK | O_NOCTTY);
+    let is_terminal = io::stderr().is_terminal();
+    is_terminal.then(|| options.open("/proc/self/fd/2").ok())?
 }
 
 /// Starts logging to standard error.

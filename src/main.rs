@@ -8,7 +8,7 @@ use nix::sys::stat::{Mode, umask};
 use vmstage::cli::{Cli, Command};
 use vmstage::command::{boot, check, end, install, metadata, plan, probe, seal, status, watch};
 use vmstage::failure::Failure;
-use vmstage::host::Host;
+use vmstage::host::{Host, kernel_calls};
 use vmstage::legacy::vdso;
 use vmstage::logging;
 use vmstage::watch::drain;
@@ -22,6 +22,7 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
     vdso::avoid_broken();
+    kernel_calls::take_signals_as_usual();
     // Whoever called: what is made here is for everybody to read and enter.
     umask(Mode::from_bits_truncate(0o022));
     let host = Host::this_machine();

@@ -16,6 +16,7 @@ use crate::host::{Host, locks, watch_process};
 use crate::logging::Notices;
 use crate::report::{self, systemd};
 use crate::watch::Watch;
+use crate::watch::guard::Guard;
 use crate::watch::sleep::Sleeper;
 
 /// Follows the deadline until SIGTERM, or until the machine is off.
@@ -38,9 +39,10 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
     let _alone = be_the_only_one(host)?;
     report::note(&notices, "the service manager", systemd::watching());
     let mut carried = None;
+    let mut guard = Guard::Ready;
     loop {
         report::configured(host, &notices, &config);
-        let mut watch = Watch::carry_on(host, &notices, &config, carried.take(), host.now());
+        let mut watch = Watch::carry_on(host, &notices, &config, carried, guard, host.now());
         while !stop.load(Ordering::Relaxed) && !reload.load(Ordering::Relaxed) {
             if orders.swap(false, Ordering::Relaxed) {
                 watch.take_orders(host.now());
@@ -55,7 +57,8 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
             return Ok(0);
         }
         reload.store(false, Ordering::Relaxed);
-        carried = Some(watch.hand_over());
+        let (handed_over, guarding) = watch.hand_over();
+        (carried, guard) = (Some(handed_over), guarding);
         match configuration::load(host, config_file) {
             Ok(read) => {
                 info!("the configuration was read again");

@@ -188,6 +188,25 @@ pub(crate) fn due(
     steps
 }
 
+/// The uptime by which the machine is to be off, as far as is known now: when `due` would have
+/// [`Step::PowerOff`], or later where a notice does not wait for a drain.
+pub(crate) fn off_by(
+    deadlines: &Deadlines,
+    config: &config::Deadline,
+    done: &Done,
+    now: Moment,
+) -> Option<Duration> {
+    let at = |deadline: &Deadline| now.uptime.saturating_add(now.left(deadline));
+    let to_be_trusted = config.min_uptime.saturating_sub(now.time.trusted_for);
+    let trusted = now.uptime.saturating_add(to_be_trusted);
+    let planned = deadlines.planned.as_ref().map(|end| at(end).max(trusted));
+    let certain = deadlines.certain.as_ref().map(at);
+    let drained = done.drain_until.filter(|_| !done.drain_ended);
+    let end = planned.into_iter().chain(certain).min()?;
+    let is_ended = config.action == config::Action::Poweroff;
+    is_ended.then(|| end.max(drained.unwrap_or_default()))
+}
+
 /// A drain that was begun late is waited for; not where a cloud's notice says when it takes the
 /// machine away. One whose time was over when it was heard says nothing of that.
 fn may_power_off(end: &Deadline, config: &config::Deadline, done: &Done, now: Moment) -> bool {
@@ -409,6 +428,35 @@ mod tests {
         assert!(!steps(&config, &mut done, 599).contains(&"drain"));
         assert!(!steps(&config, &mut done, 1).contains(&"power off"));
         assert_eq!(steps(&config, &mut done, 0), ["report", "power off"]);
+    }
+
+    #[test]
+    fn the_machine_is_to_be_off_when_its_power_goes() {
+        let (none, late) = (
+            Done::default(),
+            Done {
+                drain_until: Some(Duration::from_secs(100_300)),
+                ..Done::default()
+            },
+        );
+        let (config, report) = (poweroff(), config::Deadline::default());
+        let over = Done {
+            drain_ended: true,
+            ..late.clone()
+        };
+        // 100 s before the deadline.
+        for (deadlines, config, trusted_for, done, expected) in [
+            (planned(), &config, HOUR, &none, Some(100_000)),
+            (noticed(), &config, Duration::ZERO, &none, Some(100_000)),
+            (planned(), &config, Duration::ZERO, &none, Some(100_500)),
+            (planned(), &config, HOUR, &late, Some(100_300)),
+            (planned(), &config, HOUR, &over, Some(100_000)),
+            (planned(), &report, HOUR, &none, None),
+            (Deadlines::default(), &config, HOUR, &none, None),
+        ] {
+            let off_by = off_by(&deadlines, config, done, moment(100, trusted_for));
+            assert_eq!(off_by.map(|at| at.as_secs()), expected, "{deadlines:?}");
+        }
     }
 
     #[test]

@@ -365,7 +365,8 @@ fn overlaps_node(device: &Candidate, name: &str) -> bool {
 }
 
 /// Whether a path in `/etc/fstab` is the mount point's, also by way of symbolic links: mount(8)
-/// follows them.
+/// follows them. In a child: what lies on the way may be on a server that does not answer, and
+/// the mount point is not.
 pub(crate) fn is_same_directory(host: &Host, path: &Path, mount_point: &Path) -> bool {
     // Without slashes at the end, and doubled ones.
     let path: &Path = &path.components().collect::<PathBuf>();
@@ -373,7 +374,10 @@ pub(crate) fn is_same_directory(host: &Host, path: &Path, mount_point: &Path) ->
         let real = host.real_path(path);
         real.unwrap_or_else(|_| mount_table::real_path(host, path))
     };
-    path.is_absolute() && (path == mount_point || real(path) == real(mount_point))
+    let is_same = || real(path) == real(mount_point);
+    path == mount_point
+        || path.is_absolute()
+            && bounded::run(Limit::after(LOOKING_UP), &[], is_same).unwrap_or(false)
 }
 
 #[cfg(test)]

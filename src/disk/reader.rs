@@ -198,9 +198,12 @@ impl<'a> Round<'a> {
             if self.children.is_empty() {
                 self.start_child(&mut queue)?;
             } else if self.to_begin > 0 && now - moved_at >= STUCK {
-                // As many again, so that thousands of hanging disks are all begun in time.
+                // As many again, so that thousands of hanging disks are all begun in time. Where
+                // there can be no more, those that are there read on.
                 for _ in 0..self.children.len() {
-                    self.start_child(&mut queue)?;
+                    if self.start_child(&mut queue).is_err() {
+                        break;
+                    }
                 }
                 moved_at = now;
             }
@@ -258,8 +261,11 @@ impl<'a> Round<'a> {
                 read_one(index, wanted, zeros, parent);
             }
         });
-        self.children
-            .push((child.map_err(io::Error::other)?, first));
+        let child = child.map_err(|e| {
+            queue.rest.extend(first);
+            io::Error::other(e)
+        })?;
+        self.children.push((child, first));
         if let Some(first) = first {
             self.begin(first);
         }

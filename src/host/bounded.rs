@@ -175,6 +175,7 @@ impl Child {
 
     fn fork(keep: &[BorrowedFd], work: &mut dyn FnMut(&mut Parent)) -> io::Result<Child> {
         reap(&ENDING);
+        reap(&LEFT_BEHIND);
         let (from_child, to_parent) = io::pipe()?;
         let (from_parent, to_child) = io::pipe()?;
         let from_child = OwnedFd::from(from_child);
@@ -389,6 +390,12 @@ pub(crate) fn wait_for_any(descriptors: &[BorrowedFd], most: Duration) -> Waited
     }
 }
 
+/// Takes note of a program that was killed, so that it is no zombie for as long as this process
+/// is there.
+pub(super) fn note_killed(program: &std::process::Child) {
+    note(&LEFT_BEHIND, Pid::from_raw(program.id() as i32));
+}
+
 fn note(list: &Mutex<Vec<Pid>>, pid: Pid) {
     if let Ok(mut list) = list.lock() {
         list.push(pid);
@@ -519,6 +526,20 @@ mod tests {
         })
         .expect("it can be killed");
         assert!(start.elapsed() < 5 * SECOND);
+    }
+
+    #[test]
+    fn a_child_that_was_given_up_is_no_zombie_once_another_is_started() {
+        let child = Child::start(&[], |_| std::thread::sleep(30 * SECOND)).unwrap();
+        let pid = child.pid;
+        child.give_up();
+        let has_died = || {
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            (stat.is_empty() || stat.contains(") Z ")).then_some(())
+        };
+        wait::until(5 * SECOND, Duration::from_millis(1), has_died).expect("it can be killed");
+        run(Limit::after(5 * SECOND), &[], || ()).unwrap();
+        assert_eq!(kill(pid, None), Err(Errno::ESRCH));
     }
 
     #[test]

@@ -9,8 +9,24 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
 use nix::libc;
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 
 use super::block_device::Number;
+
+/// Takes signals as a process that init starts does: who starts this one may have blocked some,
+/// or ignored them. Nobody hears how a program ended while SIGCHLD is ignored. A file as large as
+/// the limit of its size allows is an error, which is told, and no end of this process.
+pub fn take_signals_as_usual() {
+    // Fails for no signals but those that cannot be had.
+    let _ = SigSet::empty().thread_set_mask();
+    for (number, usual) in [
+        (Signal::SIGCHLD, SigHandler::SigDfl),
+        (Signal::SIGXFSZ, SigHandler::SigIgn),
+    ] {
+        // SAFETY: neither is a function of this program's.
+        let _ = unsafe { signal(number, usual) };
+    }
+}
 
 nix::ioctl_read_bad!(
     /// `_IO(0x12, 94)` of linux/fs.h: whether the kernel refuses writes.

@@ -11,7 +11,7 @@ pub(crate) mod checked_path;
 pub(crate) mod cloud;
 pub(crate) mod error_text;
 pub mod fstab;
-pub(crate) mod kernel_calls;
+pub mod kernel_calls;
 pub(crate) mod kernel_file;
 pub(crate) mod locks;
 pub(crate) mod machine;

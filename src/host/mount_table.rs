@@ -133,14 +133,27 @@ pub fn escape(path: &Path) -> Vec<u8> {
 }
 
 /// The block device of a mount. Its source may not exist under that name (`/dev/root`
-/// on old kernels); then the mounted file system is asked, which only a network file
-/// system could make wait.
+/// on old kernels); then the mounted file system is asked.
 pub(crate) fn device_of(host: &Host, mount: &Mount) -> Option<Number> {
     if !mount.source.starts_with("/dev") {
         return None;
     }
-    host.block_number(&mount.source)
-        .or_else(|| host.device_under(&mount.mount_point))
+    host.block_number(&mount.source).or_else(|| {
+        let is_asked = !is_of_a_process(mount);
+        is_asked.then(|| host.device_under(&mount.mount_point))?
+    })
+}
+
+/// Whether a process is behind it, of any user, who may call its source `/dev/x` and never
+/// answer.
+fn is_of_a_process(mount: &Mount) -> bool {
+    mount.filesystem == "fuse" || mount.filesystem.starts_with("fuse.")
+}
+
+/// Whether a disk alone is behind it: neither a process nor a server, which may never answer.
+pub(crate) fn is_of_a_disk(host: &Host, mount: &Mount) -> bool {
+    let has_process = mount.filesystem.starts_with("fuse");
+    !has_process && host.block_number(&mount.source).is_some()
 }
 
 #[cfg(test)]

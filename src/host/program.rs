@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::Host;
-use super::bounded::{Limit, wait_for_any};
+use super::bounded::{self, Limit, wait_for_any};
 
 /// What a program wrote is kept up to here.
 const OUTPUT_LIMIT: usize = 64 * 1024;
@@ -64,6 +64,7 @@ pub(crate) fn run(mut command: Command, mut limit: Limit) -> Result<Done> {
         }
         if limit.is_over() {
             let _ = child.kill();
+            bounded::note_killed(&child);
             bail!("was not done in time and was killed");
         }
         let open: Vec<_> = outputs.iter().filter(|output| output.is_open).collect();

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use nix::fcntl::{OFlag, open};
@@ -203,6 +204,9 @@ pub(crate) fn find_staged(
         }
         _ => (mount, mounts),
     };
+    if !mount_table::is_of_a_disk(host, mount) {
+        see_that_it_answers(host, mount, config.device_timeout)?;
+    }
     let directory = match open_directory(&host.path(&mount_point)) {
         // A mount on a directory above it, which lacks the mount point.
         Err(_) if !host.path(&mount_point).exists() => return Err(hidden(mount)),
@@ -281,6 +285,21 @@ fn mount_on_demand(host: &Host, mount_point: &Path) -> Result<()> {
         .map_err(anyhow::Error::from)
         .and_then(|opened| opened.map_err(anyhow::Error::msg))
         .context("what is to be mounted there on demand cannot be")
+}
+
+/// Opens what a server or a process has to answer for, in a child. How that fails shows again.
+fn see_that_it_answers(host: &Host, mount: &Mount, limit: Duration) -> Result<()> {
+    let path = host.path(&mount.mount_point);
+    let answered = bounded::run(Limit::after(limit), &[], || {
+        let _ = open_directory(&path).map(|directory| fstatvfs(&directory));
+    });
+    answered.with_context(|| {
+        let place = mount.mount_point.display();
+        format!(
+            "{} is mounted on {place} and does not answer; unmount it (umount -l {place})",
+            mount.source.display()
+        )
+    })
 }
 
 fn hidden(mount: &Mount) -> anyhow::Error {

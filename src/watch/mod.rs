@@ -7,6 +7,7 @@
 mod asking;
 mod call_back;
 pub mod drain;
+pub(crate) mod guard;
 mod held;
 mod orders;
 pub(crate) mod poweroff;
@@ -37,6 +38,7 @@ use crate::report::{self, terminals};
 use crate::status::{self, Status};
 
 use drain::Drain;
+use guard::Guard;
 use held::Waiting;
 use progress::Progress;
 use schedule::Asking;
@@ -78,6 +80,7 @@ pub struct Watch<'a> {
     clock_is_said_off: bool,
     told: Option<Told>,
     last_status: Option<Status>,
+    guard: Guard,
 }
 
 /// What does not end with the configuration: also what could not be written down, where /run
@@ -94,7 +97,7 @@ type Told = (Option<status::Deadline>, Option<Instance>, bool);
 impl<'a> Watch<'a> {
     /// Takes up where `boot`, or a `watch` before this one, left off.
     pub fn start(host: &'a Host, notices: &'a Notices, config: &'a Config, now: Now) -> Watch<'a> {
-        Watch::carry_on(host, notices, config, None, now)
+        Watch::carry_on(host, notices, config, None, Guard::Off, now)
     }
 
     /// The same; what a `watch` with an older configuration was at goes on.
@@ -103,6 +106,7 @@ impl<'a> Watch<'a> {
         notices: &'a Notices,
         config: &'a Config,
         carried: Option<Carried>,
+        guard: Guard,
         now: Now,
     ) -> Watch<'a> {
         let mut follower = records::follow(host, &config.deadline, now);
@@ -146,6 +150,7 @@ impl<'a> Watch<'a> {
             clock_is_said_off: false,
             told: None,
             last_status: None,
+            guard,
         };
         watch.follow_the_clocks(now);
         watch.learn(now);
@@ -158,12 +163,13 @@ impl<'a> Watch<'a> {
     }
 
     /// Ends this one; another, with a newer configuration, carries on.
-    pub(crate) fn hand_over(self) -> Carried {
-        Carried {
+    pub(crate) fn hand_over(self) -> (Carried, Guard) {
+        let carried = Carried {
             drain: self.drain,
             progress: self.progress,
             knowledge: self.follower.knowledge().clone(),
-        }
+        };
+        (carried, self.guard)
     }
 
     /// One look at the clocks, and whatever is due by them.
@@ -195,6 +201,8 @@ impl<'a> Watch<'a> {
         self.mark_kept_drain_as_done(now);
         self.acknowledge_events(now);
         self.call_back_if_due(now);
+        // The power may have been asked to go, and that this is done is news as well.
+        self.tell_guard(&self.decision.clone(), now);
     }
 
     /// The uptime of the next tick that is needed, unless the wall clock is set.
@@ -212,6 +220,14 @@ impl<'a> Watch<'a> {
         next.map_or(self.asking.next(), |next| next.min(self.asking.next()))
     }
 
+    /// Before anything is done that may hang: by when the machine is to be off.
+    fn tell_guard(&mut self, decision: &Decision, now: Now) {
+        let ordered = self.ordered_off.map(|at| at + poweroff::PATIENCE);
+        let known = || self.follower.off_by(decision, self.progress.done(), now);
+        let off_by = ordered.or_else(known);
+        self.guard.tell(self.host, off_by);
+    }
+
     /// Whether the drain command runs, also one that a `watch` before this one has started.
     fn is_draining(&self) -> bool {
         let done = self.progress.done();
@@ -227,6 +243,7 @@ impl<'a> Watch<'a> {
     /// Works out what holds from everything that is known now. Says whether that is new.
     fn decide(&mut self, now: Now) -> bool {
         let decision = self.follower.decide(now);
+        self.tell_guard(&decision, now);
         for warning in &decision.warnings {
             self.notices.warn_once(warning);
         }
@@ -498,9 +515,9 @@ mod tests {
         watch.progress.keep(&notices, done.clone());
         let none = Statement::default();
         watch.follower.hear(LimitSource::Google, &none, None, now);
-        let carried = Some(watch.hand_over());
+        let carried = Some(watch.hand_over().0);
         assert_eq!(Progress::read(&host).done(), &Done::default());
-        let watch = Watch::carry_on(&host, &notices, &config, carried, now);
+        let watch = Watch::carry_on(&host, &notices, &config, carried, Guard::Off, now);
         assert_eq!(watch.progress.done(), &done);
         let ledger = &watch.follower.knowledge().ledger;
         assert!(ledger.has_spoken(LimitSource::Google));

@@ -24,6 +24,7 @@ mod faulty_disk;
 mod full_run;
 mod hanging;
 mod image;
+mod inherited;
 mod init;
 mod local;
 mod looking;
@@ -35,6 +36,7 @@ mod plan;
 mod resources;
 mod schemas;
 mod several;
+mod silent;
 mod staging;
 mod turned_off;
 mod unfinished;
@@ -72,6 +74,8 @@ fn main() -> ExitCode {
         network::CLAIMS,
         faulty_disk::CLAIMS,
         hanging::CLAIMS,
+        silent::CLAIMS,
+        inherited::CLAIMS,
         crashes::CLAIMS,
         image::check::CLAIMS,
         image::install::CLAIMS,

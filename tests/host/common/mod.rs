@@ -13,6 +13,7 @@ mod loop_device;
 mod machine;
 mod outcome;
 pub mod schema;
+mod silent_mount;
 pub mod tracer;
 
 use std::cell::RefCell;

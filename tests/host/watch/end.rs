@@ -9,6 +9,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 claims!(
+    // More than a minute: it starts first.
+    a_watch_that_hangs_does_not_keep_the_machine_from_its_end,
     an_order_ends_the_machine_in_time_and_says_what_will_happen,
     drain_only_drains_and_ends_nothing,
     cancel_takes_an_order_back_everywhere,
@@ -518,4 +520,20 @@ fn a_kept_order_that_was_carried_out_does_not_end_the_machine_again() {
         ("", "")
     );
     stop(watch);
+}
+
+/// What was kept for the next boot is removed right before the power goes.
+fn a_watch_that_hangs_does_not_keep_the_machine_from_its_end() {
+    let machine = guest(ENDS);
+    let watch = watching(&machine);
+    let end = machine.run(&["end", "--in", "15s", "--reason", "disk"]);
+    assert_eq!(end.code, 0, "{end}");
+    let at = now() + 15;
+    let silent = machine.silent_mount("server:/export", "/var/lib/vmstage");
+    let is_off = || !ordered_off(&machine).is_empty();
+    assert!(comes_to_be(SECONDS(120), is_off), "{}", stop(watch));
+    assert!(now() + 1 >= at, "{} s early", at - now());
+    // It would be asked again, and by the kernel then.
+    drop(watch);
+    drop(silent);
 }
