@@ -46,6 +46,7 @@ needs[guest]='
 dosfstools mkfs.vfat
 e2fsprogs debugfs
 genisoimage genisoimage
+lz4 lz4
 mmdebstrap mmdebstrap
 python3 python3
 qemu-system-x86 qemu-system-x86_64

@@ -18,6 +18,7 @@ def vfat(label, size=64):
         blank(size)(path)
         images.run("mkfs.vfat", "-n", label, path)
 
+    write.needs = "vfat"
     return write
 
 

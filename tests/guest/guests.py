@@ -94,14 +94,16 @@ class Guest(VM):
         files = own | ((files() if callable(files) else files) or {})
         files["/setup"] = recipe.setup + files.get("/setup", "")
         root_bus = "scsi" if bus == "scsi" else "virtio"
+        needs = {root_bus} | ({"network"} if options.get("metadata") or options.get("network") else set())
         # One of the case's own keeps what is written on it.
         drives = [Drive(root or images.root_disk(recipe.root), root_bus, throw_away=root is None)]
         for number, disk in enumerate(disks, 1):
             path = directory / f"disk{number}"
             disk.write(path)
+            needs |= {getattr(disk.write, "needs", ""), disk.bus or root_bus}
             drives.append(Drive(path, disk.bus or root_bus, disk.serial, late=disk.late, hangs=disk.hangs))
         super().__init__(
-            directory, images.kernel()[0], images.initramfs(directory, files), drives,
+            directory, images.kernel()[0], images.initramfs(directory, files, needs), drives,
             f"root=/dev/{'sda' if bus == 'scsi' else 'vda'} {'guest.xvdb' * (bus == 'xvdb')} "
             f"{'guest.pause' * any(disk.hangs for disk in disks)} {recipe.cmdline} {cmdline}",
             **options,

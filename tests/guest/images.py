@@ -19,9 +19,15 @@ from machine import MACHINE
 REPOSITORY = Path(__file__).resolve().parents[2]
 INSIDE = Path(__file__).with_name("inside")
 WORK = REPOSITORY / "target" / MACHINE.folder
-# Drivers that Debian's cloud kernel has as modules.
-MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "sd_mod", "sr_mod", "virtio_net", "isofs", "vfat", "nls_ascii"]
-MODULES += ["nls_cp437", "loop", "raid0"]
+# Drivers that Debian's cloud kernel has as modules: those of every guest, and what asks for more.
+EVERYWHERE = ("virtio_pci", "virtio_blk", "loop")
+DRIVERS = {
+    "scsi": ("virtio_scsi", "sd_mod"),
+    "nvme": ("raid0",),  # the driver itself is built in: of these disks an array is made
+    "network": ("virtio_net",),
+    "iso9660": ("isofs",),
+    "vfat": ("vfat", "nls_ascii", "nls_cp437"),
+}
 MIB = 1 << 20
 PACKAGING = threading.Lock()
 
@@ -52,7 +58,29 @@ def kernel():
     folder = downloaded(package)
     (image,) = folder.glob("boot/vmlinuz-*")
     (modules,) = folder.glob("lib/modules/*")
-    return image, modules
+    return unpacked(image), modules
+
+
+def unpacked(image):
+    """A kernel of x86 unpacks itself, which takes an emulated processor half a second. QEMU starts one that is unpacked
+    already, too, if it is built for that (PVH), as Debian's is. Others stay as they are."""
+    packed = image.read_bytes()
+    # The setup header: its magic, the setup's length in sectors, where the payload is after that, and its length.
+    if packed[0x202:0x206] != b"HdrS":
+        return image
+    offset, length = struct.unpack_from("<II", packed, 0x248)
+    begin = (packed[0x1F1] + 1) * 512 + offset
+    # Behind the payload is its size when unpacked.
+    payload = packed[begin : begin + length - 4]
+    if not payload.startswith(b"\x02\x21\x4c\x18"):
+        return image
+    result = WORK / image.name.replace("vmlinuz", "vmlinux")
+    if not result.exists():
+        written = result.with_name(f"{result.name}.{os.getpid()}")
+        with open(written, "wb") as out:
+            subprocess.run(["lz4", "-dc"], input=payload, stdout=out, check=True)
+        written.rename(result)
+    return result
 
 
 def busybox():
@@ -74,36 +102,49 @@ def downloaded(package):
     return folder
 
 
-def initramfs(directory, files):
-    """An initramfs that puts `files` (path in the guest → content, or a file of the host) on the guest's root disk,
-    runs /setup there if that is one of them, and starts the guest's init."""
+def initramfs(directory, files, needs):
+    """An initramfs that loads the drivers for what the guest `needs`, puts `files` (path in the guest → content, or a
+    file of the host) on the guest's root disk, runs /setup there if that is one of them, and starts the guest's init."""
     image = directory / "initramfs"
     with open(image, "wb") as out:
         out.write(base_initramfs().read_bytes())
         out.write(bytes(-out.tell() % 4))  # the kernel looks for the next archive at multiples of four
-        out.write(cpio({f"payload{path}": content for path, content in files.items()}))
+        entries = {f"payload{path}": content for path, content in files.items()}
+        out.write(cpio({"modules/order": drivers(needs)} | entries))
     return image
 
 
 def base_initramfs():
-    """The part that every guest has: busybox, the drivers, /init and the shell on the second serial port."""
-    _, modules = kernel()
+    """The part that every guest has: busybox, all drivers, /init and the shell on the second serial port."""
     image = WORK / "initramfs.gz"
     init, shell = INSIDE / "init", INSIDE / "guest-shell"
     newest_source = max(file.stat().st_mtime for file in (init, shell, Path(__file__)))
     if image.exists() and image.stat().st_mtime > newest_source:
         return image
-    files = {file.stem: file for file in modules.rglob("*.ko")}
-    order = []
-    for name in MODULES:
+    files, order = module_files(), []
+    for name in (*EVERYWHERE, *(name for names in DRIVERS.values() for name in names)):
         load_order(name, files, order)
     entries = {"init": init, "bin/busybox": busybox(), "payload/usr/sbin/guest-shell": shell}
     entries |= {f"modules/{name}.ko": files[name] for name in order}
-    entries["modules/order"] = "".join(f"{name}\n" for name in order)
     written = image.with_suffix(f".{os.getpid()}")
     written.write_bytes(gzip.compress(cpio(entries), 1))
     written.rename(image)
     return image
+
+
+@functools.cache
+def module_files():
+    """The kernel's modules: the name of each and its file."""
+    _, modules = kernel()
+    return {file.stem: file for file in modules.rglob("*.ko")}
+
+
+def drivers(needs):
+    """The modules that a guest loads, a line each: loading one costs an emulated processor up to a tenth of a second."""
+    order = []
+    for name in (*EVERYWHERE, *(name for need in sorted(needs) for name in DRIVERS.get(need, ()))):
+        load_order(name, module_files(), order)
+    return "".join(f"{name}\n" for name in order)
 
 
 def load_order(name, files, order):
@@ -272,6 +313,7 @@ def prepare(names):
     """Makes what guests with these root disks need, so that none of them waits for another."""
     WORK.mkdir(parents=True, exist_ok=True)
     installed()
+    kernel()
     base_initramfs()
     for name in sorted(names):
         root_disk(name)
@@ -331,6 +373,7 @@ def config_drive(meta_data):
             (tree / "meta_data.json").write_text(json.dumps(meta_data))
             run("genisoimage", "-quiet", "-R", "-J", "-V", "config-2", "-o", path, folder)
 
+    write.needs = "iso9660"
     return write
 
 

@@ -72,8 +72,7 @@ def xfs(path):
 
 
 def xfs_modules():
-    _, modules = images.kernel()
-    files, order = {file.stem: file for file in modules.rglob("*.ko")}, []
+    files, order = images.module_files(), []
     images.load_order("xfs", files, order)
     setup = "".join(f"insmod /modules/{name}.ko 2>/dev/null || :\n" for name in order)
     return {f"/modules/{name}.ko": files[name] for name in order} | {"/setup": setup}
