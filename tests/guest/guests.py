@@ -39,24 +39,26 @@ BY_HAND = """\
 sed -i '/^exit 0/d' /root/etc/rc.local
 cat /root/usr/share/doc/vmstage/rc.local.ubuntu >>/root/etc/rc.local
 """
+# journald has the kernel keep a record of each system call; where there is SELinux it is looked at.
+NO_AUDIT = "audit=0"
 SYSTEMS = {
     # busybox, no udev, /etc/mtab a file
     "minimal": System("minimal", "minimal", rc_local=UBUNTU),
     # Debian with systemd and udev
-    "systemd": System("systemd", "systemd", setup=ENABLE),
+    "systemd": System("systemd", "systemd", setup=ENABLE, cmdline=NO_AUDIT),
     # Debian with SysV init, as Scientific Linux 5 and Ubuntu 12.04 did it, and with the init script
     "sl": System("sysvinit", "sysvinit", rc_local=SL),
     "ubuntu": System("sysvinit", "sysvinit", rc_local=UBUNTU),
     "sysvinit": System("sysvinit", "sysvinit", setup="update-rc.d vmstage defaults\nupdate-rc.d condor defaults\n"),
     # Images as they were before vmstage, which `vmstage install` has moved to it
     "old-minimal": System("minimal", "minimal", outside=f"{INSTALL.strip()} --init=none\n{BY_HAND}"),
-    "old-systemd": System("systemd", "systemd", outside=INSTALL),
+    "old-systemd": System("systemd", "systemd", outside=INSTALL, cmdline=NO_AUDIT),
     "old-sysvinit": System("sysvinit", "sysvinit", setup="update-rc.d condor defaults\n", outside=INSTALL),
     # Debian's package
-    "package-systemd": System("systemd", "systemd", setup=PACKAGE, package=True),
+    "package-systemd": System("systemd", "systemd", setup=PACKAGE, package=True, cmdline=NO_AUDIT),
     "package-sysvinit": System("sysvinit", "sysvinit", setup=PACKAGE + "update-rc.d condor defaults\n", package=True),
     # Debian with systemd and cloud-init, which mounts ephemeral0 on /mnt
-    "cloud-init": System("cloud-init", "systemd", setup=ENABLE),
+    "cloud-init": System("cloud-init", "systemd", setup=ENABLE, cmdline=NO_AUDIT),
     # Debian with systemd and SELinux, enforcing
     "selinux": System("selinux", "systemd", setup=ENABLE + LABEL, cmdline="security=selinux enforcing=1"),
 }
