@@ -24,7 +24,7 @@ const FILES: &[(&str, &str)] = &[
         "/var/lib/vmstage",
         "What has to survive a reboot: when this instance first booted, from which a lifetime \
          counts, and the deadline that was last known; what was published; an order with --keep; \
-         and, while a file system is being made, on which disk.",
+         while a file system is being made, on which disk; and which array was made of several disks.",
     ),
     (
         ".vmstage",

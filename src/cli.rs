@@ -271,7 +271,7 @@ Exit codes:
   3  no usable device
   4  a chosen device could not be mounted
   5  staged, but a directory could not be made as asked; the others are made
-  6  the configuration is wrong; nothing was touched";
+  6  the configuration is wrong; nothing was touched but HTCondor's drop-in";
 
 const BOOT_HELP: &str = "\
 Without a configuration, the first of LABEL=ephemeral0, LABEL=blankpartition0,
@@ -279,8 +279,9 @@ Without a configuration, the first of LABEL=ephemeral0, LABEL=blankpartition0,
 that holds a usable file system is mounted on /staging, where the directories
 condor and tmp are made. What only a name led to must be empty, or bear the mark
 .vmstage of an earlier boot. Swap, partition tables, the root disk, the config
-drive, and whatever else is no scratch disk are rejected, with the reason.
-`vmstage probe` shows all of that beforehand.
+drive, and whatever else is no scratch disk are rejected, with the reason. Where
+there is no such disk, a blank one that the cloud marks as local scratch gets a
+file system. `vmstage probe` shows all of that beforehand.
 
 It can be run again: on a staged machine it changes nothing but the mark, and
 exits with 0. After a failure nothing lies under the mount point.

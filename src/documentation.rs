@@ -141,6 +141,27 @@ fn the_readme_is_short_and_leads_to_every_page() {
     }
 }
 
+/// Who follows a page has the packages that these sources make.
+#[test]
+fn the_pages_name_packages_of_this_version() {
+    let mut found = 0;
+    for (page, text) in pages() {
+        let is_package = |word: &&str| {
+            let is_ours = word.contains("vmstage-") || word.contains("vmstage_");
+            is_ours
+                && [".deb", ".rpm", ".tar.gz"]
+                    .iter()
+                    .any(|end| word.ends_with(end))
+        };
+        for package in text.split_whitespace().filter(is_package) {
+            let is_now = package.contains(env!("CARGO_PKG_VERSION"));
+            assert!(is_now, "{}: {package}", page.display());
+            found += 1;
+        }
+    }
+    assert!(found > 3, "{found}");
+}
+
 const SHIPPED: &str = include_str!("../packaging/vmstage.toml");
 const SHIPPED_WITH_0_1_0: &str = include_str!("../tests/packaging/0.1.0/vmstage.toml");
 
