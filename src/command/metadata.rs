@@ -83,17 +83,12 @@ fn in_words(limit: &Limit) -> String {
     let origin = &limit.origin;
     match &limit.when {
         When::At(unix) | When::Reckoned(unix) => format!("{} ({origin})", clock::utc(*unix)),
-        When::AfterNotice(lasts) => format!("{} ({origin})", clock::utc(from_now(*lasts))),
+        When::AfterNotice(lasts) => format!("in {} ({origin})", clock::span(*lasts)),
         When::AfterFirstBoot(lifetime) => {
             format!("{} from the first boot ({origin})", clock::span(*lifetime))
         }
         When::Unusable(reason) => format!("ignored: {reason} ({origin})"),
     }
-}
-
-/// A notice that says no time was heard just now.
-fn from_now(lasts: Duration) -> u64 {
-    clock::wall().saturating_add(lasts.as_secs())
 }
 
 #[derive(Serialize)]
@@ -163,7 +158,10 @@ fn shown_limit(limit: &Limit) -> ShownLimit<'_> {
     };
     match &limit.when {
         When::At(unix) | When::Reckoned(unix) => shown.at = Some(*unix),
-        When::AfterNotice(lasts) => shown.at = Some(from_now(*lasts)),
+        // It was heard just now.
+        When::AfterNotice(lasts) => {
+            shown.at = Some(clock::wall().saturating_add(lasts.as_secs()));
+        }
         When::AfterFirstBoot(lifetime) => {
             shown.seconds_from_first_boot = Some(lifetime.as_secs());
         }

@@ -664,7 +664,7 @@ fn every_source_is_printed_without_a_secret() {
             vec![
                 "7857118082129425400",
                 "e2-medium",
-                "2026-12-24T18:00:30Z (preempted in the google metadata)",
+                "in 30 s (preempted in the google metadata)",
                 "1 d 12 h from the first boot (vmstage_lifetime in the google metadata)",
             ],
         ),
@@ -673,7 +673,7 @@ fn every_source_is_printed_without_a_secret() {
             "azure",
             vec![
                 "westeurope",
-                "2026-12-24T18:00:00Z (scheduledevents/602d9444-d2cd-49c7-8624-8643e7171297 \
+                "in 0 s (scheduledevents/602d9444-d2cd-49c7-8624-8643e7171297 \
                  (Terminate) in the azure metadata)",
             ],
         ),
@@ -682,7 +682,7 @@ fn every_source_is_printed_without_a_secret() {
             "ec2",
             vec![
                 "i-0123456789abcdef0",
-                "2026-12-24T18:00:00Z (autoscaling/target-lifecycle-state (Terminated) in the \
+                "in 0 s (autoscaling/target-lifecycle-state (Terminated) in the \
                  ec2 metadata)",
             ],
         ),
