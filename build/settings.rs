@@ -1,6 +1,6 @@
 //! The page vmstage.toml(5). What a key does and its default are told by the file that is
 //! shipped, packaging/vmstage.toml; its type, and since when it is there, by the table here.
-//! Tests compare both with the types that read the file (src/pages.rs).
+//! Tests compare both with the types that read the file (src/documentation.rs).
 
 use std::io;
 
@@ -42,6 +42,7 @@ const fn kind(words: &'static str, right: &'static [&'static str], wrong: &'stat
 
 const BOOLEAN: Kind = kind("true or false", &["true", "false"], "1");
 const DURATION: Kind = kind("a duration", &[r#""90s""#, r#""1h 30m""#], "90");
+const TIME_LIMIT: Kind = kind("a duration of more than 0s", &[r#""90s""#], r#""0s""#);
 const DURATIONS: Kind = kind(
     "a list of durations",
     &[r#"["1h", "5m"]"#, "[]"],
@@ -149,7 +150,7 @@ pub static KEYS: &[Key] = &[
     },
     key("staging", "options", MOUNT_OPTIONS, "0.1.0"),
     key("staging", "wait", DURATION, "0.1.0"),
-    key("staging", "device_timeout", DURATION, "0.2.0"),
+    key("staging", "device_timeout", TIME_LIMIT, "0.2.0"),
     Key {
         was: Some(r#""never""#),
         ..key(

@@ -53,10 +53,10 @@ pub struct Staging {
     pub(crate) wait: Duration,
     /// For reading all disks together; and how long a disk may stand still while it is
     /// mounted or a file system is made on it.
-    #[serde(deserialize_with = "duration")]
+    #[serde(deserialize_with = "time_limit")]
     pub(crate) device_timeout: Duration,
     pub(crate) format: Format,
-    /// What `format = "blank"` makes.
+    /// What `format` makes.
     pub(crate) filesystem: Filesystem,
     pub(crate) combine: Combine,
     /// SELinux's, of the root directory; of all where a file system carries none.
@@ -324,6 +324,14 @@ impl Config {
             let advice = advice(&message);
             ConfigError::new(format!("line {line}: {key}{colon}{message}{advice}"))
         })
+    }
+}
+
+/// Of what cannot be done in no time.
+fn time_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    match duration(deserializer)? {
+        Duration::ZERO => Err(de::Error::custom("it must be more than 0s")),
+        limit => Ok(limit),
     }
 }
 
