@@ -365,8 +365,8 @@ fn overlaps_node(device: &Candidate, name: &str) -> bool {
 }
 
 /// Whether a path in `/etc/fstab` is the mount point's, also by way of symbolic links: mount(8)
-/// follows them. In a child: what lies on the way may be on a server that does not answer, and
-/// the mount point is not.
+/// follows them. What lies on the way may be on a server that does not answer, and the mount point
+/// is not.
 pub(crate) fn is_same_directory(host: &Host, path: &Path, mount_point: &Path) -> bool {
     // Without slashes at the end, and doubled ones.
     let path: &Path = &path.components().collect::<PathBuf>();
@@ -375,9 +375,14 @@ pub(crate) fn is_same_directory(host: &Host, path: &Path, mount_point: &Path) ->
         real.unwrap_or_else(|_| mount_table::real_path(host, path))
     };
     let is_same = || real(path) == real(mount_point);
-    path == mount_point
-        || path.is_absolute()
-            && bounded::run(Limit::after(LOOKING_UP), &[], is_same).unwrap_or(false)
+    if path == mount_point || !path.is_absolute() {
+        return path == mount_point;
+    }
+    let mounts = mount_table::read(host).unwrap_or_default();
+    match mounts.iter().any(mount_table::is_of_a_server) {
+        true => bounded::run(Limit::after(LOOKING_UP), &[], is_same).unwrap_or(false),
+        false => is_same(),
+    }
 }
 
 #[cfg(test)]

@@ -150,6 +150,15 @@ fn is_of_a_process(mount: &Mount) -> bool {
     mount.filesystem == "fuse" || mount.filesystem.starts_with("fuse.")
 }
 
+/// Whether a server may be behind it, or a process.
+pub(crate) fn is_of_a_server(mount: &Mount) -> bool {
+    const SERVED: [&str; 9] = [
+        "9p", "afs", "ceph", "cifs", "fuse", "gluster", "lustre", "nfs", "smb",
+    ];
+    let kind = mount.filesystem.as_str();
+    SERVED.iter().any(|served| kind.starts_with(served))
+}
+
 /// Whether a disk alone is behind it: neither a process nor a server, which may never answer.
 pub(crate) fn is_of_a_disk(host: &Host, mount: &Mount) -> bool {
     let has_process = mount.filesystem.starts_with("fuse");

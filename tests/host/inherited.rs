@@ -38,7 +38,9 @@ fn a_program_is_heard_to_end_where_sigchld_was_ignored() {
     let ignore = || Ok(unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }.map(drop)?);
     // SAFETY: likewise.
     unsafe { boot.pre_exec(ignore) };
-    machine.start_command(boot).wait().ready_on("/dev/vdb");
+    let boot = machine.start_command(boot).wait();
+    boot.ready_on("/dev/vdb");
+    boot.does_not_say("cannot be waited for");
 }
 
 fn a_limit_of_the_size_of_files_ends_no_boot() {
