@@ -149,14 +149,14 @@ lint:
 test: deps-test lint test-rules test-consumers test-packaging test-host test-watch
 test: test-old-kernel test-condor-and-fuzz
 
-# The rules alone: seconds, no root, the host's libblkid. Those of another architecture with the
-# static one and emulated, without what simulates thousands of cases, which is arithmetic and
-# takes minutes there, and what measures how long something takes.
+# The rules alone: seconds, no root, the host's libblkid; here with all lives of src/deadline/lives.rs.
+# Those of another architecture with the static one and emulated, without what simulates thousands
+# of cases, which is arithmetic and takes minutes there, and what measures how long something takes.
 test-rules: $(if $(CROSS),$(LIBBLKID))
-	cargo test --locked --lib $(if $(CROSS),--target $(TARGET) -- $(addprefix --skip ,$(NOT_EMULATED)))
+	VMSTAGE_LIVES=10000 cargo test --locked --lib $(if $(CROSS),--target $(TARGET) -- $(addprefix --skip ,$(NOT_EMULATED)))
 
-NOT_EMULATED := ten_thousand plan::grid a_long_script_takes_no_longer a_script_without_end_is_given_up \
-	a_grandchild_that_keeps_the_output_open a_policy_that_gives_no_answer
+NOT_EMULATED := ten_thousand deadline::lives::lives_ plan::grid a_long_script_takes_no_longer \
+	a_script_without_end_is_given_up a_grandchild_that_keeps_the_output_open a_policy_that_gives_no_answer
 
 # What is written for other programs, as they take it: pam_motd, promtool, node_exporter,
 # Prometheus with the alert rules and the dashboard, systemd-notify, logger.

@@ -101,9 +101,13 @@ fn names_of(unit: &str) -> Vec<String> {
     names
 }
 
-/// What is set in a unit and its drop-ins under a name, in order. A dependency cannot be taken
-/// back (systemd.unit(5)); of other lists an empty value takes away what was before it.
+/// What is set in a unit and its drop-ins under a name, in order.
 pub(crate) fn values(root: &Root, unit: &str, name: &str) -> Vec<String> {
+    values_among(&texts(root, unit), name)
+}
+
+/// What a unit and its drop-ins say, in order; nothing where systemd has no such unit.
+fn texts(root: &Root, unit: &str) -> Vec<String> {
     let Some(text) = text(root, unit) else {
         return Vec::new();
     };
@@ -119,10 +123,16 @@ pub(crate) fn values(root: &Root, unit: &str, name: &str) -> Vec<String> {
             }
         }
     }
-    let mut values = Vec::new();
     let drop_ins = drop_ins.values().map(|path| root.text(path));
-    for text in std::iter::once(text).chain(drop_ins) {
-        for value in values_in(&text, name) {
+    std::iter::once(text).chain(drop_ins).collect()
+}
+
+/// A dependency cannot be taken back (systemd.unit(5)); of other lists an empty value takes away
+/// what was before it.
+fn values_among(texts: &[String], name: &str) -> Vec<String> {
+    let mut values = Vec::new();
+    for text in texts {
+        for value in values_in(text, name) {
             match value.is_empty() {
                 true if !DEPENDENCIES.contains(&name) => values.clear(),
                 true => {}
@@ -158,9 +168,10 @@ fn values_in(text: &str, name: &str) -> Vec<String> {
 
 /// The units that a unit names under one of these names.
 pub(crate) fn named(root: &Root, unit: &str, names: &[&str]) -> Vec<String> {
+    let texts = texts(root, unit);
     let mut units = Vec::new();
     for name in names {
-        for value in values(root, unit, name) {
+        for value in values_among(&texts, name) {
             units.extend(value.split_whitespace().map(String::from));
         }
     }

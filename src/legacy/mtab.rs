@@ -32,12 +32,16 @@ const STALE: Duration = Duration::from_millis(500);
 /// Adds the line that mount(8) would have written. That it cannot is a warning: the
 /// mount itself stands.
 pub(crate) fn record(host: &Host, mount: &Mount, notices: &Notices) {
+    record_within(PATIENCE, host, mount, notices);
+}
+
+fn record_within(patience: Duration, host: &Host, mount: &Mount, notices: &Notices) {
     let is_a_file = fs::symlink_metadata(host.path(MTAB)).is_ok_and(|metadata| metadata.is_file());
     if !is_a_file {
         debug!("{MTAB} is no file of its own; it needs no line");
         return;
     }
-    if let Err(e) = add_line(host, mount) {
+    if let Err(e) = add_line(host, mount, patience) {
         notices.warn(format!(
             "{e:#}; df and umount may not know of {}",
             mount.mount_point.display()
@@ -45,11 +49,11 @@ pub(crate) fn record(host: &Host, mount: &Mount, notices: &Notices) {
     }
 }
 
-fn add_line(host: &Host, mount: &Mount) -> Result<()> {
+fn add_line(host: &Host, mount: &Mount, patience: Duration) -> Result<()> {
     let mtab = host.path(MTAB);
     checked_path::open_own(&host.path("/etc"))
         .with_context(|| format!("cannot write to {MTAB}"))?;
-    let _lock = Lock::take(host)?;
+    let _lock = Lock::take(host, patience)?;
     let present =
         regular_file::read(&mtab, 16 * MIB).with_context(|| format!("cannot read {MTAB}"))?;
     let lines = mount_table::parse(&present);
@@ -83,7 +87,7 @@ struct Lock {
 }
 
 impl Lock {
-    fn take(host: &Host) -> Result<Lock> {
+    fn take(host: &Host, patience: Duration) -> Result<Lock> {
         remove_leftovers(host);
         let path = host.path(LOCK);
         let own = host.path(format!("{LOCK}{}", std::process::id()));
@@ -95,7 +99,7 @@ impl Lock {
             .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
             .open(&own)
             .with_context(|| format!("cannot lock {MTAB}"))?;
-        let linked = link_patiently(&own, &path);
+        let linked = link_patiently(&own, &path, patience);
         let _ = fs::remove_file(&own);
         linked?;
         // For those who wait for the lock instead of polling for the link.
@@ -110,10 +114,10 @@ impl Drop for Lock {
     }
 }
 
-fn link_patiently(own: &Path, lock: &Path) -> Result<()> {
+fn link_patiently(own: &Path, lock: &Path, patience: Duration) -> Result<()> {
     // The lock file that nobody had locked, and since when.
     let mut unlocked: Option<(u64, Instant)> = None;
-    let linked = wait::until(PATIENCE, RETRY, || match fs::hard_link(own, lock) {
+    let linked = wait::until(patience, RETRY, || match fs::hard_link(own, lock) {
         Err(e) if e.kind() == ErrorKind::AlreadyExists => {
             unlocked = match (unlocked_inode(lock), unlocked) {
                 (Some(inode), Some((same, since))) if inode == same => Some((same, since)),
@@ -233,7 +237,7 @@ mod tests {
         let mut said = [0; 4];
         std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut said).unwrap();
         let notices = Notices::default();
-        record(&host, &mount, &notices);
+        record_within(STALE + 2 * RETRY, &host, &mount, &notices);
         assert_eq!(lines(&root), 0);
         assert!(
             notices.all()[0].starts_with("cannot lock /etc/mtab"),

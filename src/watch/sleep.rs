@@ -109,16 +109,16 @@ mod tests {
     fn it_sleeps_for_as_long_as_it_is_told_and_a_signal_ends_it_at_once() {
         let mut sleeper = Sleeper::new(&[Signal::SIGUSR2 as i32]).unwrap();
         let start = Instant::now();
-        sleeper.sleep(Duration::from_millis(600), &[]);
-        assert!(start.elapsed() >= Duration::from_millis(590));
+        sleeper.sleep(Duration::from_millis(300), &[]);
+        assert!(start.elapsed() >= Duration::from_millis(290));
         // Also one that came before it slept.
         raise(Signal::SIGUSR2).unwrap();
         let start = Instant::now();
         sleeper.sleep(Duration::from_secs(60), &[]);
         assert!(start.elapsed() < Duration::from_secs(1));
         let start = Instant::now();
-        sleeper.sleep(Duration::from_millis(600), &[]);
-        assert!(start.elapsed() >= Duration::from_millis(590));
+        sleeper.sleep(Duration::from_millis(300), &[]);
+        assert!(start.elapsed() >= Duration::from_millis(290));
     }
 
     #[test]
@@ -130,7 +130,7 @@ mod tests {
         sleeper.sleep(Duration::from_secs(60), &[]);
         assert!(sleeper.clock.is_none());
         let start = Instant::now();
-        sleeper.sleep(Duration::from_millis(600), &[]);
-        assert!(start.elapsed() >= Duration::from_millis(590));
+        sleeper.sleep(Duration::from_millis(300), &[]);
+        assert!(start.elapsed() >= Duration::from_millis(290));
     }
 }

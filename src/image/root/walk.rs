@@ -80,6 +80,11 @@ pub(super) fn place(
             continue;
         }
         let is_last = ahead.is_empty();
+        // On the way, nearly all are directories.
+        if !is_last && let Ok(directory) = open_directory(walk.here(), &name) {
+            walk.below.push((name, directory));
+            continue;
+        }
         let kind = match look(walk.here(), &name) {
             Ok(stat) => SFlag::from_bits_truncate(stat.st_mode) & SFlag::S_IFMT,
             Err(e) if e.kind() != ErrorKind::NotFound => return Err(e),

@@ -1,7 +1,8 @@
 //! Features in directories. One may be on a file system that does not answer (a dead NFS or
-//! FUSE server), so that each is read in a child with a limit, once in a round of questions.
+//! FUSE server), so that each is read once in a round of questions, and in a child with a limit.
 
 use std::collections::BTreeMap;
+use std::fs::{self, DirEntry, FileType};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{JOB_KEYS, MACHINE_KEYS, published};
 use crate::host::bounded::{Child, LeftBehind, Limit, Parent};
+use crate::host::mount_table::{self, Mount};
 use crate::host::{Host, regular_file};
 use crate::metadata::NoAnswer;
 
@@ -77,7 +79,7 @@ impl<'a> Directories<'a> {
     /// cannot be told reading it says why.
     pub(super) fn has_others(&mut self, directory: &Path, keys: &[&str]) -> bool {
         // Listing the directory above cannot hang, and most machines have no such directory.
-        if !is_listed(&self.host.path(directory)) {
+        if entry_of(&self.host.path(directory)).is_none() {
             return false;
         }
         match self.content(directory) {
@@ -117,6 +119,9 @@ impl<'a> Directories<'a> {
             return Err(format!("{shown} does not answer; asked again later"));
         }
         let (path, look) = (self.host.path(directory), self.look);
+        if is_part_of_etc(self.host, directory) {
+            return Ok(look(&path, directory));
+        }
         let work = |parent: &mut Parent| parent.tell(&look(&path, directory));
         let failed = |e| format!("cannot read {shown}: {e}");
         let mut child = Child::start(&[], work).map_err(failed)?;
@@ -139,12 +144,30 @@ impl<'a> Directories<'a> {
     }
 }
 
-fn is_listed(path: &Path) -> bool {
-    let entries = path.parent().map(std::fs::read_dir);
-    let Some(Ok(mut entries)) = entries else {
-        return false;
+/// As the directory above lists it.
+fn entry_of(path: &Path) -> Option<DirEntry> {
+    let mut entries = fs::read_dir(path.parent()?).ok()?.flatten();
+    entries.find(|entry| Some(&*entry.file_name()) == path.file_name())
+}
+
+/// Whether all that can be read in it lies on the file system of `/etc`, which has answered
+/// before, as it does where this program publishes.
+fn is_part_of_etc(host: &Host, directory: &Path) -> bool {
+    let is_mounted = |mounts: Vec<Mount>| {
+        let mut on = mounts.iter().map(|mount| &mount.mount_point);
+        on.any(|on| on.starts_with(directory))
     };
-    entries.any(|entry| entry.is_ok_and(|entry| Some(&*entry.file_name()) == path.file_name()))
+    let is_kind = |entry: io::Result<DirEntry>, is_it: fn(&FileType) -> bool| {
+        entry
+            .and_then(|entry| entry.file_type())
+            .is_ok_and(|kind| is_it(&kind))
+    };
+    let path = host.path(directory);
+    directory.parent() == Some(Path::new("/etc"))
+        && !mount_table::read(host).map_or(true, is_mounted)
+        && entry_of(&path).is_some_and(|entry| is_kind(Ok(entry), FileType::is_dir))
+        && fs::read_dir(&path)
+            .is_ok_and(|mut entries| entries.all(|entry| is_kind(entry, FileType::is_file)))
 }
 
 /// What a child does. `shown` is the path as people know it.
@@ -195,7 +218,11 @@ mod tests {
 
     #[test]
     fn a_directory_that_does_not_answer_is_given_up_and_then_left_alone() {
-        let tree = Tree::new(&[("etc/machinefeatures/grace_secs", "900")]);
+        let table = "server:/features /etc/machinefeatures nfs ro 0 0\n";
+        let tree = Tree::new(&[
+            ("etc/machinefeatures/grace_secs", "900"),
+            ("proc/self/mounts", table),
+        ]);
         let host = tree.host();
         let place = Path::new(published::MACHINE);
         let mut directories = Directories::new(&host);
@@ -244,5 +271,54 @@ mod tests {
         let value = directories.read(place, "grace_secs").unwrap();
         assert_eq!(value.as_deref(), Some(&b"900"[..]));
         assert!(directories.silent.is_empty());
+    }
+
+    #[test]
+    fn only_what_lies_in_etc_itself_is_read_without_a_child() {
+        let mounted = |on: &str| format!("/dev/vda / ext4 rw 0 0\nserver:/x {on} nfs ro 0 0\n");
+        let (elsewhere, on_it) = (mounted("/data"), mounted(published::MACHINE));
+        let below = mounted("/etc/machinefeatures/more");
+        let key = "etc/machinefeatures/total_cpu";
+        let cases: [(&str, &[(&str, &str)], &str, bool); 8] = [
+            (published::MACHINE, &[(key, "4")], &elsewhere, true),
+            (published::MACHINE, &[(key, "4")], &on_it, false),
+            (published::MACHINE, &[(key, "4")], &below, false),
+            (
+                published::MACHINE,
+                &[(key, "-> /data/4")],
+                &elsewhere,
+                false,
+            ),
+            (
+                published::MACHINE,
+                &[("etc/machinefeatures", "-> /data")],
+                &elsewhere,
+                false,
+            ),
+            (published::MACHINE, &[], &elsewhere, false),
+            ("/data", &[("data/total_cpu", "4")], &elsewhere, false),
+            (
+                "/etc/x/features",
+                &[("etc/x/features/total_cpu", "4")],
+                &elsewhere,
+                false,
+            ),
+        ];
+        for (directory, files, table, expected) in cases {
+            let tree = Tree::new(&[("etc/", ""), ("proc/self/mounts", table)]);
+            for (path, content) in files {
+                let path = tree.root().join(path);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                match content.strip_prefix("-> ") {
+                    Some(target) => std::os::unix::fs::symlink(target, path).unwrap(),
+                    None => fs::write(path, content).unwrap(),
+                }
+            }
+            let found = is_part_of_etc(&tree.host(), directory.as_ref());
+            assert_eq!(found, expected, "{directory} {files:?} {table}");
+        }
+        // Without a mount table nobody knows.
+        let tree = Tree::new(&[(key, "4")]);
+        assert!(!is_part_of_etc(&tree.host(), published::MACHINE.as_ref()));
     }
 }

@@ -110,7 +110,7 @@ fn choose(points: &[Point], most: usize, weights: &Weights) -> Choice {
     }
     if points.len() > exact::MOST_GROUPS {
         let cells = Cells::new(points, cells::MOST_CELLS);
-        return search(points, &cells, most, weights);
+        return search(points, &cells, most, weights, sets::WORK);
     }
     let groups: Vec<Group> = points.iter().map(Group::of).collect();
     let flavors = exact::best_flavors(&groups, most, weights);
@@ -131,12 +131,13 @@ fn one_for_all(points: &[Point], weights: &Weights) -> Choice {
     }
 }
 
-fn search(points: &[Point], cells: &Cells, most: usize, weights: &Weights) -> Choice {
+/// `work` is how much [`sets`] may do.
+fn search(points: &[Point], cells: &Cells, most: usize, weights: &Weights, work: usize) -> Choice {
     let (mut flavors, earlier) = search::join(&cells.groups(), most, weights);
     search::exchange(&mut flavors, &earlier, cells, most, weights);
     let bound = bound::bound(cells, &flavors, most, weights);
     search::exchange(&mut flavors, &bound.candidates, cells, most, weights);
-    let found = sets::improve(&flavors, &bound.prices, cells, most, weights);
+    let found = sets::improve(&flavors, &bound.prices, cells, most, weights, work);
     let is_proven = found.are_all_tried && cells.are_requests(points);
     flavors = found.flavors;
     // Each request may have a better flavor than most of its cell.

@@ -9,9 +9,8 @@ use super::search::shrink;
 use super::waste::{Amounts, Weights, best};
 
 /// How many pairs of a cell and a flavor are looked at for exchanging one or two flavors of a
-/// set, and for trying all sets.
-const WORK_OF_EXCHANGE: usize = 40_000_000;
-const WORK_OF_ALL: usize = 40_000_000;
+/// set, and as many for trying all sets.
+pub(super) const WORK: usize = 40_000_000;
 /// A set that is better by less is not.
 const ROUNDING: f64 = 1e-10;
 
@@ -31,6 +30,7 @@ pub(super) fn improve(
     cells: &Cells,
     most: usize,
     weights: &Weights,
+    work: usize,
 ) -> Found {
     let costs = Costs::new(cells, weights, Of::AllInLargest);
     let place = |flavor: &Amounts| index(&ranges_of(flavor, &cells.ranges), &cells.ranges);
@@ -50,7 +50,7 @@ pub(super) fn improve(
         start.resize(most, start[0]);
         search.waste = search.rest(&start).iter().sum();
         search.set = start;
-        search.exchange(1, limit * WORK_OF_EXCHANGE / 6);
+        search.exchange(1, limit * work / 6);
         if found
             .as_ref()
             .is_none_or(|(waste, _)| search.waste < *waste)
@@ -59,8 +59,8 @@ pub(super) fn improve(
         }
     }
     (search.waste, search.set) = found.unwrap_or_default();
-    search.exchange(2, WORK_OF_EXCHANGE);
-    let limit = search.work + WORK_OF_ALL;
+    search.exchange(2, work);
+    let limit = search.work + work;
     let are_all_tried = search.complete(&[], most, limit);
     let groups = cells.groups();
     let waste = |flavors: &[Amounts]| -> f64 {
