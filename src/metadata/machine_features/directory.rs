@@ -153,9 +153,9 @@ fn entry_of(path: &Path) -> Option<DirEntry> {
 /// Whether all that can be read in it lies on the file system of `/etc`, which has answered
 /// before, as it does where this program publishes.
 fn is_part_of_etc(host: &Host, directory: &Path) -> bool {
-    let is_mounted = |mounts: Vec<Mount>| {
+    let is_free = |mounts: Vec<Mount>| {
         let mut on = mounts.iter().map(|mount| &mount.mount_point);
-        on.any(|on| on.starts_with(directory))
+        !on.any(|on| on.starts_with(directory))
     };
     let is_kind = |entry: io::Result<DirEntry>, is_it: fn(&FileType) -> bool| {
         entry
@@ -164,7 +164,7 @@ fn is_part_of_etc(host: &Host, directory: &Path) -> bool {
     };
     let path = host.path(directory);
     directory.parent() == Some(Path::new("/etc"))
-        && !mount_table::read(host).map_or(true, is_mounted)
+        && mount_table::read(host).is_ok_and(is_free)
         && entry_of(&path).is_some_and(|entry| is_kind(Ok(entry), FileType::is_dir))
         && fs::read_dir(&path)
             .is_ok_and(|mut entries| entries.all(|entry| is_kind(entry, FileType::is_file)))
@@ -279,43 +279,27 @@ mod tests {
         let (elsewhere, on_it) = (mounted("/data"), mounted(published::MACHINE));
         let below = mounted("/etc/machinefeatures/more");
         let key = "etc/machinefeatures/total_cpu";
-        let cases: [(&str, &[(&str, &str)], &str, bool); 8] = [
-            (published::MACHINE, &[(key, "4")], &elsewhere, true),
-            (published::MACHINE, &[(key, "4")], &on_it, false),
-            (published::MACHINE, &[(key, "4")], &below, false),
-            (
-                published::MACHINE,
-                &[(key, "-> /data/4")],
-                &elsewhere,
-                false,
-            ),
-            (
-                published::MACHINE,
-                &[("etc/machinefeatures", "-> /data")],
-                &elsewhere,
-                false,
-            ),
-            (published::MACHINE, &[], &elsewhere, false),
-            ("/data", &[("data/total_cpu", "4")], &elsewhere, false),
-            (
-                "/etc/x/features",
-                &[("etc/x/features/total_cpu", "4")],
-                &elsewhere,
-                false,
-            ),
-        ];
-        for (directory, files, table, expected) in cases {
-            let tree = Tree::new(&[("etc/", ""), ("proc/self/mounts", table)]);
-            for (path, content) in files {
-                let path = tree.root().join(path);
-                fs::create_dir_all(path.parent().unwrap()).unwrap();
-                match content.strip_prefix("-> ") {
-                    Some(target) => std::os::unix::fs::symlink(target, path).unwrap(),
-                    None => fs::write(path, content).unwrap(),
-                }
+        let own = published::MACHINE;
+        let further = "etc/x/features/total_cpu";
+        for (directory, path, content, table, expected) in [
+            (own, key, "4", &elsewhere, true),
+            (own, key, "4", &on_it, false),
+            (own, key, "4", &below, false),
+            (own, key, "-> /data/4", &elsewhere, false),
+            (own, "etc/machinefeatures", "-> /data", &elsewhere, false),
+            (own, "etc/other", "", &elsewhere, false),
+            ("/data", "data/total_cpu", "4", &elsewhere, false),
+            ("/etc/x/features", further, "4", &elsewhere, false),
+        ] {
+            let tree = Tree::new(&[("proc/self/mounts", table)]);
+            let file = tree.root().join(path);
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            match content.strip_prefix("-> ") {
+                Some(target) => std::os::unix::fs::symlink(target, file).unwrap(),
+                None => fs::write(file, content).unwrap(),
             }
             let found = is_part_of_etc(&tree.host(), directory.as_ref());
-            assert_eq!(found, expected, "{directory} {files:?} {table}");
+            assert_eq!(found, expected, "{directory} {path} {content} {table}");
         }
         // Without a mount table nobody knows.
         let tree = Tree::new(&[(key, "4")]);
