@@ -131,6 +131,12 @@ impl Replacement {
                 to.display()
             ));
             self.steps.push(Step::SetAside { path, to });
+        } else if let Some(kept) = root.entry(&beside(&path, 1))?
+            && kept.mode & 0o111 != 0
+        {
+            // What was killed had renamed it, and no more.
+            let to = beside(&path, 1);
+            self.steps.push(Step::SetAside { path, to });
         }
         for link in links(root, init)? {
             if root.link_text(&link)?.is_some() {

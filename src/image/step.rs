@@ -203,20 +203,26 @@ fn copy_of(root: &Root, path: &Path, copy: &Path, modes: u32) -> Result<Change> 
     )
 }
 
-/// Nobody can run a file that was set aside. First that, so that what was killed in between is
-/// done again.
+/// Nobody can run a file that was set aside. One that was set aside and could still be run, since
+/// a run was killed then, is completed.
 fn set_aside(root: &Root, path: &Path, to: &Path) -> Result<Change> {
     const NOT_TO_BE_RUN: u32 = 0o666;
-    let Some(entry) = root.entry(path)? else {
+    match root.entry(path)? {
+        // Under its other names it is to be run on.
+        Some(entry) if entry.has_other_names => {
+            copy_of(root, path, to, NOT_TO_BE_RUN)?;
+            return root.remove(path);
+        }
+        Some(_) => {
+            root.rename(path, to)?;
+        }
+        None => {}
+    }
+    let Some(entry) = root.entry(to)? else {
         return Ok(Change::None);
     };
-    // Under its other names it is to be run on.
-    if entry.has_other_names {
-        copy_of(root, path, to, NOT_TO_BE_RUN)?;
-        return root.remove(path);
-    }
-    root.set_mode(path, entry.mode & NOT_TO_BE_RUN, (entry.uid, entry.gid))?;
-    root.rename(path, to)
+    root.set_mode(to, entry.mode & NOT_TO_BE_RUN, (entry.uid, entry.gid))?;
+    Ok(Change::Done)
 }
 
 fn content(root: &Root, path: &Path) -> Result<Vec<u8>> {
