@@ -30,7 +30,7 @@ use crate::watch::schedule::{Asking, PERIOD};
 
 /// How many lives there are, where VMSTAGE_LIVES does not say it: done in a second, and a rule
 /// that is broken ends one of them wrongly.
-const LIVES: u64 = 1000;
+const LIVES: u64 = 250;
 const BOOTED: u64 = 1_800_000_000;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3600;
@@ -859,12 +859,12 @@ fn a_day_of_watching_wakes_at_most_3000_times() {
 }
 
 #[test]
-fn ten_thousand_vms_that_boot_in_the_same_second_do_not_ask_in_lock_step() {
+fn vms_that_boot_in_the_same_second_do_not_ask_in_lock_step() {
     let config = configuration();
     let mut in_second = vec![0; 300];
     let mut all = 0;
-    const VMS: u64 = 10_000;
-    for seed in 0..VMS {
+    let vms = lives().max(1000);
+    for seed in 0..vms {
         let mut life = Life::of(quiet(30 * 24 * HOUR), seed);
         life.live(&config, BOOTED + 300);
         // The first is that of `boot`, in the same second.
@@ -875,14 +875,19 @@ fn ten_thousand_vms_that_boot_in_the_same_second_do_not_ask_in_lock_step() {
     }
     let (early, later) = in_second.split_at(90);
     let peak = |seconds: &[u64]| seconds.iter().max().copied().unwrap_or(0);
-    let a_minute = all as f64 / VMS as f64 / 5.0;
+    let a_minute = all as f64 / vms as f64 / 5.0;
     println!(
-        "{VMS} VMs: at most {} requests a second for the second answer, {} later; {a_minute:.2} \
+        "{vms} VMs: at most {} requests a second for the second answer, {} later; {a_minute:.2} \
          a minute each",
         peak(early),
         peak(later)
     );
-    assert!(peak(later) < 250, "{}", peak(later));
-    assert!(peak(early) < VMS / 8, "{}", peak(early));
+    // As where each has drawn a second of its own, of so many.
+    let bound = |seconds: f64| {
+        let mean = vms as f64 / seconds;
+        mean + 6.0 * mean.sqrt()
+    };
+    assert!((peak(later) as f64) < bound(60.0), "{}", peak(later));
+    assert!((peak(early) as f64) < bound(9.5), "{}", peak(early));
     assert!(a_minute <= 1.2, "{a_minute}");
 }

@@ -40,7 +40,7 @@ use super::kernel_calls::has_access_list;
 
 /// For what is done where somebody else may write: longer than another process is waited
 /// for that writes the same file.
-const LIMIT: Duration = Duration::from_secs(6);
+pub(crate) const LIMIT: Duration = Duration::from_secs(6);
 
 /// As the kernel has it for a path (path_resolution(7)).
 const MOST_LINKS: usize = 40;
@@ -70,7 +70,7 @@ pub(crate) fn within(directory: &Path, work: Work) -> io::Result<bool> {
         return work(walk.here.as_fd());
     }
     let here = walk.here.clone();
-    in_child(&[here.as_fd()], &mut || walk.finish(work))
+    in_child(LIMIT, &[here.as_fd()], &mut || walk.finish(work))
 }
 
 /// Does what may hang in a child, with a time limit. The child has no other descriptors than
@@ -80,10 +80,11 @@ pub(crate) fn within(directory: &Path, work: Work) -> io::Result<bool> {
 ///
 /// Those of `work`, and that it was not done in time (`TimedOut`).
 pub(crate) fn in_child(
+    limit: Duration,
     keep: &[BorrowedFd],
     work: &mut dyn FnMut() -> io::Result<bool>,
 ) -> io::Result<bool> {
-    let done = bounded::run(Limit::after(LIMIT), keep, || work().map_err(Failed::from));
+    let done = bounded::run(Limit::after(limit), keep, || work().map_err(Failed::from));
     match done {
         Ok(done) => done.map_err(io::Error::from),
         Err(gave_up) => {
