@@ -26,6 +26,21 @@ pub struct Deadline {
     pub kind: LimitKind,
 }
 
+impl Deadline {
+    /// Once an order that only drains is over, it hides no end of the machine; and there is no
+    /// new work before that. `time` is in Unix seconds.
+    pub(super) fn hide_no_end(&mut self, end: Option<Deadline>, time: u64) {
+        if self.kind != LimitKind::DrainOnly || self.at > time {
+            return;
+        }
+        if let Some(mut end) = end {
+            let without_work = Duration::from_secs(end.at.saturating_sub(self.at));
+            end.grace = end.grace.max(self.grace.saturating_add(without_work));
+            *self = end;
+        }
+    }
+}
+
 /// What follows from all limits together.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Decision {

@@ -266,11 +266,15 @@ impl<'a> Follower<'a> {
             .limits()
             .into_iter()
             .map(|limit| self.reckoned(limit));
-        let said: Vec<Limit> = own().chain(heard).chain(ordered).collect();
+        let mut said: Vec<Limit> = own().chain(heard).collect();
         let first_boot = self.lease(&Keep::AsBefore, now).first_boot;
-        let mut published = decide(&said, first_boot, self.published_grace(now));
+        let grace = self.published_grace(now);
+        let end = decide(&said, first_boot, grace).deadline;
+        said.extend(ordered);
+        let mut published = decide(&said, first_boot, grace);
         if let (Some(deadline), Some(order)) = (&mut published.deadline, &order) {
             self.give_grace(deadline, order);
+            deadline.hide_no_end(end, self.time(now).unix);
         }
         let is_a_lifetime = |limit: &Limit| matches!(limit.when, When::AfterFirstBoot(_));
         let keep = self.to_keep(first_boot, now);
@@ -563,6 +567,35 @@ mod tests {
         }
         for purpose in [Purpose::DrainOnly, Purpose::RehearseSpot] {
             assert_eq!(ended(orders(soon, purpose), 4000), None);
+        }
+    }
+
+    #[test]
+    fn an_order_that_only_drains_hides_no_end_once_it_is_over() {
+        let config = poweroff();
+        let mut follower = follower(&config);
+        let end = Limit::new(
+            Origin::new(LimitSource::Openstack, "vmstage_deadline"),
+            When::At(BOOTED + 4000),
+        );
+        let statement = Statement {
+            limits: vec![end],
+            ..Statement::default()
+        };
+        follower.hear(LimitSource::Openstack, &statement, None, now(100, 0));
+        follower.obey(orders(End::At(BOOTED + 130), Purpose::DrainOnly));
+        let mut published = |uptime| {
+            let now = now(uptime, 0);
+            follower.look(now);
+            let deadline = follower.decide(now).deadlines.published.unwrap();
+            (deadline.kind, deadline.at - BOOTED, deadline.grace)
+        };
+        let (kind, at, grace) = published(129);
+        assert_eq!((kind, at), (LimitKind::DrainOnly, 130));
+        // No new work since then.
+        let longer = grace + Duration::from_secs(4000 - 130);
+        for uptime in [130, 131, 3999, 5000] {
+            assert_eq!(published(uptime), (LimitKind::Planned, 4000, longer));
         }
     }
 
