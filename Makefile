@@ -58,7 +58,8 @@ CARGO_STATIC := RUSTFLAGS="$(RUSTFLAGS) $(foreach pass,machine-outliner gvn-hois
 	cargo build --locked --release --target $(TARGET)
 
 .PHONY: all deps deps-test man install dist lint test test-rules test-consumers test-packaging
-.PHONY: test-host test-watch test-condor test-condor-and-fuzz test-old-kernel fuzz bench clean
+.PHONY: test-host test-watch test-host-and-watch test-condor test-condor-and-fuzz test-old-kernel fuzz
+.PHONY: bench clean
 
 all: $(BINARY)
 
@@ -146,7 +147,7 @@ lint:
 	shellcheck -s sh sysvinit/rc.local.*
 
 # Everything, the quick things first; installs what it needs.
-test: deps-test lint test-rules test-consumers test-packaging test-host test-watch
+test: deps-test lint test-rules test-consumers test-packaging test-host-and-watch
 test: test-old-kernel test-condor-and-fuzz
 
 # The rules alone: seconds, no root, the host's libblkid; here with all lives of src/deadline/lives.rs.
@@ -181,12 +182,19 @@ test-condor:
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=tests/condor/run \
 		cargo test --locked --test condor -- --ignored --test-threads=1
 
-# Side by side: HTCondor is waited for, and the other computes.
+# Side by side: one that is mostly waited for, and others that compute.
+beside = $(MAKE) --no-print-directory test-$1 >target/$1.log 2>&1 & waited_for=$$!; \
+	$(MAKE) --no-print-directory $2; computed=$$?; \
+	wait $$waited_for; waited_for=$$?; cat target/$1.log; \
+	[ $$computed -eq 0 ] && [ $$waited_for -eq 0 ]
+
+# With deadlines that have to be waited for.
+test-host-and-watch: $(BINARY)
+	@$(call beside,watch,test-host)
+
+# Not beside what looks for HTCondor's daemons among all processes.
 test-condor-and-fuzz:
-	@$(MAKE) --no-print-directory test-condor >target/condor.log 2>&1 & condor=$$!; \
-	$(MAKE) --no-print-directory fuzz FUZZ_SECONDS=$(FUZZ_SECONDS); fuzz=$$?; \
-	wait $$condor; condor=$$?; cat target/condor.log; \
-	[ $$fuzz -eq 0 ] && [ $$condor -eq 0 ]
+	@$(call beside,condor,fuzz FUZZ_SECONDS=$(FUZZ_SECONDS))
 
 # As on the kernels of 2006 to 2011.
 test-old-kernel: $(BINARY)
