@@ -12,7 +12,7 @@ use crate::cli::{self, EndArgs, Rehearse};
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::deadline::follower::Follower;
-use crate::deadline::limit::When;
+use crate::deadline::limit;
 use crate::deadline::order::{self, Acknowledgement, End, Order, Purpose, Request};
 use crate::deadline::origin::LimitSource;
 use crate::deadline::records;
@@ -121,11 +121,7 @@ fn not_too_far(after: Duration) -> Result<Duration, Failure> {
 
 /// The Unix second that a text means.
 fn time(text: &str, now: u64) -> Result<u64, Failure> {
-    let at = match When::from_instant(text) {
-        When::At(at) => at,
-        When::Unusable(reason) => return Err(Failure::Usage(reason)),
-        _ => return Err(Failure::Usage("a time is wanted".into())),
-    };
+    let at = limit::instant(text).map_err(Failure::Usage)?;
     match at.checked_sub(now) {
         Some(ahead) => not_too_far(Duration::from_secs(ahead)).map(|_| at),
         None => Err(Failure::Usage(format!(

@@ -126,21 +126,29 @@ impl Limit {
     }
 }
 
+/// The Unix seconds of a text: those themselves, or a time as clouds write it.
+///
+/// # Errors
+///
+/// Why it is no time that can be meant.
+pub(crate) fn instant(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let unix = match whole_number(text) {
+        Some(unix) => unix,
+        None => clock::parse_utc(text).ok_or_else(|| {
+            format!(
+                "{:?} is neither Unix seconds nor a time of RFC 3339",
+                cut(text)
+            )
+        }),
+    };
+    unix.and_then(plausible)
+}
+
 impl When {
     /// Unix seconds, or a time as clouds write it.
     pub fn from_instant(text: &str) -> When {
-        let text = text.trim();
-        let unix = match whole_number(text) {
-            Some(unix) => unix,
-            None => clock::parse_utc(text).ok_or_else(|| {
-                format!(
-                    "{:?} is neither Unix seconds nor a time of RFC 3339",
-                    cut(text)
-                )
-            }),
-        };
-        unix.and_then(plausible)
-            .map_or_else(When::Unusable, When::At)
+        instant(text).map_or_else(When::Unusable, When::At)
     }
 
     /// Seconds, or a duration such as `36h`, from the first boot.

@@ -1,7 +1,7 @@
 //! The time at which a plan is made.
 
 use crate::clock;
-use crate::deadline::limit::When;
+use crate::deadline::limit;
 use crate::failure::Failure;
 
 /// Unix seconds: those that were given, else the wall clock's.
@@ -10,10 +10,6 @@ use crate::failure::Failure;
 ///
 /// That this is no time.
 pub(super) fn given(text: Option<&str>) -> Result<u64, Failure> {
-    match text.map(When::from_instant) {
-        None => Ok(clock::wall()),
-        Some(When::At(at)) => Ok(at),
-        Some(When::Unusable(reason)) => Err(Failure::Usage(reason)),
-        Some(_) => Err(Failure::Usage("a time is wanted".into())),
-    }
+    text.map_or_else(|| Ok(clock::wall()), limit::instant)
+        .map_err(Failure::Usage)
 }
