@@ -91,7 +91,7 @@ pub enum Wait {
 }
 
 /// None where it is no source of the configuration's.
-fn source_of(limits: LimitSource) -> Option<Source> {
+pub(crate) fn source_of(limits: LimitSource) -> Option<Source> {
     match limits {
         LimitSource::ConfigDrive => Some(Source::ConfigDrive),
         LimitSource::Openstack => Some(Source::Openstack),

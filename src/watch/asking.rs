@@ -5,9 +5,10 @@ use std::time::{Duration, Instant};
 use super::{Watch, schedule};
 use crate::backoff::jitter;
 use crate::clock::{self, Now};
+use crate::config::Source;
 use crate::deadline::ledger::Statement;
 use crate::deadline::origin::LimitSource;
-use crate::metadata::{Answer, Asked, MACHINE_FEATURES, NoAnswer, Wait};
+use crate::metadata::{self, Answer, Asked, MACHINE_FEATURES, NoAnswer, Wait};
 
 /// For how long one of these wants to be left alone. The site's own features are another
 /// server's, which the service and its notices do not wait for.
@@ -21,13 +22,10 @@ fn is_of_features(asked: &&Asked) -> bool {
 }
 
 /// As the configuration calls it, of those that are asked out of turn.
-pub(super) fn name(source: LimitSource) -> &'static str {
-    match source {
-        LimitSource::Ec2 => "ec2",
-        LimitSource::Google => "google",
-        LimitSource::Azure => "azure",
-        _ => "openstack",
-    }
+pub(super) fn name(source: LimitSource) -> String {
+    // Vendor data is OpenStack's.
+    let source = metadata::source_of(source).unwrap_or(Source::Openstack);
+    source.to_string()
 }
 
 impl Watch<'_> {
@@ -150,7 +148,7 @@ impl Watch<'_> {
                 let date = answer.date.map(|date| clock::earlier(date, took));
                 self.follower.hear(source, &statement, date, now);
                 self.want_second_answer(now);
-                self.say_warnings(name(source), &answer);
+                self.say_warnings(&name(source), &answer);
                 let left_alone = now.uptime + answer.retry_after.unwrap_or_default();
                 self.asking.leave_alone(left_alone);
                 true

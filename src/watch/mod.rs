@@ -202,7 +202,7 @@ impl<'a> Watch<'a> {
         self.acknowledge_events(now);
         self.call_back_if_due(now);
         // The power may have been asked to go, and that this is done is news as well.
-        self.tell_guard(&self.decision.clone(), now);
+        self.guard.tell(self.host, self.off_by(&self.decision, now));
     }
 
     /// The uptime of the next tick that is needed, unless the wall clock is set.
@@ -220,12 +220,11 @@ impl<'a> Watch<'a> {
         next.map_or(self.asking.next(), |next| next.min(self.asking.next()))
     }
 
-    /// Before anything is done that may hang: by when the machine is to be off.
-    fn tell_guard(&mut self, decision: &Decision, now: Now) {
+    /// The uptime by which the machine is to be off.
+    fn off_by(&self, decision: &Decision, now: Now) -> Option<Duration> {
         let ordered = self.ordered_off.map(|at| at + poweroff::PATIENCE);
         let known = || self.follower.off_by(decision, self.progress.done(), now);
-        let off_by = ordered.or_else(known);
-        self.guard.tell(self.host, off_by);
+        ordered.or_else(known)
     }
 
     /// Whether the drain command runs, also one that a `watch` before this one has started.
@@ -243,7 +242,8 @@ impl<'a> Watch<'a> {
     /// Works out what holds from everything that is known now. Says whether that is new.
     fn decide(&mut self, now: Now) -> bool {
         let decision = self.follower.decide(now);
-        self.tell_guard(&decision, now);
+        // Before anything is done that may hang.
+        self.guard.tell(self.host, self.off_by(&decision, now));
         for warning in &decision.warnings {
             self.notices.warn_once(warning);
         }

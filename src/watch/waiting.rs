@@ -26,7 +26,7 @@ impl Watch<'_> {
                     for said in heard.said {
                         self.notices.warn_once(said);
                     }
-                    self.say_warnings(name(source), &answer);
+                    self.say_warnings(&name(source), &answer);
                     self.want_second_answer(now);
                     has_heard = true;
                 }
