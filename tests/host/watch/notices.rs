@@ -50,6 +50,22 @@ struct Cloud<'a> {
     within: Duration,
 }
 
+impl<'a> Cloud<'a> {
+    fn without_notices(name: &'static str, server: &'a Server, path: &'static str) -> Cloud<'a> {
+        Cloud {
+            name,
+            server,
+            path,
+            is_held: false,
+            notify: &|_| (),
+            take_back: &|| (),
+            ahead: 0,
+            reason: "",
+            within: Duration::ZERO,
+        }
+    }
+}
+
 /// What was measured of one notice.
 struct Measured {
     from_notice: Duration,
@@ -227,17 +243,7 @@ fn an_event_of_azure_reaches_drain_within_6_5_seconds() {
 /// Azure would wait for a quarter of an hour, and nothing is drained for a restart.
 fn a_restart_that_somebody_asks_azure_for_does_not_wait() {
     let azure = Azure::start_by(Clock::Runs, Duration::ZERO);
-    let cloud = Cloud {
-        name: "azure",
-        server: &azure.server,
-        path: "scheduledevents",
-        is_held: false,
-        notify: &|_| (),
-        take_back: &|| (),
-        ahead: 0,
-        reason: "",
-        within: Duration::ZERO,
-    };
+    let cloud = Cloud::without_notices("azure", &azure.server, "scheduledevents");
     let machine = cloud.machine();
     machine.boot().ready_on("/dev/vdb");
     azure.say(&[
@@ -291,17 +297,7 @@ fn azure_is_told_of_the_end_of_a_drain_that_an_earlier_watch_has_started() {
 fn what_a_cloud_schedules_that_the_machine_survives_is_said_once() {
     let azure = Azure::start_by(Clock::Runs, Duration::ZERO);
     let ec2 = Ec2::start_by(Clock::Runs);
-    let cloud = |name, server| Cloud {
-        name,
-        server,
-        path: "/metadata",
-        is_held: false,
-        notify: &|_| (),
-        take_back: &|| (),
-        ahead: 0,
-        reason: "",
-        within: Duration::ZERO,
-    };
+    let cloud = |name, server| Cloud::without_notices(name, server, "/metadata");
     let clouds = [cloud("azure", &azure.server), cloud("ec2", &ec2.server)];
     for cloud in clouds {
         let machine = cloud.machine();
