@@ -77,7 +77,7 @@ $(LIBBLKID): $(wildcard packaging/libblkid/* packaging/libblkid/patches/*)
 man: $(GENERATED)
 
 $(GENERATED) &: examples/generate.rs build/pages.rs build/settings.rs packaging/vmstage.toml \
-		src/cli.rs src/cli/plan.rs Cargo.toml Cargo.lock $(if $(filter $(BUILDS_ON),$(TARGET)),$(LIBBLKID))
+		src/cli.rs src/cli/deferred.rs src/cli/plan.rs Cargo.toml Cargo.lock $(if $(filter $(BUILDS_ON),$(TARGET)),$(LIBBLKID))
 ifeq ($(TARGET),$(BUILDS_ON))
 	$(CARGO_STATIC) --example generate
 	@mkdir -p target/generated

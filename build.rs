@@ -59,6 +59,7 @@ fn carry() -> io::Result<()> {
         "build/pages.rs",
         "build/settings.rs",
         "src/cli.rs",
+        "src/cli/deferred.rs",
         "src/cli/plan.rs",
         "src/text.rs",
     ] {

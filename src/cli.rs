@@ -2,7 +2,9 @@
 
 #![allow(missing_docs, reason = "a doc comment here is what --help prints")]
 
-// By its path: build.rs has this file as a module of another place.
+// By their paths: build.rs has this file as a module of another place.
+#[path = "cli/deferred.rs"]
+mod deferred;
 #[path = "cli/plan.rs"]
 mod plan;
 
@@ -13,6 +15,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use deferred::Deferred;
 pub use plan::{ExpireArgs, FlavorArgs, GridArgs, ImageArgs, PlanCommand, SnapshotArgs};
 
 use crate::{config, text};
@@ -59,34 +62,16 @@ pub enum Command {
 
     /// Show which disk `boot` would take and why, changing nothing
     #[command(after_help = PROBE_HELP)]
-    Probe {
-        #[command(flatten)]
-        config: ConfigArgs,
-        #[arg(long, value_enum, default_value_t = Format::Table)]
-        format: Format,
-    },
+    Probe(Deferred<ProbeArgs>),
 
     /// Show what became of this boot
     #[command(after_help = STATUS_HELP)]
-    Status {
-        #[command(flatten)]
-        config: ConfigArgs,
-        #[arg(long, value_enum, default_value_t = StatusFormat::Text)]
-        format: StatusFormat,
-        /// Wait until the machine is ready or has failed; for at most SECONDS, if given
-        #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
-        wait: Option<Option<u64>>,
-    },
+    Status(Deferred<StatusArgs>),
 
     /// Ask the metadata sources who this machine is and when it must be gone, and show
     /// what each said
     #[command(after_help = METADATA_HELP)]
-    Metadata {
-        #[command(flatten)]
-        config: ConfigArgs,
-        #[arg(long, value_enum, default_value_t = Format::Table)]
-        format: Format,
-    },
+    Metadata(Deferred<MetadataArgs>),
 
     /// Stay, and follow the deadline: ask again, tell what changed, warn users, drain,
     /// and end the machine if the configuration says so
@@ -95,27 +80,54 @@ pub enum Command {
 
     /// End this machine at a time of your own, everybody being told; or rehearse its end
     #[command(after_help = END_HELP)]
-    End(EndArgs),
+    End(Deferred<EndArgs>),
 
     /// Put this program and its files into an image, and enable it there
     #[command(after_help = INSTALL_HELP)]
-    Install(InstallArgs),
+    Install(Deferred<InstallArgs>),
 
     /// Take vmstage out of an image, with all that it has left there
     #[command(after_help = UNINSTALL_HELP)]
-    Uninstall(UninstallArgs),
+    Uninstall(Deferred<UninstallArgs>),
 
     /// Show what in an image will not work or is unsafe, changing nothing
     #[command(after_help = CHECK_HELP)]
-    Check(CheckArgs),
+    Check(Deferred<CheckArgs>),
 
     /// Make a machine or an image ready to be saved: what is of one machine is removed
     #[command(after_help = SEAL_HELP)]
-    Seal(SealArgs),
+    Seal(Deferred<SealArgs>),
 
     /// Decide from what `openstack … -f json` printed, before a VM is launched
     #[command(subcommand)]
-    Plan(PlanCommand),
+    Plan(Deferred<PlanCommand>),
+}
+
+#[derive(Debug, Args)]
+pub struct ProbeArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
+}
+
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[arg(long, value_enum, default_value_t = StatusFormat::Text)]
+    pub format: StatusFormat,
+    /// Wait until the machine is ready or has failed; for at most SECONDS, if given
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
+    pub wait: Option<Option<u64>>,
+}
+
+#[derive(Debug, Args)]
+pub struct MetadataArgs {
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    pub format: Format,
 }
 
 #[derive(Debug, Args)]

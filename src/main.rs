@@ -5,7 +5,7 @@ use clap::Parser;
 use log::{LevelFilter, error};
 use nix::sys::stat::{Mode, umask};
 
-use vmstage::cli::{Cli, Command};
+use vmstage::cli::{Cli, Command, Deferred, MetadataArgs, ProbeArgs, StatusArgs};
 use vmstage::command::{boot, check, end, install, metadata, plan, probe, seal, status, watch};
 use vmstage::failure::Failure;
 use vmstage::host::{Host, kernel_calls};
@@ -41,24 +41,24 @@ fn main() -> ExitCode {
     });
     let done = match cli.command {
         Command::Boot(config) => Ok(boot::run(&host, config.file.as_deref(), boot::TURN)),
-        Command::Probe { config, format } => {
+        Command::Probe(Deferred(ProbeArgs { config, format })) => {
             probe::run(&host, config.file.as_deref(), format).map(|()| 0)
         }
-        Command::Status {
+        Command::Status(Deferred(StatusArgs {
             config,
             format,
             wait,
-        } => status::run(&host, config.file.as_deref(), format, wait),
-        Command::Metadata { config, format } => {
+        })) => status::run(&host, config.file.as_deref(), format, wait),
+        Command::Metadata(Deferred(MetadataArgs { config, format })) => {
             metadata::run(&host, config.file.as_deref(), format)
         }
         Command::Watch(config) => watch::run(&host, config.file.as_deref()),
-        Command::End(arguments) => end::run(&host, arguments),
-        Command::Install(arguments) => install::install(&host, &arguments),
-        Command::Uninstall(arguments) => install::uninstall(&host, &arguments),
-        Command::Check(arguments) => check::run(&host, &arguments),
-        Command::Seal(arguments) => seal::run(&host, &arguments),
-        Command::Plan(command) => plan::run(&command),
+        Command::End(Deferred(arguments)) => end::run(&host, arguments),
+        Command::Install(Deferred(arguments)) => install::install(&host, &arguments),
+        Command::Uninstall(Deferred(arguments)) => install::uninstall(&host, &arguments),
+        Command::Check(Deferred(arguments)) => check::run(&host, &arguments),
+        Command::Seal(Deferred(arguments)) => seal::run(&host, &arguments),
+        Command::Plan(Deferred(command)) => plan::run(&command),
     };
     ExitCode::from(done.unwrap_or_else(|failure: Failure| {
         error!("{failure}");

@@ -5,7 +5,7 @@
 //! a killed process left behind can be told from one that another process is writing: the
 //! locks of a process end with it.
 
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::BorrowedFd;
@@ -124,12 +124,40 @@ pub(crate) fn overwrite(path: &Path, content: &[u8]) -> io::Result<()> {
 }
 
 /// Removes what a killed process left behind when it was writing this file. For where there
-/// is nothing to write. What cannot be removed is in nobody's way.
+/// is nothing to write, in a directory of the system's. What cannot be removed is in nobody's
+/// way.
 pub(crate) fn sweep(path: &Path) {
+    let temporary = path
+        .file_name()
+        .map(|name| path.with_file_name(temporary(name)));
+    // Nearly always there is nothing, and the way is gone for nothing.
+    if temporary.is_some_and(|temporary| is_missing(&temporary)) {
+        return;
+    }
     let _ = beside(path, &mut |place| {
         place.sweep();
         Ok(true)
     });
+}
+
+fn is_missing(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound)
+}
+
+/// Removes a file that is most often not there from a directory of the system's, with what
+/// [`sweep`] removes. Says whether it was there.
+///
+/// # Errors
+///
+/// Those of unlink(2), but that there is none.
+pub(crate) fn remove_if_ever_there(path: &Path) -> io::Result<bool> {
+    match is_missing(path) {
+        true => {
+            sweep(path);
+            Ok(false)
+        }
+        false => remove_if_there(path),
+    }
 }
 
 /// Removes a file that may not be there. Says whether it was.
@@ -180,10 +208,18 @@ struct Place<'a> {
     temporary: &'a CStr,
 }
 
+/// The name under which a file of this name is written.
+fn temporary(name: &OsStr) -> OsString {
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(".new");
+    temporary
+}
+
 fn beside(path: &Path, work: &mut dyn FnMut(&Place) -> io::Result<bool>) -> io::Result<bool> {
-    let name = path.file_name().ok_or(ErrorKind::InvalidInput)?.as_bytes();
-    let temporary = CString::new([b".", name, b".new"].concat())?;
-    let name = CString::new(name)?;
+    let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
+    let temporary = CString::new(temporary(name).as_bytes())?;
+    let name = CString::new(name.as_bytes())?;
     let directory = path.parent().unwrap_or(Path::new(""));
     checked_path::within(directory, &mut |directory| {
         work(&Place {

@@ -49,8 +49,13 @@ pub(crate) fn lock_file(path: &Path) -> io::Result<File> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    fs::create_dir_all(directory)?;
-    let directory = checked_path::open_own(directory)?;
+    let directory = match checked_path::open_own(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            fs::create_dir_all(directory)?;
+            checked_path::open_own(directory)?
+        }
+        opened => opened?,
+    };
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC;
     let harmless = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;

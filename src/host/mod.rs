@@ -32,6 +32,7 @@ pub(crate) mod watch_process;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,11 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Host {
     root: PathBuf,
+    /// These are the same as long as this program runs, and found out once.
+    #[serde(skip)]
+    boot_id: OnceLock<String>,
+    #[serde(skip)]
+    runtime_directory: OnceLock<PathBuf>,
     /// Device numbers that a test's tree cannot have: making a node takes root.
     #[cfg(test)]
     #[serde(skip)]
@@ -56,6 +62,8 @@ impl Host {
     pub fn at(root: impl Into<PathBuf>) -> Host {
         Host {
             root: root.into(),
+            boot_id: OnceLock::new(),
+            runtime_directory: OnceLock::new(),
             #[cfg(test)]
             pretended: block_device::Pretended::default(),
         }
@@ -64,6 +72,9 @@ impl Host {
     /// Where a file of the machine is. `absolute` is its path as the machine has it.
     pub(crate) fn path(&self, absolute: impl AsRef<Path>) -> PathBuf {
         let absolute = absolute.as_ref();
+        if self.root.as_os_str() == "/" && absolute.is_absolute() {
+            return absolute.into();
+        }
         self.root
             .join(absolute.strip_prefix("/").unwrap_or(absolute))
     }
@@ -81,13 +92,16 @@ impl Host {
 
     /// `/run/vmstage`, or `/var/run/vmstage` where there is no `/run` (before 2011).
     pub(crate) fn runtime_directory(&self) -> PathBuf {
-        let run = self.path("/run");
-        let base = if run.is_dir() {
-            run
-        } else {
-            self.path("/var/run")
+        let found = || {
+            let run = self.path("/run");
+            let base = if run.is_dir() {
+                run
+            } else {
+                self.path("/var/run")
+            };
+            base.join("vmstage")
         };
-        base.join("vmstage")
+        self.runtime_directory.get_or_init(found).clone()
     }
 
     /// The kernel's identifier of this boot (random(4)); there since Linux 2.4.
@@ -96,9 +110,12 @@ impl Host {
     ///
     /// That it cannot be read.
     pub(crate) fn boot_id(&self) -> Result<String> {
+        if let Some(id) = self.boot_id.get() {
+            return Ok(id.clone());
+        }
         let file = "/proc/sys/kernel/random/boot_id";
         let id = kernel_file::read_text(self.path(file))
             .with_context(|| format!("cannot read {file}"))?;
-        Ok(id.trim().to_string())
+        Ok(self.boot_id.get_or_init(|| id.trim().to_string()).clone())
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
-use nix::libc::{O_NOCTTY, O_NONBLOCK};
+use nix::libc::{ENXIO, O_NOCTTY, O_NONBLOCK};
 use nix::sys::stat::makedev;
 
 use super::block_device::kind_in_words;
@@ -20,9 +20,10 @@ pub(crate) const MIB: u64 = 1 << 20;
 /// Those of open(2) and read(2), that it is something else than a regular file, and that it
 /// is too large.
 pub(crate) fn read(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
-    let mut content = Vec::new();
-    open(path)?
-        .take(at_most.saturating_add(1))
+    let (file, size) = open(path)?;
+    // Room for all of it, and one byte to see that there is no more: std would begin with 32.
+    let mut content = Vec::with_capacity(size.min(at_most) as usize + 1);
+    file.take(at_most.saturating_add(1))
         .read_to_end(&mut content)?;
     if content.len() as u64 > at_most {
         return Err(io::Error::new(
@@ -42,20 +43,24 @@ pub(crate) fn read_text(path: &Path, at_most: u64) -> io::Result<String> {
     String::from_utf8(read(path, at_most)?).map_err(|e| io::Error::new(ErrorKind::InvalidData, e))
 }
 
-fn open(path: &Path) -> io::Result<File> {
+/// The file, and how many bytes are in it now.
+fn open(path: &Path) -> io::Result<(File, u64)> {
     let opened = File::options()
         .read(true)
         .custom_flags(O_NONBLOCK | O_NOCTTY)
         .open(path);
-    let file = opened.map_err(|e| match fs::metadata(path) {
-        // Opening a socket fails with "No such device or address".
-        Ok(there) if there.file_type().is_socket() => not_regular(there.file_type()),
+    let file = opened.map_err(|e| match e.raw_os_error() {
+        // Also of a device without a driver.
+        Some(ENXIO) => match fs::metadata(path) {
+            Ok(there) if there.file_type().is_socket() => not_regular(there.file_type()),
+            _ => e,
+        },
         _ => e,
     })?;
     let there = file.metadata()?;
     let is_null = there.file_type().is_char_device() && there.rdev() == makedev(1, 3);
     match there.is_file() || is_null {
-        true => Ok(file),
+        true => Ok((file, there.len())),
         false => Err(not_regular(there.file_type())),
     }
 }

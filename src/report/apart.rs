@@ -19,41 +19,56 @@ const PAUSE: Duration = Duration::from_secs(600);
 /// Consumers whose place did not answer, and since when.
 static SILENT: Mutex<Vec<(&str, Instant)>> = Mutex::new(Vec::new());
 
-/// Does what reads and writes at these places: in a child with a time limit where one of them
-/// may hang.
-///
-/// # Errors
-///
-/// Those of `work`, and that a place does not answer.
-pub(super) fn guarded(
-    host: &Host,
-    key: &'static str,
-    places: &[&Path],
-    work: &mut dyn FnMut() -> Result<bool>,
-) -> Result<bool> {
-    match find(host, places) {
-        Some(place) => in_child(key, place, work),
-        None => work(),
+/// Where something is mounted that this program does without.
+pub(super) struct Mounts<'a> {
+    host: &'a Host,
+    places: Vec<PathBuf>,
+}
+
+impl<'a> Mounts<'a> {
+    /// Those of this moment.
+    pub(super) fn of(host: &'a Host) -> Mounts<'a> {
+        let mounts = mount_table::read(host).unwrap_or_default();
+        let mounts = mounts.into_iter().map(|mount| mount.mount_point);
+        let places = mounts
+            .filter(|mount| OF_THE_SYSTEM.iter().all(|own| mount != Path::new(own)))
+            .map(|mount| host.path(mount))
+            .collect();
+        Mounts { host, places }
+    }
+
+    /// Does what reads and writes in these directories: in a child with a time limit where one
+    /// of them may hang.
+    ///
+    /// # Errors
+    ///
+    /// Those of `work`, and that a place does not answer.
+    pub(super) fn guard<P: AsRef<Path>>(
+        &self,
+        key: &'static str,
+        directories: &[P],
+        work: &mut dyn FnMut() -> Result<bool>,
+    ) -> Result<bool> {
+        match self.on_the_way(directories) {
+            Some(place) => in_child(key, place, work),
+            None => work(),
+        }
+    }
+
+    /// The first of these directories that may hang.
+    pub(super) fn on_the_way<'p, P: AsRef<Path>>(&self, directories: &'p [P]) -> Option<&'p Path> {
+        let leads = |directory: &&Path| {
+            checked_path::leads_to_any(&self.host.path(directory), &self.places)
+        };
+        directories.iter().map(AsRef::as_ref).find(leads)
     }
 }
 
-/// The first of these directories that may hang.
-pub(super) fn find<'a>(host: &Host, directories: &[&'a Path]) -> Option<&'a Path> {
-    let mounts = mount_table::read(host).unwrap_or_default();
-    let mounts = mounts.into_iter().map(|mount| mount.mount_point);
-    let mounts: Vec<PathBuf> = mounts
-        .filter(|mount| OF_THE_SYSTEM.iter().all(|own| mount != Path::new(own)))
-        .map(|mount| host.path(mount))
-        .collect();
-    let mut directories = directories.iter().copied();
-    directories.find(|directory| checked_path::leads_to_any(&host.path(directory), &mounts))
-}
-
-/// Likewise, in a child in any case.
+/// Does what may hang at a place, in a child.
 ///
 /// # Errors
 ///
-/// Likewise.
+/// Those of `work`, and that the place does not answer.
 pub(super) fn in_child(
     key: &'static str,
     place: &Path,
@@ -105,8 +120,9 @@ mod tests {
         ]);
         let run = |key, work: &mut dyn FnMut() -> Result<bool>| {
             let start = Instant::now();
-            let places = [Path::new("/c"), Path::new("/a/b")];
-            let place = find(&tree.host(), &places).unwrap();
+            let places = ["/c", "/a/b"];
+            let host = tree.host();
+            let place = Mounts::of(&host).on_the_way(&places).unwrap();
             let done = in_child_within(Duration::from_millis(500), key, place, work);
             (done.map_err(|e| format!("{e:#}")), start.elapsed())
         };
@@ -142,8 +158,10 @@ mod tests {
             "/etc/condor",
             "/nowhere",
         ];
-        assert_eq!(find(&tree.host(), &places.map(Path::new)), None);
+        let host = tree.host();
+        let mounts = Mounts::of(&host);
+        assert_eq!(mounts.on_the_way(&places), None);
         let place = Path::new("/etc/condor/config.d");
-        assert_eq!(find(&tree.host(), &[place]), Some(place));
+        assert_eq!(mounts.on_the_way(&[place]), Some(place));
     }
 }

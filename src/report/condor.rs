@@ -12,7 +12,6 @@ mod settings;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -176,7 +175,7 @@ pub(crate) fn withdraw(host: &Host) -> Result<Written> {
 /// What is mounted at HTCondor's directory may hang: then it is read in a child first. Says
 /// whether something is mounted there.
 fn see_that_it_answers(host: &Host) -> Result<bool> {
-    let Some(place) = apart::find(host, &[Path::new(DIRECTORY)]) else {
+    let Some(place) = apart::Mounts::of(host).on_the_way(&[DIRECTORY]) else {
         return Ok(false);
     };
     let read = &mut || {
@@ -400,6 +399,8 @@ pub(crate) fn is_read_by_htcondor(name: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::host::tree::Tree;
     use crate::report::example;

@@ -8,12 +8,11 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use log::info;
 
-use super::apart;
 use super::files::{self, Place};
 use crate::config::{Config, FeaturesLocation};
 use crate::host::regular_file::{self, MIB};
@@ -58,30 +57,24 @@ pub(super) fn publish(host: &Host, status: &Status, config: &Config) -> Result<b
         ("grace_secs_job", grace),
         ("shutdowntime_job", deadline),
     ];
-    apart::guarded(host, KEY, &places(), &mut || {
-        let _turn = wait_for_turn(host);
-        let done = [
-            directory(host, MACHINE, &config.metadata.machinefeatures, &machine),
-            directory(host, JOB, &config.metadata.jobfeatures, &job),
-            profile(host),
-        ];
-        done.into_iter()
-            .try_fold(false, |changed, one| Ok(one? | changed))
-    })
+    let _turn = wait_for_turn(host);
+    let done = [
+        directory(host, MACHINE, &config.metadata.machinefeatures, &machine),
+        directory(host, JOB, &config.metadata.jobfeatures, &job),
+        profile(host),
+    ];
+    done.into_iter()
+        .try_fold(false, |changed, one| Ok(one? | changed))
 }
 
-fn places() -> [&'static Path; 2] {
-    [MACHINE, JOB].map(Path::new)
+/// Where it publishes.
+pub(super) fn directories(_: &Host, _: &Config) -> Vec<PathBuf> {
+    [MACHINE, JOB, "/etc/profile.d"].map(PathBuf::from).into()
 }
 
 /// Removes what was published and is still as it was written: all of it where it is turned
 /// off, and else what is in a directory that this program is to read.
 pub(super) fn withdraw(host: &Host, config: &Config) -> Result<()> {
-    let withdraw = &mut || withdraw_all(host, config).map(|()| true);
-    apart::guarded(host, KEY, &places(), withdraw).map(drop)
-}
-
-fn withdraw_all(host: &Host, config: &Config) -> Result<()> {
     let is_off = !config.report.machine_features;
     let sources = [
         (MACHINE, &config.metadata.machinefeatures),

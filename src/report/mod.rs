@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use log::{error, info};
 
+use self::apart::Mounts;
 use crate::clock;
 use crate::config::Config;
 use crate::host::Host;
@@ -55,11 +56,7 @@ enum Tell {
         withdraw: fn(&Host) -> Result<condor::Written>,
     },
     /// By files that are read at any time.
-    Files {
-        publish: fn(&Host, &Status, &Config) -> Result<bool>,
-        /// Removes those that are not to be there any more.
-        withdraw: fn(&Host, &Config) -> Result<()>,
-    },
+    Files(Files),
     /// That it is ready in any case; and by a line, whenever that changes.
     Manager {
         ready: fn(&Ready, Option<&Status>) -> Result<()>,
@@ -76,6 +73,15 @@ enum Tell {
     },
     /// By a request, until it was heard.
     Call(fn(&Host, &Status, &Config) -> Result<bool, http::Failure>),
+}
+
+/// What another file system may be mounted on the way to is done in a child.
+struct Files {
+    /// The directories that they are in.
+    directories: fn(&Host, &Config) -> Vec<PathBuf>,
+    publish: fn(&Host, &Status, &Config) -> Result<bool>,
+    /// Removes those that are not to be there any more.
+    withdraw: fn(&Host, &Config) -> Result<()>,
 }
 
 static CONSUMERS: [Consumer; 9] = [
@@ -101,28 +107,31 @@ static CONSUMERS: [Consumer; 9] = [
         name: "the machine and job features",
         key: machine_features::KEY,
         is_on: |config| config.report.machine_features,
-        tell: Tell::Files {
+        tell: Tell::Files(Files {
+            directories: machine_features::directories,
             publish: machine_features::publish,
             withdraw: machine_features::withdraw,
-        },
+        }),
     },
     Consumer {
         name: "the message of the day",
         key: motd::KEY,
         is_on: |config| config.report.motd,
-        tell: Tell::Files {
+        tell: Tell::Files(Files {
+            directories: motd::directories,
             publish: motd::publish,
             withdraw: motd::withdraw,
-        },
+        }),
     },
     Consumer {
         name: "node_exporter",
         key: textfile::KEY,
         is_on: |config| config.report.textfile,
-        tell: Tell::Files {
+        tell: Tell::Files(Files {
+            directories: textfile::directories,
             publish: textfile::publish,
             withdraw: textfile::withdraw,
-        },
+        }),
     },
     Consumer {
         name: "the console",
@@ -178,14 +187,22 @@ pub(crate) fn outcome(
     }
     // No other consumer delays readiness, nor does an HTCondor that is just starting.
     for drop_in in drop_ins {
-        let told = drop_in.and_then(|drop_in| drop_in.tell(host, status));
-        condor::note(host, notices, told);
-        status.warnings = notices.all();
+        match drop_in.and_then(|drop_in| drop_in.tell(host, status)) {
+            // Nor has the status any, which was just written.
+            Ok(told) if told.warnings.is_empty() => {}
+            told => {
+                condor::note(host, notices, told);
+                status.warnings = notices.all();
+            }
+        }
     }
-    for consumer in &CONSUMERS {
-        publish_files(consumer, host, notices, status, config);
-    }
-    withdraw_files(host, notices, config);
+    tend_files(&CONSUMERS, host, notices, config, |consumer, files| {
+        let published = match (consumer.is_on)(config) {
+            true => (files.publish)(host, status, config).map(drop),
+            false => Ok(()),
+        };
+        published.and(withdraw(files, host, config))
+    });
 }
 
 /// A drop-in that was written, or removed where it is turned off.
@@ -216,7 +233,9 @@ pub(crate) fn configured(host: &Host, notices: &Notices, config: &Config) {
             _ => {}
         }
     }
-    withdraw_files(host, notices, config);
+    tend_files(&CONSUMERS, host, notices, config, |_, files| {
+        withdraw(files, host, config)
+    });
 }
 
 /// Logs to syslog from now on, or no more.
@@ -248,7 +267,8 @@ pub(crate) fn is_outdated(host: &Host, told: &Status) -> bool {
 /// Tells when the machine must be gone, or that nothing limits it.
 pub(crate) fn deadline(host: &Host, notices: &Notices, status: &Status, config: &Config) {
     note(notices, "the status file", status.write(host));
-    for consumer in CONSUMERS.iter().filter(|one| (one.is_on)(config)) {
+    let on = || CONSUMERS.iter().filter(|one| (one.is_on)(config));
+    for consumer in on() {
         match &consumer.tell {
             Tell::DropIn { write, .. } => {
                 let told =
@@ -259,44 +279,50 @@ pub(crate) fn deadline(host: &Host, notices: &Notices, status: &Status, config: 
                 let told = line(&console::line(status, clock::wall()));
                 consumer.note(notices, told);
             }
-            _ => publish_files(consumer, host, notices, status, config),
+            _ => {}
         }
     }
+    tend_files(on(), host, notices, config, |_, files| {
+        (files.publish)(host, status, config).map(drop)
+    });
 }
 
 /// Tells node_exporter that what it was told still holds: it shows when its file was written.
 pub(crate) fn still_holds(host: &Host, notices: &Notices, status: &Status, config: &Config) {
-    for consumer in CONSUMERS.iter().filter(|one| one.key == textfile::KEY) {
-        publish_files(consumer, host, notices, status, config);
-    }
+    let on = CONSUMERS.iter().filter(|one| (one.is_on)(config));
+    let its = on.filter(|one| one.key == textfile::KEY);
+    tend_files(its, host, notices, config, |_, files| {
+        (files.publish)(host, status, config).map(drop)
+    });
 }
 
-/// Tells one who reads files whenever they like, and writes only what changed.
-fn publish_files(
-    consumer: &Consumer,
+/// Does something about the files of those of these consumers that have any, who read them
+/// whenever they like. Only what changed is written.
+fn tend_files<'a>(
+    consumers: impl IntoIterator<Item = &'a Consumer>,
     host: &Host,
     notices: &Notices,
-    status: &Status,
     config: &Config,
+    tend: impl Fn(&Consumer, &Files) -> Result<()>,
 ) {
-    if let Tell::Files { publish, .. } = &consumer.tell
-        && (consumer.is_on)(config)
-    {
-        let told = publish(host, status, config);
-        consumer.note(notices, told.map(drop));
+    let mounts = Mounts::of(host);
+    for consumer in consumers {
+        if let Tell::Files(files) = &consumer.tell {
+            let directories = (files.directories)(host, config);
+            let told = mounts.guard(consumer.key, &directories, &mut || {
+                tend(consumer, files).map(|()| true)
+            });
+            consumer.note(notices, told.map(drop));
+        }
     }
 }
 
-/// Removes the files of those that are turned off, or are to be elsewhere by now. While nobody
+/// Removes the files of one who is turned off, or are to be elsewhere by now. While nobody
 /// knows what is configured, all stays: a slip in the configuration is no order.
-fn withdraw_files(host: &Host, notices: &Notices, config: &Config) {
-    if config.report.is_stand_in {
-        return;
-    }
-    for consumer in &CONSUMERS {
-        if let Tell::Files { withdraw, .. } = &consumer.tell {
-            consumer.note(notices, withdraw(host, config));
-        }
+fn withdraw(files: &Files, host: &Host, config: &Config) -> Result<()> {
+    match config.report.is_stand_in {
+        true => Ok(()),
+        false => (files.withdraw)(host, config),
     }
 }
 

@@ -10,7 +10,7 @@
 
 use std::fs::{self, Metadata};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use log::warn;
@@ -47,6 +47,15 @@ pub(super) fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> 
         Some(_) => append(host, &text),
         None => Ok(false),
     }
+}
+
+/// Where it may publish.
+pub(super) fn directories(_: &Host, _: &Config) -> Vec<PathBuf> {
+    [FILE, SCRIPT, MOTD]
+        .into_iter()
+        .filter_map(|file| Path::new(file).parent())
+        .map(PathBuf::from)
+        .collect()
 }
 
 /// Where this machine's people are shown it.
@@ -182,9 +191,8 @@ pub(crate) fn without_ours(content: &[u8]) -> Vec<u8> {
 fn pam_reads_motd_d(host: &Host) -> bool {
     const DIRECTORY: &[u8] = b"/run/motd.d";
     let names_it = |module: Vec<u8>| {
-        module
-            .windows(DIRECTORY.len())
-            .any(|part| part == DIRECTORY)
+        let begins = |at: usize| module[at..].starts_with(DIRECTORY);
+        (0..module.len()).any(|at| module[at] == DIRECTORY[0] && begins(at))
     };
     let multiarch = format!("/lib/{}-linux-gnu", std::env::consts::ARCH);
     ["/lib", "/lib64", &multiarch]

@@ -1,12 +1,11 @@
 //! A file of metrics for node_exporter's textfile collector.
 
 use std::fmt::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 
-use super::apart;
 use super::files::{self, Place};
 use super::old_texts;
 use crate::config::Config;
@@ -27,14 +26,23 @@ const AGE: Duration = Duration::from_secs(45);
 /// whether it did.
 pub(super) fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
     let directory = config.report.textfile_directory.as_path();
-    apart::guarded(host, KEY, &[directory], &mut || {
-        if !files::is_there(host, directory)? {
-            return Ok(false);
-        }
-        let path = directory.join(NAME);
-        let place = Place::of(KEY, &path);
-        files::publish_again(host, place, text(status).as_bytes(), 0o644, AGE)
-    })
+    if !files::is_there(host, directory)? {
+        return Ok(false);
+    }
+    let path = directory.join(NAME);
+    let place = Place::of(KEY, &path);
+    files::publish_again(host, place, text(status).as_bytes(), 0o644, AGE)
+}
+
+/// Where it publishes, and where it did.
+pub(super) fn directories(host: &Host, config: &Config) -> Vec<PathBuf> {
+    let written = files::recorded(host, KEY);
+    let written = written.iter().filter_map(|path| path.parent());
+    let mut directories: Vec<PathBuf> = written.map(PathBuf::from).collect();
+    if !directories.contains(&config.report.textfile_directory) {
+        directories.push(config.report.textfile_directory.clone());
+    }
+    directories
 }
 
 /// Removes the file from wherever it is not to be any more.
@@ -42,11 +50,7 @@ pub(super) fn withdraw(host: &Host, config: &Config) -> Result<()> {
     let path = config.report.textfile_directory.join(NAME);
     let kept = config.report.textfile.then_some(path.as_path());
     let is_old = old_texts::is_metrics;
-    let written = files::recorded(host, KEY);
-    let places = written.iter().map(PathBuf::as_path).chain(kept);
-    let places: Vec<&Path> = places.filter_map(Path::parent).collect();
-    let withdraw = &mut || files::withdraw(host, KEY, kept, &[OLD_PLACE], is_old);
-    apart::guarded(host, KEY, &places, withdraw).map(drop)
+    files::withdraw(host, KEY, kept, &[OLD_PLACE], is_old).map(drop)
 }
 
 /// The metrics in the text exposition format, without time stamps: the collector
@@ -220,6 +224,7 @@ mod tests {
     use std::fs::File;
     use std::io::{BufRead, BufReader, Read};
     use std::net::TcpStream;
+    use std::path::Path;
     use std::process::{Command, Stdio};
     use std::time::SystemTime;
 

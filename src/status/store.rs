@@ -46,7 +46,7 @@ impl Status {
         if !earlier.as_ref().is_some_and(holds) {
             // Who waits for this boot is not to be told of the failure of that one.
             for place in [path(host), spare_path(host)] {
-                let _ = atomic_file::remove_if_there(&place);
+                let _ = atomic_file::remove_if_ever_there(&place);
             }
         }
         Status::begin_after(host, earlier)
@@ -101,7 +101,7 @@ impl Status {
         let (place, spare) = (path(host), spare_path(host));
         let Err(error) = write(&place, &text) else {
             // It is outdated from now on.
-            let _ = atomic_file::remove_if_there(&spare);
+            let _ = atomic_file::remove_if_ever_there(&spare);
             return Ok(());
         };
         if write(&spare, &text).is_ok() {
@@ -142,7 +142,7 @@ impl Status {
 }
 
 fn write(file: &Path, text: &[u8]) -> Result<()> {
-    if let Some(directory) = file.parent() {
+    if let Some(directory) = file.parent().filter(|directory| !directory.is_dir()) {
         fs::create_dir_all(directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
     }

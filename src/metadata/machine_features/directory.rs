@@ -1,7 +1,8 @@
 //! Features in directories. One may be on a file system that does not answer (a dead NFS or
 //! FUSE server), so that each is read once in a round of questions, and in a child with a limit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirEntry, FileType};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
@@ -172,24 +173,48 @@ fn is_part_of_etc(host: &Host, directory: &Path) -> bool {
 
 /// What a child does. `shown` is the path as people know it.
 fn look(directory: &Path, shown: &Path) -> Content {
-    let keys = MACHINE_KEYS.iter().chain(&JOB_KEYS).chain(&[""]);
-    Content {
-        is_own: published::are_own(directory),
-        values: keys
-            .map(|key| (key.to_string(), read_in(directory, shown, key)))
-            .collect(),
-    }
+    let is_own = published::are_own(directory);
+    let (own, listed) = match is_own {
+        true => (published::own_values(directory), names_in(directory)),
+        // Not every file system that somebody else's are on lists what it has.
+        false => (BTreeSet::new(), None),
+    };
+    let is_absent = |key: &str| {
+        let names = listed.as_ref();
+        names.is_some_and(|names| !names.contains(OsStr::new(key)))
+    };
+    let value = |key: &str| match is_absent(key) {
+        true => Ok(None),
+        false => read_in(directory, shown, key, &own),
+    };
+    let keys = MACHINE_KEYS.iter().chain(&JOB_KEYS);
+    let mut values: BTreeMap<_, _> = keys.map(|key| (key.to_string(), value(key))).collect();
+    let itself = directory.is_dir().then(Vec::new);
+    values.insert(String::new(), Ok(itself));
+    Content { is_own, values }
 }
 
-fn read_in(directory: &Path, shown: &Path, key: &str) -> Result<Option<Vec<u8>>, String> {
-    if key.is_empty() {
-        return Ok(directory.is_dir().then(Vec::new));
-    }
+fn names_in(directory: &Path) -> Option<BTreeSet<OsString>> {
+    let entries = fs::read_dir(directory).ok()?;
+    let names = entries.map(|entry| Ok(entry?.file_name()));
+    names.collect::<io::Result<_>>().ok()
+}
+
+/// None where there is no such key, or where its value is among this program's own: read back,
+/// it would confirm itself.
+fn read_in(
+    directory: &Path,
+    shown: &Path,
+    key: &str,
+    own: &BTreeSet<(String, String)>,
+) -> Result<Option<Vec<u8>>, String> {
     let failed = |path: &Path, e: io::Error| format!("cannot read {}: {e}", path.display());
+    let is_own = |bytes: &[u8]| {
+        let text = std::str::from_utf8(bytes);
+        text.is_ok_and(|value| own.contains(&(key.to_string(), value.to_string())))
+    };
     match regular_file::read(&directory.join(key), VALUE_LIMIT) {
-        // Read back, it would confirm itself.
-        Ok(bytes) if published::is_own(directory, key, &bytes) => Ok(None),
-        Ok(bytes) => Ok(Some(bytes)),
+        Ok(bytes) => Ok(Some(bytes).filter(|bytes| !is_own(bytes))),
         Err(e) if e.kind() == ErrorKind::NotFound => match directory.metadata() {
             Ok(_) => Ok(None),
             Err(e) => Err(failed(shown, e)),

@@ -31,11 +31,3 @@ pub(crate) fn values_in(mark: &str) -> BTreeSet<(String, String)> {
         .map(|(key, value)| (key.to_string(), value.to_string()))
         .collect()
 }
-
-/// Whether this program wrote this value of this key.
-pub(super) fn is_own(directory: &Path, key: &str, value: &[u8]) -> bool {
-    are_own(directory)
-        && std::str::from_utf8(value).is_ok_and(|value| {
-            own_values(directory).contains(&(key.to_string(), value.to_string()))
-        })
-}
