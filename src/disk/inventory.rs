@@ -106,6 +106,9 @@ impl Inventory {
             .flat_map(|device| sysfs::disks_under(host, &device.name))
             .collect();
         let place_of = |device: &BlockDevice| {
+            if system_disks.is_empty() {
+                return System::Elsewhere;
+            }
             let disk = sysfs::disk_of(host, &device.name);
             let is_on_one = |disk: &String| system_disks.contains(disk);
             match is_on_one(&disk) {

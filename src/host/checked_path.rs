@@ -19,8 +19,8 @@
 //!
 //! Whoever runs this program counts as root: what belongs to them, they may write anyway.
 
-use std::ffi::{CStr, CString, OsStr};
-use std::fs::File;
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -97,13 +97,47 @@ pub(crate) fn in_child(
     }
 }
 
-/// Whether the way to a directory leads to one of these, of which none is opened.
+/// Whether the way to a directory leads to one of these, of which none is looked at: they may
+/// not answer.
 pub(crate) fn leads_to_any(directory: &Path, these: &[PathBuf]) -> bool {
-    let walk = Walk::begin(directory).and_then(|mut walk| {
-        walk.go_on(Until::Any(these))?;
-        Ok(walk)
-    });
-    walk.is_ok_and(|walk| these.contains(&walk.path))
+    let (mut here, rest) = start_of(directory);
+    let mut ahead = Vec::new();
+    put_ahead(&mut ahead, rest);
+    let mut links = 0;
+    while let Some(component) = ahead.pop() {
+        match component.as_os_str() == ".." {
+            true => drop(here.pop()),
+            false => here.push(&component),
+        }
+        if these.contains(&here) {
+            return true;
+        }
+        let target = match fs::read_link(&here) {
+            Ok(target) => target,
+            Err(e) if e.kind() == ErrorKind::InvalidInput => continue,
+            // Nothing is there.
+            Err(_) => return false,
+        };
+        links += 1;
+        if links > MOST_LINKS {
+            return false;
+        }
+        match target.is_absolute() {
+            true => here = start_of(directory).0,
+            false => drop(here.pop()),
+        }
+        put_ahead(&mut ahead, &target);
+    }
+    false
+}
+
+/// The components of a path, the first one last.
+fn put_ahead(ahead: &mut Vec<OsString>, path: &Path) {
+    for component in path.components().rev() {
+        if let Component::Normal(_) | Component::ParentDir = component {
+            ahead.push(component.as_os_str().into());
+        }
+    }
 }
 
 /// Opens a directory into which, and into all on the way to it, nobody but root may write.
@@ -132,10 +166,8 @@ pub(crate) fn open_below(directory: BorrowedFd, name: &CStr) -> io::Result<Owned
 
 /// How far to go.
 #[derive(Clone, Copy)]
-enum Until<'a> {
+enum Until {
     OthersMayWrite,
-    /// One of these is next.
-    Any(&'a [PathBuf]),
     End,
 }
 
@@ -185,11 +217,6 @@ impl Walk {
             match name.as_bytes() == b".." && self.path.is_absolute() {
                 true => drop(self.path.pop()),
                 false => self.path.push(OsStr::from_bytes(name.as_bytes())),
-            }
-            if let Until::Any(these) = until
-                && these.contains(&self.path)
-            {
-                break;
             }
             if self.others_may_write && name.as_bytes() == b".." {
                 return Err(self.refused("somebody else may say where that is"));

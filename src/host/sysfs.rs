@@ -36,10 +36,15 @@ pub(crate) fn disk_of(host: &Host, name: &str) -> String {
 }
 
 fn directory_of(host: &Host, name: &str) -> PathBuf {
-    let disk = host.path("/sys/block").join(disk_of(host, name));
-    match disk.file_name() {
-        Some(file_name) if file_name == name_of(name).as_str() => disk,
-        _ => disk.join(name_of(name)),
+    directory_in(host, &disk_of(host, name), name)
+}
+
+/// The directory of a device that is this disk or a partition of it.
+fn directory_in(host: &Host, disk: &str, name: &str) -> PathBuf {
+    let directory = host.path("/sys/block").join(disk);
+    match disk == name_of(name) {
+        true => directory,
+        false => directory.join(name_of(name)),
     }
 }
 
@@ -49,8 +54,10 @@ pub(crate) fn disks_under(host: &Host, name: &str) -> BTreeSet<String> {
     let mut disks = BTreeSet::new();
     let mut left = vec![name.to_string()];
     while let Some(name) = left.pop() {
-        if disks.insert(disk_of(host, &name)) {
-            left.extend(entries(&directory_of(host, &name).join("slaves")));
+        let disk = disk_of(host, &name);
+        let directory = directory_in(host, &disk, &name);
+        if disks.insert(disk) {
+            left.extend(entries(&directory.join("slaves")));
         }
     }
     disks
@@ -58,8 +65,9 @@ pub(crate) fn disks_under(host: &Host, name: &str) -> BTreeSet<String> {
 
 /// The device-mapper and md devices that are made of a device or of its disk.
 pub(crate) fn holders(host: &Host, name: &str) -> Vec<String> {
-    let own = directory_of(host, name);
-    let disk = host.path("/sys/block").join(disk_of(host, name));
+    let disk = disk_of(host, name);
+    let own = directory_in(host, &disk, name);
+    let disk = host.path("/sys/block").join(disk);
     let mut holders = entries(&own.join("holders"));
     if disk != own {
         holders.extend(entries(&disk.join("holders")));

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use log::warn;
+use memchr::memmem;
 
 use super::files::{self, Place};
 use super::old_texts;
@@ -190,10 +191,7 @@ pub(crate) fn without_ours(content: &[u8]) -> Vec<u8> {
 /// The module names the directories that it reads.
 fn pam_reads_motd_d(host: &Host) -> bool {
     const DIRECTORY: &[u8] = b"/run/motd.d";
-    let names_it = |module: Vec<u8>| {
-        let begins = |at: usize| module[at..].starts_with(DIRECTORY);
-        (0..module.len()).any(|at| module[at] == DIRECTORY[0] && begins(at))
-    };
+    let names_it = |module: Vec<u8>| memmem::find(&module, DIRECTORY).is_some();
     let multiarch = format!("/lib/{}-linux-gnu", std::env::consts::ARCH);
     ["/lib", "/lib64", &multiarch]
         .iter()

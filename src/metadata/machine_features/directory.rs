@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::fs::{self, DirEntry, FileType};
+use std::fs::{self, DirEntry};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -158,17 +158,16 @@ fn is_part_of_etc(host: &Host, directory: &Path) -> bool {
         let mut on = mounts.iter().map(|mount| &mount.mount_point);
         !on.any(|on| on.starts_with(directory))
     };
-    let is_kind = |entry: io::Result<DirEntry>, is_it: fn(&FileType) -> bool| {
+    let is_file = |entry: io::Result<DirEntry>| {
         entry
             .and_then(|entry| entry.file_type())
-            .is_ok_and(|kind| is_it(&kind))
+            .is_ok_and(|kind| kind.is_file())
     };
     let path = host.path(directory);
     directory.parent() == Some(Path::new("/etc"))
         && mount_table::read(host).is_ok_and(is_free)
-        && entry_of(&path).is_some_and(|entry| is_kind(Ok(entry), FileType::is_dir))
-        && fs::read_dir(&path)
-            .is_ok_and(|mut entries| entries.all(|entry| is_kind(entry, FileType::is_file)))
+        && fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir())
+        && fs::read_dir(&path).is_ok_and(|mut entries| entries.all(is_file))
 }
 
 /// What a child does. `shown` is the path as people know it.
