@@ -150,13 +150,14 @@ lint:
 test: deps-test lint test-rules test-consumers test-packaging test-host-and-watch
 test: test-old-kernel test-condor-and-fuzz
 
-# The rules alone: seconds, no root, the host's libblkid; here with all lives of src/deadline/lives.rs.
+# The rules alone: seconds, no root, the host's libblkid; here with all lives of src/deadline/lives.rs and all
+# random cases of the others, of which `cargo test --lib` runs a part (.cargo/config.toml).
 # Those of another architecture with the static one and emulated, without what simulates thousands
 # of cases, which is arithmetic and takes minutes there, and what measures how long something takes.
 test-rules: $(if $(CROSS),$(LIBBLKID))
-	VMSTAGE_LIVES=10000 cargo test --locked --lib $(if $(CROSS),--target $(TARGET) -- $(addprefix --skip ,$(NOT_EMULATED)))
+	VMSTAGE_LIVES=10000 PROPTEST_CASES=256 cargo test --locked --lib $(if $(CROSS),--target $(TARGET) -- $(addprefix --skip ,$(NOT_EMULATED)))
 
-NOT_EMULATED := deadline::lives ten_thousand plan::grid a_long_script_takes_no_longer \
+NOT_EMULATED := deadline::lives ten_thousand plan::grid many_lines_are_nothing a_long_script_takes_no_longer \
 	a_script_without_end_is_given_up a_grandchild_that_keeps_the_output_open a_policy_that_gives_no_answer
 
 # What is written for other programs, as they take it: pam_motd, promtool, node_exporter,

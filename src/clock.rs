@@ -48,6 +48,15 @@ pub fn wall() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
+/// How long this thread has computed: what a test may take, however busy the machine is.
+#[cfg(test)]
+pub(crate) fn computed() -> Duration {
+    use nix::time::{ClockId, clock_gettime};
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)
+        .unwrap()
+        .into()
+}
+
 /// What time it was so long before, to the nearest second.
 pub(crate) fn earlier(unix: u64, by: Duration) -> u64 {
     unix.saturating_sub(nearest_second(by))

@@ -47,12 +47,14 @@ pub(crate) const LAYERS: &[&[&str]] = &[
 
 const MOST_LINES: usize = 500;
 
-/// What is wrong with these sources, given as paths below `src/` and texts.
-fn complaints(sources: &[(String, String)]) -> Vec<String> {
-    let files: Vec<File> = sources
-        .iter()
-        .map(|(path, text)| File::read(path, text))
-        .collect();
+/// Sources, given as paths below `src/` and texts.
+fn files(sources: &[(String, String)]) -> Vec<File> {
+    let files = sources.iter().map(|(path, text)| File::read(path, text));
+    files.collect()
+}
+
+/// What is wrong with these sources.
+fn complaints(files: &[File]) -> Vec<String> {
     let modules: BTreeMap<&[String], &File> =
         files.iter().map(|file| (&file.module[..], file)).collect();
     let mut complaints = Vec::new();
@@ -193,21 +195,14 @@ fn sources(directory: &Path, below: &str) -> Vec<(String, String)> {
 #[test]
 fn arrows_lead_down_and_not_in_circles() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut sources = sources(&source, "");
-    let found = complaints(&sources);
-    assert!(
-        found.is_empty(),
-        "
-{}",
-        found.join(
-            "
-"
-        )
-    );
+    let sources = sources(&source, "");
+    let mut files = files(&sources);
+    let found = complaints(&files);
+    assert!(found.is_empty(), "\n{}", found.join("\n"));
     // It would be seen.
-    sources.push(("host/new.rs".into(), "use crate::command::boot;".into()));
+    files.push(File::read("host/new.rs", "use crate::command::boot;"));
     assert_eq!(
-        complaints(&sources)[0],
+        complaints(&files)[0],
         "src/host/new.rs:1: host → command leads up"
     );
 }
@@ -218,7 +213,7 @@ mod tests {
 
     /// The complaints about these sources and no others.
     fn complaints_about<const N: usize>(sources: [(&str, &str); N]) -> Vec<String> {
-        complaints(&sources.map(|(path, text)| (path.to_string(), text.to_string())))
+        complaints(&sources.map(|(path, text)| File::read(path, text)))
     }
 
     #[test]

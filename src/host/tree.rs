@@ -4,11 +4,28 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use nix::sys::statvfs::{FsFlags, statvfs};
+use nix::unistd::{AccessFlags, access};
+
 use super::Host;
 use super::block_device::Number;
 
 /// What the names of the trees' root directories begin with.
 const NAME: &str = "vmstage-tree-";
+
+/// Where trees are made: in memory, where what is written reaches no disk, unless the user chose
+/// a place or no script can be run there, as in many a container.
+pub(crate) fn directory() -> PathBuf {
+    const IN_MEMORY: &str = "/dev/shm";
+    let is_chosen = std::env::var_os("TMPDIR").is_some();
+    let runs_scripts =
+        || statvfs(IN_MEMORY).is_ok_and(|it| !it.flags().contains(FsFlags::ST_NOEXEC));
+    let is_writable = || access(IN_MEMORY, AccessFlags::W_OK).is_ok();
+    match !is_chosen && runs_scripts() && is_writable() {
+        true => IN_MEMORY.into(),
+        false => std::env::temp_dir(),
+    }
+}
 
 /// The root directory of the tree that a path lies in.
 pub(super) fn root_of(path: &Path) -> Option<&Path> {
@@ -28,7 +45,7 @@ impl Tree {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{NAME}{}-{number}", std::process::id());
-        let root = std::env::temp_dir().join(name);
+        let root = directory().join(name);
         fs::create_dir(&root).unwrap();
         for (path, content) in files {
             let path = root.join(path);

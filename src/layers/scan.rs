@@ -63,14 +63,14 @@ impl File {
     }
 }
 
-#[derive(Debug, Clone, PartialEq)]
-struct Token {
-    text: String,
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Token<'a> {
+    text: &'a str,
     line: usize,
 }
 
 /// Words, `::`, and single signs, without comments and literals.
-fn tokens(text: &str) -> Vec<Token> {
+fn tokens(text: &str) -> Vec<Token<'_>> {
     let mut tokens = Vec::new();
     let mut rest = text;
     let mut line = 1;
@@ -88,13 +88,12 @@ fn tokens(text: &str) -> Vec<Token> {
                 None => (word, true),
             },
             _ if rest.starts_with("::") => (2, true),
-            _ => (first.len_utf8(), !first.is_whitespace()),
+            _ if first.is_whitespace() => (rest.len() - rest.trim_start().len(), false),
+            _ => (first.len_utf8(), true),
         };
         if is_token {
-            tokens.push(Token {
-                text: rest[..length].into(),
-                line,
-            });
+            let text = &rest[..length];
+            tokens.push(Token { text, line });
         }
         line += rest[..length].matches('\n').count();
         rest = &rest[length..];
@@ -157,9 +156,9 @@ fn literal_after(word: &str, rest: &str) -> Option<usize> {
 }
 
 /// A source's tokens, those of its tests, and how many lines these have.
-struct Tested {
-    tokens: Vec<Token>,
-    tests: Vec<Token>,
+struct Tested<'a> {
+    tokens: Vec<Token<'a>>,
+    tests: Vec<Token<'a>>,
     lines: usize,
 }
 
@@ -184,7 +183,7 @@ fn without_tests(all: Vec<Token>) -> Tested {
             tested.tests.extend_from_slice(&all[at..end]);
             at = end;
         } else {
-            tested.tokens.push(all[at].clone());
+            tested.tokens.push(all[at]);
             at += 1;
         }
     }
@@ -203,7 +202,7 @@ fn attribute(tokens: &[Token]) -> usize {
 fn group(tokens: &[Token]) -> usize {
     let mut depth = 0;
     for (at, token) in tokens.iter().enumerate() {
-        match token.text.as_str() {
+        match token.text {
             "(" | "[" | "{" => depth += 1,
             ")" | "]" | "}" => depth -= 1,
             _ => {}
@@ -226,12 +225,12 @@ fn item(tokens: &[Token]) -> usize {
     }
     let kind = tokens[at..]
         .iter()
-        .find(|token| ITEMS.contains(&token.text.as_str()) || token.text == ":");
-    let kind = kind.map_or("", |token| token.text.as_str());
+        .find(|token| ITEMS.contains(&token.text) || token.text == ":");
+    let kind = kind.map_or("", |token| token.text);
     let is_item = ITEMS.contains(&kind);
     let ends_with_semicolon = matches!(kind, "use" | "const" | "static");
     while at < tokens.len() {
-        match tokens[at].text.as_str() {
+        match tokens[at].text {
             ";" => return at + 1,
             "," if !is_item => return at + 1,
             "}" => return at,
@@ -248,7 +247,7 @@ fn children(tokens: &[Token]) -> BTreeSet<String> {
     let declared = tokens
         .windows(3)
         .filter(|three| three[0].text == "mod" && three[2].text == ";");
-    declared.map(|three| three[1].text.clone()).collect()
+    declared.map(|three| three[1].text.to_string()).collect()
 }
 
 /// The items that a source makes public, on its outermost level.
@@ -262,7 +261,7 @@ fn public_items(tokens: &[Token]) -> BTreeSet<String> {
             continue;
         }
         if tokens[at].text == "pub" {
-            let declaration = tokens[at..].iter().map(|token| token.text.as_str());
+            let declaration = tokens[at..].iter().map(|token| token.text);
             let declaration = declaration.take_while(|text| !matches!(*text, "{" | ";" | "="));
             let is_kind = |text: &&str| KINDS.contains(text);
             let mut rest = declaration.skip_while(|text| !is_kind(text));
@@ -279,11 +278,8 @@ fn names(tokens: &[Token], module: &[String], children: &BTreeSet<String>) -> Ve
     let mut at = 0;
     let mut in_public_use = false;
     while at < tokens.len() {
-        let text = tokens[at].text.as_str();
-        let before = |back: usize| {
-            at.checked_sub(back)
-                .map_or("", |at| tokens[at].text.as_str())
-        };
+        let text = tokens[at].text;
+        let before = |back: usize| at.checked_sub(back).map_or("", |at| tokens[at].text);
         if text == ";" {
             in_public_use = false;
         }
@@ -333,8 +329,8 @@ fn tree(tokens: &[Token]) -> (Vec<(Vec<String>, usize)>, usize) {
                 }
                 return (paths, end);
             }
-            Some(token) if token.text == "*" || is_word(&token.text) => {
-                path.push(token.text.clone())
+            Some(token) if token.text == "*" || is_word(token.text) => {
+                path.push(token.text.to_string())
             }
             _ => break,
         }

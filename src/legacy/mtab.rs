@@ -183,48 +183,48 @@ fn remove_leftovers(host: &Host) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::tree::Tree;
 
-    fn machine(name: &str) -> (PathBuf, Host, Mount) {
-        let root = std::env::temp_dir().join(format!("vmstage-tree-{}-{name}", std::process::id()));
-        fs::create_dir_all(root.join("etc")).unwrap();
-        fs::write(root.join("etc/mtab"), "/dev/vda1 / ext3 rw 0 0\n").unwrap();
+    fn machine() -> (Tree, Mount) {
+        let tree = Tree::new(&[("etc/mtab", "/dev/vda1 / ext3 rw 0 0\n")]);
         let mount = Mount {
             source: "/dev/vdb".into(),
             mount_point: "/staging".into(),
             filesystem: "ext2".into(),
             options: "rw".into(),
         };
-        (root.clone(), Host::at(root), mount)
+        (tree, mount)
     }
 
-    fn lines(root: &Path) -> usize {
-        let mtab = fs::read_to_string(root.join("etc/mtab")).unwrap();
-        mtab.lines()
+    fn lines(tree: &Tree) -> usize {
+        tree.text("etc/mtab")
+            .lines()
             .filter(|line| line.starts_with("/dev/vdb /staging"))
             .count()
     }
 
     #[test]
     fn what_killed_processes_left_is_removed_and_costs_no_line() {
-        let (root, host, mount) = machine("stale");
+        let (tree, mount) = machine();
+        let (root, host) = (tree.root(), tree.host());
         fs::write(root.join("etc/mtab~"), "").unwrap();
         fs::write(root.join("etc/mtab~2147483647"), "").unwrap();
         let notices = Notices::default();
         let start = Instant::now();
         record(&host, &mount, &notices);
         assert!(start.elapsed() < Duration::from_secs(2));
-        assert_eq!(lines(&root), 1);
+        assert_eq!(lines(&tree), 1);
         assert_eq!(fs::read_dir(root.join("etc")).unwrap().count(), 1);
         record(&host, &mount, &notices);
-        assert_eq!(lines(&root), 1);
+        assert_eq!(lines(&tree), 1);
         assert_eq!(notices.all(), Vec::<String>::new());
-        fs::remove_dir_all(root).unwrap();
     }
 
     #[test]
     fn a_lock_that_somebody_holds_is_left_alone_and_told_of() {
-        let (root, host, mount) = machine("held");
-        let lock = root.join("etc/mtab~");
+        let (tree, mount) = machine();
+        let host = tree.host();
+        let lock = tree.root().join("etc/mtab~");
         fs::write(&lock, "").unwrap();
         // Locks of one process do not exclude each other.
         let mut holder = std::process::Command::new("python3")
@@ -238,7 +238,7 @@ mod tests {
         std::io::Read::read_exact(holder.stdout.as_mut().unwrap(), &mut said).unwrap();
         let notices = Notices::default();
         record_within(STALE + 2 * RETRY, &host, &mount, &notices);
-        assert_eq!(lines(&root), 0);
+        assert_eq!(lines(&tree), 0);
         assert!(
             notices.all()[0].starts_with("cannot lock /etc/mtab"),
             "{:?}",
@@ -247,6 +247,5 @@ mod tests {
         assert!(lock.exists());
         drop(holder.stdin.take());
         holder.wait().unwrap();
-        fs::remove_dir_all(root).unwrap();
     }
 }

@@ -394,7 +394,11 @@ fn preset_enables(subject: &Subject) -> bool {
         .values()
         .map(|path| subject.text(path) + "\n")
         .collect();
-    let verdicts = UNITS.map(|unit| preset_for(&text, unit));
+    presets_enable(&text)
+}
+
+pub(super) fn presets_enable(text: &str) -> bool {
+    let verdicts = UNITS.map(|unit| preset_for(text, unit));
     verdicts.contains(&Some(true)) && !verdicts.contains(&Some(false))
 }
 

@@ -677,17 +677,21 @@ fn the_first_line_of_the_presets_that_fits_counts_for_each_unit() {
         ("disable vmstage-watch.service\nenable vmstage*\n", false),
         ("enable *stage*\n", true),
     ] {
-        let new = ("etc/machine-id", None);
-        let preset = |directory| format!("{directory}/systemd/system-preset/80-x.preset");
-        let (own, shipped) = (preset("etc"), preset("usr/lib"));
-        let expected: &[&str] = match is_enabled {
-            true => &[],
-            false => &["warning preset /etc/machine-id"],
-        };
-        assert_found("systemd", &[new, (&shipped, Some(text))], expected);
-        // Of one name the one in /etc counts.
-        let hidden = [new, (&shipped, Some(text)), (&own, Some(""))];
-        assert_found("systemd", &hidden, &["warning preset /etc/machine-id"]);
+        assert_eq!(enabled::presets_enable(text), is_enabled, "{text}");
+    }
+    let new = ("etc/machine-id", None);
+    let preset = |directory| format!("{directory}/systemd/system-preset/80-x.preset");
+    let (own, shipped) = (preset("etc"), preset("usr/lib"));
+    let (enables, disables) = (Some("enable vmstage*\n"), Some("disable *\n"));
+    let found = &["warning preset /etc/machine-id"];
+    assert_found("systemd", &[new, (&shipped, enables)], &[]);
+    assert_found("systemd", &[new, (&shipped, disables)], found);
+    // Of one name the one in /etc counts.
+    for (of_own, expected) in [(Some(""), &found[..]), (disables, found), (enables, &[])] {
+        for of_shipped in [enables, disables] {
+            let both = [new, (&shipped, of_shipped), (&own, of_own)];
+            assert_found("systemd", &both, expected);
+        }
     }
 }
 

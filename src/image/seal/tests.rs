@@ -66,9 +66,14 @@ fn a_running_machine_keeps_its_first_boot_and_no_other_record() {
 const KEY: (&str, &str) = ("etc/ssh/ssh_host_rsa_key", "x");
 const UNITS: &str = "usr/lib/systemd/system";
 
-/// Whether the host keys of a system with these files are removed. A content that begins with
-/// `-> ` makes a link; `UNITS/` is the directory of units.
+/// Whether a system with these files makes new host keys. A content that begins with `-> ` makes
+/// a link; `UNITS/` is the directory of units.
 fn keys_go(init: Init, files: &[(&str, &str)]) -> bool {
+    let (_tree, root) = system(init, files);
+    host_keys::are_made_anew(&root).is_ok()
+}
+
+fn system(init: Init, files: &[(&str, &str)]) -> (Tree, Root) {
     let (tree, root) = tree(&[KEY, ("sbin/", ""), ("etc/systemd/system/", "")]);
     match init {
         Init::Systemd => symlink("/lib/systemd/systemd", tree.root().join("sbin/init")).unwrap(),
@@ -84,14 +89,30 @@ fn keys_go(init: Init, files: &[(&str, &str)]) -> bool {
             None => fs::write(path, content).unwrap(),
         }
     }
-    let (left, kept) = seal(&tree, &root, None, Wish::default());
-    let stay = left.contains(&KEY.0.to_string());
-    let is_said = kept
-        .iter()
-        .any(|line| line.starts_with("/etc/ssh/ssh_host_* stay"));
-    assert_eq!(stay, is_said, "{kept:?}");
-    assert_eq!(host_keys::are_made_anew(&root).is_ok(), !stay);
-    !stay
+    (tree, root)
+}
+
+#[test]
+fn host_keys_go_where_new_ones_are_made_and_else_it_is_said_that_they_stay() {
+    for (init, files) in [
+        (Init::Systemd, &RED_HATS[..]),
+        (Init::Systemd, &CLOUD_INIT),
+        (Init::Systemd, &[]),
+        (Init::Chkconfig, &RED_HATS),
+        (Init::Chkconfig, &RED_HATS_SCRIPT),
+    ] {
+        let (tree, root) = system(init, files);
+        let are_made_anew = host_keys::are_made_anew(&root).is_ok();
+        let (left, kept) = seal(&tree, &root, None, Wish::default());
+        let stay = left.contains(&KEY.0.to_string());
+        let mut said = kept.iter();
+        let is_said = said.any(|line| line.starts_with("/etc/ssh/ssh_host_* stay"));
+        assert_eq!(
+            (stay, is_said),
+            (!are_made_anew, !are_made_anew),
+            "{kept:?}"
+        );
+    }
 }
 
 /// As Red Hat has it.
@@ -121,6 +142,14 @@ const CLOUD_INIT: [(&str, &str); 4] = [
         "etc/cloud/cloud.cfg",
         "cloud_init_modules:\n - ssh\nssh_deletekeys: false\n",
     ),
+];
+
+const RED_HATS_SCRIPT: [(&str, &str); 2] = [
+    (
+        "etc/rc.d/init.d/sshd",
+        "KEYGEN=/usr/bin/ssh-keygen\nif $KEYGEN -q -t rsa -f $KEY; then :; fi\n",
+    ),
+    ("etc/rc.d/rc3.d/S55sshd", ""),
 ];
 
 #[test]
@@ -300,9 +329,8 @@ fn host_keys_go_where_cloud_init_makes_new_ones() {
 
 #[test]
 fn host_keys_go_where_red_hats_script_makes_new_ones() {
-    let link = ("etc/rc.d/rc3.d/S55sshd", "");
+    let [makes, link] = RED_HATS_SCRIPT;
     let script = |text| ("etc/rc.d/init.d/sshd", text);
-    let makes = script("KEYGEN=/usr/bin/ssh-keygen\nif $KEYGEN -q -t rsa -f $KEY; then :; fi\n");
     for (files, expected) in [
         (&[makes, link][..], true),
         (&[makes], false),
