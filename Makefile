@@ -58,7 +58,8 @@ CARGO_STATIC := RUSTFLAGS="$(RUSTFLAGS) $(foreach pass,machine-outliner gvn-hois
 	cargo build --locked --release --target $(TARGET)
 
 .PHONY: all deps deps-test man install dist lint test test-rules test-consumers test-packaging
-.PHONY: test-host test-watch test-host-and-watch test-condor test-condor-and-fuzz test-old-kernel fuzz
+.PHONY: test-host test-watch test-host-and-watch test-condor test-old-kernel test-fuzz fuzz
+.PHONY: test-fuzz-and-packaging
 .PHONY: bench clean
 
 all: $(BINARY)
@@ -146,9 +147,9 @@ lint:
 		awk 'FNR == 1 && /^#!.*[\/ ](ba|da)?sh/ { print FILENAME } { nextfile }' {} +)
 	shellcheck -s sh sysvinit/rc.local.*
 
-# Everything, the quick things first; installs what it needs.
-test: deps-test lint test-rules test-consumers test-packaging test-host-and-watch
-test: test-old-kernel test-condor-and-fuzz
+# Everything, the quick things first; installs what it needs. The guests are in tests/guest/guest.mk.
+test: deps-test lint test-rules test-consumers test-fuzz-and-packaging test-host-and-watch
+test: test-old-kernel
 
 # The rules alone: seconds, no root, the host's libblkid; here with all lives of src/deadline/lives.rs and all
 # random cases of the others, of which `cargo test --lib` runs a part (.cargo/config.toml).
@@ -174,7 +175,7 @@ test-host: $(BINARY)
 
 # With deadlines that have to be waited for, and so more at a time than there are processors.
 test-watch: $(BINARY)
-	$(TEST_ON_HOST) --test-threads=4 watch::
+	$(TEST_ON_HOST) --test-threads=8 watch::
 
 TEST_ON_HOST = VMSTAGE_BIN=$(CURDIR)/$(BINARY) cargo test --locked --test host --
 
@@ -183,9 +184,9 @@ test-condor:
 	CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUNNER=tests/condor/run \
 		cargo test --locked --test condor -- --ignored --test-threads=1
 
-# Side by side: one that is mostly waited for, and others that compute.
+# Side by side: $1, which mostly waits or keeps one processor busy, and $2, by `nice` if that is $3.
 beside = $(MAKE) --no-print-directory test-$1 >target/$1.log 2>&1 & waited_for=$$!; \
-	$(MAKE) --no-print-directory $2; computed=$$?; \
+	$3 $(MAKE) --no-print-directory $2; computed=$$?; \
 	wait $$waited_for; waited_for=$$?; cat target/$1.log; \
 	[ $$computed -eq 0 ] && [ $$waited_for -eq 0 ]
 
@@ -193,9 +194,9 @@ beside = $(MAKE) --no-print-directory test-$1 >target/$1.log 2>&1 & waited_for=$
 test-host-and-watch: $(BINARY)
 	@$(call beside,watch,test-host)
 
-# Not beside what looks for HTCondor's daemons among all processes.
-test-condor-and-fuzz:
-	@$(call beside,condor,fuzz FUZZ_SECONDS=$(FUZZ_SECONDS))
+# Each keeps one processor busy.
+test-fuzz-and-packaging: $(BINARY) $(GENERATED)
+	@$(call beside,fuzz,test-packaging)
 
 # As on the kernels of 2006 to 2011.
 test-old-kernel: $(BINARY)
@@ -203,9 +204,11 @@ test-old-kernel: $(BINARY)
 
 # make fuzz FUZZ_SECONDS=600: so long for each target
 FUZZ_SECONDS ?= 60
-test: FUZZ_SECONDS := 15
 fuzz:
 	env -u CARGO_TARGET_DIR fuzz/run.sh $(FUZZ_SECONDS)
+
+test-fuzz:
+	env -u CARGO_TARGET_DIR fuzz/run.sh 15
 
 # Ratios: beside the old shell script, mount(2) alone, and blkid -L. As root.
 bench: $(BINARY)

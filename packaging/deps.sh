@@ -50,6 +50,7 @@ lz4 lz4
 mmdebstrap mmdebstrap
 python3 python3
 qemu-system-x86 qemu-system-x86_64
+systemd systemctl
 xfsprogs mkfs.xfs'
 # What of Debian's arm64 is installed beside this machine's own is headers and static
 # libraries; nothing here needs its programs.

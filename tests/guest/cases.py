@@ -18,7 +18,7 @@ class Case(NamedTuple):
     name: str
     system: str
     run: callable
-    waits: bool  # more than it computes
+    waits: int  # for so many seconds it computes nothing
 
 
 # What most cases have in common
@@ -27,7 +27,7 @@ LEASE = {"meta": {"vmstage_lifetime": "36h"}}
 SCRATCH = [Disk(filesystem("ext2", label="ephemeral0"))]
 
 
-def case(on, disks=(), config=NOBODY_ASKED, metadata=None, cloud=None, waits=False, **options):
+def case(on, disks=(), config=NOBODY_ASKED, metadata=None, cloud=None, waits=0, **options):
     """Makes cases of a function: one for each system of `on`, with `+scsi` or `+xvdb` for how the disks are attached.
     `metadata` is what the service at 169.254.169.254 starts with; None: nothing answers there, or another `cloud`'s does."""
 
@@ -344,7 +344,7 @@ def a_slow_metadata_service_delays_nothing(guest):
     ready_before_the_answer(guest)
 
 
-@case("systemd ubuntu", disks=SCRATCH, config="", metadata={"status": 503}, waits=True)
+@case("systemd ubuntu", disks=SCRATCH, config="", metadata={"status": 503}, waits=90)
 def a_metadata_service_that_comes_up_after_a_minute_is_heard(guest):
     status = is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
     check("the deadline", status["deadline"], None)
@@ -400,7 +400,7 @@ drain = ["/bin/sh", "-c", "date +%s >/staging/tmp/drained"]
 """
 
 
-@case("systemd ubuntu minimal", disks=SCRATCH, config=END, metadata={"meta": {"vmstage_lifetime": "4m"}}, waits=True)
+@case("systemd ubuntu minimal", disks=SCRATCH, config=END, metadata={"meta": {"vmstage_lifetime": "4m"}}, waits=220)
 def at_the_deadline_the_vm_drains_and_goes_off(guest):
     line = guest.wait_console(r"vmstage: ready: .*; must be gone by (\S+) ", timeout=400)
     deadline = datetime.fromisoformat(line[1]).timestamp()

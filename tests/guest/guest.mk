@@ -1,15 +1,20 @@
 # Whole guests under QEMU, of x86_64 or with TARGET=aarch64-unknown-linux-musl.
 
-.PHONY: demo test-guest bench-guest deps-guest
+.PHONY: demo test-guest test-condor-and-guest bench-guest deps-guest
 
 # make demo DISK=swap-first; DISK=help lists the others
 demo:
 	@TARGET=$(TARGET) tests/guest/demo.py $(DISK)
 
 # make test-guest CASE=swap: only the cases with that in their name
-test: test-guest
 test-guest:
 	@TARGET=$(TARGET) tests/guest/run.py $(CASE)
+
+# HTCondor is waited for, and leaves the processors to the guests as long as it wants none: they yield.
+# Not beside what looks for its daemons among all processes, as tests/host does.
+test: test-condor-and-guest
+test-condor-and-guest: deps-guest $(BINARY) $(GENERATED)
+	@$(call beside,condor,test-guest,nice)
 
 bench-guest:
 	@tests/guest/bench.py

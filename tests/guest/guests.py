@@ -16,12 +16,12 @@ class System(NamedTuple):
     rc_local: str = ""  # the snippet in /etc/rc.local; the path of it in what `make install` puts there
     setup: str = ""  # run in the guest's root before its init is started
     cmdline: str = ""
+    enabled: bool = False  # systemd starts what is installed
     package: bool = False  # what is installed is Debian's package
     outside: str = ""  # run after that from outside, the guest's root being /root: makes an image that is old a new one
 
 
 SL, UBUNTU = "/usr/share/doc/vmstage/rc.local.sl", "/usr/share/doc/vmstage/rc.local.ubuntu"
-ENABLE = "systemctl --quiet enable vmstage.service vmstage-watch.service\n"
 PACKAGE = "dpkg -i /vmstage.deb >/dev/null\nrm /vmstage.deb\n"
 # What was put on the root disk after it was labelled.
 LABEL = f"mount -t proc proc /proc\nsetfiles -F {images.FILE_CONTEXTS} /etc /usr/sbin /usr/lib/systemd /usr/local\numount /proc\n"
@@ -50,7 +50,7 @@ SYSTEMS = {
     # busybox, no udev, /etc/mtab a file
     "minimal": System("minimal", "minimal", rc_local=UBUNTU),
     # Debian with systemd and udev
-    "systemd": System("systemd", "systemd", setup=ENABLE, cmdline=NO_AUDIT),
+    "systemd": System("systemd", "systemd", enabled=True, cmdline=NO_AUDIT),
     # Debian with SysV init, as Scientific Linux 5 and Ubuntu 12.04 did it, and with the init script
     "sl": System("sysvinit", "sysvinit", rc_local=SL),
     "ubuntu": System("sysvinit", "sysvinit", rc_local=UBUNTU),
@@ -63,9 +63,9 @@ SYSTEMS = {
     "package-systemd": System("systemd", "systemd", setup=PACKAGE, package=True, cmdline=NO_AUDIT),
     "package-sysvinit": System("sysvinit", "sysvinit", setup=PACKAGE + "update-rc.d condor defaults\n", package=True),
     # Debian with systemd and cloud-init, which mounts ephemeral0 on /mnt
-    "cloud-init": System("cloud-init", "systemd", setup=ENABLE, cmdline=NO_AUDIT),
+    "cloud-init": System("cloud-init", "systemd", enabled=True, cmdline=NO_AUDIT),
     # Debian with systemd and SELinux, enforcing
-    "selinux": System("selinux", "systemd", setup=ENABLE + LABEL, cmdline="security=selinux enforcing=1"),
+    "selinux": System("selinux", "systemd", setup=LABEL, enabled=True, cmdline="security=selinux enforcing=1"),
 }
 
 
@@ -95,7 +95,7 @@ class Guest(VM):
             own |= OLD | {"/vmstage-to-install": installed["/usr/sbin/vmstage"], "/outside": recipe.outside}
         else:
             # The case's own configuration is not the one that is shipped.
-            own = own | installed | {"/etc/vmstage.toml": config}
+            own = own | installed | (images.enabled() if recipe.enabled else {}) | {"/etc/vmstage.toml": config}
         if recipe.rc_local:
             own["/etc/rc.local"] = f"#!/bin/sh -e\n{installed[recipe.rc_local].read_text()}exit 0\n"
         files = own | ((files() if callable(files) else files) or {})

@@ -46,7 +46,7 @@ SYSTEMD_SHUTDOWN = 240
 SLACK = 60
 
 
-@case("systemd", disks=[*SCRATCH, UNRELATED], files=BESIDE_A_HUNG_DISK, waits=True)
+@case("systemd", disks=[*SCRATCH, UNRELATED], files=BESIDE_A_HUNG_DISK, waits=SYSTEMD_SHUTDOWN)
 def a_hung_disk_beside_the_labelled_one_keeps_no_vm_from_being_powered_off(guest):
     is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
     guest.tell("systemctl poweroff")
@@ -67,7 +67,7 @@ grace = "10s"
 KNOWN_AFTER = 66 + 20
 # How long after the deadline a VM is gone in any case: what watch leaves to init, what it then gives sync(2).
 PATIENCE = 180 + 30
-WATCHED = {"config": END, "metadata": {}, "waits": True}
+WATCHED = {"config": END, "metadata": {}, "waits": KNOWN_AFTER + SYSTEMD_SHUTDOWN}
 
 
 def goes_off_in_time(guest):

@@ -36,7 +36,7 @@ def an_old_image_that_was_moved_comes_up_without_a_disk(guest):
     was_moved(guest)
 
 
-@case("old-systemd old-sysvinit", disks=SCRATCH, reboots=True)
+@case("old-systemd old-sysvinit", disks=SCRATCH, reboots=True, waits=80)
 def vmstage_is_taken_out_of_a_machine_that_runs(guest):
     is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
     done = guest.sh("cp -a /usr/sbin/vmstage /root/vmstage && /root/vmstage uninstall --root /")
@@ -58,7 +58,7 @@ def vmstage_is_taken_out_of_a_machine_that_runs(guest):
 SITE = {"/etc/condor/config.d/00-site.config": "# of the site\n"}
 
 
-@case("package-systemd package-sysvinit", disks=SCRATCH, files=SITE)
+@case("package-systemd package-sysvinit", disks=SCRATCH, files=SITE, waits=80)
 def a_package_is_purged_from_a_machine_that_runs(guest):
     is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
     drop_in = "/etc/condor/config.d/99-vmstage.config"

@@ -48,7 +48,7 @@ CONDOR = {
     "/etc/systemd/system/condor-master.service": UNIT,
     "/setup": "mkdir -p /etc/condor/config.d\nsystemctl --quiet enable condor-master.service\n",
 }
-IN_A_CLOUD = {"on": "systemd", "disks": SCRATCH, "config": ENDS, "files": CONDOR, "waits": True}
+IN_A_CLOUD = {"on": "systemd", "disks": SCRATCH, "config": ENDS, "files": CONDOR, "waits": 40}
 # From when the power is ordered off until it is, on a slow machine.
 SHUTDOWN = 60
 
@@ -116,7 +116,7 @@ def an_ec2_spot_notice_drains_and_ends_the_vm(guest):
 SOON = ENDS + 'grace = "30s"\nmin_uptime = "30s"\n'
 
 
-@case(cloud=EC2, **IN_A_CLOUD | {"config": SOON})
+@case(cloud=EC2, **IN_A_CLOUD | {"config": SOON, "waits": 130})
 def an_ec2_instance_that_is_retired_ends_in_time(guest):
     is_up(guest, "ec2", "i-1234567890abcdef0")
     at = int(time.time()) + 130

@@ -223,6 +223,6 @@ def a_machine_that_was_sealed_is_another_in_its_clones_and_itself_again(system):
 
 NAME = a_machine_that_was_sealed_is_another_in_its_clones_and_itself_again.__name__
 CASES.extend(
-    Case(f"{system}/{NAME}", system, a_machine_that_was_sealed_is_another_in_its_clones_and_itself_again(system), False)
+    Case(f"{system}/{NAME}", system, a_machine_that_was_sealed_is_another_in_its_clones_and_itself_again(system), 0)
     for system in ("systemd", "sysvinit", "cloud-init")
 )
