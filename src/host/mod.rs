@@ -13,6 +13,7 @@ pub(crate) mod error_text;
 pub mod fstab;
 pub mod kernel_calls;
 pub(crate) mod kernel_file;
+mod left_behind;
 pub(crate) mod locks;
 pub(crate) mod machine;
 pub mod mount_table;

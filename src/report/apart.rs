@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 
 use crate::host::{Host, checked_path, mount_table};
-use crate::logging;
 
 /// What hangs there holds the whole system, with this program or without it.
 const OF_THE_SYSTEM: [&str; 7] = ["/", "/etc", "/run", "/usr", "/var", "/var/lib", "/var/run"];
@@ -74,7 +73,6 @@ fn in_child_within(
     });
     if !is_silent {
         let done = checked_path::in_child(limit, &[], &mut || {
-            logging::reopen();
             work().map_err(|e| io::Error::other(format!("{e:#}")))
         });
         match (done, SILENT.lock()) {
