@@ -23,6 +23,7 @@ pub mod program;
 pub(crate) mod progress;
 pub(crate) mod regular_file;
 pub mod resolve;
+pub(crate) mod silent;
 pub(crate) mod sysfs;
 pub(crate) mod this_boot;
 #[cfg(test)]

@@ -14,8 +14,8 @@ use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::prctl::set_pdeathsig;
 
-use super::Host;
 use super::bounded::{Child, GaveUp, Limit, wait_for_any};
+use super::{Host, silent};
 
 /// What a program wrote is kept up to here.
 const OUTPUT_LIMIT: usize = 64 * 1024;
@@ -27,7 +27,12 @@ pub fn find(host: &Host, name: &str) -> Option<PathBuf> {
         .chain(["/sbin", "/usr/sbin", "/bin", "/usr/bin"].map(PathBuf::from))
         .map(|directory| host.path(directory.join(name)))
         .find(|program| {
-            fs::metadata(program).is_ok_and(|there| there.is_file() && there.mode() & 0o111 != 0)
+            let directory = program.parent().unwrap_or(program);
+            silent::guarded(directory, &mut || {
+                let there = fs::metadata(program)?;
+                Ok(there.is_file() && there.mode() & 0o111 != 0)
+            })
+            .unwrap_or(false)
         })
 }
 

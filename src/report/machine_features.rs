@@ -58,7 +58,7 @@ pub(super) fn publish(host: &Host, status: &Status, config: &Config) -> Result<b
         ("grace_secs_job", grace),
         ("shutdowntime_job", deadline),
     ];
-    apart::guarded(host, KEY, &places(), &mut || {
+    apart::guarded(host, &places(), &mut || {
         let _turn = wait_for_turn(host);
         let done = [
             directory(host, MACHINE, &config.metadata.machinefeatures, &machine),
@@ -70,15 +70,15 @@ pub(super) fn publish(host: &Host, status: &Status, config: &Config) -> Result<b
     })
 }
 
-fn places() -> [&'static Path; 2] {
-    [MACHINE, JOB].map(Path::new)
+fn places() -> [&'static Path; 3] {
+    [MACHINE, JOB, "/etc/profile.d"].map(Path::new)
 }
 
 /// Removes what was published and is still as it was written: all of it where it is turned
 /// off, and else what is in a directory that this program is to read.
 pub(super) fn withdraw(host: &Host, config: &Config) -> Result<()> {
     let withdraw = &mut || withdraw_all(host, config).map(|()| true);
-    apart::guarded(host, KEY, &places(), withdraw).map(drop)
+    apart::guarded(host, &places(), withdraw).map(drop)
 }
 
 fn withdraw_all(host: &Host, config: &Config) -> Result<()> {

@@ -15,6 +15,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use log::warn;
 
+use super::apart;
 use super::files::{self, Place};
 use super::old_texts;
 use crate::clock;
@@ -35,10 +36,13 @@ pub(crate) const SCRIPT: &str = "/etc/update-motd.d/98-vmstage";
 /// A file of somebody else's, in which our lines are.
 pub(crate) const MOTD: &str = "/etc/motd";
 
+/// What may be mounted by itself of where these are.
+const PLACES: [&str; 3] = [MOTD, "/etc/update-motd.d", "/run/motd.d"];
+
 /// Says whether the message changed.
 pub(super) fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> {
     let text = text(status);
-    match place(host) {
+    apart::guarded(host, &PLACES.map(Path::new), &mut || match place(host) {
         Some(FILE) => {
             files::make_directory(&host.path("/run/motd.d"))?;
             files::publish(host, at(FILE), text.as_bytes(), 0o644)
@@ -46,7 +50,7 @@ pub(super) fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> 
         Some(SCRIPT) => files::publish(host, at(SCRIPT), script(&text).as_bytes(), 0o755),
         Some(_) => append(host, &text),
         None => Ok(false),
-    }
+    })
 }
 
 /// Where this machine's people are shown it.
@@ -67,12 +71,15 @@ fn at(path: &str) -> Place<'_> {
 /// Removes the message where it is turned off, and from where it is shown no more: an upgrade
 /// may have taught the machine another place.
 pub(super) fn withdraw(host: &Host, config: &Config) -> Result<()> {
-    let used = place(host).filter(|_| config.report.motd);
-    if used != Some(MOTD) {
-        withdraw_lines(host)?;
-    }
-    let kept = used.map(Path::new);
-    files::withdraw(host, KEY, kept, &[FILE, SCRIPT], old_texts::is_motd).map(drop)
+    let withdraw = &mut || {
+        let used = place(host).filter(|_| config.report.motd);
+        if used != Some(MOTD) {
+            withdraw_lines(host)?;
+        }
+        let kept = used.map(Path::new);
+        files::withdraw(host, KEY, kept, &[FILE, SCRIPT], old_texts::is_motd)
+    };
+    apart::guarded(host, &PLACES.map(Path::new), withdraw).map(drop)
 }
 
 /// Where scratch space is, and when the VM goes away.

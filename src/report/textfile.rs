@@ -27,7 +27,7 @@ const AGE: Duration = Duration::from_secs(45);
 /// whether it did.
 pub(super) fn publish(host: &Host, status: &Status, config: &Config) -> Result<bool> {
     let directory = config.report.textfile_directory.as_path();
-    apart::guarded(host, KEY, &[directory], &mut || {
+    apart::guarded(host, &[directory], &mut || {
         if !files::is_there(host, directory)? {
             return Ok(false);
         }
@@ -46,7 +46,7 @@ pub(super) fn withdraw(host: &Host, config: &Config) -> Result<()> {
     let places = written.iter().map(PathBuf::as_path).chain(kept);
     let places: Vec<&Path> = places.filter_map(Path::parent).collect();
     let withdraw = &mut || files::withdraw(host, KEY, kept, &[OLD_PLACE], is_old);
-    apart::guarded(host, KEY, &places, withdraw).map(drop)
+    apart::guarded(host, &places, withdraw).map(drop)
 }
 
 /// The metrics in the text exposition format, without time stamps: the collector
