@@ -78,6 +78,14 @@ pub(crate) fn read(host: &Host, names: &Names) -> Vec<Place> {
     places
 }
 
+/// Likewise, once they were read before; None where they do not answer any more: what they said
+/// holds then.
+pub(crate) fn read_again(host: &Host, names: &Names) -> Option<Vec<Place>> {
+    let places = read(host, names);
+    let is_silent = silent::is_left_alone(&host.path(DIRECTORY));
+    (!is_silent).then_some(places)
+}
+
 /// Records of whomever, where nobody knows who this is.
 fn of_unknown(directory: &Path) -> Vec<Place> {
     if silent::is_left_alone(directory) {
@@ -229,5 +237,30 @@ fn find(file: &Path) -> io::Result<Found> {
             let since = written.duration_since(UNIX_EPOCH).unwrap_or_default();
             Ok(Found::Damaged(since.as_secs()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::host::tree::Tree;
+
+    /// Else a lifetime would begin anew where the disk with the record hangs.
+    #[test]
+    fn what_records_said_holds_where_they_do_not_answer_any_more() {
+        let tree = Tree::new(&[("var/lib/vmstage/first-boot.json", "{}")]);
+        let (host, names) = (tree.host(), Names::default());
+        let places = read_again(&host, &names).unwrap();
+        assert!(matches!(places[0].found, Found::Damaged(_)));
+        let hang = &mut || {
+            sleep(Duration::from_secs(60));
+            Ok(true)
+        };
+        let directory = host.path(DIRECTORY);
+        silent::in_child(&directory, Duration::from_millis(100), &[], hang).unwrap_err();
+        assert!(read_again(&host, &names).is_none());
     }
 }
