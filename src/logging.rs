@@ -75,6 +75,12 @@ struct Syslog {
     logger: Logger<LoggerBackend, Untimed>,
 }
 
+/// In a child: who says its lines.
+static PARENT: Mutex<Option<File>> = Mutex::new(None);
+
+/// How a line to a parent begins. No message has this byte.
+const LINE: u8 = 1;
+
 struct Lines {
     stderr_is_the_journal: bool,
 }
@@ -144,15 +150,65 @@ pub(crate) fn connect(socket: PathBuf) {
     }
 }
 
-/// In a child, which has none of its parent's descriptors: logs by one of its own.
-pub(crate) fn reopen() {
-    if let Ok(mut syslog) = SYSLOG.lock()
-        && let Some(Syslog { socket, logger }) = syslog.take()
-    {
-        // Before the new one has the same number.
-        drop(logger);
-        *syslog = open(&socket).map(|logger| Syslog { socket, logger });
+/// The socket that is logged to.
+pub(crate) fn socket() -> Option<PathBuf> {
+    let syslog = SYSLOG.lock().ok()?;
+    syslog.as_ref().map(|syslog| syslog.socket.clone())
+}
+
+/// In a child, before its parent's descriptors are closed: nothing is to use them any more.
+pub(crate) fn let_go() {
+    // A test's other threads are not there to unlock anything.
+    if let Ok(mut syslog) = SYSLOG.try_lock() {
+        *syslog = None;
     }
+}
+
+/// In a child, which has none of its parent's descriptors: the parent says its lines
+/// ([`say_lines_of_child`]).
+pub(crate) fn leave_to(parent: File) {
+    if let Ok(mut to) = PARENT.try_lock() {
+        *to = Some(parent);
+    }
+}
+
+/// In a child whose parent may hang: says its lines itself, to this socket.
+pub(crate) fn speak_for_oneself(socket: Option<PathBuf>) {
+    if let Ok(mut to) = PARENT.lock() {
+        *to = None;
+    }
+    socket.map_or_else(disconnect, connect);
+}
+
+/// Says the lines in what came from a child, and hands back the rest.
+pub(crate) fn say_lines_of_child(text: Vec<u8>) -> Vec<u8> {
+    if !text.contains(&LINE) {
+        return text;
+    }
+    let mut rest = Vec::new();
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        match line {
+            [LINE, level, said @ ..] => {
+                let mut levels = Level::iter();
+                let level = levels.find(|one| *one as u8 == *level);
+                let said = String::from_utf8_lossy(said.trim_ascii_end());
+                log::log!(level.unwrap_or(Level::Info), "{said}");
+            }
+            line => rest.extend_from_slice(line),
+        }
+    }
+    rest
+}
+
+/// Says whether there is one to take the line.
+fn to_parent(level: Level, text: &str) -> bool {
+    let Ok(mut parent) = PARENT.try_lock() else {
+        return false;
+    };
+    parent.as_mut().is_some_and(|parent| {
+        let line = [&[LINE, level as u8], text.as_bytes(), b"\n"].concat();
+        parent.write_all(&line).is_ok()
+    })
 }
 
 /// Logs to syslog no more.
@@ -173,6 +229,9 @@ impl Log for Lines {
             return;
         }
         let text = one_line(&record.args().to_string());
+        if to_parent(record.level(), &text) {
+            return;
+        }
         // The journal has a syslog socket too, and would show each line twice.
         if !(to_syslog(record.level(), &text) && self.stderr_is_the_journal) {
             let prefix = if record.level() == Level::Warn {

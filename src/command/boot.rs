@@ -15,6 +15,7 @@ use crate::disk::reader::Reader;
 use crate::disk::{array, making};
 use crate::failure::Failure;
 use crate::host::bounded;
+use crate::host::silent::{self, Expected};
 use crate::host::{Host, locks};
 use crate::legacy::mtab;
 use crate::logging::Notices;
@@ -38,6 +39,7 @@ pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
         error!("boot must be run as root");
         return 1;
     }
+    silent::expect(host, Expected::BesideTheRoot);
     let notices = Notices::default();
     let mut reader = Reader::default();
     let (config, wrong) = match configuration::load(host, config_file) {

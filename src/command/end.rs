@@ -17,6 +17,7 @@ use crate::deadline::order::{self, Acknowledgement, End, Order, Purpose, Request
 use crate::deadline::origin::LimitSource;
 use crate::deadline::records;
 use crate::failure::Failure;
+use crate::host::silent::{self, Expected};
 use crate::host::{Host, locks, wait, watch_process};
 use crate::status::Deadline;
 
@@ -36,6 +37,7 @@ pub fn run(host: &Host, arguments: EndArgs) -> Result<u8, Failure> {
     if !geteuid().is_root() {
         return Err(Failure::Other(anyhow!("end must be run as root")));
     }
+    silent::expect(host, Expected::OnAnyDisk);
     let is_cancel = arguments.after.is_none() && arguments.at.is_none();
     let config = match configuration::load(host, arguments.config.file.as_deref()) {
         Ok(config) => config,

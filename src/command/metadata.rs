@@ -13,6 +13,7 @@ use crate::deadline::limit::{Limit, When};
 use crate::deadline::origin::Origin;
 use crate::failure::Failure;
 use crate::host::Host;
+use crate::host::silent::{self, Expected};
 use crate::metadata::{Again, Answer, Asked, Instance, Metadata};
 use crate::url;
 use crate::{clock, text as texts};
@@ -23,6 +24,7 @@ use crate::{clock, text as texts};
 ///
 /// That the configuration is wrong, or nothing can be printed.
 pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<u8, Failure> {
+    silent::expect(host, Expected::BesideTheRoot);
     let config = configuration::load(host, config_file).map_err(Failure::Config)?;
     let mut metadata = Metadata::new(host, &config);
     let asked = metadata.ask(&metadata.sources(), config.metadata.timeout, Again::Yes);

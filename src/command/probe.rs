@@ -20,6 +20,7 @@ use crate::disk::reader::Reader;
 use crate::failure::Failure;
 use crate::host::Host;
 use crate::host::mount_table;
+use crate::host::silent::{self, Expected};
 use crate::logging::Notices;
 use crate::staging::by_somebody;
 use crate::staging::limits::{FOR_A_LOOK, LOOK_RETRY};
@@ -73,6 +74,7 @@ struct Device {
 ///
 /// That the configuration is wrong, that nothing could be mounted, or that there is no usable disk.
 pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
+    silent::expect(host, Expected::BesideTheRoot);
     let config = configuration::load(host, config_file).map_err(Failure::Config)?;
     if !geteuid().is_root() {
         warn!("not run as root: devices cannot be read, and every verdict may be another one");

@@ -10,6 +10,7 @@ use super::configuration;
 use crate::cli::{self, StatusFormat};
 use crate::config::Action;
 use crate::failure::Failure;
+use crate::host::silent::{self, Expected};
 use crate::host::{Host, wait};
 use crate::report::console;
 use crate::status;
@@ -30,6 +31,7 @@ pub fn run(
     format: StatusFormat,
     wait: Option<Option<u64>>,
 ) -> Result<u8, Failure> {
+    silent::expect(host, Expected::BesideTheRoot);
     match configuration::load(host, config_file) {
         // That only root may read it says nothing about what is in it.
         Err(wrong) if !wrong.is_about_permission() => {

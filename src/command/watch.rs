@@ -12,6 +12,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::configuration;
 use crate::failure::Failure;
+use crate::host::silent::{self, Expected};
 use crate::host::{Host, locks, watch_process};
 use crate::logging::Notices;
 use crate::report::{self, systemd};
@@ -25,6 +26,7 @@ use crate::watch::sleep::Sleeper;
 ///
 /// That the configuration is wrong, or that it is not run as root.
 pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
+    silent::expect(host, Expected::OnAnyDisk);
     let mut config = configuration::load(host, config_file).map_err(Failure::Config)?;
     if !geteuid().is_root() {
         return Err(Failure::Other(anyhow!("watch must be run as root")));

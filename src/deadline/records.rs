@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{self, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
 use serde::Serialize;
@@ -16,7 +16,7 @@ use crate::config;
 use crate::host::cloud::Firmware;
 use crate::host::regular_file::{self, MIB};
 use crate::host::this_boot::ThisBoot;
-use crate::host::{Host, atomic_file, machine};
+use crate::host::{Host, atomic_file, machine, silent};
 
 /// It has to survive reboots.
 pub(super) const DIRECTORY: &str = "/var/lib/vmstage";
@@ -49,18 +49,28 @@ pub(crate) fn read(host: &Host, names: &Names) -> Vec<Place> {
     let usable = ids.into_iter().filter(|(_, id)| usable_id(id).is_ok());
     let named = usable.map(|(kept_by, id)| (kept_by, file_name(&id), id));
     let nobody = (KeptBy::Nobody, ANONYMOUS.to_string(), String::new());
-    let mut places: Vec<Place> = Vec::new();
+    let mut files: Vec<(KeptBy, PathBuf, String)> = Vec::new();
     for (kept_by, name, id) in named.chain([nobody]) {
         let file = directory.join(name);
-        if places.iter().all(|place| place.file != file) {
-            atomic_file::sweep(&file);
-            places.push(Place {
-                kept_by,
-                id,
-                found: find(&file).unwrap_or_else(|e| Found::Unreadable(e.to_string())),
-                file,
-            });
+        if files.iter().all(|(_, known, _)| *known != file) {
+            files.push((kept_by, file, id));
         }
+    }
+    // All together: each may be done by a child.
+    let _ = silent::guarded(&directory, &mut || {
+        files
+            .iter()
+            .for_each(|(_, file, _)| atomic_file::sweep(file));
+        Ok(true)
+    });
+    let mut places: Vec<Place> = Vec::new();
+    for (kept_by, file, id) in files {
+        places.push(Place {
+            kept_by,
+            id,
+            found: find(&file).unwrap_or_else(|e| Found::Unreadable(e.to_string())),
+            file,
+        });
     }
     if names.is_empty() {
         places.extend(of_unknown(&directory));
@@ -68,8 +78,19 @@ pub(crate) fn read(host: &Host, names: &Names) -> Vec<Place> {
     places
 }
 
+/// Likewise, once they were read before; None where they do not answer any more: what they said
+/// holds then.
+pub(crate) fn read_again(host: &Host, names: &Names) -> Option<Vec<Place>> {
+    let places = read(host, names);
+    let is_silent = silent::is_left_alone(&host.path(DIRECTORY));
+    (!is_silent).then_some(places)
+}
+
 /// Records of whomever, where nobody knows who this is.
 fn of_unknown(directory: &Path) -> Vec<Place> {
+    if silent::is_left_alone(directory) {
+        return Vec::new();
+    }
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
     let named = |file: &Path| {
         let name = file.file_name().and_then(|name| name.to_str());
@@ -183,7 +204,7 @@ pub(crate) fn cancel(host: &Host, request: &Request) -> anyhow::Result<()> {
 }
 
 /// Writes these records. What could not be is said.
-pub(crate) fn write(writes: &[(std::path::PathBuf, Record)]) -> Vec<String> {
+pub(crate) fn write(writes: &[(PathBuf, Record)]) -> Vec<String> {
     let failed = writes.iter().filter_map(|(file, record)| {
         let e = write_one(file, record, 0o644).err()?;
         Some(format!(
@@ -216,5 +237,30 @@ fn find(file: &Path) -> io::Result<Found> {
             let since = written.duration_since(UNIX_EPOCH).unwrap_or_default();
             Ok(Found::Damaged(since.as_secs()))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::sleep;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::host::tree::Tree;
+
+    /// Else a lifetime would begin anew where the disk with the record hangs.
+    #[test]
+    fn what_records_said_holds_where_they_do_not_answer_any_more() {
+        let tree = Tree::new(&[("var/lib/vmstage/first-boot.json", "{}")]);
+        let (host, names) = (tree.host(), Names::default());
+        let places = read_again(&host, &names).unwrap();
+        assert!(matches!(places[0].found, Found::Damaged(_)));
+        let hang = &mut || {
+            sleep(Duration::from_secs(60));
+            Ok(true)
+        };
+        let directory = host.path(DIRECTORY);
+        silent::in_child(&directory, Duration::from_millis(100), &[], hang).unwrap_err();
+        assert!(read_again(&host, &names).is_none());
     }
 }

@@ -50,7 +50,13 @@ pub(crate) fn combine(
 ) -> Result<()> {
     // While they are open no other device can have their numbers. Closing what was open for
     // writing has udev look at a disk, which is not to be before it is a member.
-    let opened = stripe.parts().iter().map(|part| open(host, part));
+    let opened = stripe.parts().iter().map(|part| {
+        // One that hangs is not opened here.
+        in_child(limit(part.number()), &[], &|| {
+            open(host, part).map(drop).map_err(|e| format!("{e:#}"))
+        })?;
+        open(host, part)
+    });
     let opened: Vec<File> = opened.collect::<Result<_>>()?;
     for name in stripe.held_by() {
         stop(host, name, stripe)

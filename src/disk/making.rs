@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::content::Content;
 use crate::host::regular_file::{self, MIB};
-use crate::host::{Host, atomic_file, machine, sysfs};
+use crate::host::{Host, atomic_file, machine, silent, sysfs};
 
 /// Survives a reboot.
 const FILE: &str = "/var/lib/vmstage/making.json";
@@ -137,21 +137,23 @@ pub(crate) fn forget_without_identity(host: &Host) {
 /// That it may be there still, or again after a reset.
 pub(crate) fn forget(host: &Host) -> anyhow::Result<()> {
     let file = host.path(FILE);
-    // Where nothing can be written, nothing was; unlink(2) would say so first.
-    if !file.exists() {
-        atomic_file::sweep(&file);
-        return Ok(());
-    }
-    let removed = atomic_file::remove_if_there(&file);
-    if removed.with_context(|| format!("cannot remove {FILE}"))?
-        && let Some(directory) = file.parent()
-    {
+    let directory = file.parent().unwrap_or(&file);
+    let forgotten = silent::guarded(directory, &mut || {
+        // Where nothing can be written, nothing was; unlink(2) would say so first.
+        if !file.exists() {
+            atomic_file::sweep(&file);
+            return Ok(false);
+        }
+        if !atomic_file::remove_if_there(&file)? {
+            return Ok(false);
+        }
         let synced = File::open(directory).and_then(|directory| directory.sync_all());
         // It may have been made for the record.
         let _ = fs::remove_dir(directory);
-        synced.with_context(|| format!("cannot remove {FILE} for good"))?;
-    }
-    Ok(())
+        synced.map(|()| true)
+    });
+    let forgotten = forgotten.with_context(|| format!("cannot remove {FILE} for good"));
+    forgotten.map(drop)
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use log::info;
@@ -41,38 +41,33 @@ pub(crate) fn make(
     };
     info!("making {filesystem} on {}", node.display());
     see_that_it_is_as_it_was(host, to_be_made, limit())?;
-    // While it is open no other device can have its number; and mkfs gets what is open, not a
-    // name that may lead elsewhere by now.
-    let device = signature::open_node(&host.path(node), to_be_made.number())
-        .with_context(|| format!("cannot open {}", node.display()))?;
     let uuid = random_uuid().context("cannot draw a UUID")?;
     let kernel_name = sysfs::kernel_name(host, to_be_made.number()).unwrap_or_default();
     let (size, array) = (to_be_made.size_bytes(), to_be_made.array());
     Making::of(host, &kernel_name, size, &uuid, array)
         .write(host)
         .context("cannot write down that a file system is being made")?;
-    let made = run(
-        &program,
-        &arguments(filesystem, Some(&uuid)),
-        &device,
-        limit(),
-    )
+    // mkfs gets what is open, not a name that may lead elsewhere by now.
+    let run = |uuid: Option<&str>| {
+        let mut command = Command::new(&program);
+        command
+            .args(arguments(filesystem, uuid))
+            .arg("/proc/self/fd/0");
+        let open = &mut |command: &mut Command| {
+            let device = signature::open_node(&host.path(node), to_be_made.number())?;
+            command.stdin(device);
+            Ok(())
+        };
+        program::run_well_after(open, command, limit())
+    };
     // Those of 2007 cannot be told the UUID.
-    .or_else(|error| match error.to_string().contains("invalid option") {
-        true => run(&program, &arguments(filesystem, None), &device, limit()),
-        false => Err(error),
-    });
+    let made =
+        run(Some(&uuid)).or_else(|error| match error.to_string().contains("invalid option") {
+            true => run(None),
+            false => Err(error),
+        });
     made.with_context(|| format!("{} on {}", program.display(), node.display()))?;
     making::forget(host)
-}
-
-fn run(program: &std::path::Path, arguments: &[String], device: &File, limit: Limit) -> Result<()> {
-    let mut command = Command::new(program);
-    command
-        .args(arguments)
-        .arg("/proc/self/fd/0")
-        .stdin(Stdio::from(device.try_clone()?));
-    program::run_well(command, limit)
 }
 
 /// Once more, and right before: all disks were looked at since, and that can take long.

@@ -22,7 +22,7 @@ use nix::sys::signal::kill;
 use nix::sys::stat::{FileStat, Mode, fstatat};
 use nix::unistd::{Pid, UnlinkatFlags, unlinkat};
 
-use super::{checked_path, wait};
+use super::{checked_path, silent, wait};
 use crate::clock;
 
 /// How long another process may take to write the same file.
@@ -51,10 +51,12 @@ pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> 
 ///
 /// Those of making them, and of [`replace`].
 pub(crate) fn replace_with_directories(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
-    if let Some(directory) = path.parent() {
+    let directory = path.parent().unwrap_or(Path::new(""));
+    silent::guarded(directory, &mut || {
         fs::create_dir_all(directory)?;
-    }
-    replace(path, content, mode)
+        replace(path, content, mode).map(|()| true)
+    })
+    .map(drop)
 }
 
 /// For what every boot writes anew: leaves a file alone that already has this content,

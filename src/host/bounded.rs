@@ -13,9 +13,11 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::Mutex;
+use std::process::ExitStatus;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
@@ -30,8 +32,11 @@ use nix::unistd::{ForkResult, Pid, chdir, close, dup2_stderr, dup2_stdin, dup2_s
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::left_behind::{LONGEST_END, PAUSE, has_ended, note_ending, reap_all};
+pub(crate) use super::left_behind::{LeftBehind, wait_for_those_that_end};
 use super::progress::Progress;
 use super::wait;
+use crate::logging;
 
 /// When a child is given up.
 #[derive(Debug)]
@@ -148,11 +153,6 @@ pub(crate) struct Child {
     is_reaped: bool,
 }
 
-/// Children that may end, until they have, and those that were given up. One in a system
-/// call that does not end survives SIGKILL.
-static ENDING: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
-static LEFT_BEHIND: Mutex<Vec<Pid>> = Mutex::new(Vec::new());
-
 impl Child {
     /// Starts a child that does `work` and then waits for orders. What it holds (a mount,
     /// say) stays for as long as the child does.
@@ -174,8 +174,7 @@ impl Child {
     }
 
     fn fork(keep: &[BorrowedFd], work: &mut dyn FnMut(&mut Parent)) -> io::Result<Child> {
-        reap(&ENDING);
-        reap(&LEFT_BEHIND);
+        reap_all();
         let (from_child, to_parent) = io::pipe()?;
         let (from_parent, to_child) = io::pipe()?;
         let from_child = OwnedFd::from(from_child);
@@ -259,7 +258,7 @@ impl Child {
             .collect()
     }
 
-    /// Likewise, the whole lines of it.
+    /// Likewise, the whole lines of it, but for those of its log.
     fn lines(&mut self) -> Vec<u8> {
         let mut buffer = [0; 4096];
         loop {
@@ -274,7 +273,8 @@ impl Child {
             }
         }
         let end = self.unread.iter().rposition(|byte| *byte == b'\n');
-        self.unread.drain(..end.map_or(0, |end| end + 1)).collect()
+        let whole = self.unread.drain(..end.map_or(0, |end| end + 1));
+        logging::say_lines_of_child(whole.collect())
     }
 
     /// Nothing more will come from it.
@@ -297,9 +297,20 @@ impl Child {
         if !self.is_reaped {
             self.is_reaped = true;
             let _ = kill(self.pid, Signal::SIGKILL);
-            note(&LEFT_BEHIND, self.pid);
         }
-        LeftBehind(self.pid)
+        LeftBehind::of(self.pid)
+    }
+
+    /// How a program that it has become ended; None while it runs.
+    pub(crate) fn status(&mut self) -> Option<ExitStatus> {
+        let status = match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => return None,
+            Ok(WaitStatus::Exited(_, code)) => code << 8,
+            Ok(WaitStatus::Signaled(_, signal, _)) => signal as i32,
+            _ => NO_STATUS,
+        };
+        self.is_reaped = true;
+        Some(ExitStatus::from_raw(status))
     }
 
     fn how_it_ended(&mut self) -> io::Error {
@@ -322,7 +333,7 @@ impl Child {
 impl Drop for Child {
     fn drop(&mut self) {
         if !self.is_reaped {
-            note(&ENDING, self.pid);
+            note_ending(self.pid);
         }
     }
 }
@@ -330,39 +341,6 @@ impl Drop for Child {
 impl AsFd for Child {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.pipe.as_fd()
-    }
-}
-
-/// How long a child that may end takes for that at most, and how often it is asked.
-const LONGEST_END: Duration = Duration::from_secs(1);
-const PAUSE: Duration = Duration::from_micros(50);
-
-/// Waits until all children that may end have: what they held, a descriptor on the scratch
-/// disk or a mount of it, is free then.
-pub(crate) fn wait_for_those_that_end() {
-    wait::until(LONGEST_END, PAUSE, || {
-        reap(&ENDING);
-        ENDING
-            .lock()
-            .is_ok_and(|ending| ending.is_empty())
-            .then_some(())
-    });
-}
-
-/// A child that was given up.
-#[derive(Debug)]
-pub(crate) struct LeftBehind(Pid);
-
-impl LeftBehind {
-    /// Whether it is still there, in a system call that does not end.
-    pub(crate) fn is_there(&self) -> bool {
-        reap(&LEFT_BEHIND);
-        LEFT_BEHIND.lock().is_ok_and(|left| left.contains(&self.0))
-    }
-
-    /// Waits until it is gone, for at most this time.
-    pub(crate) fn is_gone_within(&self, most: Duration) -> bool {
-        wait::until(most, PAUSE, || (!self.is_there()).then_some(())).is_some()
     }
 }
 
@@ -390,29 +368,14 @@ pub(crate) fn wait_for_any(descriptors: &[BorrowedFd], most: Duration) -> Waited
     }
 }
 
-/// Takes note of a program that was killed, so that it is no zombie for as long as this process
-/// is there.
-pub(super) fn note_killed(program: &std::process::Child) {
-    note(&LEFT_BEHIND, Pid::from_raw(program.id() as i32));
-}
+/// As of a program that said 255.
+const NO_STATUS: i32 = 255 << 8;
 
-fn note(list: &Mutex<Vec<Pid>>, pid: Pid) {
-    if let Ok(mut list) = list.lock() {
-        list.push(pid);
-    }
-}
+static IS_CHILD: AtomicBool = AtomicBool::new(false);
 
-fn reap(list: &Mutex<Vec<Pid>>) {
-    if let Ok(mut list) = list.lock() {
-        list.retain(|pid| !has_ended(*pid));
-    }
-}
-
-fn has_ended(pid: Pid) -> bool {
-    !matches!(
-        waitpid(pid, Some(WaitPidFlag::WNOHANG)),
-        Ok(WaitStatus::StillAlive) | Err(Errno::EINTR)
-    )
+/// Whether this process is such a child, and given up where it hangs.
+pub(crate) fn is_child() -> bool {
+    IS_CHILD.load(Ordering::Relaxed)
 }
 
 fn be_the_child(
@@ -427,10 +390,15 @@ fn be_the_child(
             .map(AsRawFd::as_raw_fd)
             .chain([to_parent.as_raw_fd(), from_parent.as_raw_fd()])
             .collect();
+        IS_CHILD.store(true, Ordering::Relaxed);
+        logging::let_go();
         detach_from_parent(&kept);
         let mut parent = Parent {
             pipe: to_parent.into(),
         };
+        if let Ok(pipe) = parent.pipe.try_clone() {
+            logging::leave_to(pipe);
+        }
         work(&mut parent);
         follow_orders(File::from(from_parent), &mut parent);
     }));

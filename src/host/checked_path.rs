@@ -26,21 +26,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
 
+use super::kernel_calls::has_access_list;
+use super::silent::{self, LIMIT};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, fstat};
 use nix::unistd::{Gid, Uid, getegid, geteuid, setegid, seteuid, setgroups};
-use serde::{Deserialize, Serialize};
-
-use super::bounded::{self, GaveUp, Limit};
-use super::kernel_calls::has_access_list;
-
-/// For what is done where somebody else may write: longer than another process is waited
-/// for that writes the same file.
-pub(crate) const LIMIT: Duration = Duration::from_secs(6);
 
 /// As the kernel has it for a path (path_resolution(7)).
 const MOST_LINKS: usize = 40;
@@ -64,37 +57,18 @@ pub(crate) type Work<'a> = &'a mut dyn FnMut(BorrowedFd) -> io::Result<bool>;
 /// Those of openat(2) and of `work`, that the rules forbid it, and that it was not done in
 /// time.
 pub(crate) fn within(directory: &Path, work: Work) -> io::Result<bool> {
-    let mut walk = Walk::begin(directory)?;
-    walk.go_on(Until::OthersMayWrite)?;
-    if !walk.others_may_write {
-        return work(walk.here.as_fd());
-    }
-    let here = walk.here.clone();
-    in_child(LIMIT, &[here.as_fd()], &mut || walk.finish(work))
-}
-
-/// Does what may hang in a child, with a time limit. The child has no other descriptors than
-/// those in `keep`.
-///
-/// # Errors
-///
-/// Those of `work`, and that it was not done in time (`TimedOut`).
-pub(crate) fn in_child(
-    limit: Duration,
-    keep: &[BorrowedFd],
-    work: &mut dyn FnMut() -> io::Result<bool>,
-) -> io::Result<bool> {
-    let done = bounded::run(Limit::after(limit), keep, || work().map_err(Failed::from));
-    match done {
-        Ok(done) => done.map_err(io::Error::from),
-        Err(gave_up) => {
-            let kind = match gave_up {
-                GaveUp::Late(_) => ErrorKind::TimedOut,
-                GaveUp::Broken(_) => ErrorKind::Other,
-            };
-            Err(io::Error::new(kind, gave_up.to_string()))
+    silent::guarded(directory, &mut || {
+        if silent::is_left_alone(directory) {
+            return Err(silent::no_answer(directory));
         }
-    }
+        let mut walk = Walk::begin(directory)?;
+        walk.go_on(Until::OthersMayWrite)?;
+        if !walk.others_may_write {
+            return work(walk.here.as_fd());
+        }
+        let here = walk.here.clone();
+        silent::in_child(directory, LIMIT, &[here.as_fd()], &mut || walk.finish(work))
+    })
 }
 
 /// Whether the way to a directory leads to one of these, of which none is looked at: they may
@@ -329,30 +303,6 @@ fn start_of(path: &Path) -> (PathBuf, &Path) {
     }
 }
 
-/// An error on its way from a child.
-#[derive(Serialize, Deserialize)]
-struct Failed {
-    number: Option<i32>,
-    text: String,
-}
-
-impl From<io::Error> for Failed {
-    fn from(error: io::Error) -> Failed {
-        Failed {
-            number: error.raw_os_error(),
-            text: error.to_string(),
-        }
-    }
-}
-
-impl From<Failed> for io::Error {
-    fn from(failed: Failed) -> io::Error {
-        match failed.number {
-            Some(number) => io::Error::from_raw_os_error(number),
-            None => io::Error::other(failed.text),
-        }
-    }
-}
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};

@@ -13,6 +13,7 @@ pub(crate) mod error_text;
 pub mod fstab;
 pub mod kernel_calls;
 pub(crate) mod kernel_file;
+mod left_behind;
 pub(crate) mod locks;
 pub(crate) mod machine;
 pub mod mount_table;
@@ -22,6 +23,7 @@ pub mod program;
 pub(crate) mod progress;
 pub(crate) mod regular_file;
 pub mod resolve;
+pub(crate) mod silent;
 pub(crate) mod sysfs;
 pub(crate) mod this_boot;
 #[cfg(test)]

@@ -1,17 +1,19 @@
 //! The mount table.
 
 use std::ffi::OsString;
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::block_device::Number;
 use super::{Host, kernel_file};
 
 /// `mountinfo` would say more, but came with Linux 2.6.26.
-const TABLE: &str = "/proc/self/mounts";
+pub(super) const TABLE: &str = "/proc/self/mounts";
 
 /// One line of the mount table (fstab(5), proc(5)).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +37,13 @@ pub(crate) fn read(host: &Host) -> Result<Vec<Mount>> {
     let table = kernel_file::read(host.path(TABLE))
         .with_context(|| format!("cannot read {TABLE}; is /proc mounted?"))?;
     Ok(parse(&table))
+}
+
+/// Whether there is another mount table than when this open file was asked last
+/// (`mounts_poll` of the kernel, since Linux 2.6.15).
+pub(super) fn has_changed(table: &File) -> bool {
+    let mut changes = [PollFd::new(table.as_fd(), PollFlags::POLLPRI)];
+    poll(&mut changes, PollTimeout::ZERO).is_ok_and(|changed| changed > 0)
 }
 
 /// Reads a mount table. A line that is not one of a mount is passed over.

@@ -3,17 +3,19 @@
 use std::env;
 use std::fs;
 use std::io::{self, ErrorKind, PipeReader, Read};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::prctl::set_pdeathsig;
 
-use super::Host;
-use super::bounded::{self, Limit, wait_for_any};
+use super::bounded::{Child, GaveUp, Limit, wait_for_any};
+use super::{Host, silent};
 
 /// What a program wrote is kept up to here.
 const OUTPUT_LIMIT: usize = 64 * 1024;
@@ -25,7 +27,12 @@ pub fn find(host: &Host, name: &str) -> Option<PathBuf> {
         .chain(["/sbin", "/usr/sbin", "/bin", "/usr/bin"].map(PathBuf::from))
         .map(|directory| host.path(directory.join(name)))
         .find(|program| {
-            fs::metadata(program).is_ok_and(|there| there.is_file() && there.mode() & 0o111 != 0)
+            let directory = program.parent().unwrap_or(program);
+            silent::guarded(directory, &mut || {
+                let there = fs::metadata(program)?;
+                Ok(there.is_file() && there.mode() & 0o111 != 0)
+            })
+            .unwrap_or(false)
         })
 }
 
@@ -43,16 +50,28 @@ pub(crate) struct Done {
 ///
 /// That it cannot be run, or that it was not done within the limit. It is killed then, and
 /// left behind where it does not die of that.
-pub(crate) fn run(mut command: Command, mut limit: Limit) -> Result<Done> {
+pub(crate) fn run(command: Command, limit: Limit) -> Result<Done> {
+    run_after(&mut |_| Ok(()), command, limit)
+}
+
+/// What is done in the process of a program before it is run.
+type First<'a> = &'a mut dyn FnMut(&mut Command) -> io::Result<()>;
+
+fn run_after(first: First, mut command: Command, mut limit: Limit) -> Result<Done> {
     let (stdout, for_stdout) = pipe()?;
     let (stderr, for_stderr) = pipe()?;
-    let child = command.stdout(for_stdout).stderr(for_stderr).spawn();
+    let first = &mut |command: &mut Command| {
+        command.stdout(for_stdout.try_clone()?);
+        command.stderr(for_stderr.try_clone()?);
+        first(command)
+    };
+    let keep = [for_stdout.as_fd(), for_stderr.as_fd()];
+    let mut child = start(first, &mut command, &keep)?;
     // It has the ends that are written to.
-    drop(command);
-    let mut child = child.context("cannot be run")?;
+    drop((for_stdout, for_stderr));
     let mut outputs = [Output::of(stdout), Output::of(stderr)];
     loop {
-        let ended = child.try_wait().context("cannot be waited for")?;
+        let ended = child.status();
         outputs.iter_mut().for_each(Output::take);
         if let Some(status) = ended {
             let [stdout, stderr] = outputs.map(Output::text);
@@ -62,21 +81,44 @@ pub(crate) fn run(mut command: Command, mut limit: Limit) -> Result<Done> {
                 stderr,
             });
         }
+        if let Some(error) = child.messages::<String>().pop() {
+            bail!("cannot be run: {error}");
+        }
         if limit.is_over() {
-            let _ = child.kill();
-            bounded::note_killed(&child);
+            child.give_up();
             bail!("was not done in time and was killed");
         }
         let open: Vec<_> = outputs.iter().filter(|output| output.is_open).collect();
-        let open: Vec<_> = open.iter().map(|output| output.pipe.as_fd()).collect();
+        let mut open: Vec<_> = open.iter().map(|output| output.pipe.as_fd()).collect();
         // Its end shows by the end of its output. One that closed that earlier is asked, and one
         // whose output somebody else may have as well.
         let pause = match open.is_empty() {
             true => LOOK_FOR_END,
             false => LOOK_BESIDE,
         };
+        if !child.has_closed() {
+            open.push(child.as_fd());
+        }
         wait_for_any(&open, limit.next_look().min(pause));
     }
+}
+
+/// Starts a program as a child, which says why where it cannot become one. A program that lies
+/// on a disk that hangs holds up nobody else. It lives on where this process ends.
+///
+/// # Errors
+///
+/// That there can be no child.
+pub(crate) fn start(
+    first: First,
+    command: &mut Command,
+    keep: &[BorrowedFd],
+) -> Result<Child, GaveUp> {
+    Child::start(keep, |parent| {
+        let _ = set_pdeathsig(None);
+        let error = first(command).map_or_else(|e| e, |()| command.exec());
+        parent.tell(&error.to_string());
+    })
 }
 
 /// Likewise, of one that has nothing to say where it does what it is to do.
@@ -85,7 +127,16 @@ pub(crate) fn run(mut command: Command, mut limit: Limit) -> Result<Done> {
 ///
 /// As [`run`]; and that it failed, with what it wrote.
 pub(crate) fn run_well(command: Command, limit: Limit) -> Result<()> {
-    let done = run(command, limit)?;
+    run_well_after(&mut |_| Ok(()), command, limit)
+}
+
+/// Likewise, after what is to be done in its process first.
+///
+/// # Errors
+///
+/// Likewise.
+pub(crate) fn run_well_after(first: First, command: Command, limit: Limit) -> Result<()> {
+    let done = run_after(first, command, limit)?;
     if !done.status.success() {
         bail!(
             "failed ({}): {}",

@@ -9,6 +9,7 @@ use nix::libc::{ENXIO, O_NOCTTY, O_NONBLOCK};
 use nix::sys::stat::makedev;
 
 use super::block_device::kind_in_words;
+use super::silent;
 
 pub(crate) const MIB: u64 = 1 << 20;
 
@@ -20,11 +21,10 @@ pub(crate) const MIB: u64 = 1 << 20;
 /// Those of open(2) and read(2), that it is something else than a regular file, and that it
 /// is too large.
 pub(crate) fn read(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
-    let (file, size) = open(path)?;
-    // Room for all of it, and one byte to see that there is no more: std would begin with 32.
-    let mut content = Vec::with_capacity(size.min(at_most) as usize + 1);
-    file.take(at_most.saturating_add(1))
-        .read_to_end(&mut content)?;
+    if let Some(directory) = path.parent() {
+        silent::see_that_it_answers(directory, &mut || drop(read_some(path, at_most)))?;
+    }
+    let content = read_some(path, at_most)?;
     if content.len() as u64 > at_most {
         return Err(io::Error::new(
             ErrorKind::FileTooLarge,
@@ -41,6 +41,16 @@ pub(crate) fn read(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
 /// Those of [`read`], and that it is not UTF-8.
 pub(crate) fn read_text(path: &Path, at_most: u64) -> io::Result<String> {
     String::from_utf8(read(path, at_most)?).map_err(|e| io::Error::new(ErrorKind::InvalidData, e))
+}
+
+/// Up to a byte more.
+fn read_some(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
+    let (file, size) = open(path)?;
+    // Room for all of it, and one byte to see that there is no more: std would begin with 32.
+    let mut content = Vec::with_capacity(size.min(at_most) as usize + 1);
+    file.take(at_most.saturating_add(1))
+        .read_to_end(&mut content)?;
+    Ok(content)
 }
 
 /// The file, and how many bytes are in it now.

@@ -183,7 +183,7 @@ fn see_that_it_answers(host: &Host) -> Result<bool> {
         set_elsewhere(host, "");
         Ok(true)
     };
-    apart::in_child(KEY, place, read)
+    apart::in_child(place, read)
 }
 
 impl Written {
@@ -278,7 +278,7 @@ impl Written {
         let place = Place::of(KEY, PATH);
         let publish = &mut || files::publish(host, place, self.text.as_bytes(), 0o644);
         let done = match self.is_apart {
-            true => apart::in_child(KEY, place.path, publish),
+            true => apart::in_child(place.path, publish),
             false => publish(),
         };
         done.map(drop)

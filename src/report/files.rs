@@ -21,7 +21,7 @@ use nix::sys::stat::{FileStat, Mode, fchmod, fstatat, mkdirat};
 use nix::unistd::{UnlinkatFlags, unlinkat};
 
 use crate::host::regular_file::{self, MIB};
-use crate::host::{Host, atomic_file, checked_path, locks};
+use crate::host::{Host, atomic_file, checked_path, locks, silent};
 
 /// It has to survive reboots, as what it tells of does.
 const RECORD: &str = "/var/lib/vmstage/published";
@@ -160,7 +160,8 @@ pub(super) fn publish_again(
 pub(super) fn record(host: &Host, place: Place, content: &[u8]) {
     let line = Line::of(place, content);
     let is_known = |lines: &[Line]| lines.iter().rfind(|known| known.is_at(place)) == Some(&line);
-    if is_known(&read(host)) {
+    // Where the record does not answer others say so.
+    if is_known(&read(host)) || silent::is_left_alone(&host.path(RECORD_DIRECTORY)) {
         return;
     }
     let _turn = wait_for_turn(host);
@@ -283,7 +284,9 @@ pub(super) fn forget(host: &Host, place: Place) {
 /// `boot` and `watch` may change the record at the same time.
 fn wait_for_turn(host: &Host) -> Option<fs::File> {
     // Whether that is possible shows when the record is written.
-    let _ = fs::create_dir_all(host.path(RECORD_DIRECTORY));
+    let directory = host.path(RECORD_DIRECTORY);
+    let make = &mut || fs::create_dir_all(&directory).map(|()| true);
+    let _ = silent::guarded(&directory, make);
     // Not the directory: whoever can read it could hold everybody up.
     locks::lock(&host.runtime_directory().join("published.lock"))
 }

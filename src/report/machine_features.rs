@@ -68,7 +68,7 @@ pub(super) fn publish(host: &Host, status: &Status, config: &Config) -> Result<b
 }
 
 /// Where it publishes.
-pub(super) fn directories(_: &Host, _: &Config) -> Vec<PathBuf> {
+pub(super) fn places(_: &Host, _: &Config) -> Vec<PathBuf> {
     [MACHINE, JOB, "/etc/profile.d"].map(PathBuf::from).into()
 }
 

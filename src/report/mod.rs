@@ -77,8 +77,8 @@ enum Tell {
 
 /// What another file system may be mounted on the way to is done in a child.
 struct Files {
-    /// The directories that they are in.
-    directories: fn(&Host, &Config) -> Vec<PathBuf>,
+    /// Where they are, or were.
+    places: fn(&Host, &Config) -> Vec<PathBuf>,
     publish: fn(&Host, &Status, &Config) -> Result<bool>,
     /// Removes those that are not to be there any more.
     withdraw: fn(&Host, &Config) -> Result<()>,
@@ -108,7 +108,7 @@ static CONSUMERS: [Consumer; 9] = [
         key: machine_features::KEY,
         is_on: |config| config.report.machine_features,
         tell: Tell::Files(Files {
-            directories: machine_features::directories,
+            places: machine_features::places,
             publish: machine_features::publish,
             withdraw: machine_features::withdraw,
         }),
@@ -118,7 +118,7 @@ static CONSUMERS: [Consumer; 9] = [
         key: motd::KEY,
         is_on: |config| config.report.motd,
         tell: Tell::Files(Files {
-            directories: motd::directories,
+            places: motd::places,
             publish: motd::publish,
             withdraw: motd::withdraw,
         }),
@@ -128,7 +128,7 @@ static CONSUMERS: [Consumer; 9] = [
         key: textfile::KEY,
         is_on: |config| config.report.textfile,
         tell: Tell::Files(Files {
-            directories: textfile::directories,
+            places: textfile::places,
             publish: textfile::publish,
             withdraw: textfile::withdraw,
         }),
@@ -308,10 +308,8 @@ fn tend_files<'a>(
     let mounts = Mounts::of(host);
     for consumer in consumers {
         if let Tell::Files(files) = &consumer.tell {
-            let directories = (files.directories)(host, config);
-            let told = mounts.guard(consumer.key, &directories, &mut || {
-                tend(consumer, files).map(|()| true)
-            });
+            let places = (files.places)(host, config);
+            let told = mounts.guard(&places, &mut || tend(consumer, files).map(|()| true));
             consumer.note(notices, told.map(drop));
         }
     }

@@ -50,13 +50,11 @@ pub(super) fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> 
     }
 }
 
-/// Where it may publish.
-pub(super) fn directories(_: &Host, _: &Config) -> Vec<PathBuf> {
-    [FILE, SCRIPT, MOTD]
-        .into_iter()
-        .filter_map(|file| Path::new(file).parent())
+/// What may be mounted by itself of where it publishes.
+pub(super) fn places(_: &Host, _: &Config) -> Vec<PathBuf> {
+    [MOTD, "/etc/update-motd.d", "/run/motd.d"]
         .map(PathBuf::from)
-        .collect()
+        .into()
 }
 
 /// Where this machine's people are shown it.

@@ -74,7 +74,10 @@ fn device(host: &Host, terminal: &str) -> PathBuf {
 
 /// The terminals, relative to `/dev`, each once.
 fn logged_in(host: &Host) -> Result<BTreeSet<String>> {
-    let utmp = host.path("/var/run/utmp");
+    // The way over /var may hang.
+    let utmp = ["/run/utmp", "/var/run/utmp"].map(|path| host.path(path));
+    let utmp = utmp.into_iter().find(|utmp| utmp.exists());
+    let utmp = utmp.unwrap_or_else(|| host.path("/var/run/utmp"));
     match regular_file::read(&utmp, MIB) {
         Ok(records) => Ok(terminals(&records, RECORD)),
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(owned_terminals(&host.path("/dev"))),

@@ -35,7 +35,7 @@ pub(super) fn publish(host: &Host, status: &Status, config: &Config) -> Result<b
 }
 
 /// Where it publishes, and where it did.
-pub(super) fn directories(host: &Host, config: &Config) -> Vec<PathBuf> {
+pub(super) fn places(host: &Host, config: &Config) -> Vec<PathBuf> {
     let written = files::recorded(host, KEY);
     let written = written.iter().filter_map(|path| path.parent());
     let mut directories: Vec<PathBuf> = written.map(PathBuf::from).collect();

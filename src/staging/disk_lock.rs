@@ -77,7 +77,7 @@ impl DiskLock {
             return Ok(None);
         };
         if lock.is_raised {
-            lock.lower(&open_node(&host.path(node), number)?)?;
+            lock.take_back(&host.path(node), number)?;
         }
         Ok(Some(lock))
     }
@@ -118,6 +118,20 @@ impl DiskLock {
         kernel_calls::set_read_only(device, true)
     }
 
+    /// Has the kernel take writes to a disk again of which the look has died, perhaps since the
+    /// disk hangs.
+    fn take_back(&mut self, node: &Path, number: Number) -> io::Result<()> {
+        let lowered = bounded::run(Limit::after(ONE_LOOK), &[], || {
+            let device = open_node(node, number);
+            let lowered = device.and_then(|device| kernel_calls::set_read_only(&device, false));
+            lowered.map_err(|e| e.to_string())
+        });
+        lowered
+            .map_err(io::Error::other)?
+            .map_err(io::Error::other)?;
+        self.is_lowered()
+    }
+
     /// Has the kernel take writes to the disk again.
     ///
     /// # Errors
@@ -125,6 +139,10 @@ impl DiskLock {
     /// Those of ioctl(2). The file then stays.
     pub(super) fn lower(&mut self, device: &File) -> io::Result<()> {
         kernel_calls::set_read_only(device, false)?;
+        self.is_lowered()
+    }
+
+    fn is_lowered(&mut self) -> io::Result<()> {
         self.file.set_len(0)?;
         self.is_raised = false;
         Ok(())
@@ -183,7 +201,7 @@ fn clear(host: &Host, record: PathBuf) -> io::Result<()> {
     let node = PathBuf::from(OsString::from_vec(text));
     match host.block_number(&node) {
         Some(number) if path_of(host, number) == lock.path => {
-            lock.lower(&open_node(&host.path(&node), number)?)
+            lock.take_back(&host.path(&node), number)
         }
         // The disk is gone, or another has its name now.
         _ => {

@@ -17,6 +17,7 @@ use nix::unistd::read;
 use super::poweroff;
 use crate::host::Host;
 use crate::host::bounded::{self, Child, Limit, Waited, wait_for_any};
+use crate::logging;
 
 /// For so long `watch` may be silent when it should have ended the machine: one round of it may
 /// ask several services, and wait for each.
@@ -71,7 +72,11 @@ impl Standing {
             let at_once = FcntlArg::F_SETFL(OFlag::O_NONBLOCK);
             fcntl(end, at_once).context("cannot set up a pipe")?;
         }
-        let child = Child::start(&[hears.as_fd()], |_| stand(host, hears.as_fd()))?;
+        let socket = logging::socket();
+        let child = Child::start(&[hears.as_fd()], |_| {
+            logging::speak_for_oneself(socket);
+            stand(host, hears.as_fd());
+        })?;
         Ok(Standing {
             words: words.into(),
             _child: child,

@@ -252,8 +252,7 @@ impl<'a> Watch<'a> {
             for failed in records::write(&decision.writes) {
                 self.notices.warn_once(failed);
             }
-            let places = records::read(self.host, &self.follower.names());
-            self.follower.read(places, now);
+            self.read_records(now);
         }
         self.keep_what_is_known();
         self.say_how_it_moved(&decision.deadlines, now);
@@ -280,8 +279,13 @@ impl<'a> Watch<'a> {
             let is_believed = !deadline.unconfirmed;
             self.follower.hold(Limit::held(&deadline), is_believed, now);
         }
-        let places = records::read(self.host, &self.follower.names());
-        self.follower.read(places, now);
+        self.read_records(now);
+    }
+
+    fn read_records(&mut self, now: Now) {
+        if let Some(places) = records::read_again(self.host, &self.follower.names()) {
+            self.follower.read(places, now);
+        }
     }
 
     fn keep_what_is_known(&mut self) {

@@ -1,13 +1,13 @@
 //! Ending the VM: by its init system, and if that does not, by the kernel.
 
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use log::{info, warn};
 use nix::sys::reboot::{RebootMode, reboot};
 use nix::unistd::sync;
 
-use crate::host::bounded::{self, Limit};
+use crate::host::bounded::{self, Child, Limit};
 use crate::host::{Host, program, wait};
 
 /// How long init may take to stop everything before the kernel is asked: systemd alone
@@ -28,13 +28,10 @@ pub(crate) fn ask_init(host: &Host) {
         let Some(program) = program::find(host, words[0]) else {
             continue;
         };
-        let order = Command::new(&program)
-            .args(&words[1..])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        match order.map_err(|e| e.to_string()).and_then(was_taken) {
+        let mut order = Command::new(&program);
+        order.args(&words[1..]);
+        let asked = program::start(&mut |_| Ok(()), &mut order, &[]);
+        match asked.map_err(|e| e.to_string()).and_then(was_taken) {
             Ok(()) => {
                 info!("asked init to power off: {}", words.join(" "));
                 return;
@@ -48,8 +45,11 @@ pub(crate) fn ask_init(host: &Host) {
 /// A command that has not come back by [`REFUSAL`] is at it: some return only when the
 /// machine is off.
 fn was_taken(mut order: Child) -> Result<(), String> {
-    let ended = wait::until(REFUSAL, LOOK_AGAIN, || order.try_wait().transpose());
-    match ended.transpose().map_err(|e| e.to_string())? {
+    let ended = wait::until(REFUSAL, LOOK_AGAIN, || {
+        let cannot_be_run = order.messages::<String>().pop();
+        cannot_be_run.map(Err).or_else(|| order.status().map(Ok))
+    });
+    match ended.transpose()? {
         Some(status) if !status.success() => Err(status.to_string()),
         _ => Ok(()),
     }

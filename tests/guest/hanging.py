@@ -1,7 +1,9 @@
 """Disks that take requests and never answer, as when a cloud's storage is down: they stop no boot, and keep no VM from
 its end."""
 
-from cases import CASES, SCRATCH, case, has_failed, is_staged
+import time
+
+from cases import CASES, NOBODY_ASKED, SCRATCH, case, has_failed, is_staged
 from guests import Disk
 from images import filesystem
 
@@ -90,3 +92,33 @@ def where_the_scratch_disk_begins_to_hang_watch_ends_the_vm_in_time(guest):
     guest.sh("head -c 1000000 /dev/zero >/staging/condor/file")
     guest.hang("disk1")
     goes_off_in_time(guest)
+
+
+# How long watch may be silent, init be at it, and sync(2) take.
+SILENCE, INIT, SYNC = 30, 180, 30
+DEAF = """\
+rm -f /sbin/poweroff
+printf '#!/bin/sh\\nexec sleep 1000\\n' >/sbin/poweroff
+chmod 755 /sbin/poweroff
+"""
+
+
+@case("minimal", disks=[*SCRATCH, Disk(filesystem("ext4"))], config=NOBODY_ASKED + END, files={"/setup": DEAF}, waits=True)
+def where_neither_watch_nor_init_answers_the_kernel_switches_the_vm_off(guest):
+    is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
+    # Its guard has nobody else to say anything to.
+    guest.sh("pkill -f 'vmstage watch'; rm -f /run/vmstage/watch.lock")
+    guest.tell("busybox syslogd -O /dev/console; vmstage watch >/dev/null 2>&1 &")
+    guest.sh("until grep -q pid /run/vmstage/watch.lock; do sleep 0.1; done")
+    # A sync(2) that never ends has something to write.
+    guest.sh("mkdir -p /data && mount /dev/vdc /data && head -c 1000000 /dev/zero >/data/file")
+    guest.hang("disk2")
+    left = 20
+    stopped = guest.sh(f"vmstage end --in {left}s && kill -STOP $(sed 's/.*pid\":\\([0-9]*\\).*/\\1/' /run/vmstage/watch.lock)")
+    assert stopped.code == 0, stopped
+    guest.wait_console("watch hangs, and the machine should be off", timeout=left + SILENCE + SLACK)
+    guest.wait_console("asking the kernel", timeout=INIT + SLACK)
+    start = time.monotonic()
+    guest.wait_off(timeout=SYNC + SLACK)
+    took = time.monotonic() - start
+    assert SYNC - 2 < took < SYNC + SLACK / 4, took

@@ -230,7 +230,7 @@ fn a_file_system_that_does_not_answer_costs_each_consumer_on_it_seconds_and_no_o
     let boot = machine.boot();
     boot.ready_on("/dev/vdb");
     for (consumer, place) in told {
-        let said = format!("{consumer} could not be told: what is mounted at {place} does not");
+        let said = format!("{consumer} could not be told: {place} does not answer");
         boot.warns(&[&said]);
     }
     assert!(boot.took < Duration::from_secs(26), "{boot}");

@@ -6,13 +6,14 @@ use std::ffi::{OsStr, OsString};
 use std::fs::{self, DirEntry};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{JOB_KEYS, MACHINE_KEYS, published};
-use crate::host::bounded::{Child, LeftBehind, Limit, Parent};
+use crate::host::bounded::{Child, Limit, Parent};
 use crate::host::mount_table::{self, Mount};
+use crate::host::silent::Silent;
 use crate::host::{Host, regular_file};
 use crate::metadata::NoAnswer;
 
@@ -22,10 +23,6 @@ const VALUE_LIMIT: u64 = 4096;
 /// A directory that is not read by then does not answer. All else waits for so long.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// One that does not answer is left alone for so long, twice as long after each time.
-const FIRST_PAUSE: Duration = Duration::from_secs(60);
-const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
-
 /// What a directory holds.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Content {
@@ -33,14 +30,6 @@ pub(super) struct Content {
     is_own: bool,
     /// By the keys of both kinds. The empty one is the directory itself.
     values: BTreeMap<String, Result<Option<Vec<u8>>, String>>,
-}
-
-/// One that did not answer.
-struct Silent {
-    /// Still there as long as the system call that hangs.
-    child: LeftBehind,
-    since: Instant,
-    pause: Duration,
 }
 
 /// The directories of one machine, as far as they were read.
@@ -116,7 +105,7 @@ impl<'a> Directories<'a> {
     fn look_at(&mut self, directory: &Path) -> Result<Content, String> {
         let shown = directory.display();
         let before = self.silent.get(directory);
-        if before.is_some_and(|one| one.since.elapsed() < one.pause || one.child.is_there()) {
+        if before.is_some_and(Silent::is_left_alone) {
             return Err(format!("{shown} does not answer; asked again later"));
         }
         let (path, look) = (self.host.path(directory), self.look);
@@ -132,12 +121,7 @@ impl<'a> Directories<'a> {
                 Ok(content)
             }
             Err(gave_up) => {
-                let pause = before.map_or(FIRST_PAUSE, |one| (2 * one.pause).min(LONGEST_PAUSE));
-                let silent = Silent {
-                    child: child.give_up(),
-                    since: Instant::now(),
-                    pause,
-                };
+                let silent = Silent::after(before, child.give_up());
                 self.silent.insert(directory.into(), silent);
                 Err(format!("{shown} does not answer: {gave_up}"))
             }
@@ -225,6 +209,7 @@ fn read_in(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::silent::FIRST_PAUSE;
     use crate::host::tree::Tree;
 
     /// As on a file system that went away, or where a value became a directory: what was read
@@ -259,21 +244,18 @@ mod tests {
         };
         directories.limit = Duration::from_millis(100);
         let age = |directories: &mut Directories, by: Duration| {
-            let one = directories.silent.get_mut(place).unwrap();
-            one.since = one.since.checked_sub(by).unwrap();
+            directories.silent.get_mut(place).unwrap().age(by);
         };
         // Asked twice in each of three rounds; tried in the first and, after its time, in the
         // third.
-        for (later, reason, pause) in [
-            (Duration::ZERO, "given up after", FIRST_PAUSE),
-            (Duration::ZERO, "asked again later", FIRST_PAUSE),
-            (FIRST_PAUSE, "given up after", 2 * FIRST_PAUSE),
+        for (later, reason) in [
+            (Duration::ZERO, "given up after"),
+            (Duration::ZERO, "asked again later"),
+            (FIRST_PAUSE, "given up after"),
         ] {
             directories.begin_round();
             if !later.is_zero() {
                 age(&mut directories, later);
-                let child = &directories.silent[place].child;
-                assert!(child.is_gone_within(Duration::from_secs(10)));
             }
             for key in ["grace_secs", ""] {
                 let Err(NoAnswer::Local(why)) = directories.read(place, key) else {
@@ -282,7 +264,6 @@ mod tests {
                 assert!(why.starts_with("/etc/machinefeatures does not answer"));
                 assert!(why.contains(reason), "{why}");
             }
-            assert_eq!(directories.silent[place].pause, pause);
             // It is still the place, so that what it said before holds.
             assert!(directories.has_others(place, &["grace_secs"]));
         }
@@ -290,8 +271,6 @@ mod tests {
         directories.look = look;
         directories.begin_round();
         age(&mut directories, 2 * FIRST_PAUSE);
-        let child = &directories.silent[place].child;
-        assert!(child.is_gone_within(Duration::from_secs(10)));
         let value = directories.read(place, "grace_secs").unwrap();
         assert_eq!(value.as_deref(), Some(&b"900"[..]));
         assert!(directories.silent.is_empty());

@@ -11,6 +11,7 @@ use nix::unistd::Pid;
 claims!(
     // More than a minute: it starts first.
     a_watch_that_hangs_does_not_keep_the_machine_from_its_end,
+    records_that_do_not_answer_keep_nobody_from_being_drained_warned_and_told,
     an_order_ends_the_machine_in_time_and_says_what_will_happen,
     drain_only_drains_and_ends_nothing,
     cancel_takes_an_order_back_everywhere,
@@ -522,7 +523,38 @@ fn a_kept_order_that_was_carried_out_does_not_end_the_machine_again() {
     stop(watch);
 }
 
-/// What was kept for the next boot is removed right before the power goes.
+/// What is there to be recorded is not what the machine ends by.
+fn records_that_do_not_answer_keep_nobody_from_being_drained_warned_and_told() {
+    let drains = ENDS
+        .replace("5m", "12s")
+        .replace("/drained", "/drained; sleep 10");
+    let machine = guest(&format!("{drains}warn = [\"8s\"]\n"));
+    let watch = watching(&machine);
+    let end = machine.run(&["end", "--in", "30s", "--keep"]);
+    assert_eq!(end.code, 0, "{end}");
+    let at = now() + 30;
+    let silent = machine.silent_mount("server:/export", "/var/lib/vmstage");
+    assert!(comes_to_be(SECONDS(25), || !drained(&machine).is_empty()));
+    assert!(now() < at - 5, "drain had {} s", at - now());
+    let is_told = || {
+        let metrics = "/var/lib/prometheus/node-exporter/vmstage.prom";
+        let is_draining =
+            text(&machine, "/run/vmstage/status.json").contains("\"is_draining\": true");
+        is_draining && text(&machine, metrics).contains("vmstage_drain_running 1")
+    };
+    // By a child that gives up after six seconds, once.
+    assert!(comes_to_be(SECONDS(9), is_told));
+    let is_off = || !ordered_off(&machine).is_empty();
+    assert!(comes_to_be(SECONDS(30), is_off));
+    assert!((at - 1..at + 9).contains(&now()), "{} s late", now() - at);
+    let outcome = stop(watch);
+    outcome.says("warning users: ");
+    let silence = "/var/lib/vmstage does not answer";
+    assert_eq!(outcome.stderr.matches(silence).count(), 1, "{outcome}");
+    drop(silent);
+}
+
+/// In a place that is in memory, and where nothing hangs elsewhere.
 fn a_watch_that_hangs_does_not_keep_the_machine_from_its_end() {
     // A drain that nobody saw the end of is waited for.
     let machine = guest(&format!("{ENDS}drain_timeout = \"5s\"\n"));
@@ -530,9 +562,9 @@ fn a_watch_that_hangs_does_not_keep_the_machine_from_its_end() {
     let end = machine.run(&["end", "--in", "15s", "--reason", "disk"]);
     assert_eq!(end.code, 0, "{end}");
     let at = now() + 15;
-    let silent = machine.silent_mount("server:/export", "/var/lib/vmstage");
+    let silent = machine.silent_mount("server:/export", "/run/vmstage");
     let is_off = || !ordered_off(&machine).is_empty();
-    assert!(comes_to_be(SECONDS(120), is_off), "{}", stop(watch));
+    assert!(comes_to_be(SECONDS(120), is_off));
     assert!(now() + 1 >= at, "{} s early", at - now());
     // It would be asked again, and by the kernel then.
     drop(watch);

@@ -1,0 +1,358 @@
+//! Places that may not answer: a file system on a server that is gone, a disk that hangs.
+//!
+//! What is done at one is done in a child with a time limit. One that did not answer is left
+//! alone for a while, longer after each time, and for as long as its child is there: one child
+//! hangs at a place, and not one more each time.
+
+use std::fs::File;
+use std::io::{self, ErrorKind};
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::Host;
+use super::bounded::{self, Child, GaveUp, LeftBehind, Limit};
+use super::mount_table::{self, Mount};
+
+/// Longer than another process is waited for that writes the same file.
+pub(crate) const LIMIT: Duration = Duration::from_secs(6);
+
+/// One that does not answer is left alone for so long, twice as long after each time.
+pub(crate) const FIRST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// One that has just answered is not asked whether it does.
+const JUST_NOW: Duration = Duration::from_secs(1);
+
+/// Where this process must not wait for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    /// For a short run: on what is mounted beside the root file system. What hangs there holds
+    /// the whole system.
+    BesideTheRoot,
+    /// Wherever it is not in memory.
+    OnAnyDisk,
+}
+
+/// One that did not answer.
+#[derive(Debug)]
+pub(crate) struct Silent {
+    /// Still there as long as the system call that hangs.
+    child: LeftBehind,
+    since: Instant,
+    pause: Duration,
+}
+
+impl Silent {
+    /// Again, after what was known `before`.
+    pub(crate) fn after(before: Option<&Silent>, child: LeftBehind) -> Silent {
+        let longer = |before: &Silent| (2 * before.pause).min(LONGEST_PAUSE);
+        Silent {
+            child,
+            since: Instant::now(),
+            pause: before.map_or(FIRST_PAUSE, longer),
+        }
+    }
+
+    pub(crate) fn is_left_alone(&self) -> bool {
+        self.since.elapsed() < self.pause || self.child.is_there()
+    }
+
+    /// So much later, when nobody is in the way any more.
+    #[cfg(test)]
+    pub(crate) fn age(&mut self, by: Duration) {
+        self.since = self.since.checked_sub(by).unwrap();
+        assert!(self.child.is_gone_within(Duration::from_secs(10)));
+    }
+}
+
+struct Known {
+    expected: Option<Expected>,
+    mounts: Vec<Mount>,
+    /// Where that is to be read again, and what says when.
+    table: Option<(Host, File)>,
+    silent: Vec<(PathBuf, Silent)>,
+    answered: Option<(PathBuf, Instant)>,
+}
+
+static KNOWN: Mutex<Known> = Mutex::new(Known {
+    expected: None,
+    mounts: Vec::new(),
+    table: None,
+    silent: Vec::new(),
+    answered: None,
+});
+
+/// A child of a test may have none of the threads that could unlock it.
+fn known() -> Option<MutexGuard<'static, Known>> {
+    match bounded::is_child() {
+        true => KNOWN.try_lock().ok(),
+        false => KNOWN.lock().ok(),
+    }
+}
+
+/// From now on what is done at such places has a time limit.
+pub(crate) fn expect(host: &Host, expected: Expected) {
+    if let Some(mut known) = known() {
+        known.expected = Some(expected);
+        // A short run sees what is there when it begins.
+        let changes = File::open(host.path(mount_table::TABLE)).ok();
+        let changes = changes.filter(|_| expected == Expected::OnAnyDisk);
+        known.mounts = mount_table::read(host).unwrap_or_default();
+        known.table = changes.map(|changes| (host.clone(), changes));
+    }
+}
+
+/// Does `work` at a place: in a child with a time limit where it may hang. Says whether anything
+/// changed.
+///
+/// # Errors
+///
+/// Those of `work`, and that the place does not answer (`TimedOut`).
+pub(crate) fn guarded(
+    place: &Path,
+    work: &mut dyn FnMut() -> io::Result<bool>,
+) -> io::Result<bool> {
+    let may_hang = known().is_some_and(|mut known| known.may_hang(place));
+    match may_hang {
+        false => work(),
+        true if bounded::is_child() && !is_left_alone(place) => work(),
+        true => in_child(place, LIMIT, &[], work),
+    }
+}
+
+/// Does it in a child first where the place may hang and was silent a moment ago; then it is for
+/// the caller to do it once more.
+///
+/// # Errors
+///
+/// That the place does not answer (`TimedOut`).
+pub(crate) fn see_that_it_answers(place: &Path, work: &mut dyn FnMut()) -> io::Result<()> {
+    let has_answered = known().is_none_or(|mut known| {
+        let may_hang = known.may_hang(place);
+        let recent = known.answered.as_ref();
+        !may_hang || recent.is_some_and(|(one, at)| one == place && at.elapsed() < JUST_NOW)
+    });
+    if has_answered || bounded::is_child() && !is_left_alone(place) {
+        return Ok(());
+    }
+    let work = &mut || {
+        work();
+        Ok(true)
+    };
+    in_child(place, LIMIT, &[], work).map(drop)
+}
+
+/// Does `work` at a place in a child with this time limit in any case, unless the place is left
+/// alone. Of this process's descriptors the child has those in `keep`.
+///
+/// # Errors
+///
+/// Those of `work`, and that the place does not answer (`TimedOut`).
+pub(crate) fn in_child(
+    place: &Path,
+    limit: Duration,
+    keep: &[BorrowedFd],
+    work: &mut dyn FnMut() -> io::Result<bool>,
+) -> io::Result<bool> {
+    if is_left_alone(place) {
+        return Err(no_answer(place));
+    }
+    let mut child = Child::start(keep, |parent| {
+        parent.tell(&work().map_err(Failed::from));
+    })
+    .map_err(io::Error::other)?;
+    let done: Result<Result<bool, Failed>, GaveUp> = child.wait(Limit::after(limit));
+    let Some(mut known) = self::known() else {
+        return Err(ErrorKind::Other.into());
+    };
+    let before = known.silent.iter().position(|(one, _)| one == place);
+    let before = before.map(|index| known.silent.swap_remove(index).1);
+    match done {
+        Ok(done) => {
+            known.answered = Some((place.into(), Instant::now()));
+            done.map_err(io::Error::from)
+        }
+        Err(GaveUp::Late(_)) => {
+            let silent = Silent::after(before.as_ref(), child.give_up());
+            known.silent.push((place.into(), silent));
+            Err(no_answer(place))
+        }
+        Err(broken) => Err(io::Error::other(broken)),
+    }
+}
+
+/// Whether a place did not answer, and is not asked again yet.
+pub(crate) fn is_left_alone(place: &Path) -> bool {
+    known().is_some_and(|known| {
+        let mut silent = known.silent.iter();
+        silent.any(|(one, silent)| one == place && silent.is_left_alone())
+    })
+}
+
+/// Whether places on disks are left to a child.
+pub(crate) fn is_expected_on_any_disk() -> bool {
+    known().is_some_and(|known| known.expected == Some(Expected::OnAnyDisk))
+}
+
+/// The same words each time: they are said once.
+pub(super) fn no_answer(place: &Path) -> io::Error {
+    let text = format!(
+        "{} does not answer, and is left alone for a while",
+        place.display()
+    );
+    io::Error::new(ErrorKind::TimedOut, text)
+}
+
+impl Known {
+    fn may_hang(&mut self, place: &Path) -> bool {
+        // A child has none of its parent's descriptors.
+        if let Some((host, changes)) = self.table.as_ref().filter(|_| !bounded::is_child())
+            && mount_table::has_changed(changes)
+        {
+            self.mounts = mount_table::read(host).unwrap_or_default();
+        }
+        self.expected
+            .is_some_and(|expected| may_hang(place, expected, &self.mounts))
+    }
+}
+
+/// As far as the mount table says, without a look at the way.
+fn may_hang(place: &Path, expected: Expected, mounts: &[Mount]) -> bool {
+    let above = mounts
+        .iter()
+        .filter(|mount| place.starts_with(&mount.mount_point));
+    // The last in the table lies on top.
+    let on = above.max_by_key(|mount| mount.mount_point.as_os_str().len());
+    let is_of_the_root = |on: &Mount| ["/", "/usr"].map(Path::new).contains(&&*on.mount_point);
+    match expected {
+        Expected::BesideTheRoot => on.is_some_and(|on| !is_of_the_root(on) && !is_in_memory(on)),
+        Expected::OnAnyDisk => !on.is_some_and(is_in_memory),
+    }
+}
+
+fn is_in_memory(mount: &Mount) -> bool {
+    let kinds = [
+        "tmpfs", "ramfs", "devtmpfs", "proc", "sysfs", "devpts", "rootfs",
+    ];
+    kinds.contains(&mount.filesystem.as_str())
+}
+
+/// An error on its way from a child.
+#[derive(Serialize, Deserialize)]
+struct Failed {
+    number: Option<i32>,
+    is_late: bool,
+    text: String,
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Failed {
+        Failed {
+            number: error.raw_os_error(),
+            is_late: error.kind() == ErrorKind::TimedOut,
+            text: error.to_string(),
+        }
+    }
+}
+
+impl From<Failed> for io::Error {
+    fn from(failed: Failed) -> io::Error {
+        match failed.number {
+            Some(number) => io::Error::from_raw_os_error(number),
+            None if failed.is_late => io::Error::new(ErrorKind::TimedOut, failed.text),
+            None => io::Error::other(failed.text),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread::sleep;
+
+    use super::*;
+    use crate::host::tree::Tree;
+
+    #[test]
+    fn what_hangs_is_given_up_once_and_left_alone_longer_each_time() {
+        let tree = Tree::new(&[]);
+        let (place, count) = (tree.root(), tree.root().join("count"));
+        let mut hang = || {
+            File::create_new(&count)?;
+            sleep(Duration::from_secs(60));
+            Ok(true)
+        };
+        let mut ask = |hangs: bool| {
+            let limit = Duration::from_millis(500);
+            let done = match hangs {
+                true => in_child(place, limit, &[], &mut hang),
+                false => in_child(place, limit, &[], &mut || Ok(true)),
+            };
+            let was_tried = std::fs::remove_file(&count).is_ok();
+            (done.map_err(|e| (e.kind(), e.to_string())), was_tried)
+        };
+        let age = |by: Duration| {
+            let mut known = known().unwrap();
+            let mut silent = known.silent.iter_mut();
+            silent.find(|(one, _)| one == place).unwrap().1.age(by);
+        };
+        assert_eq!(ask(false), (Ok(true), false));
+        let words = format!(
+            "{} does not answer, and is left alone for a while",
+            place.display()
+        );
+        let failed = Err((ErrorKind::TimedOut, words));
+        let mut pause = FIRST_PAUSE;
+        for _ in 0..3 {
+            assert_eq!(ask(true), (failed.clone(), true));
+            assert_eq!(ask(true), (failed.clone(), false));
+            age(pause / 2);
+            assert_eq!(ask(true), (failed.clone(), false));
+            age(pause / 2);
+            pause *= 2;
+        }
+        assert_eq!(ask(false), (Ok(true), false));
+        assert!(!is_left_alone(place));
+    }
+
+    #[test]
+    fn an_error_comes_back_as_it_was() {
+        let tree = Tree::new(&[]);
+        let run = |work: &mut dyn FnMut() -> io::Result<bool>| {
+            in_child(tree.root(), LIMIT, &[], work).map_err(|e| (e.kind(), e.to_string()))
+        };
+        let missing = run(&mut || Err(io::Error::from_raw_os_error(2))).unwrap_err();
+        assert_eq!(missing.0, ErrorKind::NotFound);
+        let late = run(&mut || Err(io::Error::new(ErrorKind::TimedOut, "a"))).unwrap_err();
+        assert_eq!(late, (ErrorKind::TimedOut, "a".into()));
+        let other = run(&mut || Err(io::Error::other("no room"))).unwrap_err();
+        assert_eq!(other, (ErrorKind::Other, "no room".into()));
+    }
+
+    #[test]
+    fn where_something_may_hang_the_mount_table_says() {
+        let table = "rootfs / rootfs rw 0 0\n/dev/vda1 / ext4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n\
+                     /dev/vdc /var ext4 rw 0 0\nserver:/x /run/user/x nfs rw 0 0\n\
+                     /dev/vdd /mnt ext4 rw 0 0\ntmpfs /mnt tmpfs rw 0 0\n";
+        let mounts = mount_table::parse(table.as_bytes());
+        for (place, for_a_short_run, for_long) in [
+            ("/", false, true),
+            ("/etc/condor/config.d", false, true),
+            ("/variety", false, true),
+            ("/run", false, false),
+            ("/run/vmstage", false, false),
+            ("/var/lib/vmstage", true, true),
+            ("/run/user/x/y", true, true),
+            ("/mnt/x", false, false),
+        ] {
+            let found = [Expected::BesideTheRoot, Expected::OnAnyDisk]
+                .map(|expected| may_hang(Path::new(place), expected, &mounts));
+            assert_eq!(found, [for_a_short_run, for_long], "{place}");
+        }
+        assert!(may_hang(Path::new("/run"), Expected::OnAnyDisk, &[]));
+        assert!(!may_hang(Path::new("/run"), Expected::BesideTheRoot, &[]));
+    }
+}
