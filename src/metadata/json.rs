@@ -480,8 +480,8 @@ mod tests {
 
     #[test]
     fn of_many_keys_those_that_count_are_kept_and_64_others() {
-        let mut many: Vec<String> = (0..90_000).map(|n| format!("\"key{n}\": \"v\"")).collect();
-        many.insert(40_000, "\"vmstage_lifetime\": \"36h\"".into());
+        let mut many: Vec<String> = (0..20_000).map(|n| format!("\"key{n}\": \"v\"")).collect();
+        many.insert(10_000, "\"vmstage_lifetime\": \"36h\"".into());
         many.push("\"machinefeatures\": 5".into());
         let text = format!("{{\"pairs\": {{{}}}}}", many.join(","));
         let pairs = document::<Document>(text.into())
@@ -495,7 +495,7 @@ mod tests {
         let warnings: Vec<String> = pairs.warnings("meta").collect();
         assert_eq!(
             warnings,
-            ["meta has many keys: 89936 of them are not kept to be shown"]
+            ["meta has many keys: 19936 of them are not kept to be shown"]
         );
         assert_eq!(pairs.own().len(), 2);
     }

@@ -326,7 +326,7 @@ def packaged():
 def prepare(names):
     """Makes what guests with these root disks need, so that none of them waits for another."""
     WORK.mkdir(parents=True, exist_ok=True)
-    installed()
+    enabled()
     kernel()
     base_initramfs()
     for name in sorted(names):

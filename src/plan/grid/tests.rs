@@ -4,6 +4,11 @@ use super::*;
 
 const ALIKE: Weights = [1.0 / 3.0; 3];
 
+/// How many random cases there are, where others have a proptest's usual 256 or a part of them.
+pub(super) fn some_of_all_cases(all: u32) -> u32 {
+    (ProptestConfig::default().cases * all).div_ceil(256)
+}
+
 fn points(requests: &[(Amounts, u64)]) -> Vec<Point> {
     let mut points: Vec<Point> = requests
         .iter()
@@ -18,7 +23,7 @@ fn points(requests: &[(Amounts, u64)]) -> Vec<Point> {
 }
 
 /// Of requests that are the same, in a flavor.
-fn waste_of_each(point: &Point, flavor: &Amounts, weights: &Weights) -> f64 {
+pub(super) fn waste_of_each(point: &Point, flavor: &Amounts, weights: &Weights) -> f64 {
     let parts = (0..3).map(|part| {
         let (given, asked) = (flavor[part] as f64, point.asked[part] as f64);
         match (given >= asked, given > 0.0) {
@@ -106,7 +111,7 @@ fn some_weights() -> impl Strategy<Value = Weights> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(some_of_all_cases(48)))]
 
     #[test]
     fn for_few_requests_no_set_of_all_wastes_less(
