@@ -74,6 +74,7 @@ pub(crate) fn acquire(
         is_assembled: false,
         is_combined: false,
         without_array: None,
+        not_formatted: None,
         not_made: Vec::new(),
         verdicts: Vec::new(),
         child: None,
@@ -104,7 +105,9 @@ struct Search<'a> {
     is_combined: bool,
     /// By which disks are judged once no array could be made of them.
     without_array: Option<Config>,
-    /// Why no file system, or no array, could be made.
+    /// On which disk no file system could be made, and why.
+    not_formatted: Option<(Number, String)>,
+    /// Why no array could be made.
     not_made: Vec<String>,
     /// Of the last look.
     verdicts: Vec<Verdict>,
@@ -206,6 +209,9 @@ impl Search<'_> {
             choice.refuse(accepted, error);
         }
         choice.warnings.extend(self.not_made.clone());
+        if let Some((number, why)) = &self.not_formatted {
+            choice.cannot_make(Some(*number), why.clone());
+        }
         if choice.verdicts != self.said {
             choice.verdicts.iter().for_each(say);
             self.said.clone_from(&choice.verdicts);
@@ -377,8 +383,7 @@ impl Search<'_> {
             let _lock = DiskLock::take(self.host, node, number, FOR_A_LOOK);
             mkfs::make(self.host, to_be_made, &self.config.staging, limit)
         });
-        self.not_made
-            .extend(made.err().map(|error| format!("{error:#}")));
+        self.not_formatted = made.err().map(|error| (number, format!("{error:#}")));
         Ok(())
     }
 
