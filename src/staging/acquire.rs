@@ -76,6 +76,7 @@ pub(crate) fn acquire(
         without_array: None,
         not_formatted: None,
         not_made: Vec::new(),
+        warned: Vec::new(),
         verdicts: Vec::new(),
         child: None,
         contexts: None,
@@ -109,6 +110,8 @@ struct Search<'a> {
     not_formatted: Option<(Number, String)>,
     /// Why no array could be made.
     not_made: Vec<String>,
+    /// What the last look that was told warned of.
+    warned: Vec<String>,
     /// Of the last look.
     verdicts: Vec<Verdict>,
     child: Option<Child>,
@@ -280,10 +283,16 @@ impl Search<'_> {
         }
     }
 
-    fn warn_of(&self, choice: &Choice) {
+    fn warn_of(&mut self, choice: &Choice) {
+        for earlier in &self.warned {
+            if !choice.warnings.contains(earlier) {
+                self.notices.take_back(earlier);
+            }
+        }
         for warning in &choice.warnings {
             self.notices.warn_once(warning);
         }
+        self.warned.clone_from(&choice.warnings);
     }
 
     fn nothing_usable(&self, choice: &Choice) -> Failure {
