@@ -62,6 +62,12 @@ impl Notices {
         }
     }
 
+    /// Keeps one no more that does not hold any more.
+    pub(crate) fn take_back(&self, text: &str) {
+        let text = one_line(text);
+        self.0.borrow_mut().retain(|kept| *kept != text);
+    }
+
     /// All of them so far.
     pub(crate) fn all(&self) -> Vec<String> {
         self.0.borrow().clone()
@@ -331,6 +337,8 @@ mod tests {
         notices.warn("two\nlines");
         notices.warn_once("two\nlines");
         assert_eq!(notices.all(), ["two lines"]);
+        notices.take_back("two\nlines");
+        assert_eq!(notices.all(), [""; 0]);
     }
 
     /// What a syslog at this socket is sent.

@@ -2,11 +2,13 @@
 
 use std::path::Path;
 
+use log::error;
+
 use super::image::{print_json, runs};
 use crate::cli::{self, CheckArgs, StatusFormat};
 use crate::failure::Failure;
 use crate::host::Host;
-use crate::image::check::{self, Document};
+use crate::image::check::{self, Document, Finding, Severity};
 use crate::image::init::Init;
 use crate::image::root::Root;
 
@@ -24,14 +26,29 @@ pub fn run(host: &Host, arguments: &CheckArgs) -> Result<u8, Failure> {
         StatusFormat::Text => {
             let findings = findings?;
             cli::print(&check::lines(&findings))?;
-            Ok(check::exit_code(&findings))
+            Ok(conclude(&findings))
         }
         StatusFormat::Json => {
             print_json(&Document {
                 findings: findings.as_deref().unwrap_or_default(),
                 error: findings.as_ref().err().map(|e| format!("{e:#}")),
             })?;
-            Ok(check::exit_code(&findings?))
+            Ok(conclude(&findings?))
         }
     }
+}
+
+/// The exit code, and on standard error why it is not 0.
+fn conclude(findings: &[Finding]) -> u8 {
+    let count = |severity| {
+        findings
+            .iter()
+            .filter(|one| one.severity == severity)
+            .count()
+    };
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    if errors + warnings > 0 {
+        error!("not all is well (errors: {errors}, warnings: {warnings}): each says what to do");
+    }
+    check::exit_code(findings)
 }

@@ -4,6 +4,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use crate::cli;
+use crate::config::ConfigError;
+use crate::failure::Failure;
 use crate::host::Host;
 use crate::image::root::Root;
 use crate::image::running;
@@ -12,6 +14,17 @@ use crate::text;
 /// The machine, where a tree is that of the system that runs: neither an image nor a chroot.
 pub(super) fn runs<'a>(root: &Root, host: &'a Host) -> Option<&'a Host> {
     (root.is_own() && running::is_of_init(host)).then_some(host)
+}
+
+/// An image's, which is not to be taken for that of this machine.
+pub(super) fn wrong_configuration(root: &Root, wrong: &ConfigError) -> Failure {
+    let image = match root.is_own() {
+        true => String::new(),
+        false => format!("in the image {}, ", root.path().display()),
+    };
+    Failure::Config(ConfigError::new(format!(
+        "{image}{wrong}; nothing was changed"
+    )))
 }
 
 /// A document for scripts.

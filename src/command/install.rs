@@ -4,8 +4,9 @@ use std::path::Path;
 
 use anyhow::{Context, anyhow};
 use log::warn;
+use nix::unistd::geteuid;
 
-use super::image::runs;
+use super::image::{runs, wrong_configuration};
 use crate::cli::{self, InitOption, InstallArgs, UninstallArgs};
 use crate::config::Config;
 use crate::failure::Failure;
@@ -30,19 +31,23 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 ///
 /// What stands in the way, and what to do.
 pub fn install(host: &Host, arguments: &InstallArgs) -> Result<u8, Failure> {
-    let work = Work::begin(&arguments.root, arguments.dry_run)?;
+    let work = Work::begin(&arguments.root, arguments.dry_run, "install")?;
     let root = &work.root;
     let config = match files::configuration(root) {
         Ok(config) => config,
         // Where the mount point is, is not known, and with it what is old.
-        Err(wrong) if arguments.replace_old => return Err(Failure::Config(wrong)),
+        Err(wrong) if arguments.replace_old => return Err(wrong_configuration(root, &wrong)),
         Err(wrong) => {
             warn!("the image's configuration is wrong, and stays as it is: {wrong}");
             Config::default()
         }
     };
     let init = Init::of(root, arguments.init);
-    let done = put_into(&work, arguments, &config, init);
+    let wish = match arguments.enable_only {
+        true => None,
+        false => Some(wish(arguments)?),
+    };
+    let done = put_into(&work, arguments, wish, &config, init);
     work.end()?;
     if !arguments.dry_run {
         let findings = check::findings(root, runs(root, host), init);
@@ -62,18 +67,18 @@ pub fn install(host: &Host, arguments: &InstallArgs) -> Result<u8, Failure> {
 fn put_into(
     work: &Work,
     arguments: &InstallArgs,
+    wish: Option<Wish>,
     config: &Config,
     init: Init,
 ) -> Result<(), Failure> {
     let root = &work.root;
     let mount_point = config.staging.mount_point.as_path();
-    let mut steps = match arguments.enable_only {
-        true => {
+    let mut steps = match wish {
+        None => {
             install::may_enable(root, init)?;
             Vec::new()
         }
-        false => {
-            let wish = wish(arguments)?;
+        Some(wish) => {
             install::may_begin(root, &wish)?;
             install::file_steps(root, init, wish.binary, mount_point)?
         }
@@ -227,7 +232,7 @@ known after all, say --init";
 ///
 /// What stands in the way, and what to do.
 pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> {
-    let work = Work::begin(&arguments.root, arguments.dry_run)?;
+    let work = Work::begin(&arguments.root, arguments.dry_run, "uninstall")?;
     let root = &work.root;
     let leaves_files = arguments.keep_files || arguments.force;
     if let (Some(manager), false) = (packages::owner(root)?, leaves_files) {
@@ -255,16 +260,17 @@ pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> 
     };
     let Steps { steps, mut failed } = plan.steps;
     let drop_in = steps.first().is_some_and(Step::is_of_htcondor);
+    let is_there = !steps.is_empty() || !plan.last.is_empty();
     // Another run needs what is written down.
     let not_done = work.carry_out_each(steps)?;
     if not_done.is_empty() {
         work.carry_out(plan.last)?;
     }
     failed.extend(not_done);
-    work.end()?;
     for line in plan.left {
         work.say(&line)?;
     }
+    work.end()?;
     if runs && drop_in && !arguments.dry_run {
         condor::read_again(host)?;
     }
@@ -278,7 +284,16 @@ pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> 
         work.say(&format!("failed: {why}"))?;
     }
     match failed.first() {
-        None => Ok(0),
+        None if arguments.keep_files || arguments.dry_run => Ok(0),
+        None => {
+            let what = if is_there {
+                "vmstage is taken out of"
+            } else {
+                "vmstage is not in"
+            };
+            work.say(&format!("{what} {}", root.path().display()))?;
+            Ok(0)
+        }
         Some(first) => Err(Failure::Other(anyhow!(
             "not all is done ({} failed): {first}; put that right and run again, the rest will be",
             failed.len()
@@ -306,8 +321,13 @@ struct Work {
 }
 
 impl Work {
-    fn begin(root: &Path, is_rehearsal: bool) -> Result<Work, Failure> {
+    fn begin(root: &Path, is_rehearsal: bool, command: &str) -> Result<Work, Failure> {
         let root = Root::open(root)?;
+        if root.is_own() && !is_rehearsal && !geteuid().is_root() {
+            return Err(Failure::Other(anyhow!(
+                "{command} --root / must be run as root"
+            )));
+        }
         if !is_rehearsal {
             root.lock()?;
         }

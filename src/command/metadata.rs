@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
 use serde::Serialize;
 
 use super::configuration;
@@ -18,22 +18,31 @@ use crate::metadata::{Again, Answer, Asked, Instance, Metadata};
 use crate::url;
 use crate::{clock, text as texts};
 
-/// Asks all configured sources. The exit code is 0 where at least one answered.
+/// Asks all configured sources.
 ///
 /// # Errors
 ///
-/// That the configuration is wrong, or nothing can be printed.
+/// That the configuration is wrong, that none answered, or that nothing can be printed.
 pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<u8, Failure> {
     silent::expect(host, Expected::BesideTheRoot);
     let config = configuration::load(host, config_file).map_err(Failure::Config)?;
     let mut metadata = Metadata::new(host, &config);
     let asked = metadata.ask(&metadata.sources(), config.metadata.timeout, Again::Yes);
     let text = match format {
+        Format::Table if asked.is_empty() => String::new(),
         Format::Table => text(&asked),
         Format::Json => texts::printable_json(&json(&asked)?) + "\n",
     };
     cli::print(&text)?;
-    Ok(u8::from(!asked.iter().any(|asked| asked.result.is_ok())))
+    if asked.iter().any(|asked| asked.result.is_ok()) {
+        return Ok(0);
+    }
+    Err(Failure::Other(anyhow!(match asked.is_empty() {
+        true => "no metadata source is asked, for metadata.sources names none",
+        false =>
+            "no metadata source answers, for the reason that is said of each; metadata.sources says \
+             which are asked",
+    })))
 }
 
 fn text(asked: &[Asked]) -> String {

@@ -11,7 +11,7 @@ use log::warn;
 use nix::unistd::{geteuid, sync};
 use serde::Serialize;
 
-use super::image::{print_json, runs};
+use super::image::{print_json, runs, wrong_configuration};
 use crate::cli::{self, SealArgs, StatusFormat};
 use crate::failure::Failure;
 use crate::host::bounded::{self, Limit};
@@ -84,8 +84,9 @@ fn seal(host: &Host, arguments: &SealArgs, document: &mut Document) -> Result<()
             "--poweroff is for the system that runs, and this is none".into(),
         ));
     }
+    let config = files::configuration(&root);
     let seal = Seal {
-        config: files::configuration(&root).map_err(Failure::Config)?,
+        config: config.map_err(|wrong| wrong_configuration(&root, &wrong))?,
         wish: Wish {
             logs: arguments.logs,
             spool_with_jobs: arguments.condor,

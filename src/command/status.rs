@@ -44,6 +44,11 @@ pub fn run(
         status.outcome = Outcome::Failed;
         status.exit_code = gone.exit_code();
         status.error = Some(gone.to_string());
+        status.staging = None;
+        for directory in &mut status.directories {
+            let gone = || "gone with the disk".into();
+            directory.error.get_or_insert_with(gone);
+        }
     }
     let text = match format {
         StatusFormat::Text => text(&status, clock::wall()),

@@ -71,12 +71,20 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
     }
 }
 
-/// Two would ask twice as often, and both end the machine. Where there is no place for
-/// the lock, nothing is lost by not holding it.
+/// Two would ask twice as often, and both end the machine. Where there is no place for the
+/// lock, this one watches all the same.
 fn be_the_only_one(host: &Host) -> Result<Option<File>, Failure> {
     let path = watch_process::path(host);
-    let Ok(lock) = locks::lock_file(&path) else {
-        return Ok(None);
+    let lock = match locks::lock_file(&path) {
+        Ok(lock) => lock,
+        Err(e) => {
+            warn!(
+                "there is no lock, so that vmstage end does not find this, and a second vmstage watch \
+                 would run beside it ({}: {e})",
+                path.display()
+            );
+            return Ok(None);
+        }
     };
     if lock.try_lock().is_err() {
         return Err(Failure::Other(anyhow!(

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use super::identity::Scratch;
 use super::inventory::System;
 use super::looked::{Contents, Look};
-use super::making::HalfMade;
+use super::making::{HalfMade, LABEL};
 use super::observation::{Named, Observation, Observed};
 use super::reason::{Kept, Reason};
 use super::signature::{Content, Zero};
@@ -28,6 +28,7 @@ use telling::{
     WITHOUT_OWNERS, asked_for_label, is_persistent, is_unclean, label_cure, local, natural_order,
 };
 pub(crate) use telling::{has_label, heeds_fstab};
+use verdict::Fate;
 pub(crate) use verdict::{
     Accepted, Choice, Evidence, InPlaceOf, Judgement, ToBeMade, Verdict, known_by,
 };
@@ -456,6 +457,17 @@ impl Judge<'_> {
         in_place_of: InPlaceOf,
         evidence: Evidence,
     ) -> Judgement {
+        // That a name led to it would not be enough any more: it may be a copy then.
+        let gets_asked_for_label = || {
+            let is_it = |spec: &Spec| matches!(spec, Spec::Label(label) if label == LABEL);
+            self.specs.iter().any(is_it)
+        };
+        if let Some(unread) = &self.observed.mounted_unread
+            && evidence.is_of_a_name()
+            && !gets_asked_for_label()
+        {
+            return Judgement::Rejected(Reason::WouldBeTwinOf(unread.clone()));
+        }
         let to_be_made = ToBeMade {
             node: device.node.clone(),
             number: device.number,
@@ -465,6 +477,7 @@ impl Judge<'_> {
             in_place_of,
             evidence,
             array: device.array.clone(),
+            fate: Fate::GetsOne,
         };
         if to_be_made.is_decisive() {
             self.winner.get_or_insert(device.node.clone());
@@ -1291,13 +1304,42 @@ mod tests {
             ),
             (unknown(labelled()), "is accepted (LABEL=ephemeral0)"),
             (unread(named()), "may be a copy of vda1, which is mounted"),
-            (unread(vec![blank]), "is blank and gets a file system"),
+            (
+                unread(vec![blank.clone()]),
+                "is blank and gets a file system",
+            ),
             (unread(labelled()), "is accepted (LABEL=ephemeral0)"),
         ];
         for (observed, expected) in cases {
             let said = said(&observed);
             assert!(said.starts_with(expected), "{said:?}, not {expected:?}");
         }
+        // Without the label that it gets, the next look would refuse it.
+        let observed = unread(vec![blank]);
+        let choice = choose(&specs(&["/dev/vdb"]), Format::Blank, &observed);
+        let said = choice.to_string();
+        assert!(choice.to_be_made().is_none(), "{said}");
+        assert!(said.contains("copy of vda1, which is mounted"), "{said}");
+    }
+
+    #[test]
+    fn what_cannot_get_a_file_system_is_not_said_to_get_one_and_keeps_its_place() {
+        let empty = |node| Observation {
+            look: contents(|_| {}),
+            ..device(node, filesystem("vfat", Some("ephemeral0")))
+        };
+        let devices = vec![empty("/dev/vdc"), device("/dev/vdb", ext4(None))];
+        let specs = specs(&["LABEL=ephemeral0", "/dev/vdb"]);
+        let mut choice = choose(&specs, Format::Local, &observed(devices));
+        let number = choice.to_be_made().map(ToBeMade::number);
+        assert!(number.is_some(), "{choice}");
+        choice.cannot_make(number, "there is no mkfs.xfs".into());
+        assert!(choice.to_be_made().is_none(), "{choice}");
+        assert!(choice.first_accepted().is_none(), "{choice}");
+        let said = choice.to_string();
+        assert!(said.contains("cannot get one"), "{said}");
+        assert!(said.contains("there is no mkfs.xfs"), "{said}");
+        assert!(!said.contains("gets a file system"), "{said}");
     }
 
     #[test]

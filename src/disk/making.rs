@@ -17,6 +17,9 @@ use crate::host::{Host, atomic_file, machine, silent, sysfs};
 /// Survives a reboot.
 const FILE: &str = "/var/lib/vmstage/making.json";
 
+/// What a disk that was blank is called from then on.
+pub(crate) const LABEL: &str = "ephemeral0";
+
 /// Which disk a file system is being made on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Making {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
@@ -9,14 +10,11 @@ use log::info;
 
 use super::blank::{self, Found};
 use super::choose::{InPlaceOf, ToBeMade};
-use super::making::{self, Making};
+use super::making::{self, LABEL, Making};
 use super::signature;
 use crate::config::{Filesystem, Staging};
 use crate::host::bounded::{self, Limit};
 use crate::host::{Host, program, sysfs};
-
-/// What a disk that was blank is called from then on.
-pub(crate) const LABEL: &str = "ephemeral0";
 
 /// Makes a file system labelled [`LABEL`]. `limit` is asked for a new time limit at each
 /// step.
@@ -32,13 +30,7 @@ pub(crate) fn make(
     limit: impl Fn() -> Limit,
 ) -> Result<()> {
     let (node, filesystem) = (to_be_made.node(), config.filesystem);
-    let name = format!("mkfs.{filesystem}");
-    let Some(program) = program::find(host, &name) else {
-        bail!(
-            "cannot make {filesystem} on {}: there is no {name} in this system; install it or set staging.format = \"never\"",
-            node.display()
-        );
-    };
+    let program = find(host, to_be_made, filesystem)?;
     info!("making {filesystem} on {}", node.display());
     see_that_it_is_as_it_was(host, to_be_made, limit())?;
     let uuid = random_uuid().context("cannot draw a UUID")?;
@@ -68,6 +60,22 @@ pub(crate) fn make(
         });
     made.with_context(|| format!("{} on {}", program.display(), node.display()))?;
     making::forget(host)
+}
+
+/// The guest's program that makes a file system of this kind.
+///
+/// # Errors
+///
+/// That there is none.
+pub(crate) fn find(host: &Host, to_be_made: &ToBeMade, filesystem: Filesystem) -> Result<PathBuf> {
+    let name = format!("mkfs.{filesystem}");
+    let Some(program) = program::find(host, &name) else {
+        bail!(
+            "cannot make {filesystem} on {}: there is no {name} in this system; install it or set staging.format = \"never\"",
+            to_be_made.node().display()
+        );
+    };
+    Ok(program)
 }
 
 /// Once more, and right before: all disks were looked at since, and that can take long.

@@ -64,6 +64,8 @@ pub(crate) enum Reason {
     SystemUnknown(String),
     /// What is mounted from this device cannot be read: it may have the same UUID.
     MayBeTwinOf(String),
+    /// Likewise, once it has a file system.
+    WouldBeTwinOf(String),
     SameLabelAs(PathBuf),
     NotMountable(String),
     /// By the kernel's names for them.
@@ -261,6 +263,10 @@ impl fmt::Display for Reason {
                 f,
                 "may be a copy of {other}, which is mounted and cannot be read; if it is the scratch disk, give it the label"
             ),
+            Reason::WouldBeTwinOf(other) => write!(
+                f,
+                "gets no file system, which might be taken for a copy of {other}, which is mounted and cannot be read; if it is the scratch disk, name LABEL=ephemeral0 in staging.devices as well"
+            ),
             Reason::SeedDisk => write!(f, "is cloud-init's seed disk"),
             Reason::NotMountable(error) => write!(f, "{error}"),
             Reason::HasPartitions(names) => write!(
@@ -347,6 +353,7 @@ mod tests {
             (Reason::LargerThanDisk(2, 1), "make a file system on it"),
             (Reason::SystemUnknown(text()), "give it the label"),
             (Reason::MayBeTwinOf(text()), "give it the label"),
+            (Reason::WouldBeTwinOf(text()), "LABEL=ephemeral0"),
             (Reason::LeftTo("cloud-init".into()), ""),
             (Reason::SameLabelAs("/dev/vdb".into()), "another"),
             (Reason::HasPartitions(vec!["vdb1".into()]), "name that"),

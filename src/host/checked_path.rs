@@ -32,7 +32,7 @@ use super::silent::{self, LIMIT};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::libc;
-use nix::sys::stat::{FileStat, Mode, fstat};
+use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, getegid, geteuid, setegid, seteuid, setgroups};
 
 /// As the kernel has it for a path (path_resolution(7)).
@@ -46,6 +46,12 @@ const DIRECTORY: OFlag = OFlag::O_RDONLY
     .union(OFlag::O_NOFOLLOW)
     .union(OFlag::O_NONBLOCK)
     .union(OFlag::O_CLOEXEC);
+
+const FOR_ALL_TO_ENTER: Mode = Mode::S_IRWXU
+    .union(Mode::S_IRGRP)
+    .union(Mode::S_IXGRP)
+    .union(Mode::S_IROTH)
+    .union(Mode::S_IXOTH);
 
 /// What is done in a directory. Says whether anything changed.
 pub(crate) type Work<'a> = &'a mut dyn FnMut(BorrowedFd) -> io::Result<bool>;
@@ -114,19 +120,37 @@ fn put_ahead(ahead: &mut Vec<OsString>, path: &Path) {
     }
 }
 
-/// Opens a directory into which, and into all on the way to it, nobody but root may write.
+/// Opens a directory into which nobody but root may write, nor put another into its place.
+///
+/// On the way to it may be directories of root's with the sticky bit into which everybody writes
+/// (a `/run` that was mounted with a tmpfs's own mode). What is root's in such a one, nobody else
+/// can rename or remove, nor can anybody else move a directory of root's into it (rename(2)).
 ///
 /// # Errors
 ///
 /// Those of openat(2), and that somebody else may.
-pub(crate) fn open_own(directory: &Path) -> io::Result<File> {
+pub(crate) fn open_own(directory: &Path, missing: Missing) -> io::Result<File> {
     let mut walk = Walk::begin(directory)?;
+    walk.missing = missing;
     walk.go_on(Until::OthersMayWrite)?;
-    if walk.others_may_write {
-        return Err(walk.refused("somebody else may write there"));
+    while walk.others_may_write {
+        if !walk.is_sticky || walk.ahead.is_empty() {
+            return Err(walk.refused("somebody else may write there"));
+        }
+        // As long as this holds, one step: no link, and no `..`, leads on from there.
+        walk.go_on(Until::NextDirectory)?;
+        walk.others_may_write = walk.others_may_write_here;
+        walk.go_on(Until::OthersMayWrite)?;
     }
     let opened = Rc::into_inner(walk.here).ok_or(ErrorKind::Other)?;
     Ok(opened.into())
+}
+
+/// What is done about a directory that is not there.
+#[derive(Clone, Copy)]
+pub(crate) enum Missing {
+    IsAnError,
+    IsMade,
 }
 
 /// Opens a directory in one that is open, and none that a link leads to.
@@ -142,6 +166,7 @@ pub(crate) fn open_below(directory: BorrowedFd, name: &CStr) -> io::Result<Owned
 #[derive(Clone, Copy)]
 enum Until {
     OthersMayWrite,
+    NextDirectory,
     End,
 }
 
@@ -155,6 +180,11 @@ struct Walk {
     /// U of the rules.
     other_owner: Option<u32>,
     others_may_write: bool,
+    /// Into this very directory.
+    others_may_write_here: bool,
+    /// It is root's, and in it nobody renames or removes what is somebody else's.
+    is_sticky: bool,
+    missing: Missing,
     links: usize,
 }
 
@@ -168,6 +198,9 @@ impl Walk {
             owner: 0,
             other_owner: None,
             others_may_write: false,
+            others_may_write_here: false,
+            is_sticky: false,
+            missing: Missing::IsAnError,
             links: 0,
         };
         walk.look()?;
@@ -195,10 +228,19 @@ impl Walk {
             if self.others_may_write && name.as_bytes() == b".." {
                 return Err(self.refused("somebody else may say where that is"));
             }
-            match openat(&self.here, name.as_c_str(), DIRECTORY, Mode::empty()) {
+            let mut opened = openat(&self.here, name.as_c_str(), DIRECTORY, Mode::empty());
+            if let (Err(Errno::ENOENT), Missing::IsMade) = (&opened, self.missing) {
+                // Another may have been faster.
+                let _ = mkdirat(&self.here, name.as_c_str(), FOR_ALL_TO_ENTER);
+                opened = openat(&self.here, name.as_c_str(), DIRECTORY, Mode::empty());
+            }
+            match opened {
                 Ok(opened) => {
                     self.here = Rc::new(opened);
                     self.look()?;
+                    if let Until::NextDirectory = until {
+                        break;
+                    }
                 }
                 // The one or the other of a link, depending on the kernel.
                 Err(Errno::ENOTDIR | Errno::ELOOP) => self.follow(&name)?,
@@ -212,9 +254,11 @@ impl Walk {
     fn look(&mut self) -> io::Result<()> {
         let there = fstat(&self.here)?;
         self.owner = there.st_uid;
-        self.others_may_write |= others_may_write(&there)
+        self.others_may_write_here = others_may_write(&there)
             // The group's part of the mode is the most that the list lets anybody have.
             || there.st_mode & libc::S_IWGRP != 0 && has_access_list(self.here.as_fd());
+        self.others_may_write |= self.others_may_write_here;
+        self.is_sticky = is_trusted(there.st_uid) && there.st_mode & libc::S_ISVTX != 0;
         if is_trusted(there.st_uid) {
             return Ok(());
         }
@@ -309,7 +353,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
     use std::time::Instant;
 
-    use nix::unistd::mkfifo;
+    use nix::unistd::{chown, mkfifo};
 
     use super::*;
     use crate::host::kernel_calls::let_user_1000_write;
@@ -427,12 +471,43 @@ mod tests {
     }
 
     #[test]
-    fn a_lock_is_only_where_nobody_else_may_write() {
-        let tree = Tree::new(&[("ours/", ""), ("theirs/ours/", "")]);
-        set_mode(&tree, "theirs", 0o1777);
-        open_own(&tree.root().join("ours")).unwrap();
-        for directory in ["theirs", "theirs/ours"] {
-            open_own(&tree.root().join(directory)).unwrap_err();
+    fn a_lock_is_only_where_nobody_else_may_write_or_put_another_directory() {
+        let number_1000 = Some(Uid::from_raw(1000));
+        // In directories with these modes and owners lies the one that is opened.
+        for (mode, owner, mode_in_it, owner_in_it, expected) in [
+            (0o755, None, 0o755, None, true),
+            (0o777, None, 0o755, None, false),
+            (0o757, None, 0o755, None, false),
+            (0o1777, None, 0o755, None, true),
+            (0o1757, None, 0o700, None, true),
+            (0o1777, None, 0o1777, None, false),
+            (0o1777, None, 0o777, None, false),
+            (0o1777, None, 0o755, number_1000, false),
+            (0o1777, number_1000, 0o755, None, false),
+            (0o1755, number_1000, 0o755, None, false),
+        ] {
+            let tree = Tree::new(&[("run/vmstage/disks/", ""), ("run/etc/", "")]);
+            for (name, mode, owner) in [
+                ("run", mode, owner),
+                ("run/vmstage", mode_in_it, owner_in_it),
+            ] {
+                set_mode(&tree, name, mode);
+                chown(&tree.root().join(name), owner, None).unwrap();
+            }
+            symlink("etc", tree.root().join("run/link")).unwrap();
+            let case = format!("{mode:o} {owner:?} {mode_in_it:o} {owner_in_it:?}");
+            let open = |name: &str| open_own(&tree.root().join(name), Missing::IsAnError);
+            assert_eq!(open("run/vmstage").is_ok(), expected, "{case}");
+            let is_safe = expected || mode_in_it == 0o1777 && mode == 0o1777;
+            assert_eq!(open("run/vmstage/disks").is_ok(), is_safe, "{case}");
+            let is_ours = mode == 0o755;
+            assert_eq!(open("run").is_ok(), is_ours, "{case}");
+            assert_eq!(open("run/link").is_ok(), is_ours, "{case}");
+            assert_eq!(open("run/vmstage/..").is_ok(), is_ours, "{case}");
+            let made = open_own(&tree.root().join("run/new/x"), Missing::IsMade);
+            let is_made = is_ours || mode & 0o1000 != 0 && owner.is_none();
+            assert_eq!(made.is_ok(), is_made, "{case}");
+            assert_eq!(tree.root().join("run/new").exists(), is_made, "{case}");
         }
     }
 
@@ -442,8 +517,8 @@ mod tests {
         let open = |name: &str| File::open(tree.root().join(name)).unwrap();
         let_user_1000_write(open("listed").as_fd()).unwrap();
         set_mode(&tree, "plain", 0o775);
-        open_own(&tree.root().join("listed")).unwrap_err();
-        open_own(&tree.root().join("plain")).unwrap();
+        open_own(&tree.root().join("listed"), Missing::IsAnError).unwrap_err();
+        open_own(&tree.root().join("plain"), Missing::IsAnError).unwrap();
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Locks between processes of this program.
 
 use std::ffi::CString;
-use std::fs::{self, File, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -9,11 +9,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use log::warn;
 use nix::fcntl::{OFlag, openat};
 use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
 use nix::sys::stat::Mode;
 
-use super::{Host, checked_path, wait};
+use super::checked_path::{self, Missing};
+use super::{Host, wait};
 use crate::failure::Failure;
 
 const TURN_RETRY: Duration = Duration::from_millis(100);
@@ -27,8 +29,15 @@ const TURN_RETRY: Duration = Duration::from_millis(100);
 /// That the other boot takes longer than `patience`.
 pub(crate) fn wait_for_boot(host: &Host, patience: Duration) -> Result<Option<File>, Failure> {
     let path = host.runtime_directory().join("boot.lock");
-    let Ok(lock) = lock_file(&path) else {
-        return Ok(None);
+    let lock = match lock_file(&path) {
+        Ok(lock) => lock,
+        Err(e) => {
+            warn!(
+                "there is no lock against a second vmstage boot ({}: {e})",
+                path.display()
+            );
+            return Ok(None);
+        }
     };
     match wait::until(patience, TURN_RETRY, || try_lock(&lock)) {
         Some(_) => Ok(Some(lock)),
@@ -49,13 +58,7 @@ pub(crate) fn lock_file(path: &Path) -> io::Result<File> {
     let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let directory = match checked_path::open_own(directory) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir_all(directory)?;
-            checked_path::open_own(directory)?
-        }
-        opened => opened?,
-    };
+    let directory = checked_path::open_own(directory, Missing::IsMade)?;
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_CLOEXEC;
     let harmless = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     let mode = Mode::S_IRUSR | Mode::S_IWUSR;
@@ -106,6 +109,7 @@ fn try_lock(lock: &File) -> Option<io::Result<()>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use nix::unistd::mkfifo;

@@ -5,7 +5,7 @@
 //! time at which the process was started it does.
 
 use std::fs::File;
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +14,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
+use super::checked_path::{self, Missing};
 use super::this_boot::ThisBoot;
 use super::{Host, kernel_file, locks};
 
@@ -59,6 +60,13 @@ pub(crate) fn write_into(mut lock: &File, host: &Host) -> Result<()> {
 /// That none does, in words.
 pub(crate) fn find(host: &Host) -> Result<WatchProcess> {
     let none = "vmstage watch is not running, which would have to carry it out";
+    // What lies there is a watch's own, and a watch could lock it.
+    match checked_path::open_own(&host.runtime_directory(), Missing::IsAnError) {
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            bail!("vmstage watch cannot be found, also where it runs, for it has no lock: {e}")
+        }
+        _ => {}
+    }
     let Ok(lock) = locks::existing(&path(host)) else {
         bail!(none);
     };
@@ -107,7 +115,8 @@ fn started(host: &Host, pid: i32) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::fs::{self, Permissions};
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
     use crate::host::tree::Tree;
@@ -151,6 +160,14 @@ mod tests {
         assert!(error.contains("older version"), "{error}");
         write_into(&lock, &host).unwrap();
         assert_eq!(find(&host).unwrap().pid, Pid::this().as_raw());
+        let directory = host.runtime_directory();
+        fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
+        let error = find(&host).unwrap_err().to_string();
+        assert!(
+            error.contains("/run/vmstage is left alone: somebody else may write there"),
+            "{error}"
+        );
+        fs::set_permissions(&directory, Permissions::from_mode(0o755)).unwrap();
         // A child holds the lock on, and another process has the number.
         fs::write(tree.root().join(&stat), STAT.replace("4242", "4243")).unwrap();
         assert!(find(&host).is_err());

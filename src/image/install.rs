@@ -17,6 +17,9 @@ use super::root::{Kind, Root};
 use super::step::Step;
 use crate::host::regular_file::MIB;
 
+/// Where `make install PREFIX=/usr/local` puts it.
+const ELSEWHERE: &str = "/usr/local/sbin/vmstage";
+
 /// What may stand in the way of an installation.
 pub(crate) struct Wish {
     /// The program that is put into the image, and whether somebody chose it.
@@ -43,6 +46,9 @@ pub(crate) fn may_begin(root: &Root, wish: &Wish) -> Result<()> {
     let Some(machine) = Machine::of(&wish.binary) else {
         bail!("the binary that is to be installed is no program (ELF)");
     };
+    if !is_vmstage(&wish.binary) {
+        bail!("nothing is installed: the program that is given with --binary is no vmstage");
+    }
     match Machine::of_system(root) {
         Some(theirs) if theirs != machine && !wish.is_chosen => bail!(
             "the programs in {} are for {}, and this binary is for {}: give one for it with \
@@ -55,6 +61,12 @@ pub(crate) fn may_begin(root: &Root, wish: &Wish) -> Result<()> {
     }
 }
 
+/// Each version of vmstage, for whatever processor, has the path of its configuration in it.
+fn is_vmstage(program: &[u8]) -> bool {
+    let path = CONFIGURATION.as_bytes();
+    program.windows(path.len()).any(|there| there == path)
+}
+
 /// Refuses to enable what is not there.
 ///
 /// # Errors
@@ -62,6 +74,10 @@ pub(crate) fn may_begin(root: &Root, wish: &Wish) -> Result<()> {
 /// What is missing, and what to do.
 pub(crate) fn may_enable(root: &Root, init: Init) -> Result<()> {
     match files::missing(root, init) {
+        Some(_) if root.is(Kind::File, ELSEWHERE) => bail!(
+            "there is {ELSEWHERE} in {}, and nothing finds vmstage there: install it with PREFIX=/usr",
+            root.path().display()
+        ),
         Some(path) => bail!(
             "there is no {path} in {} that could be enabled, or it is not executable: install without --enable-only, or the \
              package again",

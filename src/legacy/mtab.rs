@@ -14,9 +14,10 @@ use nix::libc;
 use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
+use crate::host::checked_path::{self, Missing};
 use crate::host::mount_table::{self, Mount};
 use crate::host::regular_file::{self, MIB};
-use crate::host::{Host, checked_path, wait};
+use crate::host::{Host, wait};
 use crate::logging::Notices;
 
 const MTAB: &str = "/etc/mtab";
@@ -51,7 +52,7 @@ fn record_within(patience: Duration, host: &Host, mount: &Mount, notices: &Notic
 
 fn add_line(host: &Host, mount: &Mount, patience: Duration) -> Result<()> {
     let mtab = host.path(MTAB);
-    checked_path::open_own(&host.path("/etc"))
+    checked_path::open_own(&host.path("/etc"), Missing::IsAnError)
         .with_context(|| format!("cannot write to {MTAB}"))?;
     let _lock = Lock::take(host, patience)?;
     let present =

@@ -74,7 +74,9 @@ pub(crate) fn acquire(
         is_assembled: false,
         is_combined: false,
         without_array: None,
+        not_formatted: None,
         not_made: Vec::new(),
+        warned: Vec::new(),
         verdicts: Vec::new(),
         child: None,
         contexts: None,
@@ -104,8 +106,12 @@ struct Search<'a> {
     is_combined: bool,
     /// By which disks are judged once no array could be made of them.
     without_array: Option<Config>,
-    /// Why no file system, or no array, could be made.
+    /// On which disk no file system could be made, and why.
+    not_formatted: Option<(Number, String)>,
+    /// Why no array could be made.
     not_made: Vec<String>,
+    /// What the last look that was told warned of.
+    warned: Vec<String>,
     /// Of the last look.
     verdicts: Vec<Verdict>,
     child: Option<Child>,
@@ -206,6 +212,9 @@ impl Search<'_> {
             choice.refuse(accepted, error);
         }
         choice.warnings.extend(self.not_made.clone());
+        if let Some((number, why)) = &self.not_formatted {
+            choice.cannot_make(Some(*number), why.clone());
+        }
         if choice.verdicts != self.said {
             choice.verdicts.iter().for_each(say);
             self.said.clone_from(&choice.verdicts);
@@ -274,10 +283,16 @@ impl Search<'_> {
         }
     }
 
-    fn warn_of(&self, choice: &Choice) {
+    fn warn_of(&mut self, choice: &Choice) {
+        for earlier in &self.warned {
+            if !choice.warnings.contains(earlier) {
+                self.notices.take_back(earlier);
+            }
+        }
         for warning in &choice.warnings {
             self.notices.warn_once(warning);
         }
+        self.warned.clone_from(&choice.warnings);
     }
 
     fn nothing_usable(&self, choice: &Choice) -> Failure {
@@ -377,8 +392,7 @@ impl Search<'_> {
             let _lock = DiskLock::take(self.host, node, number, FOR_A_LOOK);
             mkfs::make(self.host, to_be_made, &self.config.staging, limit)
         });
-        self.not_made
-            .extend(made.err().map(|error| format!("{error:#}")));
+        self.not_formatted = made.err().map(|error| (number, format!("{error:#}")));
         Ok(())
     }
 

@@ -26,6 +26,7 @@ use super::root_directory::{self, Listing};
 use crate::config::Config;
 use crate::disk::choose::{Choice, choose};
 use crate::disk::looked::{Contents, Look};
+use crate::disk::mkfs;
 use crate::disk::observation::{Observation, Observed};
 use crate::disk::observe::observe;
 use crate::disk::reader::Reader;
@@ -75,7 +76,7 @@ pub(crate) fn observe_and_choose(
         }
     }
     loop {
-        let choice = choose(&staging.devices, staging.format, &observed);
+        let mut choice = choose(&staging.devices, staging.format, &observed);
         let number = choice.to_look_into;
         let device = observed
             .devices
@@ -83,7 +84,16 @@ pub(crate) fn observe_and_choose(
             .find(|device| Some(device.number) == number);
         match device {
             Some(device) => device.look = Some(look_into(host, config, device, reader)),
-            None => return Ok((observed, choice)),
+            None => {
+                let next = choice
+                    .to_be_made()
+                    .filter(|_| choice.first_accepted().is_none());
+                let missing = next.map(|one| mkfs::find(host, one, staging.filesystem));
+                if let Some(Err(missing)) = missing {
+                    choice.cannot_make(None, missing.to_string());
+                }
+                return Ok((observed, choice));
+            }
         }
     }
 }

@@ -201,6 +201,7 @@ impl From<&choose::Verdict> for Verdict {
             Judgement::Accepted(_) => ("accepted", None),
             Judgement::ToBeMade(one) => {
                 let word = match one.in_place_of() {
+                    _ if !one.is_made() => "rejected",
                     InPlaceOf::Nothing => "blank",
                     InPlaceOf::HalfMade | InPlaceOf::Empty(_) => "remade",
                 };

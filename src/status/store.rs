@@ -67,12 +67,12 @@ impl Status {
                 Ok(())
             }
             Some(mount) => Err(Failure::Other(anyhow!(
-                "{} is mounted on {mount_point}, and not {} any more",
+                "{} is mounted on {mount_point}, and not {} any more: unmount it, and run vmstage boot",
                 mount.source.display(),
                 staging.device
             ))),
             None => Err(Failure::Other(anyhow!(
-                "nothing is mounted on {mount_point} any more"
+                "nothing is mounted on {mount_point} any more: vmstage boot mounts it again"
             ))),
         }
     }

@@ -462,6 +462,11 @@ fn status_after_the_disk_was_unmounted_is_not_ready() {
         assert_eq!(status.code, 1, "{status}");
         assert!(status.stdout.contains("FAILED(1)"), "{status}");
         assert!(status.stdout.contains(words), "{status}");
+        assert!(status.stdout.contains("vmstage boot"), "{status}");
+        assert!(status.stdout.contains("gone with the disk"), "{status}");
+        for outdated in ["vdb on /staging", "in place"] {
+            assert!(!status.stdout.contains(outdated), "{status}");
+        }
         let json = machine.run(&["status", "--format", "json"]);
         assert_eq!(json.code, 1, "{json}");
         assert!(json.stdout.contains("\"outcome\": \"failed\""), "{json}");

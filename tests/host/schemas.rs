@@ -18,6 +18,7 @@ claims!(
     what_metadata_prints_is_as_its_schema_says,
     what_check_prints_is_as_its_schema_says_and_so_is_its_error,
     what_plan_prints_is_as_its_schema_says,
+    that_no_metadata_source_is_asked_is_said_beside_the_document,
     a_wrong_configuration_prints_no_document,
 );
 
@@ -218,6 +219,17 @@ fn what_plan_prints_is_as_its_schema_says() {
         (1, ""),
         "{nothing}"
     );
+}
+
+fn that_no_metadata_source_is_asked_is_said_beside_the_document() {
+    let mut machine = Machine::new();
+    machine.configure("metadata.sources = []\n");
+    let run = machine.run(&["metadata", "--format", "json"]);
+    assert_eq!(run.code, 1, "{run}");
+    conforms("metadata", &serde_json::from_str(&run.stdout).unwrap());
+    let run = machine.run(&["metadata"]);
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run}");
+    assert!(run.stderr.contains("metadata.sources names none"), "{run}");
 }
 
 fn a_wrong_configuration_prints_no_document() {

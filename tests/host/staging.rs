@@ -993,8 +993,15 @@ fn without_mkfs_formatting_is_a_plain_error() {
     machine.configure(FORMAT);
     machine.sh("rm -f /usr/sbin/mkfs.ext4 /usr/bin/mkfs.ext4 /sbin/mkfs.ext4");
     let blank = machine.disk("vdb", &Image::blank(64));
+    let probe = machine.run(&["probe"]);
+    assert_eq!(probe.code, 3, "{probe}");
+    assert!(probe.stdout.contains("there is no mkfs.ext4"), "{probe}");
     let boot = machine.boot();
     boot.failed(3).says("mkfs.ext4").says("/dev/vdb");
+    for said in [probe.stdout, boot.stderr] {
+        assert!(said.contains("cannot get one"), "{said}");
+        assert!(!said.contains("gets a file system"), "{said}");
+    }
     assert_eq!(blank.checksum(), Image::blank(64).checksum());
 }
 

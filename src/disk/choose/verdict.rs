@@ -139,6 +139,15 @@ pub(crate) struct ToBeMade {
     pub(super) in_place_of: InPlaceOf,
     pub(super) evidence: Evidence,
     pub(super) array: Option<String>,
+    pub(super) fate: Fate,
+}
+
+/// What becomes of a disk that lacks a file system.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Fate {
+    GetsOne,
+    /// A warning says why. It still goes before what later specs lead to.
+    CannotGetOne,
 }
 
 /// What is lost when a file system is made.
@@ -181,6 +190,11 @@ impl ToBeMade {
 
     pub(crate) fn evidence(&self) -> &Evidence {
         &self.evidence
+    }
+
+    /// Whether it gets a file system.
+    pub(crate) fn is_made(&self) -> bool {
+        self.fate == Fate::GetsOne
     }
 
     /// The UUID of an array that this is.
@@ -261,9 +275,23 @@ impl Choice {
         self.verdicts
             .iter()
             .find_map(|verdict| match &verdict.judgement {
-                Judgement::ToBeMade(to_be_made) => Some(to_be_made),
+                Judgement::ToBeMade(one) if one.fate == Fate::GetsOne => Some(one),
                 _ => None,
             })
+    }
+
+    /// Takes back, of this disk or of all, that a file system is made, and says why.
+    pub(crate) fn cannot_make(&mut self, number: Option<Number>, why: String) {
+        for verdict in &mut self.verdicts {
+            if let Judgement::ToBeMade(one) = &mut verdict.judgement
+                && number.is_none_or(|number| number == one.number)
+            {
+                one.fate = Fate::CannotGetOne;
+            }
+        }
+        if !self.warnings.contains(&why) {
+            self.warnings.push(why);
+        }
     }
 
     /// The disks that are to be put together, where nothing speaks against doing so at once: a
@@ -322,6 +350,9 @@ impl fmt::Display for Judgement {
             Judgement::Accepted(accepted) => write!(f, "is accepted ({})", accepted.reasons()),
             Judgement::Joined(joined) => write!(f, "{joined}"),
             Judgement::ToBeMade(one) => {
+                if one.fate == Fate::CannotGetOne {
+                    return write!(f, "lacks a file system and cannot get one");
+                }
                 match &one.in_place_of {
                     InPlaceOf::Nothing => write!(f, "is blank and gets a file system")?,
                     InPlaceOf::HalfMade if one.array.is_some() => {

@@ -18,7 +18,7 @@ use super::init::Init;
 use super::root::Root;
 use crate::host::Host;
 
-pub(crate) use finding::{Document, Finding, exit_code, lines};
+pub(crate) use finding::{Document, Finding, Severity, exit_code, lines};
 
 use finding::Findings;
 use subject::Subject;

@@ -90,9 +90,14 @@ impl Root {
             );
         }
         for needed in ["/etc", "/usr"] {
-            let kind = root.entry(needed.as_ref()).ok().flatten();
-            if !kind.is_some_and(|entry| entry.kind == Kind::Directory) {
-                bail!("{shown} is not the root directory of a system: it has no {needed}");
+            match root.entry(needed.as_ref()) {
+                Ok(Some(entry)) if entry.kind == Kind::Directory => {}
+                Err(e) if leads_out(&e) => {
+                    bail!(
+                        "{shown} cannot be used as the root directory of an image: {e}, by a link"
+                    )
+                }
+                _ => bail!("{shown} is not the root directory of a system: it has no {needed}"),
             }
         }
         Ok(root)

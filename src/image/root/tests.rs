@@ -159,8 +159,11 @@ fn this_machines_own_root_has_to_be_meant() {
 #[test]
 fn what_is_no_root_directory_is_refused() {
     let tree = Tree::new(&[("etc/", ""), ("file", "")]);
+    let out = Tree::new(&[("etc/", "")]);
+    symlink("../outside", out.root().join("usr")).unwrap();
     for (path, words) in [
         (tree.root().to_path_buf(), "has no /usr"),
+        (out.root().to_path_buf(), "/usr leads out of it, by a link"),
         (tree.root().join("file"), "cannot open"),
         (tree.root().join("none"), "cannot open"),
     ] {

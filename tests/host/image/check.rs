@@ -48,6 +48,8 @@ fn found(run: &Run) -> Vec<(String, String)> {
 fn check(image: &Image) -> Run {
     let run = image.run("check", &[]);
     assert!([0, 10, 11].contains(&run.code), "{run}");
+    let is_said = run.stderr.contains("not all is well");
+    assert_eq!(run.code != 0, is_said, "{run}");
     run
 }
 

@@ -14,7 +14,7 @@ use nix::unistd::mkfifo;
 
 use super::old::{EVERY_INIT, FSTAB, Image, Init, RC_LOCAL, Run, difference};
 use crate::common::tracer::{Calls, count, kill_before};
-use crate::common::{need_root, private_mounts, program, scratch_file, skip, tool};
+use crate::common::{copy_program, need_root, private_mounts, program, scratch_file, skip, tool};
 
 claims![
     the_files_of_an_image_are_those_that_its_init_needs,
@@ -44,6 +44,7 @@ claims![
     an_absolute_link_leads_to_the_image_and_not_to_this_machine,
     what_is_no_root_directory_is_refused,
     this_machine_itself_has_to_be_meant,
+    this_machine_itself_is_only_for_root,
     a_file_system_that_is_read_only_or_full_is_said_and_keeps_what_it_had,
     files_that_could_hold_it_do_not,
     names_that_are_no_text_are_left_alone,
@@ -687,6 +688,17 @@ fn an_image_for_another_processor_needs_its_own_binary() {
     );
     let binary = scratch_file();
     fs::write(&binary, &elf).unwrap();
+    let run = image.run("install", &["--binary", binary.to_str().unwrap()]);
+    assert!(
+        run.code == 1 && run.stderr.contains("is no vmstage"),
+        "{run}"
+    );
+    assert!(!image.exists("/usr/sbin/vmstage"));
+    let run = image.run("install", &["--binary", "/not/there"]);
+    assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run}");
+    // As each vmstage has it in itself.
+    elf.extend(b"/etc/vmstage.toml");
+    fs::write(&binary, &elf).unwrap();
     image.install(&["--binary", binary.to_str().unwrap()]);
     assert!(fs::read(image.path("/usr/sbin/vmstage")).unwrap() == elf);
     fs::write(&binary, "#!/bin/sh\n").unwrap();
@@ -756,6 +768,24 @@ fn what_is_no_root_directory_is_refused() {
         assert!(said.contains(words), "{said}");
     }
     fs::remove_dir_all(directory).unwrap();
+}
+
+fn this_machine_itself_is_only_for_root() {
+    use std::os::unix::process::CommandExt;
+    need_root();
+    let copy = scratch_file();
+    copy_program(&program(), &copy);
+    for command in ["install", "uninstall"] {
+        let output = Command::new(&copy)
+            .args([command, "--root", "/"])
+            .uid(65_534)
+            .output();
+        let run: Run = output.unwrap().into();
+        let words = format!("{command} --root / must be run as root");
+        assert_eq!((run.code, run.stdout.as_str()), (1, ""), "{run}");
+        assert!(run.stderr.contains(&words), "{run}");
+    }
+    fs::remove_file(copy).unwrap();
 }
 
 fn this_machine_itself_has_to_be_meant() {
@@ -928,7 +958,7 @@ fn killed_at_each_change(
     let binary = scratch_file();
     for init in [Init::Systemd, Init::Insserv] {
         let made = |image: &Image| {
-            fs::copy(image.path("/bin/sh"), &binary).unwrap();
+            fs::write(&binary, super::old::OTHER_VMSTAGE).unwrap();
             let arguments = ["--replace-old", "--binary", binary.to_str().unwrap()];
             image.silent("install", &arguments)
         };

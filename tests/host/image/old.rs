@@ -77,6 +77,10 @@ impl From<Output> for Run {
     }
 }
 
+/// A program that `install --binary` takes for a vmstage of another version.
+pub const OTHER_VMSTAGE: &[u8] =
+    b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0 /etc/vmstage.toml";
+
 /// The begin of a program for x86_64, which is all that is looked at.
 pub const ELF: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0 old";
 
