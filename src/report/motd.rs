@@ -14,7 +14,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use log::warn;
-use memchr::memmem;
 
 use super::files::{self, Place};
 use super::old_texts;
@@ -188,8 +187,7 @@ pub(crate) fn without_ours(content: &[u8]) -> Vec<u8> {
 
 /// The module names the directories that it reads.
 fn pam_reads_motd_d(host: &Host) -> bool {
-    const DIRECTORY: &[u8] = b"/run/motd.d";
-    let names_it = |module: Vec<u8>| memmem::find(&module, DIRECTORY).is_some();
+    let names_it = |module: Vec<u8>| String::from_utf8_lossy(&module).contains("/run/motd.d");
     let multiarch = format!("/lib/{}-linux-gnu", std::env::consts::ARCH);
     ["/lib", "/lib64", &multiarch]
         .iter()
