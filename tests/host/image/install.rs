@@ -32,6 +32,7 @@ claims![
     commands_of_rc_local_that_start_vmstage_are_enough,
     where_htcondor_would_have_to_be_renumbered_it_says_what_to_run,
     a_package_is_not_overwritten_unless_forced,
+    what_lies_where_nothing_looks_is_named,
     with_a_package_only_what_is_there_is_enabled,
     a_package_without_its_documentation_is_enabled,
     a_number_below_the_usual_one_survives_chkconfig,
@@ -390,6 +391,10 @@ fn a_wrong_configuration_stops_replacing_and_nothing_else() {
     let before = image.listing();
     let run = image.run("install", &["--replace-old"]);
     assert_eq!(run.code, 6, "{run}");
+    let whose = format!("in the image {}, /etc/vmstage.toml", image.root().display());
+    for words in [&whose, "nothing was changed"] {
+        assert!(run.stderr.contains(words), "{run}");
+    }
     assert_eq!(difference(&before, &image.listing()), [""; 0]);
     let run = image.install(&[]);
     assert!(run.stderr.contains("muont_point"), "{run}");
@@ -473,6 +478,18 @@ fn package(init: Init) -> Image {
         fs::remove_file(image.path(path)).ok();
     }
     image
+}
+
+fn what_lies_where_nothing_looks_is_named() {
+    let image = Image::old(Init::Systemd);
+    image.write("/usr/local/sbin/vmstage", super::old::OTHER_VMSTAGE);
+    let run = image.run("install", &["--enable-only"]);
+    assert_eq!(run.code, 1, "{run}");
+    assert!(
+        run.stderr.contains("there is /usr/local/sbin/vmstage in")
+            && run.stderr.contains("PREFIX=/usr\n"),
+        "{run}"
+    );
 }
 
 fn with_a_package_only_what_is_there_is_enabled() {
