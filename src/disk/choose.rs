@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use super::identity::Scratch;
 use super::inventory::System;
 use super::looked::{Contents, Look};
-use super::making::HalfMade;
+use super::making::{HalfMade, LABEL};
 use super::observation::{Named, Observation, Observed};
 use super::reason::{Kept, Reason};
 use super::signature::{Content, Zero};
@@ -280,7 +280,8 @@ impl Judge<'_> {
         if seen.is_replay_pending {
             return Judgement::Rejected(Reason::ReplayPending);
         }
-        if let Some(label) = device.content.label() {
+        // That one is a scratch disk's, and what boot makes has it.
+        if let Some(label) = device.content.label().filter(|label| *label != LABEL) {
             self.warn(format!(
                 "{} has the label {label}, which nobody asked for; it is empty",
                 device.node.display()

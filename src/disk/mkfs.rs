@@ -9,14 +9,11 @@ use log::info;
 
 use super::blank::{self, Found};
 use super::choose::{InPlaceOf, ToBeMade};
-use super::making::{self, Making};
+use super::making::{self, LABEL, Making};
 use super::signature;
 use crate::config::{Filesystem, Staging};
 use crate::host::bounded::{self, Limit};
 use crate::host::{Host, program, sysfs};
-
-/// What a disk that was blank is called from then on.
-pub(crate) const LABEL: &str = "ephemeral0";
 
 /// Makes a file system labelled [`LABEL`]. `limit` is asked for a new time limit at each
 /// step.

@@ -58,7 +58,7 @@ pub(crate) fn write_into(mut lock: &File, host: &Host) -> Result<()> {
 ///
 /// That none does, in words.
 pub(crate) fn find(host: &Host) -> Result<WatchProcess> {
-    let none = "vmstage watch is not running, which would have to carry it out";
+    let none = "vmstage watch is not running, which would have to carry it out: start it first (systemctl start vmstage-watch)";
     let Ok(lock) = locks::existing(&path(host)) else {
         bail!(none);
     };
