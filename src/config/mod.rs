@@ -470,9 +470,15 @@ mod tests {
             ),
             ("[stagin]\n", "line 1: unknown field `stagin`"),
             ("wait = \"5s\"", "; it belongs below [staging]"),
-            ("format = \"never\"", "; it belongs below [staging] or [callback]"),
+            (
+                "format = \"never\"",
+                "; it belongs below [staging] or [callback]",
+            ),
             ("[deadline]\nwait = \"5s\"", "; it belongs below [staging]"),
-            ("[staging]\nowner = \"x\"", "; it belongs below [[directory]]"),
+            (
+                "[staging]\nowner = \"x\"",
+                "; it belongs below [[directory]]",
+            ),
             (
                 "[deadline]\ndrain_timeout = 300",
                 "put it in quotes, a duration with its unit: \"5s\"",
@@ -486,7 +492,10 @@ mod tests {
                 "line 2: staging.devices: invalid type: string \"LABEL=x\", expected a sequence; it is a list: [\"…\"]",
             ),
             ("[deadline]\nwarn = \"5m\"", "; it is a list: [\"…\"]"),
-            ("[staging]\nformat = true", "wanted string or table; put it in quotes"),
+            (
+                "[staging]\nformat = true",
+                "wanted string or table; put it in quotes",
+            ),
             (
                 "[staging]\n\nwait = “5s”",
                 "line 3: staging.wait: string values must be quoted, expected literal string; put it in plain quotes: \"…\"",

@@ -499,7 +499,7 @@ fn a_label_that_nobody_asked_for_is_warned_of() {
 
 /// What is there in any case is called so by Nova, or by an earlier boot.
 fn a_label_of_scratch_disks_is_not_warned_of() {
-    let machine = Machine::new();
+    let mut machine = Machine::new();
     machine.disk("vdb", &Image::ext4("ephemeral0"));
     machine.configure("[staging]\ndevices = [\"/dev/vdb\"]");
     let boot = machine.boot();

@@ -316,7 +316,10 @@ fn without_a_watch_nothing_is_ordered() {
         let end = machine.run(&["end", "--in", "1m", "--keep"]);
         assert_eq!(end.code, 1, "{end}");
         assert!(end.stderr.contains("vmstage watch is not running"), "{end}");
-        assert!(end.stderr.contains("systemctl start vmstage-watch"), "{end}");
+        assert!(
+            end.stderr.contains("systemctl start vmstage-watch"),
+            "{end}"
+        );
         assert!(!is_ordered(&machine));
         assert!(!machine.path("/var/lib/vmstage/end.json").exists());
     };
