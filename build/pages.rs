@@ -36,6 +36,14 @@ const FILES: &[(&str, &str)] = &[
         "Readiness and deadline for batch jobs.",
     ),
     (
+        "/etc/profile.d/vmstage.sh",
+        "Sets MACHINEFEATURES and JOBFEATURES to these for login shells.",
+    ),
+    (
+        "/run/motd.d/vmstage, /etc/update-motd.d/98-vmstage, /etc/motd",
+        "The message of the day: in the first of them that the system has a use for.",
+    ),
+    (
         "/etc/condor/config.d/99-vmstage.config",
         "The same for HTCondor, where there is such a directory.",
     ),

@@ -53,7 +53,7 @@ const MOUNT_POINT: Kind = kind(
     &[r#""/scratch""#],
     r#""/usr""#,
 );
-const DIRECTORY: Kind = kind("a path", &[r#""/srv/metrics""#], "1");
+const DIRECTORY: Kind = kind("an absolute path", &[r#""/srv/metrics""#], r#""a""#);
 const BELOW_MOUNT_POINT: Kind = kind("a path below the mount point", &[r#""a/b""#], r#""../a""#);
 const DEVICES: Kind = kind(
     "a list of one or more of \"LABEL=…\", a path under /dev, and \"LOCAL\"",

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 pub use deferred::Deferred;
 pub use plan::{ExpireArgs, FlavorArgs, GridArgs, ImageArgs, PlanCommand, SnapshotArgs};
@@ -118,7 +118,7 @@ pub struct StatusArgs {
     #[arg(long, value_enum, default_value_t = StatusFormat::Text)]
     pub format: StatusFormat,
     /// Wait until the machine is ready or has failed; for at most SECONDS, if given
-    #[arg(long, value_name = "SECONDS", num_args = 0..=1, require_equals = true)]
+    #[arg(long, value_name = "SECONDS", num_args = 0..=1)]
     pub wait: Option<Option<u64>>,
 }
 
@@ -212,17 +212,15 @@ pub struct UninstallArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group = ArgGroup::new("when").required(true).args(["in", "at", "cancel"]))]
 pub struct EndArgs {
     #[command(flatten)]
     pub config: ConfigArgs,
     /// So long from now, such as 30m
-    #[arg(
-        id = "in", long, value_name = "DURATION", value_parser = config::parse_duration,
-        required_unless_present_any = ["at", "cancel"], conflicts_with_all = ["at", "cancel"]
-    )]
+    #[arg(id = "in", long, value_name = "DURATION", value_parser = config::parse_duration)]
     pub after: Option<Duration>,
-    /// At this time: RFC 3339, or Unix seconds
-    #[arg(long, value_name = "TIME", conflicts_with = "cancel")]
+    /// At this time: 2027-01-31T18:00:00Z, or Unix seconds
+    #[arg(long, value_name = "TIME")]
     pub at: Option<String>,
     /// Take back what was ordered before
     #[arg(long)]
@@ -283,7 +281,9 @@ Exit codes:
   3  no usable device
   4  a chosen device could not be mounted
   5  staged, but a directory could not be made as asked; the others are made
-  6  the configuration is wrong; nothing was touched but HTCondor's drop-in";
+  6  the configuration is wrong; nothing was touched but HTCondor's drop-in
+
+`check` and `plan` have codes of their own: their --help has them.";
 
 const BOOT_HELP: &str = "\
 Without a configuration, the first of LABEL=ephemeral0, LABEL=blankpartition0,

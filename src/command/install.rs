@@ -56,9 +56,9 @@ pub fn install(host: &Host, arguments: &InstallArgs) -> Result<u8, Failure> {
     let own = Init::of(root, None);
     if done.is_ok() && arguments.init.is_some() && own != init {
         work.say(&format!(
-            "by /sbin/init the init of this tree is {}, and `vmstage check` goes by that until it is {}",
-            own.name(),
-            init.name()
+            "--init says {}, /sbin/init says {}: `vmstage check` goes by /sbin/init",
+            init.name(),
+            own.name()
         ))?;
     }
     done.map(|()| 0)

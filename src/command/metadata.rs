@@ -266,7 +266,7 @@ openstack
   meta               ssh_key = (hidden)
   meta               vmstage_deadline = soon
   meta               vmstage_lifetime = 36h
-  limit              ignored: \"soon\" is neither Unix seconds nor a time of RFC 3339 (vmstage_deadline in the openstack metadata)
+  limit              ignored: \"soon\" is neither Unix seconds nor a time of RFC 3339, such as 2027-01-31T18:00:00Z (vmstage_deadline in the openstack metadata)
   limit              1 d 12 h from the first boot (vmstage_lifetime in the openstack metadata)
   warning            values in meta that are not strings are ignored: n (a number)
 "

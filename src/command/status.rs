@@ -184,13 +184,20 @@ pub(crate) fn deadline_lines(status: &Status, now: u64) -> String {
 
 /// When it is, who said so, and what happens then.
 pub(crate) fn deadline_text(deadline: &status::Deadline, now: u64) -> String {
-    let confirmed = deadline
+    let (verb, doubt) = match deadline.unconfirmed {
+        true => (
+            "last said",
+            ", by one answer so far: nothing is done before a second says the same",
+        ),
+        false => ("confirmed", ""),
+    };
+    let said = deadline
         .confirmed_at
         .as_deref()
         .and_then(clock::parse_utc)
         .map_or(String::new(), |at| {
             format!(
-                ", confirmed {} ago",
+                ", {verb} {} ago",
                 clock::span(Duration::from_secs(now.saturating_sub(at)))
             )
         });
@@ -202,10 +209,6 @@ pub(crate) fn deadline_text(deadline: &status::Deadline, now: u64) -> String {
         Action::Report => "report: nobody ends this VM from inside",
         Action::Poweroff => "poweroff: this VM is ended from inside",
     };
-    let doubt = match deadline.unconfirmed {
-        true => "; unconfirmed: nothing is done before a second answer says the same",
-        false => "",
-    };
     let grace = deadline.at.saturating_sub(deadline.grace_seconds);
     let site = deadline.site_grace_seconds;
     let ignored = site.filter(|site| *site < deadline.grace_seconds);
@@ -216,7 +219,7 @@ pub(crate) fn deadline_text(deadline: &status::Deadline, now: u64) -> String {
         )
     });
     format!(
-        "deadline  {}, {}\norigin    {}{confirmed}{doubt}\ngrace     no new work from {} on, {}{ignored}\naction    {action}\n",
+        "deadline  {}, {}\norigin    {}{said}{doubt}\ngrace     no new work from {} on, {}{ignored}\naction    {action}\n",
         clock::for_people(deadline.at),
         clock::relative(deadline.at, now),
         deadline.origin,
@@ -296,6 +299,19 @@ ignored   vmstage_deadline in the openstack metadata: \"soon\" is not a time
                 "{site:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_deadline_of_one_answer_is_not_called_confirmed() {
+        let mut status = example::with_deadline();
+        status.deadline.as_mut().unwrap().unconfirmed = true;
+        let shown = deadline_lines(&status, example::DEADLINE);
+        let said = " ago, by one answer so far: nothing is done before a second says the same\n";
+        assert!(
+            shown.contains(", last said ") && shown.contains(said),
+            "{shown}"
+        );
+        assert!(!shown.contains("confirmed"), "{shown}");
     }
 
     #[test]

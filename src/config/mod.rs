@@ -317,11 +317,11 @@ impl Config {
             let said = error.to_string();
             let (message, key) = match said.rsplit_once("\nin `") {
                 Some((message, key)) => (message, key.trim_end().trim_end_matches('`')),
-                None => (said.as_str(), key_on_line(text, line).unwrap_or_default()),
+                None => (said.as_str(), &*key_on_line(text, line).unwrap_or_default()),
             };
             let colon = if key.is_empty() { "" } else { ": " };
             let message = text::one_line(message.trim());
-            let advice = advice(&message);
+            let advice = advice(&message, key);
             ConfigError::new(format!("line {line}: {key}{colon}{message}{advice}"))
         })
     }
@@ -353,24 +353,68 @@ fn distinct_directories<'de, D: Deserializer<'de>>(
     Ok(directories)
 }
 
-/// The key of a line that is no TOML. Its value is not told: it may be a secret.
-fn key_on_line(text: &str, line: usize) -> Option<&str> {
+/// The key of a line that is no TOML, behind its section. Its value is not told: it may be a
+/// secret.
+fn key_on_line(text: &str, line: usize) -> Option<String> {
     let (key, _) = text.lines().nth(line - 1)?.split_once('=')?;
     let key = key.trim();
+    let above = text.lines().take(line - 1);
+    let header = above.filter(|line| line.starts_with('[')).last();
+    let section = header.map_or("", |header| header.trim().trim_matches(['[', ']']));
+    let dot = if section.is_empty() { "" } else { "." };
+    let key = [section, dot, key].concat();
+    is_plain(&key).then_some(key)
+}
+
+fn is_plain(key: &str) -> bool {
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "_-.".contains(c);
-    key.chars().all(is_plain).then_some(key)
+    key.chars().all(is_plain)
 }
 
 /// What to do, where the parser only says what it expected.
-fn advice(message: &str) -> &'static str {
-    if message.contains("expected a string") {
-        "; put it in quotes"
-    } else if message.contains("leading zero") {
+fn advice(message: &str, key: &str) -> String {
+    let is_number = ["integer", "floating point"]
+        .iter()
+        .any(|kind| message.contains(kind));
+    let advice = if message.starts_with("unknown field") {
+        return message.split('`').nth(1).map_or(String::new(), belongs);
+    } else if message.contains("leading zero") || is_number && key == "directory.mode" {
         "; put it in quotes: a mode is \"0755\""
+    } else if message.contains("expected a string") && is_number && !key.starts_with("directory") {
+        "; put it in quotes, a duration with its unit: \"5s\""
+    } else if message.contains("expected a string") || message.contains("wanted string") {
+        "; put it in quotes"
+    } else if message.contains("must be quoted") {
+        "; put it in plain quotes: \"…\""
     } else if message.contains("invalid type: map, expected a sequence") {
         "; put its name in two brackets: [[directory]]"
+    } else if message.contains("expected a sequence") {
+        "; it is a list: [\"…\"]"
     } else {
         ""
+    };
+    advice.into()
+}
+
+/// Where a key belongs that is not known where it stands: in each section that knows it.
+fn belongs(key: &str) -> String {
+    let headers = [
+        "[staging]",
+        "[[directory]]",
+        "[metadata]",
+        "[deadline]",
+        "[report]",
+        "[callback]",
+    ];
+    let knows = |header: &&str| {
+        let error = toml::from_str::<Config>(&format!("{header}\n{key} = {{}}")).err();
+        let is_unknown = |error: toml::de::Error| error.message().starts_with("unknown field");
+        is_plain(key) && !error.is_some_and(is_unknown)
+    };
+    let sections: Vec<&str> = headers.into_iter().filter(knows).collect();
+    match sections.is_empty() {
+        true => String::new(),
+        false => format!("; it belongs below {}", sections.join(" or ")),
     }
 }
 
@@ -425,13 +469,44 @@ mod tests {
                 "line 2: staging: unknown field `mountpoint`",
             ),
             ("[stagin]\n", "line 1: unknown field `stagin`"),
+            ("wait = \"5s\"", "; it belongs below [staging]"),
+            (
+                "format = \"never\"",
+                "; it belongs below [staging] or [callback]",
+            ),
+            ("[deadline]\nwait = \"5s\"", "; it belongs below [staging]"),
+            (
+                "[staging]\nowner = \"x\"",
+                "; it belongs below [[directory]]",
+            ),
+            (
+                "[deadline]\ndrain_timeout = 300",
+                "put it in quotes, a duration with its unit: \"5s\"",
+            ),
+            (
+                "[[directory]]\npath = \"x\"\nmode = 755",
+                "put it in quotes: a mode is \"0755\"",
+            ),
+            (
+                "[staging]\ndevices = \"LABEL=x\"",
+                "line 2: staging.devices: invalid type: string \"LABEL=x\", expected a sequence; it is a list: [\"…\"]",
+            ),
+            ("[deadline]\nwarn = \"5m\"", "; it is a list: [\"…\"]"),
+            (
+                "[staging]\nformat = true",
+                "wanted string or table; put it in quotes",
+            ),
+            (
+                "[staging]\n\nwait = “5s”",
+                "line 3: staging.wait: string values must be quoted, expected literal string; put it in plain quotes: \"…\"",
+            ),
             (
                 "[callback]\ntoken = 31337424242",
                 "line 2: callback.token: it is of the type integer, not a text",
             ),
             (
                 "[staging]\nwait = 5",
-                "line 2: staging.wait: invalid type: integer `5`, expected a string; put it in quotes",
+                "line 2: staging.wait: invalid type: integer `5`, expected a string; put it in quotes, a duration with its unit: \"5s\"",
             ),
             (
                 "[staging]\nwait = \"5\"",
@@ -597,11 +672,11 @@ mod tests {
             ("[staging\n", "line 1: "),
             (
                 "[staging]\nwait = \"5s\"\nwait = \"6s\"",
-                "line 3: wait: duplicate key",
+                "line 3: staging.wait: duplicate key",
             ),
             (
                 "[[directory]]\npath = \"x\"\nmode = 0755",
-                "line 3: mode: unexpected leading zero",
+                "line 3: directory.mode: unexpected leading zero",
             ),
             (
                 "[[directory]]\npath = \"x\"\nmode = 0755",
@@ -611,7 +686,7 @@ mod tests {
                 "[directory]\npath = \"x\"",
                 "line 1: directory: invalid type: map, expected a sequence; put its name in two brackets: [[directory]]",
             ),
-            ("[callback]\ntoken = hunter2", "line 2: token: "),
+            ("[callback]\ntoken = hunter2", "line 2: callback.token: "),
         ];
         for (text, expected) in cases {
             let error = Config::parse(text).expect_err(text).to_string();

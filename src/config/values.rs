@@ -432,6 +432,9 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     match humantime::parse_duration(text) {
         Ok(duration) if duration > LONGEST => Err(wrong("it is more than 100 years".into())),
         Ok(duration) => Ok(duration),
+        Err(humantime::DurationError::UnknownUnit { unit, .. }) if unit.is_empty() => {
+            Err(wrong(format!("it has no unit: \"{}s\"", text.trim())))
+        }
         Err(e) => Err(wrong(e.to_string())),
     }
 }

@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(
             said,
             [
-                "a: \"soon\" is neither Unix seconds nor a time of RFC 3339",
+                "a: \"soon\" is neither Unix seconds nor a time of RFC 3339, such as 2027-01-31T18:00:00Z",
                 "b: it is zero",
                 "c: it ends after the year 9999",
                 "d: 0 is 1970-01-01T00:00:00Z, before any VM of this kind: Unix seconds are \

@@ -135,12 +135,14 @@ pub(crate) fn instant(text: &str) -> Result<u64, String> {
     let text = text.trim();
     let unix = match whole_number(text) {
         Some(unix) => unix,
-        None => clock::parse_utc(text).ok_or_else(|| {
-            format!(
-                "{:?} is neither Unix seconds nor a time of RFC 3339",
+        None => match clock::parse_utc(text) {
+            Some(..clock::EARLIEST) => Err(format!("{:?} is long past", cut(text))),
+            Some(unix) => Ok(unix),
+            None => Err(format!(
+                "{:?} is neither Unix seconds nor a time of RFC 3339, such as 2027-01-31T18:00:00Z",
                 cut(text)
-            )
-        }),
+            )),
+        },
     };
     unix.and_then(plausible)
 }

@@ -281,7 +281,8 @@ impl Judge<'_> {
         if seen.is_replay_pending {
             return Judgement::Rejected(Reason::ReplayPending);
         }
-        if let Some(label) = device.content.label() {
+        // That one is a scratch disk's, and what boot makes has it.
+        if let Some(label) = device.content.label().filter(|label| *label != LABEL) {
             self.warn(format!(
                 "{} has the label {label}, which nobody asked for; it is empty",
                 device.node.display()

@@ -14,6 +14,9 @@ use super::content::Content;
 use crate::host::regular_file::{self, MIB};
 use crate::host::{Host, atomic_file, machine, silent, sysfs};
 
+/// What a file system that this program makes is called.
+pub(crate) const LABEL: &str = "ephemeral0";
+
 /// Survives a reboot.
 const FILE: &str = "/var/lib/vmstage/making.json";
 

@@ -72,6 +72,9 @@ pub(crate) enum Reason {
     HasPartitions(Vec<String>),
 }
 
+/// Also where none is configured yet.
+const LABEL_IT: &str = "give it a label that staging.devices names";
+
 /// Why a file system that keeps no owners is not made anew.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kept {
@@ -206,12 +209,12 @@ impl fmt::Display for Reason {
             ),
             Reason::ReplayPending => write!(
                 f,
-                "was not unmounted cleanly: what is in it cannot be known before its journal is replayed; mount and unmount it once, or give it the label"
+                "was not unmounted cleanly: what is in it cannot be known before its journal is replayed; mount and unmount it once, or {LABEL_IT}"
             ),
             Reason::CannotBeLookedInto(error) => {
                 write!(
                     f,
-                    "cannot be looked into ({error}), so that it may be somebody's; if it is the scratch disk, give it the label"
+                    "cannot be looked into ({error}), so that it may be somebody's; if it is the scratch disk, {LABEL_IT}"
                 )
             }
             Reason::NotLookedInto => write!(f, "has not been looked into"),
@@ -257,11 +260,11 @@ impl fmt::Display for Reason {
             ),
             Reason::SystemUnknown(words) => write!(
                 f,
-                "may be a disk that the system runs from: {words}; if it is the scratch disk, give it the label"
+                "may be a disk that the system runs from: {words}; if it is the scratch disk, {LABEL_IT}"
             ),
             Reason::MayBeTwinOf(other) => write!(
                 f,
-                "may be a copy of {other}, which is mounted and cannot be read; if it is the scratch disk, give it the label"
+                "may be a copy of {other}, which is mounted and cannot be read; if it is the scratch disk, {LABEL_IT}"
             ),
             Reason::WouldBeTwinOf(other) => write!(
                 f,
@@ -342,7 +345,7 @@ mod tests {
             (Reason::OnSeveralDevices(2), "name its label"),
             (Reason::HoldsFiles(text(), "label it".into()), "label it"),
             (Reason::ReplayPending, "mount and unmount it once"),
-            (Reason::CannotBeLookedInto(text()), "give it the label"),
+            (Reason::CannotBeLookedInto(text()), "give it a label"),
             (Reason::NotLookedInto, ""),
             (Reason::NotNeeded("/dev/vdb".into()), ""),
             (kept(Kept::FormatIsNever), "staging.format = \"local\""),
@@ -351,8 +354,8 @@ mod tests {
             (kept(Kept::NotSeen(text())), "os_type=linux"),
             (Reason::Obstacle(text(), "tune it".into()), "tune it"),
             (Reason::LargerThanDisk(2, 1), "make a file system on it"),
-            (Reason::SystemUnknown(text()), "give it the label"),
-            (Reason::MayBeTwinOf(text()), "give it the label"),
+            (Reason::SystemUnknown(text()), "give it a label"),
+            (Reason::MayBeTwinOf(text()), "give it a label"),
             (Reason::WouldBeTwinOf(text()), "LABEL=ephemeral0"),
             (Reason::LeftTo("cloud-init".into()), ""),
             (Reason::SameLabelAs("/dev/vdb".into()), "another"),

@@ -59,7 +59,7 @@ pub(crate) fn write_into(mut lock: &File, host: &Host) -> Result<()> {
 ///
 /// That none does, in words.
 pub(crate) fn find(host: &Host) -> Result<WatchProcess> {
-    let none = "vmstage watch is not running, which would have to carry it out";
+    let none = "vmstage watch is not running, which would have to carry it out: start it first (systemctl start vmstage-watch)";
     // What lies there is a watch's own, and a watch could lock it.
     match checked_path::open_own(&host.runtime_directory(), Missing::IsAnError) {
         Err(e) if e.kind() != ErrorKind::NotFound => {

@@ -216,7 +216,7 @@ impl Search<'_> {
             choice.cannot_make(Some(*number), why.clone());
         }
         if choice.verdicts != self.said {
-            choice.verdicts.iter().for_each(say);
+            say(&choice.verdicts);
             self.said.clone_from(&choice.verdicts);
         }
         Ok((observed, choice))
@@ -447,10 +447,15 @@ fn without_array(config: &Config) -> Config {
     config
 }
 
-fn say(verdict: &Verdict) {
-    match verdict.judgement {
-        Judgement::Absent => debug!("{verdict}"),
-        _ => info!("{verdict}"),
+/// That a disk is accepted is said once, whatever else leads to it.
+fn say(verdicts: &[Verdict]) {
+    for (index, verdict) in verdicts.iter().enumerate() {
+        let is_same = |earlier: &Verdict| earlier.judgement == verdict.judgement;
+        match verdict.judgement {
+            Judgement::Absent => debug!("{verdict}"),
+            Judgement::Accepted(_) if verdicts[..index].iter().any(is_same) => debug!("{verdict}"),
+            _ => info!("{verdict}"),
+        }
     }
 }
 

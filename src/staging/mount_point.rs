@@ -60,7 +60,7 @@ pub(super) fn prepare(host: &Host, mount_point: &Path, notices: &Notices) -> Res
     let hidden = fs::read_dir(&path)?.count();
     if hidden > 0 {
         notices.warn(format!(
-            "{} is not empty: mounting over it hides {hidden} entries of the file system below",
+            "{} is not empty: mounting over it hides what is in it ({hidden} in all)",
             mount_point.display()
         ));
     }

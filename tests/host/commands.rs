@@ -97,7 +97,7 @@ fn with_labelled_disk() -> Machine {
 
 fn wrong_usage_is_exit_code_2() {
     let machine = with_labelled_disk();
-    let wrong: [&[&str]; 8] = [
+    let wrong: [&[&str]; 9] = [
         &[],
         &["stage"],
         &["boot", "--now"],
@@ -106,6 +106,7 @@ fn wrong_usage_is_exit_code_2() {
         &["probe", "--format", "xml"],
         &["status", "--wait=soon"],
         &["status", "--wait=-1"],
+        &["status", "--wait", "soon"],
     ];
     for arguments in wrong {
         let run = machine.run(arguments);
@@ -402,7 +403,7 @@ fn status_of_an_earlier_boot_of_the_machine_is_none() {
     let status = machine.run(&["status"]);
     assert_eq!(status.code, 1, "{status}");
     status.says("no status");
-    let waited = machine.run(&["status", "--wait=1"]);
+    let waited = machine.run(&["status", "--wait", "1"]);
     assert_eq!(waited.code, 1, "{waited}");
     // The next boot replaces it.
     machine.boot().ready_on("/dev/vdb");

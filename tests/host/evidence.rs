@@ -31,6 +31,7 @@ claims![
     an_empty_disk_is_staged_and_then_known_again,
     what_the_configured_directories_hold_does_not_count,
     a_label_that_nobody_asked_for_is_warned_of,
+    a_label_of_scratch_disks_is_not_warned_of,
     what_a_bare_name_in_fstab_staged_is_suspected,
     a_disk_that_was_not_unmounted_cleanly_is_left_alone,
     a_disk_whose_machine_is_reset_right_after_its_first_boot_is_known_again,
@@ -494,6 +495,15 @@ fn a_label_that_nobody_asked_for_is_warned_of() {
         &boot,
         "ready: /dev/vdb (ext4, LABEL=thesis, empty) on /staging, ",
     );
+}
+
+/// What is there in any case is called so by Nova, or by an earlier boot.
+fn a_label_of_scratch_disks_is_not_warned_of() {
+    let mut machine = Machine::new();
+    machine.disk("vdb", &Image::ext4("ephemeral0"));
+    machine.configure("[staging]\ndevices = [\"/dev/vdb\"]");
+    let boot = machine.boot();
+    boot.ready_on("/dev/vdb").warns_of_nothing();
 }
 
 /// What is on a disk whose machine was reset while it was mounted.

@@ -20,6 +20,7 @@ use crate::common::{Image, Machine, Running, bind_socket, tool};
 
 claims![
     each_file_system_that_the_kernel_has_is_staged,
+    that_a_disk_is_accepted_is_said_once,
     a_file_system_that_the_kernel_lacks_is_a_plain_error,
     the_mounted_file_system_is_the_disk_s_own,
     the_mount_options_are_the_configured_ones,
@@ -1256,6 +1257,18 @@ fn boots_that_cannot_lock_are_ready_both() {
             assert_eq!(outcome.staged().len(), 1, "{outcome}");
         }
     }
+}
+
+/// By its label and by its name.
+fn that_a_disk_is_accepted_is_said_once() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4("ephemeral0"));
+    let boot = machine.boot();
+    let said = "LABEL=ephemeral0: /dev/vdb is accepted (LABEL=ephemeral0)\n";
+    assert!(boot.stderr.contains(said), "{boot}");
+    assert_eq!(boot.stderr.matches("is accepted").count(), 1, "{boot}");
+    let verdicts = &boot.the_status()["verdicts"];
+    assert_eq!(verdicts[2]["verdict"], "accepted", "{verdicts}");
 }
 
 fn a_labelled_disk_mounted_elsewhere_by_a_node_that_is_gone_is_staged() {

@@ -431,7 +431,7 @@ impl Accepted {
 impl fmt::Display for Choice {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let verdicts: Vec<_> = self.verdicts.iter().map(Verdict::to_string).collect();
-        write!(f, "{}", verdicts.join(", "))?;
+        write!(f, "{}", verdicts.join(" | "))?;
         self.warnings
             .iter()
             .try_for_each(|warning| write!(f, "; {warning}"))

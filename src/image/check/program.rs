@@ -58,10 +58,11 @@ pub(super) fn foreign_arch(subject: &Subject, found: &mut Findings) {
         return;
     }
     let cure = match subject.is_package {
-        true => "install the package for this image's architecture",
-        false => {
-            "install one for this image's architecture: vmstage install --root DIR --binary FILE"
-        }
+        true => "install the package for this image's architecture".into(),
+        false => format!(
+            "install one for this image's architecture: {}",
+            subject.install(" --binary FILE")
+        ),
     };
     match (Machine::of(&head), Machine::of_system(subject.root)) {
         (None, _) => {

@@ -73,7 +73,8 @@ impl Subject<'_> {
             REPLACE if self.init == Init::Unknown => " --init=none",
             _ => "",
         };
-        format!("vmstage install --root DIR{enable_only}{by_hand}{option}")
+        let root = self.root.path().display();
+        format!("vmstage install --root {root}{enable_only}{by_hand}{option}")
     }
 
     /// What brings files that are missing, or of another version.

@@ -317,6 +317,10 @@ fn without_a_watch_nothing_is_ordered() {
         let end = machine.run(&["end", "--in", "1m", "--keep"]);
         assert_eq!(end.code, 1, "{end}");
         assert!(end.stderr.contains("vmstage watch is not running"), "{end}");
+        assert!(
+            end.stderr.contains("systemctl start vmstage-watch"),
+            "{end}"
+        );
         assert!(!is_ordered(&machine));
         assert!(!machine.path("/var/lib/vmstage/end.json").exists());
     };
@@ -363,7 +367,10 @@ fn an_order_that_makes_no_sense_is_wrong_usage() {
         (&["end", "--in", "soon"], "is not a duration"),
         (&["end", "--in", "1year"], "taken for a mistake"),
         (&["end", "--at", &past], "in the past"),
-        (&["end", "--at", "tomorrow"], "neither Unix seconds"),
+        (&["end"], "<--in <DURATION>|--at <TIME>|--cancel>"),
+        (&["end", "--at", "1", "--cancel"], "cannot be used with"),
+        (&["end", "--at", "2020-01-01T00:00:00Z"], "long past"),
+        (&["end", "--at", "tomorrow"], "such as 2027-01-31T18:00:00Z"),
         (&["end", "--cancel", "--reason", "x"], "cannot be used with"),
         (
             &["end", "--in", "5m", "--rehearse", "azure"],

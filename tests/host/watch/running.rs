@@ -437,6 +437,12 @@ fn a_second_watch_refuses_to_run_beside_the_first() {
 fn the_last_known_deadline_holds_while_the_service_is_down() {
     let cloud = Cloud::with_deadline_in(100, ENDS);
     assert!(!cloud.is_confirmed(), "{}", cloud.status());
+    let shown = cloud.machine.run(&["status"]).stdout;
+    let doubt = " ago, by one answer so far: nothing is done before a second says the same\n";
+    assert!(
+        shown.contains(", last said ") && shown.contains(doubt),
+        "{shown}"
+    );
     let watch = cloud.watch();
     // A second answer, ten seconds later.
     assert!(comes_to_be(SECONDS(30), || cloud.is_confirmed()));
@@ -449,7 +455,7 @@ fn the_last_known_deadline_holds_while_the_service_is_down() {
     assert_eq!(cloud.status()["deadline"]["confirmed_at"], confirmed);
     let shown = cloud.machine.run(&["status"]).stdout;
     assert!(
-        shown.contains("confirmed ") && shown.contains(" ago"),
+        shown.contains(", confirmed ") && shown.contains(" ago\n"),
         "{shown}"
     );
     assert!(comes_to_be(SECONDS(100), || !cloud
