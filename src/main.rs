@@ -1,5 +1,5 @@
+use std::env;
 use std::process::ExitCode;
-use std::{env, fs};
 
 use clap::Parser;
 use log::{LevelFilter, error};
@@ -21,8 +21,6 @@ mod no_backtrace;
 static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 
 fn main() -> ExitCode {
-    // musl maps and unmaps the memory for reading a directory each time, unless one stays open.
-    let _open = fs::read_dir("/");
     vdso::avoid_broken();
     kernel_calls::take_signals_as_usual();
     // Whoever called: what is made here is for everybody to read and enter.

@@ -20,9 +20,6 @@ pub(crate) const LABEL: &str = "ephemeral0";
 /// Survives a reboot.
 const FILE: &str = "/var/lib/vmstage/making.json";
 
-/// What a disk that was blank is called from then on.
-pub(crate) const LABEL: &str = "ephemeral0";
-
 /// Which disk a file system is being made on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Making {

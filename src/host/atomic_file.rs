@@ -142,8 +142,12 @@ pub(crate) fn sweep(path: &Path) {
     });
 }
 
+/// Where that is not known in time it may be there.
 fn is_missing(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound)
+    let is_missing = |e: io::Error| e.kind() == ErrorKind::NotFound;
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let look = &mut || Ok(fs::symlink_metadata(path).is_err_and(is_missing));
+    silent::guarded(directory, look).unwrap_or(false)
 }
 
 /// Removes a file that is most often not there from a directory of the system's, with what
