@@ -799,7 +799,9 @@ fn syslog_gets_every_event_of_the_daemon_facility() {
         assert_eq!(priority.parse::<u32>().unwrap() / 8, daemon, "{line}");
         assert!(text.starts_with("vmstage["), "{line}");
     }
-    let warning = lines.iter().find(|line| line.contains("hides 1"));
+    let warning = lines
+        .iter()
+        .find(|line| line.contains("hides what is in it (1 in all)"));
     assert!(warning.unwrap().starts_with("<28>"), "{lines:#?}");
     assert!(
         lines.last().unwrap().contains("ready: /dev/vdb (ext2"),
