@@ -10,8 +10,8 @@
 //! - Each directory belongs to root or to U, the first owner on the way who is not root. Else
 //!   nothing is written.
 //! - From the first directory on into which somebody else may write, as its owner or by its
-//!   mode (a sticky bit changes nothing of that), all is done in a child with a time limit:
-//!   what never answers may have been mounted there.
+//!   mode (a sticky bit changes nothing of that, but for locks: [`open_own`]), all is done in a
+//!   child with a time limit: what never answers may have been mounted there.
 //! - In a directory of U's, that child has U's effective ids and no groups: nothing can be
 //!   reached that U could not write anyway. Into a directory of root's that lies in one of
 //!   U's (Debian's `/var/lib/prometheus/node-exporter`) it writes as root: all that U can put
@@ -27,13 +27,14 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 use std::rc::Rc;
 
-use super::kernel_calls::has_access_list;
-use super::silent::{self, LIMIT};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open, openat, readlinkat};
 use nix::libc;
 use nix::sys::stat::{FileStat, Mode, fstat, mkdirat};
 use nix::unistd::{Gid, Uid, getegid, geteuid, setegid, seteuid, setgroups};
+
+use super::kernel_calls::has_access_list;
+use super::silent::{self, LIMIT};
 
 /// As the kernel has it for a path (path_resolution(7)).
 const MOST_LINKS: usize = 40;
