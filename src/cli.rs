@@ -100,7 +100,7 @@ pub enum Command {
 
     /// Decide from what `openstack … -f json` printed, before a VM is launched
     #[command(subcommand)]
-    Plan(Deferred<PlanCommand>),
+    Plan(PlanCommand),
 }
 
 #[derive(Debug, Args)]

@@ -58,7 +58,7 @@ fn main() -> ExitCode {
         Command::Uninstall(Deferred(arguments)) => install::uninstall(&host, &arguments),
         Command::Check(Deferred(arguments)) => check::run(&host, &arguments),
         Command::Seal(Deferred(arguments)) => seal::run(&host, &arguments),
-        Command::Plan(Deferred(command)) => plan::run(&command),
+        Command::Plan(command) => plan::run(&command),
     };
     ExitCode::from(done.unwrap_or_else(|failure: Failure| {
         error!("{failure}");

@@ -1,7 +1,7 @@
 //! Arguments that are put together only for the subcommand that is called.
 
 use clap::error::Error;
-use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
+use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 /// The arguments of a subcommand. What all of them have takes a tenth of a boot to put together.
 #[derive(Debug)]
@@ -24,19 +24,5 @@ impl<T: Args> Args for Deferred<T> {
 
     fn augment_args_for_update(command: Command) -> Command {
         command.defer(T::augment_args_for_update)
-    }
-}
-
-impl<T: Subcommand> Subcommand for Deferred<T> {
-    fn augment_subcommands(command: Command) -> Command {
-        command.defer(T::augment_subcommands)
-    }
-
-    fn augment_subcommands_for_update(command: Command) -> Command {
-        command.defer(T::augment_subcommands_for_update)
-    }
-
-    fn has_subcommand(name: &str) -> bool {
-        T::has_subcommand(name)
     }
 }

@@ -5,30 +5,30 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::Format;
+use super::{Deferred, Format};
 use crate::config;
 
 #[derive(Debug, Subcommand)]
 pub enum PlanCommand {
     /// Choose the closest flavor that has all that is asked for
     #[command(after_help = FLAVOR_HELP)]
-    Flavor(FlavorArgs),
+    Flavor(Deferred<FlavorArgs>),
 
     /// Choose the set of flavors that wastes least on given requests
     #[command(after_help = GRID_HELP)]
-    Grid(GridArgs),
+    Grid(Deferred<GridArgs>),
 
     /// Find the newest copy of an image, and the clouds that have to get it
     #[command(after_help = IMAGE_HELP)]
-    Image(ImageArgs),
+    Image(Deferred<ImageArgs>),
 
     /// Say whether a snapshot of a server is finished
     #[command(after_help = SNAPSHOT_HELP)]
-    Snapshot(SnapshotArgs),
+    Snapshot(Deferred<SnapshotArgs>),
 
     /// Show which servers are past their end, and which have none
     #[command(after_help = EXPIRE_HELP)]
-    Expire(ExpireArgs),
+    Expire(Deferred<ExpireArgs>),
 }
 
 #[derive(Debug, Args)]

@@ -7,7 +7,7 @@ mod snapshot;
 
 use log::warn;
 
-use crate::cli::{self, FlavorArgs, GridArgs, PlanCommand};
+use crate::cli::{self, Deferred, FlavorArgs, GridArgs, PlanCommand};
 use crate::failure::Failure;
 use crate::plan::flavor::{self, Ask};
 use crate::plan::input::{self, Document};
@@ -29,11 +29,11 @@ pub fn run(command: &PlanCommand) -> Result<u8, Failure> {
         return Err(Failure::Usage(words.into()));
     }
     let answer = match command {
-        PlanCommand::Flavor(arguments) => plan_flavor(arguments)?,
-        PlanCommand::Image(arguments) => image::plan(arguments)?,
-        PlanCommand::Snapshot(arguments) => snapshot::plan(arguments)?,
-        PlanCommand::Expire(arguments) => expire::plan(arguments)?,
-        PlanCommand::Grid(arguments) => plan_grid(arguments)?,
+        PlanCommand::Flavor(Deferred(arguments)) => plan_flavor(arguments)?,
+        PlanCommand::Image(Deferred(arguments)) => image::plan(arguments)?,
+        PlanCommand::Snapshot(Deferred(arguments)) => snapshot::plan(arguments)?,
+        PlanCommand::Expire(Deferred(arguments)) => expire::plan(arguments)?,
+        PlanCommand::Grid(Deferred(arguments)) => plan_grid(arguments)?,
     };
     for warning in &answer.warnings {
         warn!("{warning}");
@@ -45,16 +45,20 @@ pub fn run(command: &PlanCommand) -> Result<u8, Failure> {
 /// All that a command reads.
 fn files(command: &PlanCommand) -> impl Iterator<Item = &PathBuf> {
     let (files, others): (&[PathBuf], [Option<&PathBuf>; 2]) = match command {
-        PlanCommand::Flavor(arguments) => (&arguments.files, [arguments.image.as_ref(), None]),
-        PlanCommand::Grid(arguments) => (&[], [Some(&arguments.requests), arguments.have.as_ref()]),
-        PlanCommand::Image(arguments) => (&arguments.files, [None, None]),
-        PlanCommand::Snapshot(arguments) => {
+        PlanCommand::Flavor(Deferred(arguments)) => {
+            (&arguments.files, [arguments.image.as_ref(), None])
+        }
+        PlanCommand::Grid(Deferred(arguments)) => {
+            (&[], [Some(&arguments.requests), arguments.have.as_ref()])
+        }
+        PlanCommand::Image(Deferred(arguments)) => (&arguments.files, [None, None]),
+        PlanCommand::Snapshot(Deferred(arguments)) => {
             (&[], [Some(&arguments.image), Some(&arguments.server)])
         }
-        PlanCommand::Expire(arguments) => (&arguments.files, [None, None]),
+        PlanCommand::Expire(Deferred(arguments)) => (&arguments.files, [None, None]),
     };
     let targets: &[PathBuf] = match command {
-        PlanCommand::Image(arguments) => &arguments.targets,
+        PlanCommand::Image(Deferred(arguments)) => &arguments.targets,
         _ => &[],
     };
     files
