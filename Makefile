@@ -156,7 +156,7 @@ test: test-old-kernel
 # Those of another architecture with the static one and emulated, without what simulates thousands
 # of cases, which is arithmetic and takes minutes there, and what measures how long something takes.
 test-rules: $(if $(CROSS),$(LIBBLKID))
-	VMSTAGE_LIVES=10000 PROPTEST_CASES=256 cargo test --locked --lib $(if $(CROSS),--target $(TARGET) -- $(addprefix --skip ,$(NOT_EMULATED)))
+	RUST_TEST_THREADS=$$(nproc) VMSTAGE_LIVES=10000 PROPTEST_CASES=256 cargo test --locked --lib $(if $(CROSS),--target $(TARGET) -- $(addprefix --skip ,$(NOT_EMULATED)))
 
 NOT_EMULATED := deadline::lives ten_thousand plan::grid many_lines_are_nothing a_long_script_takes_no_longer \
 	a_script_without_end_is_given_up a_grandchild_that_keeps_the_output_open a_policy_that_gives_no_answer
@@ -164,7 +164,7 @@ NOT_EMULATED := deadline::lives ten_thousand plan::grid many_lines_are_nothing a
 # What is written for other programs, as they take it: pam_motd, promtool, node_exporter,
 # Prometheus with the alert rules and the dashboard, systemd-notify, logger.
 test-consumers:
-	cargo test --locked --lib -- --ignored
+	RUST_TEST_THREADS=$$(nproc) cargo test --locked --lib -- --ignored
 
 test-packaging: $(BINARY) $(GENERATED)
 	tests/packaging.sh
