@@ -82,11 +82,10 @@ pub(crate) fn within(directory: &Path, work: Work) -> io::Result<bool> {
 /// not answer.
 pub(crate) fn leads_to_any(directory: &Path, these: &[PathBuf]) -> bool {
     let (mut here, rest) = start_of(directory);
-    let mut ahead = Vec::new();
-    put_ahead(&mut ahead, rest);
+    let mut ahead: Vec<OsString> = backwards(rest).map(OsString::from).collect();
     let mut links = 0;
     while let Some(component) = ahead.pop() {
-        match component.as_os_str() == ".." {
+        match component == ".." {
             true => drop(here.pop()),
             false => here.push(&component),
         }
@@ -107,18 +106,16 @@ pub(crate) fn leads_to_any(directory: &Path, these: &[PathBuf]) -> bool {
             true => here = start_of(directory).0,
             false => drop(here.pop()),
         }
-        put_ahead(&mut ahead, &target);
+        ahead.extend(backwards(&target).map(OsString::from));
     }
     false
 }
 
 /// The components of a path, the first one last.
-fn put_ahead(ahead: &mut Vec<OsString>, path: &Path) {
-    for component in path.components().rev() {
-        if let Component::Normal(_) | Component::ParentDir = component {
-            ahead.push(component.as_os_str().into());
-        }
-    }
+fn backwards(path: &Path) -> impl Iterator<Item = &OsStr> {
+    let is_a_step = |one: &Component| matches!(one, Component::Normal(_) | Component::ParentDir);
+    let steps = path.components().rev().filter(is_a_step);
+    steps.map(Component::as_os_str)
 }
 
 /// Opens a directory into which nobody but root may write, nor put another into its place.
@@ -210,11 +207,8 @@ impl Walk {
     }
 
     fn lies_ahead(&mut self, path: &Path) -> io::Result<()> {
-        for component in path.components().rev() {
-            if let Component::Normal(_) | Component::ParentDir = component {
-                let name = CString::new(component.as_os_str().as_bytes())?;
-                self.ahead.push(name);
-            }
+        for component in backwards(path) {
+            self.ahead.push(CString::new(component.as_bytes())?);
         }
         Ok(())
     }

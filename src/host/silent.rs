@@ -124,8 +124,8 @@ pub(crate) fn guarded(
     }
 }
 
-/// Does it in a child first where the place may hang and was silent a moment ago; then it is for
-/// the caller to do it once more.
+/// Does it in a child first where the place may hang and has not answered a moment ago; then it is
+/// for the caller to do it once more.
 ///
 /// # Errors
 ///

@@ -260,17 +260,7 @@ fn a_restart_that_somebody_asks_azure_for_does_not_wait() {
 
 fn azure_is_told_of_the_end_of_a_drain_that_an_earlier_watch_has_started() {
     let azure = Azure::start_by(Clock::Runs, Duration::ZERO);
-    let cloud = Cloud {
-        name: "azure",
-        server: &azure.server,
-        path: "scheduledevents",
-        is_held: false,
-        notify: &|_| (),
-        take_back: &|| (),
-        ahead: 0,
-        reason: "",
-        within: Duration::ZERO,
-    };
+    let cloud = Cloud::without_notices("azure", &azure.server, "scheduledevents");
     let mut machine = cloud.machine();
     machine.configure(&format!(
         "[metadata]\nsources = [\"azure\"]\nurl = \"{}\"\n[deadline]\n\
