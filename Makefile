@@ -19,7 +19,7 @@ ARCH    := $(firstword $(subst -, ,$(TARGET)))
 x86_64  := amd64 target/libblkid
 aarch64 := arm64 target/libblkid-aarch64 cross
 export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_LINKER := aarch64-linux-gnu-gcc
-export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER := qemu-aarch64-static
+export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_MUSL_RUNNER := $(CURDIR)/tests/emulated
 
 ARCHITECTURES := x86_64 aarch64
 ifeq ($(filter $(ARCHITECTURES:=-unknown-linux-musl),$(TARGET)),)

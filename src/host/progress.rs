@@ -79,7 +79,7 @@ mod tests {
             ("sys/block/vda/stat", none),
             ("sys/block/vdb/stat", none),
         ]);
-        let patience = Duration::from_millis(30);
+        let patience = Duration::from_millis(150);
         let (major, minor) = (9, 127);
         let mut progress = Progress::of(&tree.host(), Number { major, minor }, patience);
         assert!(!progress.is_stuck());
@@ -102,7 +102,7 @@ mod tests {
             ("sys/block/vdb/stat", first),
         ]);
         let write = |text: &str| fs::write(tree.root().join("sys/block/vdb/stat"), text).unwrap();
-        let patience = Duration::from_millis(30);
+        let patience = Duration::from_millis(150);
         let device = Number {
             major: 252,
             minor: 17,
