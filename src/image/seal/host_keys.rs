@@ -18,8 +18,10 @@ pub(crate) const SSH: &str = "/etc/ssh";
 pub(crate) fn item(root: &Root) -> Item {
     let mut item = Item::new("host-keys");
     let keys = item.known(present(root));
+    if keys.is_empty() {
+        return item;
+    }
     match are_made_anew(root) {
-        _ if keys.is_empty() => {}
         Ok(()) => item.steps = keys.into_iter().map(Step::Remove).collect(),
         Err(why) => item.kept.push(format!(
             "{SSH}/ssh_host_* stay: nothing here makes new ones at boot ({why}), and without any \

@@ -155,8 +155,10 @@ impl Search<'_> {
         }
         let earnings = self.costs.earnings(&prices, &mut self.work);
         self.work += earnings.len() + (kept.len() + 1) * rest.len();
-        let others: f64 = largest(&earnings, left)[1..]
+        // Beside any of them, the others earn no more than those that earn most.
+        let others: f64 = largest(&earnings, left)
             .iter()
+            .take(left - 1)
             .map(|at| earnings[*at])
             .sum();
         let needed = prices.iter().sum::<f64>() - self.limit() - others;
@@ -222,7 +224,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(some_of_all_cases(6)))]
+        #![proptest_config(ProptestConfig::with_cases(some_of_all_cases(4)))]
 
         #[test]
         fn after_exchanging_no_two_others_are_better(points in round_requests()) {
@@ -230,7 +232,7 @@ mod tests {
             let cells = Cells::new(&points, 100);
             let costs = Costs::new(&cells, &weights, Of::AllInLargest);
             let count = cells.ranges.iter().map(Vec::len).product::<usize>();
-            let prices = vec![0.3; points.len()];
+            let prices = vec![1.0; points.len()];
             let mut search = Search {
                 costs: &costs,
                 cells: &cells,
