@@ -23,6 +23,7 @@ static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
 fn main() -> ExitCode {
     vdso::avoid_broken();
     kernel_calls::take_signals_as_usual();
+    kernel_calls::keep_room_for_directories();
     // Whoever called: what is made here is for everybody to read and enter.
     umask(Mode::from_bits_truncate(0o022));
     let host = Host::this_machine();

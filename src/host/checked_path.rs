@@ -89,7 +89,8 @@ pub(crate) fn leads_to_any(directory: &Path, these: &[PathBuf]) -> bool {
             true => drop(here.pop()),
             false => here.push(&component),
         }
-        if these.contains(&here) {
+        // As they are written, which is as the kernel has them.
+        if these.iter().any(|one| one.as_os_str() == here.as_os_str()) {
             return true;
         }
         let target = match fs::read_link(&here) {

@@ -1,6 +1,6 @@
 //! The mount table.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -108,6 +108,9 @@ fn parse_line(line: &[u8]) -> Option<Mount> {
 /// Undoes the kernel's `\040` for a space and the like (mangle_path in fs/seq_file.c), which
 /// people write into `/etc/fstab` too.
 pub(super) fn unescape(field: &[u8]) -> PathBuf {
+    if !field.contains(&b'\\') {
+        return PathBuf::from(OsStr::from_bytes(field));
+    }
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
     while let [first, tail @ ..] = rest {

@@ -5,6 +5,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
+use memchr::memchr_iter;
 use nix::libc::{ENXIO, O_NOCTTY, O_NONBLOCK};
 use nix::sys::stat::makedev;
 
@@ -82,6 +83,11 @@ fn not_regular(kind: FileType) -> io::Error {
     )
 }
 
+/// Whether what was read has these bytes in it, of which there is one at least.
+pub(crate) fn has(content: &[u8], part: &[u8]) -> bool {
+    memchr_iter(part[0], content).any(|at| content[at..].starts_with(part))
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::symlink;
@@ -92,6 +98,26 @@ mod tests {
 
     use super::*;
     use crate::host::tree::Tree;
+
+    #[test]
+    fn what_is_in_a_program_is_found_also_at_its_ends() {
+        for content in [
+            "/run/motd.d",
+            "\u{7f}ELF/run//run/motd.d",
+            "\0/run/motd.d\0/run",
+        ] {
+            assert!(has(content.as_bytes(), b"/run/motd.d"), "{content:?}");
+        }
+        for content in [
+            "",
+            "/run/motd",
+            "run/motd.d",
+            "/run/mot\0/run/motd.",
+            "\u{ff}/",
+        ] {
+            assert!(!has(content.as_bytes(), b"/run/motd.d"), "{content:?}");
+        }
+    }
 
     #[test]
     fn a_regular_file_is_read_up_to_its_largest_size() {

@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -222,9 +223,15 @@ impl Known {
 
 /// As far as the mount table says, without a look at the way.
 fn may_hang(place: &Path, expected: Expected, mounts: &[Mount]) -> bool {
-    let above = mounts
-        .iter()
-        .filter(|mount| place.starts_with(&mount.mount_point));
+    // As the kernel has paths: no other separators between their components than single ones.
+    let place: PathBuf = place.components().collect();
+    let place = place.as_os_str().as_bytes();
+    let above = mounts.iter().filter(|mount| {
+        let rest = place.strip_prefix(mount.mount_point.as_os_str().as_bytes());
+        rest.is_some_and(|rest| {
+            matches!(rest, [] | [b'/', ..]) || mount.mount_point == Path::new("/")
+        })
+    });
     // The last in the table lies on top.
     let on = above.max_by_key(|mount| mount.mount_point.as_os_str().len());
     let is_of_the_root = |on: &Mount| ["/", "/usr"].map(Path::new).contains(&&*on.mount_point);

@@ -15,7 +15,7 @@ use super::packages;
 use super::replace;
 use super::root::{Kind, Root};
 use super::step::Step;
-use crate::host::regular_file::MIB;
+use crate::host::regular_file::{self, MIB};
 
 /// Where `make install PREFIX=/usr/local` puts it.
 const ELSEWHERE: &str = "/usr/local/sbin/vmstage";
@@ -63,8 +63,7 @@ pub(crate) fn may_begin(root: &Root, wish: &Wish) -> Result<()> {
 
 /// Each version of vmstage, for whatever processor, has the path of its configuration in it.
 fn is_vmstage(program: &[u8]) -> bool {
-    let path = CONFIGURATION.as_bytes();
-    program.windows(path.len()).any(|there| there == path)
+    regular_file::has(program, CONFIGURATION.as_bytes())
 }
 
 /// Refuses to enable what is not there.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 
 use super::files;
 use super::root::{Kind, Root};
+use crate::host::regular_file;
 
 /// Who keeps track of vmstage's files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -69,7 +70,7 @@ pub(crate) fn owner(root: &Root) -> Result<Option<PackageManager>> {
             let mut found = false;
             let overlap = RPM_NAME.len() - 1;
             pieces(file, overlap, |piece| {
-                found |= piece.windows(RPM_NAME.len()).any(|part| part == RPM_NAME);
+                found |= regular_file::has(piece, RPM_NAME);
             })
             .with_context(|| cannot(database))?;
             if found {

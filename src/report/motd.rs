@@ -187,7 +187,7 @@ pub(crate) fn without_ours(content: &[u8]) -> Vec<u8> {
 
 /// The module names the directories that it reads.
 fn pam_reads_motd_d(host: &Host) -> bool {
-    let names_it = |module: Vec<u8>| String::from_utf8_lossy(&module).contains("/run/motd.d");
+    let names_it = |module: Vec<u8>| regular_file::has(&module, b"/run/motd.d");
     let multiarch = format!("/lib/{}-linux-gnu", std::env::consts::ARCH);
     ["/lib", "/lib64", &multiarch]
         .iter()
