@@ -8,6 +8,7 @@ mod deferred;
 #[path = "cli/plan.rs"]
 mod plan;
 
+use std::env;
 use std::io::{self, ErrorKind, Write};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -31,6 +32,24 @@ pub struct Cli {
 
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// What this program was called for; ends it where that is nothing that it knows. What init
+    /// calls is known as it is: a tenth of what `boot` computes would be for the parser.
+    pub fn called() -> Cli {
+        match env::args_os().skip(1).eq(["boot"]) {
+            true => Cli::by_init(),
+            false => Cli::parse(),
+        }
+    }
+
+    fn by_init() -> Cli {
+        Cli {
+            verbose: false,
+            command: Command::Boot(ConfigArgs { file: None }),
+        }
+    }
 }
 
 /// Writes lines to standard output, and nothing that a terminal acts on. Whoever closed it
@@ -410,3 +429,14 @@ service it may answer later than in 2 s: then that is said, and what was ordered
 
 Exit codes: 0 ordered; 1 it was not, for the reason given; 2 wrong usage, a time in
 the past or too far ahead; 6 wrong configuration.";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_init_calls_is_what_the_parser_would_make_of_it() {
+        let parsed = Cli::try_parse_from(["vmstage", "boot"]).unwrap();
+        assert_eq!(format!("{:?}", Cli::by_init()), format!("{parsed:?}"));
+    }
+}

@@ -1,7 +1,6 @@
 use std::env;
 use std::process::ExitCode;
 
-use clap::Parser;
 use log::{LevelFilter, error};
 use nix::sys::stat::{Mode, umask};
 
@@ -34,7 +33,7 @@ fn main() -> ExitCode {
         logging::start(LevelFilter::Info);
         return ExitCode::from(drain::run(&host, env::args().skip(1)));
     }
-    let cli = Cli::parse();
+    let cli = Cli::called();
     logging::start(if cli.verbose {
         LevelFilter::Debug
     } else {

@@ -4,6 +4,7 @@
 //! alone for a while, longer after each time, and for as long as its child is there: one child
 //! hangs at a place, and not one more each time.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::BorrowedFd;
@@ -223,8 +224,7 @@ impl Known {
 
 /// As far as the mount table says, without a look at the way.
 fn may_hang(place: &Path, expected: Expected, mounts: &[Mount]) -> bool {
-    // As the kernel has paths: no other separators between their components than single ones.
-    let place: PathBuf = place.components().collect();
+    let place = as_the_kernel_has_it(place);
     let place = place.as_os_str().as_bytes();
     let above = mounts.iter().filter(|mount| {
         let rest = place.strip_prefix(mount.mount_point.as_os_str().as_bytes());
@@ -238,6 +238,15 @@ fn may_hang(place: &Path, expected: Expected, mounts: &[Mount]) -> bool {
     match expected {
         Expected::BesideTheRoot => on.is_some_and(|on| !is_of_the_root(on) && !is_in_memory(on)),
         Expected::OnAnyDisk => !on.is_some_and(is_in_memory),
+    }
+}
+
+/// With nothing but single separators between its components.
+fn as_the_kernel_has_it(path: &Path) -> Cow<'_, Path> {
+    let mut pairs = path.as_os_str().as_bytes().windows(2);
+    match pairs.any(|pair| matches!(pair, b"//" | b"/.")) {
+        true => path.components().collect::<PathBuf>().into(),
+        false => path.into(),
     }
 }
 
@@ -352,6 +361,9 @@ mod tests {
             ("/run", false, false),
             ("/run/vmstage", false, false),
             ("/var/lib/vmstage", true, true),
+            ("/var", true, true),
+            ("//var/./lib", true, true),
+            ("/./var//.x/", true, true),
             ("/run/user/x/y", true, true),
             ("/mnt/x", false, false),
         ] {
