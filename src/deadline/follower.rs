@@ -546,7 +546,7 @@ mod tests {
         let mut follower = follower(&config);
         follower.obey(orders);
         let mut done = Done::default();
-        (100..1000).find(|uptime| {
+        (100..4000).find(|uptime| {
             let ahead = if *uptime < steps_at { 0 } else { YEAR };
             let now = now(*uptime, ahead);
             follower.look(now);

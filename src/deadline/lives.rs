@@ -28,9 +28,9 @@ use crate::clock::Now;
 use crate::config;
 use crate::watch::schedule::{Asking, PERIOD};
 
-/// How many lives there are, where VMSTAGE_LIVES does not say it: done in a third of a second, and a rule
+/// How many lives there are, where VMSTAGE_LIVES does not say it: done in a second, and a rule
 /// that is broken ends one of them wrongly.
-const LIVES: u64 = 100;
+const LIVES: u64 = 250;
 const BOOTED: u64 = 1_800_000_000;
 const MINUTE: u64 = 60;
 const HOUR: u64 = 3600;

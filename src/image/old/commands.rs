@@ -1016,13 +1016,13 @@ vmstage boot
     #[test]
     fn a_script_without_end_is_given_up() {
         let start = clock::computed();
-        let doubled = "a=xx\n".to_string() + &"a=$a$a\nmkdir /staging/$a\n".repeat(2000);
-        let deep = "( true; ".repeat(10_000);
-        let functions = "f() { mkdir /staging/x; }\n".repeat(3000);
+        let doubled = "a=xx\n".to_string() + &"a=$a$a\nmkdir /staging/$a\n".repeat(4000);
+        let deep = "( true; ".repeat(20_000);
+        let functions = "f() { mkdir /staging/x; }\n".repeat(6000);
         // Each of these may be another shell's, and grow with each.
-        let evals = "eval ".repeat(10_000) + "mkdir /staging/x";
-        let shells = "sh -c ".repeat(500);
-        let growing = "a='eval eval eval eval'\na=\"$a $a $a $a\"\neval $a $a $a\n".repeat(100);
+        let evals = "eval ".repeat(20_000) + "mkdir /staging/x";
+        let shells = "sh -c ".repeat(1000);
+        let growing = "a='eval eval eval eval'\na=\"$a $a $a $a\"\neval $a $a $a\n".repeat(200);
         for script in [
             evals,
             shells,
@@ -1030,8 +1030,8 @@ vmstage boot
             doubled,
             deep,
             functions,
-            "$".repeat(100_000),
-            "<<a ".repeat(25_000),
+            "$".repeat(200_000),
+            "<<a ".repeat(50_000),
         ] {
             commands(script.as_bytes(), staging());
         }

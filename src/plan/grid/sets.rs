@@ -224,7 +224,7 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(some_of_all_cases(4)))]
+        #![proptest_config(ProptestConfig::with_cases(some_of_all_cases(6)))]
 
         #[test]
         fn after_exchanging_no_two_others_are_better(points in round_requests()) {
