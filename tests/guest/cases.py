@@ -363,6 +363,8 @@ def a_reboot_changes_nothing_and_renews_no_lease(guest):
     guest.sh("echo kept >/staging/condor/file; sync")
     guest.tell("reboot")
     guest.wait_shell()
+    # The last line of the second boot: until then the status may have no deadline.
+    guest.wait_console(r"(?s)(?:vmstage: ready: .*?){2}; must be gone by", timeout=60)
     after = is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
     assert before["boot_id"] != after["boot_id"], "the guest has not rebooted"
     check("the deadline after the reboot", after["deadline"]["at"], before["deadline"]["at"])
