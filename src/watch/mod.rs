@@ -401,6 +401,11 @@ impl<'a> Watch<'a> {
         drop(turn);
         self.last_status = Some(status.clone());
 
+        // When it was last confirmed is for the status alone.
+        let unconfirmed = |deadline: status::Deadline| status::Deadline {
+            confirmed_at: None,
+            ..deadline
+        };
         let by_others = written.map(unconfirmed) != status.deadline.clone().map(unconfirmed);
         let told = (
             status.deadline.clone().map(unconfirmed),
@@ -418,9 +423,11 @@ impl<'a> Watch<'a> {
     /// Since this has read what is known, that is: to it, it would be none.
     fn has_boot_found_a_deadline(&self) -> bool {
         let told = self.told.as_ref().and_then(|told| told.0.as_ref());
-        let written = Status::read(self.host).ok().flatten();
-        let written = written.and_then(|status| status.deadline).map(unconfirmed);
-        written.is_some() && written.as_ref() != told
+        let Ok(Some(status)) = Status::read(self.host) else {
+            return false;
+        };
+        let found = status.deadline.map(|found| found.at);
+        found.is_some() && found != told.map(|told| told.at)
     }
 
     fn due(&mut self, now: Now) -> Vec<Step> {
@@ -496,14 +503,6 @@ impl<'a> Watch<'a> {
             }
             Some(_) => {}
         }
-    }
-}
-
-/// When it was last confirmed is for the status alone.
-fn unconfirmed(deadline: status::Deadline) -> status::Deadline {
-    status::Deadline {
-        confirmed_at: None,
-        ..deadline
     }
 }
 
