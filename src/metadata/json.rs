@@ -113,6 +113,8 @@ pub(super) enum Json<O, E> {
     Absent,
     String(String),
     Number(u64),
+    /// The whole part of a number that has a fraction.
+    Decimal(u64),
     Object(O),
     Array(Vec<E>),
     /// What there is, in words.
@@ -139,7 +141,7 @@ impl<O, E> Json<O, E> {
         match self {
             Json::Absent => "null",
             Json::String(_) => "a string",
-            Json::Number(_) => "a number",
+            Json::Number(_) | Json::Decimal(_) => "a number",
             Json::Object(_) => "an object",
             Json::Array(_) => "an array",
             Json::Other(kind) => kind,
@@ -220,8 +222,11 @@ impl<'de, O: Deserialize<'de>, E: Deserialize<'de>> Visitor<'de> for JsonVisitor
         Ok(Json::Other("a number"))
     }
 
-    fn visit_f64<Error>(self, _: f64) -> Result<Self::Value, Error> {
-        Ok(Json::Other("a number"))
+    fn visit_f64<Error>(self, number: f64) -> Result<Self::Value, Error> {
+        Ok(match number >= 0.0 {
+            true => Json::Decimal(number as u64),
+            false => Json::Other("a number"),
+        })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {

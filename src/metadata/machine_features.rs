@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::NoAnswer;
 use crate::config::{self, FeaturesLocation};
-use crate::deadline::limit::{Limit, When, whole_number};
+use crate::deadline::limit::{self, Limit, When, whole_number};
 use crate::deadline::origin::{LimitSource, Origin};
 use crate::deadline::site_grace;
 use crate::http::{Cause, Client};
@@ -206,7 +206,8 @@ pub fn understand(values: &BTreeMap<String, String>) -> Understood {
 
     for key in ["shutdowntime", "shutdowntime_job"] {
         if let Some(text) = value(key) {
-            understood.limits.push(limit(key, unix_seconds(text)));
+            let when = unix_seconds(text).map_or_else(When::Unusable, When::At);
+            understood.limits.push(limit(key, when));
         }
     }
     if let Some(length) = value("wall_limit_secs") {
@@ -228,10 +229,7 @@ pub fn understand(values: &BTreeMap<String, String>) -> Understood {
 /// Whether this can be the value of that key, or why not.
 fn check(key: &str, text: &str) -> Result<(), String> {
     match key {
-        "shutdowntime" | "shutdowntime_job" | "jobstart_secs" => match unix_seconds(text) {
-            When::Unusable(reason) => Err(reason),
-            _ => Ok(()),
-        },
+        "shutdowntime" | "shutdowntime_job" | "jobstart_secs" => unix_seconds(text).map(drop),
         "wall_limit_secs" if seconds(text)? == 0 => Err("it is zero".into()),
         "grace_secs" | "grace_secs_job" => grace(text).map(drop),
         "job_id" => match text.bytes().all(|b| b.is_ascii_graphic() && b != b'<') {
@@ -257,20 +255,17 @@ fn seconds(text: &str) -> Result<u64, String> {
     whole_number(text).unwrap_or_else(|| Err(format!("{:?} is not a whole number", excerpt(text))))
 }
 
-fn unix_seconds(text: &str) -> When {
-    match seconds(text) {
-        Ok(_) => When::from_instant(text),
-        Err(reason) => When::Unusable(reason),
+fn unix_seconds(text: &str) -> Result<u64, String> {
+    match limit::unix_seconds(text) {
+        Some(_) => limit::instant(text),
+        None => Err(format!("{:?} is not Unix seconds", excerpt(text))),
     }
 }
 
 fn wall_limit(start: Option<&str>, length: &str) -> When {
     let end = || {
         let start = start.ok_or("there is no jobstart_secs to count from")?;
-        let start = match unix_seconds(start) {
-            When::Unusable(reason) => return Err(format!("jobstart_secs: {reason}")),
-            _ => seconds(start)?,
-        };
+        let start = unix_seconds(start).map_err(|reason| format!("jobstart_secs: {reason}"))?;
         match seconds(length)? {
             0 => Err("it is zero".into()),
             length => Ok(start.saturating_add(length)),
@@ -301,8 +296,8 @@ mod tests {
     fn the_three_limits_are_read() {
         let understood = understand(&values([
             ("shutdowntime", "1795430460"),
-            ("shutdowntime_job", "1795430000"),
-            ("jobstart_secs", "1795000000"),
+            ("shutdowntime_job", "1795430000.25"),
+            ("jobstart_secs", "1795000000.5"),
             ("wall_limit_secs", "3600"),
             ("total_cpu", "8"),
         ]));
@@ -313,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_whole_number_is_no_limit() {
+    fn a_value_that_is_no_number_of_that_kind_is_no_limit() {
         let wrong = [
             "",
             "-1",
@@ -343,7 +338,7 @@ mod tests {
             (
                 Some("x"),
                 "3600",
-                "jobstart_secs: \"x\" is not a whole number",
+                "jobstart_secs: \"x\" is not Unix seconds",
             ),
             (Some("0"), "3600", "jobstart_secs: 0 is 1970"),
             (Some("1795000000"), "0", "it is zero"),

@@ -1124,7 +1124,7 @@ fn features_that_meta_names_are_read_over_http() {
     assert!(
         decision.ignored[0]
             .reason
-            .contains("\"soon\" is not a whole number")
+            .contains("\"soon\" is not Unix seconds")
     );
 }
 
