@@ -6,9 +6,10 @@ pub(crate) mod published;
 mod session;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::NoAnswer;
+use super::portion::Portion;
 use crate::config::{self, FeaturesLocation};
 use crate::deadline::limit::{self, Limit, When, whole_number};
 use crate::deadline::origin::{LimitSource, Origin};
@@ -134,10 +135,7 @@ impl Locations {
         let places: Vec<String> = [&self.machine, &self.job]
             .into_iter()
             .flatten()
-            .map(|location| match location {
-                FeaturesLocation::Url(url) => shown(url.as_written()),
-                FeaturesLocation::Directory(directory) => directory.display().to_string(),
-            })
+            .map(in_words)
             .collect();
         places.join(", ")
     }
@@ -150,11 +148,19 @@ impl Locations {
     }
 }
 
-/// How places are read: on which machine, through which client, and until when.
+/// A place, as it is shown to people.
+fn in_words(location: &FeaturesLocation) -> String {
+    match location {
+        FeaturesLocation::Url(url) => shown(url.as_written()),
+        FeaturesLocation::Directory(directory) => directory.display().to_string(),
+    }
+}
+
+/// How places are read: on which machine, through which client, and how much of them.
 pub(crate) struct Reader<'a, 'h> {
     pub(crate) directories: &'a mut Directories<'h>,
     pub(crate) client: &'a Client,
-    pub(crate) until: Instant,
+    pub(crate) portion: Portion,
 }
 
 impl Reader<'_, '_> {
@@ -172,7 +178,7 @@ impl Reader<'_, '_> {
     }
 
     fn read_url(&self, url: &str) -> Result<Option<Vec<u8>>, NoAnswer> {
-        match self.client.get(url, &[], self.until) {
+        match self.client.get(url, &[], self.portion.until) {
             Ok(response) => Ok(Some(response.body)),
             Err(failure) if matches!(failure.cause, Cause::Status(404, _)) => Ok(None),
             Err(failure) => Err(NoAnswer::Http(failure)),
@@ -280,9 +286,11 @@ fn wall_limit(start: Option<&str>, length: &str) -> When {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::time::Instant;
 
     use super::*;
     use crate::host::Host;
+    use crate::metadata::portion::Pace;
 
     fn values<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
         pairs.map(|(k, v)| (k.into(), v.into())).into()
@@ -477,7 +485,7 @@ mod tests {
         let mut reader = Reader {
             directories: &mut Directories::new(&host),
             client: &client,
-            until: Instant::now(),
+            portion: Portion::new(Pace::Whole, Instant::now(), Duration::ZERO),
         };
         let mut session = Session::default();
         let answer = session
