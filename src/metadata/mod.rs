@@ -392,15 +392,14 @@ impl<'a> Metadata<'a> {
         pause.max(retry_after.unwrap_or_default())
     }
 
-    /// Tells the cloud that it need not wait any longer with these.
+    /// Tells the cloud that it need not wait any longer with this.
     ///
     /// # Errors
     ///
     /// That it could not be told.
-    pub fn acknowledge(&self, pending: &[Pending], budget: Duration) -> Result<(), NoAnswer> {
-        let events: Vec<String> = pending.iter().map(|pending| pending.id.clone()).collect();
+    pub fn acknowledge(&self, pending: &Pending, budget: Duration) -> Result<(), NoAnswer> {
         let until = Instant::now() + budget;
-        azure::acknowledge(&self.client, &self.services[0], &events, until)
+        azure::acknowledge(&self.client, &self.services[0], &pending.id, until)
     }
 
     /// What the cloud waits with until it is told to go on.

@@ -414,7 +414,7 @@ fn azure_is_told_to_go_on_with_what_waits_for_this_vm() {
         ask(&mut metadata);
         let pending = metadata.pending();
         assert_eq!((pending.len(), pending[0].is_end), (1, is_end));
-        metadata.acknowledge(&pending, seconds(1)).unwrap();
+        metadata.acknowledge(&pending[0], seconds(1)).unwrap();
         let body = format!(r#"{{"StartRequests":[{{"EventId":"{EVENT}"}}]}}"#);
         assert_eq!(azure.posted().last(), Some(&body));
     }
