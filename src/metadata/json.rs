@@ -23,8 +23,11 @@ use crate::text::excerpt;
 /// Why it is none, without quoting it: it may hold secrets.
 pub(super) fn document<T: for<'de> Deserialize<'de>>(mut text: Vec<u8>) -> Result<T, String> {
     // serde would take an array for a struct.
-    if text.trim_ascii_start().first() != Some(&b'{') {
-        return Err("the answer is not a JSON object".into());
+    match text.trim_ascii_start().first() {
+        Some(b'{') => {}
+        Some(b'<') => return Err("the answer is HTML or XML, not a JSON object".into()),
+        None => return Err("the answer is empty, not a JSON object".into()),
+        Some(_) => return Err("the answer is not a JSON object".into()),
     }
     blank_what_is_refused(&mut text);
     let read = serde_json::from_slice::<Part<T>>(&text);

@@ -387,7 +387,8 @@ impl<'a> Metadata<'a> {
         let pause = match what {
             Wait::ForChangeAtGoogle => self.google.pause(lasted, chance),
             Wait::ForEventsOfAzure => MINUTE.mul_f64(0.9 + 0.2 * chance),
-            Wait::ForVendorData => 10 * MINUTE.mul_f64(0.9 + 0.2 * chance),
+            // One that is not asked for ten minutes would be taken for silent.
+            Wait::ForVendorData => 8 * MINUTE.mul_f64(0.9 + 0.2 * chance),
         };
         pause.max(retry_after.unwrap_or_default())
     }

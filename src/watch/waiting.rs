@@ -6,7 +6,8 @@ use super::asking::name;
 use super::{Watch, schedule};
 use crate::backoff::jitter;
 use crate::clock::Now;
-use crate::metadata::{NoAnswer, Pending};
+use crate::deadline::origin::LimitSource;
+use crate::metadata::{NoAnswer, Pending, Wait};
 
 impl Watch<'_> {
     /// Hears what has come of requests that were held, and starts those that are wanted. Says
@@ -27,13 +28,26 @@ impl Watch<'_> {
                     self.want_second_answer(now);
                     has_heard = true;
                 }
-                Err(e) => self.notices.warn_once(format!("no notice can be had: {e}")),
+                Err(e) => self.hear_failure(wait, &e, now),
             }
             let pause = self.metadata.pause(wait, lasted, retry_after, jitter());
             self.waiting.pause(wait, now.uptime + pause);
         }
         self.start_requests(now);
         has_heard
+    }
+
+    fn hear_failure(&mut self, wait: Wait, failure: &NoAnswer, now: Now) {
+        let what = match wait {
+            Wait::ForVendorData => {
+                if failure.is_garbage() {
+                    self.follower.hear_garbage(LimitSource::VendorData, now);
+                }
+                "what the site says to its guests cannot be had; what it said before holds"
+            }
+            Wait::ForChangeAtGoogle | Wait::ForEventsOfAzure => "no notice can be had",
+        };
+        self.notices.warn_once(format!("{what}: {failure}"));
     }
 
     fn start_requests(&mut self, now: Now) {

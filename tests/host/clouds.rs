@@ -587,7 +587,7 @@ fn vendor_data_is_a_word_of_the_site_to_vmstage() {
         assert!(metadata.take(Wait::ForVendorData, broken).is_err());
         assert_eq!(ends(&metadata), expected, "{text}");
         let pause = metadata.pause(Wait::ForVendorData, 1, None);
-        assert_eq!(pause, seconds(540));
+        assert_eq!(pause, seconds(432));
     }
 }
 
