@@ -120,9 +120,9 @@ fn as_rfc_3339(text: &str) -> Option<String> {
     let (date, rest) = text.split_once(['T', 't', ' '])?;
     let zone_at = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
     let (time, zone) = rest.split_at(zone_at);
-    let (time, fraction) = match time.split_once(['.', ',']) {
-        Some((time, digits)) => (time, format!(".{digits}")),
-        None => (time, String::new()),
+    let (time, point, fraction) = match time.split_once(['.', ',']) {
+        Some((time, digits)) => (time, ".", digits),
+        None => (time, "", ""),
     };
     let date = match grouped(date, '-') {
         // "1 Jan 2019", which begins with something else.
@@ -133,7 +133,7 @@ fn as_rfc_3339(text: &str) -> Option<String> {
     if zone.is_empty() && !is_as_of_openstack {
         return None;
     }
-    let seconds = match (time.len(), fraction.is_empty()) {
+    let seconds = match (time.len(), point.is_empty()) {
         (4 | 5, true) => ":00",
         (6 | 8, _) => "",
         _ => return None,
@@ -145,7 +145,7 @@ fn as_rfc_3339(text: &str) -> Option<String> {
         _ => zone.to_string(),
     };
     let time = grouped(time, ':');
-    Some(format!("{date}T{time}{seconds}{fraction}{zone}"))
+    Some(format!("{date}T{time}{seconds}{point}{fraction}{zone}"))
 }
 
 /// Digits alone, with a separator before the last pairs of them: `20261224` is `2026-12-24`, and

@@ -437,20 +437,11 @@ fn fstab_that_has_grown(
         [] => &unrecorded[..],
         recorded => recorded,
     };
-    let taken = |numbers: &Vec<usize>| -> BTreeSet<PathBuf> {
-        let lines = was
-            .lines
-            .iter()
-            .filter(|line| numbers.contains(&line.number));
-        lines.map(|line| line.mount_point.clone()).collect()
-    };
     let is = Fstab::parse(present);
     candidates.iter().find_map(|numbers| {
-        let places = taken(numbers);
-        let is_free = !is
-            .lines
-            .iter()
-            .any(|line| places.contains(&line.mount_point));
+        let mut taken = was.lines.iter().filter(|l| numbers.contains(&l.number));
+        let is_there = |place: &Path| is.lines.iter().any(|line| line.mount_point == place);
+        let is_free = !taken.any(|line| is_there(&line.mount_point));
         is_free.then(|| old::with_lines(present, old, numbers))?
     })
 }

@@ -22,19 +22,27 @@ use crate::text::excerpt;
 ///
 /// Why it is none, without quoting it: it may hold secrets.
 pub(super) fn document<T: for<'de> Deserialize<'de>>(mut text: Vec<u8>) -> Result<T, String> {
-    // serde would take an array for a struct.
-    match text.trim_ascii_start().first() {
-        Some(b'{') => {}
-        Some(b'<') => return Err("the answer is HTML or XML, not a JSON object".into()),
-        None => return Err("the answer is empty, not a JSON object".into()),
-        Some(_) => return Err("the answer is not a JSON object".into()),
-    }
+    begins_as_object(&text)?;
     blank_what_is_refused(&mut text);
-    let read = serde_json::from_slice::<Part<T>>(&text);
-    let object = read.map_err(|e| format!("the answer is not the JSON it should be: {e}"))?;
-    object
-        .object()
-        .ok_or_else(|| "the answer is not a JSON object".into())
+    let read = serde_json::from_slice::<Part<T>>(&text).map_err(not_as_it_should_be)?;
+    read.object().ok_or_else(|| NO_OBJECT.into())
+}
+
+const NO_OBJECT: &str = "the answer is not a JSON object";
+
+/// serde would take an array for a struct.
+fn begins_as_object(text: &[u8]) -> Result<(), String> {
+    Err(match text.trim_ascii_start().first() {
+        Some(b'{') => return Ok(()),
+        Some(b'<') => "the answer is HTML or XML, not a JSON object",
+        None => "the answer is empty, not a JSON object",
+        Some(_) => NO_OBJECT,
+    }
+    .into())
+}
+
+fn not_as_it_should_be(error: serde_json::Error) -> String {
+    format!("the answer is not the JSON it should be: {error}")
 }
 
 /// Reads a document that is an array.

@@ -29,12 +29,13 @@ pub(crate) struct Session {
     /// The keys that were given, or found to be absent, in this round.
     fresh: BTreeSet<&'static str>,
     /// What a slow place was not asked for.
-    left: BTreeMap<Keys, Left>,
+    left: Vec<Left>,
 }
 
 /// The keys of a place that the next round asks for.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 struct Left {
+    of: Keys,
     /// The first of them, by its index; after the last key comes the first.
     from: usize,
     count: usize,
@@ -117,18 +118,14 @@ impl Session {
         let mut heard = Heard::of(passed_over);
         for (location, keys) in locations.with_keys() {
             match (location, places) {
-                (Some(FeaturesLocation::Url(_)), Places::Directories)
-                    if !self.left.contains_key(keys) => {}
+                (Some(FeaturesLocation::Url(_)), Places::Directories) if !self.has_left(keys) => {}
                 (Some(location), _) => {
-                    let mut left = self.left.remove(keys).unwrap_or_default();
-                    if places == Places::All || left.count == 0 {
-                        left.count = keys.len();
-                    }
-                    self.ask_place(location, keys, left, &mut heard, reader);
+                    let left = self.take_left(keys, places);
+                    self.ask_place(location, left, &mut heard, reader);
                 }
                 (None, _) => {
                     self.keys.retain(|key, _| !keys.contains(key));
-                    self.left.remove(keys);
+                    self.left.retain(|left| left.of != keys);
                     self.failed.remove(keys);
                 }
             }
@@ -139,14 +136,14 @@ impl Session {
     fn ask_place(
         &mut self,
         location: &FeaturesLocation,
-        keys: Keys,
         left: Left,
         heard: &mut Heard,
         reader: &mut Reader,
     ) {
-        let asked = self.ask_for(keys, left, location, heard, reader);
+        let keys = left.of;
+        let asked = self.ask_for(left, location, heard, reader);
         self.note(keys, &asked, heard);
-        let has_more = self.left.contains_key(keys);
+        let has_more = self.has_left(keys);
         if has_more {
             let place = in_words(location);
             let slow = "is slow: what it was not asked for in one round it is in the next";
@@ -202,9 +199,26 @@ impl Session {
         !self.left.is_empty()
     }
 
+    fn has_left(&self, keys: Keys) -> bool {
+        self.left.iter().any(|left| left.of == keys)
+    }
+
+    /// What a place is asked for now: all of its keys, unless the last round has left some.
+    fn take_left(&mut self, keys: Keys, places: Places) -> Left {
+        let at = self.left.iter().position(|left| left.of == keys);
+        let left = at.map(|at| self.left.swap_remove(at));
+        let from = left.map_or(0, |left| left.from);
+        let count = left.filter(|_| places != Places::All);
+        let count = count.map_or(keys.len(), |left| left.count);
+        Left {
+            of: keys,
+            from,
+            count,
+        }
+    }
+
     fn ask_for(
         &mut self,
-        keys: Keys,
         left: Left,
         location: &FeaturesLocation,
         heard: &mut Heard,
@@ -214,12 +228,17 @@ impl Session {
         let mut given = Vec::new();
         let mut refused = None;
         let mut failure = None;
+        let keys = left.of;
         for done in 0..left.count {
             let from = (left.from + done) % keys.len();
             let key = keys[from];
             if !has_room_for(key, location, reader) {
                 let count = left.count - done;
-                self.left.insert(keys, Left { from, count });
+                self.left.push(Left {
+                    from,
+                    count,
+                    ..left
+                });
                 break;
             }
             match reader.read(location, key) {
