@@ -69,7 +69,7 @@ impl Notices {
     }
 
     /// All of them so far.
-    pub(crate) fn all(&self) -> Vec<String> {
+    pub fn all(&self) -> Vec<String> {
         self.0.borrow().clone()
     }
 }

@@ -4,6 +4,7 @@
 //! A loop without threads that sleeps until something is due. What is due, and what holds,
 //! the follower says.
 
+mod acknowledging;
 mod asking;
 mod call_back;
 pub mod drain;
@@ -37,6 +38,7 @@ use crate::metadata::{Asked, Instance, Metadata};
 use crate::report::{self, terminals};
 use crate::status::{self, Status};
 
+use acknowledging::Acknowledged;
 use drain::Drain;
 use guard::Guard;
 use held::Waiting;
@@ -64,9 +66,7 @@ pub struct Watch<'a> {
     /// The uptime at which each of these is next.
     asking: Asking,
     waiting: Waiting,
-    /// Events of Azure's that were acknowledged.
-    acknowledged: Vec<String>,
-    next_acknowledgement: Duration,
+    acknowledged: Acknowledged,
     next_spot: Duration,
     /// The site of the features wants no second answer asked for before this uptime.
     features_left_alone: Duration,
@@ -137,8 +137,7 @@ impl<'a> Watch<'a> {
             drain,
             asking: Asking::begin(first, now.uptime, jitter()),
             waiting: Waiting::default(),
-            acknowledged: Vec::new(),
-            next_acknowledgement: Duration::ZERO,
+            acknowledged: Acknowledged::default(),
             next_spot: now.uptime,
             features_left_alone: Duration::ZERO,
             failed_spots: 0,

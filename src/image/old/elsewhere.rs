@@ -1,5 +1,5 @@
 //! What does vmstage's work outside of `rc.local`: commands of inittab, of cron and of scripts for
-//! local use, and lines of tmpfiles.d. Only a person takes them out.
+//! local use, lines of tmpfiles.d, and units. Only a person takes them out.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::{Command, INITTAB, SCRIPT, What, commands};
 use crate::image::init::Init;
 use crate::image::root::{Kind, Root};
+use crate::image::{files, units};
 use crate::text::excerpt;
 
 /// Those that mount a disk by its bare name, or make something below the mount point whatever
@@ -36,6 +37,14 @@ pub(crate) fn elsewhere(root: &Root, init: Init, mount_point: &Path) -> Vec<(Pat
         for path in files_of_tmpfiles(root) {
             let text = root.text(&path);
             add(path, of_tmpfiles(&text, mount_point));
+        }
+        for unit in units::started(root) {
+            if let Some(path) = units::file(root, &unit)
+                && !waits_for_the_disk(root, &unit, mount_point)
+            {
+                let commands = of_unit(root, &unit, &path, mount_point);
+                add(path.into(), commands);
+            }
         }
     }
     found
@@ -90,6 +99,55 @@ fn tables_of_cron(root: &Root) -> Vec<(PathBuf, &'static CommandIn)> {
     }
     tables
 }
+
+/// What may precede a command in a unit (systemd.service(5)).
+const PREFIXES: [char; 6] = ['@', '-', ':', '+', '!', '|'];
+
+/// The commands of a unit's own file that no drop-in has taken back.
+fn of_unit(root: &Root, unit: &str, path: &str, mount_point: &Path) -> Vec<Command> {
+    let names = ["ExecStartPre", "ExecStart", "ExecStartPost"];
+    let count = names.map(|name| (name, units::values(root, unit, name)));
+    let command = |line: &str| {
+        let (name, value) = line.trim().split_once('=')?;
+        let (name, value) = (name.trim(), value.trim());
+        let mut count = count.iter();
+        let counts = count.any(|(one, values)| *one == name && values.iter().any(|v| v == value));
+        counts.then(|| value.trim_start_matches(PREFIXES).to_string())
+    };
+    let text = root.text(path);
+    let lines = text.lines().enumerate();
+    let found = lines.filter_map(|(before, line)| {
+        let mut commands = commands(command(line)?.as_bytes(), mount_point).into_iter();
+        commands.next().map(|command| Command {
+            number: before + 1,
+            lines: None,
+            ..command
+        })
+    });
+    found.collect()
+}
+
+/// Whether a unit comes after the disk, or asks what is mounted: a site's own work on it.
+fn waits_for_the_disk(root: &Root, unit: &str, mount_point: &Path) -> bool {
+    let after = units::named(root, unit, &["After", "Requires", "BindsTo", "Requisite"]);
+    let mount = files::mount_unit(mount_point);
+    let is_after = |other: &String| *other == mount || other == OWN_UNIT;
+    let asks = [
+        "RequiresMountsFor",
+        "ConditionPathIsMountPoint",
+        "AssertPathIsMountPoint",
+        "ConditionPathExists",
+        "ConditionDirectoryNotEmpty",
+    ];
+    let point = mount_point.to_string_lossy();
+    let is_named = |name: &&str| {
+        let values = units::values(root, unit, name);
+        values.iter().any(|value| value.contains(&*point))
+    };
+    after.iter().any(is_after) || asks.iter().any(is_named)
+}
+
+const OWN_UNIT: &str = "vmstage.service";
 
 /// SUSE's for local use, and all of an init that nobody knows.
 fn local_scripts(root: &Root, init: Init) -> Vec<PathBuf> {

@@ -1,7 +1,7 @@
 //! `vmstage end`, with a `watch` that runs for real and powers nothing off.
 
 use std::fs;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::running::{SECONDS, comes_to_be, machine, now, ordered_off, stop, watch};
 use crate::common::{Machine, Running};
@@ -14,6 +14,7 @@ claims!(
     records_that_do_not_answer_keep_nobody_from_being_drained_warned_and_told,
     an_order_ends_the_machine_in_time_and_says_what_will_happen,
     drain_only_drains_and_ends_nothing,
+    after_drain_only_a_later_deadline_ends_the_machine_and_drains_no_second_time,
     cancel_takes_an_order_back_everywhere,
     a_rehearsal_is_as_a_notice_ends_nothing_and_is_over_with_its_time,
     a_later_order_replaces_an_earlier_one_and_a_time_may_be_given,
@@ -180,6 +181,63 @@ fn drain_only_drains_and_ends_nothing() {
         );
     }
     assert_eq!(said.matches("drain: done").count(), 1, "{said}");
+}
+
+/// The whole life of a VM that somebody drains a while before it has to go.
+fn after_drain_only_a_later_deadline_ends_the_machine_and_drains_no_second_time() {
+    // A lifetime counts from the boot, which this host has had long ago.
+    let uptime = fs::read_to_string("/proc/uptime").unwrap();
+    let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+    let lifetime = uptime as u64 + 25;
+    let more = format!("max_lifetime = \"{lifetime}s\"\nwarn = [\"4s\"]\naction");
+    let configuration = ENDS
+        .replace("5m", "2s")
+        .replace("100years", "0s")
+        .replace("action", &more);
+    let machine = guest(&configuration);
+    let metrics = || text(&machine, "/var/lib/prometheus/node-exporter/vmstage.prom");
+    let deadline = |metrics: &str| {
+        let name = "vmstage_deadline_timestamp_seconds ";
+        let mut lines = metrics.lines().filter_map(|line| line.strip_prefix(name));
+        lines.next().map(|at| at.parse::<f64>().unwrap() as u64)
+    };
+    let is_drain_only = |metrics: &str| metrics.contains("\nvmstage_deadline_drain_only 1\n");
+    let real = deadline(&metrics()).unwrap();
+    let watch = watching(&machine);
+    let end = machine.run(&["end", "--in", "6s", "--drain-only"]);
+    assert_eq!(end.code, 0, "{end}");
+    assert!(comes_to_be(SECONDS(1), || is_drain_only(&metrics())));
+    let work_ends = deadline(&metrics()).unwrap();
+    assert!(work_ends + 5 < real, "{work_ends} {real}");
+
+    let mut seen = Vec::new();
+    while ordered_off(&machine).is_empty() {
+        let (time, metrics) = (now(), metrics());
+        if time > real + 20 {
+            panic!("it is not ended: {seen:?} {}", stop(watch).stderr);
+        }
+        let (at, is_drain_only) = (deadline(&metrics).unwrap(), is_drain_only(&metrics));
+        if seen.last() != Some(&(at, is_drain_only)) {
+            seen.push((at, is_drain_only));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(now() >= real, "{} s early", real - now());
+    // A time that is over and not of drain alone would be overdue, which is critical.
+    assert_eq!(seen, [(work_ends, true), (real, false)]);
+    assert_eq!(drained(&machine).lines().count(), 1);
+    let said = stop(watch).stderr;
+    let story = [
+        "warning users: work on this VM must have ended",
+        "drain: done",
+        "warning users: this VM goes away in ",
+        "asked init to power off",
+    ];
+    let at_of = |words: &str| match said.match_indices(words).collect::<Vec<_>>()[..] {
+        [(at, _)] => at,
+        _ => panic!("not once {words:?}: {said}"),
+    };
+    assert!(story.map(at_of).is_sorted(), "{said} {}", drained(&machine));
 }
 
 fn cancel_takes_an_order_back_everywhere() {
