@@ -6,7 +6,7 @@
 
 mod asking;
 mod call_back;
-pub mod drain;
+mod drain;
 pub(crate) mod guard;
 mod held;
 mod orders;
@@ -468,7 +468,12 @@ impl<'a> Watch<'a> {
     }
 
     fn start_drain(&mut self, deadline: &Deadline, now: Now) {
-        match Drain::start(self.config, deadline, self.follower.time(now).unix) {
+        match Drain::start(
+            self.host,
+            self.config,
+            deadline,
+            self.follower.time(now).unix,
+        ) {
             Ok(drain) => self.drain = Some(drain),
             Err(e) => warn!("drain: {e:#}"),
         }
