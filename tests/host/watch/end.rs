@@ -434,9 +434,11 @@ fn a_status_that_is_no_file_any_more_is_written_anew() {
     let machine = guest(ENDS);
     let watch = watching(&machine);
     machine.sh("rm /run/vmstage/status.json; mkfifo /run/vmstage/status.json");
-    assert_eq!(machine.run(&["end", "--in", "1h"]).code, 0);
-    assert!(machine.path("/run/vmstage/status.json").is_file());
-    assert!(are_told(&machine), "{:?}", told(&machine));
+    let end = machine.run(&["end", "--in", "1h"]);
+    assert_eq!(end.code, 0, "{end}");
+    let status = machine.path("/run/vmstage/status.json");
+    assert!(comes_to_be(SECONDS(30), || status.is_file()));
+    assert!(comes_to_be(SECONDS(30), || are_told(&machine)));
     assert!(text(&machine, "/run/vmstage/status.json").contains("\"outcome\": \"ready\""));
     stop(watch);
 }
