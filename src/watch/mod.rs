@@ -7,7 +7,8 @@
 mod acknowledging;
 mod asking;
 mod call_back;
-pub mod drain;
+mod drain;
+mod duties;
 pub(crate) mod guard;
 mod held;
 mod orders;
@@ -17,6 +18,7 @@ pub(crate) mod schedule;
 pub(crate) mod sleep;
 mod waiting;
 
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -35,18 +37,16 @@ use crate::host::Host;
 use crate::host::this_boot::ThisBoot;
 use crate::logging::Notices;
 use crate::metadata::{Asked, Instance, Metadata};
-use crate::report::{self, terminals};
+use crate::report;
 use crate::status::{self, Status};
 
 use acknowledging::Acknowledged;
 use drain::Drain;
+use duties::Duties;
 use guard::Guard;
 use held::Waiting;
 use progress::Progress;
 use schedule::Asking;
-
-/// How often a drain that runs is looked at.
-const DRAIN_TICK: Duration = Duration::from_secs(1);
 
 /// What is known, what was done, and when there is something to do again.
 pub struct Watch<'a> {
@@ -97,7 +97,7 @@ type Told = (Option<status::Deadline>, Option<Instance>, bool);
 impl<'a> Watch<'a> {
     /// Takes up where `boot`, or a `watch` before this one, left off.
     pub fn start(host: &'a Host, notices: &'a Notices, config: &'a Config, now: Now) -> Watch<'a> {
-        Watch::carry_on(host, notices, config, None, Guard::Off, now)
+        Watch::carry_on(host, notices, config, None, Guard::default(), now)
     }
 
     /// The same; what a `watch` with an older configuration was at goes on.
@@ -168,7 +168,7 @@ impl<'a> Watch<'a> {
             progress: self.progress,
             knowledge: self.follower.knowledge().clone(),
         };
-        (carried, self.guard)
+        (carried, self.guard.stand_down())
     }
 
     /// One look at the clocks, and whatever is due by them.
@@ -188,8 +188,7 @@ impl<'a> Watch<'a> {
         self.note_the_end_of_drain();
         let steps = self.due(now).into_iter();
         // Jobs get all the time that there is: telling everybody may take seconds.
-        let is_drain = |step: &Step| matches!(step, Step::Drain(_));
-        let (drain, others): (Vec<Step>, Vec<Step>) = steps.partition(is_drain);
+        let (drain, others): (Vec<Step>, Vec<Step>) = steps.partition(Step::is_drain);
         self.act(drain, now);
         let told = self.told.as_ref();
         let is_other_drain = told.is_some_and(|told| told.2 != self.is_draining());
@@ -201,14 +200,16 @@ impl<'a> Watch<'a> {
         self.acknowledge_events(now);
         self.call_back_if_due(now);
         // The power may have been asked to go, and that this is done is news as well.
-        self.guard.tell(self.host, self.off_by(&self.decision, now));
+        self.tell_guard(&self.decision.clone(), now);
     }
 
     /// The uptime of the next tick that is needed, unless the wall clock is set.
     pub(crate) fn next_tick(&self, now: Now) -> Duration {
         let spot = self.metadata.has_spot_notices().then_some(self.next_spot);
         let callback = self.wants_to_call_back().then_some(self.next_callback);
-        let drain = self.is_draining().then_some(now.uptime + DRAIN_TICK);
+        let drain = self
+            .is_draining()
+            .then_some(now.uptime + schedule::DRAIN_TICK);
         let off = self.ordered_off.map(|at| at + poweroff::PATIENCE);
         let due = self
             .follower
@@ -219,11 +220,21 @@ impl<'a> Watch<'a> {
         next.map_or(self.asking.next(), |next| next.min(self.asking.next()))
     }
 
-    /// The uptime by which the machine is to be off.
-    fn off_by(&self, decision: &Decision, now: Now) -> Option<Duration> {
-        let ordered = self.ordered_off.map(|at| at + poweroff::PATIENCE);
-        let known = || self.follower.off_by(decision, self.progress.done(), now);
-        ordered.or_else(known)
+    fn duties<'b>(&'b self, decision: &'b Decision) -> Duties<'b> {
+        Duties {
+            host: self.host,
+            config: self.config,
+            follower: &self.follower,
+            decision,
+            done: self.progress.done(),
+            ordered_off: self.ordered_off,
+        }
+    }
+
+    fn tell_guard(&mut self, decision: &Decision, now: Now) {
+        let mut guard = mem::take(&mut self.guard);
+        guard.tell(self.duties(decision), now);
+        self.guard = guard;
     }
 
     /// Whether the drain command runs, also one that a `watch` before this one has started.
@@ -242,7 +253,7 @@ impl<'a> Watch<'a> {
     fn decide(&mut self, now: Now) -> bool {
         let decision = self.follower.decide(now);
         // Before anything is done that may hang.
-        self.guard.tell(self.host, self.off_by(&decision, now));
+        self.tell_guard(&decision, now);
         for warning in &decision.warnings {
             self.notices.warn_once(warning);
         }
@@ -415,6 +426,10 @@ impl<'a> Watch<'a> {
 
     fn due(&mut self, now: Now) -> Vec<Step> {
         let mut done = self.progress.done().clone();
+        if self.guard.has_drained() {
+            info!("drain has run while this hung");
+            done.note_drain(&self.config.deadline, now.uptime);
+        }
         let steps = self.follower.due(&self.decision, &mut done, now);
         // Before it is done: after a crash in between it is better left out than done twice.
         self.progress.keep(self.notices, done);
@@ -427,7 +442,7 @@ impl<'a> Watch<'a> {
     fn act(&mut self, steps: Vec<Step>, now: Now) {
         for step in steps {
             match step {
-                Step::Warn => self.warn_users(now),
+                Step::Warn => self.duties(&self.decision).warn_users(self.notices, now),
                 Step::Drain(deadline) => self.start_drain(&deadline, now),
                 Step::Report => self.say_that_it_is_reached(),
                 Step::PowerOff => self.power_off(now),
@@ -457,20 +472,13 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn warn_users(&self, now: Now) {
-        let Some(deadline) = self.decision.published(self.config.deadline.action) else {
-            return;
-        };
-        let text = terminals::warning(&deadline, self.follower.time(now).unix);
-        info!("warning users: {text}");
-        report::warning(self.host, self.notices, &text, self.config);
-    }
-
     fn start_drain(&mut self, deadline: &Deadline, now: Now) {
-        match Drain::start(self.config, deadline, self.follower.time(now).unix) {
-            Ok(drain) => self.drain = Some(drain),
-            Err(e) => warn!("drain: {e:#}"),
+        if !self.guard.may_drain() {
+            return info!("drain has run while this hung");
         }
+        self.drain = self.duties(&self.decision).start_drain(deadline, now);
+        // The next step may hang.
+        self.tell_guard(&self.decision.clone(), now);
     }
 
     fn power_off(&mut self, now: Now) {
@@ -520,7 +528,7 @@ mod tests {
         watch.follower.hear(LimitSource::Google, &none, None, now);
         let carried = Some(watch.hand_over().0);
         assert_eq!(Progress::read(&host).done(), &Done::default());
-        let watch = Watch::carry_on(&host, &notices, &config, carried, Guard::Off, now);
+        let watch = Watch::carry_on(&host, &notices, &config, carried, Guard::default(), now);
         assert_eq!(watch.progress.done(), &done);
         let ledger = &watch.follower.knowledge().ledger;
         assert!(ledger.has_spoken(LimitSource::Google));

@@ -1,16 +1,18 @@
 //! `vmstage end`, with a `watch` that runs for real and powers nothing off.
 
 use std::fs;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::running::{SECONDS, comes_to_be, machine, now, ordered_off, stop, watch};
 use crate::common::{Machine, Running};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 claims!(
     // More than a minute: it starts first.
-    a_watch_that_hangs_does_not_keep_the_machine_from_its_end,
+    where_watch_hangs_drain_runs_once_users_are_warned_and_the_machine_ends_each_at_its_time,
     records_that_do_not_answer_keep_nobody_from_being_drained_warned_and_told,
     an_order_ends_the_machine_in_time_and_says_what_will_happen,
     drain_only_drains_and_ends_nothing,
@@ -38,7 +40,11 @@ const UUID: &str = "0e4d1c2b-8f6a-4b3c-9d1e-000000000001";
 
 /// A staged machine with consumers, of which no source says anything.
 fn guest(configuration: &str) -> Machine {
-    let mut machine = machine("sources = []", configuration);
+    guest_that_asks("sources = []", configuration)
+}
+
+fn guest_that_asks(metadata: &str, configuration: &str) -> Machine {
+    let mut machine = machine(metadata, configuration);
     for consumer in ["/etc/condor", "/etc/motd", "/var/lib/prometheus"] {
         machine.may_change(consumer);
     }
@@ -486,9 +492,11 @@ fn a_status_that_is_no_file_any_more_is_written_anew() {
     let machine = guest(ENDS);
     let watch = watching(&machine);
     machine.sh("rm /run/vmstage/status.json; mkfifo /run/vmstage/status.json");
-    assert_eq!(machine.run(&["end", "--in", "1h"]).code, 0);
-    assert!(machine.path("/run/vmstage/status.json").is_file());
-    assert!(are_told(&machine), "{:?}", told(&machine));
+    let end = machine.run(&["end", "--in", "1h"]);
+    assert_eq!(end.code, 0, "{end}");
+    let status = machine.path("/run/vmstage/status.json");
+    assert!(comes_to_be(SECONDS(30), || status.is_file()));
+    assert!(comes_to_be(SECONDS(30), || are_told(&machine)));
     assert!(text(&machine, "/run/vmstage/status.json").contains("\"outcome\": \"ready\""));
     stop(watch);
 }
@@ -620,18 +628,29 @@ fn records_that_do_not_answer_keep_nobody_from_being_drained_warned_and_told() {
 }
 
 /// In a place that is in memory, and where nothing hangs elsewhere.
-fn a_watch_that_hangs_does_not_keep_the_machine_from_its_end() {
-    // A drain that nobody saw the end of is waited for.
-    let machine = guest(&format!("{ENDS}drain_timeout = \"5s\"\n"));
+fn where_watch_hangs_drain_runs_once_users_are_warned_and_the_machine_ends_each_at_its_time() {
+    let times = "grace = \"40s\"\nwarn = [\"35s\"]\n";
+    // It asks every five seconds, and publishes that nobody answers.
+    unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET)");
+    let asks = "sources = [\"ec2\"]\ntimeout = \"1s\"";
+    let machine = guest_that_asks(asks, &ENDS.replace("grace = \"5m\"\n", times));
     let watch = watching(&machine);
-    let end = machine.run(&["end", "--in", "15s", "--reason", "disk"]);
+    let end = machine.run(&["end", "--in", "60s", "--reason", "disk"]);
     assert_eq!(end.code, 0, "{end}");
-    let at = now() + 15;
+    let at = now() + 60;
     let silent = machine.silent_mount("server:/export", "/run/vmstage");
-    let is_off = || !ordered_off(&machine).is_empty();
-    assert!(comes_to_be(SECONDS(120), is_off));
-    assert!(now() + 1 >= at, "{} s early", at - now());
-    // It would be asked again, and by the kernel then.
-    drop(watch);
+    assert!(comes_to_be(SECONDS(90), || !drained(&machine).is_empty()));
+    assert!((at - 40..at).contains(&now()), "{} s before", at - now());
+    assert!(comes_to_be(SECONDS(60), || !ordered_off(&machine).is_empty()));
+    assert!((at - 1..at + 9).contains(&now()), "{} s late", now() - at);
+
+    // It finds out what was done meanwhile.
     drop(silent);
+    sleep(SECONDS(5));
+    let watch = stop(watch);
+    watch.says("vmstage watch hangs: its child does what is due");
+    watch.says("warning users: this VM goes away ");
+    watch.says("drain: done after ");
+    watch.says("drain has run while this hung");
+    assert_eq!(drained(&machine).lines().count(), 1, "{watch}");
 }
