@@ -116,7 +116,8 @@ fn vendor_data_that_became_garbage_confirms_nothing_and_takes_nothing_back() {
         });
         let (config, notices) = (config("openstack", &server), Notices::default());
         let mut watch = Watch::start(&HOST, &notices, &config, moment(0));
-        for second in 1..1000 {
+        // Less than the silence that confirms: on a busy host an answer may take that long here.
+        for second in 1..550 {
             watch.tick(moment(second));
             sleep(TICK);
         }
@@ -131,7 +132,7 @@ fn vendor_data_that_became_garbage_confirms_nothing_and_takes_nothing_back() {
         assert_eq!(of_it.count(), 1, "{warnings:?}");
         let asked = server.asked_for();
         let asked = asked.iter().filter(|line| line.ends_with(VENDOR_DATA));
-        assert!(asked.count() >= 3);
+        assert!(asked.count() >= 2);
     }
 }
 
