@@ -293,6 +293,11 @@ pub(crate) fn next(
         let warn = config.warn.iter().map(Duration::as_secs);
         ahead.extend(warn.map(|before| until(published.at.saturating_sub(before))));
         ahead.push(until(published.at));
+        // The end that it hides is to be told: its time may have come just after a look at it.
+        let is_over = published.kind == LimitKind::DrainOnly && published.at <= now.time.unix;
+        if is_over && deadlines.planned.is_some() {
+            ahead.push(Duration::from_secs(1));
+        }
     }
     let acted_upon = [&deadlines.planned, &deadlines.certain, &deadlines.drill];
     for deadline in acted_upon.into_iter().flatten() {
@@ -665,6 +670,19 @@ mod tests {
             assert_eq!(drains(real_is_earlier, true), ([1, 0], false));
             assert_eq!(drains(real_is_earlier, false), ([0, 0], true));
         }
+    }
+
+    #[test]
+    fn a_drain_alone_that_is_over_hides_the_end_for_a_second_at_most() {
+        let mut order = ordered(LimitKind::DrainOnly, Some("1"), AT - 7200);
+        let wait = |order: &Deadlines, before| {
+            next(order, &poweroff(), &Done::default(), moment(before, HOUR))
+        };
+        assert_eq!(wait(&order, 7201), Some(Duration::from_secs(1)));
+        assert_eq!(wait(&order, 7200), Some(Duration::from_secs(1)));
+        // Nobody is woken each second where there is none.
+        order.planned = None;
+        assert_eq!(wait(&order, 7200), None);
     }
 
     #[test]

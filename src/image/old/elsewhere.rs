@@ -54,7 +54,11 @@ pub(crate) fn elsewhere(root: &Root, init: Init, mount_point: &Path) -> Vec<(Pat
 type CommandIn = dyn Fn(&str) -> Option<&str>;
 
 /// The commands of a table, at their lines there.
-fn of_lines(text: &str, mount_point: &Path, command: &CommandIn) -> Vec<Command> {
+fn of_lines(
+    text: &str,
+    mount_point: &Path,
+    command: &dyn Fn(&str) -> Option<&str>,
+) -> Vec<Command> {
     let mut found = Vec::new();
     for (before, line) in text.lines().enumerate() {
         let command = command(line).unwrap_or_default();
@@ -105,46 +109,37 @@ const PREFIXES: [char; 6] = ['@', '-', ':', '+', '!', '|'];
 
 /// The commands of a unit's own file that no drop-in has taken back.
 fn of_unit(root: &Root, unit: &str, path: &str, mount_point: &Path) -> Vec<Command> {
-    let names = ["ExecStartPre", "ExecStart", "ExecStartPost"];
-    let count = names.map(|name| (name, units::values(root, unit, name)));
-    let command = |line: &str| {
-        let (name, value) = line.trim().split_once('=')?;
+    of_lines(&root.text(path), mount_point, &|line| {
+        let (name, value) = line.split_once('=')?;
         let (name, value) = (name.trim(), value.trim());
-        let mut count = count.iter();
-        let counts = count.any(|(one, values)| *one == name && values.iter().any(|v| v == value));
-        counts.then(|| value.trim_start_matches(PREFIXES).to_string())
-    };
-    let text = root.text(path);
-    let lines = text.lines().enumerate();
-    let found = lines.filter_map(|(before, line)| {
-        let mut commands = commands(command(line)?.as_bytes(), mount_point).into_iter();
-        commands.next().map(|command| Command {
-            number: before + 1,
-            lines: None,
-            ..command
-        })
-    });
-    found.collect()
+        let is_run = matches!(name, "ExecStartPre" | "ExecStart" | "ExecStartPost");
+        let counts = is_run
+            && units::values(root, unit, name)
+                .iter()
+                .any(|one| one == value);
+        counts.then(|| value.trim_start_matches(PREFIXES))
+    })
 }
 
 /// Whether a unit comes after the disk, or asks what is mounted: a site's own work on it.
 fn waits_for_the_disk(root: &Root, unit: &str, mount_point: &Path) -> bool {
-    let after = units::named(root, unit, &["After", "Requires", "BindsTo", "Requisite"]);
-    let mount = files::mount_unit(mount_point);
-    let is_after = |other: &String| *other == mount || other == OWN_UNIT;
-    let asks = [
+    let names = [
+        "After",
+        "Requires",
+        "BindsTo",
+        "Requisite",
         "RequiresMountsFor",
         "ConditionPathIsMountPoint",
         "AssertPathIsMountPoint",
         "ConditionPathExists",
         "ConditionDirectoryNotEmpty",
     ];
+    let mount = files::mount_unit(mount_point);
     let point = mount_point.to_string_lossy();
-    let is_named = |name: &&str| {
-        let values = units::values(root, unit, name);
-        values.iter().any(|value| value.contains(&*point))
-    };
-    after.iter().any(is_after) || asks.iter().any(is_named)
+    let named = units::named(root, unit, &names);
+    named
+        .iter()
+        .any(|name| *name == mount || name == OWN_UNIT || name.contains(&*point))
 }
 
 const OWN_UNIT: &str = "vmstage.service";

@@ -223,14 +223,23 @@ fn after_drain_only_a_later_deadline_ends_the_machine_and_drains_no_second_time(
             panic!("it is not ended: {seen:?} {}", stop(watch).stderr);
         }
         let (at, is_drain_only) = (deadline(&metrics).unwrap(), is_drain_only(&metrics));
-        if seen.last() != Some(&(at, is_drain_only)) {
+        // By the uptime it is, which in whole seconds may come out as the next one.
+        let is_same =
+            |(was, was_only): &(u64, bool)| was.abs_diff(at) <= 1 && *was_only == is_drain_only;
+        if !seen.last().is_some_and(is_same) {
             seen.push((at, is_drain_only));
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(now() >= real, "{} s early", real - now());
+    assert!(now() + 1 >= real, "{} s early", real - now());
     // A time that is over and not of drain alone would be overdue, which is critical.
-    assert_eq!(seen, [(work_ends, true), (real, false)]);
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    for (seen, (at, is_drain_only)) in seen.iter().zip([(work_ends, true), (real, false)]) {
+        assert!(
+            seen.0.abs_diff(at) <= 1 && seen.1 == is_drain_only,
+            "{seen:?}"
+        );
+    }
     assert_eq!(drained(&machine).lines().count(), 1);
     let said = stop(watch).stderr;
     let story = [
