@@ -90,7 +90,6 @@ fn a_deadline_in_vendor_data_is_confirmed_within_half_a_minute() {
 }
 
 fn vendor_data_that_became_garbage_confirms_nothing_and_takes_nothing_back() {
-    machine();
     let html = "the answer is HTML or XML, not a JSON object";
     for (status, body, expected) in [
         (200, "<html>Sign in</html>", html),
@@ -102,6 +101,8 @@ fn vendor_data_that_became_garbage_confirms_nothing_and_takes_nothing_back() {
         ),
         (200, "", "the answer is empty, not a JSON object"),
     ] {
+        // Nothing of what the one before recorded.
+        machine();
         let has_said = AtomicBool::new(false);
         let server = Server::start(move |request, stream| match request.path.as_str() {
             "/openstack/latest/meta_data.json" => respond(stream, 200, "", br#"{"uuid": "a"}"#),
