@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard};
@@ -102,6 +103,8 @@ pub(crate) fn expect(host: &Host, expected: Expected) {
         let changes = File::open(host.path(mount_table::TABLE)).ok();
         let changes = changes.filter(|_| expected == Expected::OnAnyDisk);
         known.mounts = mount_table::read(host).unwrap_or_default();
+        // In a child its parent's descriptor is closed, and its number may be another's.
+        mem::forget(known.table.take());
         known.table = changes.map(|changes| (host.clone(), changes));
     }
 }
