@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -104,6 +105,8 @@ pub(crate) fn expect(host: &Host, expected: Expected) {
         let changes = File::open(host.path(mount_table::TABLE)).ok();
         let changes = changes.filter(|_| expected == Expected::OnAnyDisk);
         known.mounts = mount_table::read(host).unwrap_or_default();
+        // In a child its parent's descriptor is closed, and its number may be another's.
+        mem::forget(known.table.take());
         known.table = changes.map(|changes| (host.clone(), changes));
     }
 }

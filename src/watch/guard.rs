@@ -190,6 +190,7 @@ impl Standing {
                 ordered_off: duties.ordered_off,
                 duties,
                 drain: None,
+                due_since: None,
                 watch_hangs: false,
             };
             stand_in.stand(&hears, right);
@@ -232,6 +233,8 @@ struct StandIn<'a> {
     done: Done,
     ordered_off: Option<Duration>,
     drain: Option<Drain>,
+    /// The uptime at which something was seen to be due, of which nothing was heard since.
+    due_since: Option<Duration>,
     watch_hangs: bool,
 }
 
@@ -246,7 +249,7 @@ impl StandIn<'_> {
             }
             match words.read(&mut [0; 64]) {
                 Ok(0) => return,
-                Ok(_) => self.watch_hangs = false,
+                Ok(_) => (self.watch_hangs, self.due_since) = (false, None),
                 // A signal.
                 Err(_) => {}
             }
@@ -254,7 +257,7 @@ impl StandIn<'_> {
     }
 
     /// How long to wait for `watch`.
-    fn patience(&self, now: Now) -> Duration {
+    fn patience(&mut self, now: Now) -> Duration {
         let mut done = self.done.clone();
         let due = self.duties.due(&mut done, now);
         let due = due.iter().map(|step| match (step, self.ordered_off) {
@@ -264,16 +267,24 @@ impl StandIn<'_> {
         let next = self.duties.next(&done, now);
         let drain = self.drain.as_ref().map(|_| DRAIN_TICK);
         let next = due.chain(next).chain(drain).min().unwrap_or(Duration::MAX);
-        match self.watch_hangs {
-            true => next,
-            false => next.saturating_add(SILENCE),
+        if !next.is_zero() {
+            self.due_since = None;
         }
+        if self.watch_hangs || !next.is_zero() {
+            return next;
+        }
+        let since = *self.due_since.get_or_insert(now.uptime);
+        (since + SILENCE).saturating_sub(now.uptime)
     }
 
     fn act(&mut self, now: Now, right: &RightToDrain) {
         if self.drain.as_mut().is_some_and(Drain::has_ended) {
             self.drain = None;
             self.done.drain_ended = true;
+        }
+        let is_silent = |since| now.uptime >= since + SILENCE;
+        if !self.watch_hangs && !self.due_since.is_some_and(is_silent) {
+            return;
         }
         let steps = self.duties.due(&mut self.done, now);
         if !steps.is_empty() && !self.watch_hangs {
