@@ -35,6 +35,9 @@ const LONGEST_LINE: usize = 4096;
 const READS: u32 = 16;
 const TICK: Duration = Duration::from_millis(100);
 
+/// Where its lock is not had by then, it begins without.
+const TO_LOCK: Duration = Duration::from_secs(2);
+
 /// A drain command that is running, as `watch` knows it: who looks after it.
 pub(crate) struct Drain(Child);
 
@@ -102,13 +105,17 @@ pub(crate) fn is_running(host: &Host) -> bool {
     locks::existing(&lock(host)).is_ok_and(|lock| lock.try_lock().is_err())
 }
 
-/// Has a child hold the lock: its place may hang, and nobody is to wait for that.
+/// Has a child hold the lock: its place may hang, and nobody is to wait for that for long.
 fn hold_lock(host: &Host) -> Result<Child, GaveUp> {
     let path = lock(host);
-    Child::start(&[], |_| {
+    let mut child = Child::start(&[], |parent| {
         let lock = locks::lock_file(&path).ok();
         mem::forget(lock.filter(|lock| lock.try_lock().is_ok()));
-    })
+        parent.tell(&());
+    })?;
+    // Another `watch` must not find it free while the command begins.
+    let _: Result<(), GaveUp> = child.wait(Limit::after(TO_LOCK));
+    Ok(child)
 }
 
 /// Runs the configured command to its end.
