@@ -26,6 +26,7 @@ shellcheck shellcheck'
 needs[test]='
 btrfs-progs mkfs.btrfs
 busybox busybox
+cpio cpio
 debootstrap debootstrap
 dosfstools mkfs.vfat
 e2fsprogs mkfs.ext4
