@@ -154,7 +154,7 @@ impl<'a> Watch<'a> {
         watch.follow_the_clocks(now);
         watch.learn(now);
         watch.decide(now);
-        watch.publish();
+        watch.publish(now);
         watch.begin_with_orders();
         let wanted = watch.follower.wants_second_answer();
         watch.asking.want(wanted, jitter());
@@ -193,7 +193,7 @@ impl<'a> Watch<'a> {
         let told = self.told.as_ref();
         let is_other_drain = told.is_some_and(|told| told.2 != self.is_draining());
         if asked || noticed || changed || is_other_drain {
-            self.publish();
+            self.publish(now);
         }
         self.act(others, now);
         self.mark_kept_drain_as_done(now);
@@ -367,9 +367,15 @@ impl<'a> Watch<'a> {
     }
 
     /// Brings the status up to date, and tells everybody else what changed, if it did.
-    fn publish(&mut self) {
+    fn publish(&mut self, now: Now) {
         // `boot` may be about to write what became of another one.
-        let turn = status::lock(self.host);
+        let mut turn = status::lock(self.host);
+        if self.has_boot_found_a_deadline() {
+            drop(turn);
+            self.learn(now);
+            self.decide(now);
+            turn = status::lock(self.host);
+        }
         let read = match Status::read(self.host) {
             // It could not be written the last time: /run was full, say.
             Ok(read) => read.or(self.last_status.take()),
@@ -405,11 +411,6 @@ impl<'a> Watch<'a> {
         drop(turn);
         self.last_status = Some(status.clone());
 
-        // When it was last confirmed is for the status alone.
-        let unconfirmed = |deadline: status::Deadline| status::Deadline {
-            confirmed_at: None,
-            ..deadline
-        };
         let by_others = written.map(unconfirmed) != status.deadline.clone().map(unconfirmed);
         let told = (
             status.deadline.clone().map(unconfirmed),
@@ -422,6 +423,14 @@ impl<'a> Watch<'a> {
         } else {
             report::still_holds(self.host, self.notices, &status, self.config);
         }
+    }
+
+    /// Since this has read what is known, that is: to it, it would be none.
+    fn has_boot_found_a_deadline(&self) -> bool {
+        let told = self.told.as_ref().and_then(|told| told.0.as_ref());
+        let written = Status::read(self.host).ok().flatten();
+        let written = written.and_then(|status| status.deadline).map(unconfirmed);
+        written.is_some() && written.as_ref() != told
     }
 
     fn due(&mut self, now: Now) -> Vec<Step> {
@@ -497,6 +506,14 @@ impl<'a> Watch<'a> {
     }
 }
 
+/// When it was last confirmed is for the status alone.
+fn unconfirmed(deadline: status::Deadline) -> status::Deadline {
+    status::Deadline {
+        confirmed_at: None,
+        ..deadline
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -504,6 +521,30 @@ mod tests {
     use crate::deadline::ledger::Statement;
     use crate::deadline::origin::LimitSource;
     use crate::host::tree::Tree;
+    use crate::report::example;
+
+    #[test]
+    fn what_boot_finds_out_while_this_starts_stays_told() {
+        let boot_id = ("proc/sys/kernel/random/boot_id", "first\n");
+        let tree = Tree::new(&[boot_id, ("run/vmstage/", "")]);
+        let (host, notices) = (tree.host(), Notices::default());
+        let config = Config::parse("[metadata]\nsources = []").unwrap();
+        let now = Now {
+            wall: example::DEADLINE - 7200,
+            uptime: Duration::from_secs(3600),
+            vouched: false,
+        };
+        let of_boot = |status: Status| Status {
+            boot_id: Status::begin(&host).boot_id,
+            ..status
+        };
+        of_boot(example::ready()).write(&host).unwrap();
+        let mut watch = Watch::start(&host, &notices, &config, now);
+        of_boot(example::with_deadline()).write(&host).unwrap();
+        watch.publish(now);
+        let told = Status::read(&host).unwrap().unwrap().deadline;
+        assert_eq!(told.map(|deadline| deadline.at), Some(example::DEADLINE));
+    }
 
     /// Else a reload would begin a second drain beside the first.
     #[test]

@@ -17,7 +17,7 @@ impl Watch<'_> {
         let before = self.follower.order(now);
         self.follower.obey(records::orders(self.host));
         if self.decide(now) {
-            self.publish();
+            self.publish(now);
         }
         let mut said = Vec::new();
         if before.is_some() && self.follower.order(now).is_none() {
