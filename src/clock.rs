@@ -102,9 +102,11 @@ pub(crate) fn for_people(unix: u64) -> String {
 
 /// A time as clouds write it, to Unix seconds; None where it is none, or before 1970.
 ///
-/// RFC 3339, also with a space in the place of the `T`; the same with an offset such as `+0100` (CloudStack), without seconds
-/// (`2026-12-24T18:00Z`), or with seconds and without a zone, which is UTC (OpenStack writes
-/// `2026-12-24T18:00:00.000000`). Also [`parse_http_date`]'s forms. A date alone is none.
+/// RFC 3339, and what ISO 8601 allows beside it: a space in the place of the `T`, no separators
+/// (`20261224T180000Z`), an offset such as `+0100` (CloudStack) or `+01`, no seconds
+/// (`2026-12-24T18:00Z`), a comma before the fraction. Without a zone it is UTC only as OpenStack
+/// writes it (`2026-12-24T18:00:00.000000`); else it may be anybody's local time. Also
+/// [`parse_http_date`]'s forms. A date alone is none.
 pub(crate) fn parse_utc(text: &str) -> Option<u64> {
     let Some(text) = as_rfc_3339(text) else {
         return parse_http_date(text);
@@ -115,18 +117,25 @@ pub(crate) fn parse_utc(text: &str) -> Option<u64> {
 
 /// What RFC 3339 wants to be there and ISO 8601 lets one leave out.
 fn as_rfc_3339(text: &str) -> Option<String> {
-    let (date, rest) = text.split_at_checked(10)?;
-    let rest = rest.strip_prefix(['T', 't', ' '])?;
-    // "1 Jan 2019" has as many characters.
-    if date.as_bytes()[4] != b'-' {
-        return None;
-    }
+    let (date, rest) = text.split_once(['T', 't', ' '])?;
     let zone_at = rest.find(['Z', 'z', '+', '-']).unwrap_or(rest.len());
     let (time, zone) = rest.split_at(zone_at);
-    let seconds = match time.matches(':').count() {
-        // Without a zone as well it may be anybody's local time.
-        1 if !zone.is_empty() => ":00",
-        2 => "",
+    let (time, point, fraction) = match time.split_once(['.', ',']) {
+        Some((time, digits)) => (time, ".", digits),
+        None => (time, "", ""),
+    };
+    let date = match grouped(date, '-') {
+        // "1 Jan 2019", which begins with something else.
+        date if date.len() == 10 => date,
+        _ => return None,
+    };
+    let is_as_of_openstack = text.as_bytes()[4] == b'-' && time.len() == 8;
+    if zone.is_empty() && !is_as_of_openstack {
+        return None;
+    }
+    let seconds = match (time.len(), point.is_empty()) {
+        (4 | 5, true) => ":00",
+        (6 | 8, _) => "",
         _ => return None,
     };
     let zone = match (zone.len(), zone.is_ascii()) {
@@ -135,7 +144,23 @@ fn as_rfc_3339(text: &str) -> Option<String> {
         (5, true) => format!("{}:{}", &zone[..3], &zone[3..]),
         _ => zone.to_string(),
     };
-    Some(format!("{date}T{time}{seconds}{zone}"))
+    let time = grouped(time, ':');
+    Some(format!("{date}T{time}{seconds}{point}{fraction}{zone}"))
+}
+
+/// Digits alone, with a separator before the last pairs of them: `20261224` is `2026-12-24`, and
+/// `1800` is `18:00`. What else there is stays as it is.
+fn grouped(text: &str, separator: char) -> String {
+    let is_whole = text.bytes().all(|byte| byte.is_ascii_digit());
+    let year = if separator == '-' { 4 } else { 2 };
+    let mut grouped = String::new();
+    for (at, character) in text.chars().enumerate() {
+        if is_whole && at >= year && at % 2 == 0 {
+            grouped.push(separator);
+        }
+        grouped.push(character);
+    }
+    grouped
 }
 
 /// The date of an HTTP header (RFC 9110, IMF-fixdate) to Unix seconds. Azure's scheduled
@@ -206,6 +231,7 @@ mod tests {
             "2026-11-23 11:41:00+0100",
             "2026-11-23 11:41:00.5+01:00",
             "2026-11-23 10:41Z",
+            "20261123T104100Z",
         ] {
             assert_eq!(parse_utc(text), Some(1_795_430_460), "{text}");
         }
@@ -238,6 +264,19 @@ mod tests {
             ("2026-12-24T12:30:00-0530", SIX),
             ("2026-12-24T18:00Z", SIX),
             ("2026-12-24T19:00+01:00", SIX),
+            ("20261224T180000Z", SIX),
+            ("20261224t180000z", SIX),
+            ("20261224 180000Z", SIX),
+            ("20261224T180007.5Z", SIX + 7),
+            ("20261224T180007,5Z", SIX + 7),
+            ("20261224T190000+0100", SIX),
+            ("20261224T190000+01", SIX),
+            ("20261224T123000-05:30", SIX),
+            ("20261224T1800Z", SIX),
+            ("20261224T1900+0100", SIX),
+            ("20261224T18:00:00Z", SIX),
+            ("2026-12-24T180000Z", SIX),
+            ("2026-12-24T18:00:00,5+01:00", SIX - 3600),
             ("Thu, 24 Dec 2026 18:00:00 GMT", SIX),
             // The day of the week is wrong, as in an example of Azure's documentation.
             ("Mon, 24 Dec 2026 18:00:00 GMT", SIX),
@@ -262,6 +301,31 @@ mod tests {
             "2026-12-24T18Z",
             "2026-12-24T18:00",
             "2026-12-24 18:00",
+            "20261224T180000",
+            "20261224T1800",
+            "20261224 180000",
+            "20261224T18:00:00",
+            "2026-12-24T180000",
+            "20261224T18Z",
+            "20261224",
+            "20261224180000",
+            "20261224180000Z",
+            "2026122T180000Z",
+            "202612244T180000Z",
+            "20261224T18000Z",
+            "20261224T1800000Z",
+            "20261224T180000ZZ",
+            "20261224T180000+1",
+            "20261224T180000+010",
+            "20261224T180000,Z",
+            "20261224T180000.5.5Z",
+            "20261224T1800.5Z",
+            "2026-12-24T18:00.5Z",
+            "20261324T180000Z",
+            "20261224T186000Z",
+            "2026-1224T180000Z",
+            "2\u{660}261224T180000Z",
+            "2026W521T180000Z",
             "2026-12-24T18:00:00 ",
             "2026-12-24T18:00:00+1",
             "2026-12-24T18:00:00+010",

@@ -42,6 +42,7 @@ pub(crate) const LAYERS: &[&[&str]] = &[
         "url",
         "failure",
         "resources",
+        "order",
     ],
 ];
 

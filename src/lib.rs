@@ -23,7 +23,7 @@
 //! | [`disk`] | which disks there are, what is on them, which one may be taken |
 //! | [`legacy`] | what goes when Scientific Linux 5 goes |
 //! | [`host`], [`http`], [`backoff`], [`logging`] | the machine, and requests |
-//! | [`cli`], [`config`], [`clock`], [`text`], [`url`], [`failure`], [`resources`] | words and values |
+//! | [`cli`], [`config`], [`clock`], [`text`], [`url`], [`failure`], [`resources`], [`order`] | words and values |
 //!
 //! # Where to begin
 //!
@@ -62,6 +62,7 @@ mod layers;
 pub mod legacy;
 pub mod logging;
 pub mod metadata;
+pub(crate) mod order;
 pub(crate) mod plan;
 pub mod report;
 pub(crate) mod resources;

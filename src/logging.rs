@@ -69,7 +69,7 @@ impl Notices {
     }
 
     /// All of them so far.
-    pub(crate) fn all(&self) -> Vec<String> {
+    pub fn all(&self) -> Vec<String> {
         self.0.borrow().clone()
     }
 }
@@ -178,7 +178,7 @@ pub(crate) fn leave_to(parent: File) {
     }
 }
 
-/// In a child whose parent may hang: says its lines itself, to this socket.
+/// In a child that stands alone: says its lines itself, to this socket.
 pub(crate) fn speak_for_oneself(socket: Option<PathBuf>) {
     if let Ok(mut to) = PARENT.lock() {
         *to = None;

@@ -1,4 +1,3 @@
-use std::env;
 use std::process::ExitCode;
 
 use log::{LevelFilter, error};
@@ -10,7 +9,6 @@ use vmstage::failure::Failure;
 use vmstage::host::{Host, kernel_calls};
 use vmstage::legacy::vdso;
 use vmstage::logging;
-use vmstage::watch::drain;
 
 #[cfg(all(target_env = "musl", panic = "abort"))]
 #[path = "legacy/no_backtrace.rs"]
@@ -26,13 +24,6 @@ fn main() -> ExitCode {
     // Whoever called: what is made here is for everybody to read and enter.
     umask(Mode::from_bits_truncate(0o022));
     let host = Host::this_machine();
-    if env::args_os()
-        .next()
-        .is_some_and(|name| name == drain::NAME)
-    {
-        logging::start(LevelFilter::Info);
-        return ExitCode::from(drain::run(&host, env::args().skip(1)));
-    }
     let cli = Cli::called();
     logging::start(if cli.verbose {
         LevelFilter::Debug

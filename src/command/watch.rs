@@ -41,7 +41,7 @@ pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
     let _alone = be_the_only_one(host)?;
     report::note(&notices, "the service manager", systemd::watching());
     let mut carried = None;
-    let mut guard = Guard::Ready;
+    let mut guard = Guard::ready();
     loop {
         report::configured(host, &notices, &config);
         let mut watch = Watch::carry_on(host, &notices, &config, carried, guard, host.now());

@@ -9,6 +9,7 @@ use super::decide::Deadline;
 use super::limit::LimitKind;
 use super::origin::LimitSource;
 use crate::config;
+use crate::order::sort_by;
 
 /// A deadline whose drain begins so long after its grace did was learnt late, and drain is
 /// given its time; so it is where grace is shorter than this.
@@ -59,6 +60,13 @@ impl Done {
         self.drained && self.ordered_drain.is_some()
     }
 
+    /// Notes a drain that somebody else has begun, at some time until now.
+    pub(crate) fn note_drain(&mut self, config: &config::Deadline, uptime: Duration) {
+        self.drained = true;
+        self.drain_ended = false;
+        self.drain_until = Some(uptime.saturating_add(most_of_a_drain(config)));
+    }
+
     fn follow_orders(&mut self, order: Option<&String>, uptime: Duration) {
         if self.order.as_ref() != order {
             self.warned.clear();
@@ -102,6 +110,12 @@ pub(crate) enum Step {
     /// Say that the deadline is reached.
     Report,
     PowerOff,
+}
+
+impl Step {
+    pub(crate) fn is_drain(&self) -> bool {
+        matches!(self, Step::Drain(_))
+    }
 }
 
 /// A moment, by the clock that counts and by the one that only runs.
@@ -155,7 +169,8 @@ impl Deadlines {
         let end = self.ends(config, time).min_by_key(|deadline| deadline.at);
         let all = end.into_iter().chain(&self.drill);
         let mut all: Vec<&Deadline> = all.collect();
-        all.sort_by_key(|deadline| (deadline.kind == LimitKind::Rehearsal, deadline.at));
+        let key = |deadline: &&Deadline| (deadline.kind == LimitKind::Rehearsal, deadline.at);
+        sort_by(&mut all, |one, other| key(one).cmp(&key(other)));
         all
     }
 }
@@ -186,25 +201,6 @@ pub(crate) fn due(
         steps.push(Step::PowerOff);
     }
     steps
-}
-
-/// The uptime by which the machine is to be off, as far as is known now: when `due` would have
-/// [`Step::PowerOff`], or later where a notice does not wait for a drain.
-pub(crate) fn off_by(
-    deadlines: &Deadlines,
-    config: &config::Deadline,
-    done: &Done,
-    now: Moment,
-) -> Option<Duration> {
-    let at = |deadline: &Deadline| now.uptime.saturating_add(now.left(deadline));
-    let to_be_trusted = config.min_uptime.saturating_sub(now.time.trusted_for);
-    let trusted = now.uptime.saturating_add(to_be_trusted);
-    let planned = deadlines.planned.as_ref().map(|end| at(end).max(trusted));
-    let certain = deadlines.certain.as_ref().map(at);
-    let drained = done.drain_until.filter(|_| !done.drain_ended);
-    let end = planned.into_iter().chain(certain).min()?;
-    let is_ended = config.action == config::Action::Poweroff;
-    is_ended.then(|| end.max(drained.unwrap_or_default()))
 }
 
 /// A drain that was begun late is waited for; not where a cloud's notice says when it takes the
@@ -299,6 +295,11 @@ pub(crate) fn next(
         let warn = config.warn.iter().map(Duration::as_secs);
         ahead.extend(warn.map(|before| until(published.at.saturating_sub(before))));
         ahead.push(until(published.at));
+        // The end that it hides is to be told: its time may have come just after a look at it.
+        let is_over = published.kind == LimitKind::DrainOnly && published.at <= now.time.unix;
+        if is_over && deadlines.planned.is_some() {
+            ahead.push(Duration::from_secs(1));
+        }
     }
     let acted_upon = [&deadlines.planned, &deadlines.certain, &deadlines.drill];
     for deadline in acted_upon.into_iter().flatten() {
@@ -428,35 +429,6 @@ mod tests {
         assert!(!steps(&config, &mut done, 599).contains(&"drain"));
         assert!(!steps(&config, &mut done, 1).contains(&"power off"));
         assert_eq!(steps(&config, &mut done, 0), ["report", "power off"]);
-    }
-
-    #[test]
-    fn the_machine_is_to_be_off_when_its_power_goes() {
-        let (none, late) = (
-            Done::default(),
-            Done {
-                drain_until: Some(Duration::from_secs(100_300)),
-                ..Done::default()
-            },
-        );
-        let (config, report) = (poweroff(), config::Deadline::default());
-        let over = Done {
-            drain_ended: true,
-            ..late.clone()
-        };
-        // 100 s before the deadline.
-        for (deadlines, config, trusted_for, done, expected) in [
-            (planned(), &config, HOUR, &none, Some(100_000)),
-            (noticed(), &config, Duration::ZERO, &none, Some(100_000)),
-            (planned(), &config, Duration::ZERO, &none, Some(100_500)),
-            (planned(), &config, HOUR, &late, Some(100_300)),
-            (planned(), &config, HOUR, &over, Some(100_000)),
-            (planned(), &report, HOUR, &none, None),
-            (Deadlines::default(), &config, HOUR, &none, None),
-        ] {
-            let off_by = off_by(&deadlines, config, done, moment(100, trusted_for));
-            assert_eq!(off_by.map(|at| at.as_secs()), expected, "{deadlines:?}");
-        }
     }
 
     #[test]
@@ -700,6 +672,19 @@ mod tests {
             assert_eq!(drains(real_is_earlier, true), ([1, 0], false));
             assert_eq!(drains(real_is_earlier, false), ([0, 0], true));
         }
+    }
+
+    #[test]
+    fn a_drain_alone_that_is_over_hides_the_end_for_a_second_at_most() {
+        let mut order = ordered(LimitKind::DrainOnly, Some("1"), AT - 7200);
+        let wait = |order: &Deadlines, before| {
+            next(order, &poweroff(), &Done::default(), moment(before, HOUR))
+        };
+        assert_eq!(wait(&order, 7201), Some(Duration::from_secs(1)));
+        assert_eq!(wait(&order, 7200), Some(Duration::from_secs(1)));
+        // Nobody is woken each second where there is none.
+        order.planned = None;
+        assert_eq!(wait(&order, 7200), None);
     }
 
     #[test]

@@ -312,11 +312,6 @@ impl<'a> Follower<'a> {
         ahead.into_iter().chain(silence).chain(word).min()
     }
 
-    /// The uptime by which the machine is to be off, as far as is known now.
-    pub(crate) fn off_by(&self, decision: &Decision, done: &Done, now: Now) -> Option<Duration> {
-        due::off_by(&decision.deadlines, self.config, done, self.moment(now))
-    }
-
     /// The uptime at which a second answer is wanted, and of whom.
     pub(crate) fn wants_second_answer(&self) -> Option<(Duration, LimitSource)> {
         self.knowledge.ledger.wants_second_answer()

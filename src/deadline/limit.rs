@@ -126,25 +126,44 @@ impl Limit {
     }
 }
 
-/// The Unix seconds of a text: those themselves, or a time as clouds write it.
+/// The Unix seconds of a text: those themselves, or a time as clouds write it. The fraction of a
+/// second is dropped.
 ///
 /// # Errors
 ///
 /// Why it is no time that can be meant.
 pub(crate) fn instant(text: &str) -> Result<u64, String> {
     let text = text.trim();
-    let unix = match whole_number(text) {
+    let unix = match unix_seconds(text) {
         Some(unix) => unix,
         None => match clock::parse_utc(text) {
             Some(..clock::EARLIEST) => Err(format!("{:?} is long past", cut(text))),
             Some(unix) => Ok(unix),
-            None => Err(format!(
-                "{:?} is neither Unix seconds nor a time of RFC 3339, such as 2027-01-31T18:00:00Z",
-                cut(text)
-            )),
+            None => Err(no_instant(cut(text))),
         },
     };
     unix.and_then(plausible)
+}
+
+/// Unix seconds, also with a fraction. None where the text is no number of that kind at all.
+pub(crate) fn unix_seconds(text: &str) -> Option<Result<u64, String>> {
+    match text.split_once(['.', ',']) {
+        Some((seconds, fraction)) => whole_number(fraction).and(whole_number(seconds)),
+        None => whole_number(text),
+    }
+}
+
+/// What a text lacks to be a time, in words.
+fn no_instant(text: &str) -> String {
+    const EXAMPLE: &str = "such as 2027-01-31T18:00:00Z";
+    let is_time_with = |rest| clock::parse_utc(&format!("{text}{rest}")).is_some();
+    if is_time_with("Z") {
+        format!("{text:?} says no time zone: a Z at its end is wanted, or an offset such as +01:00")
+    } else if is_time_with("T00:00Z") {
+        format!("{text:?} says no time of day: a whole time is wanted, {EXAMPLE}")
+    } else {
+        format!("{text:?} is neither Unix seconds nor a time of RFC 3339, {EXAMPLE}")
+    }
 }
 
 impl When {
@@ -230,8 +249,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instant_is_unix_seconds_or_rfc_3339_and_nothing_else() {
-        for good in ["1795430460", " 1795430460\n", "2026-11-23T11:41:00+01:00"] {
+    fn an_instant_is_unix_seconds_or_a_time_of_one_meaning() {
+        for good in [
+            "1795430460",
+            " 1795430460\n",
+            "1795430460.5",
+            "1795430460,999",
+            "2026-11-23T11:41:00+01:00",
+            "20261123T114100+0100",
+        ] {
             assert_eq!(
                 When::from_instant(good),
                 When::At(1_795_430_460),
@@ -244,7 +270,13 @@ mod tests {
             "-1",
             "86400",
             "+1795430460",
-            "1795430460.5",
+            "1795430460.",
+            ".5",
+            "1795430460.5.5",
+            "1,795,430,460",
+            "1.795.430.460",
+            "1795430460.5e3",
+            "1795430460000.5",
             "1795430460000",
             "1e30",
             "99999999999999999999",
@@ -257,6 +289,22 @@ mod tests {
         for text in garbage {
             let when = When::from_instant(text);
             assert!(matches!(when, When::Unusable(_)), "{text:?} gave {when:?}");
+        }
+    }
+
+    #[test]
+    fn what_may_be_meant_in_two_ways_is_refused_with_what_is_missing() {
+        for (text, missing) in [
+            ("20261123T104100", "says no time zone"),
+            ("2026-11-23 10:41", "says no time zone"),
+            ("2026-11-23", "says no time of day"),
+            ("23.11.2026 10:41", "such as 2027-01-31T18:00:00Z"),
+            ("11/12/2026", "such as 2027-01-31T18:00:00Z"),
+            ("1,795", "1 is 1970-01-01"),
+            ("20261123", "not a duration"),
+        ] {
+            let reason = instant(text).unwrap_err();
+            assert!(reason.contains(missing), "{text}: {reason}");
         }
     }
 

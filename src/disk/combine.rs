@@ -3,10 +3,10 @@
 
 use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
-use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -22,7 +22,7 @@ use super::mkfs::random_uuid;
 use super::signature;
 use crate::config::{Filesystem, Staging};
 use crate::host::block_device::Number;
-use crate::host::bounded::{self, Limit};
+use crate::host::bounded::{self, Child, GaveUp, Limit};
 use crate::host::{Host, kernel_calls, program, sysfs, wait};
 
 /// What begins a file system of the array that was on the disks before; twice what libblkid reads.
@@ -48,16 +48,25 @@ pub(crate) fn combine(
     config: &Staging,
     limit: impl Fn(Number) -> Limit,
 ) -> Result<()> {
-    // While they are open no other device can have their numbers. Closing what was open for
-    // writing has udev look at a disk, which is not to be before it is a member.
-    let opened = stripe.parts().iter().map(|part| {
-        // One that hangs is not opened here.
-        in_child(limit(part.number()), &[], &|| {
-            open(host, part).map(drop).map_err(|e| format!("{e:#}"))
-        })?;
-        open(host, part)
-    });
-    let opened: Vec<File> = opened.collect::<Result<_>>()?;
+    let mut keepers = Vec::new();
+    let done = keep_open_and_combine(host, stripe, config, &limit, &mut keepers);
+    for keeper in keepers {
+        // It may hang.
+        keeper.give_up();
+    }
+    done
+}
+
+fn keep_open_and_combine(
+    host: &Host,
+    stripe: &Stripe,
+    config: &Staging,
+    limit: &dyn Fn(Number) -> Limit,
+    keepers: &mut Vec<Child>,
+) -> Result<()> {
+    for part in stripe.parts() {
+        keep_open(host, part, limit(part.number()), keepers)?;
+    }
     for name in stripe.held_by() {
         stop(host, name, stripe)
             .with_context(|| format!("{name} has disks that are to be in another array"))?;
@@ -74,19 +83,19 @@ pub(crate) fn combine(
             // The zeros of many disks take time, in which somebody may write to the first.
             for look in [Look::ForZeros, Look::AtSignatures] {
                 for part in stripe.parts() {
-                    in_child(limit(part.number()), &[], &|| {
+                    in_child(limit(part.number()), &|| {
                         see_that_it_is_as_it_was(host, part, look)
                     })
                     .with_context(|| format!("cannot look at {}", part.node().display()))?;
                 }
             }
             let wipe = || {
-                for (part, device) in stripe.parts().iter().zip(&opened) {
+                for (part, keeper) in stripe.parts().iter().zip(keepers) {
                     if let Was::Member(member) = part.was() {
-                        wipe_in_child(device, member.data_offset, limit(part.number()))
-                            .with_context(|| {
-                                format!("cannot write to {}", part.node().display())
-                            })?;
+                        let limit = limit(part.number());
+                        wipe_by(keeper, member.data_offset, limit).with_context(|| {
+                            format!("cannot write to {}", part.node().display())
+                        })?;
                     }
                 }
                 Ok(())
@@ -101,9 +110,27 @@ pub(crate) fn combine(
                 (Ok(()), runs) => runs,
                 (made, Err(_)) => made,
             }
-            .map_err(|error| take_back(host, stripe, &limit, error))
+            .map_err(|error| take_back(host, stripe, limit, error))
         }
     }
+}
+
+/// What a child keeps open.
+static KEPT: OnceLock<File> = OnceLock::new();
+
+/// Has a child open a disk and keep it so: this process would hang with the disk. While it is
+/// open no other device can have its number. Closing what was open for writing has udev look at a
+/// disk, which is not to be before it is a member.
+fn keep_open(host: &Host, part: &Part, limit: Limit, keepers: &mut Vec<Child>) -> Result<()> {
+    let mut keeper = Child::start(&[], |parent| {
+        let opened = open(host, part).map(|device| drop(KEPT.set(device)));
+        parent.tell(&opened.map_err(|e| format!("{e:#}")));
+    })?;
+    let opened: Result<Result<(), String>, GaveUp> = keeper.wait(limit);
+    keepers.push(keeper);
+    opened
+        .with_context(|| format!("cannot open {}", part.node().display()))?
+        .map_err(anyhow::Error::msg)
 }
 
 fn open(host: &Host, part: &Part) -> Result<File> {
@@ -124,7 +151,7 @@ fn writable(path: &Path, number: Number) -> io::Result<File> {
 /// Stops an array that does not run, and that has no disks but these.
 fn stop(host: &Host, name: &str, stripe: &Stripe) -> Result<()> {
     let path = host.path(sysfs::node_of(name));
-    in_child(Limit::after(2 * STOPPING), &[], &|| {
+    in_child(Limit::after(2 * STOPPING), &|| {
         // udev may look at it, or put it together meanwhile.
         let mut error = String::new();
         let stopped = wait::until(STOPPING, RETRY, || {
@@ -154,12 +181,8 @@ fn may_be_stopped(host: &Host, name: &str, stripe: &Stripe) -> Result<(), String
 }
 
 /// What may hang.
-fn in_child(
-    limit: Limit,
-    keep: &[BorrowedFd],
-    work: &dyn Fn() -> Result<(), String>,
-) -> Result<()> {
-    bounded::run(limit, keep, work)?.map_err(anyhow::Error::msg)
+fn in_child(limit: Limit, work: &dyn Fn() -> Result<(), String>) -> Result<()> {
+    bounded::run(limit, &[], work)?.map_err(anyhow::Error::msg)
 }
 
 /// The number of one that nobody has: mdadm takes them from here down too.
@@ -233,7 +256,7 @@ fn take_back(
     }
     let parts = stripe.parts().iter();
     for part in parts.filter(|part| *part.was() == Was::Blank) {
-        let taken_back = in_child(limit(part.number()), &[], &|| {
+        let taken_back = in_child(limit(part.number()), &|| {
             see_that_it_is_blank(host, part, &record.uuid)
         });
         if let Err(why) = taken_back {
@@ -258,10 +281,23 @@ fn see_that_it_is_blank(host: &Host, part: &Part, array: &str) -> Result<(), Str
 }
 
 /// Nothing of what was in an array of this program's may show in the new one.
-fn wipe_in_child(device: &File, offset: u64, limit: Limit) -> Result<()> {
-    in_child(limit, &[device.as_fd()], &|| {
-        wipe(device, offset).map_err(|e| e.to_string())
-    })
+fn wipe_by(keeper: &mut Child, offset: u64, limit: Limit) -> Result<()> {
+    keeper
+        .ask::<Wipe>(&offset, limit)?
+        .map_err(anyhow::Error::msg)
+}
+
+/// Wipes what is kept open, from this offset in bytes.
+struct Wipe;
+
+impl bounded::Task for Wipe {
+    type Order = u64;
+    type Outcome = Result<(), String>;
+
+    fn perform(offset: u64) -> Result<(), String> {
+        let kept = KEPT.get().ok_or("it is not open")?;
+        wipe(kept, offset).map_err(|e| e.to_string())
+    }
 }
 
 fn wipe(mut device: &File, offset: u64) -> io::Result<()> {
@@ -338,7 +374,7 @@ fn assemble(host: &Host, stripe: &Stripe, array: u64, uuid: &str) -> Result<()> 
     let array = free_array(host).context("md has no free device")?;
     let numbers: Vec<Number> = stripe.parts().iter().map(Part::number).collect();
     let node = host.path(format!("/dev/md{array}"));
-    in_child(Limit::after(BY_MDADM), &[], &|| {
+    in_child(Limit::after(BY_MDADM), &|| {
         by_the_kernel(&node, array, &numbers).map_err(|e| e.to_string())
     })
     .with_context(|| format!("the kernel cannot put {stripe} together"))

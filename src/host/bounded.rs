@@ -15,7 +15,7 @@ use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -301,6 +301,10 @@ impl Child {
         LeftBehind::of(self.pid)
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        self.pid
+    }
+
     /// How a program that it has become ended; None while it runs.
     pub(crate) fn status(&mut self) -> Option<ExitStatus> {
         let status = match waitpid(self.pid, Some(WaitPidFlag::WNOHANG)) {
@@ -376,6 +380,21 @@ static IS_CHILD: AtomicBool = AtomicBool::new(false);
 /// Whether this process is such a child, and given up where it hangs.
 pub(crate) fn is_child() -> bool {
     IS_CHILD.load(Ordering::Relaxed)
+}
+
+/// How long it may take to find syslog.
+const TO_SYSLOG: Duration = Duration::from_secs(1);
+
+/// Has a child stand alone, which nobody gives up: its parent may end before it, or hang. It says
+/// its lines itself, to this standard error, and to syslog where that answers.
+pub(crate) fn stand_alone(stderr: BorrowedFd, syslog: Option<PathBuf>) {
+    IS_CHILD.store(false, Ordering::Relaxed);
+    let _ = dup2_stderr(stderr);
+    let answers = |socket: &PathBuf| {
+        let connect = || logging::connect(socket.clone());
+        run(Limit::after(TO_SYSLOG), &[], connect).is_ok()
+    };
+    logging::speak_for_oneself(syslog.filter(answers));
 }
 
 fn be_the_child(

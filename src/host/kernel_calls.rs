@@ -38,6 +38,20 @@ pub fn keep_room_for_directories() {
     hint::black_box(unsafe { libc::malloc(DIRECTORY) });
 }
 
+/// Has the signals that `watch` waits for end this process, as they end a program that has just
+/// been started: for a child of `watch` that lives on by itself.
+pub(crate) fn take_signals_of_watch_as_usual() {
+    for number in [
+        Signal::SIGTERM,
+        Signal::SIGINT,
+        Signal::SIGHUP,
+        Signal::SIGUSR1,
+    ] {
+        // SAFETY: it is no function of this program's.
+        let _ = unsafe { signal(number, SigHandler::SigDfl) };
+    }
+}
+
 nix::ioctl_read_bad!(
     /// `_IO(0x12, 94)` of linux/fs.h: whether the kernel refuses writes.
     blkroget,

@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, ErrorKind};
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -104,6 +105,8 @@ pub(crate) fn expect(host: &Host, expected: Expected) {
         let changes = File::open(host.path(mount_table::TABLE)).ok();
         let changes = changes.filter(|_| expected == Expected::OnAnyDisk);
         known.mounts = mount_table::read(host).unwrap_or_default();
+        // In a child its parent's descriptor is closed, and its number may be another's.
+        mem::forget(known.table.take());
         known.table = changes.map(|changes| (host.clone(), changes));
     }
 }
@@ -234,9 +237,8 @@ fn may_hang(place: &Path, expected: Expected, mounts: &[Mount]) -> bool {
     });
     // The last in the table lies on top.
     let on = above.max_by_key(|mount| mount.mount_point.as_os_str().len());
-    let is_of_the_root = |on: &Mount| ["/", "/usr"].map(Path::new).contains(&&*on.mount_point);
     match expected {
-        Expected::BesideTheRoot => on.is_some_and(|on| !is_of_the_root(on) && !is_in_memory(on)),
+        Expected::BesideTheRoot => on.is_some_and(is_beside_the_root),
         Expected::OnAnyDisk => !on.is_some_and(is_in_memory),
     }
 }
@@ -248,6 +250,13 @@ fn as_the_kernel_has_it(path: &Path) -> Cow<'_, Path> {
         true => path.components().collect::<PathBuf>().into(),
         false => path.into(),
     }
+}
+
+/// Whether what is mounted there may hang, and the system go on. What hangs in the root file system,
+/// or in `/usr`, holds the whole system, with this program or without it.
+pub(crate) fn is_beside_the_root(mount: &Mount) -> bool {
+    let of_the_root = ["/", "/usr"].map(Path::new);
+    !of_the_root.contains(&&*mount.mount_point) && !is_in_memory(mount)
 }
 
 fn is_in_memory(mount: &Mount) -> bool {

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::block_device::Number;
 use super::{Host, kernel_file};
+use crate::order::sort_by;
 
 /// A device's name as sysfs writes it: `cciss!c0d0`.
 pub(crate) fn name_of(name: &str) -> String {
@@ -128,7 +129,7 @@ pub(crate) fn entries(directory: &Path) -> Vec<String> {
         .flatten()
         .filter_map(|entry| entry.file_name().into_string().ok())
         .collect();
-    names.sort();
+    sort_by(&mut names, String::cmp);
     names
 }
 

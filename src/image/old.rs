@@ -165,6 +165,37 @@ pub(crate) fn without_lines(content: &[u8], numbers: &[usize]) -> Vec<u8> {
     kept.map(|(_, line)| line).collect::<Vec<_>>().concat()
 }
 
+/// A file to which lines were added since these were taken out of `old`, with them again: each
+/// behind the line that it followed there. None where another of `old`'s lines has been changed
+/// or moved.
+pub(crate) fn with_lines(present: &[u8], old: &[u8], numbers: &[usize]) -> Option<Vec<u8>> {
+    let mut made: Vec<u8> = Vec::new();
+    let mut add = |line: &[u8]| {
+        if made.last().is_some_and(|last| *last != b'\n') {
+            made.push(b'\n');
+        }
+        made.extend(line);
+    };
+    let whole = |line: &[u8]| line.strip_suffix(b"\n").unwrap_or(line).to_vec();
+    let mut present = present.split_inclusive(|byte| *byte == b'\n');
+    let lines = old.split_inclusive(|byte| *byte == b'\n');
+    for (before, line) in lines.enumerate() {
+        if numbers.binary_search(&(before + 1)).is_ok() {
+            add(line);
+            continue;
+        }
+        loop {
+            let next = present.next()?;
+            add(next);
+            if whole(next) == whole(line) {
+                break;
+            }
+        }
+    }
+    present.for_each(add);
+    Some(made)
+}
+
 /// A file of [`RC_LOCAL`], which links may have led to.
 pub(crate) struct RcLocal {
     pub path: PathBuf,
@@ -319,6 +350,26 @@ mod tests {
 
     fn staging() -> &'static Path {
         Path::new("/staging")
+    }
+
+    #[test]
+    fn lines_come_back_into_a_file_that_got_others_since() {
+        let old = "root\nold\n# end\n";
+        for (present, expected) in [
+            ("root\n# end\n", Some(old)),
+            ("root\n# end\nnew\n", Some("root\nold\n# end\nnew\n")),
+            ("new\nroot\n# end\nx", Some("new\nroot\nold\n# end\nx")),
+            ("root\nnew\n# end", Some("root\nold\nnew\n# end")),
+            ("root \n# end\n", None),
+            ("# end\nroot\n", None),
+            ("root\n", None),
+            ("", None),
+        ] {
+            let made = with_lines(present.as_bytes(), old.as_bytes(), &[2]);
+            assert_eq!(made.as_deref(), expected.map(str::as_bytes), "{present:?}");
+        }
+        let first_and_last = with_lines(b"b\nnew", b"a\nb\nc", &[1, 3]);
+        assert_eq!(first_and_last.unwrap(), b"a\nb\nc\nnew");
     }
 
     #[test]

@@ -252,20 +252,25 @@ pub(crate) fn kept(root: &Root, mount_point: &Path) -> Result<Kept> {
         };
         let is_without = |numbers: &[usize]| old::without_lines(&old, numbers) == present;
         let recorded = taken_out_of(&records, &path);
+        let is_fstab = number == 0 && has_fstab;
         // Before lines were written down, they were those of the mount point.
         let is_as_left = present == old
             || if !recorded.is_empty() {
                 recorded.iter().any(|numbers| is_without(numbers))
-            } else if number == 0 && has_fstab {
+            } else if is_fstab {
                 is_without(&numbers_in_fstab(&Fstab::parse(&old), mount_point))
             } else {
                 let commands = old::commands(&old, mount_point);
                 is_without(&numbers_in_script(&commands, Script::Goes))
                     || is_without(&numbers_in_script(&commands, Script::Stays))
             };
-        match is_as_left {
-            true => kept.restore(root, path, old),
-            false => kept.leave(&beside(&path, 1)),
+        let grown = || fstab_that_has_grown(&present, &old, &recorded, mount_point);
+        if is_as_left {
+            kept.restore(root, path, old);
+        } else if let Some(content) = is_fstab.then(grown).flatten() {
+            kept.rewrite(path, content);
+        } else {
+            kept.leave(&beside(&path, 1));
         }
     }
     let is_back = kept.script(root, &records)?;
@@ -416,6 +421,29 @@ fn numbers_in_fstab(fstab: &Fstab, mount_point: &Path) -> Vec<usize> {
         .filter(|(_, found)| is_old(*found))
         .map(|(line, _)| line.number)
         .collect()
+}
+
+/// An fstab that got lines since, with those again that were taken out; None where another was
+/// changed, or where a new one takes the place of one of them.
+fn fstab_that_has_grown(
+    present: &[u8],
+    old: &[u8],
+    recorded: &[Vec<usize>],
+    mount_point: &Path,
+) -> Option<Vec<u8>> {
+    let was = Fstab::parse(old);
+    let unrecorded = [numbers_in_fstab(&was, mount_point)];
+    let candidates = match recorded {
+        [] => &unrecorded[..],
+        recorded => recorded,
+    };
+    let is = Fstab::parse(present);
+    candidates.iter().find_map(|numbers| {
+        let mut taken = was.lines.iter().filter(|l| numbers.contains(&l.number));
+        let is_there = |place: &Path| is.lines.iter().any(|line| line.mount_point == place);
+        let is_free = !taken.any(|line| is_there(&line.mount_point));
+        is_free.then(|| old::with_lines(present, old, numbers))?
+    })
 }
 
 fn numbers_in_script(commands: &[Command], fate: Script) -> Vec<usize> {

@@ -61,7 +61,7 @@ pub(crate) fn default_target(root: &Root) -> Option<String> {
 
 /// The file that describes a unit; that of its template where it has none of its own, and None
 /// where it is masked.
-fn file(root: &Root, unit: &str) -> Option<String> {
+pub(crate) fn file(root: &Root, unit: &str) -> Option<String> {
     let path = place(root, unit)?;
     (!is_masked(root, &path) && root.is(Kind::File, &path)).then_some(path)
 }

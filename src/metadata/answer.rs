@@ -78,6 +78,20 @@ pub enum NoAnswer {
 }
 
 impl NoAnswer {
+    /// Somebody answered, with something that is not what was asked for: a page, or where
+    /// another one is.
+    pub(crate) fn is_garbage(&self) -> bool {
+        match self {
+            NoAnswer::Http(failure) => {
+                matches!(
+                    failure.cause,
+                    Cause::Unusable(_) | Cause::Status(300..=399, _)
+                )
+            }
+            NoAnswer::Local(_) => false,
+        }
+    }
+
     /// For how long the service asks to be left alone.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {

@@ -155,7 +155,8 @@ pub(crate) fn ask_for_events(
     })
 }
 
-/// Tells Azure that it need not wait any longer with these events.
+/// Tells Azure that it need not wait any longer with this event. Of several in one request one
+/// that Azure no longer knows has it refuse all.
 ///
 /// # Errors
 ///
@@ -163,7 +164,7 @@ pub(crate) fn ask_for_events(
 pub(crate) fn acknowledge(
     client: &Client,
     base: &str,
-    events: &[String],
+    event_id: &str,
     until: Instant,
 ) -> Result<(), NoAnswer> {
     #[derive(Serialize)]
@@ -174,11 +175,10 @@ pub(crate) fn acknowledge(
     #[derive(Serialize)]
     #[serde(rename_all = "PascalCase")]
     struct Body<'a> {
-        start_requests: Vec<StartRequest<'a>>,
+        start_requests: [StartRequest<'a>; 1],
     }
-    let start_requests = events.iter().map(|event_id| StartRequest { event_id });
     let body = Body {
-        start_requests: start_requests.collect(),
+        start_requests: [StartRequest { event_id }],
     };
     let body = serde_json::to_vec(&body).unwrap_or_default();
     let headers = [METADATA, ("Content-Type", "application/json")];

@@ -24,6 +24,7 @@ use crate::disk::reader::{Reader, Wanted, Zeros};
 use crate::disk::signature::{Content, Reading};
 use crate::host::bounded::{self, Limit};
 use crate::host::{Host, mount_table, namespace};
+use crate::order::sort_by;
 
 /// vfat has labels in capitals.
 const LABEL: &str = "config-2";
@@ -104,7 +105,7 @@ fn find(host: &Host, inventory: &Inventory, reader: &mut Reader, limit: Duration
         .filter(|(_, reading)| is_labelled(reading))
         .map(|((device, node), reading)| (device, node, reading.content))
         .collect();
-    found.sort_by_key(|(_, node, _)| *node);
+    sort_by(&mut found, |one, other| one.1.cmp(other.1));
     let names: Vec<String> = found.iter().map(|f| f.1.display().to_string()).collect();
     let warning = (found.len() > 1).then(|| {
         format!(

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use parts::{LIFECYCLE, NOTICES, PLANS, Part, SPOT, Turn};
 
+use super::portion::Portion;
 use super::{Answer, Instance, NoAnswer};
 use crate::deadline::first_boot;
 use crate::deadline::ledger::About;
@@ -61,6 +62,8 @@ pub(crate) struct Session {
     flavor: Value,
     request: Value,
     round: Round,
+    /// The one of the plans that is asked for first: a slow service may not get to all.
+    first_plan: usize,
     /// The keys of the events that were there last: they may have vanished.
     events: Vec<String>,
     /// When the last response was given, by the service's clock, in Unix seconds; None where
@@ -97,6 +100,7 @@ impl Session {
             flavor: Value::NotHad,
             request: Value::NotHad,
             round: Round::default(),
+            first_plan: 0,
             events: Vec::new(),
             date: None,
         }
@@ -119,7 +123,8 @@ impl Session {
     /// # Errors
     ///
     /// That the service does not say who this is, or fails to say whether it is to end.
-    pub(crate) fn ask(&mut self, client: &Client, until: Instant) -> Result<Answer, NoAnswer> {
+    pub(crate) fn ask(&mut self, client: &Client, portion: Portion) -> Result<Answer, NoAnswer> {
+        let until = portion.until;
         // A refusal may have been one of the moment, unless the service answers without.
         match self.token {
             Token::Missed => self.token = Token::NotAskedFor,
@@ -130,10 +135,10 @@ impl Session {
         self.begin_round();
         match self.ask_for_id(client, until, &mut warnings) {
             Ok(()) => {
-                self.ask_for_the_rest(client, until, &mut warnings);
                 self.ask_for_an_end(client, until)?;
+                self.ask_for_the_rest(client, portion, &mut warnings);
                 if self.is_ec2 {
-                    self.ask_for_plans(client, until, &mut warnings);
+                    self.ask_for_plans(client, portion, &mut warnings);
                 }
             }
             // Two minutes before its end who this is matters less than the end.
@@ -257,16 +262,17 @@ impl Session {
         Ok(())
     }
 
-    fn ask_for_the_rest(&mut self, client: &Client, until: Instant, warnings: &mut Vec<String>) {
-        if self.availability_zone == Value::NotHad {
+    fn ask_for_the_rest(&mut self, client: &Client, portion: Portion, warnings: &mut Vec<String>) {
+        let until = portion.until;
+        if self.availability_zone == Value::NotHad && portion.has_room_for(1) {
             let path = "placement/availability-zone";
             self.availability_zone = had(self.optional(client, path, until), warnings);
         }
-        if self.flavor == Value::NotHad {
+        if self.flavor == Value::NotHad && portion.has_room_for(1) {
             self.flavor = had(self.optional(client, "instance-type", until), warnings);
         }
         // Nova has no tags here.
-        if self.is_ec2 && self.request == Value::NotHad {
+        if self.is_ec2 && self.request == Value::NotHad && portion.has_room_for(1) {
             let path = "tags/instance/vmstage_request";
             self.request = had(self.optional(client, path, until), warnings);
         }
@@ -284,10 +290,19 @@ impl Session {
         }
     }
 
-    /// What not every instance has, or what is known long ahead: its failure costs nothing else.
-    fn ask_for_plans(&mut self, client: &Client, until: Instant, warnings: &mut Vec<String>) {
-        for part in [LIFECYCLE].iter().chain(&PLANS) {
-            match self.ask_for_part(part, client, until) {
+    /// What not every instance has, or what is known long ahead: its failure costs nothing else,
+    /// and where the service is slow the next round goes on with it.
+    fn ask_for_plans(&mut self, client: &Client, portion: Portion, warnings: &mut Vec<String>) {
+        let first = self.first_plan;
+        let plans = (first..first + PLANS.len()).map(|at| at % PLANS.len());
+        for plan in [None].into_iter().chain(plans.map(Some)) {
+            if !portion.has_room_for(1) {
+                self.round.is_partial = true;
+                self.first_plan = plan.unwrap_or(first);
+                return;
+            }
+            let part = plan.map_or(&LIFECYCLE, |plan| &PLANS[plan]);
+            match self.ask_for_part(part, client, portion.until) {
                 Ok(more) => warnings.extend(more),
                 Err(failure) => {
                     warnings.push(text::printable(&failure.to_string()));

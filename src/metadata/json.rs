@@ -22,16 +22,27 @@ use crate::text::excerpt;
 ///
 /// Why it is none, without quoting it: it may hold secrets.
 pub(super) fn document<T: for<'de> Deserialize<'de>>(mut text: Vec<u8>) -> Result<T, String> {
-    // serde would take an array for a struct.
-    if text.trim_ascii_start().first() != Some(&b'{') {
-        return Err("the answer is not a JSON object".into());
-    }
+    begins_as_object(&text)?;
     blank_what_is_refused(&mut text);
-    let read = serde_json::from_slice::<Part<T>>(&text);
-    let object = read.map_err(|e| format!("the answer is not the JSON it should be: {e}"))?;
-    object
-        .object()
-        .ok_or_else(|| "the answer is not a JSON object".into())
+    let read = serde_json::from_slice::<Part<T>>(&text).map_err(not_as_it_should_be)?;
+    read.object().ok_or_else(|| NO_OBJECT.into())
+}
+
+const NO_OBJECT: &str = "the answer is not a JSON object";
+
+/// serde would take an array for a struct.
+fn begins_as_object(text: &[u8]) -> Result<(), String> {
+    Err(match text.trim_ascii_start().first() {
+        Some(b'{') => return Ok(()),
+        Some(b'<') => "the answer is HTML or XML, not a JSON object",
+        None => "the answer is empty, not a JSON object",
+        Some(_) => NO_OBJECT,
+    }
+    .into())
+}
+
+fn not_as_it_should_be(error: serde_json::Error) -> String {
+    format!("the answer is not the JSON it should be: {error}")
 }
 
 /// Reads a document that is an array.
@@ -113,6 +124,8 @@ pub(super) enum Json<O, E> {
     Absent,
     String(String),
     Number(u64),
+    /// The whole part of a number that has a fraction.
+    Decimal(u64),
     Object(O),
     Array(Vec<E>),
     /// What there is, in words.
@@ -139,7 +152,7 @@ impl<O, E> Json<O, E> {
         match self {
             Json::Absent => "null",
             Json::String(_) => "a string",
-            Json::Number(_) => "a number",
+            Json::Number(_) | Json::Decimal(_) => "a number",
             Json::Object(_) => "an object",
             Json::Array(_) => "an array",
             Json::Other(kind) => kind,
@@ -220,8 +233,11 @@ impl<'de, O: Deserialize<'de>, E: Deserialize<'de>> Visitor<'de> for JsonVisitor
         Ok(Json::Other("a number"))
     }
 
-    fn visit_f64<Error>(self, _: f64) -> Result<Self::Value, Error> {
-        Ok(Json::Other("a number"))
+    fn visit_f64<Error>(self, number: f64) -> Result<Self::Value, Error> {
+        Ok(match number >= 0.0 {
+            true => Json::Decimal(number as u64),
+            false => Json::Other("a number"),
+        })
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut array: A) -> Result<Self::Value, A::Error> {

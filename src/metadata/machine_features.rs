@@ -6,11 +6,12 @@ pub(crate) mod published;
 mod session;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::NoAnswer;
+use super::portion::Portion;
 use crate::config::{self, FeaturesLocation};
-use crate::deadline::limit::{Limit, When, whole_number};
+use crate::deadline::limit::{self, Limit, When, whole_number};
 use crate::deadline::origin::{LimitSource, Origin};
 use crate::deadline::site_grace;
 use crate::http::{Cause, Client};
@@ -134,10 +135,7 @@ impl Locations {
         let places: Vec<String> = [&self.machine, &self.job]
             .into_iter()
             .flatten()
-            .map(|location| match location {
-                FeaturesLocation::Url(url) => shown(url.as_written()),
-                FeaturesLocation::Directory(directory) => directory.display().to_string(),
-            })
+            .map(in_words)
             .collect();
         places.join(", ")
     }
@@ -150,11 +148,19 @@ impl Locations {
     }
 }
 
-/// How places are read: on which machine, through which client, and until when.
+/// A place, as it is shown to people.
+fn in_words(location: &FeaturesLocation) -> String {
+    match location {
+        FeaturesLocation::Url(url) => shown(url.as_written()),
+        FeaturesLocation::Directory(directory) => directory.display().to_string(),
+    }
+}
+
+/// How places are read: on which machine, through which client, and how much of them.
 pub(crate) struct Reader<'a, 'h> {
     pub(crate) directories: &'a mut Directories<'h>,
     pub(crate) client: &'a Client,
-    pub(crate) until: Instant,
+    pub(crate) portion: Portion,
 }
 
 impl Reader<'_, '_> {
@@ -172,7 +178,7 @@ impl Reader<'_, '_> {
     }
 
     fn read_url(&self, url: &str) -> Result<Option<Vec<u8>>, NoAnswer> {
-        match self.client.get(url, &[], self.until) {
+        match self.client.get(url, &[], self.portion.until) {
             Ok(response) => Ok(Some(response.body)),
             Err(failure) if matches!(failure.cause, Cause::Status(404, _)) => Ok(None),
             Err(failure) => Err(NoAnswer::Http(failure)),
@@ -206,7 +212,8 @@ pub fn understand(values: &BTreeMap<String, String>) -> Understood {
 
     for key in ["shutdowntime", "shutdowntime_job"] {
         if let Some(text) = value(key) {
-            understood.limits.push(limit(key, unix_seconds(text)));
+            let when = unix_seconds(text).map_or_else(When::Unusable, When::At);
+            understood.limits.push(limit(key, when));
         }
     }
     if let Some(length) = value("wall_limit_secs") {
@@ -228,10 +235,7 @@ pub fn understand(values: &BTreeMap<String, String>) -> Understood {
 /// Whether this can be the value of that key, or why not.
 fn check(key: &str, text: &str) -> Result<(), String> {
     match key {
-        "shutdowntime" | "shutdowntime_job" | "jobstart_secs" => match unix_seconds(text) {
-            When::Unusable(reason) => Err(reason),
-            _ => Ok(()),
-        },
+        "shutdowntime" | "shutdowntime_job" | "jobstart_secs" => unix_seconds(text).map(drop),
         "wall_limit_secs" if seconds(text)? == 0 => Err("it is zero".into()),
         "grace_secs" | "grace_secs_job" => grace(text).map(drop),
         "job_id" => match text.bytes().all(|b| b.is_ascii_graphic() && b != b'<') {
@@ -257,20 +261,17 @@ fn seconds(text: &str) -> Result<u64, String> {
     whole_number(text).unwrap_or_else(|| Err(format!("{:?} is not a whole number", excerpt(text))))
 }
 
-fn unix_seconds(text: &str) -> When {
-    match seconds(text) {
-        Ok(_) => When::from_instant(text),
-        Err(reason) => When::Unusable(reason),
+fn unix_seconds(text: &str) -> Result<u64, String> {
+    match limit::unix_seconds(text) {
+        Some(_) => limit::instant(text),
+        None => Err(format!("{:?} is not Unix seconds", excerpt(text))),
     }
 }
 
 fn wall_limit(start: Option<&str>, length: &str) -> When {
     let end = || {
         let start = start.ok_or("there is no jobstart_secs to count from")?;
-        let start = match unix_seconds(start) {
-            When::Unusable(reason) => return Err(format!("jobstart_secs: {reason}")),
-            _ => seconds(start)?,
-        };
+        let start = unix_seconds(start).map_err(|reason| format!("jobstart_secs: {reason}"))?;
         match seconds(length)? {
             0 => Err("it is zero".into()),
             length => Ok(start.saturating_add(length)),
@@ -285,9 +286,11 @@ fn wall_limit(start: Option<&str>, length: &str) -> When {
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
+    use std::time::Instant;
 
     use super::*;
     use crate::host::Host;
+    use crate::metadata::portion::Pace;
 
     fn values<const N: usize>(pairs: [(&str, &str); N]) -> BTreeMap<String, String> {
         pairs.map(|(k, v)| (k.into(), v.into())).into()
@@ -301,8 +304,8 @@ mod tests {
     fn the_three_limits_are_read() {
         let understood = understand(&values([
             ("shutdowntime", "1795430460"),
-            ("shutdowntime_job", "1795430000"),
-            ("jobstart_secs", "1795000000"),
+            ("shutdowntime_job", "1795430000.25"),
+            ("jobstart_secs", "1795000000.5"),
             ("wall_limit_secs", "3600"),
             ("total_cpu", "8"),
         ]));
@@ -313,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_that_is_no_whole_number_is_no_limit() {
+    fn a_value_that_is_no_number_of_that_kind_is_no_limit() {
         let wrong = [
             "",
             "-1",
@@ -343,7 +346,7 @@ mod tests {
             (
                 Some("x"),
                 "3600",
-                "jobstart_secs: \"x\" is not a whole number",
+                "jobstart_secs: \"x\" is not Unix seconds",
             ),
             (Some("0"), "3600", "jobstart_secs: 0 is 1970"),
             (Some("1795000000"), "0", "it is zero"),
@@ -482,7 +485,7 @@ mod tests {
         let mut reader = Reader {
             directories: &mut Directories::new(&host),
             client: &client,
-            until: Instant::now(),
+            portion: Portion::new(Pace::Whole, Instant::now(), Duration::ZERO),
         };
         let mut session = Session::default();
         let answer = session

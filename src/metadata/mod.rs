@@ -17,6 +17,7 @@ mod known;
 mod link_local;
 pub mod machine_features;
 pub mod openstack;
+mod portion;
 mod turns;
 
 use std::thread;
@@ -34,6 +35,7 @@ pub use held::Held;
 pub(crate) use instance::{Instance, SourceAsked};
 use known::Known;
 use machine_features::{Directories, Environment, Places, Session};
+use portion::{Pace, Portion};
 pub use turns::{Again, Asked, MACHINE_FEATURES};
 use turns::{Turn, Who, next_turn, note};
 
@@ -150,7 +152,7 @@ impl<'a> Metadata<'a> {
     /// Asks these sources, and Machine/Job Features where somebody named a place, each
     /// until it has answered or failed for good, all of them for at most `budget`.
     pub fn ask(&mut self, sources: &[Source], budget: Duration, again: Again) -> Vec<Asked> {
-        self.ask_in_turns(sources, Features::All, budget, again)
+        self.ask_in_turns(sources, Features::All, Pace::Whole, budget, again)
     }
 
     /// Asks what can have changed, as is due once a minute: the service, and in one round of
@@ -187,13 +189,14 @@ impl<'a> Metadata<'a> {
                 of => (source_of(of).into_iter().collect(), Features::IfElsewhere),
             };
         }
-        self.ask_in_turns(&sources, features, budget, Again::Never)
+        self.ask_in_turns(&sources, features, Pace::InPortions, budget, Again::Never)
     }
 
     fn ask_in_turns(
         &mut self,
         sources: &[Source],
         features: Features,
+        pace: Pace,
         budget: Duration,
         again: Again,
     ) -> Vec<Asked> {
@@ -209,7 +212,9 @@ impl<'a> Metadata<'a> {
             self.add_features(&mut turns, features);
             let Some(next) = next_turn(&turns) else { break };
             thread::sleep(turns[next].due.saturating_duration_since(Instant::now()));
-            let outcome = self.try_once(&turns[next].who, features, end);
+            let longest = self.config.metadata.request_timeout;
+            let portion = Portion::new(pace, end, longest);
+            let outcome = self.try_once(&turns[next].who, features, portion);
             if let Who::Source(source) = turns[next].who {
                 self.known.note(source, &outcome);
             }
@@ -382,20 +387,20 @@ impl<'a> Metadata<'a> {
         let pause = match what {
             Wait::ForChangeAtGoogle => self.google.pause(lasted, chance),
             Wait::ForEventsOfAzure => MINUTE.mul_f64(0.9 + 0.2 * chance),
-            Wait::ForVendorData => 10 * MINUTE.mul_f64(0.9 + 0.2 * chance),
+            // One that is not asked for ten minutes would be taken for silent.
+            Wait::ForVendorData => 8 * MINUTE.mul_f64(0.9 + 0.2 * chance),
         };
         pause.max(retry_after.unwrap_or_default())
     }
 
-    /// Tells the cloud that it need not wait any longer with these.
+    /// Tells the cloud that it need not wait any longer with this.
     ///
     /// # Errors
     ///
     /// That it could not be told.
-    pub fn acknowledge(&self, pending: &[Pending], budget: Duration) -> Result<(), NoAnswer> {
-        let events: Vec<String> = pending.iter().map(|pending| pending.id.clone()).collect();
+    pub fn acknowledge(&self, pending: &Pending, budget: Duration) -> Result<(), NoAnswer> {
         let until = Instant::now() + budget;
-        azure::acknowledge(&self.client, &self.services[0], &events, until)
+        azure::acknowledge(&self.client, &self.services[0], &pending.id, until)
     }
 
     /// What the cloud waits with until it is told to go on.
@@ -427,7 +432,7 @@ impl<'a> Metadata<'a> {
         }
         self.known.note_who_names_features();
         let is_known = self.features.are_at(&locations) && self.features.are_at_urls_alone();
-        if wanted == Features::IfElsewhere && is_known {
+        if wanted == Features::IfElsewhere && is_known && !self.features.goes_on() {
             return;
         }
         let who = Who::Features(locations, passed_over);
@@ -437,14 +442,19 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    fn try_once(&mut self, who: &Who, wanted: Features, end: Instant) -> Result<Answer, NoAnswer> {
+    fn try_once(
+        &mut self,
+        who: &Who,
+        wanted: Features,
+        portion: Portion,
+    ) -> Result<Answer, NoAnswer> {
         match who {
-            Who::Source(source) => self.ask_source(*source, end),
+            Who::Source(source) => self.ask_source(*source, portion),
             Who::Features(locations, passed_over) => {
                 let mut reader = machine_features::Reader {
                     directories: &mut self.directories,
                     client: &self.client,
-                    until: end,
+                    portion,
                 };
                 let places = match wanted == Features::All || !self.features.are_at(locations) {
                     true => Places::All,
@@ -456,8 +466,8 @@ impl<'a> Metadata<'a> {
         }
     }
 
-    fn ask_source(&mut self, source: Source, end: Instant) -> Result<Answer, NoAnswer> {
-        let client = &self.client;
+    fn ask_source(&mut self, source: Source, portion: Portion) -> Result<Answer, NoAnswer> {
+        let (client, end) = (&self.client, portion.until);
         match source {
             Source::ConfigDrive => {
                 let left = end.saturating_duration_since(Instant::now());
@@ -471,7 +481,7 @@ impl<'a> Metadata<'a> {
                 self.ec2.move_to(&self.services[0]);
                 Ok(answer)
             }
-            Source::Ec2 => self.ec2.ask(client, end),
+            Source::Ec2 => self.ec2.ask(client, portion),
             Source::Google => {
                 let answer = google::ask(client, &self.services[0], None, end)?;
                 Ok(self.google.take(answer))

@@ -134,7 +134,9 @@ pub fn parse_vendor_data(text: impl Into<Vec<u8>>) -> Result<Answer, String> {
         match said.get(name) {
             None | Some(Json::Absent) => {}
             // A program wrote it, and a number of seconds may be a number there.
-            Some(Json::Number(number)) => pairs.add(key.into(), &Json::String(number.to_string())),
+            Some(Json::Number(number) | Json::Decimal(number)) => {
+                pairs.add(key.into(), &Json::String(number.to_string()))
+            }
             Some(value) => pairs.add(key.into(), value),
         }
     }
@@ -374,6 +376,8 @@ mod tests {
         let origin = "vmstage_deadline in the openstack vendor data";
         assert_eq!(answer.limits[0].origin.to_string(), origin);
         assert_eq!(answer.meta["machinefeatures"], "http://192.0.2.1/mf");
+        let of_python = parse_vendor_data(r#"{"vmstage": {"deadline": 1795430460.519846}}"#);
+        assert_eq!(of_python.unwrap().limits[0].when, When::At(1_795_430_460));
         let odd = parse_vendor_data(r#"{"vmstage": ["deadline"]}"#).unwrap();
         assert_eq!(odd.about, About::Keys(vec![]));
         assert_eq!(

@@ -155,7 +155,7 @@ impl Turn {
             Some(Ok(answer)) => answer.retry_after,
             _ => failure.and_then(NoAnswer::retry_after),
         };
-        let is_garbage = matches!(self.cause(), Some(Cause::Unusable(_)));
+        let is_garbage = failure.is_some_and(NoAnswer::is_garbage);
         let (tries, took) = (self.tries, self.took);
         let result = match self.outcome {
             Some(Ok(answer)) => Ok(answer),

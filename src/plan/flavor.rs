@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use super::flavors::{self, Flavor};
 use super::images::Status;
 use super::input::{Document, Place};
-use super::order::in_order;
 use super::properties::Asked;
 use super::{Answer, FOUND};
 use crate::cli::{FlavorArgs, Format};
+use crate::order::in_order;
 use crate::resources::{self, MIB_PER_GIB, Request, size_in_words};
 use crate::text;
 

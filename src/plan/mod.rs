@@ -8,7 +8,6 @@ pub(crate) mod grid;
 pub(crate) mod image;
 mod images;
 pub(crate) mod input;
-mod order;
 mod properties;
 mod servers;
 pub(crate) mod shell;

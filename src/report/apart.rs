@@ -7,9 +7,6 @@ use anyhow::Result;
 
 use crate::host::{Host, checked_path, mount_table, silent};
 
-/// What hangs there holds the whole system, with this program or without it.
-const OF_THE_SYSTEM: [&str; 5] = ["/", "/etc", "/run", "/usr", "/var/run"];
-
 /// Where something is mounted that this program does without.
 pub(super) struct Mounts<'a> {
     host: &'a Host,
@@ -24,14 +21,12 @@ impl<'a> Mounts<'a> {
             return Mounts { host, places: None };
         }
         let mounts = mount_table::read(host).unwrap_or_default();
-        let mounts = mounts.into_iter().map(|mount| mount.mount_point);
         let places = mounts
-            .filter(|mount| OF_THE_SYSTEM.iter().all(|own| mount != Path::new(own)))
-            .map(|mount| host.path(mount))
-            .collect();
+            .iter()
+            .filter(|mount| silent::is_beside_the_root(mount));
         Mounts {
             host,
-            places: Some(places),
+            places: Some(places.map(|mount| host.path(&mount.mount_point)).collect()),
         }
     }
 
@@ -82,9 +77,9 @@ mod tests {
     use crate::host::tree::Tree;
 
     #[test]
-    fn what_the_system_itself_is_on_is_not_apart() {
+    fn what_the_system_itself_is_on_is_not_apart_nor_what_is_in_memory() {
         let table = "/dev/vda / ext4 rw 0 0\n/dev/vdb /usr ext4 rw 0 0\ntmpfs /run tmpfs rw 0 0\n\
-                     s:/x /etc/condor/config.d nfs4 rw 0 0\n";
+                     tmpfs /run/motd.d tmpfs rw 0 0\ns:/x /etc/condor/config.d nfs4 rw 0 0\n";
         let tree = Tree::new(&[
             ("proc/self/mounts", table),
             ("var/lib/prometheus/", ""),

@@ -12,6 +12,8 @@ mod settings;
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
@@ -25,12 +27,14 @@ use super::old_texts;
 use crate::config::Config;
 use crate::host::Host;
 use crate::host::bounded::Limit;
+use crate::host::checked_path::{self, Missing};
 use crate::host::regular_file::{self, MIB};
 use crate::logging::Notices;
 use crate::status::{self, Status};
 use crate::text::one_line;
 
 pub(crate) const DIRECTORY: &str = "/etc/condor/config.d";
+const SITE: &str = "/etc/condor";
 pub(crate) const NAME: &str = "99-vmstage.config";
 
 pub(super) const KEY: &str = "report.condor";
@@ -134,7 +138,7 @@ pub(crate) fn write(host: &Host, status: &Status, config: &Config) -> Result<Wri
     let is_apart = see_that_it_answers(host)?;
     let mut written = Written {
         is_apart,
-        is_there: host.path(DIRECTORY).is_dir(),
+        is_there: files::is_there(host, Path::new(DIRECTORY))?,
         before: String::new(),
         text: String::new(),
         is_removed: false,
@@ -172,18 +176,26 @@ pub(crate) fn withdraw(host: &Host) -> Result<Written> {
     })
 }
 
-/// What is mounted at HTCondor's directory may hang: then it is read in a child first. Says
-/// whether something is mounted there.
+/// What is mounted on the way to the drop-in may hang, and where somebody else may write (the
+/// directory is HTCondor's own user's, say) anything may be laid there: then it is read in a
+/// child first. Says whether that is so.
 fn see_that_it_answers(host: &Host) -> Result<bool> {
-    let Some(place) = apart::Mounts::of(host).on_the_way(&[DIRECTORY]) else {
+    let places = [DIRECTORY, PATH].map(Path::new);
+    let mounts = apart::Mounts::of(host);
+    let may_hang = mounts.on_the_way(&places);
+    let Some(place) = may_hang.or_else(|| may_others_write(host).then_some(places[1])) else {
         return Ok(false);
     };
-    let read = &mut || {
+    apart::in_child(place, &mut || {
         let _ = regular_file::read(&host.path(PATH), MIB);
-        set_elsewhere(host, "");
         Ok(true)
-    };
-    apart::in_child(place, read)
+    })
+}
+
+/// Also where that cannot be told.
+fn may_others_write(host: &Host) -> bool {
+    let own = checked_path::open_own(&host.path(DIRECTORY), Missing::IsAnError);
+    own.is_err_and(|e| e.kind() != ErrorKind::NotFound)
 }
 
 impl Written {
@@ -228,7 +240,10 @@ impl Written {
         };
         let site = Site {
             environment: match self.has_features {
-                true => job_environment(host, site.environment),
+                true => job_environment(host, site.environment).unwrap_or_else(|error| {
+                    told.warnings.push(format!("{error:#}"));
+                    JobEnvironment::Unknown
+                }),
                 false => JobEnvironment::Unknown,
             },
             ..site
@@ -325,8 +340,11 @@ fn site_as_before(host: &Host, before: &str) -> Site {
 /// As before, where that is safe: a `LOCAL_CONFIG_FILE` that is the output of a command takes no
 /// file beside it.
 fn reading_as_before(host: &Host, before: &str) -> Reading {
-    let files = set_elsewhere(host, "LOCAL_CONFIG_FILE");
-    match is_read_last(before) && !files.iter().any(|files| files.contains('|')) {
+    let takes_it = || {
+        let files = set_elsewhere(host, "LOCAL_CONFIG_FILE");
+        files.is_ok_and(|files| !files.iter().any(|files| files.contains('|')))
+    };
+    match is_read_last(before) && takes_it() {
         true => Reading::AlsoLast,
         false => Reading::InItsTurn,
     }
@@ -336,12 +354,12 @@ fn is_read_last(text: &str) -> bool {
     drop_in::value_of(text, "LOCAL_CONFIG_FILE").is_some()
 }
 
-fn job_environment(host: &Host, said: JobEnvironment) -> JobEnvironment {
+fn job_environment(host: &Host, said: JobEnvironment) -> Result<JobEnvironment> {
     if said != JobEnvironment::Unknown {
-        return said;
+        return Ok(said);
     }
-    let last = set_elsewhere(host, "STARTER_JOB_ENVIRONMENT").pop();
-    last.map_or(JobEnvironment::Ours, JobEnvironment::Site)
+    let last = set_elsewhere(host, "STARTER_JOB_ENVIRONMENT")?.pop();
+    Ok(last.map_or(JobEnvironment::Ours, JobEnvironment::Site))
 }
 
 fn lacks_features(environment: &str) -> Option<String> {
@@ -356,8 +374,21 @@ fn lacks_features(environment: &str) -> Option<String> {
     }
 }
 
-/// What a site's files say of a name, in any order, as far as they can be read.
-fn set_elsewhere(host: &Host, name: &str) -> Vec<String> {
+/// So many of a site's files are read, and so much of them.
+const MOST_FILES: usize = 500;
+const MOST_BYTES: u64 = 8 * MIB;
+
+/// What a site's files say of a name, in any order, as far as they can be read. They may be links
+/// to where nobody answers, and so a child reads them first.
+fn set_elsewhere(host: &Host, name: &str) -> Result<Vec<String>> {
+    apart::in_child(Path::new(SITE), &mut || {
+        read_elsewhere(host, name);
+        Ok(true)
+    })?;
+    Ok(read_elsewhere(host, name))
+}
+
+fn read_elsewhere(host: &Host, name: &str) -> Vec<String> {
     let mut files = vec![
         host.path("/etc/condor/condor_config"),
         host.path("/etc/condor/condor_config.local"),
@@ -371,14 +402,17 @@ fn set_elsewhere(host: &Host, name: &str) -> Vec<String> {
                 .flatten()
                 .filter(|entry| is_read_by_htcondor(&entry.file_name()))
                 .filter(|entry| entry.file_name() != NAME)
-                .map(|entry| entry.path()),
+                .map(|entry| entry.path())
+                .take(MOST_FILES),
         );
     }
     let mut found = Vec::new();
-    for text in files
-        .iter()
-        .filter_map(|file| regular_file::read(file, MIB).ok())
-    {
+    let mut left = MOST_BYTES;
+    for file in files {
+        let Ok(text) = regular_file::read(&file, MIB.min(left)) else {
+            continue;
+        };
+        left -= text.len() as u64;
         // A value may go on in the next line.
         let text = String::from_utf8_lossy(&text).replace("\\\n", " ");
         let settings = text.lines().filter_map(|line| line.split_once('='));
@@ -399,8 +433,6 @@ pub(crate) fn is_read_by_htcondor(name: &OsStr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
     use crate::host::tree::Tree;
     use crate::report::example;
@@ -436,6 +468,23 @@ mod tests {
         };
         let said: String = settings.iter().map(said).collect();
         install_tool(tree, &format!("cat <<'END'\n{said}END"));
+    }
+
+    #[test]
+    fn of_many_and_of_huge_files_some_are_read() {
+        let tree = tree();
+        let large = format!("{}\nX = 1\n", "#".repeat(MIB as usize - 7));
+        for number in 0..=MOST_FILES {
+            let text = if number < 12 {
+                large.as_str()
+            } else {
+                "X = 1\n"
+            };
+            let file = tree.root().join(format!("etc/condor/config.d/{number}"));
+            fs::write(file, text).unwrap();
+        }
+        let found = set_elsewhere(&tree.host(), "x").unwrap().len();
+        assert!((8..MOST_FILES).contains(&found), "{found}");
     }
 
     #[test]

@@ -75,14 +75,16 @@ fn device(host: &Host, terminal: &str) -> PathBuf {
 /// The terminals, relative to `/dev`, each once.
 fn logged_in(host: &Host) -> Result<BTreeSet<String>> {
     // The way over /var may hang.
-    let utmp = ["/run/utmp", "/var/run/utmp"].map(|path| host.path(path));
-    let utmp = utmp.into_iter().find(|utmp| utmp.exists());
-    let utmp = utmp.unwrap_or_else(|| host.path("/var/run/utmp"));
-    match regular_file::read(&utmp, MIB) {
-        Ok(records) => Ok(terminals(&records, RECORD)),
-        Err(e) if e.kind() == ErrorKind::NotFound => Ok(owned_terminals(&host.path("/dev"))),
-        Err(e) => Err(e).with_context(|| format!("cannot read {}", utmp.display())),
+    for utmp in ["/run/utmp", "/var/run/utmp"] {
+        match regular_file::read(&host.path(utmp), MIB) {
+            Ok(records) => return Ok(terminals(&records, RECORD)),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            // A place that does not answer: the owners are known all the same.
+            Err(e) if e.kind() == ErrorKind::TimedOut => {}
+            Err(e) => return Err(e).with_context(|| format!("cannot read {utmp}")),
+        }
     }
+    Ok(owned_terminals(&host.path("/dev")))
 }
 
 fn terminals(utmp: &[u8], size_of_record: usize) -> BTreeSet<String> {

@@ -1,32 +1,32 @@
 //! The drain command, its output to the log, within a time limit.
 //!
-//! `watch` may be restarted or crash while it runs. So it has a process of its own to
-//! look after it, this program again under another name, which outlives `watch`: the
-//! output has a reader and the time limit holds, whatever becomes of `watch`.
+//! `watch` may be restarted, crash or hang while it runs. So it has a process of its own to
+//! look after it, a child that outlives `watch`: the output has a reader and the time limit
+//! holds, whatever becomes of `watch`. The child needs no file to begin: the disk that this
+//! program lies on may hang by then.
 
-use std::io::{ErrorKind, Read};
+use std::io::{self, ErrorKind, Read};
+use std::mem;
 use std::os::fd::AsFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use log::{info, warn};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::sys::prctl::{set_name, set_pdeathsig};
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, setpgid};
 
 use crate::config::Config;
 use crate::deadline::decide::Deadline;
 use crate::deadline::limit::LimitKind;
-use crate::host::{Host, locks, wait};
+use crate::host::bounded::{self, Child, GaveUp, Limit};
+use crate::host::{Host, kernel_calls, locks, program, wait};
 use crate::logging;
 use crate::text;
-
-/// The name under which this program looks after a drain command. Not a command of the
-/// command line, as nobody is to type it.
-pub const NAME: &str = "vmstage-drain";
 
 /// A line without an end is cut here, so that no output fills the memory.
 const LONGEST_LINE: usize = 4096;
@@ -35,7 +35,10 @@ const LONGEST_LINE: usize = 4096;
 const READS: u32 = 16;
 const TICK: Duration = Duration::from_millis(100);
 
-/// A drain command that is running, as `watch` knows it.
+/// Where its lock is not had by then, it begins without.
+const TO_LOCK: Duration = Duration::from_secs(2);
+
+/// A drain command that is running, as `watch` knows it: who looks after it.
 pub(crate) struct Drain(Child);
 
 impl Drain {
@@ -45,48 +48,46 @@ impl Drain {
     ///
     /// # Errors
     ///
-    /// That it cannot be started.
-    pub(crate) fn start(config: &Config, deadline: &Deadline, now: u64) -> Result<Drain> {
-        let limit = config.deadline.drain_timeout.as_millis();
-        let rehearsal = deadline.kind == LimitKind::Rehearsal;
-        // Not by its name: the file may have been replaced since.
-        let mut keeper = Command::new("/proc/self/exe");
-        keeper
-            .arg0(NAME)
-            .args([limit.to_string(), config.report.syslog.to_string()])
-            .args(&config.deadline.drain)
-            .env("VMSTAGE_DEADLINE", deadline.at.to_string())
-            .env(
-                "VMSTAGE_SECONDS_LEFT",
-                deadline.at.saturating_sub(now).to_string(),
-            )
-            // Whoever started this may have had one.
-            .env_remove("VMSTAGE_REHEARSAL")
-            .env("VMSTAGE_REASON", text::one_line(&deadline.origin.reason()))
-            .envs(rehearsal.then_some(("VMSTAGE_REHEARSAL", "1")))
-            .stdin(Stdio::null())
-            .process_group(0);
-        let keeper = keeper.spawn().context("cannot run this program again")?;
+    /// That there can be no child.
+    pub(crate) fn start(
+        host: &Host,
+        config: &Config,
+        deadline: &Deadline,
+        now: u64,
+    ) -> Result<Drain> {
+        let stderr = io::stderr().as_fd().try_clone_to_owned();
+        let stderr = stderr.context("cannot copy standard error")?;
+        let keeper = Child::start(&[stderr.as_fd()], |parent| {
+            live_on();
+            let syslog = config.report.syslog.then(|| host.path(logging::SOCKET));
+            bounded::stand_alone(stderr.as_fd(), syslog);
+            run(host, config, deadline, now);
+            parent.tell(&());
+        })?;
         Ok(Drain(keeper))
     }
 
     /// Whether there is nothing left to wait for. What became of the command it has
     /// said itself.
     pub(crate) fn has_ended(&mut self) -> bool {
-        match self.0.try_wait() {
-            Ok(None) => false,
-            Ok(Some(status)) => {
-                if status.code().is_none() {
-                    warn!("drain: who looked after it was killed, {status}");
-                }
-                true
-            }
-            Err(e) => {
-                warn!("drain: cannot wait for it: {e}");
+        match self.0.wait(Limit::after(Duration::ZERO)) {
+            Err(GaveUp::Late(_)) => false,
+            Ok(()) => true,
+            Err(GaveUp::Broken(e)) => {
+                warn!("drain: nobody looks after it any more: {e}");
                 true
             }
         }
     }
+}
+
+/// Makes a child one that the end of its parent, and a signal to that, does not end.
+fn live_on() {
+    let _ = set_pdeathsig(None);
+    let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
+    // What `ps` shows.
+    let _ = set_name(c"vmstage-drain");
+    kernel_calls::take_signals_of_watch_as_usual();
 }
 
 /// Held by who looks after a drain command, until that has ended.
@@ -104,57 +105,80 @@ pub(crate) fn is_running(host: &Host) -> bool {
     locks::existing(&lock(host)).is_ok_and(|lock| lock.try_lock().is_err())
 }
 
-/// What this program does under that name: runs the command to its end. The arguments
-/// are its time limit in milliseconds, whether there is to be a log in syslog, and the
-/// command's words.
-pub fn run(host: &Host, mut arguments: impl Iterator<Item = String>) -> u8 {
-    let limit = arguments.next().and_then(|limit| limit.parse().ok());
-    if arguments.next().as_deref() == Some("true") {
-        logging::connect(host.path(logging::SOCKET));
-    }
-    let words: Vec<String> = arguments.collect();
-    let lock = locks::lock_file(&lock(host)).ok();
-    let _running = lock.filter(|lock| lock.try_lock().is_ok());
-    let done = limit
-        .context("there is no time limit")
-        .and_then(|limit| Running::start(&words, Duration::from_millis(limit)))
+/// Has a child hold the lock: its place may hang, and nobody is to wait for that for long.
+fn hold_lock(host: &Host) -> Result<Child, GaveUp> {
+    let path = lock(host);
+    let mut child = Child::start(&[], |parent| {
+        let lock = locks::lock_file(&path).ok();
+        mem::forget(lock.filter(|lock| lock.try_lock().is_ok()));
+        parent.tell(&());
+    })?;
+    // Another `watch` must not find it free while the command begins.
+    let _: Result<(), GaveUp> = child.wait(Limit::after(TO_LOCK));
+    Ok(child)
+}
+
+/// Runs the configured command to its end.
+fn run(host: &Host, config: &Config, deadline: &Deadline, now: u64) {
+    let lock = hold_lock(host);
+    let done = command(config, deadline, now)
+        .and_then(|command| Running::start(command, config.deadline.drain_timeout))
         .and_then(Running::wait_for_its_end);
-    match done {
-        Ok(status) => u8::from(!status.success()),
-        Err(e) => {
-            warn!("drain: {e:#}");
-            1
-        }
+    if let Err(e) = done {
+        warn!("drain: {e:#}");
     }
+    if let Ok(lock) = lock {
+        lock.end();
+    }
+}
+
+fn command(config: &Config, deadline: &Deadline, now: u64) -> Result<Command> {
+    let words = config.deadline.drain.split_first();
+    let (program, arguments) = words.context("the command is empty")?;
+    let left = deadline.at.saturating_sub(now);
+    let mut command = Command::new(program);
+    command
+        .args(arguments)
+        .env("VMSTAGE_DEADLINE", deadline.at.to_string())
+        .env("VMSTAGE_SECONDS_LEFT", left.to_string())
+        .env("VMSTAGE_REASON", text::one_line(&deadline.origin.reason()));
+    match deadline.kind {
+        LimitKind::Rehearsal => command.env("VMSTAGE_REHEARSAL", "1"),
+        // Whoever started this may have had one.
+        _ => command.env_remove("VMSTAGE_REHEARSAL"),
+    };
+    Ok(command)
 }
 
 /// The command itself.
 struct Running {
+    command: Command,
     child: Child,
-    output: std::io::PipeReader,
+    has_started: bool,
+    output: io::PipeReader,
     partial: Vec<u8>,
     started: Instant,
     limit: Duration,
 }
 
 impl Running {
-    /// Starts the command, as words, in a process group of its own.
-    fn start(words: &[String], limit: Duration) -> Result<Running> {
-        let (program, arguments) = words.split_first().context("the command is empty")?;
-        let (output, input) = std::io::pipe().context("cannot make a pipe")?;
+    /// Starts the command, in a process group of its own.
+    fn start(mut command: Command, limit: Duration) -> Result<Running> {
+        let (output, input) = io::pipe().context("cannot make a pipe")?;
         fcntl(output.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .context("cannot set up a pipe")?;
-        let child = Command::new(program)
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(input.try_clone().context("cannot copy a pipe")?)
-            .stderr(input)
-            .process_group(0)
-            .spawn()
-            .with_context(|| format!("cannot run {program}"))?;
-        info!("drain: {} has started", words.join(" "));
+        command.process_group(0);
+        let first = &mut |command: &mut Command| {
+            command
+                .stdout(input.try_clone()?)
+                .stderr(input.try_clone()?);
+            Ok(())
+        };
+        let child = program::start(first, &mut command, &[input.as_fd()])?;
         Ok(Running {
+            command,
             child,
+            has_started: false,
             output,
             partial: Vec::new(),
             started: Instant::now(),
@@ -181,15 +205,25 @@ impl Running {
     }
 
     fn has_ended(&mut self) -> Result<Option<ExitStatus>> {
+        let program = self.command.get_program().to_string_lossy();
+        if let Some(error) = self.child.messages::<String>().pop() {
+            bail!("cannot run {program}: {error}");
+        }
+        // A child that has become the command has nothing more to say.
+        if self.child.has_closed() && !self.has_started {
+            self.has_started = true;
+            let arguments = self.command.get_args().map(|word| word.to_string_lossy());
+            let words: Vec<_> = [program].into_iter().chain(arguments).collect();
+            info!("drain: {} has started", words.join(" "));
+        }
         self.log_output();
-        self.child.try_wait().context("cannot wait for it")
+        Ok(self.child.status())
     }
 
     fn kill(&self) {
         warn!("drain: killed, it was not done within {:?}", self.limit);
-        let group = Pid::from_raw(self.child.id() as i32);
         // It may have ended just now.
-        let _ = killpg(group, Signal::SIGKILL);
+        let _ = killpg(self.child.pid(), Signal::SIGKILL);
     }
 
     fn log_output(&mut self) {
@@ -229,19 +263,24 @@ impl Running {
 mod tests {
     use super::*;
 
+    fn sh(script: &str) -> Command {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", script]);
+        command
+    }
+
     fn run(script: &str, limit: Duration) -> Duration {
-        let words = ["/bin/sh", "-c", script].map(String::from);
         let start = Instant::now();
-        let running = Running::start(&words, limit).unwrap();
+        let running = Running::start(sh(script), limit).unwrap();
         running.wait_for_its_end().unwrap();
         start.elapsed()
     }
 
     #[test]
     fn a_command_that_hangs_is_killed_with_its_children() {
-        let words = ["/bin/sh", "-c", "sleep 60 & sleep 60"].map(String::from);
         let start = Instant::now();
-        let running = Running::start(&words, Duration::from_millis(200)).unwrap();
+        let command = sh("sleep 60 & sleep 60");
+        let running = Running::start(command, Duration::from_millis(200)).unwrap();
         let mut output = running.output.try_clone().unwrap();
         running.wait_for_its_end().unwrap();
         // Each of them holds the output open.
@@ -259,9 +298,8 @@ mod tests {
 
     #[test]
     fn a_command_that_is_not_there_is_an_error_that_names_it() {
-        let error = Running::start(&["/no/such".into()], Duration::ZERO)
-            .err()
-            .unwrap();
+        let running = Running::start(Command::new("/no/such"), Duration::from_secs(10));
+        let error = running.and_then(Running::wait_for_its_end).unwrap_err();
         assert!(error.to_string().contains("/no/such"), "{error:#}");
     }
 }

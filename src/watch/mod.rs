@@ -4,9 +4,11 @@
 //! A loop without threads that sleeps until something is due. What is due, and what holds,
 //! the follower says.
 
+mod acknowledging;
 mod asking;
 mod call_back;
-pub mod drain;
+mod drain;
+mod duties;
 pub(crate) mod guard;
 mod held;
 mod orders;
@@ -14,8 +16,10 @@ pub(crate) mod poweroff;
 mod progress;
 pub(crate) mod schedule;
 pub(crate) mod sleep;
+mod telling;
 mod waiting;
 
+use std::mem;
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
@@ -25,26 +29,24 @@ use crate::backoff::jitter;
 use crate::clock::{self, Now};
 use crate::config::Config;
 use crate::deadline::decide::Deadline;
-use crate::deadline::due::{Deadlines, Step};
+use crate::deadline::due::Step;
 use crate::deadline::follower::{Decision, Follower, Knowledge};
-use crate::deadline::limit::{Limit, LimitKind};
+use crate::deadline::limit::Limit;
 use crate::deadline::order::KeptOrder;
 use crate::deadline::records;
 use crate::host::Host;
 use crate::host::this_boot::ThisBoot;
 use crate::logging::Notices;
 use crate::metadata::{Asked, Instance, Metadata};
-use crate::report::{self, terminals};
 use crate::status::{self, Status};
 
+use acknowledging::Acknowledged;
 use drain::Drain;
+use duties::Duties;
 use guard::Guard;
 use held::Waiting;
 use progress::Progress;
 use schedule::Asking;
-
-/// How often a drain that runs is looked at.
-const DRAIN_TICK: Duration = Duration::from_secs(1);
 
 /// What is known, what was done, and when there is something to do again.
 pub struct Watch<'a> {
@@ -64,9 +66,7 @@ pub struct Watch<'a> {
     /// The uptime at which each of these is next.
     asking: Asking,
     waiting: Waiting,
-    /// Events of Azure's that were acknowledged.
-    acknowledged: Vec<String>,
-    next_acknowledgement: Duration,
+    acknowledged: Acknowledged,
     next_spot: Duration,
     /// The site of the features wants no second answer asked for before this uptime.
     features_left_alone: Duration,
@@ -97,7 +97,7 @@ type Told = (Option<status::Deadline>, Option<Instance>, bool);
 impl<'a> Watch<'a> {
     /// Takes up where `boot`, or a `watch` before this one, left off.
     pub fn start(host: &'a Host, notices: &'a Notices, config: &'a Config, now: Now) -> Watch<'a> {
-        Watch::carry_on(host, notices, config, None, Guard::Off, now)
+        Watch::carry_on(host, notices, config, None, Guard::default(), now)
     }
 
     /// The same; what a `watch` with an older configuration was at goes on.
@@ -137,8 +137,7 @@ impl<'a> Watch<'a> {
             drain,
             asking: Asking::begin(first, now.uptime, jitter()),
             waiting: Waiting::default(),
-            acknowledged: Vec::new(),
-            next_acknowledgement: Duration::ZERO,
+            acknowledged: Acknowledged::default(),
             next_spot: now.uptime,
             features_left_alone: Duration::ZERO,
             failed_spots: 0,
@@ -169,7 +168,7 @@ impl<'a> Watch<'a> {
             progress: self.progress,
             knowledge: self.follower.knowledge().clone(),
         };
-        (carried, self.guard)
+        (carried, self.guard.stand_down())
     }
 
     /// One look at the clocks, and whatever is due by them.
@@ -189,8 +188,7 @@ impl<'a> Watch<'a> {
         self.note_the_end_of_drain();
         let steps = self.due(now).into_iter();
         // Jobs get all the time that there is: telling everybody may take seconds.
-        let is_drain = |step: &Step| matches!(step, Step::Drain(_));
-        let (drain, others): (Vec<Step>, Vec<Step>) = steps.partition(is_drain);
+        let (drain, others): (Vec<Step>, Vec<Step>) = steps.partition(Step::is_drain);
         self.act(drain, now);
         let told = self.told.as_ref();
         let is_other_drain = told.is_some_and(|told| told.2 != self.is_draining());
@@ -202,14 +200,16 @@ impl<'a> Watch<'a> {
         self.acknowledge_events(now);
         self.call_back_if_due(now);
         // The power may have been asked to go, and that this is done is news as well.
-        self.guard.tell(self.host, self.off_by(&self.decision, now));
+        self.tell_guard(&self.decision.clone(), now);
     }
 
     /// The uptime of the next tick that is needed, unless the wall clock is set.
     pub(crate) fn next_tick(&self, now: Now) -> Duration {
         let spot = self.metadata.has_spot_notices().then_some(self.next_spot);
         let callback = self.wants_to_call_back().then_some(self.next_callback);
-        let drain = self.is_draining().then_some(now.uptime + DRAIN_TICK);
+        let drain = self
+            .is_draining()
+            .then_some(now.uptime + schedule::DRAIN_TICK);
         let off = self.ordered_off.map(|at| at + poweroff::PATIENCE);
         let due = self
             .follower
@@ -220,11 +220,21 @@ impl<'a> Watch<'a> {
         next.map_or(self.asking.next(), |next| next.min(self.asking.next()))
     }
 
-    /// The uptime by which the machine is to be off.
-    fn off_by(&self, decision: &Decision, now: Now) -> Option<Duration> {
-        let ordered = self.ordered_off.map(|at| at + poweroff::PATIENCE);
-        let known = || self.follower.off_by(decision, self.progress.done(), now);
-        ordered.or_else(known)
+    fn duties<'b>(&'b self, decision: &'b Decision) -> Duties<'b> {
+        Duties {
+            host: self.host,
+            config: self.config,
+            follower: &self.follower,
+            decision,
+            done: self.progress.done(),
+            ordered_off: self.ordered_off,
+        }
+    }
+
+    fn tell_guard(&mut self, decision: &Decision, now: Now) {
+        let mut guard = mem::take(&mut self.guard);
+        guard.tell(self.duties(decision), now);
+        self.guard = guard;
     }
 
     /// Whether the drain command runs, also one that a `watch` before this one has started.
@@ -243,7 +253,7 @@ impl<'a> Watch<'a> {
     fn decide(&mut self, now: Now) -> bool {
         let decision = self.follower.decide(now);
         // Before anything is done that may hang.
-        self.guard.tell(self.host, self.off_by(&decision, now));
+        self.tell_guard(&decision, now);
         for warning in &decision.warnings {
             self.notices.warn_once(warning);
         }
@@ -316,122 +326,12 @@ impl<'a> Watch<'a> {
         self.clock_is_said_off = off.is_some();
     }
 
-    fn say_how_it_moved(&self, deadlines: &Deadlines, now: Now) {
-        let drained = self.progress.done().drained;
-        let before = &self.decision.deadlines;
-        // Also one behind an earlier deadline stands.
-        let is_rehearsal = |deadlines: &Deadlines| {
-            let drill = deadlines.drill.as_ref();
-            drill.is_some_and(|drill| drill.kind == LimitKind::Rehearsal)
-        };
-        if is_rehearsal(before) && !is_rehearsal(deadlines) {
-            info!("the rehearsal is over; nothing was ended");
-        }
-        let (old, new) = (before.published.as_ref(), deadlines.published.as_ref());
-        match (old, new) {
-            (Some(old), Some(new)) if old.at == new.at => {}
-            (old, Some(new)) => {
-                let what = match new.kind {
-                    LimitKind::Rehearsal => "a rehearsal: the machine would have to be gone",
-                    LimitKind::DrainOnly => "work on the machine must have ended",
-                    LimitKind::Planned | LimitKind::Notice => "the machine must be gone",
-                };
-                info!(
-                    "{what} by {} ({}): {}",
-                    clock::utc(new.at),
-                    clock::relative(new.at, self.follower.time(now).unix),
-                    new.origin
-                );
-                if drained && old.is_some_and(|old| old.at < new.at) {
-                    warn!("the deadline moved later, but drain has begun: that is not undone");
-                }
-            }
-            (Some(_), None) => {
-                info!("there is no deadline any more");
-                if drained {
-                    warn!("drain has begun: that is not undone");
-                }
-            }
-            (None, None) => {}
-        }
-    }
-
-    /// Brings the status up to date, and tells everybody else what changed, if it did.
-    fn publish(&mut self, now: Now) {
-        // `boot` may be about to write what became of another one.
-        let mut turn = status::lock(self.host);
-        if self.has_boot_found_a_deadline() {
-            drop(turn);
-            self.learn(now);
-            self.decide(now);
-            turn = status::lock(self.host);
-        }
-        let read = match Status::read(self.host) {
-            // It could not be written the last time: /run was full, say.
-            Ok(read) => read.or(self.last_status.take()),
-            // Else nobody would be told of anything in this boot.
-            Err(e) => {
-                self.notices
-                    .warn_once(format!("the status is written anew: {e:#}"));
-                Some(self.last_status.take().unwrap_or_else(|| Status {
-                    error: Some(format!("what boot had written was lost: {e:#}")),
-                    ..Status::begin_after(self.host, None)
-                }))
-            }
-        };
-        let Some(mut status) = read else {
-            return self
-                .notices
-                .warn_once("there is no status of this boot to add to");
-        };
-        let written = status.deadline.take();
-        status.ignored_limits = self.decision.ignored.clone();
-        status.deadline = self.decision.published(self.config.deadline.action);
-        status.is_draining = self.is_draining();
-        // `boot` may have found it out after this has started.
-        self.instance = self.instance.take().or(status.instance.take());
-        status.instance = self.instance.clone();
-        if let Some(wrong) = status.compare_resources(self.host) {
-            self.notices.warn_once(wrong);
-        }
-        if !self.asked.is_empty() {
-            status.sources = self.asked.iter().map(Asked::published).collect();
-        }
-        report::note(self.notices, "the status file", status.put(self.host));
-        drop(turn);
-        self.last_status = Some(status.clone());
-
-        // When it was last confirmed is for the status alone.
-        let unconfirmed = |deadline: status::Deadline| status::Deadline {
-            confirmed_at: None,
-            ..deadline
-        };
-        let by_others = written.map(unconfirmed) != status.deadline.clone().map(unconfirmed);
-        let told = (
-            status.deadline.clone().map(unconfirmed),
-            status.instance.clone(),
-            status.is_draining,
-        );
-        if by_others || self.told.as_ref() != Some(&told) {
-            report::deadline(self.host, self.notices, &status, self.config);
-            self.told = Some(told);
-        } else {
-            report::still_holds(self.host, self.notices, &status, self.config);
-        }
-    }
-
-    /// Since this has read what is known, that is: to it, it would be none.
-    fn has_boot_found_a_deadline(&self) -> bool {
-        let told = self.told.as_ref().and_then(|told| told.0.as_ref());
-        let Ok(Some(status)) = Status::read(self.host) else {
-            return false;
-        };
-        let found = status.deadline.map(|found| found.at);
-        found.is_some() && found != told.map(|told| told.at)
-    }
-
     fn due(&mut self, now: Now) -> Vec<Step> {
         let mut done = self.progress.done().clone();
+        if self.guard.has_drained() {
+            info!("drain has run while this hung");
+            done.note_drain(&self.config.deadline, now.uptime);
+        }
         let steps = self.follower.due(&self.decision, &mut done, now);
         // Before it is done: after a crash in between it is better left out than done twice.
         self.progress.keep(self.notices, done);
@@ -444,7 +344,7 @@ impl<'a> Watch<'a> {
     fn act(&mut self, steps: Vec<Step>, now: Now) {
         for step in steps {
             match step {
-                Step::Warn => self.warn_users(now),
+                Step::Warn => self.duties(&self.decision).warn_users(self.notices, now),
                 Step::Drain(deadline) => self.start_drain(&deadline, now),
                 Step::Report => self.say_that_it_is_reached(),
                 Step::PowerOff => self.power_off(now),
@@ -467,27 +367,13 @@ impl<'a> Watch<'a> {
         }
     }
 
-    fn say_that_it_is_reached(&self) {
-        if let Some(deadline) = &self.decision.deadlines.published {
-            let (at, origin) = (clock::utc(deadline.at), &deadline.origin);
-            warn!("the deadline is reached: {at} ({origin})");
-        }
-    }
-
-    fn warn_users(&self, now: Now) {
-        let Some(deadline) = self.decision.published(self.config.deadline.action) else {
-            return;
-        };
-        let text = terminals::warning(&deadline, self.follower.time(now).unix);
-        info!("warning users: {text}");
-        report::warning(self.host, self.notices, &text, self.config);
-    }
-
     fn start_drain(&mut self, deadline: &Deadline, now: Now) {
-        match Drain::start(self.config, deadline, self.follower.time(now).unix) {
-            Ok(drain) => self.drain = Some(drain),
-            Err(e) => warn!("drain: {e:#}"),
+        if !self.guard.may_drain() {
+            return info!("drain has run while this hung");
         }
+        self.drain = self.duties(&self.decision).start_drain(deadline, now);
+        // The next step may hang.
+        self.tell_guard(&self.decision.clone(), now);
     }
 
     fn power_off(&mut self, now: Now) {
@@ -513,30 +399,6 @@ mod tests {
     use crate::deadline::ledger::Statement;
     use crate::deadline::origin::LimitSource;
     use crate::host::tree::Tree;
-    use crate::report::example;
-
-    #[test]
-    fn what_boot_finds_out_while_this_starts_stays_told() {
-        let boot_id = ("proc/sys/kernel/random/boot_id", "first\n");
-        let tree = Tree::new(&[boot_id, ("run/vmstage/", "")]);
-        let (host, notices) = (tree.host(), Notices::default());
-        let config = Config::parse("[metadata]\nsources = []").unwrap();
-        let now = Now {
-            wall: example::DEADLINE - 7200,
-            uptime: Duration::from_secs(3600),
-            vouched: false,
-        };
-        let of_boot = |status: Status| Status {
-            boot_id: Status::begin(&host).boot_id,
-            ..status
-        };
-        of_boot(example::ready()).write(&host).unwrap();
-        let mut watch = Watch::start(&host, &notices, &config, now);
-        of_boot(example::with_deadline()).write(&host).unwrap();
-        watch.publish(now);
-        let told = Status::read(&host).unwrap().unwrap().deadline;
-        assert_eq!(told.map(|deadline| deadline.at), Some(example::DEADLINE));
-    }
 
     /// Else a reload would begin a second drain beside the first.
     #[test]
@@ -561,7 +423,7 @@ mod tests {
         watch.follower.hear(LimitSource::Google, &none, None, now);
         let carried = Some(watch.hand_over().0);
         assert_eq!(Progress::read(&host).done(), &Done::default());
-        let watch = Watch::carry_on(&host, &notices, &config, carried, Guard::Off, now);
+        let watch = Watch::carry_on(&host, &notices, &config, carried, Guard::default(), now);
         assert_eq!(watch.progress.done(), &done);
         let ledger = &watch.follower.knowledge().ledger;
         assert!(ledger.has_spoken(LimitSource::Google));

@@ -1,4 +1,5 @@
-//! When the metadata service is asked again. Pure: time and chance are handed in.
+//! When the metadata service is asked again, and what else is looked at how often. Pure: time and
+//! chance are handed in.
 
 use std::time::Duration;
 
@@ -10,6 +11,9 @@ pub(crate) const PERIOD: Duration = Duration::from_secs(60);
 /// How often EC2 is asked whether it wants the instance back: it gives two minutes'
 /// notice, and recommends to ask every five seconds.
 pub(crate) const SPOT_PERIOD: Duration = Duration::from_secs(5);
+
+/// How often a drain that runs is looked at.
+pub(crate) const DRAIN_TICK: Duration = Duration::from_secs(1);
 
 /// So many second answers are asked for between the regular turns, and then one more every
 /// ten minutes: a service that says something else each time is not asked for ever.

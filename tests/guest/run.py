@@ -21,7 +21,7 @@ import images
 from cases import Case
 from guests import SYSTEMS
 from machine import MACHINE
-from several import CASES
+from suspended import CASES
 from vm import USED
 
 # How often it is looked whether there is room for another guest, in seconds.

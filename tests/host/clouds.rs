@@ -414,7 +414,7 @@ fn azure_is_told_to_go_on_with_what_waits_for_this_vm() {
         ask(&mut metadata);
         let pending = metadata.pending();
         assert_eq!((pending.len(), pending[0].is_end), (1, is_end));
-        metadata.acknowledge(&pending, seconds(1)).unwrap();
+        metadata.acknowledge(&pending[0], seconds(1)).unwrap();
         let body = format!(r#"{{"StartRequests":[{{"EventId":"{EVENT}"}}]}}"#);
         assert_eq!(azure.posted().last(), Some(&body));
     }
@@ -587,7 +587,7 @@ fn vendor_data_is_a_word_of_the_site_to_vmstage() {
         assert!(metadata.take(Wait::ForVendorData, broken).is_err());
         assert_eq!(ends(&metadata), expected, "{text}");
         let pause = metadata.pause(Wait::ForVendorData, 1, None);
-        assert_eq!(pause, seconds(540));
+        assert_eq!(pause, seconds(432));
     }
 }
 

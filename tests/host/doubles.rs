@@ -246,7 +246,11 @@ impl Azure {
     ) -> Then {
         if request.method == "POST" {
             let body = String::from_utf8(request.body.clone()).unwrap();
+            let is_gone = body.contains("gone");
             posted.change(|posted| posted.push(body));
+            if is_gone {
+                return respond(stream, 400, &clock.date(), br#"{"error": "Bad request"}"#);
+            }
             return respond(stream, 200, &clock.date(), b"");
         }
         let events = events.get().join(",");

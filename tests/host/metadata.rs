@@ -73,6 +73,8 @@ claims![
     what_is_no_value_is_told_once_however_often_it_is_said,
     a_404_takes_a_limit_back_where_the_service_vouches_for_it,
     all_features_at_a_url_are_asked_for_in_one_round_of_ten_on_one_connection,
+    a_slow_site_of_features_holds_up_no_round_and_says_all_in_a_few,
+    a_slow_ec2_holds_up_no_round_and_says_all_in_a_few,
     a_wall_limit_is_of_one_job_whenever_it_is_read,
     what_changes_at_a_url_is_heard_of_within_twenty_rounds,
     a_place_that_meta_names_writes_no_escape_sequence_and_shows_no_password,
@@ -247,9 +249,9 @@ fn nova_says_who_the_instance_is() {
             "GET /openstack/latest/meta_data.json",
             "PUT /latest/api/token",
             "GET /latest/meta-data/instance-id",
+            "GET /latest/meta-data/spot/instance-action",
             "GET /latest/meta-data/placement/availability-zone",
             "GET /latest/meta-data/instance-type",
-            "GET /latest/meta-data/spot/instance-action",
         ]
     );
 }
@@ -1124,7 +1126,7 @@ fn features_that_meta_names_are_read_over_http() {
     assert!(
         decision.ignored[0]
             .reason
-            .contains("\"soon\" is not a whole number")
+            .contains("\"soon\" is not Unix seconds")
     );
 }
 
@@ -1258,6 +1260,81 @@ fn all_features_at_a_url_are_asked_for_in_one_round_of_ten_on_one_connection() {
     assert_eq!(without.count(), 36, "{rounds:?}");
     assert_eq!(both.connections(), 1);
     assert_eq!(metadata.limits().len(), 2);
+}
+
+/// Three of the slowest requests that are waited for, and some time for the machine.
+const ROUND: Duration = Duration::from_millis(3 * 500 + 500);
+
+/// It answers each request in time, if only just.
+fn slow(answers: &'static [Said]) -> Server {
+    Server::start(move |request, stream| {
+        thread::sleep(Duration::from_millis(350));
+        let found = answers.iter().find(|(path, ..)| *path == request.path);
+        let (_, status, body) = found.unwrap_or(&("", 404, ""));
+        respond(stream, *status, "", body.as_bytes())
+    })
+}
+
+/// Asks again until so many limits are known. Says how many rounds that took.
+fn rounds_until_known(limits: usize, metadata: &mut Asking) -> usize {
+    let mut rounds = 0;
+    while metadata.limits().len() < limits {
+        let start = Instant::now();
+        metadata.ask_again(seconds(20));
+        let took = start.elapsed();
+        assert!(took < ROUND, "round {rounds} took {took:?}");
+        rounds += 1;
+        assert!(rounds < 12, "{:?}", metadata.limits());
+    }
+    rounds
+}
+
+fn a_slow_site_of_features_holds_up_no_round_and_says_all_in_a_few() {
+    let site = slow(&[
+        ("/mf/shutdowntime", 200, "1795430460"),
+        ("/jf/grace_secs_job", 200, "900"),
+        ("/jf/wall_limit_secs", 200, "3600"),
+        ("/jf/jobstart_secs", 200, "1795420000"),
+        ("/jf/allocated_cpu", 200, "4"),
+    ]);
+    let places = format!(
+        "machinefeatures = \"{0}/mf\"\njobfeatures = \"{0}/jf\"\nsources = []",
+        site.url()
+    );
+    let config = config(&site.url(), &places);
+    let mut metadata = metadata_of(&config, Environment::default());
+    assert!((3..7).contains(&rounds_until_known(2, &mut metadata)));
+    assert_eq!(metadata.limits()[1].when, When::At(1_795_423_600));
+    // A boot holds up nothing, and asks for all of them at once.
+    let before = site.seen().len();
+    let asked = metadata_of(&config, Environment::default()).ask(&[], seconds(20), Again::Never);
+    let features = answer_of(&asked, MACHINE_FEATURES);
+    assert_eq!(features.meta["allocated_cpu"], "4");
+    assert_eq!((site.seen().len() - before, features.limits.len()), (9, 2));
+}
+
+fn a_slow_ec2_holds_up_no_round_and_says_all_in_a_few() {
+    let ec2 = slow(&[
+        ("/latest/api/token", 200, "TOKEN=="),
+        ("/latest/meta-data/instance-id", 200, "i-0123"),
+        ("/latest/meta-data/placement/availability-zone", 200, "a"),
+        ("/latest/meta-data/instance-type", 200, "m5.large"),
+        (
+            "/latest/meta-data/tags/instance/vmstage_deadline",
+            200,
+            "1795430460",
+        ),
+        (
+            "/latest/meta-data/tags/instance/vmstage_lifetime",
+            200,
+            "36h",
+        ),
+    ]);
+    let config = config(&ec2.url(), "sources = [\"ec2\"]");
+    let mut metadata = metadata_of(&config, Environment::default());
+    rounds_until_known(2, &mut metadata);
+    let spot = "GET /latest/meta-data/spot/instance-action";
+    assert_eq!(ec2.asked_for()[2], spot);
 }
 
 const LENGTH: &str = "/mf/wall_limit_secs";

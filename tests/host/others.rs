@@ -19,6 +19,7 @@ claims![
     where_everybody_may_write_no_link_is_followed,
     links_of_the_system_s_own_are_followed,
     htcondor_s_directory_may_be_htcondor_s,
+    what_lies_in_htcondor_s_directory_holds_no_boot,
     a_user_who_locks_the_file_holds_nobody_for_long,
     a_file_system_that_does_not_answer_costs_each_consumer_on_it_seconds_and_no_other_anything,
 ];
@@ -185,6 +186,32 @@ fn htcondor_s_directory_may_be_htcondor_s() {
         "config.d is left alone: it is a link",
     ]);
     assert_eq!(machine.sh("ls -A /srv/victim"), "");
+}
+
+/// A site keeps a file of HTCondor's on a server that is down, or HTCondor's own user lays a link
+/// or a pipe where the drop-in is.
+fn what_lies_in_htcondor_s_directory_holds_no_boot() {
+    for (script, warning) in [
+        (
+            "ln -s /srv/server/local /etc/condor/condor_config.local",
+            "/etc/condor does not answer",
+        ),
+        (
+            "chown condor /etc/condor/config.d
+             ln -s /srv/server/x /etc/condor/config.d/99-vmstage.config",
+            "/etc/condor/config.d/99-vmstage.config does not answer",
+        ),
+        (
+            "chown condor /etc/condor/config.d; mkfifo /etc/condor/config.d/99-vmstage.config",
+            "99-vmstage.config",
+        ),
+    ] {
+        let machine = machine(script);
+        let _server = machine.silent_mount("server:/x", "/srv/server");
+        let boot = machine.boot();
+        boot.ready_on("/dev/vdb").warns(&["HTCondor: ", warning]);
+        assert!(boot.took < Duration::from_secs(18), "{boot}");
+    }
 }
 
 fn a_user_who_locks_the_file_holds_nobody_for_long() {

@@ -2,8 +2,9 @@
 //! needed for that: what it makes of an array, guests show (tests/guest/several.py).
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 
+use crate::common::tracer::{Calls, count};
 use crate::common::{Disk, Image, Machine, tool};
 use crate::evidence::{is_left_alone, probe, reboot};
 
@@ -12,6 +13,7 @@ claims![
     an_array_that_runs_is_made_whatever_mdadm_says,
     what_was_laid_over_a_former_member_is_left_alone,
     a_member_is_not_gone_while_a_local_disk_has_no_node,
+    boot_opens_no_disk_of_an_array_itself,
 ];
 
 const FIRST: &str = "/dev/nvme1n1";
@@ -101,6 +103,10 @@ const WRITE: &str = "for disk in $disks; do
         /usr/bin/printf \"$uuid\" | dd of=$disk bs=1 seek=4112 conv=notrunc
     done 2>/dev/null";
 
+/// Has the kernel seem to run the array.
+const RUNS: &str = "for disk in $disks; do mkdir -p /sys/block/${disk#/dev/}/holders/md126; done
+    mkdir /sys/block/md126; echo 4096 >/sys/block/md126/size";
+
 fn what_mdadm_wrote_before_it_failed_is_taken_back() {
     tool("mkfs.ext4");
     let blank = || [Image::blank(64), Image::blank(64)];
@@ -116,9 +122,8 @@ fn what_mdadm_wrote_before_it_failed_is_taken_back() {
 }
 
 fn an_array_that_runs_is_made_whatever_mdadm_says() {
-    let mdadm = "for disk in $disks; do mkdir -p /sys/block/${disk#/dev/}/holders/md126; done
-        mkdir /sys/block/md126; echo 4096 >/sys/block/md126/size; exit 1";
-    let (machine, _disks) = machine(&[Image::blank(64), Image::blank(64)], mdadm);
+    let mdadm = format!("{RUNS}\nexit 1");
+    let (machine, _disks) = machine(&[Image::blank(64), Image::blank(64)], &mdadm);
     let boot = machine.boot();
     boot.says("; the array runs");
     assert!(!boot.stderr.contains("without an array"), "{boot}");
@@ -153,4 +158,35 @@ fn a_member_is_not_gone_while_a_local_disk_has_no_node() {
     let words = "/dev/nvme2n1 may be the one that is missing, and could not be read";
     is_left_alone(&machine, &disks[0], FIRST, &[words]);
     assert!(!machine.path("/root/mdadm-was-run").exists());
+}
+
+/// open(2) of a disk may hang, also right after it did not.
+fn boot_opens_no_disk_of_an_array_itself() {
+    let mdadm = format!("{WRITE}\n{RUNS}");
+    let boot = |machine: &Machine| {
+        let mut boot = machine.command("/usr/sbin/vmstage", None);
+        let boot = count(Calls::Every, {
+            boot.arg("boot");
+            boot
+        });
+        assert!(
+            machine.path("/sys/block/md126").exists(),
+            "no array was made"
+        );
+        let [by_itself, by_children] = boot.opened;
+        for disk in [FIRST, SECOND] {
+            assert!(by_children.contains(disk), "{by_children:?}");
+            assert!(!by_itself.contains(disk), "{by_itself:?}");
+        }
+    };
+    boot(&machine(&[Image::blank(64), Image::blank(64)], &mdadm).0);
+
+    // What is in the array begins at 1 MiB.
+    let left = member(0).with(1 << 20, b"of the array before");
+    let (machine, disks) = recorded(&[left, Image::blank(64)], &mdadm);
+    boot(&machine);
+    let mut begin = [1; 32];
+    let disk = fs::File::open(&disks[0].file).unwrap();
+    disk.read_exact_at(&mut begin, 1 << 20).unwrap();
+    assert_eq!(begin, [0; 32]);
 }

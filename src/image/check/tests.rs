@@ -450,6 +450,50 @@ fn what_does_the_work_elsewhere() {
         };
         assert_found(init, &[(path, Some(content))], expected);
     }
+    // What a boot starts, and what does not wait for the disk.
+    let link = "-> /etc/systemd/system/x.service";
+    let wants = "etc/systemd/system/multi-user.target.wants/x.service";
+    let target = (wants, Some(link));
+    let unit = "etc/systemd/system/x.service";
+    for (text, is_started, expected) in [
+        ("ExecStart=-/bin/mkdir -p /staging/tmp", true, "2"),
+        ("ExecStartPre=/bin/sh -c 'mkdir -p /staging/x'", true, "2"),
+        ("ExecStart=/bin/mount /dev/vdb /staging", true, "2"),
+        ("ExecStart=/bin/mkdir -p /staging/tmp", false, ""),
+        ("#ExecStart=/bin/mkdir -p /staging/tmp", true, ""),
+        ("ExecStop=/bin/mkdir -p /staging/tmp", true, ""),
+        ("ExecStart=/bin/mkdir -p /var/tmp", true, ""),
+        (
+            "ExecStart=/bin/mkdir -p /staging/x\n[Unit]\nAfter=vmstage.service",
+            true,
+            "",
+        ),
+        (
+            "ExecStart=/bin/mkdir -p /staging/x\n[Unit]\nRequiresMountsFor=/staging",
+            true,
+            "",
+        ),
+        (
+            "ExecStart=/bin/mkdir -p /staging/x\nExecStart=\nExecStart=/bin/true",
+            true,
+            "",
+        ),
+        (
+            "ExecStart=/bin/mkdir /staging/x\n[Unit]\nConditionPathIsMountPoint=/staging",
+            true,
+            "",
+        ),
+    ] {
+        let text = format!("[Service]\n{text}\n");
+        let changes = [(unit, Some(text.as_str())), target];
+        let changes = &changes[..1 + usize::from(is_started)];
+        let found = format!("error old-rc-local /{unit}:{expected}");
+        let expected = match expected {
+            "" => &[][..],
+            _ => &[found.as_str()],
+        };
+        assert_found("systemd", changes, expected);
+    }
     // The first directory's counts.
     let changes = [
         ("etc/tmpfiles.d/x.conf", Some("")),

@@ -158,6 +158,11 @@ fn own_role(command: &Simple, mount_point: &Path, limits: Limits) -> Option<Role
     if let (true, Some(at)) = (shell, arguments.iter().position(|word| word == "-c")) {
         return role_of_text(arguments.get(at + 1)?, mount_point, limits);
     }
+    let mut given = words.iter().skip_while(is_wrapper).skip(1);
+    let reads_script = shell && given.all(|word| word.starts_with('-'));
+    if let (true, Some(text)) = (reads_script, said_to(command)) {
+        return role_of_text(&text, mount_point, limits);
+    }
     // Started as images had it; with other words, or of another place, it is another.
     let runs_script = match program {
         "service" => is_started(arguments) && arguments.len() == 2 && arguments[0] == SCRIPT,
@@ -335,6 +340,14 @@ fn role_of_text(text: &str, mount_point: &Path, limits: Limits) -> Option<Role> 
         What::MakesDirectory => Role::MakesOther,
         What::Conditional => return None,
     })
+}
+
+/// What `echo` gives to the command behind it, where the words are all of it.
+fn said_to(command: &Simple) -> Option<String> {
+    let (program, words) = command.piped_from.split_first()?;
+    let words = words.iter().skip_while(|word| word.starts_with('-'));
+    let words: Vec<&str> = words.map(String::as_str).collect();
+    (name(program) == Some("echo")).then(|| words.join(" "))
 }
 
 /// Whether a program only prints its words.
@@ -601,6 +614,20 @@ mod tests {
             ("mount LABEL=ephemeral0 /staging", None),
             ("mount /dev/disk/by-label/x /staging", None),
             ("echo mount /dev/sdb /staging", None),
+            (
+                "echo mount /dev/sdb /staging | sudo sh",
+                Some((UsesBareName, false)),
+            ),
+            (
+                "echo 'mkdir -p /staging/tmp; true' | sh -e",
+                Some((MakesDirectory, false)),
+            ),
+            (
+                "echo /etc/init.d/mount_staging start | sh",
+                Some((RunsScript, false)),
+            ),
+            ("echo mkdir /staging/tmp | sh /opt/x", None),
+            ("echo mkdir /staging/tmp | cat", None),
             ("eval \"mkdir /staging/tmp\"", Some((MakesDirectory, false))),
             (
                 "x=$(mkdir -p /staging/tmp 2>&1)",

@@ -1,5 +1,5 @@
 //! What does vmstage's work outside of `rc.local`: commands of inittab, of cron and of scripts for
-//! local use, and lines of tmpfiles.d. Only a person takes them out.
+//! local use, lines of tmpfiles.d, and units. Only a person takes them out.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use super::{Command, INITTAB, SCRIPT, What, commands};
 use crate::image::init::Init;
 use crate::image::root::{Kind, Root};
+use crate::image::{files, units};
 use crate::text::excerpt;
 
 /// Those that mount a disk by its bare name, or make something below the mount point whatever
@@ -37,6 +38,14 @@ pub(crate) fn elsewhere(root: &Root, init: Init, mount_point: &Path) -> Vec<(Pat
             let text = root.text(&path);
             add(path, of_tmpfiles(&text, mount_point));
         }
+        for unit in units::started(root) {
+            if let Some(path) = units::file(root, &unit)
+                && !waits_for_the_disk(root, &unit, mount_point)
+            {
+                let commands = of_unit(root, &unit, &path, mount_point);
+                add(path.into(), commands);
+            }
+        }
     }
     found
 }
@@ -45,7 +54,11 @@ pub(crate) fn elsewhere(root: &Root, init: Init, mount_point: &Path) -> Vec<(Pat
 type CommandIn = dyn Fn(&str) -> Option<&str>;
 
 /// The commands of a table, at their lines there.
-fn of_lines(text: &str, mount_point: &Path, command: &CommandIn) -> Vec<Command> {
+fn of_lines(
+    text: &str,
+    mount_point: &Path,
+    command: &dyn Fn(&str) -> Option<&str>,
+) -> Vec<Command> {
     let mut found = Vec::new();
     for (before, line) in text.lines().enumerate() {
         let command = command(line).unwrap_or_default();
@@ -90,6 +103,46 @@ fn tables_of_cron(root: &Root) -> Vec<(PathBuf, &'static CommandIn)> {
     }
     tables
 }
+
+/// What may precede a command in a unit (systemd.service(5)).
+const PREFIXES: [char; 6] = ['@', '-', ':', '+', '!', '|'];
+
+/// The commands of a unit's own file that no drop-in has taken back.
+fn of_unit(root: &Root, unit: &str, path: &str, mount_point: &Path) -> Vec<Command> {
+    of_lines(&root.text(path), mount_point, &|line| {
+        let (name, value) = line.split_once('=')?;
+        let (name, value) = (name.trim(), value.trim());
+        let is_run = matches!(name, "ExecStartPre" | "ExecStart" | "ExecStartPost");
+        let counts = is_run
+            && units::values(root, unit, name)
+                .iter()
+                .any(|one| one == value);
+        counts.then(|| value.trim_start_matches(PREFIXES))
+    })
+}
+
+/// Whether a unit comes after the disk, or asks what is mounted: a site's own work on it.
+fn waits_for_the_disk(root: &Root, unit: &str, mount_point: &Path) -> bool {
+    let names = [
+        "After",
+        "Requires",
+        "BindsTo",
+        "Requisite",
+        "RequiresMountsFor",
+        "ConditionPathIsMountPoint",
+        "AssertPathIsMountPoint",
+        "ConditionPathExists",
+        "ConditionDirectoryNotEmpty",
+    ];
+    let mount = files::mount_unit(mount_point);
+    let point = mount_point.to_string_lossy();
+    let named = units::named(root, unit, &names);
+    named
+        .iter()
+        .any(|name| *name == mount || name == OWN_UNIT || name.contains(&*point))
+}
+
+const OWN_UNIT: &str = "vmstage.service";
 
 /// SUSE's for local use, and all of an init that nobody knows.
 fn local_scripts(root: &Root, init: Init) -> Vec<PathBuf> {

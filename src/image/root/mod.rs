@@ -28,6 +28,7 @@ pub(crate) use walk::leads_out;
 use walk::{Last, Missing, Place};
 
 use crate::host::regular_file::MIB;
+use crate::order::sort_by;
 pub(crate) use write::{Attributes, Change, TEMPORARY};
 
 /// A system's root directory, opened. Paths are given as the system has them: `/etc/fstab`.
@@ -253,7 +254,7 @@ impl Root {
             return Ok(Vec::new());
         };
         let mut names = names_in(directory)?;
-        names.sort();
+        sort_by(&mut names, OsString::cmp);
         Ok(names)
     }
 

@@ -11,6 +11,7 @@ use crate::image::init::Init;
 use crate::image::root::Root;
 use crate::image::step::Step;
 use crate::image::units;
+use crate::order::sort_by;
 
 pub(crate) const SSH: &str = "/etc/ssh";
 
@@ -102,7 +103,7 @@ fn idle_units(root: &Root) -> Vec<String> {
         .flat_map(|directory| units::names_in(root, directory))
         .filter(|name| name.contains("keygen") && name.ends_with(".service"))
         .collect();
-    names.sort();
+    sort_by(&mut names, String::cmp);
     names.dedup();
     for name in &mut names {
         *name += " does nothing at boot: not asked for, masked, held back by a condition, or it \

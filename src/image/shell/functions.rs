@@ -2,6 +2,7 @@
 
 use super::lexer::Token;
 use super::{Parser, Simple, Statement};
+use crate::order::sort_by;
 
 impl Parser<'_> {
     /// `()` after a name defines a function, `(` alone opens a subshell.
@@ -23,7 +24,7 @@ impl Statement {
         mut functions: Vec<String>,
         is_whole: bool,
     ) -> Vec<Statement> {
-        functions.sort();
+        sort_by(&mut functions, String::cmp);
         functions.dedup();
         let commands = || statements.iter().flat_map(|statement| &statement.commands);
         let is_named = |name: &String| commands().any(|command| command.words.contains(name));

@@ -10,7 +10,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::{Locations, Reader, check, published, understand};
+use super::{Locations, Reader, check, in_words, published, understand};
 use crate::clock;
 use crate::config::FeaturesLocation;
 use crate::deadline::ledger::About;
@@ -28,6 +28,17 @@ pub(crate) struct Session {
     failed: BTreeMap<Keys, NoAnswer>,
     /// The keys that were given, or found to be absent, in this round.
     fresh: BTreeSet<&'static str>,
+    /// What a slow place was not asked for.
+    left: Vec<Left>,
+}
+
+/// The keys of a place that the next round asks for.
+#[derive(Debug, Clone, Copy)]
+struct Left {
+    of: Keys,
+    /// The first of them, by its index; after the last key comes the first.
+    from: usize,
+    count: usize,
 }
 
 /// What came of one round, beside values.
@@ -81,7 +92,7 @@ struct Kept {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Places {
     All,
-    /// Those that cost nobody a request.
+    /// Those that cost nobody a request, and what slow ones were not asked for in the last round.
     Directories,
 }
 
@@ -107,10 +118,14 @@ impl Session {
         let mut heard = Heard::of(passed_over);
         for (location, keys) in locations.with_keys() {
             match (location, places) {
-                (Some(FeaturesLocation::Url(_)), Places::Directories) => {}
-                (Some(location), _) => self.ask_place(location, keys, &mut heard, reader),
+                (Some(FeaturesLocation::Url(_)), Places::Directories) if !self.has_left(keys) => {}
+                (Some(location), _) => {
+                    let left = self.take_left(keys, places);
+                    self.ask_place(location, left, &mut heard, reader);
+                }
                 (None, _) => {
                     self.keys.retain(|key, _| !keys.contains(key));
+                    self.left.retain(|left| left.of != keys);
                     self.failed.remove(keys);
                 }
             }
@@ -121,18 +136,25 @@ impl Session {
     fn ask_place(
         &mut self,
         location: &FeaturesLocation,
-        keys: Keys,
+        left: Left,
         heard: &mut Heard,
         reader: &mut Reader,
     ) {
-        let asked = self.ask_for(keys, location, heard, reader);
+        let keys = left.of;
+        let asked = self.ask_for(left, location, heard, reader);
         self.note(keys, &asked, heard);
-        let has_failed = asked.failure.is_some();
-        let mut is_there = || !has_failed && is_there(location, reader);
+        let has_more = self.has_left(keys);
+        if has_more {
+            let place = in_words(location);
+            let slow = "is slow: what it was not asked for in one round it is in the next";
+            heard.warnings.push(format!("{place} {slow}"));
+        }
+        let is_whole = asked.failure.is_none() && !has_more;
+        let mut is_there = || is_whole && is_there(location, reader);
         if asked.given || self.is_any_missing(keys) && is_there() {
             self.believe(keys);
         }
-        if !has_failed && keys.iter().all(|key| self.text(key).is_none()) {
+        if is_whole && keys.iter().all(|key| self.text(key).is_none()) {
             let none = format!("there is none of {}", keys.join(", "));
             heard.warnings.push(none);
         }
@@ -172,9 +194,32 @@ impl Session {
         places.all(|location| matches!(location, FeaturesLocation::Url(_)))
     }
 
+    /// Whether the last round left something out, which the next one asks for.
+    pub(crate) fn goes_on(&self) -> bool {
+        !self.left.is_empty()
+    }
+
+    fn has_left(&self, keys: Keys) -> bool {
+        self.left.iter().any(|left| left.of == keys)
+    }
+
+    /// What a place is asked for now: all of its keys, unless the last round has left some.
+    fn take_left(&mut self, keys: Keys, places: Places) -> Left {
+        let at = self.left.iter().position(|left| left.of == keys);
+        let left = at.map(|at| self.left.swap_remove(at));
+        let from = left.map_or(0, |left| left.from);
+        let count = left.filter(|_| places != Places::All);
+        let count = count.map_or(keys.len(), |left| left.count);
+        Left {
+            of: keys,
+            from,
+            count,
+        }
+    }
+
     fn ask_for(
         &mut self,
-        keys: Keys,
+        left: Left,
         location: &FeaturesLocation,
         heard: &mut Heard,
         reader: &mut Reader,
@@ -183,11 +228,23 @@ impl Session {
         let mut given = Vec::new();
         let mut refused = None;
         let mut failure = None;
-        for key in keys {
+        let keys = left.of;
+        for done in 0..left.count {
+            let from = (left.from + done) % keys.len();
+            let key = keys[from];
+            if !has_room_for(key, location, reader) {
+                let count = left.count - done;
+                self.left.push(Left {
+                    from,
+                    count,
+                    ..left
+                });
+                break;
+            }
             match reader.read(location, key) {
                 Ok(answer) => {
                     if self.take(key, answer, &mut heard.warnings) {
-                        given.push(*key);
+                        given.push(key);
                     }
                 }
                 Err(other) if is_of_one_key(&other) => drop(refused.get_or_insert(other)),
@@ -351,6 +408,17 @@ impl Session {
         let all = limits.into_iter().chain(site_grace::KEYS);
         all.filter(is_fresh).map(Into::into).collect()
     }
+}
+
+/// Whether there is time to ask for this key now. Of the wall limit's two, both or none.
+fn has_room_for(key: &str, location: &FeaturesLocation, reader: &Reader) -> bool {
+    let requests = match location {
+        FeaturesLocation::Directory(_) => 0,
+        FeaturesLocation::Url(_) if key == WALL[0] => 2,
+        FeaturesLocation::Url(_) if key == WALL[1] => 0,
+        FeaturesLocation::Url(_) => 1,
+    };
+    requests == 0 || reader.portion.has_room_for(requests)
 }
 
 /// Whether it costs nothing but the key that was asked for, and others may be had.

@@ -44,6 +44,8 @@ pub struct Traced {
     pub killed_before: Option<String>,
     /// The program's exit code; None where a signal ended it.
     pub code: Option<i32>,
+    /// The paths that the program opened itself, and those that its children did.
+    pub opened: [BTreeSet<String>; 2],
 }
 
 /// Runs the program to its end.
@@ -72,6 +74,7 @@ fn trace(calls: Calls, mut command: Command, kill_before: Option<usize>) -> Trac
         system_calls: 0,
         killed_before: None,
         code: None,
+        opened: Default::default(),
     };
     let mut processes = BTreeSet::new();
     // Those that this thread has started, and no others; until there are none.
@@ -100,10 +103,16 @@ fn trace(calls: Calls, mut command: Command, kill_before: Option<usize>) -> Trac
                 true => {}
                 false => signal = Some(why),
             },
-            WaitStatus::PtraceSyscall(_) if is_counted(calls, process) => {
-                traced.system_calls += 1;
-                if kill_before == Some(traced.system_calls) {
-                    traced.killed_before = Some(describe(process));
+            WaitStatus::PtraceSyscall(_) => {
+                if let Some(call) = Call::entered_by(process) {
+                    let by = usize::from(process != program);
+                    traced.opened[by].extend(call.opens());
+                    if call.is_counted(calls) {
+                        traced.system_calls += 1;
+                    }
+                    if call.is_counted(calls) && kill_before == Some(traced.system_calls) {
+                        traced.killed_before = Some(call.describe());
+                    }
                 }
             }
             _ => {}
@@ -128,19 +137,50 @@ fn follow() -> Options {
         | Options::PTRACE_O_EXITKILL
 }
 
-/// Whether a process has stopped before a system call that counts, and not after one.
-fn is_counted(calls: Calls, process: Pid) -> bool {
-    let Ok(info) = ptrace::syscall_info(process) else {
-        return false;
-    };
-    if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
-        return false;
+/// A system call that a process is about to make.
+struct Call {
+    process: Pid,
+    number: i64,
+    arguments: [u64; 6],
+}
+
+impl Call {
+    /// None where the process has stopped after one.
+    fn entered_by(process: Pid) -> Option<Call> {
+        let info = ptrace::syscall_info(process).ok()?;
+        if info.op != libc::PTRACE_SYSCALL_INFO_ENTRY {
+            return None;
+        }
+        // SAFETY: it is one of an entry.
+        let entry = unsafe { info.u.entry };
+        Some(Call {
+            process,
+            number: entry.nr as i64,
+            arguments: entry.args,
+        })
     }
-    // SAFETY: it is one of an entry.
-    let entry = unsafe { info.u.entry };
-    match calls {
-        Calls::Every => true,
-        Calls::Changes => changes_a_file(process, entry.nr as i64, &entry.args),
+
+    fn is_counted(&self, calls: Calls) -> bool {
+        match calls {
+            Calls::Every => true,
+            Calls::Changes => changes_a_file(self.process, self.number, &self.arguments),
+        }
+    }
+
+    /// The path that it opens.
+    fn opens(&self) -> Option<String> {
+        match self.number {
+            libc::SYS_open => path_at(self.process, self.arguments[0]),
+            libc::SYS_openat => path_at(self.process, self.arguments[1]),
+            _ => None,
+        }
+    }
+
+    /// By number, and its first path.
+    fn describe(&self) -> String {
+        let mut places = self.arguments[..2].iter();
+        let path = places.find_map(|at| path_at(self.process, *at));
+        format!("call {} {}", self.number, path.unwrap_or_default())
     }
 }
 
@@ -196,17 +236,6 @@ fn changes_a_file(process: Pid, number: i64, arguments: &[u64; 6]) -> bool {
         | libc::SYS_fremovexattr => true,
         _ => false,
     }
-}
-
-/// The call that a process is about to make, by number, and its first path.
-fn describe(process: Pid) -> String {
-    let Ok(info) = ptrace::syscall_info(process) else {
-        return "?".into();
-    };
-    // SAFETY: it is one of an entry: see is_counted.
-    let entry = unsafe { info.u.entry };
-    let path = entry.args[..2].iter().find_map(|at| path_at(process, *at));
-    format!("call {} {}", entry.nr, path.unwrap_or_default())
 }
 
 fn path_at(process: Pid, address: u64) -> Option<String> {

@@ -13,6 +13,7 @@ claims![
     a_tree_is_afterwards_as_it_was_before,
     what_vmstage_told_others_goes_htcondor_first,
     what_was_changed_since_stays_and_is_named,
+    lines_that_fstab_got_since_stay_and_the_old_one_comes_back,
     a_configuration_that_was_there_before_stays,
     a_package_is_left_to_its_manager,
     packages_have_the_files_kept,
@@ -83,7 +84,7 @@ fn what_was_changed_since_stays_and_is_named() {
     let image = Image::old(Init::Chkconfig);
     image.install(&["--replace-old"]);
     image.write("/etc/vmstage.toml", "[staging]\nwait = \"20s\"\n");
-    let fstab = image.read("/etc/fstab") + "/dev/vdc /data ext4\n";
+    let fstab = image.read("/etc/fstab").replace("defaults", "noatime");
     image.write("/etc/fstab", &fstab);
     let run = image.run("uninstall", &[]);
     assert_eq!(run.code, 0, "{run}");
@@ -95,6 +96,36 @@ fn what_was_changed_since_stays_and_is_named() {
     // The others come back.
     assert_eq!(image.read("/etc/rc.d/rc.local"), RC_LOCAL);
     assert_eq!(image.read("/etc/init.d/mount_staging"), SCRIPT);
+}
+
+fn lines_that_fstab_got_since_stay_and_the_old_one_comes_back() {
+    for (added, expected) in [
+        (
+            "/dev/vdc /data ext4\n",
+            Some(FSTAB.to_string() + "/dev/vdc /data ext4\n"),
+        ),
+        // Two would be mounted on it.
+        ("LABEL=mine /staging ext4 nofail\n", None),
+    ] {
+        let image = Image::old(Init::Systemd);
+        let before = image.listing();
+        image.install(&["--replace-old"]);
+        let fstab = image.read("/etc/fstab") + added;
+        image.write("/etc/fstab", &fstab);
+        let run = image.run("uninstall", &[]);
+        assert_eq!(run.code, 0, "{run}");
+        let stays = run.stdout.contains("/etc/fstab.before-vmstage stays");
+        assert_eq!(stays, expected.is_none(), "{run}");
+        assert_eq!(image.exists("/etc/fstab.before-vmstage"), stays, "{run}");
+        assert_eq!(image.read("/etc/fstab"), expected.unwrap_or(fstab));
+        let others: Vec<String> = difference(&before, &image.listing());
+        assert!(
+            others.iter().all(|line| line.contains("fstab")),
+            "{others:?}"
+        );
+        let again = image.run("uninstall", &[]);
+        assert_eq!(again.code, 0, "{again}");
+    }
 }
 
 fn a_configuration_that_was_there_before_stays() {

@@ -1,19 +1,22 @@
 //! `vmstage end`, with a `watch` that runs for real and powers nothing off.
 
 use std::fs;
-use std::time::Instant;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use super::running::{SECONDS, comes_to_be, machine, now, ordered_off, stop, watch};
 use crate::common::{Machine, Running};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 claims!(
     // More than a minute: it starts first.
-    a_watch_that_hangs_does_not_keep_the_machine_from_its_end,
+    where_watch_hangs_drain_runs_once_users_are_warned_and_the_machine_ends_each_at_its_time,
     records_that_do_not_answer_keep_nobody_from_being_drained_warned_and_told,
     an_order_ends_the_machine_in_time_and_says_what_will_happen,
     drain_only_drains_and_ends_nothing,
+    after_drain_only_a_later_deadline_ends_the_machine_and_drains_no_second_time,
     cancel_takes_an_order_back_everywhere,
     a_rehearsal_is_as_a_notice_ends_nothing_and_is_over_with_its_time,
     a_later_order_replaces_an_earlier_one_and_a_time_may_be_given,
@@ -37,7 +40,11 @@ const UUID: &str = "0e4d1c2b-8f6a-4b3c-9d1e-000000000001";
 
 /// A staged machine with consumers, of which no source says anything.
 fn guest(configuration: &str) -> Machine {
-    let mut machine = machine("sources = []", configuration);
+    guest_that_asks("sources = []", configuration)
+}
+
+fn guest_that_asks(metadata: &str, configuration: &str) -> Machine {
+    let mut machine = machine(metadata, configuration);
     for consumer in ["/etc/condor", "/etc/motd", "/var/lib/prometheus"] {
         machine.may_change(consumer);
     }
@@ -180,6 +187,72 @@ fn drain_only_drains_and_ends_nothing() {
         );
     }
     assert_eq!(said.matches("drain: done").count(), 1, "{said}");
+}
+
+/// The whole life of a VM that somebody drains a while before it has to go.
+fn after_drain_only_a_later_deadline_ends_the_machine_and_drains_no_second_time() {
+    // A lifetime counts from the boot, which this host has had long ago.
+    let uptime = fs::read_to_string("/proc/uptime").unwrap();
+    let uptime: f64 = uptime.split(' ').next().unwrap().parse().unwrap();
+    let lifetime = uptime as u64 + 25;
+    let more = format!("max_lifetime = \"{lifetime}s\"\nwarn = [\"4s\"]\naction");
+    let configuration = ENDS
+        .replace("5m", "2s")
+        .replace("100years", "0s")
+        .replace("action", &more);
+    let machine = guest(&configuration);
+    let metrics = || text(&machine, "/var/lib/prometheus/node-exporter/vmstage.prom");
+    let deadline = |metrics: &str| {
+        let name = "vmstage_deadline_timestamp_seconds ";
+        let mut lines = metrics.lines().filter_map(|line| line.strip_prefix(name));
+        lines.next().map(|at| at.parse::<f64>().unwrap() as u64)
+    };
+    let is_drain_only = |metrics: &str| metrics.contains("\nvmstage_deadline_drain_only 1\n");
+    let real = deadline(&metrics()).unwrap();
+    let watch = watching(&machine);
+    let end = machine.run(&["end", "--in", "6s", "--drain-only"]);
+    assert_eq!(end.code, 0, "{end}");
+    assert!(comes_to_be(SECONDS(1), || is_drain_only(&metrics())));
+    let work_ends = deadline(&metrics()).unwrap();
+    assert!(work_ends + 5 < real, "{work_ends} {real}");
+
+    let mut seen = Vec::new();
+    while ordered_off(&machine).is_empty() {
+        let (time, metrics) = (now(), metrics());
+        if time > real + 20 {
+            panic!("it is not ended: {seen:?} {}", stop(watch).stderr);
+        }
+        let (at, is_drain_only) = (deadline(&metrics).unwrap(), is_drain_only(&metrics));
+        // By the uptime it is, which in whole seconds may come out as the next one.
+        let is_same =
+            |(was, was_only): &(u64, bool)| was.abs_diff(at) <= 1 && *was_only == is_drain_only;
+        if !seen.last().is_some_and(is_same) {
+            seen.push((at, is_drain_only));
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert!(now() + 1 >= real, "{} s early", real - now());
+    // A time that is over and not of drain alone would be overdue, which is critical.
+    assert_eq!(seen.len(), 2, "{seen:?}");
+    for (seen, (at, is_drain_only)) in seen.iter().zip([(work_ends, true), (real, false)]) {
+        assert!(
+            seen.0.abs_diff(at) <= 1 && seen.1 == is_drain_only,
+            "{seen:?}"
+        );
+    }
+    assert_eq!(drained(&machine).lines().count(), 1);
+    let said = stop(watch).stderr;
+    let story = [
+        "warning users: work on this VM must have ended",
+        "drain: done",
+        "warning users: this VM goes away in ",
+        "asked init to power off",
+    ];
+    let at_of = |words: &str| match said.match_indices(words).collect::<Vec<_>>()[..] {
+        [(at, _)] => at,
+        _ => panic!("not once {words:?}: {said}"),
+    };
+    assert!(story.map(at_of).is_sorted(), "{said} {}", drained(&machine));
 }
 
 fn cancel_takes_an_order_back_everywhere() {
@@ -428,9 +501,11 @@ fn a_status_that_is_no_file_any_more_is_written_anew() {
     let machine = guest(ENDS);
     let watch = watching(&machine);
     machine.sh("rm /run/vmstage/status.json; mkfifo /run/vmstage/status.json");
-    assert_eq!(machine.run(&["end", "--in", "1h"]).code, 0);
-    assert!(machine.path("/run/vmstage/status.json").is_file());
-    assert!(are_told(&machine), "{:?}", told(&machine));
+    let end = machine.run(&["end", "--in", "1h"]);
+    assert_eq!(end.code, 0, "{end}");
+    let status = machine.path("/run/vmstage/status.json");
+    assert!(comes_to_be(SECONDS(30), || status.is_file()));
+    assert!(comes_to_be(SECONDS(30), || are_told(&machine)));
     assert!(text(&machine, "/run/vmstage/status.json").contains("\"outcome\": \"ready\""));
     stop(watch);
 }
@@ -562,18 +637,29 @@ fn records_that_do_not_answer_keep_nobody_from_being_drained_warned_and_told() {
 }
 
 /// In a place that is in memory, and where nothing hangs elsewhere.
-fn a_watch_that_hangs_does_not_keep_the_machine_from_its_end() {
-    // A drain that nobody saw the end of is waited for.
-    let machine = guest(&format!("{ENDS}drain_timeout = \"5s\"\n"));
+fn where_watch_hangs_drain_runs_once_users_are_warned_and_the_machine_ends_each_at_its_time() {
+    let times = "grace = \"40s\"\nwarn = [\"35s\"]\n";
+    // It asks every five seconds, and publishes that nobody answers.
+    unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET)");
+    let asks = "sources = [\"ec2\"]\ntimeout = \"1s\"";
+    let machine = guest_that_asks(asks, &ENDS.replace("grace = \"5m\"\n", times));
     let watch = watching(&machine);
-    let end = machine.run(&["end", "--in", "15s", "--reason", "disk"]);
+    let end = machine.run(&["end", "--in", "60s", "--reason", "disk"]);
     assert_eq!(end.code, 0, "{end}");
-    let at = now() + 15;
+    let at = now() + 60;
     let silent = machine.silent_mount("server:/export", "/run/vmstage");
-    let is_off = || !ordered_off(&machine).is_empty();
-    assert!(comes_to_be(SECONDS(120), is_off));
-    assert!(now() + 1 >= at, "{} s early", at - now());
-    // It would be asked again, and by the kernel then.
-    drop(watch);
+    assert!(comes_to_be(SECONDS(90), || !drained(&machine).is_empty()));
+    assert!((at - 40..at).contains(&now()), "{} s before", at - now());
+    assert!(comes_to_be(SECONDS(60), || !ordered_off(&machine).is_empty()));
+    assert!((at - 1..at + 9).contains(&now()), "{} s late", now() - at);
+
+    // It finds out what was done meanwhile.
     drop(silent);
+    sleep(SECONDS(5));
+    let watch = stop(watch);
+    watch.says("vmstage watch hangs: its child does what is due");
+    watch.says("warning users: this VM goes away ");
+    watch.says("drain: done after ");
+    watch.says("drain has run while this hung");
+    assert_eq!(drained(&machine).lines().count(), 1, "{watch}");
 }

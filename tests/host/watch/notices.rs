@@ -17,6 +17,7 @@ claims![
     a_preemption_by_google_reaches_drain_within_1_5_seconds,
     an_event_of_azure_reaches_drain_within_6_5_seconds,
     a_restart_that_somebody_asks_azure_for_does_not_wait,
+    an_event_that_azure_no_longer_knows_costs_no_other,
     azure_is_told_of_the_end_of_a_drain_that_an_earlier_watch_has_started,
     what_a_cloud_schedules_that_the_machine_survives_is_said_once,
 ];
@@ -256,6 +257,32 @@ fn a_restart_that_somebody_asks_azure_for_does_not_wait() {
     assert!(is_told, "{said}");
     assert_eq!(azure.posted(), [r#"{"StartRequests":[{"EventId":"e-2"}]}"#]);
     assert!(!machine.path("/tmp/drained").exists(), "{said}");
+}
+
+/// It may have been taken back since, and then the whole request would be refused.
+fn an_event_that_azure_no_longer_knows_costs_no_other() {
+    let azure = Azure::start_by(Clock::Runs, Duration::ZERO);
+    let cloud = Cloud::without_notices("azure", &azure.server, "scheduledevents");
+    let machine = cloud.machine();
+    machine.boot().ready_on("/dev/vdb");
+    let restart = |id| {
+        format!(
+            r#""EventId": "{id}", "EventType": "Reboot", "Resources": ["vm_0"],
+               "EventStatus": "Scheduled", "EventSource": "User", "NotBefore": """#
+        )
+    };
+    azure.say(&[&restart("gone"), &restart("e-4")]);
+    let watch = machine.start(&["watch"]);
+    let of = |id: &str| format!(r#"{{"StartRequests":[{{"EventId":"{id}"}}]}}"#);
+    let is_told = is_so_within(ASKS, || azure.posted().contains(&of("e-4")));
+    // It asks for events again before the one that was refused is tried again.
+    let asked = azure.server.seen().len();
+    let is_asked = is_so_within(ASKS, || azure.server.seen().len() > asked);
+    let said = stop(watch).stderr;
+    assert!(is_told && is_asked, "{said}");
+    assert_eq!(azure.posted(), [of("gone"), of("e-4")]);
+    let refused = "the cloud cannot be told to go on with gone: ";
+    assert_eq!(said.matches(refused).count(), 1, "{said}");
 }
 
 fn azure_is_told_of_the_end_of_a_drain_that_an_earlier_watch_has_started() {

@@ -25,6 +25,7 @@ claims!(
     in_a_grace_of_the_sites_neither_a_crash_nor_a_new_configuration_has_drain_run_again,
     a_drain_goes_on_with_its_output_whatever_becomes_of_watch,
     the_time_limit_of_a_drain_holds_without_watch,
+    drain_runs_where_this_programs_own_file_cannot_be_run_any_more,
     node_exporters_file_tells_of_a_drain_and_by_its_time_that_watch_is_at_work,
     a_drain_that_hangs_is_killed_and_does_not_keep_the_machine_from_its_end,
     sigterm_ends_watching_and_not_the_machine,
@@ -345,6 +346,17 @@ fn the_time_limit_of_a_drain_holds_without_watch() {
     assert!(at_the_limit > at_the_crash + 4, "it ended with watch");
     sleep(SECONDS(1));
     assert_eq!(beats(), at_the_limit, "it goes on");
+}
+
+/// Its disk may hang by then.
+fn drain_runs_where_this_programs_own_file_cannot_be_run_any_more() {
+    let cloud = Cloud::with_deadline_in(600, &draining("echo x >> /tmp/drained", "1h"));
+    let watch = cloud.watch();
+    cloud.machine.sh("chmod 0 /usr/sbin/vmstage");
+    let drained = || fs::read_to_string(cloud.machine.path("/tmp/drained")).unwrap_or_default();
+    let is_drained = comes_to_be(SECONDS(30), || drained() == "x\n");
+    let watch = stop(watch);
+    assert!(is_drained, "{watch}");
 }
 
 fn node_exporters_file_tells_of_a_drain_and_by_its_time_that_watch_is_at_work() {

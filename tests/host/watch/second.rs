@@ -16,6 +16,7 @@ use vmstage::watch::Watch;
 
 claims!(
     a_deadline_in_vendor_data_is_confirmed_within_half_a_minute,
+    vendor_data_that_became_garbage_confirms_nothing_and_takes_nothing_back,
     a_site_of_features_that_wants_to_be_left_alone_holds_up_no_other_source,
     what_google_says_in_a_held_answer_is_confirmed_within_half_a_minute,
 );
@@ -36,14 +37,19 @@ fn config(source: &str, server: &Server) -> Config {
     .unwrap()
 }
 
-/// The seconds at which this deadline is published, and at which it is confirmed.
-fn heard_and_confirmed(config: &Config, server: &Server, at: u64) -> (u64, u64) {
-    let notices = Notices::default();
-    let moment = |second: u64| Now {
+fn moment(second: u64) -> Now {
+    Now {
         wall: START + second,
         uptime: Duration::from_secs(HOUR + second),
         vouched: false,
-    };
+    }
+}
+
+const VENDOR_DATA: &str = "/openstack/latest/vendor_data2.json";
+
+/// The seconds at which this deadline is published, and at which it is confirmed.
+fn heard_and_confirmed(config: &Config, server: &Server, at: u64) -> (u64, u64) {
+    let notices = Notices::default();
     let mut watch = Watch::start(&HOST, &notices, config, moment(0));
     let mut heard = None;
     for second in 1..900 {
@@ -69,7 +75,7 @@ fn a_deadline_in_vendor_data_is_confirmed_within_half_a_minute() {
     machine();
     let server = Server::start(move |request, stream| match request.path.as_str() {
         "/openstack/latest/meta_data.json" => respond(stream, 200, "", br#"{"uuid": "a"}"#),
-        "/openstack/latest/vendor_data2.json" => {
+        VENDOR_DATA => {
             let vendor = format!(r#"{{"vmstage": {{"deadline": {}}}}}"#, START + 2 * HOUR);
             respond(stream, 200, "", vendor.as_bytes())
         }
@@ -81,6 +87,54 @@ fn a_deadline_in_vendor_data_is_confirmed_within_half_a_minute() {
         (10..=30).contains(&(confirmed - heard)),
         "{heard}, {confirmed}"
     );
+}
+
+fn vendor_data_that_became_garbage_confirms_nothing_and_takes_nothing_back() {
+    let html = "the answer is HTML or XML, not a JSON object";
+    for (status, body, expected) in [
+        (200, "<html>Sign in</html>", html),
+        (302, "", "302 Found, and redirects are not followed"),
+        (
+            200,
+            r#"{"vmstage": {"dead"#,
+            "the answer is not the JSON it should be: EOF",
+        ),
+        (200, "", "the answer is empty, not a JSON object"),
+    ] {
+        // Nothing of what the one before recorded.
+        machine();
+        let has_said = AtomicBool::new(false);
+        let server = Server::start(move |request, stream| match request.path.as_str() {
+            "/openstack/latest/meta_data.json" => respond(stream, 200, "", br#"{"uuid": "a"}"#),
+            VENDOR_DATA if has_said.swap(true, Ordering::SeqCst) => {
+                respond(stream, status, "Location: /login\r\n", body.as_bytes())
+            }
+            VENDOR_DATA => {
+                let vendor = format!(r#"{{"vmstage": {{"deadline": {}}}}}"#, START + 2 * HOUR);
+                respond(stream, 200, "", vendor.as_bytes())
+            }
+            _ => respond(stream, 404, "", b""),
+        });
+        let (config, notices) = (config("openstack", &server), Notices::default());
+        let mut watch = Watch::start(&HOST, &notices, &config, moment(0));
+        // Less than the silence that confirms: on a busy host an answer may take that long here.
+        for second in 1..550 {
+            watch.tick(moment(second));
+            sleep(TICK);
+        }
+        let status = fs::read_to_string("/run/vmstage/status.json").unwrap();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        let deadline = &status["deadline"];
+        assert_eq!(deadline["at"].as_u64(), Some(START + 2 * HOUR), "{body}");
+        assert_eq!(deadline["unconfirmed"], true, "{body}: {deadline}");
+        let warnings = notices.all();
+        let place = format!("{}{VENDOR_DATA}: {expected}", server.url());
+        let of_it = warnings.iter().filter(|warning| warning.contains(&place));
+        assert_eq!(of_it.count(), 1, "{warnings:?}");
+        let asked = server.asked_for();
+        let asked = asked.iter().filter(|line| line.ends_with(VENDOR_DATA));
+        assert!(asked.count() >= 2);
+    }
 }
 
 fn a_site_of_features_that_wants_to_be_left_alone_holds_up_no_other_source() {
