@@ -144,7 +144,13 @@ impl<'a> Found<'a> {
                 _ => {}
             }
         }
-        for members in arrays {
+        // Of two with the name this program's own goes first.
+        let record = combining.record.as_ref();
+        let (own, others): (Vec<_>, Vec<_>) = arrays.into_iter().partition(|members| {
+            let uuid = uuid(members[0]);
+            uuid.is_some_and(|uuid| record.is_some_and(|record| record.is_of(uuid)))
+        });
+        for members in own.into_iter().chain(others) {
             found.add(members, observed, combining, several);
         }
         found
@@ -706,6 +712,16 @@ mod tests {
                 ],
                 "assemble /dev/a and /dev/b",
                 "",
+            ),
+            (
+                vec![
+                    member("/dev/a", OTHER, (0, 2)),
+                    member("/dev/b", OTHER, (1, 2)),
+                    member("/dev/c", OURS, (0, 2)),
+                    member("/dev/d", OURS, (1, 2)),
+                ],
+                "assemble /dev/c and /dev/d",
+                "/dev/a is a member of the array ephemeral0: there is another one of that name",
             ),
             (
                 with(running(ephemeral0()), members(OURS)),
