@@ -12,7 +12,7 @@ use super::configuration;
 use crate::cli::{self, Format};
 use crate::command::status::verdicts;
 use crate::config::Config;
-use crate::disk::choose::{Accepted, Part, choose};
+use crate::disk::choose::{Accepted, Part, Task, choose};
 use crate::disk::identity::Identity;
 use crate::disk::inventory::System;
 use crate::disk::observation::{Observation, Observed};
@@ -48,6 +48,9 @@ struct Report {
     formatted: Option<String>,
     /// The disks of which `boot` would make one first, or that it would put together to one.
     combined: Vec<String>,
+    /// They are an array already, and nothing is written to them.
+    #[serde(skip)]
+    is_array: bool,
     verdicts: Vec<status::Verdict>,
     warnings: Vec<String>,
     /// Every block device that was looked at.
@@ -161,6 +164,7 @@ fn look(host: &Host, config: &Config) -> Result<(Report, Observed), Failure> {
             let nodes = stripe.parts().iter().map(Part::node);
             nodes.map(|node| node.display().to_string()).collect()
         }),
+        is_array: combined.is_some_and(|stripe| matches!(stripe.task(), Task::Assemble(_))),
         verdicts: choice.verdicts.iter().map(Into::into).collect(),
         warnings,
         devices,
@@ -211,11 +215,12 @@ impl Report {
         }
         if self.already_mounted.is_none() && !self.combined.is_empty() {
             let disks: Vec<PathBuf> = self.combined.iter().map(PathBuf::from).collect();
-            return format!(
-                "boot would make {} one disk, and mount it on {}",
-                text::all_of(&disks),
-                self.mount_point
-            );
+            let disks = text::all_of(&disks);
+            let would = match self.is_array {
+                true => format!("put the array of {disks} together"),
+                false => format!("make {disks} one disk"),
+            };
+            return format!("boot would {would}, and mount it on {}", self.mount_point);
         }
         match (&self.already_mounted, &self.chosen) {
             (Some(source), _) => format!("{source} is already mounted on {}", self.mount_point),

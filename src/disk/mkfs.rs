@@ -62,13 +62,18 @@ pub(crate) fn make(
     making::forget(host)
 }
 
+/// What the program is called that makes a file system of this kind.
+pub(super) fn name(filesystem: Filesystem) -> String {
+    format!("mkfs.{filesystem}")
+}
+
 /// The guest's program that makes a file system of this kind.
 ///
 /// # Errors
 ///
 /// That there is none.
 pub(crate) fn find(host: &Host, to_be_made: &ToBeMade, filesystem: Filesystem) -> Result<PathBuf> {
-    let name = format!("mkfs.{filesystem}");
+    let name = name(filesystem);
     let Some(program) = program::find(host, &name) else {
         bail!(
             "cannot make {filesystem} on {}: there is no {name} in this system; install it or set staging.format = \"never\"",

@@ -38,16 +38,17 @@ pub(crate) struct Observed {
 pub(crate) struct Combining {
     /// Of the array that this program made.
     pub(crate) record: Option<Record>,
-    pub(crate) mdadm: Mdadm,
+    pub(crate) tools: Tools,
     /// Local disks that the kernel has and that are not among the devices: they have no node yet.
     pub(crate) without_node: Vec<PathBuf>,
 }
 
-/// Whether the guest has it.
+/// Whether the guest has what an array with a file system on it is made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Mdadm {
+pub(crate) enum Tools {
     Found,
-    Missing,
+    NoMdadm,
+    NoMkfs,
 }
 
 impl Observed {

@@ -18,7 +18,8 @@ use super::identity::{Identity, identity};
 use super::inventory::{BlockDevice, Inventory};
 use super::libblkid::Entry;
 use super::making::{HalfMade, Making};
-use super::observation::{Combining, Fstab, Mdadm, Named, Observation, Observed};
+use super::mkfs;
+use super::observation::{Combining, Fstab, Named, Observation, Observed, Tools};
 use super::reader::{Reader, Wanted, Zeros};
 use super::signature::{Content, Reading};
 use super::without_node;
@@ -63,7 +64,7 @@ pub(crate) fn observe(
         names: &names,
         making: Making::read(host),
         combining: match config.combine {
-            Combine::Stripe => Some(combining(host)),
+            Combine::Stripe => Some(combining(host, config)),
             Combine::First => None,
         },
     };
@@ -108,13 +109,15 @@ pub(crate) fn observe(
     Ok(observed)
 }
 
-fn combining(host: &Host) -> Combining {
+fn combining(host: &Host, config: &Staging) -> Combining {
+    let is_there = |name: &str| program::find(host, name).is_some();
     Combining {
         without_node: Vec::new(),
         record: Record::read(host),
-        mdadm: match program::find(host, "mdadm") {
-            Some(_) => Mdadm::Found,
-            None => Mdadm::Missing,
+        tools: match is_there("mdadm") {
+            true if is_there(&mkfs::name(config.filesystem)) => Tools::Found,
+            true => Tools::NoMkfs,
+            false => Tools::NoMdadm,
         },
     }
 }

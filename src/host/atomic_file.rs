@@ -202,7 +202,8 @@ const LARGEST: u64 = 1 << 20;
 
 #[derive(Debug, Clone, Copy)]
 enum Durability {
-    /// It is on the disk before it takes the place of the old one.
+    /// It is on the disk before it takes the place of the old one, and has taken that there too
+    /// when this is over.
     Synced,
     Unsynced,
 }
@@ -297,7 +298,11 @@ impl Place<'_> {
         let mut file = created.unwrap_or_else(|| Err(being_written()))?;
         let written = write(&mut file, content, mode, durability).and_then(|()| {
             let directory = self.directory;
-            Ok(renameat(directory, self.temporary, directory, self.name)?)
+            renameat(directory, self.temporary, directory, self.name)?;
+            match durability {
+                Durability::Synced => sync_directory(directory),
+                Durability::Unsynced => Ok(()),
+            }
         });
         if written.is_err() {
             // The error being reported says more than a failure to tidy up would.
@@ -391,6 +396,16 @@ fn being_written() -> io::Error {
         ErrorKind::WouldBlock,
         format!("another process has been writing it for {PATIENCE:?}"),
     )
+}
+
+/// After a rename the disk may still have the old file for seconds. Not every file system does
+/// this for a directory.
+fn sync_directory(directory: BorrowedFd) -> io::Result<()> {
+    let directory = File::from(directory.try_clone_to_owned()?);
+    match directory.sync_all() {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        synced => synced,
+    }
 }
 
 fn write(file: &mut File, content: &[u8], mode: u32, durability: Durability) -> io::Result<()> {

@@ -137,14 +137,28 @@ pub(crate) fn run_well(command: Command, limit: Limit) -> Result<()> {
 /// Likewise.
 pub(crate) fn run_well_after(first: First, command: Command, limit: Limit) -> Result<()> {
     let done = run_after(first, command, limit)?;
-    if !done.status.success() {
-        bail!(
-            "failed ({}): {}",
-            done.status,
-            done.stderr.split_whitespace().collect::<Vec<_>>().join(" ")
-        );
+    if done.status.success() {
+        return Ok(());
     }
-    Ok(())
+    match &*in_a_line(&done.stderr) {
+        "" => bail!("failed ({})", done.status),
+        said => bail!("failed ({}): {said}", done.status),
+    }
+}
+
+/// How what a program wrote begins, and how it ends: it may be much.
+fn in_a_line(output: &str) -> String {
+    const MOST: usize = 300;
+    let line = output.split_whitespace().collect::<Vec<_>>().join(" ");
+    let count = line.chars().count();
+    match count > 2 * MOST {
+        true => {
+            let begin: String = line.chars().take(MOST).collect();
+            let end: String = line.chars().skip(count - MOST).collect();
+            format!("{begin} … {end}")
+        }
+        false => line,
+    }
 }
 
 /// How often a program is asked whether it has ended: without output, and with.
@@ -230,6 +244,22 @@ mod tests {
         let error = sh("exec sleep 30", Duration::from_millis(50)).unwrap_err();
         assert_eq!(error.to_string(), "was not done in time and was killed");
         assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn of_a_failure_is_told_how_it_begins_and_how_it_ends() {
+        let limit = || Limit::after(Duration::from_secs(20));
+        let failure = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            run_well(command, limit()).unwrap_err().to_string()
+        };
+        assert_eq!(failure("exit 1"), "failed (exit status: 1)");
+        let script = "echo first; yes garbage | head -n 5000; echo last";
+        let said = failure(&format!("exec >&2; {script}; exit 1"));
+        assert!(said.starts_with("failed (exit status: 1): first garbage"));
+        assert!(said.ends_with("garbage last"), "{said}");
+        assert!(said.chars().count() < 700, "{said}");
     }
 
     #[test]

@@ -233,3 +233,24 @@ def a_boot_that_ends_while_an_array_is_made_anew_is_made_good_by_the_next(guest)
     boot(guest)
     is_made_of_both(guest)
     has_thesis(guest, False)
+
+
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, reboots=True)
+def the_record_of_an_array_is_on_the_disk_before_the_array_is(guest):
+    boot(guest)
+    is_made_of_both(guest)
+    script = '#!/bin/sh\\n/usr/sbin/mdadm "$@"; echo b >/proc/sysrq-trigger'
+    mdadm = "/usr/local/sbin/mdadm"
+    commands = (
+        f"{KEEP}; {STOP}; {replaced(SECOND)}",
+        f"mkdir -p /usr/local/sbin; printf '{script}' >{mdadm}; chmod 755 {mdadm}; sync",
+        # What nobody asks for is written out after five seconds otherwise.
+        "mount -o remount,commit=600 /",
+    )
+    for command in commands:
+        check(command, guest.sh(command, timeout=200).code, 0)
+    guest.tell("PATH=/usr/local/sbin:$PATH; sh /of-ec2; vmstage boot")
+    guest.wait_shell()
+    boot(guest)
+    is_made_of_both(guest)
+    has_thesis(guest, False)

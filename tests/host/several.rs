@@ -14,6 +14,8 @@ claims![
     what_was_laid_over_a_former_member_is_left_alone,
     a_member_is_not_gone_while_a_local_disk_has_no_node,
     boot_opens_no_disk_of_an_array_itself,
+    no_array_is_made_where_no_file_system_can_be_made_on_it,
+    probe_says_whether_something_is_made_or_is_there_already,
 ];
 
 const FIRST: &str = "/dev/nvme1n1";
@@ -189,4 +191,34 @@ fn boot_opens_no_disk_of_an_array_itself() {
     let disk = fs::File::open(&disks[0].file).unwrap();
     disk.read_exact_at(&mut begin, 1 << 20).unwrap();
     assert_eq!(begin, [0; 32]);
+}
+
+fn no_array_is_made_where_no_file_system_can_be_made_on_it() {
+    let cases = [
+        [Image::blank(64), Image::blank(64)],
+        [member(0), Image::blank(64)],
+    ];
+    for images in cases {
+        let mdadm = format!("touch /root/mdadm-was-run\n{WRITE}\n{RUNS}");
+        let (machine, disks) = recorded(&images, &mdadm);
+        machine.sh("rm -f /usr/sbin/mkfs.ext4 /usr/bin/mkfs.ext4 /sbin/mkfs.ext4");
+        let before: Vec<_> = disks.iter().map(Disk::checksum).collect();
+        let boot = is_left_alone(&machine, &disks[0], FIRST, &[]);
+        assert!(!machine.path("/root/mdadm-was-run").exists(), "{boot}");
+        boot.says("there is no mkfs.ext4");
+        let after: Vec<_> = disks.iter().map(Disk::checksum).collect();
+        assert_eq!(before, after, "{boot}");
+    }
+}
+
+fn probe_says_whether_something_is_made_or_is_there_already() {
+    for (images, words) in [
+        ([Image::blank(64), Image::blank(64)], "make"),
+        ([member(0), member(1)], "put the array of"),
+    ] {
+        let (machine, _disks) = machine(&images, "exit 1");
+        let probe = machine.run(&["probe"]);
+        let said = format!("boot would {words} {FIRST} and {SECOND} ");
+        assert!(probe.stdout.contains(&said), "{probe}");
+    }
 }

@@ -19,7 +19,7 @@ use crate::config::{Format, Spec};
 use crate::disk::array::{Member, NAME};
 use crate::disk::identity::Scratch;
 use crate::disk::making::HalfMade;
-use crate::disk::observation::{Combining, Mdadm, Observation, Observed};
+use crate::disk::observation::{Combining, Observation, Observed, Tools};
 use crate::disk::reason::Reason;
 use crate::disk::signature::{Content, Zero};
 use crate::host::block_device::Number;
@@ -144,7 +144,13 @@ impl<'a> Found<'a> {
                 _ => {}
             }
         }
-        for members in arrays {
+        // Of two with the name this program's own goes first.
+        let record = combining.record.as_ref();
+        let (own, others): (Vec<_>, Vec<_>) = arrays.into_iter().partition(|members| {
+            let uuid = uuid(members[0]);
+            uuid.is_some_and(|uuid| record.is_some_and(|record| record.is_of(uuid)))
+        });
+        for members in own.into_iter().chain(others) {
             found.add(members, observed, combining, several);
         }
         found
@@ -328,10 +334,11 @@ impl Several {
         for disk in blank.iter().chain(&found.half_made) {
             insert(&mut all, disk);
         }
-        let hindrance = match (format, combining.mdadm) {
+        let hindrance = match (format, combining.tools) {
             (Format::Never, _) => Some("staging.format is \"never\""),
             _ if all.len() < 2 => Some("there is no other disk to make it anew with"),
-            (_, Mdadm::Missing) => Some("there is no mdadm to make it anew with"),
+            (_, Tools::NoMdadm) => Some("there is no mdadm to make it anew with"),
+            (_, Tools::NoMkfs) => Some("there is no mkfs to make it anew with"),
             _ => None,
         };
         let Some(hindrance) = hindrance else {
@@ -355,7 +362,9 @@ impl Several {
             );
             self.refuse(disk, words, take_out(disk));
         }
-        if let (Format::Local | Format::Blank, [first, _, ..]) = (format, &blank[..]) {
+        if let (Format::Local | Format::Blank, Tools::NoMdadm, [first, _, ..]) =
+            (format, combining.tools, &blank[..])
+        {
             self.warning = Some(format!(
                 "{} are blank and this system has no mdadm: {} is used alone; install mdadm, or set staging.combine = \"first\"",
                 all_of(blank),
@@ -485,14 +494,14 @@ mod tests {
         }
     }
 
-    fn observed(devices: Vec<Observation>, mdadm: Mdadm) -> Observed {
+    fn observed(devices: Vec<Observation>, tools: Tools) -> Observed {
         let tree = Tree::new(&[]);
         let record = Record::of(&tree.host(), OURS, &[BEFORE.into()], &[]);
         Observed {
             devices,
             combining: Some(Combining {
                 record: Some(record),
-                mdadm,
+                tools,
                 without_node: Vec::new(),
             }),
             ..Observed::default()
@@ -708,6 +717,16 @@ mod tests {
                 "",
             ),
             (
+                vec![
+                    member("/dev/a", OTHER, (0, 2)),
+                    member("/dev/b", OTHER, (1, 2)),
+                    member("/dev/c", OURS, (0, 2)),
+                    member("/dev/d", OURS, (1, 2)),
+                ],
+                "assemble /dev/c and /dev/d",
+                "/dev/a is a member of the array ephemeral0: there is another one of that name",
+            ),
+            (
                 with(running(ephemeral0()), members(OURS)),
                 "use /dev/md127",
                 "/dev/a is a part of /dev/md127",
@@ -873,7 +892,7 @@ mod tests {
             ),
         ];
         for (devices, done, said) in cases {
-            let observed = observed(devices, Mdadm::Found);
+            let observed = observed(devices, Tools::Found);
             let found = judged(Format::Local, &observed);
             assert_eq!(found.0, done, "{}", found.1);
             assert!(found.1.contains(said), "{said:?} is not in: {}", found.1);
@@ -903,9 +922,24 @@ mod tests {
             ),
         ];
         for (devices, done, said) in cases {
-            let found = judged(Format::Local, &observed(devices, Mdadm::Missing));
+            let found = judged(Format::Local, &observed(devices, Tools::NoMdadm));
             assert_eq!(found.0, done, "{}", found.1);
             assert!(found.1.contains(said), "{said:?} is not in: {}", found.1);
+        }
+    }
+
+    #[test]
+    fn no_array_is_made_that_could_get_no_file_system() {
+        let cases = [
+            [blank("/dev/a"), blank("/dev/b")],
+            [member("/dev/a", OURS, (0, 2)), blank("/dev/b")],
+            [half_made("/dev/a"), half_made("/dev/b")],
+        ];
+        for devices in cases {
+            let observed = observed(devices.into(), Tools::NoMkfs);
+            let choice = choose(&specs(), Format::Local, &observed);
+            assert_eq!(choice.stripe, None, "{choice}");
+            assert_eq!(choice.of_several, None, "{choice}");
         }
     }
 
@@ -914,7 +948,7 @@ mod tests {
         for (is_left, done) in [(true, "nothing"), (false, "create /dev/b and /dev/c")] {
             let mut devices = vec![blank("/dev/b"), blank("/dev/c")];
             devices.extend(is_left.then(|| member("/dev/a", OURS, (0, 2))));
-            let mut observed = observed(devices, Mdadm::Found);
+            let mut observed = observed(devices, Tools::Found);
             let combining = observed.combining.as_mut().unwrap();
             combining.without_node = vec!["/dev/d".into()];
             let found = judged(Format::Local, &observed);
@@ -932,7 +966,7 @@ mod tests {
             vec![half_made("/dev/a"), half_made("/dev/b")],
         ];
         for devices in cases {
-            let mut observed = observed(devices, Mdadm::Found);
+            let mut observed = observed(devices, Tools::Found);
             assert_eq!(judged(Format::Never, &observed).0, "nothing");
             let no_local = [Spec::Label(NAME.into()), Spec::Name("/dev/c".into())];
             let choice = choose(&no_local, Format::Local, &observed);
@@ -950,7 +984,7 @@ mod tests {
             member("/dev/b", OURS, (1, 2)),
             blank("/dev/c"),
         ];
-        let mut observed = observed(devices, Mdadm::Found);
+        let mut observed = observed(devices, Tools::Found);
         let number = observed.devices[2].number;
         let named = Named::BlockDevice(number);
         observed.names.insert("/dev/c".into(), named);
@@ -971,7 +1005,7 @@ mod tests {
             ..device("/dev/c", Content::Filesystem { kind, label })
         };
         let devices = vec![blank("/dev/a"), blank("/dev/b"), empty];
-        let observed = observed(devices, Mdadm::Found);
+        let observed = observed(devices, Tools::Found);
         let label = || Spec::Label(NAME.into());
         for (specs, is_array) in [
             ([Spec::Local, label()], true),

@@ -7,7 +7,7 @@ use boon::{Compiler, Schemas};
 use serde_json::Value;
 
 /// What has a schema, by command.
-pub const COMMANDS: [&str; 5] = ["check", "metadata", "plan", "probe", "status"];
+pub const COMMANDS: [&str; 6] = ["check", "metadata", "plan", "probe", "seal", "status"];
 
 /// What is wrong with this document of a command's.
 pub fn fault(command: &str, document: &Value) -> Option<String> {
