@@ -13,6 +13,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::{Pid, setpgid};
 
 use super::bounded::{Child, GaveUp, Limit, wait_for_any};
 use super::{Host, silent};
@@ -48,8 +50,8 @@ pub(crate) struct Done {
 ///
 /// # Errors
 ///
-/// That it cannot be run, or that it was not done within the limit. It is killed then, and
-/// left behind where it does not die of that.
+/// That it cannot be run, or that it was not done within the limit. It is killed then, with what
+/// it has started, and left behind where it does not die of that.
 pub(crate) fn run(command: Command, limit: Limit) -> Result<Done> {
     run_after(&mut |_| Ok(()), command, limit)
 }
@@ -61,6 +63,8 @@ fn run_after(first: First, mut command: Command, mut limit: Limit) -> Result<Don
     let (stdout, for_stdout) = pipe()?;
     let (stderr, for_stderr) = pipe()?;
     let first = &mut |command: &mut Command| {
+        // What it starts is killed with it: it may be what writes to a disk.
+        let _ = setpgid(Pid::from_raw(0), Pid::from_raw(0));
         command.stdout(for_stdout.try_clone()?);
         command.stderr(for_stderr.try_clone()?);
         first(command)
@@ -85,6 +89,7 @@ fn run_after(first: First, mut command: Command, mut limit: Limit) -> Result<Don
             bail!("cannot be run: {error}");
         }
         if limit.is_over() {
+            let _ = killpg(child.pid(), Signal::SIGKILL);
             child.give_up();
             bail!("was not done in time and was killed");
         }
@@ -215,6 +220,8 @@ mod tests {
     use std::time::Instant;
 
     use super::*;
+    use crate::host::tree::Tree;
+    use crate::host::wait;
 
     fn sh(script: &str, limit: Duration) -> Result<Done> {
         let mut command = Command::new("/bin/sh");
@@ -244,6 +251,22 @@ mod tests {
         let error = sh("exec sleep 30", Duration::from_millis(50)).unwrap_err();
         assert_eq!(error.to_string(), "was not done in time and was killed");
         assert!(start.elapsed() < Duration::from_secs(5));
+    }
+
+    #[test]
+    fn what_a_program_has_started_is_killed_with_it() {
+        let tree = Tree::new(&[]);
+        let pid = tree.root().join("pid");
+        let script = format!("sleep 100 & echo $! > {}; wait", pid.display());
+        sh(&script, Duration::from_millis(500)).unwrap_err();
+        let pid = fs::read_to_string(pid).unwrap();
+        let status = || fs::read_to_string(format!("/proc/{}/status", pid.trim()));
+        // Whoever adopted it need not have reaped it.
+        let is_gone = || status().map_or(true, |text| text.contains("State:\tZ"));
+        let gone = wait::until(Duration::from_secs(5), Duration::from_millis(1), || {
+            is_gone().then_some(())
+        });
+        assert!(gone.is_some(), "{}", status().unwrap_or_default());
     }
 
     #[test]
