@@ -67,7 +67,20 @@ pub(crate) fn replace_with_directories(path: &Path, content: &[u8], mode: u32) -
 ///
 /// That it cannot be written, or is no regular file.
 pub(crate) fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
-    replace_if_changed_or_older(path, content, mode, None)
+    put_if_changed(path, content, mode, (None, Durability::Unsynced))
+}
+
+/// Likewise, and waits until it is on the disk.
+///
+/// # Errors
+///
+/// Likewise.
+pub(crate) fn replace_if_changed_for_good(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+) -> io::Result<bool> {
+    put_if_changed(path, content, mode, (None, Durability::Synced))
 }
 
 /// Likewise, for a reader who goes by the file's time: one of this age is written anew.
@@ -80,6 +93,15 @@ pub(crate) fn replace_if_changed_or_older(
     content: &[u8],
     mode: u32,
     age: Option<Duration>,
+) -> io::Result<bool> {
+    put_if_changed(path, content, mode, (age, Durability::Unsynced))
+}
+
+fn put_if_changed(
+    path: &Path,
+    content: &[u8],
+    mode: u32,
+    (age, durability): (Option<Duration>, Durability),
 ) -> io::Result<bool> {
     beside(path, &mut |place| {
         let there = place.there()?;
@@ -98,9 +120,7 @@ pub(crate) fn replace_if_changed_or_older(
             place.sweep();
             return Ok(false);
         }
-        place
-            .put(content, mode, Durability::Unsynced)
-            .map(|()| true)
+        place.put(content, mode, durability).map(|()| true)
     })
 }
 

@@ -41,6 +41,16 @@ pub(super) fn write(path: &Path, content: impl AsRef<[u8]>, mode: u32) -> Result
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
+/// Likewise, and waits until it is on the disk.
+///
+/// # Errors
+///
+/// Likewise.
+pub(super) fn write_for_good(path: &Path, content: impl AsRef<[u8]>, mode: u32) -> Result<bool> {
+    atomic_file::replace_if_changed_for_good(path, content.as_ref(), mode)
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
 /// Says whether there was anything to remove.
 ///
 /// # Errors
@@ -50,9 +60,10 @@ pub(super) fn remove(path: &Path) -> Result<bool> {
     atomic_file::remove_if_there(path).with_context(|| format!("cannot remove {}", path.display()))
 }
 
-/// Removes a file that may not be there, if this is what is in it.
+/// Removes a file that may not be there, if this is what is in it, or nothing: the machine may
+/// have been reset before it was on the disk.
 pub(super) fn remove_value(path: &Path, value: &[u8]) -> Result<()> {
-    match atomic_file::remove_if(path, &mut |content| content == value) {
+    match atomic_file::remove_if(path, &mut |content| content == value || content.is_empty()) {
         Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
         removed => removed
             .map(drop)

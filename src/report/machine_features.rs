@@ -165,12 +165,16 @@ enum Found {
 fn find(directory: &Path, key: &str, own: &BTreeSet<Value>) -> Found {
     match regular_file::read_text(&directory.join(key), MIB) {
         Ok(content) if own.contains(&(key.to_string(), content.clone())) => Found::Own(content),
+        // The machine was reset before it was on the disk.
+        Ok(content) if content.is_empty() && own.iter().any(|value| value.0 == key) => {
+            Found::Own(content)
+        }
         Err(e) if e.kind() == ErrorKind::NotFound => Found::Nothing,
         _ => Found::Foreign,
     }
 }
 
-/// After a crash in between, each file is still known for this program's own: the old
+/// After a crash or a reset in between, each file is still known for this program's own: the old
 /// values are listed until the new ones are in their place.
 fn write_values(directory: &Path, keys: &[(&Key, &Found)], own: BTreeSet<Value>) -> Result<bool> {
     let wanted: BTreeSet<Value> = keys
@@ -187,7 +191,7 @@ fn write_values(directory: &Path, keys: &[(&Key, &Found)], own: BTreeSet<Value>)
     files::make_directory(directory)?;
     let mark = directory.join(MARK);
     let either = own.union(&wanted).cloned().collect();
-    let mut changed = files::write(&mark, marked(&either), 0o644)?;
+    let mut changed = files::write_for_good(&mark, marked(&either), 0o644)?;
     for ((key, value), _) in keys {
         let file = directory.join(key);
         changed |= match value {
@@ -195,7 +199,7 @@ fn write_values(directory: &Path, keys: &[(&Key, &Found)], own: BTreeSet<Value>)
             None => files::remove(&file)?,
         };
     }
-    Ok(files::write(&mark, marked(&wanted), 0o644)? || changed)
+    Ok(files::write_for_good(&mark, marked(&wanted), 0o644)? || changed)
 }
 
 /// A line for each value that this program wrote.
@@ -340,6 +344,27 @@ mod tests {
             assert!(publish(&tree.host(), &example::ready(), &config).unwrap());
             assert!(!directory.join("shutdowntime").exists());
         }
+    }
+
+    #[test]
+    fn what_a_reset_has_emptied_is_written_again_or_removed() {
+        let tree = tree();
+        let config = Config::default();
+        publish(&tree.host(), &example::with_deadline(), &config).unwrap();
+        let total = tree.root().join("etc/machinefeatures/total_cpu");
+        let end = tree.root().join("etc/machinefeatures/shutdowntime");
+        let foreign = tree.root().join("etc/machinefeatures/hs06");
+        for file in [&total, &end, &foreign] {
+            fs::write(file, "").unwrap();
+        }
+        assert!(publish(&tree.host(), &example::ready(), &config).unwrap());
+        assert_eq!(tree.text("etc/machinefeatures/total_cpu"), "2");
+        assert!(!end.exists());
+
+        fs::write(&total, "").unwrap();
+        let off = Config::parse("[report]\nmachine_features = false").unwrap();
+        withdraw(&tree.host(), &off).unwrap();
+        assert_eq!(tree.names("etc/machinefeatures"), ["hs06"]);
     }
 
     #[test]
