@@ -8,6 +8,7 @@ use super::image::{print_json, runs};
 use crate::cli::{self, CheckArgs, StatusFormat};
 use crate::failure::Failure;
 use crate::host::Host;
+use crate::host::silent::{self, Expected};
 use crate::image::check::{self, Document, Finding, Severity};
 use crate::image::init::Init;
 use crate::image::root::Root;
@@ -19,6 +20,7 @@ use crate::image::root::Root;
 ///
 /// That there is nothing that could be looked at.
 pub fn run(host: &Host, arguments: &CheckArgs) -> Result<u8, Failure> {
+    silent::expect(host, Expected::BesideTheRoot);
     let root = Root::open(arguments.root.as_deref().unwrap_or(Path::new("/")));
     let findings =
         root.map(|root| check::findings(&root, runs(&root, host), Init::of(&root, None)));

@@ -116,20 +116,25 @@ pub(crate) fn follow<'a>(host: &Host, config: &'a config::Deadline, now: Now) ->
         follower.trust_machine();
     }
     follower.read(read(host, &follower.names()), now);
-    follower.obey(orders(host));
+    follower.obey(orders(host, &Orders::default()));
     follower
 }
 
-/// What `vmstage end` asked for, in this boot and in one before. What cannot be read is no
-/// order.
-pub(crate) fn orders(host: &Host) -> Orders {
+/// What `vmstage end` asked for, in this boot and in one before. Where that cannot be read now,
+/// what was read `before` holds. What is not understood is no order.
+pub(crate) fn orders(host: &Host, before: &Orders) -> Orders {
     let boot_id = host.boot_id().unwrap_or_default();
-    let kept = regular_file::read(&host.path(KEPT_ORDER), MIB).ok();
+    let holds = |kept: &KeptOrder| kept.holds_in(&boot_id);
     Orders {
-        request: request(host).read().ok().flatten(),
-        kept: kept
-            .and_then(|text| serde_json::from_slice::<KeptOrder>(&text).ok())
-            .filter(|kept| kept.holds_in(&boot_id)),
+        request: match request(host).read() {
+            Ok(request) => request,
+            Err(_) => before.request.clone(),
+        },
+        kept: match regular_file::read(&host.path(KEPT_ORDER), MIB) {
+            Ok(text) => serde_json::from_slice(&text).ok().filter(holds),
+            Err(e) if e.kind() == ErrorKind::NotFound => None,
+            Err(_) => before.kept.clone(),
+        },
     }
 }
 

@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -197,7 +196,7 @@ fn azure_agent(host: &Host) -> Option<String> {
         ("waagent", "/usr/bin/waagent"),
         ("azure-init", "/usr/bin/azure-init"),
     ];
-    let is_there = |(_, path): &&(&str, &str)| host.path(path).exists();
+    let is_there = |(_, path): &&(&str, &str)| host.metadata(path.as_ref()).is_ok();
     let agent = AGENTS.iter().find(is_there);
     agent.map(|(name, _)| name.to_string())
 }
@@ -414,7 +413,7 @@ impl Place<'_> {
 }
 
 fn look_up(host: &Host, path: &Path) -> Named {
-    match fs::metadata(host.path(path)) {
+    match host.metadata(path) {
         Ok(metadata) if metadata.file_type().is_block_device() => {
             Named::BlockDevice(Number::from_raw(metadata.rdev()))
         }

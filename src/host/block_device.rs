@@ -2,13 +2,10 @@
 
 use std::fmt;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::Path;
+use std::os::unix::fs::FileTypeExt;
 
 use nix::sys::stat::{major, minor};
 use serde::{Deserialize, Serialize};
-
-use super::Host;
 
 /// A block device's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -39,42 +36,6 @@ impl Number {
 impl fmt::Display for Number {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         write!(f, "{}:{}", self.major, self.minor)
-    }
-}
-
-impl Host {
-    /// The number of the block device that a path leads to; None where it leads to
-    /// something else or nowhere.
-    pub(crate) fn block_number(&self, path: &Path) -> Option<Number> {
-        // The source of a mount may be no path at all: `proc`, `cgroup`.
-        if !path.is_absolute() {
-            return None;
-        }
-        #[cfg(test)]
-        if let Some(number) = self.pretended.nodes.get(path) {
-            return Some(*number);
-        }
-        let metadata = fs::metadata(self.path(path)).ok()?;
-        metadata
-            .file_type()
-            .is_block_device()
-            .then(|| Number::from_raw(metadata.rdev()))
-    }
-
-    /// Says of a test's tree that a path is on this device.
-    #[cfg(test)]
-    pub(crate) fn pretend_file_system(&mut self, path: &str, number: Number) {
-        self.pretended.file_systems.insert(path.into(), number);
-    }
-
-    /// The number of the device that a path's file system is on.
-    pub(crate) fn device_under(&self, path: &Path) -> Option<Number> {
-        #[cfg(test)]
-        if let Some(number) = self.pretended.file_systems.get(path) {
-            return Some(*number);
-        }
-        let metadata = fs::metadata(self.path(path)).ok()?;
-        Some(Number::from_raw(metadata.dev()))
     }
 }
 

@@ -19,12 +19,12 @@
 //!
 //! Whoever runs this program counts as root: what belongs to them, they may write anyway.
 
-use std::ffi::{CStr, CString, OsStr, OsString};
-use std::fs::{self, File};
+use std::ffi::{CStr, CString, OsStr};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use nix::errno::Errno;
@@ -35,9 +35,7 @@ use nix::unistd::{Gid, Uid, getegid, geteuid, setegid, seteuid, setgroups};
 
 use super::kernel_calls::has_access_list;
 use super::silent::{self, LIMIT};
-
-/// As the kernel has it for a path (path_resolution(7)).
-const MOST_LINKS: usize = 40;
+use super::way::{MOST_LINKS, backwards, start_of};
 
 /// The kernel's own number for nobody's group.
 const NO_GROUP: u32 = 65534;
@@ -78,47 +76,6 @@ pub(crate) fn within(directory: &Path, work: Work) -> io::Result<bool> {
     })
 }
 
-/// Whether the way to a directory leads to one of these, of which none is looked at: they may
-/// not answer.
-pub(crate) fn leads_to_any(directory: &Path, these: &[PathBuf]) -> bool {
-    let (mut here, rest) = start_of(directory);
-    let mut ahead: Vec<OsString> = backwards(rest).map(OsString::from).collect();
-    let mut links = 0;
-    while let Some(component) = ahead.pop() {
-        match component == ".." {
-            true => drop(here.pop()),
-            false => here.push(&component),
-        }
-        // As they are written, which is as the kernel has them.
-        if these.iter().any(|one| one.as_os_str() == here.as_os_str()) {
-            return true;
-        }
-        let target = match fs::read_link(&here) {
-            Ok(target) => target,
-            Err(e) if e.kind() == ErrorKind::InvalidInput => continue,
-            // Nothing is there.
-            Err(_) => return false,
-        };
-        links += 1;
-        if links > MOST_LINKS {
-            return false;
-        }
-        match target.is_absolute() {
-            true => here = start_of(directory).0,
-            false => drop(here.pop()),
-        }
-        ahead.extend(backwards(&target).map(OsString::from));
-    }
-    false
-}
-
-/// The components of a path, the first one last.
-fn backwards(path: &Path) -> impl Iterator<Item = &OsStr> {
-    let is_a_step = |one: &Component| matches!(one, Component::Normal(_) | Component::ParentDir);
-    let steps = path.components().rev().filter(is_a_step);
-    steps.map(Component::as_os_str)
-}
-
 /// Opens a directory into which nobody but root may write, nor put another into its place.
 ///
 /// On the way to it may be directories of root's with the sticky bit into which everybody writes
@@ -127,8 +84,9 @@ fn backwards(path: &Path) -> impl Iterator<Item = &OsStr> {
 ///
 /// # Errors
 ///
-/// Those of openat(2), and that somebody else may.
+/// Those of openat(2), that somebody else may, and that a place on the way does not answer.
 pub(crate) fn open_own(directory: &Path, missing: Missing) -> io::Result<File> {
+    silent::see_that_the_way_answers(directory)?;
     let mut walk = Walk::begin(directory)?;
     walk.missing = missing;
     walk.go_on(Until::OthersMayWrite)?;
@@ -330,19 +288,6 @@ fn others_may_write(there: &FileStat) -> bool {
     !is_trusted(there.st_uid) || there.st_mode & by_mode != 0
 }
 
-/// Where a walk begins, and what is left to walk.
-fn start_of(path: &Path) -> (PathBuf, &Path) {
-    // A test's tree is a machine of its own, in a directory where everybody may write.
-    #[cfg(test)]
-    if let Some(root) = super::tree::root_of(path) {
-        return (root.to_path_buf(), path.strip_prefix(root).unwrap());
-    }
-    match path.is_absolute() {
-        true => ("/".into(), path),
-        false => (".".into(), path),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs::{self, Permissions};
@@ -401,40 +346,6 @@ mod tests {
         for missing in ["three/x", "four"] {
             let error = make(&tree, missing).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::NotFound);
-        }
-    }
-
-    #[test]
-    fn the_way_is_seen_through_links_and_what_it_leads_to_is_not_opened() {
-        let tree = Tree::new(&[("etc/condor/", ""), ("srv/a/b/", ""), ("srv/c", "")]);
-        for (target, link) in [
-            ("/nfs/condor", "etc/condor/config.d"),
-            ("../../nfs", "srv/a/up"),
-            ("b/../b", "srv/a/near"),
-            ("one", "srv/two"),
-            ("two", "srv/one"),
-        ] {
-            symlink(target, tree.root().join(link)).unwrap();
-        }
-        // Whoever opened these would wait for ever, or fail.
-        mkfifo(&tree.root().join("nfs"), Mode::S_IRWXU).unwrap();
-        let these = ["nfs", "etc/machinefeatures"].map(|one| tree.root().join(one));
-        for (path, expected) in [
-            ("etc/machinefeatures", true),
-            ("etc/machinefeatures/x/y", true),
-            ("etc/machinefeatures2", false),
-            ("etc/jobfeatures", false),
-            ("etc/condor/config.d", true),
-            ("etc/condor", false),
-            ("srv/a/up/x", true),
-            ("srv/a/near/../up", true),
-            ("srv/a/near", false),
-            ("srv/../nfs", true),
-            ("srv/one/x", false),
-            ("srv/c/x", false),
-        ] {
-            let found = leads_to_any(&tree.root().join(path), &these);
-            assert_eq!(found, expected, "{path}");
         }
     }
 

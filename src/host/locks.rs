@@ -15,7 +15,7 @@ use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
 use nix::sys::stat::Mode;
 
 use super::checked_path::{self, Missing};
-use super::{Host, wait};
+use super::{Host, silent, wait};
 use crate::failure::Failure;
 
 const TURN_RETRY: Duration = Duration::from_millis(100);
@@ -77,6 +77,7 @@ pub(crate) fn lock_file(path: &Path) -> io::Result<File> {
 ///
 /// That it is not, or that it cannot be opened.
 pub(crate) fn existing(path: &Path) -> io::Result<File> {
+    silent::see_that_the_way_answers(path)?;
     let flags = O_NOFOLLOW | O_NONBLOCK | O_NOCTTY;
     File::options().read(true).custom_flags(flags).open(path)
 }

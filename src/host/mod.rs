@@ -15,6 +15,7 @@ pub mod kernel_calls;
 pub(crate) mod kernel_file;
 mod left_behind;
 pub(crate) mod locks;
+mod look_up;
 pub(crate) mod machine;
 pub mod mount_table;
 pub(crate) mod namespace;
@@ -30,9 +31,8 @@ pub(crate) mod this_boot;
 pub(crate) mod tree;
 pub(crate) mod wait;
 pub(crate) mod watch_process;
+pub(crate) mod way;
 
-use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -79,17 +79,6 @@ impl Host {
         }
         self.root
             .join(absolute.strip_prefix("/").unwrap_or(absolute))
-    }
-
-    /// The path without symbolic links, as the machine has it.
-    ///
-    /// # Errors
-    ///
-    /// Those of realpath(3).
-    pub(crate) fn real_path(&self, absolute: impl AsRef<Path>) -> io::Result<PathBuf> {
-        let real = fs::canonicalize(self.path(absolute))?;
-        let within = real.strip_prefix(&self.root).unwrap_or(&real);
-        Ok(Path::new("/").join(within))
     }
 
     /// `/run/vmstage`, or `/var/run/vmstage` where there is no `/run` (before 2011).

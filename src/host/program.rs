@@ -1,7 +1,7 @@
 //! The guest's own programs, run with a time limit.
 
 use std::env;
-use std::fs;
+use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind, PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
@@ -30,11 +30,14 @@ pub fn find(host: &Host, name: &str) -> Option<PathBuf> {
         .map(|directory| host.path(directory.join(name)))
         .find(|program| {
             let directory = program.parent().unwrap_or(program);
-            silent::guarded(directory, &mut || {
-                let there = fs::metadata(program)?;
-                Ok(there.is_file() && there.mode() & 0o111 != 0)
-            })
-            .unwrap_or(false)
+            let is_program = |there: Metadata| there.is_file() && there.mode() & 0o111 != 0;
+            let is_there = silent::guarded(directory, &mut || {
+                let there = fs::symlink_metadata(program)?;
+                Ok(there.is_symlink() || is_program(there))
+            });
+            // Where it is a link, another place has to answer.
+            let leads_to_one = &mut || fs::metadata(program).map(is_program);
+            is_there.unwrap_or(false) && silent::guarded(program, leads_to_one).unwrap_or(false)
         })
 }
 

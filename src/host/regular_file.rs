@@ -22,8 +22,13 @@ pub(crate) const MIB: u64 = 1 << 20;
 /// Those of open(2) and read(2), that it is something else than a regular file, and that it
 /// is too large.
 pub(crate) fn read(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
+    let try_it = &mut || drop(read_some(path, at_most));
     if let Some(directory) = path.parent() {
-        silent::see_that_it_answers(directory, &mut || drop(read_some(path, at_most)))?;
+        silent::see_that_it_answers(directory, try_it)?;
+    }
+    // It may lead to where nobody answers.
+    if path.is_symlink() {
+        silent::see_that_it_answers(path, try_it)?;
     }
     let content = read_some(path, at_most)?;
     if content.len() as u64 > at_most {

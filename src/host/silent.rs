@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Host;
 use super::bounded::{self, Child, GaveUp, LeftBehind, Limit};
 use super::mount_table::{self, Mount};
+use super::way;
 
 /// Longer than another process is waited for that writes the same file.
 pub(crate) const LIMIT: Duration = Duration::from_secs(6);
@@ -151,6 +152,27 @@ pub(crate) fn see_that_it_answers(place: &Path, work: &mut dyn FnMut()) -> io::R
     in_child(place, LIMIT, &[], work).map(drop)
 }
 
+/// Sees that each file system answers that the way to a path leads through, links followed. Then
+/// it is for the caller to go there.
+///
+/// # Errors
+///
+/// That one does not answer (`TimedOut`).
+pub(crate) fn see_that_the_way_answers(path: &Path) -> io::Result<()> {
+    let mut answered = Ok(());
+    if known().is_none_or(|known| !known.expects_any()) {
+        return answered;
+    }
+    way::leads_to_any(path, &mut |here| {
+        if let Some(mount_point) = known().and_then(|mut known| known.may_hang_at(here)) {
+            let look = &mut || drop(here.symlink_metadata());
+            answered = see_that_it_answers(&mount_point, look);
+        }
+        answered.is_err()
+    });
+    answered
+}
+
 /// Does `work` at a place in a child with this time limit in any case, unless the place is left
 /// alone. Of this process's descriptors the child has those in `keep`.
 ///
@@ -214,19 +236,38 @@ pub(super) fn no_answer(place: &Path) -> io::Error {
 
 impl Known {
     fn may_hang(&mut self, place: &Path) -> bool {
+        if !self.expects_any() {
+            return false;
+        }
+        // A link on the way may lead there.
+        let is_meant = &mut |here: &Path| self.may_hang_at(here).is_some();
+        is_meant(place) || way::leads_to_any(place, is_meant)
+    }
+
+    /// Whether there is any place that may hang.
+    fn expects_any(&self) -> bool {
+        match self.expected {
+            None => false,
+            Some(Expected::BesideTheRoot) => self.mounts.iter().any(is_beside_the_root),
+            Some(Expected::OnAnyDisk) => true,
+        }
+    }
+
+    /// Where the file system is mounted that a place is on, where that may hang.
+    fn may_hang_at(&mut self, place: &Path) -> Option<PathBuf> {
+        let expected = self.expected?;
         // A child has none of its parent's descriptors.
         if let Some((host, changes)) = self.table.as_ref().filter(|_| !bounded::is_child())
             && mount_table::has_changed(changes)
         {
             self.mounts = mount_table::read(host).unwrap_or_default();
         }
-        self.expected
-            .is_some_and(|expected| may_hang(place, expected, &self.mounts))
+        may_hang_at(place, expected, &self.mounts)
     }
 }
 
 /// As far as the mount table says, without a look at the way.
-fn may_hang(place: &Path, expected: Expected, mounts: &[Mount]) -> bool {
+fn may_hang_at(place: &Path, expected: Expected, mounts: &[Mount]) -> Option<PathBuf> {
     let place = as_the_kernel_has_it(place);
     let place = place.as_os_str().as_bytes();
     let above = mounts.iter().filter(|mount| {
@@ -237,10 +278,11 @@ fn may_hang(place: &Path, expected: Expected, mounts: &[Mount]) -> bool {
     });
     // The last in the table lies on top.
     let on = above.max_by_key(|mount| mount.mount_point.as_os_str().len());
-    match expected {
+    let may_hang = match expected {
         Expected::BesideTheRoot => on.is_some_and(is_beside_the_root),
         Expected::OnAnyDisk => !on.is_some_and(is_in_memory),
-    }
+    };
+    may_hang.then(|| on.map_or_else(|| "/".into(), |mount| mount.mount_point.clone()))
 }
 
 /// With nothing but single separators between its components.
@@ -377,10 +419,11 @@ mod tests {
             ("/mnt/x", false, false),
         ] {
             let found = [Expected::BesideTheRoot, Expected::OnAnyDisk]
-                .map(|expected| may_hang(Path::new(place), expected, &mounts));
+                .map(|expected| may_hang_at(Path::new(place), expected, &mounts).is_some());
             assert_eq!(found, [for_a_short_run, for_long], "{place}");
         }
-        assert!(may_hang(Path::new("/run"), Expected::OnAnyDisk, &[]));
-        assert!(!may_hang(Path::new("/run"), Expected::BesideTheRoot, &[]));
+        let unknown = [Expected::BesideTheRoot, Expected::OnAnyDisk]
+            .map(|expected| may_hang_at(Path::new("/run"), expected, &[]));
+        assert_eq!(unknown, [None, Some("/".into())]);
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::host::{Host, checked_path, mount_table, silent};
+use crate::host::{Host, mount_table, silent, way};
 
 /// Where something is mounted that this program does without.
 pub(super) struct Mounts<'a> {
@@ -53,7 +53,9 @@ impl<'a> Mounts<'a> {
         match &self.places {
             None => places.next(),
             Some(these) => {
-                places.find(|place| checked_path::leads_to_any(&self.host.path(place), these))
+                let is_one =
+                    &mut |here: &Path| these.iter().any(|one| one.as_os_str() == here.as_os_str());
+                places.find(|place| way::leads_to_any(&self.host.path(place), is_one))
             }
         }
     }

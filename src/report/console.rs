@@ -11,7 +11,7 @@ use nix::sys::stat::fstat;
 
 use crate::clock;
 use crate::disk::choose::known_by;
-use crate::host::{Host, wait};
+use crate::host::{Host, silent, wait};
 use crate::logging;
 use crate::status::{Outcome, Resources, Status};
 use crate::text;
@@ -85,10 +85,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 ///
 /// Those of open(2) and write(2), and that the console took no more for five seconds.
 pub(crate) fn write(host: &Host, line: &str) -> io::Result<()> {
+    let path = host.path(CONSOLE);
+    silent::see_that_the_way_answers(&path)?;
     let mut console = File::options()
         .append(true)
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
-        .open(host.path(CONSOLE))?;
+        .open(path)?;
     let stderr = fstat(io::stderr().as_fd())?;
     let is_the_same = console.metadata()?.rdev() == stderr.st_rdev && stderr.st_rdev != 0;
     if is_the_same && !logging::stderr_is_stuck() {

@@ -16,12 +16,12 @@ use std::io;
 use std::path::PathBuf;
 
 use anyhow::Result;
-use log::{error, info};
+use log::{error, info, warn};
 
 use self::apart::Mounts;
 use crate::clock;
 use crate::config::Config;
-use crate::host::Host;
+use crate::host::{Host, silent};
 use crate::http;
 use crate::logging::{self, Notices};
 use crate::staging::directories::Ready;
@@ -246,9 +246,14 @@ pub(crate) fn follow_syslog(host: &Host, config: &Config) {
             disconnect,
         } = &consumer.tell
         {
-            match (consumer.is_on)(config) {
-                true => connect(host.path(logging::SOCKET)),
-                false => disconnect(),
+            let socket = host.path(logging::SOCKET);
+            match silent::see_that_the_way_answers(&socket) {
+                _ if !(consumer.is_on)(config) => disconnect(),
+                Ok(()) => connect(socket),
+                Err(e) => {
+                    disconnect();
+                    warn!("nothing is said to syslog: {e}");
+                }
             }
         }
     }

@@ -24,7 +24,7 @@ use crate::disk::signature::open_node;
 use crate::host::block_device::Number;
 use crate::host::bounded::{self, Limit};
 use crate::host::regular_file::{self, MIB};
-use crate::host::{Host, kernel_calls, locks, wait};
+use crate::host::{Host, kernel_calls, locks, silent, wait};
 
 /// How the names of these files begin.
 const RECORD: &str = "read-only-";
@@ -179,7 +179,9 @@ fn is_raised(host: &Host, number: Number) -> bool {
 /// Clears what runs that died have left, before the disks are judged: a read-only one is
 /// rejected. One that somebody is looking into now is left alone.
 pub(super) fn clear_leftovers(host: &Host) {
-    let Ok(entries) = fs::read_dir(host.runtime_directory()) else {
+    let directory = host.runtime_directory();
+    let answers = silent::see_that_the_way_answers(&directory);
+    let Ok(entries) = answers.and_then(|()| fs::read_dir(directory)) else {
         return;
     };
     let is_record = |name: &OsString| name.as_bytes().starts_with(RECORD.as_bytes());

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use crate::config::MountPoint;
 use crate::host::Host;
 use crate::host::block_device::kind_in_words;
-use crate::host::mount_table;
+use crate::host::{mount_table, silent};
 use crate::logging::Notices;
 
 /// Whether something is in the way where the mount point is to be.
@@ -25,7 +25,8 @@ pub(crate) fn check(host: &Host, mount_point: &Path) -> Result<()> {
             real.display()
         );
     }
-    match fs::symlink_metadata(host.path(&real)) {
+    let path = host.path(&real);
+    match silent::see_that_the_way_answers(&path).and_then(|()| fs::symlink_metadata(path)) {
         Ok(metadata) if !metadata.is_dir() => bail!(
             "the mount point is {}, not a directory; remove it or set staging.mount_point",
             kind_in_words(metadata.file_type())

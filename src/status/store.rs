@@ -8,7 +8,7 @@ use anyhow::{Context, Result, anyhow};
 use super::{Outcome, Status};
 use crate::failure::Failure;
 use crate::host::this_boot::ThisBoot;
-use crate::host::{Host, atomic_file, locks, mount_table};
+use crate::host::{Host, atomic_file, locks, mount_table, silent};
 
 /// Where people and scripts find it.
 pub(crate) fn path(host: &Host) -> PathBuf {
@@ -134,14 +134,23 @@ impl Status {
     ///
     /// That it cannot be read, or not understood.
     pub fn read(host: &Host) -> Result<Option<Status>> {
-        match ThisBoot::at(host, path(host)).read() {
-            Ok(None) => ThisBoot::at(host, spare_path(host)).read(),
-            found => found,
+        let found = ThisBoot::at(host, path(host)).read();
+        if let Ok(Some(_)) = found {
+            return found;
+        }
+        // It is written there where the other place cannot be written.
+        let spare = ThisBoot::at(host, spare_path(host)).read();
+        match (spare, found) {
+            (Ok(None), found) => found,
+            (Err(_), Err(first)) => Err(first),
+            (spare, _) => spare,
         }
     }
 }
 
 fn write(file: &Path, text: &[u8]) -> Result<()> {
+    silent::see_that_the_way_answers(file)
+        .with_context(|| format!("cannot write {}", file.display()))?;
     if let Some(directory) = file.parent().filter(|directory| !directory.is_dir()) {
         fs::create_dir_all(directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
@@ -188,6 +197,17 @@ mod tests {
         example::failed().write(&host).unwrap();
         assert_eq!(Status::read(&host).unwrap(), Some(example::failed()));
         assert!(!tree.root().join(SPARE).exists());
+    }
+
+    /// A directory, say, in its place.
+    #[test]
+    fn what_cannot_be_read_hides_no_document_elsewhere() {
+        let tree = tree();
+        let host = tree.host();
+        block(&tree, &format!("{FILE}/x"));
+        Status::read(&host).unwrap_err();
+        example::ready().write(&host).unwrap_err();
+        assert_eq!(Status::read(&host).unwrap(), Some(example::ready()));
     }
 
     #[test]

@@ -32,7 +32,7 @@ use crate::deadline::decide::Deadline;
 use crate::deadline::due::Step;
 use crate::deadline::follower::{Decision, Follower, Knowledge};
 use crate::deadline::limit::Limit;
-use crate::deadline::order::KeptOrder;
+use crate::deadline::order::{KeptOrder, Orders};
 use crate::deadline::records;
 use crate::host::Host;
 use crate::host::this_boot::ThisBoot;
@@ -89,6 +89,7 @@ pub(crate) struct Carried {
     drain: Option<Drain>,
     progress: Progress,
     knowledge: Knowledge,
+    orders: Orders,
 }
 
 /// What consumers were told last; and whether the drain command ran then.
@@ -113,6 +114,7 @@ impl<'a> Watch<'a> {
         let (drain, progress) = match carried {
             Some(carried) => {
                 follower.carry_on(carried.knowledge);
+                follower.obey(records::orders(host, &carried.orders));
                 (carried.drain, carried.progress)
             }
             None => (None, Progress::read(host)),
@@ -167,6 +169,7 @@ impl<'a> Watch<'a> {
             drain: self.drain,
             progress: self.progress,
             knowledge: self.follower.knowledge().clone(),
+            orders: self.follower.orders().clone(),
         };
         (carried, self.guard.stand_down())
     }
@@ -427,5 +430,46 @@ mod tests {
         assert_eq!(watch.progress.done(), &done);
         let ledger = &watch.follower.knowledge().ledger;
         assert!(ledger.has_spoken(LimitSource::Google));
+    }
+
+    /// Else a machine that is to end by an order stays where the disk with that begins to hang.
+    #[test]
+    fn an_order_that_cannot_be_read_any_more_is_carried_over_a_reload() {
+        for (place, content) in [
+            (
+                "run/vmstage/end.json",
+                r#"{"boot_id": "first", "id": "a", "order": null}"#,
+            ),
+            (
+                "var/lib/vmstage/end.json",
+                r#"{"id": "b", "at": 1800003600, "purpose": "end", "reason": null,
+                    "machine": null, "uuid": null}"#,
+            ),
+        ] {
+            let boot_id = ("proc/sys/kernel/random/boot_id", "first\n");
+            let tree = Tree::new(&[boot_id, ("run/", ""), (place, content)]);
+            let (host, notices) = (tree.host(), Notices::default());
+            let config = Config::parse("[metadata]\nsources = []").unwrap();
+            let now = Now {
+                wall: 1_800_000_000,
+                uptime: Duration::from_secs(3600),
+                vouched: false,
+            };
+            let mut watch = Watch::start(&host, &notices, &config, now);
+            let before = watch.follower.orders().clone();
+            assert_ne!(before, Orders::default(), "{place}");
+            let file = tree.root().join(place);
+            std::fs::remove_file(&file).unwrap();
+            std::fs::create_dir(&file).unwrap();
+            let carried = Some(watch.hand_over().0);
+            watch = Watch::carry_on(&host, &notices, &config, carried, Guard::default(), now);
+            assert_eq!(watch.follower.orders(), &before);
+            watch.take_orders(now);
+            assert_eq!(watch.follower.orders(), &before);
+            // What is not there any more is none.
+            std::fs::remove_dir(&file).unwrap();
+            watch.take_orders(now);
+            assert_eq!(watch.follower.orders(), &Orders::default());
+        }
     }
 }

@@ -15,7 +15,8 @@ impl Watch<'_> {
     pub(crate) fn take_orders(&mut self, now: Now) {
         self.follow_the_clocks(now);
         let before = self.follower.order(now);
-        self.follower.obey(records::orders(self.host));
+        self.follower
+            .obey(records::orders(self.host, self.follower.orders()));
         if self.decide(now) {
             self.publish(now);
         }

@@ -9,6 +9,10 @@ claims![
     a_mount_that_calls_itself_a_disk_and_does_not_answer_stops_nothing,
     a_place_in_fstab_that_does_not_answer_is_another_place,
     records_that_do_not_answer_stop_no_boot,
+    a_link_to_where_nobody_answers_stops_no_boot,
+    a_configuration_that_is_on_a_server_that_is_gone_is_wrong,
+    a_mount_point_on_a_server_that_is_gone_is_said_to_be_one,
+    what_cannot_be_looked_at_ends_no_check,
     no_program_is_looked_for_where_nobody_answers,
     a_program_on_a_disk_that_hangs_is_given_up,
     what_is_said_of_a_place_that_may_hang_a_person_reads,
@@ -78,6 +82,80 @@ fn records_that_do_not_answer_stop_no_boot() {
     boot.says("/var/lib/vmstage does not answer");
     let probe = machine.run(&["probe"]);
     assert!(probe.took < 3 * AT_A_PLACE, "{probe}");
+}
+
+/// Each is seen by its text to be on the root file system.
+fn a_link_to_where_nobody_answers_stops_no_boot() {
+    let owner = "[[directory]]\npath = \"a\"\nowner = \"nobody-knows\"\n";
+    for (link, code) in [
+        ("/var/lib/vmstage", 0),
+        ("/run/vmstage", 0),
+        ("/etc/mtab", 0),
+        ("/dev/log", 0),
+        ("/dev/xvdb", 0),
+        ("/usr/bin/cloud-init", 0),
+        // It is what an account is asked of.
+        ("/usr/sbin/getent", 5),
+    ] {
+        let mut machine = Machine::new();
+        let asked = if code == 0 { "" } else { owner };
+        machine.configure(&(SHORT.to_string() + asked));
+        machine.disk("vdb", &Image::ext4("ephemeral0"));
+        machine.may_change("/var/lib");
+        let _silent = machine.silent_mount("server:/export", "/srv/server");
+        machine.sh(&format!("rm -f {link}; ln -s /srv/server/x {link}"));
+        let boot = machine.boot();
+        assert_eq!(boot.code, code, "{link}\n{boot}");
+        assert_eq!(boot.staged().len(), 1, "{link}\n{boot}");
+        assert!(boot.took < 3 * AT_A_PLACE, "{link}\n{boot}");
+        for command in [&["probe"][..], &["status"], &["end", "--in", "2h"]] {
+            let done = machine.run(command);
+            assert!(done.took < 3 * AT_A_PLACE, "{link}\n{done}");
+        }
+    }
+}
+
+fn a_configuration_that_is_on_a_server_that_is_gone_is_wrong() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Image::ext4("ephemeral0"));
+    let _silent = machine.silent_mount("server:/export", "/srv/server");
+    machine.sh("ln -s /srv/server/x /etc/site.toml; ln -sf site.toml /etc/vmstage.toml");
+    let boot = machine.boot();
+    boot.failed(6).says("/etc/vmstage.toml does not answer");
+    assert!(boot.took < 2 * AT_A_PLACE, "{boot}");
+    let status = machine.run(&["status"]);
+    assert_eq!(status.code, 6, "{status}");
+    assert!(status.took < 2 * AT_A_PLACE, "{status}");
+}
+
+fn a_mount_point_on_a_server_that_is_gone_is_said_to_be_one() {
+    for mount_point in ["/srv/server/scratch", "/a/scratch"] {
+        let mut machine = Machine::new();
+        machine.configure(&format!("{SHORT}mount_point = \"{mount_point}\"\n"));
+        machine.disk("vdb", &Image::ext4("ephemeral0"));
+        let _silent = machine.silent_mount("server:/export", "/srv/server");
+        machine.sh("ln -s /srv/server /a");
+        let boot = machine.boot();
+        boot.failed(4).says("/srv/server does not answer");
+        assert!(boot.took < 2 * AT_A_PLACE, "{boot}");
+        let probe = machine.run(&["probe"]);
+        assert_eq!(probe.code, 4, "{probe}");
+        assert!(probe.took < 2 * AT_A_PLACE, "{probe}");
+    }
+}
+
+fn what_cannot_be_looked_at_ends_no_check() {
+    let machine = Machine::new();
+    let _silent = machine.silent_mount("server:/export", "/srv/server");
+    machine.sh("mkdir -p /etc/systemd/system /etc/condor
+         ln -s /srv/server/x /etc/systemd/system/site.service
+         ln -s /srv/server/d /etc/condor/config.d
+         ln -s /srv/server/v /var/lib/vmstage");
+    let check = machine.run(&["check"]);
+    assert!([10, 11].contains(&check.code), "{check}");
+    assert!(check.took < 3 * AT_A_PLACE, "{check}");
+    let says_so = check.stdout.contains("/srv/server does not answer");
+    assert!(says_so, "{check}");
 }
 
 fn no_program_is_looked_for_where_nobody_answers() {

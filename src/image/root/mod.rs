@@ -28,6 +28,7 @@ pub(crate) use walk::leads_out;
 use walk::{Last, Missing, Place};
 
 use crate::host::regular_file::MIB;
+use crate::host::silent;
 use crate::order::sort_by;
 pub(crate) use write::{Attributes, Change, TEMPORARY};
 
@@ -259,6 +260,9 @@ impl Root {
     }
 
     fn place(&self, path: &Path, last: Last, missing: Missing) -> io::Result<Place> {
+        if self.is_own() {
+            silent::see_that_the_way_answers(path)?;
+        }
         walk::place(self.directory.as_fd(), path, last, missing)
     }
 

@@ -636,25 +636,26 @@ fn records_that_do_not_answer_keep_nobody_from_being_drained_warned_and_told() {
     drop(silent);
 }
 
-/// In a place that is in memory, and where nothing hangs elsewhere.
+/// It is stopped, which its child cannot tell from a system call that never returns.
 fn where_watch_hangs_drain_runs_once_users_are_warned_and_the_machine_ends_each_at_its_time() {
     let times = "grace = \"40s\"\nwarn = [\"35s\"]\n";
     // It asks every five seconds, and publishes that nobody answers.
     unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET)");
     let asks = "sources = [\"ec2\"]\ntimeout = \"1s\"";
     let machine = guest_that_asks(asks, &ENDS.replace("grace = \"5m\"\n", times));
-    let watch = watching(&machine);
+    let mut watch = watching(&machine);
     let end = machine.run(&["end", "--in", "60s", "--reason", "disk"]);
     assert_eq!(end.code, 0, "{end}");
     let at = now() + 60;
-    let silent = machine.silent_mount("server:/export", "/run/vmstage");
+    let process = Pid::from_raw(watch.process().id() as i32);
+    kill(process, Signal::SIGSTOP).unwrap();
     assert!(comes_to_be(SECONDS(90), || !drained(&machine).is_empty()));
     assert!((at - 40..at).contains(&now()), "{} s before", at - now());
     assert!(comes_to_be(SECONDS(60), || !ordered_off(&machine).is_empty()));
     assert!((at - 1..at + 9).contains(&now()), "{} s late", now() - at);
 
     // It finds out what was done meanwhile.
-    drop(silent);
+    kill(process, Signal::SIGCONT).unwrap();
     sleep(SECONDS(5));
     let watch = stop(watch);
     watch.says("vmstage watch hangs: its child does what is due");
