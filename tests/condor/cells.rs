@@ -6,7 +6,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Barrier};
+use std::sync::{Arc, Barrier, Mutex};
 use std::thread::{self, sleep};
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,10 @@ use vmstage::report::condor;
 use vmstage::status::Status;
 
 use super::pool::*;
+
+/// The program has no threads, and what it knows of places that do not answer is one for all of them:
+/// a child that is slow in one thread is a place that is left alone in every other.
+static PUBLISHING: Mutex<()> = Mutex::new(());
 
 /// What became of the boot.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -131,8 +135,11 @@ impl Cell {
         );
         fs::write("/etc/condor/config.d/20-cell.config", local).unwrap();
         fs::write(Path::new("/etc/condor").join(self.place.file()), &self.site).unwrap();
-        let told =
-            condor::publish(&Host::this_machine(), &self.status(), &Config::default()).unwrap();
+        let told = {
+            let _turn = PUBLISHING.lock().unwrap();
+            condor::publish(&Host::this_machine(), &self.status(), &Config::default())
+        };
+        // Whoever fails before the others have gone on keeps them here for ever.
         steps.wait();
         steps.wait();
         // All at once would keep one another from starting.
@@ -144,7 +151,7 @@ impl Cell {
         let of_startd = |name| run("condor_config_val", &["-subsystem", "STARTD", name]);
         Running {
             startd: startd.unwrap(),
-            warnings: told.warnings,
+            warnings: told.unwrap().warnings,
             start: of_startd("START"),
             execute: of_startd("EXECUTE"),
         }
