@@ -21,6 +21,11 @@ pub(crate) fn sort_by<T>(things: &mut Vec<T>, compare: impl Fn(&T, &T) -> Orderi
     things.extend(sorted);
 }
 
+/// Likewise, by what each of them is worth.
+pub(crate) fn sort_by_key<T, K: Ord>(things: &mut Vec<T>, key: impl Fn(&T) -> K) {
+    sort_by(things, |one, other| key(one).cmp(&key(other)));
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -34,7 +39,7 @@ mod tests {
             let mut expected = things.clone();
             expected.sort_by_key(|thing| thing.0);
             let mut sorted = things;
-            sort_by(&mut sorted, |one, other| one.0.cmp(&other.0));
+            sort_by_key(&mut sorted, |thing| thing.0);
             prop_assert_eq!(sorted, expected);
         }
     }

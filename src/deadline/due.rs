@@ -9,7 +9,7 @@ use super::decide::Deadline;
 use super::limit::LimitKind;
 use super::origin::LimitSource;
 use crate::config;
-use crate::order::sort_by;
+use crate::order::sort_by_key;
 
 /// A deadline whose drain begins so long after its grace did was learnt late, and drain is
 /// given its time; so it is where grace is shorter than this.
@@ -169,8 +169,9 @@ impl Deadlines {
         let end = self.ends(config, time).min_by_key(|deadline| deadline.at);
         let all = end.into_iter().chain(&self.drill);
         let mut all: Vec<&Deadline> = all.collect();
-        let key = |deadline: &&Deadline| (deadline.kind == LimitKind::Rehearsal, deadline.at);
-        sort_by(&mut all, |one, other| key(one).cmp(&key(other)));
+        sort_by_key(&mut all, |deadline| {
+            (deadline.kind == LimitKind::Rehearsal, deadline.at)
+        });
         all
     }
 }

@@ -20,7 +20,7 @@ use super::observation::{Named, Observation, Observed};
 use super::reason::{Kept, Reason};
 use super::signature::{Content, Zero};
 use crate::config::{Format, Spec};
-use crate::order::sort_by;
+use crate::order::sort_by_key;
 use against::{against_making, refuse, refuse_blank, refuse_for_a_name};
 use several::Several;
 pub(crate) use several::array_of;
@@ -135,8 +135,9 @@ impl Judge<'_> {
         if labelled.is_empty() && silent.is_empty() {
             return vec![(None, Judgement::Absent)];
         }
-        let key = |device: &&Observation| (is_persistent(device), natural_order(&device.node));
-        sort_by(&mut labelled, |one, other| key(one).cmp(&key(other)));
+        sort_by_key(&mut labelled, |device| {
+            (is_persistent(device), natural_order(&device.node))
+        });
 
         let mut taken: Option<&Observation> = None;
         let mut judged = Vec::new();
@@ -204,11 +205,10 @@ impl Judge<'_> {
             return vec![(None, Judgement::Absent)];
         }
         // One with a file system, which may be ours, goes before a blank one.
-        let key = |(device, _): &(&Observation, Scratch)| {
+        sort_by_key(&mut disks, |(device, _)| {
             let is_blank = device.content == Content::Nothing;
             (is_blank, natural_order(&device.node))
-        };
-        sort_by(&mut disks, |one, other| key(one).cmp(&key(other)));
+        });
         let judged = disks.into_iter().map(|(device, scratch)| {
             let evidence = Evidence::Local(scratch.to_string());
             let judgement = self.led_by_evidence(device, evidence);

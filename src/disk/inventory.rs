@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::host::block_device::Number;
 use crate::host::mount_table::{self, Mount, device_of};
 use crate::host::{Host, kernel_file, sysfs};
-use crate::order::sort_by;
+use crate::order::sort_by_key;
 use anyhow::{Context, Result, bail};
 
 /// Where the kernel lists its block devices. Rewritten by the kernel whenever one
@@ -259,9 +259,7 @@ fn collect_nodes(host: &Host, directory: &Path, nodes: &mut BTreeMap<Number, Pat
         .flatten()
         .collect();
     // The first by name stands for a device with several nodes.
-    sort_by(&mut entries, |one, other| {
-        one.file_name().cmp(&other.file_name())
-    });
+    sort_by_key(&mut entries, |entry| entry.file_name());
     for entry in entries {
         let Ok(kind) = entry.file_type() else {
             continue;

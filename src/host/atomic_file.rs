@@ -67,7 +67,7 @@ pub(crate) fn replace_with_directories(path: &Path, content: &[u8], mode: u32) -
 ///
 /// That it cannot be written, or is no regular file.
 pub(crate) fn replace_if_changed(path: &Path, content: &[u8], mode: u32) -> io::Result<bool> {
-    put_if_changed(path, content, mode, (None, Durability::Unsynced))
+    put_if_changed(path, content, mode, None, Durability::Unsynced)
 }
 
 /// Likewise, and waits until it is on the disk.
@@ -80,7 +80,7 @@ pub(crate) fn replace_if_changed_for_good(
     content: &[u8],
     mode: u32,
 ) -> io::Result<bool> {
-    put_if_changed(path, content, mode, (None, Durability::Synced))
+    put_if_changed(path, content, mode, None, Durability::Synced)
 }
 
 /// Likewise, for a reader who goes by the file's time: one of this age is written anew.
@@ -94,14 +94,15 @@ pub(crate) fn replace_if_changed_or_older(
     mode: u32,
     age: Option<Duration>,
 ) -> io::Result<bool> {
-    put_if_changed(path, content, mode, (age, Durability::Unsynced))
+    put_if_changed(path, content, mode, age, Durability::Unsynced)
 }
 
 fn put_if_changed(
     path: &Path,
     content: &[u8],
     mode: u32,
-    (age, durability): (Option<Duration>, Durability),
+    age: Option<Duration>,
+    durability: Durability,
 ) -> io::Result<bool> {
     beside(path, &mut |place| {
         let there = place.there()?;

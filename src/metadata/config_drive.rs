@@ -24,7 +24,7 @@ use crate::disk::reader::{Reader, Wanted, Zeros};
 use crate::disk::signature::{Content, Reading};
 use crate::host::bounded::{self, Limit};
 use crate::host::{Host, mount_table, namespace};
-use crate::order::sort_by;
+use crate::order::sort_by_key;
 
 /// vfat has labels in capitals.
 const LABEL: &str = "config-2";
@@ -105,7 +105,7 @@ fn find(host: &Host, inventory: &Inventory, reader: &mut Reader, limit: Duration
         .filter(|(_, reading)| is_labelled(reading))
         .map(|((device, node), reading)| (device, node, reading.content))
         .collect();
-    sort_by(&mut found, |one, other| one.1.cmp(other.1));
+    sort_by_key(&mut found, |(_, node, _)| *node);
     let names: Vec<String> = found.iter().map(|f| f.1.display().to_string()).collect();
     let warning = (found.len() > 1).then(|| {
         format!(

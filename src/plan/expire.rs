@@ -12,7 +12,7 @@ use super::input::Document;
 use super::servers::{self, LIST, Server};
 use crate::clock;
 use crate::deadline::limit::When;
-use crate::order::sort_by;
+use crate::order::sort_by_key;
 use crate::text;
 
 const NONE_OVERDUE: u8 = 0;
@@ -37,8 +37,9 @@ pub(crate) fn answer(documents: &[Document], output: Output, now: u64) -> anyhow
     let servers = servers::read(documents)?;
     let mut judged: Vec<(State, &Server)> = Vec::new();
     judged.extend(servers.iter().map(|server| (judge(server, now), server)));
-    let key = |(state, server): &(State, &Server)| (urgency(state, server), server.name.clone());
-    sort_by(&mut judged, |one, other| key(one).cmp(&key(other)));
+    sort_by_key(&mut judged, |(state, server)| {
+        (urgency(state, server), &server.name)
+    });
     let count = |wanted: fn(&State, &Server) -> bool| {
         judged
             .iter()

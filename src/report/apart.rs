@@ -53,6 +53,7 @@ impl<'a> Mounts<'a> {
         match &self.places {
             None => places.next(),
             Some(these) => {
+                // As they are written, which is as the kernel has them.
                 let is_one =
                     &mut |here: &Path| these.iter().any(|one| one.as_os_str() == here.as_os_str());
                 places.find(|place| way::leads_to_any(&self.host.path(place), is_one))

@@ -246,9 +246,12 @@ pub(crate) fn follow_syslog(host: &Host, config: &Config) {
             disconnect,
         } = &consumer.tell
         {
+            if !(consumer.is_on)(config) {
+                disconnect();
+                continue;
+            }
             let socket = host.path(logging::SOCKET);
             match silent::see_that_the_way_answers(&socket) {
-                _ if !(consumer.is_on)(config) => disconnect(),
                 Ok(()) => connect(socket),
                 Err(e) => {
                     disconnect();

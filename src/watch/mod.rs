@@ -403,6 +403,16 @@ mod tests {
     use crate::deadline::origin::LimitSource;
     use crate::host::tree::Tree;
 
+    const NOW: Now = Now {
+        wall: 1_800_000_000,
+        uptime: Duration::from_secs(3600),
+        vouched: false,
+    };
+
+    fn asks_nobody() -> Config {
+        Config::parse("[metadata]\nsources = []").unwrap()
+    }
+
     /// Else a reload would begin a second drain beside the first.
     #[test]
     fn what_cannot_be_written_is_carried_over_a_reload() {
@@ -410,23 +420,18 @@ mod tests {
         let boot_id = ("proc/sys/kernel/random/boot_id", "first\n");
         let tree = Tree::new(&[boot_id, (progress, ""), (known, "")]);
         let (host, notices) = (tree.host(), Notices::default());
-        let config = Config::parse("[metadata]\nsources = []").unwrap();
-        let now = Now {
-            wall: 1_800_000_000,
-            uptime: Duration::from_secs(3600),
-            vouched: false,
-        };
-        let mut watch = Watch::start(&host, &notices, &config, now);
+        let config = asks_nobody();
+        let mut watch = Watch::start(&host, &notices, &config, NOW);
         let done = Done {
             drained: true,
             ..Done::default()
         };
         watch.progress.keep(&notices, done.clone());
         let none = Statement::default();
-        watch.follower.hear(LimitSource::Google, &none, None, now);
+        watch.follower.hear(LimitSource::Google, &none, None, NOW);
         let carried = Some(watch.hand_over().0);
         assert_eq!(Progress::read(&host).done(), &Done::default());
-        let watch = Watch::carry_on(&host, &notices, &config, carried, Guard::default(), now);
+        let watch = Watch::carry_on(&host, &notices, &config, carried, Guard::default(), NOW);
         assert_eq!(watch.progress.done(), &done);
         let ledger = &watch.follower.knowledge().ledger;
         assert!(ledger.has_spoken(LimitSource::Google));
@@ -449,26 +454,21 @@ mod tests {
             let boot_id = ("proc/sys/kernel/random/boot_id", "first\n");
             let tree = Tree::new(&[boot_id, ("run/", ""), (place, content)]);
             let (host, notices) = (tree.host(), Notices::default());
-            let config = Config::parse("[metadata]\nsources = []").unwrap();
-            let now = Now {
-                wall: 1_800_000_000,
-                uptime: Duration::from_secs(3600),
-                vouched: false,
-            };
-            let mut watch = Watch::start(&host, &notices, &config, now);
+            let config = asks_nobody();
+            let mut watch = Watch::start(&host, &notices, &config, NOW);
             let before = watch.follower.orders().clone();
             assert_ne!(before, Orders::default(), "{place}");
             let file = tree.root().join(place);
             std::fs::remove_file(&file).unwrap();
             std::fs::create_dir(&file).unwrap();
             let carried = Some(watch.hand_over().0);
-            watch = Watch::carry_on(&host, &notices, &config, carried, Guard::default(), now);
+            watch = Watch::carry_on(&host, &notices, &config, carried, Guard::default(), NOW);
             assert_eq!(watch.follower.orders(), &before);
-            watch.take_orders(now);
+            watch.take_orders(NOW);
             assert_eq!(watch.follower.orders(), &before);
             // What is not there any more is none.
             std::fs::remove_dir(&file).unwrap();
-            watch.take_orders(now);
+            watch.take_orders(NOW);
             assert_eq!(watch.follower.orders(), &Orders::default());
         }
     }

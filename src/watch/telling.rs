@@ -1,5 +1,6 @@
 //! Telling everybody what holds, and saying what changed.
 
+use anyhow::Result;
 use log::{info, warn};
 
 use super::Watch;
@@ -15,13 +16,15 @@ impl Watch<'_> {
     pub(super) fn publish(&mut self, now: Now) {
         // `boot` may be about to write what became of another one.
         let mut turn = status::lock(self.host);
-        if self.has_boot_found_a_deadline() {
+        let mut read = Status::read(self.host);
+        if self.is_deadline_of_boots(&read) {
             drop(turn);
             self.learn(now);
             self.decide(now);
             turn = status::lock(self.host);
+            read = Status::read(self.host);
         }
-        let read = match Status::read(self.host) {
+        let read = match read {
             // It could not be written the last time: /run was full, say.
             Ok(read) => read.or(self.last_status.take()),
             // Else nobody would be told of anything in this boot.
@@ -70,13 +73,14 @@ impl Watch<'_> {
         }
     }
 
-    /// Since this has read what is known, that is: to it, it would be none.
-    fn has_boot_found_a_deadline(&self) -> bool {
+    /// Whether `boot` has found the deadline since this has read what is known: to this, there
+    /// would be none.
+    fn is_deadline_of_boots(&self, read: &Result<Option<Status>>) -> bool {
         let told = self.told.as_ref().and_then(|told| told.0.as_ref());
-        let Ok(Some(status)) = Status::read(self.host) else {
+        let Ok(Some(status)) = read else {
             return false;
         };
-        let found = status.deadline.map(|found| found.at);
+        let found = status.deadline.as_ref().map(|found| found.at);
         found.is_some() && found != told.map(|told| told.at)
     }
 

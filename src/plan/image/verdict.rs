@@ -2,7 +2,7 @@
 
 use super::clouds::Cloud;
 use super::words::{date, reason_of_none};
-use crate::order::sort_by;
+use crate::order::sort_by_key;
 use crate::plan::images::{Content, IS_SHORT, Image, Status, compare, has_same_data};
 use crate::text;
 
@@ -75,9 +75,8 @@ impl<'a> Verdict<'a> {
         // Each of them may be the one, whatever its name is.
         let short = active.filter(|image| image.is_short);
         verdicts.extend(short.map(|image| Verdict::CannotTell(image, IS_SHORT.into())));
-        let is_none = |verdict: &Verdict| !matches!(verdict, Verdict::Conflict(_));
-        sort_by(&mut verdicts, |one, other| {
-            is_none(one).cmp(&is_none(other))
+        sort_by_key(&mut verdicts, |verdict| {
+            !matches!(verdict, Verdict::Conflict(_))
         });
         verdicts.into_iter().next().unwrap_or(Verdict::Copy)
     }
