@@ -169,9 +169,14 @@ fn ask_and_tell(
 ) {
     let told = status.clone();
     find_deadline(host, notices, config, reader, status);
-    if *status != told && !report::is_outdated(host, &told) {
-        report::deadline(host, notices, status, config);
+    if *status == told {
+        return;
     }
+    match status.write_after(host, &told) {
+        Ok(false) => return,
+        written => report::note(notices, "the status file", written.map(drop)),
+    }
+    report::deadline(host, notices, status, config);
 }
 
 /// Asks who this machine is, what it was to have, and when it must be gone. That nobody answers
@@ -227,16 +232,21 @@ fn find_deadline(
     }
     status.sources = asked.iter().map(Asked::published).collect();
     follower.read(records::read(host, &follower.names()), now);
-    publish_deadline(host, notices, config, &follower, status);
+    publish_deadline(host, notices, config, follower, status);
 }
 
 fn publish_deadline(
     host: &Host,
     notices: &Notices,
     config: &Config,
-    follower: &Follower,
+    mut follower: Follower,
     status: &mut Status,
 ) {
+    let file = records::knowledge(host);
+    // `watch` may have started since, and have heard a notice.
+    if let Ok(Some(known)) = file.read() {
+        follower.learn(&known);
+    }
     let decision = follower.decide(host.now());
     decision
         .warnings
@@ -245,7 +255,6 @@ fn publish_deadline(
     for failed in records::write(&decision.writes) {
         notices.warn(failed);
     }
-    let file = records::knowledge(host);
     if let Err(e) = records::keep(&file, follower.knowledge()) {
         warn!("cannot write {}: {e:#}", file.path().display());
     }

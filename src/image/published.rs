@@ -168,6 +168,7 @@ mod tests {
         let before = tree.names("");
         let config = Config::parse("report.textfile_directory = \"/textfiles\"").unwrap();
         let (host, status) = (tree.host(), example::with_deadline());
+        status.write(&host).unwrap();
         report::deadline(&host, &Default::default(), &status, &config);
         let published = tree.names("");
         assert!(published.len() > before.len() + 8, "{published:?}");

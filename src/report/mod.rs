@@ -262,19 +262,9 @@ pub(crate) fn follow_syslog(host: &Host, config: &Config) {
     }
 }
 
-/// Whether another boot has said since what became of it. `watch` may have as well: of
-/// the deadline, which it knows no worse.
-pub(crate) fn is_outdated(host: &Host, told: &Status) -> bool {
-    let boot = |status: &Status| (status.started_at.clone(), status.staging.clone());
-    match Status::read(host) {
-        Ok(Some(written)) => boot(&written) != boot(told),
-        _ => false,
-    }
-}
-
-/// Tells when the machine must be gone, or that nothing limits it.
+/// Tells everybody but those who read the status when the machine must be gone, or that
+/// nothing limits it.
 pub(crate) fn deadline(host: &Host, notices: &Notices, status: &Status, config: &Config) {
-    note(notices, "the status file", status.write(host));
     let on = || CONSUMERS.iter().filter(|one| (one.is_on)(config));
     for consumer in on() {
         match &consumer.tell {

@@ -87,6 +87,25 @@ impl Status {
         self.put(host)
     }
 
+    /// The same, for the boot that had written `told` before. Says whether it was to be
+    /// written: another boot may have said since what became of it. `watch` may have written
+    /// as well, of the deadline, which it knows no worse, and that it drains.
+    ///
+    /// # Errors
+    ///
+    /// As [`Status::put`].
+    pub(crate) fn write_after(&mut self, host: &Host, told: &Status) -> Result<bool> {
+        let boot = |status: &Status| (status.started_at.clone(), status.staging.clone());
+        let _turn = lock(host);
+        if let Ok(Some(written)) = Status::read(host) {
+            if boot(&written) != boot(told) {
+                return Ok(false);
+            }
+            self.is_draining = written.is_draining;
+        }
+        self.put(host).map(|()| true)
+    }
+
     /// Writes the document to its place, atomically, readable for everybody. For whoever
     /// has the [`lock`].
     ///

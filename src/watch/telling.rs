@@ -14,6 +14,27 @@ use crate::status::{self, Status};
 impl Watch<'_> {
     /// Brings the status up to date, and tells everybody else what changed, if it did.
     pub(super) fn publish(&mut self, now: Now) {
+        self.publish_beside(now, || ());
+    }
+
+    /// The same, while another process does something as soon as the status is up to date.
+    fn publish_beside(&mut self, now: Now, mut other: impl FnMut()) {
+        // `boot` may find the deadline, and tell it, while this tells that there is none.
+        for _ in 0..2 {
+            let Some((status, written)) = self.bring_status_up_to_date(now) else {
+                return;
+            };
+            other();
+            self.tell(&status, written);
+            if !self.is_deadline_of_boots(&Status::read(self.host)) {
+                return;
+            }
+        }
+    }
+
+    /// Hands back what the status says now, and the deadline that another process had written
+    /// there.
+    fn bring_status_up_to_date(&mut self, now: Now) -> Option<(Status, Option<status::Deadline>)> {
         // `boot` may be about to write what became of another one.
         let mut turn = status::lock(self.host);
         let mut read = Status::read(self.host);
@@ -38,9 +59,9 @@ impl Watch<'_> {
             }
         };
         let Some(mut status) = read else {
-            return self
-                .notices
+            self.notices
                 .warn_once("there is no status of this boot to add to");
+            return None;
         };
         let written = status.deadline.take();
         status.ignored_limits = self.decision.ignored.clone();
@@ -58,7 +79,11 @@ impl Watch<'_> {
         report::note(self.notices, "the status file", status.put(self.host));
         drop(turn);
         self.last_status = Some(status.clone());
+        Some((status, written))
+    }
 
+    /// Tells everybody else, to whom `written` may have been told before.
+    fn tell(&mut self, status: &Status, written: Option<status::Deadline>) {
         let by_others = written.map(unconfirmed) != status.deadline.clone().map(unconfirmed);
         let told = (
             status.deadline.clone().map(unconfirmed),
@@ -66,10 +91,10 @@ impl Watch<'_> {
             status.is_draining,
         );
         if by_others || self.told.as_ref() != Some(&told) {
-            report::deadline(self.host, self.notices, &status, self.config);
+            report::deadline(self.host, self.notices, status, self.config);
             self.told = Some(told);
         } else {
-            report::still_holds(self.host, self.notices, &status, self.config);
+            report::still_holds(self.host, self.notices, status, self.config);
         }
     }
 
@@ -146,30 +171,74 @@ mod tests {
 
     use super::*;
     use crate::config::Config;
+    use crate::host::Host;
     use crate::host::tree::Tree;
     use crate::logging::Notices;
     use crate::report::example;
 
-    #[test]
-    fn what_boot_finds_out_while_this_starts_stays_told() {
-        let boot_id = ("proc/sys/kernel/random/boot_id", "first\n");
-        let tree = Tree::new(&[boot_id, ("run/vmstage/", "")]);
-        let (host, notices) = (tree.host(), Notices::default());
-        let config = Config::parse("[metadata]\nsources = []").unwrap();
-        let now = Now {
+    const BOOT_ID: (&str, &str) = ("proc/sys/kernel/random/boot_id", "first\n");
+
+    fn now() -> Now {
+        Now {
             wall: example::DEADLINE - 7200,
             uptime: Duration::from_secs(3600),
             vouched: false,
-        };
-        let of_boot = |status: Status| Status {
-            boot_id: Status::begin(&host).boot_id,
+        }
+    }
+
+    fn of_boot(host: &Host, status: Status) -> Status {
+        Status {
+            boot_id: Status::begin(host).boot_id,
             ..status
-        };
-        of_boot(example::ready()).write(&host).unwrap();
-        let mut watch = Watch::start(&host, &notices, &config, now);
-        of_boot(example::with_deadline()).write(&host).unwrap();
-        watch.publish(now);
+        }
+    }
+
+    #[test]
+    fn what_boot_finds_out_while_this_starts_stays_told() {
+        let tree = Tree::new(&[BOOT_ID, ("run/vmstage/", "")]);
+        let (host, notices) = (tree.host(), Notices::default());
+        let config = Config::parse("[metadata]\nsources = []").unwrap();
+        of_boot(&host, example::ready()).write(&host).unwrap();
+        let mut watch = Watch::start(&host, &notices, &config, now());
+        let found = of_boot(&host, example::with_deadline());
+        found.write(&host).unwrap();
+        watch.publish(now());
         let told = Status::read(&host).unwrap().unwrap().deadline;
         assert_eq!(told.map(|deadline| deadline.at), Some(example::DEADLINE));
+    }
+
+    /// By a boot that has waited for the status until this had written it, and tells everybody
+    /// before this does.
+    #[test]
+    fn what_boot_finds_out_while_this_tells_of_no_deadline_stays_told() {
+        const FEATURE: &str = "etc/machinefeatures/shutdowntime";
+        let tree = Tree::new(&[BOOT_ID, ("run/vmstage/", ""), ("etc/", "")]);
+        let (host, notices) = (tree.host(), Notices::default());
+        let config = Config::parse("[metadata]\nsources = []").unwrap();
+        let of_first = of_boot(&host, example::ready());
+        of_first.write(&host).unwrap();
+        let mut watch = Watch::start(&host, &notices, &config, now());
+        watch.told = None;
+        let boots = || {
+            let mut found = of_boot(&host, example::with_deadline());
+            found.started_at.clone_from(&of_first.started_at);
+            found.staging.clone_from(&of_first.staging);
+            assert!(found.write_after(&host, &of_first).unwrap());
+            report::deadline(&host, &notices, &found, &config);
+        };
+        let told = || {
+            let status = Status::read(&host).unwrap().unwrap();
+            let feature = tree.text(FEATURE);
+            (status.deadline.map(|deadline| deadline.at), feature)
+        };
+        let both = (Some(example::DEADLINE), example::DEADLINE.to_string());
+        let mut boots = Some(boots);
+        watch.publish_beside(now(), || {
+            if let Some(boots) = boots.take() {
+                boots();
+                assert_eq!(told(), both);
+            }
+        });
+        assert_eq!(told(), both);
     }
 }
