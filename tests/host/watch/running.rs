@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::sleep;
@@ -31,6 +32,7 @@ claims!(
     sigterm_ends_watching_and_not_the_machine,
     sighup_reads_the_configuration_again_and_a_wrong_one_changes_nothing,
     a_second_watch_refuses_to_run_beside_the_first,
+    what_boot_hears_while_watch_starts_is_not_taken_back,
     the_callback_is_told_once,
     memory_stays_below_4_mib,
 );
@@ -72,6 +74,8 @@ pub(super) fn machine(metadata: &str, configuration: &str) -> Machine {
 struct Cloud {
     machine: Machine,
     deadline: Arc<AtomicU64>,
+    /// So many milliseconds after it was asked.
+    answers_after: Arc<AtomicU64>,
     posted: Arc<Mutex<Vec<String>>>,
     service: Option<Server>,
 }
@@ -83,14 +87,13 @@ impl Cloud {
         let machine = machine(metadata, configuration);
         unshare(CloneFlags::CLONE_NEWNET).expect("unshare(CLONE_NEWNET)");
         for words in ["link set lo up", "address add 169.254.169.254/32 dev lo"] {
-            let ip = std::process::Command::new(tool("ip"))
-                .args(words.split(' '))
-                .status();
+            let ip = Command::new(tool("ip")).args(words.split(' ')).status();
             assert!(ip.unwrap().success(), "ip {words}");
         }
         let mut cloud = Cloud {
             machine,
             deadline: Arc::new(AtomicU64::new(now() + seconds)),
+            answers_after: Arc::default(),
             posted: Arc::default(),
             service: None,
         };
@@ -101,7 +104,9 @@ impl Cloud {
 
     fn serve(&mut self) {
         let (deadline, posted) = (self.deadline.clone(), self.posted.clone());
+        let after = self.answers_after.clone();
         let server = Server::start_at(SERVICE, move |request, stream| {
+            sleep(Duration::from_millis(after.load(Ordering::SeqCst)));
             if request.method == "POST" {
                 posted.lock().unwrap().push(request.path.clone());
                 return respond(stream, 200, "", b"");
@@ -142,11 +147,15 @@ impl Cloud {
 
 /// `vmstage watch`, which powers nothing off.
 pub(super) fn watch(machine: &Machine) -> Running<'_> {
+    machine.start_command(command(machine))
+}
+
+fn command(machine: &Machine) -> Command {
     let mut watch = machine.command("/usr/sbin/vmstage", None);
     watch
         .arg("watch")
         .env("PATH", "/tmp/fake:/usr/sbin:/usr/bin:/sbin:/bin");
-    machine.start_command(watch)
+    watch
 }
 
 /// What the scripts wrote that stand in for powering off.
@@ -444,6 +453,32 @@ fn a_second_watch_refuses_to_run_beside_the_first() {
         "{second}"
     );
     assert_eq!(stop(watch).code, 0);
+}
+
+/// Both write the status and tell everybody, at about the same time.
+fn what_boot_hears_while_watch_starts_is_not_taken_back() {
+    let cloud = Cloud::with_deadline_in(600, "");
+    let at = cloud.deadline.load(Ordering::SeqCst);
+    for after in 0..40 {
+        cloud.machine.sh("rm -rf /run/vmstage /etc/machinefeatures");
+        cloud.answers_after.store(after, Ordering::SeqCst);
+        let mut boot = cloud.machine.start(&["boot"]);
+        let status = cloud.machine.path("/run/vmstage/status.json");
+        while !status.exists() {
+            sleep(Duration::from_micros(100));
+        }
+        // The files of the machine are not looked at: this writes some, and boot does.
+        let mut watch = command(&cloud.machine).spawn().unwrap();
+        assert!(boot.process().wait().unwrap().success());
+        // Before it asks for the second answer.
+        sleep(Duration::from_millis(50));
+        let told = fs::read_to_string(cloud.shutdowntime()).ok();
+        let status = cloud.status();
+        kill(Pid::from_raw(watch.id() as i32), Signal::SIGTERM).unwrap();
+        assert!(watch.wait().unwrap().success());
+        assert_eq!(status["deadline"]["at"], at, "answered after {after} ms");
+        assert_eq!(told, Some(at.to_string()), "answered after {after} ms");
+    }
 }
 
 fn the_last_known_deadline_holds_while_the_service_is_down() {
