@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use memchr::memchr_iter;
-use nix::libc::{ENXIO, O_NOCTTY, O_NONBLOCK};
+use nix::libc::{ELOOP, ENXIO, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
 use nix::sys::stat::makedev;
 
 use super::block_device::kind_in_words;
@@ -22,15 +22,18 @@ pub(crate) const MIB: u64 = 1 << 20;
 /// Those of open(2) and read(2), that it is something else than a regular file, and that it
 /// is too large.
 pub(crate) fn read(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
-    let try_it = &mut || drop(read_some(path, at_most));
+    let try_it = &mut || drop(read_some(path, at_most, Links::Followed));
     if let Some(directory) = path.parent() {
         silent::see_that_it_answers(directory, try_it)?;
     }
-    // It may lead to where nobody answers.
-    if path.is_symlink() {
-        silent::see_that_it_answers(path, try_it)?;
-    }
-    let content = read_some(path, at_most)?;
+    let content = match read_some(path, at_most, Links::Refused) {
+        // A link may lead to where nobody answers.
+        Err(e) if e.raw_os_error() == Some(ELOOP) => {
+            silent::see_that_it_answers(path, try_it)?;
+            read_some(path, at_most, Links::Followed)?
+        }
+        read => read?,
+    };
     if content.len() as u64 > at_most {
         return Err(io::Error::new(
             ErrorKind::FileTooLarge,
@@ -49,9 +52,17 @@ pub(crate) fn read_text(path: &Path, at_most: u64) -> io::Result<String> {
     String::from_utf8(read(path, at_most)?).map_err(|e| io::Error::new(ErrorKind::InvalidData, e))
 }
 
+/// What becomes of a link in the place of the file.
+#[derive(Debug, Clone, Copy)]
+enum Links {
+    Followed,
+    /// With ELOOP.
+    Refused,
+}
+
 /// Up to a byte more.
-fn read_some(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
-    let (file, size) = open(path)?;
+fn read_some(path: &Path, at_most: u64, links: Links) -> io::Result<Vec<u8>> {
+    let (file, size) = open(path, links)?;
     // Room for all of it, and one byte to see that there is no more: std would begin with 32.
     let mut content = Vec::with_capacity(size.min(at_most) as usize + 1);
     file.take(at_most.saturating_add(1))
@@ -60,10 +71,14 @@ fn read_some(path: &Path, at_most: u64) -> io::Result<Vec<u8>> {
 }
 
 /// The file, and how many bytes are in it now.
-fn open(path: &Path) -> io::Result<(File, u64)> {
+fn open(path: &Path, links: Links) -> io::Result<(File, u64)> {
+    let links = match links {
+        Links::Followed => 0,
+        Links::Refused => O_NOFOLLOW,
+    };
     let opened = File::options()
         .read(true)
-        .custom_flags(O_NONBLOCK | O_NOCTTY)
+        .custom_flags(O_NONBLOCK | O_NOCTTY | links)
         .open(path);
     let file = opened.map_err(|e| match e.raw_os_error() {
         // Also of a device without a driver.

@@ -103,8 +103,10 @@ pub(crate) fn expect(host: &Host, expected: Expected) {
     if let Some(mut known) = known() {
         known.expected = Some(expected);
         // A short run sees what is there when it begins.
-        let changes = File::open(host.path(mount_table::TABLE)).ok();
-        let changes = changes.filter(|_| expected == Expected::OnAnyDisk);
+        let changes = match expected {
+            Expected::OnAnyDisk => File::open(host.path(mount_table::TABLE)).ok(),
+            Expected::BesideTheRoot => None,
+        };
         known.mounts = mount_table::read(host).unwrap_or_default();
         // In a child its parent's descriptor is closed, and its number may be another's.
         mem::forget(known.table.take());
