@@ -52,6 +52,7 @@ pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
         Ok(turn) => turn,
         Err(failure) => return without_a_turn(host, &notices, &failure, &config),
     };
+    let _under_way = locks::share_boot(host);
     let mut status = Status::begin(host);
     let outcome = match wrong {
         None => make_ready(host, &config, &mut reader, &mut status, &notices),

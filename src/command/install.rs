@@ -247,9 +247,14 @@ pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> 
         Config::default()
     });
     let runs = root.is_own() && running::is_of_init(host);
-    // Before anything else: it would publish again what is taken back.
-    if runs && !arguments.dry_run && running::stop_watch(host)? > 0 {
-        work.say("vmstage watch is stopped")?;
+    // Before anything else: they would publish again what is taken back.
+    let mut no_boot = None;
+    if runs && !arguments.dry_run {
+        let (watches, none) = running::quiet(host, &config)?;
+        if watches > 0 {
+            work.say("vmstage watch is stopped")?;
+        }
+        no_boot = Some(none);
     }
     let plan = match arguments.keep_files {
         true => uninstall::Plan {
@@ -271,6 +276,7 @@ pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> 
         work.say(&line)?;
     }
     work.end()?;
+    drop(no_boot);
     if runs && drop_in && !arguments.dry_run {
         condor::read_again(host)?;
     }

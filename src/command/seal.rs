@@ -15,6 +15,7 @@ use super::image::{print_json, runs, wrong_configuration};
 use crate::cli::{self, SealArgs, StatusFormat};
 use crate::failure::Failure;
 use crate::host::bounded::{self, Limit};
+use crate::host::locks::NoBoot;
 use crate::host::{Host, program};
 use crate::image::files;
 use crate::image::root::Root;
@@ -124,10 +125,11 @@ impl Seal<'_> {
         }
         self.see_that_it_is_agreed(&items)?;
         self.root.lock()?;
+        let mut no_boot = None;
         if let Some(host) = self.host {
             // One may have begun while a person was asked.
             self.see_that_no_job_runs(host)?;
-            self.stop(host, document)?;
+            no_boot = Some(self.stop(host, document)?);
         }
         // What ran has written until now.
         for item in &self.plan() {
@@ -136,6 +138,7 @@ impl Seal<'_> {
             document.items.push(outcome);
         }
         self.sync()?;
+        drop(no_boot);
         see_that_none_failed(document)?;
         Ok(self.end(document)?)
     }
@@ -184,20 +187,21 @@ impl Seal<'_> {
         }
     }
 
-    /// Before anything else: both would write again what is removed.
-    fn stop(&self, host: &Host, document: &mut Document) -> Result<(), Failure> {
+    /// Before anything else: they would write again what is removed.
+    fn stop(&self, host: &Host, document: &mut Document) -> Result<NoBoot, Failure> {
         if !self.wish.own_part_only && stop::stop_condor(host)? {
             self.say("stopped: HTCondor\n")?;
             document.stopped.push("HTCondor");
         }
-        if running::stop_watch(host)? > 0 {
+        let (watches, no_boot) = running::quiet(host, &self.config)?;
+        if watches > 0 {
             self.say("stopped: vmstage watch\n")?;
             document.stopped.push(WATCH);
         }
         if !self.wish.own_part_only {
             stop::stop_random_seed(host);
         }
-        Ok(())
+        Ok(no_boot)
     }
 
     fn carry_out(&self, item: &Item) -> Outcome {

@@ -5,7 +5,7 @@ use std::fs::{File, TryLockError};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -46,6 +46,42 @@ pub(crate) fn wait_for_boot(host: &Host, patience: Duration) -> Result<Option<Fi
             path.display()
         ))),
     }
+}
+
+/// Shared by the boots that are not over: one without the turn still asks when the machine must
+/// be gone, and tells that. To be taken while it has the turn.
+pub(crate) fn share_boot(host: &Host) -> Option<File> {
+    let lock = lock_file(&of_all_boots(host)).ok()?;
+    lock.try_lock_shared().is_ok().then_some(lock)
+}
+
+fn of_all_boots(host: &Host) -> PathBuf {
+    host.runtime_directory().join("boots.lock")
+}
+
+/// Waits until no boot is under way. None begins until this is dropped.
+///
+/// # Errors
+///
+/// That one is, still.
+pub(crate) fn wait_for_all_boots(host: &Host, patience: Duration) -> Result<NoBoot, Failure> {
+    let turn = wait_for_boot(host, patience)?;
+    let path = of_all_boots(host);
+    if turn.is_some()
+        && let Ok(lock) = lock_file(&path)
+        && wait::until(patience, TURN_RETRY, || try_lock(&lock)).is_none()
+    {
+        return Err(Failure::Other(anyhow!(
+            "vmstage boot still asks when this machine must be gone, after {patience:?}, and holds {}",
+            path.display()
+        )));
+    }
+    Ok(NoBoot { _turn: turn })
+}
+
+/// For as long as no boot is to begin.
+pub(crate) struct NoBoot {
+    _turn: Option<File>,
 }
 
 /// A file to hold a lock on, made with its directory. Only for root: whoever can open it
@@ -117,6 +153,26 @@ mod tests {
 
     use super::*;
     use crate::host::tree::Tree;
+
+    #[test]
+    fn no_boot_is_under_way_where_none_has_its_turn_or_asks() {
+        let tree = Tree::new(&[("run/", "")]);
+        let host = tree.host();
+        let none = || wait_for_all_boots(&host, Duration::ZERO).map_err(|e| e.to_string());
+        let at_once = || wait_for_boot(&host, Duration::ZERO);
+        let turn = at_once().unwrap();
+        assert!(none().is_err_and(|e| e.contains("another vmstage boot is at it")));
+        let shared = [share_boot(&host), share_boot(&host)];
+        drop(turn);
+        // Another may take its turn meanwhile.
+        drop(at_once().unwrap());
+        assert!(none().is_err_and(|e| e.contains("vmstage boot still asks")));
+        drop(shared);
+        let no_boot = none().unwrap();
+        assert!(at_once().is_err());
+        drop(no_boot);
+        at_once().unwrap();
+    }
 
     #[test]
     fn a_pipe_or_a_link_in_the_place_of_a_lock_is_none_and_holds_nobody() {

@@ -1,4 +1,4 @@
-//! The `watch` of a system that runs while vmstage is taken out of it.
+//! What vmstage does on a system that runs, while that is sealed or vmstage taken out of it.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -10,10 +10,15 @@ use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::config::Config;
+use crate::failure::Failure;
+use crate::host::locks::{self, NoBoot};
 use crate::host::{Host, kernel_file, wait};
 
 /// `watch` ends within a second, unless it is asking somebody.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// What a boot takes, most often, beside the time for which it asks.
+const BOOT: Duration = Duration::from_secs(30);
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// Whether init has the root directory that this program has: else this is a chroot, and what
@@ -27,7 +32,7 @@ pub(crate) fn is_of_init(host: &Host) -> bool {
 /// # Errors
 ///
 /// That one cannot be ended.
-pub(crate) fn stop_watch(host: &Host) -> Result<usize> {
+fn stop_watch(host: &Host) -> Result<usize> {
     let watches = watches(host);
     for watch in &watches {
         match kill(*watch, Signal::SIGTERM) {
@@ -42,6 +47,19 @@ pub(crate) fn stop_watch(host: &Host) -> Result<usize> {
         Some(()) => Ok(watches.len()),
         None => bail!("vmstage watch does not end, though it was told to {PATIENCE:?} ago"),
     }
+}
+
+/// Ends every `vmstage watch` of this system and waits for each `vmstage boot`: what they say
+/// of this machine they would write again. None begins until the second is dropped; the first
+/// is how many watches there were.
+///
+/// # Errors
+///
+/// That one cannot be ended, or does not end.
+pub(crate) fn quiet(host: &Host, config: &Config) -> Result<(usize, NoBoot), Failure> {
+    let watches = stop_watch(host)?;
+    let no_boot = locks::wait_for_all_boots(host, config.metadata.timeout + BOOT)?;
+    Ok((watches, no_boot))
 }
 
 fn watches(host: &Host) -> Vec<Pid> {

@@ -4,7 +4,7 @@ import json
 import shutil
 
 import images
-from cases import NOBODY_ASKED, SCRATCH, Case, check, is_staged
+from cases import NOBODY_ASKED, SCRATCH, Case, case, check, is_staged
 from guests import SYSTEMS, Guest
 from installed import CASES
 from metadata import Metadata
@@ -226,3 +226,30 @@ CASES.extend(
     Case(f"{system}/{NAME}", system, a_machine_that_was_sealed_is_another_in_its_clones_and_itself_again(system), 0)
     for system in ("systemd", "sysvinit", "cloud-init")
 )
+
+
+# It answers long after `boot` is ready, so that `boot` still asks.
+LATER = {"meta": {"vmstage_lifetime": "36h"}, "delay": 3}
+PATIENT = '[metadata]\nrequest_timeout = "30s"\ntimeout = "60s"\n'
+BOOT = """\
+rm -rf /run/vmstage
+(vmstage boot >/run/boot.log 2>&1; date +%s >/run/boot-ended) &
+until [ -e /run/vmstage/status.json ]; do sleep 0.1; done
+"""
+# What `boot` tells in the image: a sealed one has none of it, nor has one without vmstage.
+TOLD = "ls -d /etc/machinefeatures /etc/jobfeatures /etc/condor/config.d/99-vmstage.config /var/lib/vmstage/first-boot.json 2>/dev/null; grep -s vmstage: /etc/motd"
+
+
+@case("minimal", disks=SCRATCH, metadata=LATER, config=PATIENT, waits=60)
+def what_a_boot_that_still_asks_would_write_is_not_in_the_image(guest):
+    guest.wait_booted()
+    assert guest.sh(TOLD).output, "boot tells nothing here"
+    for taken_back in ("vmstage seal --own-part --yes", "vmstage uninstall --root / --keep-files"):
+        guest.sh("rm -f /run/boot-ended")
+        guest.sh(BOOT)
+        check("boot has ended", guest.sh("test -e /run/boot-ended").code, 1)
+        done = guest.sh(taken_back)
+        check(f"the exit code of {taken_back}", (done.code, done.output if done.code else ""), (0, ""))
+        check("boot has ended", guest.sh("test -e /run/boot-ended").code, 0)
+        check("what is left", guest.sh(TOLD).output, "")
+        check("what boot wrote later", guest.sh(f"sleep 12; {TOLD}").output, "")
