@@ -16,6 +16,8 @@ claims![
     no_program_is_looked_for_where_nobody_answers,
     a_program_on_a_disk_that_hangs_is_given_up,
     what_is_said_of_a_place_that_may_hang_a_person_reads,
+    many_links_to_where_nobody_answers_cost_one_limit,
+    many_that_do_not_answer_have_one_limit_together,
 ];
 
 const LIMIT: Duration = Duration::from_secs(2);
@@ -203,4 +205,55 @@ fn what_is_said_of_a_place_that_may_hang_a_person_reads() {
     let boot = machine.boot();
     assert!(!machine.path("/srv/metrics/vmstage.prom").exists());
     boot.says("removed /srv/metrics/vmstage.prom");
+}
+
+fn many_links_to_where_nobody_answers_cost_one_limit() {
+    let mut machine = Machine::new();
+    machine.configure(SHORT);
+    machine.disk("vdb", &Image::ext4("ephemeral0"));
+    machine.may_change("/var/lib");
+    let _silent = machine.silent_mount("server:/export", "/srv/server");
+    for link in [
+        "/var/lib/vmstage",
+        "/run/vmstage",
+        "/etc/condor",
+        "/etc/motd",
+        "/etc/machinefeatures",
+        "/dev/log",
+        "/usr/bin/cloud-init",
+    ] {
+        machine.sh(&format!("rm -rf {link}; ln -s /srv/server/x {link}"));
+    }
+    let boot = machine.boot();
+    assert_eq!(boot.staged().len(), 1, "{boot}");
+    assert!(boot.took < 2 * AT_A_PLACE, "{boot}");
+}
+
+fn many_that_do_not_answer_have_one_limit_together() {
+    let mut machine = Machine::new();
+    machine.configure(SHORT);
+    machine.disk("vdb", &Image::ext4("ephemeral0"));
+    machine.may_change("/var/lib");
+    let links = [
+        "/var/lib/vmstage",
+        "/run/vmstage",
+        "/etc/condor",
+        "/etc/motd",
+        "/etc/machinefeatures",
+        "/etc/jobfeatures",
+        "/dev/log",
+        "/usr/bin/cloud-init",
+    ];
+    let _silent: Vec<_> = (0..links.len())
+        .map(|number| {
+            let link = links[number];
+            machine.sh(&format!(
+                "mkdir -p /srv; rm -rf {link}; ln -s /srv/{number}/x {link}"
+            ));
+            machine.silent_mount("server:/export", &format!("/srv/{number}"))
+        })
+        .collect();
+    let boot = machine.boot();
+    assert_eq!(boot.staged().len(), 1, "{boot}");
+    assert!(boot.took < 5 * AT_A_PLACE, "{boot}");
 }

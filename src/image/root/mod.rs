@@ -16,7 +16,7 @@ use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
 
 use anyhow::{Context, Result, bail};
 use nix::dir::Dir;
@@ -37,6 +37,8 @@ pub(crate) struct Root {
     directory: OwnedFd,
     /// As it was given, for people.
     path: PathBuf,
+    /// As the mount table has it.
+    real: PathBuf,
 }
 
 /// What a name in the tree stands for.
@@ -73,6 +75,9 @@ impl Root {
     /// That it cannot be opened, or does not look like one.
     pub(crate) fn open(path: &Path) -> Result<Root> {
         let shown = path.display();
+        let answers = absolute(path).and_then(|path| silent::see_that_the_way_answers(&path));
+        answers
+            .with_context(|| format!("cannot open {shown} as the root directory of an image"))?;
         // A named pipe is none, and holds nobody.
         let directory = File::options()
             .read(true)
@@ -85,6 +90,7 @@ impl Root {
         let root = Root {
             directory: directory.into(),
             path: path.into(),
+            real: fs::canonicalize(path).unwrap_or_else(|_| path.into()),
         };
         if is_own && !root.is_own() {
             bail!(
@@ -98,6 +104,9 @@ impl Root {
                     bail!(
                         "{shown} cannot be used as the root directory of an image: {e}, by a link"
                     )
+                }
+                Err(e) if e.kind() == ErrorKind::TimedOut => {
+                    bail!("{shown} cannot be used as the root directory of an image: {e}")
                 }
                 _ => bail!("{shown} is not the root directory of a system: it has no {needed}"),
             }
@@ -113,6 +122,18 @@ impl Root {
     /// Whether it was given as `/`: the system that this program sees.
     pub(crate) fn is_own(&self) -> bool {
         self.path.as_os_str() == "/"
+    }
+
+    /// Where a path of the tree is, as the mount table has it, no link followed.
+    pub(crate) fn real(&self, path: &Path) -> PathBuf {
+        self.real.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Where in it somebody did not answer, as the mount table has it.
+    pub(crate) fn silent_places(&self) -> Vec<PathBuf> {
+        let mut places = silent::places();
+        places.retain(|place| place.starts_with(&self.real));
+        places
     }
 
     /// Keeps every other `install`, `uninstall` and `seal` out of this tree while this lives.
@@ -260,10 +281,13 @@ impl Root {
     }
 
     fn place(&self, path: &Path, last: Last, missing: Missing) -> io::Result<Place> {
-        if self.is_own() {
-            silent::see_that_the_way_answers(path)?;
-        }
-        walk::place(self.directory.as_fd(), path, last, missing)
+        let answers = |path: &Path| self.see_that_it_answers(path);
+        walk::place(self.directory.as_fd(), path, last, missing, &answers)
+    }
+
+    /// Whether the file system answers that a path is on, of which no link is followed.
+    fn see_that_it_answers(&self, path: &Path) -> io::Result<()> {
+        silent::see_that_its_mount_answers(&self.real(path))
     }
 
     fn look(&self, path: &Path, last: Last) -> io::Result<Entry> {

@@ -69,7 +69,7 @@ impl Root {
         let mut here = open_directory(&place.directory, &place.name)?;
         let mut names = names_in(open_directory(&here, OsStr::new("."))?)?;
         let mut levels = vec![Level {
-            name: place.name,
+            name: place.name.clone(),
             rest: Vec::new(),
             above: (above.st_dev, above.st_ino),
         }];
@@ -80,7 +80,9 @@ impl Root {
                 way.chain([name]).collect()
             };
             if let Some(name) = names.pop() {
-                match enter(&here, &name, device) {
+                let inside = place.path.join(inner(&levels, &name));
+                let answers = self.see_that_it_answers(&inside);
+                match answers.and_then(|()| enter(&here, &name, device)) {
                     Ok(None) => {}
                     Ok(Some((down, below))) => {
                         let above = fstat(&here)?;
