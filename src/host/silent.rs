@@ -208,7 +208,11 @@ pub(crate) fn in_child(
     if is_left_alone(place) {
         return Err(no_answer(place));
     }
-    let limit = known().map_or(limit, |known| limit.min(known.patience()));
+    // What is given more has its own reason to take long.
+    let limit = match known() {
+        Some(known) if limit <= LIMIT => limit.min(known.patience()),
+        _ => limit,
+    };
     let mut child = Child::start(keep, |parent| {
         parent.tell(&work().map_err(Failed::from));
     })
@@ -255,6 +259,13 @@ pub(crate) fn is_left_alone(place: &Path) -> bool {
                     .may_hang(place)
                     .is_some_and(|mount_point| is_left_alone(&known, &mount_point))
     })
+}
+
+/// Where the file system is mounted that a place leads to, where that may hang and not only a
+/// child's child has to care.
+pub(crate) fn mount_that_may_hang(place: &Path) -> Option<PathBuf> {
+    let mount_point = known().and_then(|mut known| known.may_hang(place))?;
+    (!bounded::is_child() || is_left_alone(&mount_point)).then_some(mount_point)
 }
 
 /// Those that did not answer.

@@ -32,14 +32,20 @@ impl Root {
     /// In a sentence: of the first that cannot be removed; that it is the whole tree.
     pub(crate) fn remove_tree(&self, path: &Path) -> Result<Change> {
         let mut first = None;
-        let mut failed = |inner: &Path, error: io::Error| {
-            first.get_or_insert_with(|| (path.join(inner), error));
-        };
-        let change = self.try_remove_tree(path, &mut failed);
-        let change = change.with_context(|| self.cannot("remove", path))?;
+        let removed = self.change(path, &mut || {
+            let mut failed = |inner: &Path, error: io::Error| {
+                first.get_or_insert_with(|| (path.join(inner), error));
+            };
+            let change = self.try_remove_tree(path, &mut failed)?;
+            // For whom has no more than this of a child.
+            match &first {
+                Some((path, e)) => Err(io::Error::other(format!("{}: {e}", path.display()))),
+                None => Ok(change),
+            }
+        });
         match first {
             Some((path, error)) => Err(error).with_context(|| self.cannot("remove", &path)),
-            None => Ok(change),
+            None => removed.with_context(|| self.cannot("remove", path)),
         }
     }
 

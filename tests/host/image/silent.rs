@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 use nix::mount::{MntFlags, umount2};
 
 use super::old::{Image, Init, Run, difference};
-use crate::common::{Machine, SilentMount, need_root, private_mounts, program};
+use crate::common::{
+    Fault, Image as Disk, Machine, SilentMount, need_root, private_mounts, program,
+};
 
 claims![
     a_machine_is_sealed_but_for_what_does_not_answer,
@@ -18,6 +20,8 @@ claims![
     what_staged_the_disk_before_may_be_where_nobody_answers,
     a_scratch_disk_that_does_not_answer_is_none_of_the_image,
     an_image_that_does_not_answer_is_none,
+    a_disk_that_hangs_holds_no_command,
+    an_image_on_a_disk_that_might_hang_is_as_any_other,
 ];
 
 /// How long a file system may take.
@@ -229,4 +233,71 @@ fn an_image_that_does_not_answer_is_none() {
         assert!(run.stderr.contains("does not answer"), "{name}: {run}");
     }
     drop(dead);
+}
+
+/// What the kernel remembers of it answers. The disk is let go after half a minute.
+fn a_disk_that_hangs_holds_no_command() {
+    for (command, code) in [
+        (&["check"][..], 10),
+        (&["seal", "--yes", "--logs"], 1),
+        // Nobody knows whether a package has it.
+        (&["install", "--root", "/", "--init", "systemd"], 1),
+        (&["uninstall", "--root", "/"], 1),
+    ] {
+        let mut machine = Machine::new();
+        for changed in ["/etc", "/var/lib"] {
+            machine.may_change(changed);
+        }
+        let disk = machine.faulty_disk("vdc", &Disk::ext4("state"));
+        machine.sh(
+            "mkdir -p /etc/systemd/system; echo 0123456789abcdef > /etc/machine-id
+             mount /dev/vdc /var/lib; mkdir -p /var/lib/dhcp /var/lib/vmstage /var/lib/dpkg
+             echo x > /var/lib/dhcp/dhclient.leases; echo {} > /var/lib/vmstage/known.json
+             umount /var/lib; mount /dev/vdc /var/lib",
+        );
+        disk.fault(Fault::Hang);
+        machine.sh("echo 3 > /proc/sys/vm/drop_caches");
+        let run = machine.run(command);
+        assert!(run.took < 3 * AT_A_PLACE, "{run}");
+        assert!([code, 11].contains(&run.code), "{run}");
+        let said = format!("{}{}", run.stdout, run.stderr);
+        assert!(said.contains("/var/lib does not answer"), "{run}");
+        if command[0] == "seal" {
+            assert_eq!(machine.sh("cat /etc/machine-id"), "", "{run}");
+        }
+    }
+}
+
+/// All that is done to it is done by children.
+fn an_image_on_a_disk_that_might_hang_is_as_any_other() {
+    let machine = Machine::new();
+    machine.disk("vdb", &Disk::ext4("image"));
+    machine.sh("mount /dev/vdb /mnt");
+    let on_disk = Image::old_at(machine.path("/mnt/image"), Init::Insserv);
+    let other = Image::old(Init::Insserv);
+    for image in [&on_disk, &other] {
+        image.write("/etc/machine-id", "0123456789abcdef\n");
+        image.write("/var/lib/systemd/random-seed", "x");
+        image.write("/var/lib/vmstage/a/b", "x");
+        image.write("/var/log/messages", "x");
+    }
+    let all = |name: &str, arguments: &[&str]| {
+        let [run, expected] = [&on_disk, &other].map(|image| image.run(name, arguments));
+        let as_other = |text: &str| {
+            let [own, others] = [&on_disk, &other].map(|image| image.root().to_str().unwrap());
+            text.replace(own, others)
+        };
+        assert_eq!(run.code, expected.code, "{run}{expected}");
+        assert_eq!(as_other(&run.stdout), expected.stdout);
+        assert_eq!(as_other(&run.stderr), expected.stderr);
+        assert_eq!(on_disk.listing(), other.listing(), "{run}");
+    };
+    all("install", &["--replace-old"]);
+    all("check", &[]);
+    all("seal", &["--yes", "--logs"]);
+    all("seal", &["--yes", "--logs"]);
+    all("uninstall", &[]);
+    on_disk.link("/etc/motd", "../../../outside");
+    other.link("/etc/motd", "../../../outside");
+    all("uninstall", &[]);
 }
