@@ -1,9 +1,8 @@
 //! When a request that failed is tried again.
 
-use std::fs::File;
-use std::io::Read;
 use std::time::Duration;
 
+use crate::host::kernel_file;
 use crate::http::Cause;
 
 /// How long to wait before the next try, or None where this failure is final, or no
@@ -39,10 +38,10 @@ fn backoff(tries: u32, jitter: f64) -> Duration {
 
 /// A number from 0 to 1 that differs from one machine to the next.
 pub(crate) fn jitter() -> f64 {
-    let mut bytes = [0; 4];
-    let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut bytes));
-    let number = match read {
-        Ok(()) => u32::from_ne_bytes(bytes),
+    let uuid = kernel_file::random_uuid().unwrap_or_default();
+    let digits = uuid.get(..8).unwrap_or_default();
+    let number = match u32::from_str_radix(digits, 16) {
+        Ok(number) => number,
         Err(_) => std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .map_or(0, |now| now.subsec_nanos().wrapping_mul(2_654_435_761)),

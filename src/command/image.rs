@@ -1,5 +1,7 @@
 //! What the commands for images share.
 
+use std::path::Path;
+
 use anyhow::Result;
 use serde::Serialize;
 
@@ -25,6 +27,22 @@ pub(super) fn wrong_configuration(root: &Root, wrong: &ConfigError) -> Failure {
     Failure::Config(ConfigError::new(format!(
         "{image}{wrong}; nothing was changed"
     )))
+}
+
+/// What did not answer, in sentences: what the system has there is not known. What is on the mount
+/// point is none of it.
+pub(super) fn not_looked_at(root: &Root, mount_point: &Path) -> Vec<String> {
+    let scratch = root.real(mount_point);
+    let silent = root.silent_places().into_iter();
+    let silent = silent.filter(|place| !place.starts_with(&scratch));
+    let sentences = silent.map(|place| {
+        format!(
+            "{} does not answer, and what this system has there was not looked at: unmount it \
+             (umount -l), or have it answer",
+            place.display()
+        )
+    });
+    sentences.collect()
 }
 
 /// A document for scripts.

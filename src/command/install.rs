@@ -6,11 +6,12 @@ use anyhow::{Context, anyhow};
 use log::warn;
 use nix::unistd::geteuid;
 
-use super::image::{runs, wrong_configuration};
+use super::image::{not_looked_at, runs, wrong_configuration};
 use crate::cli::{self, InitOption, InstallArgs, UninstallArgs};
 use crate::config::Config;
 use crate::failure::Failure;
 use crate::host::regular_file::{self, MIB};
+use crate::host::silent::{self, Expected};
 use crate::host::{Host, mount_table};
 use crate::image::enabling::Enabling;
 use crate::image::init::{Init, has_no_program, missing_program};
@@ -31,7 +32,7 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 ///
 /// What stands in the way, and what to do.
 pub fn install(host: &Host, arguments: &InstallArgs) -> Result<u8, Failure> {
-    let work = Work::begin(&arguments.root, arguments.dry_run, "install")?;
+    let work = Work::begin(host, &arguments.root, arguments.dry_run, "install")?;
     let root = &work.root;
     let config = match files::configuration(root) {
         Ok(config) => config,
@@ -61,7 +62,13 @@ pub fn install(host: &Host, arguments: &InstallArgs) -> Result<u8, Failure> {
             own.name()
         ))?;
     }
-    done.map(|()| 0)
+    done?;
+    match not_looked_at(root, config.staging.mount_point.as_path()).first() {
+        Some(silent) if arguments.replace_old => Err(Failure::Other(anyhow!(
+            "not all of what staged the disk before may be taken out: {silent}"
+        ))),
+        _ => Ok(0),
+    }
 }
 
 fn put_into(
@@ -232,7 +239,7 @@ known after all, say --init";
 ///
 /// What stands in the way, and what to do.
 pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> {
-    let work = Work::begin(&arguments.root, arguments.dry_run, "uninstall")?;
+    let work = Work::begin(host, &arguments.root, arguments.dry_run, "uninstall")?;
     let root = &work.root;
     let leaves_files = arguments.keep_files || arguments.force;
     if let (Some(manager), false) = (packages::owner(root)?, leaves_files) {
@@ -272,6 +279,7 @@ pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> 
         work.carry_out(plan.last)?;
     }
     failed.extend(not_done);
+    failed.extend(not_looked_at(root, config.staging.mount_point.as_path()));
     for line in plan.left {
         work.say(&line)?;
     }
@@ -280,7 +288,7 @@ pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> 
     if runs && drop_in && !arguments.dry_run {
         condor::read_again(host)?;
     }
-    if runs && host.path("/run/systemd/system").is_dir() {
+    if runs && running::has_systemd(host) {
         work.say("systemd forgets the units with: systemctl daemon-reload")?;
     }
     if runs {
@@ -327,7 +335,8 @@ struct Work {
 }
 
 impl Work {
-    fn begin(root: &Path, is_rehearsal: bool, command: &str) -> Result<Work, Failure> {
+    fn begin(host: &Host, root: &Path, is_rehearsal: bool, command: &str) -> Result<Work, Failure> {
+        silent::expect(host, Expected::BesideTheRoot);
         let root = Root::open(root)?;
         if root.is_own() && !is_rehearsal && !geteuid().is_root() {
             return Err(Failure::Other(anyhow!(

@@ -2,8 +2,9 @@
 
 use std::env;
 use std::io::{self, IsTerminal};
+use std::iter;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -11,11 +12,12 @@ use log::warn;
 use nix::unistd::{geteuid, sync};
 use serde::Serialize;
 
-use super::image::{print_json, runs, wrong_configuration};
+use super::image::{not_looked_at, print_json, runs, wrong_configuration};
 use crate::cli::{self, SealArgs, StatusFormat};
 use crate::failure::Failure;
 use crate::host::bounded::{self, Limit};
 use crate::host::locks::NoBoot;
+use crate::host::silent::{self, Expected};
 use crate::host::{Host, program};
 use crate::image::files;
 use crate::image::root::Root;
@@ -74,6 +76,7 @@ fn seal(host: &Host, arguments: &SealArgs, document: &mut Document) -> Result<()
         // This is cloud-init's `clean`, which a `vmstage seal` has begun.
         return Ok(());
     }
+    silent::expect(host, Expected::BesideTheRoot);
     let root = arguments.root.as_deref().unwrap_or(Path::new("/"));
     let root = Root::open(root)?;
     let host = runs(&root, host);
@@ -117,6 +120,7 @@ impl Seal<'_> {
         let items = self.plan();
         if self.arguments.dry_run {
             document.items = items.iter().map(Item::foreseen).collect();
+            document.items.extend(self.silent_places());
             for outcome in &document.items {
                 self.say(&lines(outcome, "would "))?;
             }
@@ -132,8 +136,9 @@ impl Seal<'_> {
             no_boot = Some(self.stop(host, document)?);
         }
         // What ran has written until now.
-        for item in &self.plan() {
-            let outcome = self.carry_out(item);
+        let items = self.plan();
+        let outcomes = items.iter().map(|item| self.carry_out(item));
+        for outcome in outcomes.chain(iter::from_fn(|| self.silent_places()).take(1)) {
             self.say(&lines(&outcome, ""))?;
             document.items.push(outcome);
         }
@@ -219,11 +224,22 @@ impl Seal<'_> {
         outcome
     }
 
+    /// What may be in the image of what did not answer.
+    fn silent_places(&self) -> Option<Outcome> {
+        let failed = not_looked_at(&self.root, self.config.staging.mount_point.as_path());
+        (!failed.is_empty()).then(|| Outcome {
+            item: seal::FILE_SYSTEMS,
+            done: Vec::new(),
+            kept: Vec::new(),
+            failed,
+        })
+    }
+
     /// cloud-init's own `clean`, where it is there.
     fn clean(&self, host: &Host) -> Option<String> {
         let program = program::find(host, "cloud-init")?;
         let mut command = Command::new(program);
-        command.arg("clean").stdin(Stdio::null()).env(AT_WORK, "1");
+        command.arg("clean").env(AT_WORK, "1");
         match program::run(command, Limit::after(CLOUD_INIT)) {
             Ok(done) if done.status.success() => Some("run cloud-init clean".into()),
             Ok(done) => {
@@ -241,8 +257,13 @@ impl Seal<'_> {
     /// Other file systems of the machine too, where it runs.
     fn sync(&self) -> Result<(), Failure> {
         self.root.sync()?;
+        // What does not answer is not waited for once more.
+        let limit = match silent::places().is_empty() {
+            true => SYNC,
+            false => silent::LIMIT,
+        };
         if self.host.is_some()
-            && let Err(gave_up) = bounded::run(Limit::after(SYNC), &[], sync)
+            && let Err(gave_up) = bounded::run(Limit::after(limit), &[], sync)
         {
             warn!("not every disk could be written out: {gave_up}");
         }

@@ -446,7 +446,7 @@ impl Judge<'_> {
         };
         let against = against_making(device, self.observed).or(refuse_blank(device));
         match (device.zero, against) {
-            (zero @ (Zero::NotSeen | Zero::NotInTime), _) => {
+            (zero @ (Zero::NotSeen | Zero::NotInTime | Zero::NoAnswer), _) => {
                 Judgement::Rejected(Reason::Blank(zero))
             }
             (Zero::Seen, Some(reason)) => Judgement::Rejected(reason),

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -18,12 +18,11 @@ use super::array::{NAME, Record};
 use super::blank::{self, Found};
 use super::choose::{Part, Stripe, Task, Was};
 use super::content::Content;
-use super::mkfs::random_uuid;
 use super::signature;
 use crate::config::{Filesystem, Staging};
 use crate::host::block_device::Number;
 use crate::host::bounded::{self, Child, GaveUp, Limit};
-use crate::host::{Host, kernel_calls, program, sysfs, wait};
+use crate::host::{Host, kernel_calls, kernel_file, program, sysfs, wait};
 
 /// What begins a file system of the array that was on the disks before; twice what libblkid reads.
 const BEGIN: u64 = 1 << 20;
@@ -317,7 +316,7 @@ fn create(
     wipe: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
     let mdadm = program::find(host, "mdadm").context("this system has no mdadm")?;
-    let uuid = random_uuid().context("cannot draw a UUID")?;
+    let uuid = kernel_file::random_uuid().context("cannot draw a UUID")?;
     let uuid = uuid.replace('-', "");
     // A blank one is blank until it has a superblock.
     let written = stripe.parts().iter();
@@ -350,7 +349,7 @@ fn create(
 
 fn run(host: &Host, mdadm: &Path, options: &str, stripe: &Stripe) -> Result<()> {
     let mut command = Command::new(mdadm);
-    command.args(options.split(' ')).stdin(Stdio::null());
+    command.args(options.split(' '));
     for part in stripe.parts() {
         let node = part.node();
         if host.block_number(node) != Some(part.number()) {

@@ -1,7 +1,5 @@
 //! Making a file system, with the guest's own mkfs.
 
-use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -14,7 +12,7 @@ use super::making::{self, LABEL, Making};
 use super::signature;
 use crate::config::{Filesystem, Staging};
 use crate::host::bounded::{self, Limit};
-use crate::host::{Host, program, sysfs};
+use crate::host::{Host, kernel_file, program, sysfs};
 
 /// Makes a file system labelled [`LABEL`]. `limit` is asked for a new time limit at each
 /// step.
@@ -33,7 +31,7 @@ pub(crate) fn make(
     let program = find(host, to_be_made, filesystem)?;
     info!("making {filesystem} on {}", node.display());
     see_that_it_is_as_it_was(host, to_be_made, limit())?;
-    let uuid = random_uuid().context("cannot draw a UUID")?;
+    let uuid = kernel_file::random_uuid().context("cannot draw a UUID")?;
     let kernel_name = sysfs::kernel_name(host, to_be_made.number()).unwrap_or_default();
     let (size, array) = (to_be_made.size_bytes(), to_be_made.array());
     Making::of(host, &kernel_name, size, &uuid, array)
@@ -129,21 +127,4 @@ fn arguments(filesystem: Filesystem, uuid: Option<&str>) -> Vec<String> {
     arguments.extend(given("-L", LABEL));
     arguments.extend(uuid.into_iter().flatten());
     arguments
-}
-
-/// A UUID of random numbers (RFC 9562, version 4).
-pub(super) fn random_uuid() -> std::io::Result<String> {
-    let mut bytes = [0; 16];
-    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(format!(
-        "{}-{}-{}-{}-{}",
-        &hex[..8],
-        &hex[8..12],
-        &hex[12..16],
-        &hex[16..20],
-        &hex[20..]
-    ))
 }

@@ -148,6 +148,8 @@ struct State {
     is_begun: bool,
     is_settled: bool,
     reading: Option<Reading>,
+    /// When its child last said that it is looking whether it is zero.
+    looked_at: Option<Instant>,
 }
 
 /// One time of reading.
@@ -156,8 +158,6 @@ struct Round<'a> {
     zeros: Zeros,
     start: Instant,
     states: Vec<State>,
-    /// When a child last said that it is looking whether a disk is zero.
-    looked_at: Option<Instant>,
     /// How many devices no child has begun, and how many are not settled.
     to_begin: usize,
     to_settle: usize,
@@ -172,7 +172,6 @@ impl<'a> Round<'a> {
             zeros,
             start: Instant::now(),
             states: vec![State::default(); wanted.len()],
-            looked_at: None,
             to_begin: wanted.len(),
             to_settle: wanted.len(),
             children: Vec::new(),
@@ -192,7 +191,7 @@ impl<'a> Round<'a> {
             let now = Instant::now();
             let until = self.until(limit, had_enough);
             if now >= until {
-                self.say_what_was_late();
+                self.say_what_was_late(limit);
                 break;
             }
             if self.children.is_empty() {
@@ -235,17 +234,23 @@ impl<'a> Round<'a> {
 
     /// Looking whether a disk is zero takes as long as it takes, as long as it goes on.
     fn until(&self, limit: Duration, had_enough: Option<Instant>) -> Instant {
-        let looking = self.looked_at.map(|at| at + limit);
+        let looked_at = self.states.iter().filter_map(|state| state.looked_at);
+        let looking = looked_at.max().map(|at| at + limit);
         let until = looking.map_or(self.start + limit, |looking| {
             (self.start + limit).max(looking.min(self.start + LONGEST_LOOK))
         });
         had_enough.map_or(until, |at| until.min(at + GRACE))
     }
 
-    fn say_what_was_late(&mut self) {
-        let open = self.states.iter_mut().filter(|state| !state.is_settled);
-        for reading in open.filter_map(|state| state.reading.as_mut()) {
-            reading.zero = Zero::NotInTime;
+    fn say_what_was_late(&mut self, limit: Duration) {
+        for state in self.states.iter_mut().filter(|state| !state.is_settled) {
+            let goes_on = state.looked_at.is_some_and(|at| at.elapsed() < limit);
+            if let Some(reading) = &mut state.reading {
+                reading.zero = match goes_on {
+                    true => Zero::NotInTime,
+                    false => Zero::NoAnswer,
+                };
+            }
         }
     }
 
@@ -292,7 +297,7 @@ impl<'a> Round<'a> {
                         let is_blank = reading.content == Content::Nothing;
                         self.states[index].reading = Some(*reading);
                         if is_blank && self.zeros == Zeros::LookFor {
-                            self.looked_at = Some(Instant::now());
+                            self.states[index].looked_at = Some(Instant::now());
                         }
                         if !(is_blank && self.zeros == Zeros::LookFor) {
                             self.settle(index);
@@ -300,7 +305,9 @@ impl<'a> Round<'a> {
                         }
                         read.push(index);
                     }
-                    Message::Looking(_) => self.looked_at = Some(Instant::now()),
+                    Message::Looking(index) => {
+                        self.states[index].looked_at = Some(Instant::now());
+                    }
                     Message::Zero(index, zero) => {
                         if let Some(reading) = &mut self.states[index].reading {
                             reading.zero = zero;

@@ -134,6 +134,10 @@ impl fmt::Display for Reason {
                 f,
                 "has no signature, and is too slow to be shown blank; if nothing on it is needed, make a file system on it by hand"
             ),
+            Reason::Blank(Zero::NoAnswer) => write!(
+                f,
+                "has no signature, and does not answer when more of it is read to see that it is blank; detach it, or ask the cloud about its storage"
+            ),
             Reason::Ambivalent(kinds) if kinds.is_empty() => {
                 write!(
                     f,
@@ -325,6 +329,7 @@ mod tests {
             (Reason::Blank(Zero::Seen), "staging.format = \"blank\""),
             (Reason::Blank(Zero::NotSeen), "make a file system on it"),
             (Reason::Blank(Zero::NotInTime), "make a file system on it"),
+            (Reason::Blank(Zero::NoAnswer), "detach it"),
             (Reason::Ambivalent(Vec::new()), "wipefs"),
             (Reason::Ambivalent(vec![text()]), "wipefs"),
             (Reason::NotAFilesystem("swap".into()), ""),

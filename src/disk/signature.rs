@@ -42,6 +42,8 @@ pub(crate) enum Zero {
     NotSeen,
     /// The disk is too slow.
     NotInTime,
+    /// The disk answered first, and then no more.
+    NoAnswer,
 }
 
 impl Reading {

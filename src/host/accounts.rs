@@ -5,7 +5,7 @@
 //! that come from elsewhere (LDAP, sssd) are known to the guest's own `getent`.
 
 use std::io::ErrorKind;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
@@ -116,7 +116,7 @@ impl<'a> Accounts<'a> {
             bail!("was not asked");
         }
         let mut command = Command::new(program);
-        command.args([database.name(), name]).stdin(Stdio::null());
+        command.args([database.name(), name]);
         let done = program::run(command, Limit::after(self.limit));
         self.is_silent = done.is_err();
         let done = done?;

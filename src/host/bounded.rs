@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::FileTypeExt;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -463,16 +464,29 @@ fn send(pipe: &mut File, begin: &[u8], message: &impl Serialize) -> io::Result<(
 fn detach_from_parent(kept: &[RawFd]) {
     let _ = set_pdeathsig(Signal::SIGKILL);
     let _ = chdir(Path::new("/"));
-    if let Ok(null) = open(Path::new("/dev/null"), OFlag::O_RDWR, Mode::empty()) {
-        let _ = dup2_stdin(&null);
-        let _ = dup2_stdout(&null);
-        let _ = dup2_stderr(&null);
+    if let Ok((input, output)) = nothing() {
+        let _ = dup2_stdin(input);
+        let _ = dup2_stdout(&output);
+        let _ = dup2_stderr(output);
     }
     for descriptor in open_descriptors() {
         if descriptor > libc::STDERR_FILENO && !kept.contains(&descriptor) {
             let _ = close(descriptor);
         }
     }
+}
+
+/// Where nothing comes from, and what nobody reads goes. The node may be missing, or a link to
+/// where nobody answers; a pipe takes some.
+fn nothing() -> io::Result<(OwnedFd, OwnedFd)> {
+    let null = Path::new("/dev/null");
+    let there = null.symlink_metadata();
+    if there.is_ok_and(|there| there.file_type().is_char_device()) {
+        let null = open(null, OFlag::O_RDWR, Mode::empty())?;
+        return Ok((null.try_clone()?, null));
+    }
+    let (input, output) = io::pipe()?;
+    Ok((input.into(), output.into()))
 }
 
 fn open_descriptors() -> Vec<RawFd> {

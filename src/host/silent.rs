@@ -2,7 +2,8 @@
 //!
 //! What is done at one is done in a child with a time limit. One that did not answer is left
 //! alone for a while, longer after each time, and for as long as its child is there: one child
-//! hangs at a place, and not one more each time.
+//! hangs at a place, and not one more each time. Where the whole file system does not answer,
+//! all places on it are left alone.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -30,6 +31,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
 /// One that has just answered is not asked whether it does.
 const JUST_NOW: Duration = Duration::from_secs(1);
+
+/// After so much waiting in vain, a short run gives each further place no more than a moment.
+const MOST_IN_ALL: Duration = Duration::from_secs(18);
+const A_MOMENT: Duration = Duration::from_secs(1);
 
 /// Where this process must not wait for ever.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +84,9 @@ struct Known {
     /// Where that is to be read again, and what says when.
     table: Option<(Host, File)>,
     silent: Vec<(PathBuf, Silent)>,
-    answered: Option<(PathBuf, Instant)>,
+    answered: Vec<(PathBuf, Instant)>,
+    /// How long was waited for those that did not answer.
+    waited: Duration,
 }
 
 static KNOWN: Mutex<Known> = Mutex::new(Known {
@@ -87,7 +94,8 @@ static KNOWN: Mutex<Known> = Mutex::new(Known {
     mounts: Vec::new(),
     table: None,
     silent: Vec::new(),
-    answered: None,
+    answered: Vec::new(),
+    waited: Duration::ZERO,
 });
 
 /// A child of a test may have none of the threads that could unlock it.
@@ -124,7 +132,7 @@ pub(crate) fn guarded(
     place: &Path,
     work: &mut dyn FnMut() -> io::Result<bool>,
 ) -> io::Result<bool> {
-    let may_hang = known().is_some_and(|mut known| known.may_hang(place));
+    let may_hang = known().is_some_and(|mut known| known.may_hang(place).is_some());
     match may_hang {
         false => work(),
         true if bounded::is_child() && !is_left_alone(place) => work(),
@@ -140,9 +148,9 @@ pub(crate) fn guarded(
 /// That the place does not answer (`TimedOut`).
 pub(crate) fn see_that_it_answers(place: &Path, work: &mut dyn FnMut()) -> io::Result<()> {
     let has_answered = known().is_none_or(|mut known| {
-        let may_hang = known.may_hang(place);
-        let recent = known.answered.as_ref();
-        !may_hang || recent.is_some_and(|(one, at)| one == place && at.elapsed() < JUST_NOW)
+        let may_hang = known.may_hang(place).is_some();
+        let mut answered = known.answered.iter();
+        !may_hang || answered.any(|(one, at)| one == place && at.elapsed() < JUST_NOW)
     });
     if has_answered || bounded::is_child() && !is_left_alone(place) {
         return Ok(());
@@ -166,13 +174,25 @@ pub(crate) fn see_that_the_way_answers(path: &Path) -> io::Result<()> {
         return answered;
     }
     way::leads_to_any(path, &mut |here| {
-        if let Some(mount_point) = known().and_then(|mut known| known.may_hang_at(here)) {
-            let look = &mut || drop(here.symlink_metadata());
-            answered = see_that_it_answers(&mount_point, look);
-        }
+        answered = see_that_its_mount_answers(here);
         answered.is_err()
     });
     answered
+}
+
+/// Likewise of the file system that a place is on by its text: no link is followed.
+///
+/// # Errors
+///
+/// That it does not answer (`TimedOut`).
+pub(crate) fn see_that_its_mount_answers(place: &Path) -> io::Result<()> {
+    match known().and_then(|mut known| known.may_hang_at(place)) {
+        Some(mount_point) => {
+            let look = &mut || drop(place.symlink_metadata());
+            see_that_it_answers(&mount_point, look)
+        }
+        None => Ok(()),
+    }
 }
 
 /// Does `work` at a place in a child with this time limit in any case, unless the place is left
@@ -190,6 +210,11 @@ pub(crate) fn in_child(
     if is_left_alone(place) {
         return Err(no_answer(place));
     }
+    // What is given more has its own reason to take long.
+    let limit = match known() {
+        Some(known) if limit <= LIMIT => limit.min(known.patience()),
+        _ => limit,
+    };
     let mut child = Child::start(keep, |parent| {
         parent.tell(&work().map_err(Failed::from));
     })
@@ -202,24 +227,54 @@ pub(crate) fn in_child(
     let before = before.map(|index| known.silent.swap_remove(index).1);
     match done {
         Ok(done) => {
-            known.answered = Some((place.into(), Instant::now()));
+            known.answered.retain(|(one, _)| one != place);
+            known.answered.push((place.into(), Instant::now()));
             done.map_err(io::Error::from)
         }
-        Err(GaveUp::Late(_)) => {
+        Err(GaveUp::Late(after)) => {
             let silent = Silent::after(before.as_ref(), child.give_up());
             known.silent.push((place.into(), silent));
+            known.waited += after;
+            let mount_point = known.may_hang(place).filter(|one| one != place);
+            drop(known);
+            // All of it may be silent, or this one slow.
+            if let Some(mount_point) = mount_point {
+                let look = &mut || Ok(mount_point.symlink_metadata().is_ok());
+                let _ = in_child(&mount_point, A_MOMENT, &[], look);
+            }
             Err(no_answer(place))
         }
         Err(broken) => Err(io::Error::other(broken)),
     }
 }
 
-/// Whether a place did not answer, and is not asked again yet.
+/// Whether a place did not answer, or the file system that it is on, and is not asked again yet.
 pub(crate) fn is_left_alone(place: &Path) -> bool {
-    known().is_some_and(|known| {
-        let mut silent = known.silent.iter();
-        silent.any(|(one, silent)| one == place && silent.is_left_alone())
+    known().is_some_and(|mut known| {
+        let is_left_alone = |known: &Known, place: &Path| {
+            let mut silent = known.silent.iter();
+            silent.any(|(one, silent)| one == place && silent.is_left_alone())
+        };
+        is_left_alone(&known, place)
+            || !known.silent.is_empty()
+                && known
+                    .may_hang(place)
+                    .is_some_and(|mount_point| is_left_alone(&known, &mount_point))
     })
+}
+
+/// Where the file system is mounted that a place leads to, where that may hang and not only a
+/// child's child has to care.
+pub(crate) fn mount_that_may_hang(place: &Path) -> Option<PathBuf> {
+    let mount_point = known().and_then(|mut known| known.may_hang(place))?;
+    (!bounded::is_child() || is_left_alone(&mount_point)).then_some(mount_point)
+}
+
+/// Those that did not answer.
+pub(crate) fn places() -> Vec<PathBuf> {
+    let known = known();
+    let silent = known.iter().flat_map(|known| &known.silent);
+    silent.map(|(place, _)| place.clone()).collect()
 }
 
 /// Whether places on disks are left to a child.
@@ -237,13 +292,28 @@ pub(super) fn no_answer(place: &Path) -> io::Error {
 }
 
 impl Known {
-    fn may_hang(&mut self, place: &Path) -> bool {
+    /// Where the file system is mounted that a place leads to, where that may hang.
+    fn may_hang(&mut self, place: &Path) -> Option<PathBuf> {
         if !self.expects_any() {
-            return false;
+            return None;
         }
+        let mut found = self.may_hang_at(place);
         // A link on the way may lead there.
-        let is_meant = &mut |here: &Path| self.may_hang_at(here).is_some();
-        is_meant(place) || way::leads_to_any(place, is_meant)
+        if found.is_none() {
+            way::leads_to_any(place, &mut |here| {
+                found = self.may_hang_at(here);
+                found.is_some()
+            });
+        }
+        found
+    }
+
+    /// How long the next place is waited for at most.
+    fn patience(&self) -> Duration {
+        match self.expected {
+            Some(Expected::BesideTheRoot) => MOST_IN_ALL.saturating_sub(self.waited).max(A_MOMENT),
+            _ => Duration::MAX,
+        }
     }
 
     /// Whether there is any place that may hang.

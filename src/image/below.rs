@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::root::{Kind, Root};
 use crate::host::bounded::{self, Limit};
+use crate::host::silent::{self, Expected};
 use crate::host::{Host, mount_table, namespace};
 
 /// Reading a root file system, which may be a large and slow one.
@@ -96,6 +97,8 @@ pub(crate) fn in_root_file_system<T: Serialize + DeserializeOwned>(
     }
     let outcome = bounded::run(Limit::after(LIMIT), &[], || -> Result<T, String> {
         namespace::enter().map_err(|e| e.to_string())?;
+        // What does not answer is not mounted there.
+        silent::expect(&Host::this_machine(), Expected::BesideTheRoot);
         let root = Root::open("/".as_ref()).map_err(|e| format!("{e:#}"))?;
         work(&root).map_err(|e| format!("{e:#}"))
     });

@@ -49,6 +49,13 @@ const RPM_NAME: &[u8] = b"C\0vmstage\0";
 ///
 /// That a database cannot be read.
 pub(crate) fn owner(root: &Root) -> Result<Option<PackageManager>> {
+    let cannot = || root.cannot("read", Path::new(DPKG));
+    root.first(DPKG.as_ref(), &mut || drop(find_owner(root)))
+        .with_context(cannot)?;
+    find_owner(root)
+}
+
+fn find_owner(root: &Root) -> Result<Option<PackageManager>> {
     let dpkg = root.open_file(DPKG.as_ref());
     let cannot = |file: &str| root.cannot("read", Path::new(file));
     if let Some(status) = dpkg.with_context(|| cannot(DPKG))? {

@@ -5,7 +5,7 @@
 //! them stays as it is. A file system that carries no labels is mounted with one for all.
 
 use std::os::fd::BorrowedFd;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -143,7 +143,7 @@ fn ask_policy(host: &Host, config: &Config, limit: Duration) -> Vec<Option<Strin
     };
     let mount_point = config.staging.mount_point.as_path();
     let mut command = Command::new(program);
-    command.arg("-n").arg(mount_point).stdin(Stdio::null());
+    command.arg("-n").arg(mount_point);
     for directory in &config.directories {
         command.arg(mount_point.join(directory.path.as_path()));
     }

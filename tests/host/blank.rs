@@ -486,12 +486,18 @@ fn a_blank_disk_that_is_slow_is_judged_in_time_and_formatted() {
 
 fn a_blank_disk_that_hangs_at_a_place_is_not_formatted() {
     let copy = 64 * MIB..64 * MIB + 4096;
-    for fault in [Fault::HangReads(copy.clone()), Fault::ReadErrors(copy)] {
+    let hangs = Fault::HangReads(copy.clone());
+    for (fault, why) in [
+        (hangs, "does not answer"),
+        (Fault::ReadErrors(copy), "blank"),
+    ] {
         let mut machine = Machine::new();
         machine.configure("[staging]\nformat = \"blank\"\ndevice_timeout = \"1s\"\n");
         let disk = machine.faulty_disk("vdb", &Image::blank(3 * 1024));
         disk.fault(fault);
-        machine.boot().failed(3).rejects("/dev/vdb", "blank");
+        let boot = machine.boot();
+        boot.failed(3).rejects("/dev/vdb", "blank");
+        boot.rejects("/dev/vdb", why);
     }
 }
 

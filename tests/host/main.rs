@@ -83,6 +83,7 @@ fn main() -> ExitCode {
         image::overlay::CLAIMS,
         image::replace::CLAIMS,
         image::seal::CLAIMS,
+        image::silent::CLAIMS,
         plan::flavor::CLAIMS,
         plan::grid::CLAIMS,
         plan::image::CLAIMS,

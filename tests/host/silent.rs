@@ -16,6 +16,10 @@ claims![
     no_program_is_looked_for_where_nobody_answers,
     a_program_on_a_disk_that_hangs_is_given_up,
     what_is_said_of_a_place_that_may_hang_a_person_reads,
+    what_lies_in_the_place_of_a_device_or_a_file_stops_no_boot,
+    a_pipe_in_the_place_of_what_the_kernel_says_stops_no_boot,
+    many_links_to_where_nobody_answers_cost_one_limit,
+    many_that_do_not_answer_have_one_limit_together,
 ];
 
 const LIMIT: Duration = Duration::from_secs(2);
@@ -203,4 +207,94 @@ fn what_is_said_of_a_place_that_may_hang_a_person_reads() {
     let boot = machine.boot();
     assert!(!machine.path("/srv/metrics/vmstage.prom").exists());
     boot.says("removed /srv/metrics/vmstage.prom");
+}
+
+/// A pipe that nobody writes to, or a link to where nobody answers. Programs of the guest's are
+/// run, and numbers drawn.
+fn what_lies_in_the_place_of_a_device_or_a_file_stops_no_boot() {
+    for path in [
+        "/dev/urandom",
+        "/dev/null",
+        "/dev/console",
+        "/dev/log",
+        "/etc/mtab",
+        "/etc/motd",
+    ] {
+        for lay in ["mkfifo -m 666", "ln -s /srv/server/x"] {
+            let mut machine = Machine::new();
+            let devices = "devices = [\"/dev/vdb\"]\nformat = \"blank\"\n";
+            machine.configure(&(SHORT.to_string() + devices));
+            machine.disk("vdb", &Image::blank(64));
+            machine.sh(&format!("rm -f {path}; {lay} {path}; mkdir -p /srv"));
+            let _silent = machine.silent_mount("server:/export", "/srv/server");
+            let boot = machine.boot();
+            assert_eq!(boot.code, 0, "{lay} {path}\n{boot}");
+            assert!(boot.took < 2 * AT_A_PLACE, "{lay} {path}\n{boot}");
+        }
+    }
+}
+
+fn a_pipe_in_the_place_of_what_the_kernel_says_stops_no_boot() {
+    for name in ["uptime", "meminfo", "cpuinfo", "swaps", "stat", "net/route"] {
+        let mut machine = Machine::new();
+        machine.configure(SHORT);
+        machine.disk("vdb", &Image::ext4("ephemeral0"));
+        machine.sh(&format!(
+            "mkfifo /tmp/pipe; mount --bind /tmp/pipe /proc/{name}"
+        ));
+        let boot = machine.boot();
+        assert_eq!(boot.code, 0, "{name}\n{boot}");
+        assert!(boot.took < AT_A_PLACE, "{name}\n{boot}");
+    }
+}
+
+fn many_links_to_where_nobody_answers_cost_one_limit() {
+    let mut machine = Machine::new();
+    machine.configure(SHORT);
+    machine.disk("vdb", &Image::ext4("ephemeral0"));
+    machine.may_change("/var/lib");
+    let _silent = machine.silent_mount("server:/export", "/srv/server");
+    for link in [
+        "/var/lib/vmstage",
+        "/run/vmstage",
+        "/etc/condor",
+        "/etc/motd",
+        "/etc/machinefeatures",
+        "/dev/log",
+        "/usr/bin/cloud-init",
+    ] {
+        machine.sh(&format!("rm -rf {link}; ln -s /srv/server/x {link}"));
+    }
+    let boot = machine.boot();
+    assert_eq!(boot.staged().len(), 1, "{boot}");
+    assert!(boot.took < 2 * AT_A_PLACE, "{boot}");
+}
+
+fn many_that_do_not_answer_have_one_limit_together() {
+    let mut machine = Machine::new();
+    machine.configure(SHORT);
+    machine.disk("vdb", &Image::ext4("ephemeral0"));
+    machine.may_change("/var/lib");
+    let links = [
+        "/var/lib/vmstage",
+        "/run/vmstage",
+        "/etc/condor",
+        "/etc/motd",
+        "/etc/machinefeatures",
+        "/etc/jobfeatures",
+        "/dev/log",
+        "/usr/bin/cloud-init",
+    ];
+    let _silent: Vec<_> = (0..links.len())
+        .map(|number| {
+            let link = links[number];
+            machine.sh(&format!(
+                "mkdir -p /srv; rm -rf {link}; ln -s /srv/{number}/x {link}"
+            ));
+            machine.silent_mount("server:/export", &format!("/srv/{number}"))
+        })
+        .collect();
+    let boot = machine.boot();
+    assert_eq!(boot.staged().len(), 1, "{boot}");
+    assert!(boot.took < 5 * AT_A_PLACE, "{boot}");
 }

@@ -58,6 +58,7 @@ const RULES: &[fn(&Subject, &mut Findings)] = &[
     tools::no_mdadm,
     tools::no_driver,
     leftover::what_seal_would_remove,
+    reach::silent_places,
 ];
 
 /// All that is wrong with a system that this init starts, the worst first. `host` is the machine,

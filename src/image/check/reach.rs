@@ -72,6 +72,15 @@ pub(super) fn unreachable_paths(subject: &Subject, found: &mut Findings) {
     }
 }
 
+/// What the rules before came upon: what a system has there is not known.
+pub(super) fn silent_places(subject: &Subject, found: &mut Findings) {
+    for place in subject.root.silent_places() {
+        let what = "it does not answer, and what this system has there was not looked at";
+        let cure = "unmount it (umount -l), or have it answer";
+        found.add(Warning, "unreadable", place.to_string_lossy(), what, cure);
+    }
+}
+
 fn tell(path: &Path, error: &std::io::Error, found: &mut Findings) {
     let place = path.to_string_lossy();
     match leads_out(error) {

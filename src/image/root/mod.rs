@@ -16,7 +16,8 @@ use std::io::{self, ErrorKind, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Path, PathBuf, absolute};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use nix::dir::Dir;
@@ -37,6 +38,8 @@ pub(crate) struct Root {
     directory: OwnedFd,
     /// As it was given, for people.
     path: PathBuf,
+    /// As the mount table has it.
+    real: PathBuf,
 }
 
 /// What a name in the tree stands for.
@@ -73,6 +76,9 @@ impl Root {
     /// That it cannot be opened, or does not look like one.
     pub(crate) fn open(path: &Path) -> Result<Root> {
         let shown = path.display();
+        let answers = absolute(path).and_then(|path| silent::see_that_the_way_answers(&path));
+        answers
+            .with_context(|| format!("cannot open {shown} as the root directory of an image"))?;
         // A named pipe is none, and holds nobody.
         let directory = File::options()
             .read(true)
@@ -85,6 +91,7 @@ impl Root {
         let root = Root {
             directory: directory.into(),
             path: path.into(),
+            real: fs::canonicalize(path).unwrap_or_else(|_| path.into()),
         };
         if is_own && !root.is_own() {
             bail!(
@@ -98,6 +105,9 @@ impl Root {
                     bail!(
                         "{shown} cannot be used as the root directory of an image: {e}, by a link"
                     )
+                }
+                Err(e) if e.kind() == ErrorKind::TimedOut => {
+                    bail!("{shown} cannot be used as the root directory of an image: {e}")
                 }
                 _ => bail!("{shown} is not the root directory of a system: it has no {needed}"),
             }
@@ -113,6 +123,18 @@ impl Root {
     /// Whether it was given as `/`: the system that this program sees.
     pub(crate) fn is_own(&self) -> bool {
         self.path.as_os_str() == "/"
+    }
+
+    /// Where a path of the tree is, as the mount table has it, no link followed.
+    pub(crate) fn real(&self, path: &Path) -> PathBuf {
+        self.real.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Where in it somebody did not answer, as the mount table has it.
+    pub(crate) fn silent_places(&self) -> Vec<PathBuf> {
+        let mut places = silent::places();
+        places.retain(|place| place.starts_with(&self.real));
+        places
     }
 
     /// Keeps every other `install`, `uninstall` and `seal` out of this tree while this lives.
@@ -175,8 +197,9 @@ impl Root {
     ///
     /// Those of [`Root::entry`], and that a directory on the way is missing.
     pub(crate) fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
-        self.place(path, Last::Follow, Missing::IsAnError)
-            .map(|place| place.path)
+        let find = || self.place(path, Last::Follow, Missing::IsAnError);
+        self.first(path, &mut || drop(find()))?;
+        find().map(|place| place.path)
     }
 
     /// The text of a link; None where there is no link.
@@ -188,6 +211,7 @@ impl Root {
         let Some(Kind::Link) = self.entry_itself(path)?.map(|entry| entry.kind) else {
             return Ok(None);
         };
+        // Seen just now, and with it where it leads.
         let place = self.place(path, Last::Keep, Missing::IsAnError)?;
         Ok(Some(readlinkat(&place.directory, &*place.name)?.into()))
     }
@@ -199,12 +223,19 @@ impl Root {
     /// That it is something else than a regular file, or larger; those of [`Root::entry`] and
     /// of read(2).
     pub(crate) fn read(&self, path: &Path, at_most: u64) -> io::Result<Option<Vec<u8>>> {
-        let Some(file) = self.open_file(path)? else {
+        let read = || -> io::Result<Option<Vec<u8>>> {
+            let Some(file) = self.open_now(path)? else {
+                return Ok(None);
+            };
+            let mut content = Vec::new();
+            file.take(at_most.saturating_add(1))
+                .read_to_end(&mut content)?;
+            Ok(Some(content))
+        };
+        self.first(path, &mut || drop(read()))?;
+        let Some(content) = read()? else {
             return Ok(None);
         };
-        let mut content = Vec::new();
-        file.take(at_most.saturating_add(1))
-            .read_to_end(&mut content)?;
         match content.len() as u64 > at_most {
             true => Err(io::Error::new(
                 ErrorKind::FileTooLarge,
@@ -220,6 +251,11 @@ impl Root {
     ///
     /// Those of [`Root::read`].
     pub(crate) fn open_file(&self, path: &Path) -> io::Result<Option<File>> {
+        self.first(path, &mut || drop(self.open_now(path)))?;
+        self.open_now(path)
+    }
+
+    fn open_now(&self, path: &Path) -> io::Result<Option<File>> {
         let Some(place) = if_there(self.place(path, Last::Follow, Missing::IsAnError))? else {
             return Ok(None);
         };
@@ -248,26 +284,54 @@ impl Root {
     ///
     /// That it is no directory, and those of [`Root::entry`] and of getdents(2).
     pub(crate) fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
-        let Some(place) = if_there(self.place(path, Last::Follow, Missing::IsAnError))? else {
-            return Ok(Vec::new());
+        let list = || -> io::Result<Vec<OsString>> {
+            let place = self.place(path, Last::Follow, Missing::IsAnError)?;
+            names_in(walk::open_directory(&place.directory, &place.name)?)
         };
-        let Some(directory) = if_there(walk::open_directory(&place.directory, &place.name))? else {
-            return Ok(Vec::new());
-        };
-        let mut names = names_in(directory)?;
+        self.first(path, &mut || drop(list()))?;
+        let mut names = if_there(list())?.unwrap_or_default();
         sort_by(&mut names, OsString::cmp);
         Ok(names)
     }
 
     fn place(&self, path: &Path, last: Last, missing: Missing) -> io::Result<Place> {
-        if self.is_own() {
-            silent::see_that_the_way_answers(path)?;
-        }
-        walk::place(self.directory.as_fd(), path, last, missing)
+        let answers = |path: &Path| self.see_that_it_answers(path);
+        walk::place(self.directory.as_fd(), path, last, missing, &answers)
+    }
+
+    /// Whether the file system answers that a path is on, of which no link is followed.
+    fn see_that_it_answers(&self, path: &Path) -> io::Result<()> {
+        silent::see_that_its_mount_answers(&self.real(path))
     }
 
     fn look(&self, path: &Path, last: Last) -> io::Result<Entry> {
-        self.place(path, last, Missing::IsAnError)?.entry()
+        let look = || self.place(path, last, Missing::IsAnError)?.entry();
+        self.first(path, &mut || drop(look()))?;
+        look()
+    }
+
+    /// Does what looks at a path in a child first, where that may hang.
+    ///
+    /// # Errors
+    ///
+    /// That the file system does not answer that it is on.
+    pub(crate) fn first(&self, path: &Path, look: &mut dyn FnMut()) -> io::Result<()> {
+        let mount_point = silent::mount_that_may_hang(&self.real(path));
+        let mut work = || {
+            look();
+            Ok(true)
+        };
+        let done = mount_point.map(|place| self.in_child(&place, silent::LIMIT, &mut work));
+        done.transpose().map(drop)
+    }
+
+    fn in_child(
+        &self,
+        place: &Path,
+        limit: Duration,
+        work: &mut dyn FnMut() -> io::Result<bool>,
+    ) -> io::Result<bool> {
+        silent::in_child(place, limit, &[self.directory.as_fd()], work)
     }
 }
 

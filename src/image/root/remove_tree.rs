@@ -32,14 +32,20 @@ impl Root {
     /// In a sentence: of the first that cannot be removed; that it is the whole tree.
     pub(crate) fn remove_tree(&self, path: &Path) -> Result<Change> {
         let mut first = None;
-        let mut failed = |inner: &Path, error: io::Error| {
-            first.get_or_insert_with(|| (path.join(inner), error));
-        };
-        let change = self.try_remove_tree(path, &mut failed);
-        let change = change.with_context(|| self.cannot("remove", path))?;
+        let removed = self.change(path, &mut || {
+            let mut failed = |inner: &Path, error: io::Error| {
+                first.get_or_insert_with(|| (path.join(inner), error));
+            };
+            let change = self.try_remove_tree(path, &mut failed)?;
+            // For whom has no more than this of a child.
+            match &first {
+                Some((path, e)) => Err(io::Error::other(format!("{}: {e}", path.display()))),
+                None => Ok(change),
+            }
+        });
         match first {
             Some((path, error)) => Err(error).with_context(|| self.cannot("remove", &path)),
-            None => Ok(change),
+            None => removed.with_context(|| self.cannot("remove", path)),
         }
     }
 
@@ -69,7 +75,7 @@ impl Root {
         let mut here = open_directory(&place.directory, &place.name)?;
         let mut names = names_in(open_directory(&here, OsStr::new("."))?)?;
         let mut levels = vec![Level {
-            name: place.name,
+            name: place.name.clone(),
             rest: Vec::new(),
             above: (above.st_dev, above.st_ino),
         }];
@@ -80,7 +86,9 @@ impl Root {
                 way.chain([name]).collect()
             };
             if let Some(name) = names.pop() {
-                match enter(&here, &name, device) {
+                let inside = place.path.join(inner(&levels, &name));
+                let answers = self.see_that_it_answers(&inside);
+                match answers.and_then(|()| enter(&here, &name, device)) {
                     Ok(None) => {}
                     Ok(Some((down, below))) => {
                         let above = fstat(&here)?;

@@ -53,16 +53,19 @@ pub(crate) fn leads_out(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<LeadsOut>())
 }
 
-/// Where a path leads in the tree of this root directory.
+/// Where a path leads in the tree of this root directory. No place on the way is looked at before
+/// `see_that_it_answers` has.
 ///
 /// # Errors
 ///
-/// A link that leads out or in a circle; those of fstatat(2), openat(2) and mkdirat(2).
+/// A link that leads out or in a circle; those of fstatat(2), openat(2) and mkdirat(2); that a
+/// file system on the way does not answer.
 pub(super) fn place(
     root: BorrowedFd,
     path: &Path,
     last: Last,
     missing: Missing,
+    see_that_it_answers: &dyn Fn(&Path) -> io::Result<()>,
 ) -> io::Result<Place> {
     let mut walk = Walk {
         root,
@@ -79,6 +82,7 @@ pub(super) fn place(
             }
             continue;
         }
+        see_that_it_answers(&walk.path().join(&name))?;
         let is_last = ahead.is_empty();
         // On the way, nearly all are directories.
         if !is_last && let Ok(directory) = open_directory(walk.here(), &name) {
@@ -130,9 +134,13 @@ impl Walk<'_> {
         }
     }
 
+    fn path(&self) -> PathBuf {
+        let names = self.below.iter().map(|(name, _)| name.as_os_str());
+        [OsStr::new("/")].into_iter().chain(names).collect()
+    }
+
     fn place(mut self, name: OsString) -> io::Result<Place> {
-        let mut path = PathBuf::from("/");
-        path.extend(self.below.iter().map(|(name, _)| name));
+        let mut path = self.path();
         if name != "." {
             path.push(&name);
         }

@@ -8,6 +8,7 @@ use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -18,9 +19,13 @@ use nix::unistd::{UnlinkatFlags, linkat, symlinkat, syncfs, unlinkat};
 use super::walk::{Last, Missing, Place, give_to, give_to_root};
 use super::{Kind, Root, if_there, not_regular};
 use crate::host::kernel_calls::{copy_attributes, selinux_context, set_selinux_context};
+use crate::host::silent;
 
 /// The end of the name under which a file is written.
 pub(crate) const TEMPORARY: &str = ".vmstage-new";
+
+/// Writing one out may take its time, and so may removing very many.
+const LONGEST: Duration = Duration::from_secs(600);
 
 /// A file's name has 255 bytes at most.
 const LONGEST_NAME: usize = 255 - 1 - TEMPORARY.len();
@@ -52,8 +57,26 @@ impl Root {
     ///
     /// In a sentence: those of writing it; that something else than a regular file is there.
     pub(crate) fn write(&self, path: &Path, content: &[u8], as_: Attributes) -> Result<Change> {
-        self.try_write(path, content, as_)
+        self.change(path, &mut || self.try_write(path, content, as_))
             .with_context(|| self.cannot("write", path))
+    }
+
+    /// Changes something at a path: in a child, where that may hang.
+    pub(super) fn change(
+        &self,
+        path: &Path,
+        work: &mut dyn FnMut() -> io::Result<Change>,
+    ) -> io::Result<Change> {
+        let Some(place) = silent::mount_that_may_hang(&self.real(path)) else {
+            return work();
+        };
+        // That takes long only where nobody answers.
+        self.entry_itself(path)?;
+        let done = self.in_child(&place, LONGEST, &mut || Ok(work()? == Change::Done))?;
+        Ok(match done {
+            true => Change::Done,
+            false => Change::None,
+        })
     }
 
     fn try_write(&self, path: &Path, content: &[u8], as_: Attributes) -> io::Result<Change> {
@@ -117,7 +140,7 @@ impl Root {
     ///
     /// In a sentence.
     pub(crate) fn link(&self, path: &Path, text: &Path) -> Result<Change> {
-        self.try_link(path, text)
+        self.change(path, &mut || self.try_link(path, text))
             .with_context(|| self.cannot("make the link", path))
     }
 
@@ -158,7 +181,7 @@ impl Root {
     ///
     /// In a sentence.
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> Result<Change> {
-        let renamed = || -> io::Result<Change> {
+        let mut renamed = || -> io::Result<Change> {
             let Some(old) = if_there(self.place(from, Last::Keep, Missing::IsAnError))? else {
                 return Ok(Change::None);
             };
@@ -173,7 +196,8 @@ impl Root {
                 Err(e) => Err(e.into()),
             }
         };
-        renamed().with_context(|| self.cannot("rename", from))
+        self.change(from, &mut renamed)
+            .with_context(|| self.cannot("rename", from))
     }
 
     /// Sets the mode of a regular file, and its owner.
@@ -182,14 +206,16 @@ impl Root {
     ///
     /// In a sentence.
     pub(crate) fn set_mode(&self, path: &Path, mode: u32, owner: (u32, u32)) -> Result<()> {
-        let set = || -> io::Result<()> {
+        let mut set = || -> io::Result<Change> {
             if let Some(file) = self.open_file(path)? {
                 give_to(&file, owner.0, owner.1)?;
                 file.set_permissions(Permissions::from_mode(mode))?;
             }
-            Ok(())
+            Ok(Change::Done)
         };
-        set().with_context(|| self.cannot("set the mode of", path))
+        let set = self.change(path, &mut set);
+        set.map(drop)
+            .with_context(|| self.cannot("set the mode of", path))
     }
 
     /// Removes a file or a link, not what it leads to, and what a killed run left of it.
@@ -215,11 +241,13 @@ impl Root {
     }
 
     fn unlink(&self, path: &Path, what: UnlinkatFlags) -> io::Result<Change> {
-        let Some(place) = if_there(self.place(path, Last::Keep, Missing::IsAnError))? else {
-            return Ok(Change::None);
-        };
-        place.unlink(&place.temporary(), UnlinkatFlags::NoRemoveDir)?;
-        place.unlink(&place.name, what)
+        self.change(path, &mut || {
+            let Some(place) = if_there(self.place(path, Last::Keep, Missing::IsAnError))? else {
+                return Ok(Change::None);
+            };
+            place.unlink(&place.temporary(), UnlinkatFlags::NoRemoveDir)?;
+            place.unlink(&place.name, what)
+        })
     }
 
     /// Waits until all that was changed is on the disk.
@@ -228,11 +256,13 @@ impl Root {
     ///
     /// In a sentence.
     pub(crate) fn sync(&self) -> Result<()> {
-        match syncfs(&self.directory) {
+        let all = Path::new("/");
+        let synced = self.change(all, &mut || match syncfs(&self.directory) {
             // Before Linux 2.6.39. Each file has been synced by itself.
-            Err(Errno::ENOSYS) => Ok(()),
-            other => other.with_context(|| self.cannot("sync", Path::new("/"))),
-        }
+            Ok(()) | Err(Errno::ENOSYS) => Ok(Change::Done),
+            Err(e) => Err(e.into()),
+        });
+        synced.map(drop).with_context(|| self.cannot("sync", all))
     }
 
     /// `cannot write /etc/fstab in /mnt/image`

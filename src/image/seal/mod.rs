@@ -28,6 +28,9 @@ use super::root::Root;
 use crate::config::Config;
 use crate::host::Host;
 
+/// The item of what is not there to be looked at.
+pub(crate) const FILE_SYSTEMS: &str = "file-systems";
+
 /// All that is to be done, in order; in each item what of it cannot be looked at.
 pub(crate) fn plan(root: &Root, host: Option<&Host>, config: &Config, wish: Wish) -> Vec<Item> {
     let mount_point = config.staging.mount_point.as_path();
@@ -67,7 +70,7 @@ pub(crate) fn plan(root: &Root, host: Option<&Host>, config: &Config, wish: Wish
 
 /// File systems of the image's own that are not mounted in the tree: nobody sees what is on them.
 fn missing_parts(root: &Root) -> Item {
-    let mut item = Item::new("file-systems");
+    let mut item = Item::new(FILE_SYSTEMS);
     let fstab = old::fstab(root).unwrap_or_default().0;
     for path in ["/var", "/var/lib"].map(Path::new) {
         let mut lines = fstab.lines.iter();

@@ -1,7 +1,7 @@
 //! What runs and would write again what is removed.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -59,11 +59,14 @@ pub(crate) fn stop_condor(host: &Host) -> Result<bool> {
 
 /// By the init system that started it.
 fn stop_masters(host: &Host) -> Result<()> {
-    let by_unit = host.path("/run/systemd/system").is_dir();
+    let by_unit = running::has_systemd(host);
     let script = ["/etc/init.d/condor", "/etc/rc.d/init.d/condor"]
-        .map(|path| host.path(path))
         .into_iter()
-        .find(|path| path.is_file());
+        .find(|path| {
+            let there = host.metadata(path.as_ref());
+            there.is_ok_and(|there| there.is_file())
+        })
+        .map(|path| host.path(path));
     let command = match (by_unit, script) {
         (true, _) => program::find(host, "systemctl").map(|systemctl| {
             let mut command = Command::new(systemctl);
@@ -77,11 +80,10 @@ fn stop_masters(host: &Host) -> Result<()> {
         }
         (false, None) => None,
     };
-    if let Some(mut command) = command {
-        command.stdin(Stdio::null());
-        if let Err(e) = program::run(command, Limit::after(CONDOR_STOPS)) {
-            warn!("stopping HTCondor {e:#}; it is sent a signal");
-        }
+    if let Some(command) = command
+        && let Err(e) = program::run(command, Limit::after(CONDOR_STOPS))
+    {
+        warn!("stopping HTCondor {e:#}; it is sent a signal");
     }
     // One that somebody started by hand; first as condor_off does, then without its jobs.
     for signal in [Signal::SIGTERM, Signal::SIGQUIT] {
@@ -98,7 +100,7 @@ fn stop_masters(host: &Host) -> Result<()> {
 
 /// systemd writes a new seed when the machine goes down, unless that has happened before.
 pub(crate) fn stop_random_seed(host: &Host) {
-    if !host.path("/run/systemd/system").is_dir() {
+    if !running::has_systemd(host) {
         return;
     }
     let Some(systemctl) = program::find(host, "systemctl") else {
@@ -106,7 +108,6 @@ pub(crate) fn stop_random_seed(host: &Host) {
     };
     let mut command = Command::new(systemctl);
     command.args(["stop", "systemd-random-seed.service"]);
-    command.stdin(Stdio::null());
     if let Err(e) = program::run(command, Limit::after(AFTER_A_SIGNAL)) {
         warn!(
             "stopping systemd-random-seed.service {e:#}: it may write a seed when the machine goes down"

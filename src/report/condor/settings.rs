@@ -1,7 +1,7 @@
 //! What HTCondor's own tool reads in all its files, and what of the drop-in does not hold.
 
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
@@ -41,9 +41,7 @@ pub(super) fn ask(host: &Host, limit: Limit) -> Result<Option<Settings>> {
         return Ok(None);
     };
     let mut command = Command::new(tool);
-    command
-        .args(["-dump", "-verbose", NAMES])
-        .stdin(Stdio::null());
+    command.args(["-dump", "-verbose", NAMES]);
     let done = program::run(command, limit).context(TOOL)?;
     if !done.status.success() {
         let said = format!("{}{}", done.stderr, done.stdout);

@@ -35,6 +35,7 @@ pub use image::{Image, MIB, scratch_file};
 pub use loop_device::{Attach, LoopDevice};
 pub use machine::{CONDOR, Disk, Machine, Running, Tree};
 pub use outcome::{Mount, Outcome};
+pub use silent_mount::SilentMount;
 
 /// The name of a claim, with its modules, and the claim.
 pub type Claim = (&'static str, fn());

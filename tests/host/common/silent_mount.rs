@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
+use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 
@@ -15,8 +16,14 @@ pub struct SilentMount {
 impl Machine {
     /// Mounts one. The mount table shows `source`.
     pub fn silent_mount(&self, source: &str, mount_point: &str) -> SilentMount {
-        let mount_point = self.path(mount_point);
-        fs::create_dir_all(&mount_point).unwrap();
+        SilentMount::on(source, &self.path(mount_point))
+    }
+}
+
+impl SilentMount {
+    /// In a mount namespace of the test's own.
+    pub fn on(source: &str, mount_point: &Path) -> SilentMount {
+        fs::create_dir_all(mount_point).unwrap();
         let mut options = File::options();
         let connection = options.read(true).write(true).open("/dev/fuse").unwrap();
         let descriptor = connection.as_raw_fd();
@@ -24,7 +31,7 @@ impl Machine {
         let nothing = MsFlags::empty();
         mount(
             Some(source),
-            &mount_point,
+            mount_point,
             Some("fuse"),
             nothing,
             Some(data.as_str()),

@@ -6,4 +6,5 @@ mod old;
 pub mod overlay;
 pub mod replace;
 pub mod seal;
+pub mod silent;
 pub mod uninstall;

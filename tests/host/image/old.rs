@@ -87,7 +87,12 @@ pub const ELF: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0 old";
 impl Image {
     /// With the fstab line, the `rc.local` and the script of before.
     pub fn old(init: Init) -> Image {
-        let image = Image::at(scratch_file(), init);
+        Image::old_at(scratch_file(), init)
+    }
+
+    /// Likewise, in this directory.
+    pub fn old_at(directory: PathBuf, init: Init) -> Image {
+        let image = Image::at(directory, init);
         image.write("/etc/fstab", FSTAB);
         image.write("/bin/sh", ELF);
         let rc_local = match init {
