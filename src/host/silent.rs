@@ -263,8 +263,8 @@ pub(crate) fn is_left_alone(place: &Path) -> bool {
     })
 }
 
-/// Where the file system is mounted that a place leads to, where that may hang and not only a
-/// child's child has to care.
+/// Where the file system is mounted that a place leads to, where that may hang. A child, which is
+/// given up anyway, hears only of one that did not answer.
 pub(crate) fn mount_that_may_hang(place: &Path) -> Option<PathBuf> {
     let mount_point = known().and_then(|mut known| known.may_hang(place))?;
     (!bounded::is_child() || is_left_alone(&mount_point)).then_some(mount_point)

@@ -41,6 +41,7 @@ mod staging;
 mod turned_off;
 mod unfinished;
 mod watch;
+mod write_errors;
 
 use std::process::ExitCode;
 
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         image::overlay::CLAIMS,
         image::replace::CLAIMS,
         image::seal::CLAIMS,
+        write_errors::CLAIMS,
         image::silent::CLAIMS,
         plan::flavor::CLAIMS,
         plan::grid::CLAIMS,

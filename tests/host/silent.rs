@@ -20,6 +20,7 @@ claims![
     a_pipe_in_the_place_of_what_the_kernel_says_stops_no_boot,
     many_links_to_where_nobody_answers_cost_one_limit,
     many_that_do_not_answer_have_one_limit_together,
+    a_disk_beside_the_root_that_hangs_holds_no_command,
 ];
 
 const LIMIT: Duration = Duration::from_secs(2);
@@ -297,4 +298,24 @@ fn many_that_do_not_answer_have_one_limit_together() {
     let boot = machine.boot();
     assert_eq!(boot.staged().len(), 1, "{boot}");
     assert!(boot.took < 5 * AT_A_PLACE, "{boot}");
+}
+
+/// What the kernel remembers of it answers. The disk is let go after half a minute.
+fn a_disk_beside_the_root_that_hangs_holds_no_command() {
+    for command in [&["boot"][..], &["status"], &["end", "--in", "2h"]] {
+        let mut machine = Machine::new();
+        machine.configure(SHORT);
+        machine.disk("vdb", &Image::ext4("ephemeral0"));
+        machine.may_change("/var/lib");
+        let disk = machine.faulty_disk("vdc", &Image::ext4("state"));
+        machine.sh(
+            "mount /dev/vdc /var/lib; mkdir -p /var/lib/vmstage/published
+             mkdir -p /var/lib/prometheus/node-exporter
+             umount /var/lib; mount /dev/vdc /var/lib",
+        );
+        disk.fault(Fault::Hang);
+        machine.sh("echo 3 > /proc/sys/vm/drop_caches");
+        let run = machine.run(command);
+        assert!(run.took < 3 * AT_A_PLACE, "{command:?}\n{run}");
+    }
 }

@@ -211,7 +211,7 @@ impl Root {
         let Some(Kind::Link) = self.entry_itself(path)?.map(|entry| entry.kind) else {
             return Ok(None);
         };
-        // Seen just now, and with it where it leads.
+        // The kernel has read all of the way for that already.
         let place = self.place(path, Last::Keep, Missing::IsAnError)?;
         Ok(Some(readlinkat(&place.directory, &*place.name)?.into()))
     }
@@ -251,7 +251,12 @@ impl Root {
     ///
     /// Those of [`Root::read`].
     pub(crate) fn open_file(&self, path: &Path) -> io::Result<Option<File>> {
-        self.first(path, &mut || drop(self.open_now(path)))?;
+        let begin = &mut [0; 4096];
+        self.first(path, &mut || {
+            if let Ok(Some(mut file)) = self.open_now(path) {
+                let _ = file.read(begin);
+            }
+        })?;
         self.open_now(path)
     }
 

@@ -157,21 +157,23 @@ impl Root {
 
     /// Gives a regular file a second name; false where the file system knows none, or it is taken.
     pub(crate) fn name_twice(&self, path: &Path, second: &Path) -> bool {
-        let place = |path| self.place(path, Last::Keep, Missing::IsAnError).ok();
-        let (Some(from), Some(to)) = (place(path), place(second)) else {
-            return false;
-        };
-        let is_file = from.entry().is_ok_and(|entry| entry.kind == Kind::File);
-        let link = || {
+        let named = self.change(second, &mut || {
+            let [from, to] =
+                [path, second].map(|path| self.place(path, Last::Keep, Missing::IsAnError));
+            let (from, to) = (from?, to?);
+            if from.entry()?.kind != Kind::File {
+                return Ok(Change::None);
+            }
             linkat(
                 &from.directory,
                 &*from.name,
                 &to.directory,
                 &*to.name,
                 AtFlags::empty(),
-            )
-        };
-        is_file && link().is_ok()
+            )?;
+            Ok(Change::Done)
+        });
+        named.is_ok_and(|change| change == Change::Done)
     }
 
     /// Gives a file another name, in the place of what has it. All that is the file's stays: its

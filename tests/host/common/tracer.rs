@@ -2,7 +2,8 @@
 //! init may do at any moment.
 //!
 //! The program and all processes that it starts run under ptrace(2), and their system
-//! calls are counted together; all of them, or those alone that change a file.
+//! calls are counted together; all of them, or those alone that change a file. Or one of them
+//! fails, as on a disk that is full or broken.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -33,6 +34,15 @@ pub enum Calls {
     /// Those that leave something else on a disk, or in what is mounted: between two of them it
     /// does not matter where the program is killed.
     Changes,
+    /// Those that write to a file system that is mounted.
+    Writes,
+}
+
+/// What becomes of the one call that is meant.
+#[derive(Clone, Copy)]
+enum Fate {
+    Killed,
+    Fails(Errno),
 }
 
 /// How a traced program ended.
@@ -42,6 +52,8 @@ pub struct Traced {
     pub system_calls: usize,
     /// The call before which all of them were killed; None where there were not that many.
     pub killed_before: Option<String>,
+    /// Likewise, the call that failed.
+    pub failed: Option<String>,
     /// The program's exit code; None where a signal ended it.
     pub code: Option<i32>,
     /// The paths that the program opened itself, and those that its children did.
@@ -56,10 +68,15 @@ pub fn count(calls: Calls, command: Command) -> Traced {
 /// Kills the program and all its children right before their `nth` system call; the first
 /// after the program's execve(2) is 1. That call is not carried out.
 pub fn kill_before(nth: usize, calls: Calls, command: Command) -> Traced {
-    trace(calls, command, Some(nth))
+    trace(calls, command, Some((nth, Fate::Killed)))
 }
 
-fn trace(calls: Calls, mut command: Command, kill_before: Option<usize>) -> Traced {
+/// Has the `nth` of their system calls fail with this error; it is not carried out.
+pub fn fail(nth: usize, error: Errno, calls: Calls, command: Command) -> Traced {
+    trace(calls, command, Some((nth, Fate::Fails(error))))
+}
+
+fn trace(calls: Calls, mut command: Command, meant: Option<(usize, Fate)>) -> Traced {
     // SAFETY: a system call only.
     unsafe { command.pre_exec(|| Ok(ptrace::traceme()?)) };
     // It stops itself when it has begun the program.
@@ -73,10 +90,12 @@ fn trace(calls: Calls, mut command: Command, kill_before: Option<usize>) -> Trac
     let mut traced = Traced {
         system_calls: 0,
         killed_before: None,
+        failed: None,
         code: None,
         opened: Default::default(),
     };
     let mut processes = BTreeSet::new();
+    let mut failing = None;
     // Those that this thread has started, and no others; until there are none.
     let wait = || match waitpid(None, Some(WaitPidFlag::__WALL | WaitPidFlag::__WNOTHREAD)) {
         Err(Errno::ECHILD) => None,
@@ -103,6 +122,12 @@ fn trace(calls: Calls, mut command: Command, kill_before: Option<usize>) -> Trac
                 true => {}
                 false => signal = Some(why),
             },
+            WaitStatus::PtraceSyscall(_) if failing.is_some_and(|(one, _)| one == process) => {
+                let (_, error) = failing.take().unwrap();
+                let mut registers = ptrace::getregs(process).unwrap();
+                registers.rax = -(error as i64) as u64;
+                ptrace::setregs(process, registers).unwrap();
+            }
             WaitStatus::PtraceSyscall(_) => {
                 if let Some(call) = Call::entered_by(process) {
                     let by = usize::from(process != program);
@@ -110,8 +135,21 @@ fn trace(calls: Calls, mut command: Command, kill_before: Option<usize>) -> Trac
                     if call.is_counted(calls) {
                         traced.system_calls += 1;
                     }
-                    if call.is_counted(calls) && kill_before == Some(traced.system_calls) {
-                        traced.killed_before = Some(call.describe());
+                    if call.is_counted(calls)
+                        && let Some((nth, fate)) = meant
+                        && nth == traced.system_calls
+                    {
+                        match fate {
+                            Fate::Killed => traced.killed_before = Some(call.describe()),
+                            Fate::Fails(error) => {
+                                traced.failed = Some(call.describe());
+                                // There is no such call.
+                                let mut registers = ptrace::getregs(process).unwrap();
+                                registers.orig_rax = u64::MAX;
+                                ptrace::setregs(process, registers).unwrap();
+                                failing = Some((process, error));
+                            }
+                        }
                     }
                 }
             }
@@ -164,6 +202,11 @@ impl Call {
         match calls {
             Calls::Every => true,
             Calls::Changes => changes_a_file(self.process, self.number, &self.arguments),
+            Calls::Writes => match self.number {
+                libc::SYS_fsync | libc::SYS_fdatasync | libc::SYS_syncfs => true,
+                libc::SYS_ioctl | libc::SYS_mount | libc::SYS_umount2 => false,
+                number => changes_a_file(self.process, number, &self.arguments),
+            },
         }
     }
 
