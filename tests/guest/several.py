@@ -333,9 +333,31 @@ def fails_where_one_hangs_from(guest, name, program, limit):
 
 
 @case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, waits=4 * PATIENCE)
+def a_disk_that_hangs_once_mdadm_writes_to_it_is_named_and_when_it_answers_the_next_boot_makes_the_array(guest):
+    guest.wait_booted()
+    status = fails_where_one_hangs_from(guest, "disk1", "mdadm", 3 * PATIENCE)
+    does_not_answer(status, FIRST)
+    boot(guest)
+    is_made_of_both(guest)
+
+
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, waits=4 * PATIENCE)
 def a_disk_that_hangs_once_mkfs_writes_to_the_array_stops_no_boot_and_when_it_answers_the_next_makes_it_good(guest):
     guest.wait_booted()
     status = fails_where_one_hangs_from(guest, "disk2", "mkfs.ext4", 3 * PATIENCE)
     does_not_answer(status, "/dev/md127")
     boot(guest)
     is_made_of_both(guest)
+
+
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, waits=4 * PATIENCE, reboots=True)
+def a_disk_that_hangs_once_its_array_is_put_together_stops_no_boot_and_when_it_answers_nothing_is_lost(guest):
+    boot(guest)
+    is_made_of_both(guest)
+    reset(guest, KEEP)
+    guest.wait_booted()
+    status = fails_where_one_hangs_from(guest, "disk2", "mdadm", 3 * PATIENCE)
+    does_not_answer(status, SECOND)
+    boot(guest)
+    is_made_of_both(guest)
+    has_thesis(guest, True)
