@@ -22,6 +22,7 @@ use super::signature;
 use crate::config::{Filesystem, Staging};
 use crate::host::block_device::Number;
 use crate::host::bounded::{self, Child, GaveUp, Limit};
+use crate::host::progress::{self, Progress};
 use crate::host::{Host, kernel_calls, kernel_file, program, sysfs, wait};
 
 /// What begins a file system of the array that was on the disks before; twice what libblkid reads.
@@ -31,8 +32,27 @@ const BEGIN: u64 = 1 << 20;
 const STOPPING: Duration = Duration::from_secs(3);
 const RETRY: Duration = Duration::from_millis(100);
 
-/// How long mdadm may take: it waits for udev as well.
+/// How long mdadm may take at most: it waits for udev as well.
 const BY_MDADM: Duration = Duration::from_secs(60);
+
+/// Of mdadm and the kernel, which are given up where a disk hangs.
+fn limit_of_all(host: &Host, stripe: &Stripe, config: &Staging) -> Limit {
+    let numbers = stripe.parts().iter().map(Part::number).collect();
+    let progress = Progress::with_requests(host, numbers, config.device_timeout);
+    Limit::without(progress, BY_MDADM)
+}
+
+/// Which of the disks keep somebody waiting that was given up.
+fn name_those_that_hang(host: &Host, stripe: &Stripe, mut error: anyhow::Error) -> anyhow::Error {
+    let is_late = error.is::<program::Late>()
+        || matches!(error.downcast_ref::<GaveUp>(), Some(GaveUp::Late(_)));
+    for part in stripe.parts() {
+        if is_late && progress::has_requests(host, part.number()) {
+            error = anyhow!("{error:#}; {} does not answer", part.node().display());
+        }
+    }
+    error
+}
 
 /// Makes an array of disks, or puts one together. `limit` is asked for a new time limit for each
 /// of them. Where none can be made, disks that were blank are blank again.
@@ -74,7 +94,7 @@ fn keep_open_and_combine(
     match stripe.task() {
         Task::Assemble(uuid) => {
             info!("putting {stripe} together");
-            assemble(host, stripe, array, uuid)?;
+            assemble(host, stripe, config, array, uuid)?;
             see_that_it_runs(host, stripe)
         }
         Task::Create { instead_of } => {
@@ -99,7 +119,7 @@ fn keep_open_and_combine(
                 }
                 Ok(())
             };
-            let made = create(host, stripe, config.filesystem, array, instead_of, wipe);
+            let made = create(host, stripe, config, array, instead_of, wipe);
             // mdadm may have failed of what it does beside that.
             match (made, see_that_it_runs(host, stripe)) {
                 (Err(error), Ok(())) => {
@@ -310,7 +330,7 @@ fn wipe(mut device: &File, offset: u64) -> io::Result<()> {
 fn create(
     host: &Host,
     stripe: &Stripe,
-    filesystem: Filesystem,
+    config: &Staging,
     array: u64,
     instead_of: &[String],
     wipe: impl FnOnce() -> Result<()>,
@@ -331,7 +351,7 @@ fn create(
         .context("cannot write down that an array is being made")?;
     wipe()?;
     // An XFS has a log of at most 256 KiB a stripe.
-    let chunk = match filesystem {
+    let chunk = match config.filesystem {
         Filesystem::Xfs => 256,
         _ => 512,
     };
@@ -344,10 +364,10 @@ fn create(
         "--create /dev/md{array}{run_it} --level=0 --metadata=1.2 --homehost=any --chunk={chunk} --name={NAME} --uuid={uuid} --raid-devices={}",
         stripe.parts().len()
     );
-    run(host, &mdadm, &options, stripe)
+    run(host, &mdadm, &options, stripe, config)
 }
 
-fn run(host: &Host, mdadm: &Path, options: &str, stripe: &Stripe) -> Result<()> {
+fn run(host: &Host, mdadm: &Path, options: &str, stripe: &Stripe, config: &Staging) -> Result<()> {
     let mut command = Command::new(mdadm);
     command.args(options.split(' '));
     for part in stripe.parts() {
@@ -357,15 +377,16 @@ fn run(host: &Host, mdadm: &Path, options: &str, stripe: &Stripe) -> Result<()> 
         }
         command.arg(node);
     }
-    program::run_well(command, Limit::after(BY_MDADM))
+    program::run_well(command, limit_of_all(host, stripe, config))
+        .map_err(|error| name_those_that_hang(host, stripe, error))
         .with_context(|| format!("mdadm with {stripe}"))
 }
 
-fn assemble(host: &Host, stripe: &Stripe, array: u64, uuid: &str) -> Result<()> {
+fn assemble(host: &Host, stripe: &Stripe, config: &Staging, array: u64, uuid: &str) -> Result<()> {
     if let Some(mdadm) = program::find(host, "mdadm") {
         // A line of mdadm.conf may have the array left alone by udev.
         let options = format!("--assemble /dev/md{array} --config=none --uuid={uuid}");
-        match run(host, &mdadm, &options, stripe) {
+        match run(host, &mdadm, &options, stripe, config) {
             Ok(()) => return Ok(()),
             Err(error) => info!("{error:#}; the kernel is asked itself"),
         }
@@ -373,9 +394,10 @@ fn assemble(host: &Host, stripe: &Stripe, array: u64, uuid: &str) -> Result<()> 
     let array = free_array(host).context("md has no free device")?;
     let numbers: Vec<Number> = stripe.parts().iter().map(Part::number).collect();
     let node = host.path(format!("/dev/md{array}"));
-    in_child(Limit::after(BY_MDADM), &|| {
+    in_child(limit_of_all(host, stripe, config), &|| {
         by_the_kernel(&node, array, &numbers).map_err(|e| e.to_string())
     })
+    .map_err(|error| name_those_that_hang(host, stripe, error))
     .with_context(|| format!("the kernel cannot put {stripe} together"))
 }
 
@@ -425,6 +447,8 @@ fn see_that_it_runs(host: &Host, stripe: &Stripe) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::host::tree::Tree;
 
@@ -434,6 +458,13 @@ mod tests {
         let disk = |minor| Number { major: 252, minor };
         let stripe = Stripe::of_blank(&[("nvme0n1", disk(0)), ("nvme1n1", disk(1))]);
         (tree, host, stripe)
+    }
+
+    fn config(filesystem: Filesystem) -> Staging {
+        Staging {
+            filesystem,
+            ..Staging::default()
+        }
     }
 
     #[test]
@@ -449,12 +480,13 @@ mod tests {
             );
             tree.script("sbin/mdadm", &script);
             let array = free_array(&host).unwrap();
+            let config = config(filesystem);
             let wipe = || {
                 assert!(Record::read(&host).is_some());
                 Ok(())
             };
             let before = ["before".into()];
-            create(&host, &stripe, filesystem, array, &before, wipe).unwrap();
+            create(&host, &stripe, &config, array, &before, wipe).unwrap();
             let record = Record::read(&host).unwrap();
             assert!(record.is_of("before") && !record.is_staged);
             let expected = format!(
@@ -473,7 +505,7 @@ mod tests {
     fn nothing_is_wiped_where_there_is_no_mdadm() {
         let (_tree, host, stripe) = machine();
         let wipe = || -> Result<()> { panic!("it was wiped") };
-        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[], wipe).unwrap_err();
+        let made = create(&host, &stripe, &config(Filesystem::Ext4), 1, &[], wipe).unwrap_err();
         assert_eq!(made.to_string(), "this system has no mdadm");
     }
 
@@ -483,7 +515,8 @@ mod tests {
         tree.script("sbin/mdadm", "");
         let disk = |minor| Number { major: 252, minor };
         let stripe = Stripe::of_blank(&[("nvme0n1", disk(0)), ("nvme1n1", disk(7))]);
-        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[], || Ok(())).unwrap_err();
+        let made =
+            create(&host, &stripe, &config(Filesystem::Ext4), 1, &[], || Ok(())).unwrap_err();
         assert_eq!(made.to_string(), "/dev/nvme1n1 is another device now");
     }
 
@@ -491,13 +524,36 @@ mod tests {
     fn what_mdadm_says_is_told() {
         let (tree, host, stripe) = machine();
         tree.script("sbin/mdadm", "echo no such thing >&2; exit 1");
-        let made = create(&host, &stripe, Filesystem::Ext4, 1, &[], || Ok(())).unwrap_err();
+        let made =
+            create(&host, &stripe, &config(Filesystem::Ext4), 1, &[], || Ok(())).unwrap_err();
         let said = format!("{made:#}");
         assert!(
             said.starts_with("mdadm with /dev/nvme0n1 and /dev/nvme1n1: failed"),
             "{said}"
         );
         assert!(said.ends_with("no such thing"), "{said}");
+    }
+
+    #[test]
+    fn a_disk_that_mdadm_waits_for_in_vain_is_named() {
+        let late = "was not done in time and was killed; /dev/nvme1n1 does not answer";
+        for (in_flight, script, said) in [
+            ("0", "sleep 1; exit 1", "failed (exit status: 1)"),
+            ("1", "sleep 100; exit 1", late),
+        ] {
+            let (tree, host, stripe) = machine();
+            let stat = tree.root().join("sys/block/nvme1n1/stat");
+            fs::create_dir_all(stat.parent().unwrap()).unwrap();
+            fs::write(&stat, format!("10 0 80 5 0 0 0 0 {in_flight} 4 5\n")).unwrap();
+            tree.script("sbin/mdadm", script);
+            let mut config = config(Filesystem::Ext4);
+            config.device_timeout = Duration::from_millis(200);
+            let start = Instant::now();
+            let made = create(&host, &stripe, &config, 1, &[], || Ok(())).unwrap_err();
+            let expected = format!("mdadm with /dev/nvme0n1 and /dev/nvme1n1: {said}");
+            assert_eq!(format!("{made:#}"), expected);
+            assert!(start.elapsed() < BY_MDADM / 2);
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The guest's own programs, run with a time limit.
 
 use std::env;
+use std::fmt;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind, PipeReader, Read};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -59,6 +60,18 @@ pub(crate) fn run(command: Command, limit: Limit) -> Result<Done> {
     run_after(&mut |_| Ok(()), command, limit)
 }
 
+/// That a program was not done within its limit.
+#[derive(Debug)]
+pub(crate) struct Late;
+
+impl fmt::Display for Late {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("was not done in time and was killed")
+    }
+}
+
+impl std::error::Error for Late {}
+
 /// What is done in the process of a program before it is run.
 type First<'a> = &'a mut dyn FnMut(&mut Command) -> io::Result<()>;
 
@@ -94,7 +107,7 @@ fn run_after(first: First, mut command: Command, mut limit: Limit) -> Result<Don
         if limit.is_over() {
             let _ = killpg(child.pid(), Signal::SIGKILL);
             child.give_up();
-            bail!("was not done in time and was killed");
+            return Err(Late.into());
         }
         let open: Vec<_> = outputs.iter().filter(|output| output.is_open).collect();
         let mut open: Vec<_> = open.iter().map(|output| output.pipe.as_fd()).collect();

@@ -1,4 +1,4 @@
-//! Whether a disk moves: whether it completes requests.
+//! Whether a disk moves: whether it completes requests, and whether any are out.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -6,11 +6,12 @@ use std::time::{Duration, Instant};
 use super::block_device::Number;
 use super::{Host, kernel_file, sysfs};
 
-/// Follows the requests that a disk has completed.
+/// Follows the requests that disks have completed.
 #[derive(Debug)]
 pub(crate) struct Progress {
     host: Host,
-    device: Number,
+    devices: Vec<Number>,
+    counts: Counts,
     /// Nothing before the first look: most work is done by then.
     seen: Option<Vec<u64>>,
     since: Instant,
@@ -21,9 +22,20 @@ impl Progress {
     /// Of the disk that `device` is, or is a part of. It is stuck when it has completed
     /// nothing for as long as `patience`.
     pub(crate) fn of(host: &Host, device: Number, patience: Duration) -> Progress {
+        Progress::new(host, vec![device], Counts::Always, patience)
+    }
+
+    /// Of disks that a program is at which also waits for other things. They are stuck when a
+    /// request is out and they have completed none for as long as `patience`.
+    pub(crate) fn with_requests(host: &Host, devices: Vec<Number>, patience: Duration) -> Progress {
+        Progress::new(host, devices, Counts::WithRequests, patience)
+    }
+
+    fn new(host: &Host, devices: Vec<Number>, counts: Counts, patience: Duration) -> Progress {
         Progress {
             host: host.clone(),
-            device,
+            devices,
+            counts,
             seen: None,
             since: Instant::now(),
             patience,
@@ -31,9 +43,19 @@ impl Progress {
     }
 
     pub(crate) fn is_stuck(&mut self) -> bool {
-        // md's own counts do not move while it discards (mkfs): those of its members do.
-        let stats = sysfs::stats_of(&self.host, self.device);
-        let now: Vec<u64> = stats.iter().flat_map(|stat| completed(stat)).collect();
+        let mut now = Vec::new();
+        let mut has_requests = false;
+        for device in &self.devices {
+            // md's own counts do not move while it discards (mkfs): those of its members do.
+            for stat in sysfs::stats_of(&self.host, *device) {
+                let fields = fields(&stat);
+                has_requests |= are_out(&fields);
+                now.extend(COMPLETED.iter().filter_map(|index| fields.get(*index)));
+            }
+        }
+        if self.counts == Counts::WithRequests && !has_requests {
+            self.since = Instant::now();
+        }
         if self.seen.as_ref() != Some(&now) {
             if self.seen.is_some() {
                 self.since = Instant::now();
@@ -44,17 +66,36 @@ impl Progress {
     }
 }
 
+/// When it counts that nothing is completed.
+#[derive(Debug, PartialEq, Eq)]
+enum Counts {
+    Always,
+    /// Only while a request is out.
+    WithRequests,
+}
+
+/// Whether requests are out that the disk has not completed.
+pub(crate) fn has_requests(host: &Host, device: Number) -> bool {
+    let stats = sysfs::stats_of(host, device);
+    stats.iter().any(|stat| are_out(&fields(stat)))
+}
+
 /// Reads, sectors read, writes, sectors written, and where the kernel has them (4.18 and 5.5)
 /// discards, sectors discarded and flushes: the counts of completed requests in
 /// Documentation/block/stat.rst. The times beside them grow while a request hangs, too.
 const COMPLETED: [usize; 7] = [0, 2, 4, 6, 11, 13, 15];
 
-fn completed(stat: &Path) -> Vec<u64> {
+/// How many requests are out.
+const IN_FLIGHT: usize = 8;
+
+fn are_out(fields: &[u64]) -> bool {
+    fields.get(IN_FLIGHT).is_some_and(|count| *count > 0)
+}
+
+fn fields(stat: &Path) -> Vec<u64> {
     let text = kernel_file::read_text(stat).unwrap_or_default();
-    let fields: Vec<&str> = text.split_whitespace().collect();
-    COMPLETED
-        .iter()
-        .filter_map(|index| fields.get(*index)?.parse().ok())
+    text.split_whitespace()
+        .map_while(|field| field.parse().ok())
         .collect()
 }
 
@@ -119,5 +160,32 @@ mod tests {
         assert!(progress.is_stuck());
         write("11 0 88 5 0 0 0 0 1 9 9 0 0 0 0 1 0\n");
         assert!(!progress.is_stuck());
+    }
+
+    #[test]
+    fn where_a_program_waits_for_something_else_disks_without_requests_are_not_stuck() {
+        const OUT: &str = "10 0 80 5 0 0 0 0 1 4 5\n";
+        const IDLE: &str = "10 0 80 5 0 0 0 0 0 4 5\n";
+        let tree = Tree::new(&[
+            (
+                "proc/partitions",
+                "major minor  #blocks  name\n\n 252 0 9 vda\n 252 16 9 vdb\n",
+            ),
+            ("sys/block/vda/stat", IDLE),
+            ("sys/block/vdb/stat", IDLE),
+        ]);
+        let (host, patience) = (tree.host(), Duration::from_millis(150));
+        let disk = |minor| Number { major: 252, minor };
+        let mut progress = Progress::with_requests(&host, vec![disk(0), disk(16)], patience);
+        std::thread::sleep(patience);
+        assert!(!progress.is_stuck());
+        fs::write(tree.root().join("sys/block/vdb/stat"), OUT).unwrap();
+        assert_eq!(
+            [0, 16].map(|minor| has_requests(&host, disk(minor))),
+            [false, true]
+        );
+        assert!(!progress.is_stuck());
+        std::thread::sleep(patience);
+        assert!(progress.is_stuck());
     }
 }

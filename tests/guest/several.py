@@ -4,6 +4,7 @@ import images
 from cases import case, check, reasons
 from evidence import INSTANCE_STORAGE
 from guests import Disk
+from hanging import BESIDE_A_HUNG_DISK, SLACK, does_not_answer
 from images import blank
 from sealed import CASES
 
@@ -12,7 +13,13 @@ __all__ = ["CASES"]
 STRIPE = '[metadata]\nsources = []\n[staging]\nwait = "2s"\ncombine = "stripe"\n'
 FIRST, SECOND = "/dev/nvme0n1", "/dev/nvme1n1"
 BOTH = f"{FIRST} and {SECOND}"
-DISKS = [Disk(blank(), "nvme", f"AWS1234567890ABCDE{number}") for number in range(2)]
+
+
+def local(number, **options):
+    return Disk(blank(), "nvme", f"AWS1234567890ABCDE{number}", **options)
+
+
+DISKS = [local(0), local(1)]
 
 # Runs before the guest's init, at each boot: what a boot is to go without.
 SETUP = """\
@@ -254,3 +261,103 @@ def the_record_of_an_array_is_on_the_disk_before_the_array_is(guest):
     boot(guest)
     is_made_of_both(guest)
     has_thesis(guest, False)
+
+
+# Disks that hang
+
+# How long vmstage waits for a disk by default, in seconds.
+PATIENCE = 10
+
+
+def booting(guest, limit, path="$PATH"):
+    """Starts a boot. Returns what waits for its exit code, and fails where that took longer than the limit, in seconds."""
+    now = "cut -d. -f1 /proc/uptime"
+    guest.tell(f"(rm -f /run/took; PATH={path}; sh /of-ec2; begin=$({now}); vmstage boot; echo $? $(($({now}) - begin)) >/run/took) &")
+
+    def wait():
+        guest.sh("until [ -s /run/took ]; do sleep 0.2; done", timeout=limit + 2 * SLACK)
+        code, took = map(int, guest.sh("cat /run/took").output.split())
+        assert took < limit + SLACK, f"it took {took} s"
+        return code
+
+    return wait
+
+
+BESIDE = [*DISKS, Disk(blank(), hangs=True), Disk(blank(), "scsi", hangs=True)]
+
+
+@case("minimal", disks=BESIDE, config=STRIPE, files=with_mdadm, waits=2 * PATIENCE)
+def beside_hung_disks_that_are_not_local_an_array_is_made(guest):
+    guest.wait_booted()
+    check("the exit code", booting(guest, PATIENCE)(), 0)
+    does_not_answer(is_made_of_both(guest), "/dev/vdb", "/dev/sda")
+
+
+OF_FOUR = [*DISKS, local(2, hangs=True), local(3, hangs=True)]
+
+
+@case("minimal", disks=OF_FOUR, config=STRIPE, files=with_mdadm, waits=2 * PATIENCE)
+def of_four_local_disks_of_which_two_hang_the_others_become_one(guest):
+    guest.wait_booted()
+    check("the exit code", booting(guest, PATIENCE)(), 0)
+    does_not_answer(is_made_of_both(guest), "/dev/nvme2n1", "/dev/nvme3n1")
+
+
+def with_udev_beside_a_hung_disk():
+    return with_udev() | {"/etc/fstab": BESIDE_A_HUNG_DISK["/etc/fstab"]}
+
+
+@case("systemd", disks=OF_FOUR, config=STRIPE, files=with_udev_beside_a_hung_disk, waits=2 * PATIENCE)
+def of_four_local_disks_of_which_two_hang_the_others_become_one_under_udev_too(guest):
+    guest.wait_booted()
+    does_not_answer(is_made_of_both(guest), "/dev/nvme2n1", "/dev/nvme3n1")
+
+
+def fails_where_one_hangs_from(guest, name, program, limit):
+    """Boots a machine of which a disk begins to hang when a program is to be run, and ends to when nothing is staged."""
+    own = f"/usr/local/sbin/{program}"
+    pause = "echo guest: paused >/dev/console; until [ -e /run/go-on ]; do sleep 0.1; done"
+    script = f"#!/bin/sh\\n{pause}\\nexec /usr/sbin/{program} \"$@\"\\n"
+    command = f"mkdir -p /usr/local/sbin; printf '{script}' >{own}; chmod 755 {own}"
+    check(command, guest.sh(command).code, 0)
+    code = booting(guest, limit, "/usr/local/sbin:$PATH")
+    guest.wait_console("guest: paused", timeout=100)
+    guest.hang(name)
+    guest.sh("touch /run/go-on")
+    check("the exit code", code(), 3)
+    check("what is mounted", guest.mounted(), [])
+    status = guest.status()
+    guest.answer(name)
+    guest.sh(f"while pidof {program}; do sleep 0.2; done")
+    return status
+
+
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, waits=4 * PATIENCE)
+def a_disk_that_hangs_once_mdadm_writes_to_it_is_named_and_when_it_answers_the_next_boot_makes_the_array(guest):
+    guest.wait_booted()
+    status = fails_where_one_hangs_from(guest, "disk1", "mdadm", 3 * PATIENCE)
+    does_not_answer(status, FIRST)
+    boot(guest)
+    is_made_of_both(guest)
+
+
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, waits=4 * PATIENCE)
+def a_disk_that_hangs_once_mkfs_writes_to_the_array_stops_no_boot_and_when_it_answers_the_next_makes_it_good(guest):
+    guest.wait_booted()
+    status = fails_where_one_hangs_from(guest, "disk2", "mkfs.ext4", 3 * PATIENCE)
+    does_not_answer(status, "/dev/md127")
+    boot(guest)
+    is_made_of_both(guest)
+
+
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, waits=4 * PATIENCE, reboots=True)
+def a_disk_that_hangs_once_its_array_is_put_together_stops_no_boot_and_when_it_answers_nothing_is_lost(guest):
+    boot(guest)
+    is_made_of_both(guest)
+    reset(guest, KEEP)
+    guest.wait_booted()
+    status = fails_where_one_hangs_from(guest, "disk2", "mdadm", 3 * PATIENCE)
+    does_not_answer(status, SECOND)
+    boot(guest)
+    is_made_of_both(guest)
+    has_thesis(guest, True)

@@ -25,6 +25,9 @@ NETWORK = "user,id=net,restrict=on,net=169.254.0.0/16,host=169.254.0.2,dns=169.2
 # a fifth of what Debian's systemd executes in a boot; memory that is cleared before it is used, checks on what is
 # copied, and another place for each program in each process.
 CHEAP = "cryptomgr.notests init_on_alloc=0 hardened_usercopy=off norandmaps"
+# As EC2 asks of images. By default the kernel deletes the queue of a request to an NVMe disk that has not come back after
+# a minute; QEMU then waits for the request, and the whole machine stands still with it.
+PATIENT = "nvme_core.io_timeout=4294967295"
 SHELL_IS_UP = b"guest-shell: ready\n"
 PAUSED = b"guest: paused\r?\n"
 # The processor time that the machines of a thread have taken so far.
@@ -66,7 +69,7 @@ class VM:
             "-nodefaults", "-display", "none", "-rtc", "base=utc",
             "-action", f"reboot={'reset' if reboots else 'shutdown'}",
             "-kernel", str(kernel), "-initrd", str(initramfs),
-            "-append", f"console={MACHINE.console} guest.shell={MACHINE.shell} loglevel=4 {MACHINE.cmdline} {CHEAP} net.ifnames=0 panic=-1 {cmdline}",
+            "-append", f"console={MACHINE.console} guest.shell={MACHINE.shell} loglevel=4 {MACHINE.cmdline} {CHEAP} {PATIENT} net.ifnames=0 panic=-1 {cmdline}",
             "-chardev", f"file,id=console,path={escaped(self.console_log)}", "-serial", "chardev:console",
         ]  # fmt: skip
         if any(drive.bus == "scsi" for drive in drives):
@@ -156,11 +159,18 @@ class VM:
 
     def hang(self, name):
         """From now on the drive takes requests and answers none. Nothing in the guest takes notice of that: virtio has
-        no time limit."""
-        limits = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
-        self.qmp("block_set_io_throttle", device=f"{name}-image", **limits | {"bps": 1})
+        no time limit, and NVMe here none that is over in a test."""
+        self._throttle(name, bps=1)
         # The first request still passes, at the cost of all that follow: one byte a second.
         self.qmp("human-monitor-command", **{"command-line": f'qemu-io {name}-image "read 0 64k"'})
+
+    def answer(self, name):
+        """Has a drive that hangs answer again, also what it was asked meanwhile."""
+        self._throttle(name)
+
+    def _throttle(self, name, **limits):
+        none = dict.fromkeys(("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"), 0)
+        self.qmp("block_set_io_throttle", device=f"{name}-image", **none | limits)
 
     def tell(self, command):
         """Runs a shell command in the guest that nobody waits for: poweroff, reboot."""
