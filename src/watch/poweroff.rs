@@ -1,5 +1,6 @@
 //! Ending the VM: by its init system, and if that does not, by the kernel.
 
+use std::fs;
 use std::process::Command;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use nix::sys::reboot::{RebootMode, reboot};
 use nix::unistd::sync;
 
 use crate::host::bounded::{self, Child, Limit};
-use crate::host::{Host, program, wait};
+use crate::host::{Host, program, sysfs, wait};
 
 /// How long init may take to stop everything before the kernel is asked: systemd alone
 /// gives each service 90 seconds.
@@ -21,9 +22,28 @@ const SYNC: Duration = Duration::from_secs(30);
 const REFUSAL: Duration = Duration::from_secs(10);
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
+/// How long the kernel's driver waits for a request to an NVMe disk, in seconds, and by default.
+const NVME_TIMEOUT: &str = "/sys/module/nvme_core/parameters/io_timeout";
+const NVME_DEFAULT: u64 = 30;
+
+/// Before the power goes, too, the driver waits so long for the requests of each disk
+/// (`nvme_dev_disable`). EC2 asks for 4294967295: a disk that hangs would keep the VM on for months.
+/// The disks that there are keep the time that they had for their requests.
+fn have_nvme_let_go(host: &Host) {
+    let file = host.path(NVME_TIMEOUT);
+    let seconds = sysfs::attribute(&file).and_then(|text| text.parse::<u64>().ok());
+    if seconds.is_some_and(|seconds| seconds > NVME_DEFAULT)
+        && let Err(e) = fs::write(&file, NVME_DEFAULT.to_string())
+    {
+        warn!("an NVMe disk that hangs may keep the power on: cannot write {NVME_TIMEOUT}: {e}");
+    }
+}
+
 /// Asks the init system at hand to power off: one command after the other, until one
 /// takes the order.
 pub(crate) fn ask_init(host: &Host) {
+    // Later nobody may be left to do so.
+    have_nvme_let_go(host);
     for words in commands(host.path("/run/systemd/system").is_dir()) {
         let Some(program) = program::find(host, words[0]) else {
             continue;
@@ -78,6 +98,25 @@ pub(crate) fn ask_kernel() {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::tree::Tree;
+
+    #[test]
+    fn init_is_asked_once_no_nvme_disk_that_hangs_can_keep_the_power_on() {
+        for (before, after) in [
+            ("4294967295", "30"),
+            ("255", "30"),
+            ("30", "30"),
+            ("10", "10"),
+        ] {
+            let tree = Tree::new(&[(&NVME_TIMEOUT[1..], &format!("{before}\n"))]);
+            let file = tree.root().join(&NVME_TIMEOUT[1..]);
+            let seen = tree.root().join("seen");
+            let script = format!("cat {} >{}", file.display(), seen.display());
+            tree.script("sbin/shutdown", &script);
+            ask_init(&tree.host());
+            assert_eq!(tree.text("seen").trim(), after, "{before}");
+        }
+    }
 
     #[test]
     fn systemd_is_asked_first_where_it_runs_and_not_at_all_where_it_does_not() {
