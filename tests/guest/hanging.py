@@ -3,7 +3,7 @@ its end."""
 
 import time
 
-from cases import CASES, NOBODY_ASKED, SCRATCH, case, has_failed, is_staged
+from cases import CASES, NOBODY_ASKED, SCRATCH, case, check, has_failed, is_staged
 from guests import Disk
 from images import filesystem
 
@@ -103,11 +103,21 @@ chmod 755 /sbin/poweroff
 """
 
 
+# Also where children of `boot` hang, which have its name.
+STOP_WATCH = """\
+until grep -q pid /run/vmstage/watch.lock; do sleep 0.1; done
+pid=$(sed 's/.*"pid":\\([0-9]*\\).*/\\1/' /run/vmstage/watch.lock)
+kill $pid
+while [ -e /proc/$pid ]; do sleep 0.1; done
+rm -f /run/vmstage/watch.lock
+"""
+
+
 @case("minimal", disks=[*SCRATCH, Disk(filesystem("ext4"))], config=NOBODY_ASKED + END, files={"/setup": DEAF}, waits=True)
 def where_neither_watch_nor_init_answers_the_kernel_switches_the_vm_off(guest):
     is_staged(guest, "/dev/vdb", "ext2", "ephemeral0")
     # Its guard has nobody else to say anything to.
-    guest.sh("pkill -f 'vmstage watch'; rm -f /run/vmstage/watch.lock")
+    check("watch is stopped", guest.sh(STOP_WATCH), ("", 0))
     guest.tell("busybox syslogd -O /dev/console; vmstage watch >/dev/null 2>&1 &")
     guest.sh("until grep -q pid /run/vmstage/watch.lock; do sleep 0.1; done")
     # A sync(2) that never ends has something to write.

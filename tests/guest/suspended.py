@@ -5,7 +5,7 @@ import time
 import images
 from cases import SCRATCH, case, check, is_staged
 from guests import Disk
-from hanging import does_not_answer
+from hanging import STOP_WATCH, does_not_answer
 from images import blank, filesystem
 from several import CASES, of_package, without_mdadm
 
@@ -53,7 +53,7 @@ def suspended_devices_as_swap_config_drive_and_member_of_an_array_stop_nothing(g
     assert "/dev/dm-0" in swaps and "md9 : active raid0" in swaps, swaps
     does_not_answer(status, "/dev/dm-1", "/dev/md9")
     check("the exit code of probe", guest.sh("vmstage probe", timeout=60).code, 0)
-    guest.sh("pkill -f 'vmstage watch'; rm -f /run/vmstage/watch.lock")
+    check("watch is stopped", guest.sh(STOP_WATCH), ("", 0))
     guest.tell("vmstage watch >/dev/null 2>&1 &")
     guest.sh("until grep -q pid /run/vmstage/watch.lock; do sleep 0.1; done")
     # Its first round comes within a minute.
