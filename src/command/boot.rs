@@ -52,7 +52,6 @@ pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
         Ok(turn) => turn,
         Err(failure) => return without_a_turn(host, &notices, &failure, &config),
     };
-    let _under_way = locks::share_boot(host);
     let mut status = Status::begin(host);
     let outcome = match wrong {
         None => make_ready(host, &config, &mut reader, &mut status, &notices),
@@ -65,6 +64,7 @@ pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
     status.conclude(host, outcome.as_ref().err());
     let ready = outcome.as_ref().ok().map(|machine| &machine.ready);
     report::outcome(host, &notices, &mut status, ready, &config);
+    let _under_way = locks::share_boot(host);
     match outcome {
         Ok(machine) => {
             let marked = mark::make_durable(&machine.staged);
