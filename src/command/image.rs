@@ -9,7 +9,7 @@ use crate::cli;
 use crate::config::ConfigError;
 use crate::failure::Failure;
 use crate::host::Host;
-use crate::image::root::Root;
+use crate::image::root::{Root, SILENT, SILENT_CURE};
 use crate::image::running;
 use crate::text;
 
@@ -35,13 +35,7 @@ pub(super) fn not_looked_at(root: &Root, mount_point: &Path) -> Vec<String> {
     let scratch = root.real(mount_point);
     let silent = root.silent_places().into_iter();
     let silent = silent.filter(|place| !place.starts_with(&scratch));
-    let sentences = silent.map(|place| {
-        format!(
-            "{} does not answer, and what this system has there was not looked at: unmount it \
-             (umount -l), or have it answer",
-            place.display()
-        )
-    });
+    let sentences = silent.map(|place| format!("{} {SILENT}: {SILENT_CURE}", place.display()));
     sentences.collect()
 }
 

@@ -288,7 +288,7 @@ pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> 
     if runs && drop_in && !arguments.dry_run {
         condor::read_again(host)?;
     }
-    if runs && running::has_systemd(host) {
+    if runs && host.has_systemd() {
         work.say("systemd forgets the units with: systemctl daemon-reload")?;
     }
     if runs {

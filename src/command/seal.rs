@@ -138,7 +138,7 @@ impl Seal<'_> {
         // What ran has written until now.
         let items = self.plan();
         let outcomes = items.iter().map(|item| self.carry_out(item));
-        for outcome in outcomes.chain(iter::from_fn(|| self.silent_places()).take(1)) {
+        for outcome in outcomes.chain(iter::once_with(|| self.silent_places()).flatten()) {
             self.say(&lines(&outcome, ""))?;
             document.items.push(outcome);
         }

@@ -54,6 +54,12 @@ impl Host {
         fs::metadata(path)
     }
 
+    /// Whether systemd is the init of the machine (sd_booted(3)).
+    pub(crate) fn has_systemd(&self) -> bool {
+        let there = self.metadata("/run/systemd/system".as_ref());
+        there.is_ok_and(|there| there.is_dir())
+    }
+
     /// The path without symbolic links, as the machine has it.
     ///
     /// # Errors

@@ -27,12 +27,6 @@ pub(crate) fn is_of_init(host: &Host) -> bool {
     has_our_root(host, Pid::from_raw(1))
 }
 
-/// Whether systemd is the init of the machine (sd_booted(3)).
-pub(crate) fn has_systemd(host: &Host) -> bool {
-    let there = host.metadata("/run/systemd/system".as_ref());
-    there.is_ok_and(|there| there.is_dir())
-}
-
 /// Ends every `vmstage watch` of this system, and says how many there were.
 ///
 /// # Errors

@@ -44,7 +44,7 @@ fn have_nvme_let_go(host: &Host) {
 pub(crate) fn ask_init(host: &Host) {
     // Later nobody may be left to do so.
     have_nvme_let_go(host);
-    for words in commands(host.path("/run/systemd/system").is_dir()) {
+    for words in commands(host.has_systemd()) {
         let Some(program) = program::find(host, words[0]) else {
             continue;
         };

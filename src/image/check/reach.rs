@@ -13,7 +13,7 @@ use crate::image::init::Init;
 use crate::image::old::RC_LOCAL;
 use crate::image::published::{RUN, STATE};
 use crate::image::rc;
-use crate::image::root::leads_out;
+use crate::image::root::{SILENT, SILENT_CURE, leads_out};
 use crate::metadata::machine_features::published::{JOB, MACHINE};
 use crate::report::{condor, machine_features, motd};
 
@@ -75,9 +75,14 @@ pub(super) fn unreachable_paths(subject: &Subject, found: &mut Findings) {
 /// What the rules before came upon: what a system has there is not known.
 pub(super) fn silent_places(subject: &Subject, found: &mut Findings) {
     for place in subject.root.silent_places() {
-        let what = "it does not answer, and what this system has there was not looked at";
-        let cure = "unmount it (umount -l), or have it answer";
-        found.add(Warning, "unreadable", place.to_string_lossy(), what, cure);
+        let what = format!("it {SILENT}");
+        found.add(
+            Warning,
+            "unreadable",
+            place.to_string_lossy(),
+            what,
+            SILENT_CURE,
+        );
     }
 }
 

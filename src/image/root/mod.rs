@@ -42,6 +42,10 @@ pub(crate) struct Root {
     real: PathBuf,
 }
 
+/// What is said of a place that did not answer, and what to do about it.
+pub(crate) const SILENT: &str = "does not answer, and what this system has there was not looked at";
+pub(crate) const SILENT_CURE: &str = "unmount it (umount -l), or have it answer";
+
 /// What a name in the tree stands for.
 #[derive(Clone, Copy)]
 pub(crate) struct Entry {

@@ -59,7 +59,7 @@ pub(crate) fn stop_condor(host: &Host) -> Result<bool> {
 
 /// By the init system that started it.
 fn stop_masters(host: &Host) -> Result<()> {
-    let by_unit = running::has_systemd(host);
+    let by_unit = host.has_systemd();
     let script = ["/etc/init.d/condor", "/etc/rc.d/init.d/condor"]
         .into_iter()
         .find(|path| {
@@ -100,7 +100,7 @@ fn stop_masters(host: &Host) -> Result<()> {
 
 /// systemd writes a new seed when the machine goes down, unless that has happened before.
 pub(crate) fn stop_random_seed(host: &Host) {
-    if !running::has_systemd(host) {
+    if !host.has_systemd() {
         return;
     }
     let Some(systemctl) = program::find(host, "systemctl") else {
