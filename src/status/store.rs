@@ -255,6 +255,24 @@ mod tests {
     }
 
     #[test]
+    fn what_another_boot_has_said_since_stays_and_so_does_what_watch_has() {
+        let tree = tree();
+        let host = tree.host();
+        let told = example::ready();
+        // By `watch`.
+        let draining = Status {
+            is_draining: true,
+            ..example::with_deadline()
+        };
+        draining.write(&host).unwrap();
+        assert!(example::with_deadline().write_after(&host, &told).unwrap());
+        assert_eq!(Status::read(&host).unwrap(), Some(draining));
+        example::failed().write(&host).unwrap();
+        assert!(!example::with_deadline().write_after(&host, &told).unwrap());
+        assert_eq!(Status::read(&host).unwrap(), Some(example::failed()));
+    }
+
+    #[test]
     fn a_document_of_another_boot_is_none() {
         let tree = tree();
         let host = tree.host();
