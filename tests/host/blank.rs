@@ -37,7 +37,8 @@ claims![
     a_blank_tebibyte_takes_less_than_five_seconds,
     a_disk_without_its_head_is_not_formatted,
     a_blank_disk_that_is_slow_is_judged_in_time_and_formatted,
-    a_blank_disk_that_hangs_at_a_place_is_not_formatted,
+    a_blank_disk_that_hangs_at_a_place_is_not_formatted;
+    alone:
     a_blank_disk_beside_the_labelled_one_costs_no_time,
 ];
 

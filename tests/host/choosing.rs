@@ -49,7 +49,6 @@ claims![
     a_rejected_disk_does_not_end_the_wait_for_a_late_one,
     a_disk_that_never_comes_is_waited_for_as_long_as_configured,
     a_disk_that_never_comes_is_waited_for_five_seconds_by_default,
-    a_disk_that_is_there_is_not_waited_for,
     the_root_disk_is_rejected_by_its_name,
     the_root_disk_is_rejected_by_its_label,
     a_partition_of_the_root_disk_is_taken_by_its_label_and_the_root_itself_never,
@@ -69,7 +68,9 @@ claims![
     a_named_disk_that_cannot_be_mounted_is_rejected_by_whatever_name,
     a_disk_that_breaks_off_is_told_of_though_no_spec_names_it,
     an_ambivalent_disk_is_told_of_though_no_spec_names_it,
-    a_swap_disk_that_only_the_label_leads_to_is_rejected,
+    a_swap_disk_that_only_the_label_leads_to_is_rejected;
+    alone:
+    a_disk_that_is_there_is_not_waited_for,
 ];
 
 const EPHEMERAL0: &str = "ephemeral0";

@@ -31,7 +31,6 @@ claims![
     probe_shows_every_spec_and_device_with_its_reason,
     probe_as_json_is_what_boot_decides,
     probe_without_a_usable_disk_is_exit_code_3,
-    probe_does_not_wait_for_a_late_disk,
     probe_on_a_staged_machine_says_so,
     verbose_shows_what_is_observed,
     without_a_configuration_the_defaults_hold,
@@ -62,7 +61,6 @@ claims![
     what_cannot_be_printed_is_an_error,
     status_needs_no_root,
     status_of_a_broken_file_is_an_error,
-    status_wait_returns_as_soon_as_the_machine_is_ready,
     status_wait_returns_when_the_boot_has_failed,
     status_wait_gives_up_after_its_seconds,
     a_read_only_run_is_a_warning,
@@ -84,7 +82,10 @@ claims![
     a_service_manager_that_is_gone_does_no_harm,
     closed_standard_streams_do_not_end_up_on_a_disk,
     a_reader_that_goes_away_is_no_panic,
-    a_config_file_with_every_default_changes_nothing,
+    a_config_file_with_every_default_changes_nothing;
+    alone:
+    probe_does_not_wait_for_a_late_disk,
+    status_wait_returns_as_soon_as_the_machine_is_ready,
 ];
 
 const EPHEMERAL0: &str = "ephemeral0";

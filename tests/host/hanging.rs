@@ -17,11 +17,9 @@ use crate::common::{Fault, FaultyDisk, Image, Machine, Outcome};
 claims![
     // Up to a minute: it starts first, beside all the others.
     watch_goes_on_when_a_disk_hangs_in_its_first_round,
-    a_hung_disk_beside_one_of_the_first_spec_costs_a_second_at_most,
     a_hung_disk_beside_one_of_a_later_spec_costs_the_limit_at_most,
     four_hung_disks_cost_one_limit,
     with_nothing_but_a_hung_disk_boot_says_so_in_time,
-    sixteen_slow_disks_cost_little_more_than_one,
     a_config_drive_is_read_beside_a_hung_disk,
     a_config_drive_that_hangs_is_given_up,
     a_boot_that_finds_its_disk_mounted_does_not_wait_for_a_hung_one,
@@ -33,7 +31,10 @@ claims![
     probe_names_a_hung_disk_and_ends,
     a_disk_that_cannot_be_read_is_rejected,
     a_disk_that_cannot_be_read_at_a_place_is_rejected_or_staged,
-    a_disk_that_cannot_be_written_is_an_error_that_names_it,
+    a_disk_that_cannot_be_written_is_an_error_that_names_it;
+    alone:
+    sixteen_slow_disks_cost_little_more_than_one,
+    a_hung_disk_beside_one_of_the_first_spec_costs_a_second_at_most,
 ];
 
 const EPHEMERAL0: &str = "ephemeral0";

@@ -44,13 +44,8 @@ claims![
     a_404_later_is_final,
     a_500_and_a_connection_that_breaks_are_tried_again,
     retry_after_is_waited_for,
-    a_retry_after_that_is_too_long_ends_it_at_once_and_is_passed_on_cut_to_ten_minutes,
     a_redirect_to_another_host_is_not_followed,
     a_proxy_in_the_environment_changes_nothing,
-    where_nobody_is_there_for_openstack_nobody_is_asked_for_ec2,
-    a_cloud_without_openstack_is_not_waited_for,
-    a_dead_source_does_not_keep_the_next_one_from_its_answer,
-    all_of_it_ends_within_its_time_whatever_is_wrong,
     a_connection_is_used_again_where_the_service_keeps_it,
     ec2_is_asked_with_a_token_and_for_the_spot_notice,
     notices_alone_are_two_requests_and_can_be_taken_back,
@@ -81,7 +76,13 @@ claims![
     features_that_meta_no_longer_names_are_forgotten,
     features_are_found_by_the_environment_although_nobody_else_answers,
     a_place_that_fails_is_a_warning_and_does_not_cost_the_other,
-    the_directory_that_vmstage_publishes_is_not_read,
+    the_directory_that_vmstage_publishes_is_not_read;
+    alone:
+    a_retry_after_that_is_too_long_ends_it_at_once_and_is_passed_on_cut_to_ten_minutes,
+    where_nobody_is_there_for_openstack_nobody_is_asked_for_ec2,
+    a_cloud_without_openstack_is_not_waited_for,
+    a_dead_source_does_not_keep_the_next_one_from_its_answer,
+    all_of_it_ends_within_its_time_whatever_is_wrong,
 ];
 
 const OPENSTACK: &[Source] = &[Source::Openstack];

@@ -26,9 +26,9 @@ use crate::common::{
 macro_rules! claims_of_each_kernel {
     ($($claim:ident),+ $(,)?) => {
         pub const CLAIMS: &[Claim] = &[$(
-            (claim_name!($claim, "_on_2_6_18"), || on(Kernel::VANILLA, $claim)),
-            (claim_name!($claim, "_on_el5"), || on(Kernel::EL5, $claim)),
-            (claim_name!($claim, "_with_the_broken_vdso"), || on(Kernel::BROKEN_VDSO, $claim)),
+            Claim::new(claim_name!($claim, "_on_2_6_18"), || on(Kernel::VANILLA, $claim)),
+            Claim::new(claim_name!($claim, "_on_el5"), || on(Kernel::EL5, $claim)),
+            Claim::new(claim_name!($claim, "_with_the_broken_vdso"), || on(Kernel::BROKEN_VDSO, $claim)),
         )+];
     };
 }

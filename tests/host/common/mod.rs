@@ -24,6 +24,7 @@ use std::os::unix::net::UnixDatagram;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::sync::RwLock;
 use std::thread;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
@@ -37,13 +38,41 @@ pub use machine::{CONDOR, Disk, Machine, Running, Tree};
 pub use outcome::{Mount, Outcome};
 pub use silent_mount::SilentMount;
 
-/// The name of a claim, with its modules, and the claim.
-pub type Claim = (&'static str, fn());
+/// What a test of the program says of it.
+#[derive(Clone, Copy)]
+pub struct Claim {
+    /// With its modules, the first of which is this program.
+    pub name: &'static str,
+    pub examine: fn(),
+    /// Whether no other claim is examined meanwhile: it says how soon something is done, with
+    /// less to spare than a machine with much to do may take.
+    pub is_alone: bool,
+}
 
-/// Makes a module's `CLAIMS`.
+impl Claim {
+    pub const fn new(name: &'static str, examine: fn()) -> Claim {
+        Claim {
+            name,
+            examine,
+            is_alone: false,
+        }
+    }
+
+    pub const fn alone(self) -> Claim {
+        Claim {
+            is_alone: true,
+            ..self
+        }
+    }
+}
+
+/// Makes a module's `CLAIMS`; those after `alone:` are examined by themselves.
 macro_rules! claims {
-    ($($claim:ident),+ $(,)?) => {
-        pub const CLAIMS: &[$crate::common::Claim] = &[$((claim_name!($claim), $claim)),+];
+    ($($claim:ident),+ $(,)? $(; alone: $($timed:ident),+ $(,)?)?) => {
+        pub const CLAIMS: &[$crate::common::Claim] = &[
+            $($crate::common::Claim::new(claim_name!($claim), $claim),)+
+            $($($crate::common::Claim::new(claim_name!($timed), $timed).alone(),)+)?
+        ];
     };
 }
 
@@ -62,13 +91,31 @@ pub fn run(modules: &[&[Claim]]) -> ExitCode {
     panic::set_hook(Box::new(|panic| {
         LAST_PANIC.with_borrow_mut(|last| *last = panic.to_string());
     }));
-    let trials = modules.concat().into_iter().map(|(name, claim)| {
-        let (_program, name) = name.split_once("::").unwrap();
+    // They are begun in this order, so that nobody waits for those that are alone but they.
+    let (alone, beside): (Vec<Claim>, Vec<Claim>) = modules
+        .concat()
+        .into_iter()
+        .partition(|claim| claim.is_alone);
+    let trials = beside.into_iter().chain(alone).map(|claim| {
+        let (_program, name) = claim.name.split_once("::").unwrap();
         Trial::ignorable_test(name, move || {
-            thread::spawn(move || examine(claim)).join().unwrap()
+            thread::spawn(move || examine_in_turn(claim))
+                .join()
+                .unwrap()
         })
     });
     libtest_mimic::run(&arguments, trials.collect()).exit_code()
+}
+
+fn examine_in_turn(claim: Claim) -> Result<Completion, Failed> {
+    static EXAMINED: RwLock<()> = RwLock::new(());
+    let (_alone, _beside);
+    if claim.is_alone {
+        _alone = EXAMINED.write().unwrap();
+    } else {
+        _beside = EXAMINED.read().unwrap();
+    }
+    examine(claim.examine)
 }
 
 thread_local! {
