@@ -263,3 +263,37 @@ fn publish_deadline(
     status.ignored_limits = decision.ignored;
     status.warnings = notices.all();
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::tree::Tree;
+    use crate::report::example;
+
+    #[test]
+    fn what_watch_has_heard_meanwhile_is_published_and_not_forgotten() {
+        let boot_id = ("proc/sys/kernel/random/boot_id", "first\n");
+        let tree = Tree::new(&[
+            boot_id,
+            ("proc/uptime", "60.00 9.00\n"),
+            ("run/vmstage/", ""),
+        ]);
+        let (host, notices) = (tree.host(), Notices::default());
+        let config = Config::parse("").unwrap();
+        let now = host.now();
+        let begun = records::follow(&host, &config.deadline, now);
+
+        let mut of_watch = records::follow(&host, &config.deadline, now);
+        let heard = example::with_deadline().deadline.unwrap();
+        of_watch.hold(Limit::held(&heard), true, now);
+        let knowledge = records::knowledge(&host);
+        records::keep(&knowledge, of_watch.knowledge()).unwrap();
+
+        let mut status = example::ready();
+        publish_deadline(&host, &notices, &config, begun, &mut status);
+        assert_eq!(status.deadline.map(|found| found.at), Some(heard.at));
+        let again = records::follow(&host, &config.deadline, now).decide(now);
+        let published = again.published(config.deadline.action);
+        assert_eq!(published.map(|found| found.at), Some(heard.at));
+    }
+}
