@@ -33,8 +33,8 @@ use nix::unistd::{ForkResult, Pid, chdir, close, dup2_stderr, dup2_stdin, dup2_s
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::left_behind::{LONGEST_END, PAUSE, has_ended, note_ending, reap_all};
-pub(crate) use super::left_behind::{LeftBehind, wait_for_those_that_end};
+use super::left_behind::{LONGEST_END, PAUSE, has_ended, note_ending};
+pub(crate) use super::left_behind::{LeftBehind, reap_all, wait_for_those_that_end};
 use super::progress::Progress;
 use super::wait;
 use crate::logging;

@@ -46,7 +46,7 @@ pub(super) fn note_ending(pid: Pid) {
 }
 
 /// Lets go of all that have ended.
-pub(super) fn reap_all() {
+pub(crate) fn reap_all() {
     reap(&ENDING);
     reap(&LEFT_BEHIND);
 }

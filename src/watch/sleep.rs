@@ -13,6 +13,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
+use crate::host::bounded;
+
 /// In the year 2200: later than any clock is set to, and a time that the kernel can count in
 /// nanoseconds.
 const NEVER: i64 = 7_258_118_400;
@@ -57,13 +59,15 @@ impl Sleeper {
             Some(_) => wait,
             None => wait.min(SLICE),
         };
-        let timeout = PollTimeout::try_from(wait.max(SHORTEST)).unwrap_or(PollTimeout::MAX);
         let mut events = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
         let clock = self.clock.as_ref().map(AsFd::as_fd);
         let all = clock.into_iter().chain(others.iter().copied());
         events.extend(all.map(|descriptor| PollFd::new(descriptor, PollFlags::POLLIN)));
-        // A signal in between is a reason to wake, too.
-        let _ = poll(&mut events, timeout);
+        // What was just given to children has ended by then.
+        if poll_for(&mut events, SHORTEST) == Ok(0) {
+            bounded::reap_all();
+            let _ = poll_for(&mut events, wait.saturating_sub(SHORTEST));
+        }
         let event = events.get(1).filter(|_| self.clock.is_some());
         if event.is_some_and(|event| event.any() == Some(true)) {
             self.clock = self
@@ -75,6 +79,14 @@ impl Sleeper {
         let mut bytes = [0; 64];
         while matches!(self.signals.read(&mut bytes), Ok(1..)) {}
     }
+}
+
+/// A signal in between is a reason to wake, too.
+fn poll_for(events: &mut [PollFd], wait: Duration) -> nix::Result<i32> {
+    poll(
+        events,
+        PollTimeout::try_from(wait).unwrap_or(PollTimeout::MAX),
+    )
 }
 
 /// A timer that never runs out, and can be read when the wall clock is set.

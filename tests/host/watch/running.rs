@@ -34,6 +34,7 @@ claims!(
     a_second_watch_refuses_to_run_beside_the_first,
     what_boot_hears_while_watch_starts_is_not_taken_back,
     the_callback_is_told_once,
+    what_watch_has_started_is_no_zombie_until_it_asks_again,
     memory_stays_below_4_mib,
 );
 
@@ -537,6 +538,30 @@ fn the_callback_is_told_once() {
     sleep(SECONDS(3));
     stop(watch);
     assert_eq!(posted(), ["/ready/"]);
+}
+
+/// The states of a process's children, as /proc has them.
+fn states_of_children(parent: u32) -> Vec<String> {
+    let stats = fs::read_dir("/proc").unwrap().flatten();
+    let stats = stats.filter_map(|entry| fs::read_to_string(entry.path().join("stat")).ok());
+    let states = stats.filter_map(|stat| {
+        // The name is in parentheses.
+        let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+        let state = fields.next()?;
+        (fields.next()? == parent.to_string()).then(|| state.to_string())
+    });
+    states.collect()
+}
+
+fn what_watch_has_started_is_no_zombie_until_it_asks_again() {
+    let cloud = Cloud::with_deadline_in(3600, "");
+    let mut watch = cloud.watch();
+    // It asks at once, and for the second answer after ten seconds.
+    sleep(SECONDS(2));
+    let pid = watch.process().id();
+    let has_none = || !states_of_children(pid).contains(&"Z".to_string());
+    assert!(comes_to_be(SECONDS(3), has_none));
+    stop(watch);
 }
 
 fn memory_stays_below_4_mib() {
