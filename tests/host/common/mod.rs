@@ -91,7 +91,7 @@ pub fn run(modules: &[&[Claim]]) -> ExitCode {
     panic::set_hook(Box::new(|panic| {
         LAST_PANIC.with_borrow_mut(|last| *last = panic.to_string());
     }));
-    // They are begun in this order, so that nobody waits for those that are alone but they.
+    // The others are begun first, so that none of them waits for one that is alone.
     let (alone, beside): (Vec<Claim>, Vec<Claim>) = modules
         .concat()
         .into_iter()
