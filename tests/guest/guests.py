@@ -4,7 +4,7 @@ import json
 from typing import NamedTuple
 
 import images
-from vm import VM, Drive
+from vm import PATIENT, VM, Drive
 
 COMMON = images.tree(images.INSIDE / "common")
 MOUNTED = "findmnt -rno SOURCE,FSTYPE,OPTIONS {0} 2>/dev/null || awk '$2 == \"{0}\" {{ print $1, $3, $4 }}' /proc/mounts"
@@ -113,7 +113,7 @@ class Guest(VM):
         super().__init__(
             directory, images.kernel()[0], images.initramfs(directory, files, needs), drives,
             f"root=/dev/{'sda' if bus == 'scsi' else 'vda'} {'guest.xvdb' * (bus == 'xvdb')} "
-            f"{'guest.pause' * any(disk.hangs for disk in disks)} {recipe.cmdline} {cmdline}",
+            f"{f'guest.pause {PATIENT}' * any(disk.hangs for disk in disks)} {recipe.cmdline} {cmdline}",
             **options,
         )  # fmt: skip
 

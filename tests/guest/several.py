@@ -7,6 +7,7 @@ from guests import Disk
 from hanging import BESIDE_A_HUNG_DISK, SLACK, does_not_answer
 from images import blank
 from sealed import CASES
+from vm import PATIENT
 
 __all__ = ["CASES"]
 
@@ -332,7 +333,7 @@ def fails_where_one_hangs_from(guest, name, program, limit):
     return status
 
 
-@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, waits=4 * PATIENCE)
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, cmdline=PATIENT, waits=4 * PATIENCE)
 def a_disk_that_hangs_once_mdadm_writes_to_it_is_named_and_when_it_answers_the_next_boot_makes_the_array(guest):
     guest.wait_booted()
     status = fails_where_one_hangs_from(guest, "disk1", "mdadm", 3 * PATIENCE)
@@ -341,7 +342,7 @@ def a_disk_that_hangs_once_mdadm_writes_to_it_is_named_and_when_it_answers_the_n
     is_made_of_both(guest)
 
 
-@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, waits=4 * PATIENCE)
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, cmdline=PATIENT, waits=4 * PATIENCE)
 def a_disk_that_hangs_once_mkfs_writes_to_the_array_stops_no_boot_and_when_it_answers_the_next_makes_it_good(guest):
     guest.wait_booted()
     status = fails_where_one_hangs_from(guest, "disk2", "mkfs.ext4", 3 * PATIENCE)
@@ -350,7 +351,7 @@ def a_disk_that_hangs_once_mkfs_writes_to_the_array_stops_no_boot_and_when_it_an
     is_made_of_both(guest)
 
 
-@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, waits=4 * PATIENCE, reboots=True)
+@case("minimal", disks=DISKS, config=STRIPE, files=with_mdadm, cmdline=PATIENT, waits=4 * PATIENCE, reboots=True)
 def a_disk_that_hangs_once_its_array_is_put_together_stops_no_boot_and_when_it_answers_nothing_is_lost(guest):
     boot(guest)
     is_made_of_both(guest)

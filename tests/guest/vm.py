@@ -25,8 +25,11 @@ NETWORK = "user,id=net,restrict=on,net=169.254.0.0/16,host=169.254.0.2,dns=169.2
 # a fifth of what Debian's systemd executes in a boot; memory that is cleared before it is used, checks on what is
 # copied, and another place for each program in each process.
 CHEAP = "cryptomgr.notests init_on_alloc=0 hardened_usercopy=off norandmaps"
-# As EC2 asks of images. By default the kernel deletes the queue of a request to an NVMe disk that has not come back after
-# a minute; QEMU then waits for the request, and the whole machine stands still with it.
+# A request to QEMU's NVMe disks did not come back once, on a busy machine: the kernel looks again after so long, and that is
+# within what vmstage waits for a disk.
+NVME = "nvme_core.io_timeout=3"
+# As EC2 asks of images, where a disk hangs: the kernel would delete the queue of a request that has not come back, and
+# QEMU then waits for the request, and the whole machine stands still with it.
 PATIENT = "nvme_core.io_timeout=4294967295"
 SHELL_IS_UP = b"guest-shell: ready\n"
 PAUSED = b"guest: paused\r?\n"
@@ -69,7 +72,7 @@ class VM:
             "-nodefaults", "-display", "none", "-rtc", "base=utc",
             "-action", f"reboot={'reset' if reboots else 'shutdown'}",
             "-kernel", str(kernel), "-initrd", str(initramfs),
-            "-append", f"console={MACHINE.console} guest.shell={MACHINE.shell} loglevel=4 {MACHINE.cmdline} {CHEAP} {PATIENT} net.ifnames=0 panic=-1 {cmdline}",
+            "-append", f"console={MACHINE.console} guest.shell={MACHINE.shell} loglevel=4 {MACHINE.cmdline} {CHEAP} {NVME} net.ifnames=0 panic=-1 {cmdline}",
             "-chardev", f"file,id=console,path={escaped(self.console_log)}", "-serial", "chardev:console",
         ]  # fmt: skip
         if any(drive.bus == "scsi" for drive in drives):
@@ -159,7 +162,7 @@ class VM:
 
     def hang(self, name):
         """From now on the drive takes requests and answers none. Nothing in the guest takes notice of that: virtio has
-        no time limit, and NVMe here none that is over in a test."""
+        no time limit, and NVMe none that is over in a test where the guest is PATIENT."""
         self._throttle(name, bps=1)
         # The first request still passes, at the cost of all that follow: one byte a second.
         self.qmp("human-monitor-command", **{"command-line": f'qemu-io {name}-image "read 0 64k"'})
