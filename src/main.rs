@@ -14,13 +14,14 @@ use vmstage::logging;
 #[path = "legacy/no_backtrace.rs"]
 mod no_backtrace;
 
+mod heap;
+
 #[global_allocator]
-static ALLOCATOR: dlmalloc::GlobalDlmalloc = dlmalloc::GlobalDlmalloc;
+static ALLOCATOR: heap::Heap = heap::Heap::new();
 
 fn main() -> ExitCode {
     vdso::avoid_broken();
     kernel_calls::take_signals_as_usual();
-    kernel_calls::keep_room_for_directories();
     // Whoever called: what is made here is for everybody to read and enter.
     umask(Mode::from_bits_truncate(0o022));
     let host = Host::this_machine();

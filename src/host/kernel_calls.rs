@@ -4,7 +4,6 @@
 
 use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::hint;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
@@ -27,15 +26,6 @@ pub fn take_signals_as_usual() {
         // SAFETY: neither is a function of this program's.
         let _ = unsafe { signal(number, usual) };
     }
-}
-
-/// Has musl's allocator keep the pages in which it puts open directories. Else it maps and unmaps
-/// some for each that is read (mallocng, since musl 1.2.1).
-pub fn keep_room_for_directories() {
-    // What opendir(3) of musl asks for: its buffer of 2048 bytes, and what is before it.
-    const DIRECTORY: usize = 2072;
-    // SAFETY: it is never used.
-    hint::black_box(unsafe { libc::malloc(DIRECTORY) });
 }
 
 /// Has the signals that `watch` waits for end this process, as they end a program that has just
