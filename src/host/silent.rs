@@ -81,6 +81,8 @@ impl Silent {
 struct Known {
     expected: Option<Expected>,
     mounts: Vec<Mount>,
+    /// Whether one of them is beside the root file system: asked at each step of each way.
+    any_is_beside_the_root: bool,
     /// Where that is to be read again, and what says when.
     table: Option<(Host, File)>,
     silent: Vec<(PathBuf, Silent)>,
@@ -92,6 +94,7 @@ struct Known {
 static KNOWN: Mutex<Known> = Mutex::new(Known {
     expected: None,
     mounts: Vec::new(),
+    any_is_beside_the_root: false,
     table: None,
     silent: Vec::new(),
     answered: Vec::new(),
@@ -115,7 +118,7 @@ pub(crate) fn expect(host: &Host, expected: Expected) {
             Expected::OnAnyDisk => File::open(host.path(mount_table::TABLE)).ok(),
             Expected::BesideTheRoot => None,
         };
-        known.mounts = mount_table::read(host).unwrap_or_default();
+        known.read_mounts(host);
         // In a child its parent's descriptor is closed, and its number may be another's.
         mem::forget(known.table.take());
         known.table = changes.map(|changes| (host.clone(), changes));
@@ -308,6 +311,11 @@ impl Known {
         found
     }
 
+    fn read_mounts(&mut self, host: &Host) {
+        self.mounts = mount_table::read(host).unwrap_or_default();
+        self.any_is_beside_the_root = self.mounts.iter().any(is_beside_the_root);
+    }
+
     /// How long the next place is waited for at most.
     fn patience(&self) -> Duration {
         match self.expected {
@@ -320,7 +328,7 @@ impl Known {
     fn expects_any(&self) -> bool {
         match self.expected {
             None => false,
-            Some(Expected::BesideTheRoot) => self.mounts.iter().any(is_beside_the_root),
+            Some(Expected::BesideTheRoot) => self.any_is_beside_the_root,
             Some(Expected::OnAnyDisk) => true,
         }
     }
@@ -332,7 +340,8 @@ impl Known {
         if let Some((host, changes)) = self.table.as_ref().filter(|_| !bounded::is_child())
             && mount_table::has_changed(changes)
         {
-            self.mounts = mount_table::read(host).unwrap_or_default();
+            let host = host.clone();
+            self.read_mounts(&host);
         }
         may_hang_at(place, expected, &self.mounts)
     }
