@@ -41,7 +41,7 @@ pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
     }
     silent::expect(host, Expected::BesideTheRoot);
     let notices = Notices::default();
-    let mut reader = Reader::default();
+    let mut reader = Reader::with_a_child();
     let (config, wrong) = match configuration::load(host, config_file) {
         Ok(config) => (config, None),
         Err(error) => (Config::without_consumers(&error), Some(error)),

@@ -18,6 +18,7 @@ pub(crate) mod mark;
 pub(crate) mod mkfs;
 pub(crate) mod observation;
 pub(crate) mod observe;
+mod queue;
 pub(crate) mod reader;
 pub(crate) mod reason;
 pub(crate) mod signature;

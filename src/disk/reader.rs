@@ -5,15 +5,15 @@
 //! more than one child. A disk that hangs keeps its child, which is left behind; it is not
 //! read again while that child is there. A disk on which libblkid crashes costs a child.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Write};
+use std::collections::BTreeMap;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use serde::{Deserialize, Serialize};
 
+use super::queue::{Queue, next_of};
 use super::signature::{self, Content, Reading, Zero};
 use crate::host::block_device::Number;
 use crate::host::bounded::{Child, GaveUp, LeftBehind, Parent, wait_for_any};
@@ -42,7 +42,7 @@ pub(crate) struct Wanted {
 }
 
 /// Whether it is also seen if a disk without any signature is zero.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Zeros {
     LookFor,
     Ignore,
@@ -55,6 +55,34 @@ pub(crate) struct Reader {
     stuck: BTreeMap<Number, (LeftBehind, Duration)>,
     /// One that has nothing left to read.
     spare: Option<Child>,
+    ahead: Option<Ahead>,
+}
+
+/// A child that was started before it is known what there is to read, so that starting it costs
+/// no time then: it has an [`InTurn`] to wait for.
+#[derive(Debug)]
+struct Ahead {
+    child: Child,
+    queue: Queue,
+}
+
+impl Ahead {
+    fn with_nothing_to_read(mut self) -> Option<Child> {
+        let nothing = InTurn {
+            first: None,
+            nodes: Vec::new(),
+            zeros: Zeros::Ignore,
+        };
+        self.child.give(&nothing).is_ok().then_some(self.child)
+    }
+}
+
+/// What a child does: a device first, and then those that it takes out of the queue.
+#[derive(Serialize, Deserialize)]
+struct InTurn {
+    first: Option<usize>,
+    nodes: Vec<PathBuf>,
+    zeros: Zeros,
 }
 
 /// What a child says of the device at an index.
@@ -68,6 +96,25 @@ enum Message {
 }
 
 impl Reader {
+    /// With a child that gets ready while this process finds out what to read. Where none can be
+    /// started it is seen later whether one can.
+    pub(crate) fn with_a_child() -> Reader {
+        let ahead = || -> Result<Ahead, GaveUp> {
+            let queue = Queue::new().map_err(GaveUp::Broken)?;
+            let items = queue.items.as_fd();
+            let child = Child::start(&[items], |parent| {
+                if let Some(order) = parent.order() {
+                    read_in_turn(order, items, parent);
+                }
+            })?;
+            Ok(Ahead { child, queue })
+        };
+        Reader {
+            ahead: ahead().ok(),
+            ..Reader::default()
+        }
+    }
+
     /// Reads all of these for at most `limit` together, or for half a second more from the
     /// moment on at which `is_enough` says that one of them is. What has not answered by
     /// then is [`Content::NoAnswer`]. Looking whether one is zero may take longer, as long as it
@@ -86,7 +133,8 @@ impl Reader {
                 round.settle_as(index, Reading::no_answer(*after));
             }
         }
-        if let Err(error) = round.run(limit, is_enough) {
+        let ahead = self.ahead.take_if(|_| round.to_settle > 0);
+        if let Err(error) = round.run(ahead, limit, is_enough) {
             round.fail(&error);
         }
         let after = round.start.elapsed();
@@ -118,13 +166,14 @@ impl Reader {
         self.stuck.insert(number, (child, after));
     }
 
-    /// A child for work on a disk: the one that has read the last ones, if it is there.
+    /// A child for work on a disk: one that is there and has nothing to read, or a new one.
     ///
     /// # Errors
     ///
     /// That none can be started.
     pub(crate) fn child(&mut self) -> Result<Child, GaveUp> {
-        match self.spare.take() {
+        let ahead = self.ahead.take().and_then(Ahead::with_nothing_to_read);
+        match self.spare.take().or(ahead) {
             Some(child) => Ok(child),
             None => Child::start(&[], |_| ()),
         }
@@ -180,11 +229,16 @@ impl<'a> Round<'a> {
 
     fn run(
         &mut self,
+        ahead: Option<Ahead>,
         limit: Duration,
         is_enough: impl Fn(&Wanted, &Reading) -> bool,
     ) -> io::Result<()> {
+        let (mut ahead, mut queue) = match ahead {
+            Some(Ahead { child, queue }) => (Some(child), queue),
+            None => (None, Queue::new()?),
+        };
         let open = (0..self.wanted.len()).filter(|index| !self.states[*index].is_begun);
-        let mut queue = Queue::new(open.collect())?;
+        queue.rest = open.collect();
         let mut had_enough = None;
         let mut moved_at = Instant::now();
         while self.to_settle > 0 {
@@ -194,7 +248,9 @@ impl<'a> Round<'a> {
                 self.say_what_was_late(limit);
                 break;
             }
-            if self.children.is_empty() {
+            if let Some(child) = ahead.take() {
+                self.give_to(child, &mut queue);
+            } else if self.children.is_empty() {
                 self.start_child(&mut queue)?;
             } else if self.to_begin > 0 && now - moved_at >= STUCK {
                 // As many again, so that thousands of hanging disks are all begun in time. Where
@@ -254,27 +310,40 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Where that child has ended meanwhile, one is started.
+    fn give_to(&mut self, mut child: Child, queue: &mut Queue) {
+        let order = self.in_turn(queue);
+        match child.give(&order) {
+            Ok(()) => self.take_on(child, order.first),
+            Err(_) => queue.rest.extend(order.first),
+        }
+    }
+
     fn start_child(&mut self, queue: &mut Queue) -> io::Result<()> {
-        let first = queue.take_first();
-        let (wanted, zeros, items) = (self.wanted, self.zeros, queue.items.as_fd());
-        let child = Child::start(&[items], |parent| {
-            if let Some(first) = first {
-                read_one(first, wanted, zeros, parent);
-            }
-            while let Some(index) = next_of(items) {
-                parent.tell(&Message::Begun(index));
-                read_one(index, wanted, zeros, parent);
-            }
-        });
+        let order = self.in_turn(queue);
+        let (first, items) = (order.first, queue.items.as_fd());
+        let child = Child::start(&[items], |parent| read_in_turn(order, items, parent));
         let child = child.map_err(|e| {
             queue.rest.extend(first);
             io::Error::other(e)
         })?;
+        self.take_on(child, first);
+        Ok(())
+    }
+
+    fn in_turn(&self, queue: &mut Queue) -> InTurn {
+        InTurn {
+            first: queue.take_first(),
+            nodes: self.wanted.iter().map(|one| one.node.clone()).collect(),
+            zeros: self.zeros,
+        }
+    }
+
+    fn take_on(&mut self, child: Child, first: Option<usize>) {
         self.children.push((child, first));
         if let Some(first) = first {
             self.begin(first);
         }
-        Ok(())
     }
 
     fn begin(&mut self, index: usize) {
@@ -361,59 +430,22 @@ impl<'a> Round<'a> {
     }
 }
 
-/// The devices that no child has begun yet: a pipe, from which each child takes one index
-/// at a time.
-struct Queue {
-    items: io::PipeReader,
-    input: Option<io::PipeWriter>,
-    rest: VecDeque<usize>,
-}
-
-impl Queue {
-    fn new(rest: VecDeque<usize>) -> io::Result<Queue> {
-        let (reader, writer) = io::pipe()?;
-        fcntl(writer.as_fd(), FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        Ok(Queue {
-            items: reader,
-            input: Some(writer),
-            rest,
-        })
+fn read_in_turn(order: InTurn, items: BorrowedFd, parent: &mut Parent) {
+    if let Some(first) = order.first {
+        read_one(first, &order, parent);
     }
-
-    /// The first that is not in the pipe yet: nobody has to say of it that it is begun.
-    fn take_first(&mut self) -> Option<usize> {
-        self.rest.pop_front()
-    }
-
-    /// Puts in what there is room for, and closes it after the last one.
-    fn fill(&mut self) {
-        while let (Some(input), Some(index)) = (&mut self.input, self.rest.front()) {
-            // Atomic, as is taking them out: the length divides PIPE_BUF (pipe(7)).
-            if input.write(&(*index as u32).to_ne_bytes()).is_err() {
-                return;
-            }
-            self.rest.pop_front();
-        }
-        self.input = None;
+    while let Some(index) = next_of(items) {
+        parent.tell(&Message::Begun(index));
+        read_one(index, &order, parent);
     }
 }
 
-/// Takes the next index out of the queue; None after the last one.
-fn next_of(items: BorrowedFd) -> Option<usize> {
-    let mut item = [0; 4];
-    match nix::unistd::read(items, &mut item) {
-        Ok(4) => Some(u32::from_ne_bytes(item) as usize),
-        _ => None,
-    }
-}
-
-/// What a child does.
-fn read_one(index: usize, wanted: &[Wanted], zeros: Zeros, parent: &mut Parent) {
-    let node = &wanted[index].node;
+fn read_one(index: usize, InTurn { nodes, zeros, .. }: &InTurn, parent: &mut Parent) {
+    let node = &nodes[index];
     let reading = signature::read(node);
     let is_blank = reading.content == Content::Nothing;
     parent.tell(&Message::Read(index, Box::new(reading)));
-    if is_blank && zeros == Zeros::LookFor {
+    if is_blank && *zeros == Zeros::LookFor {
         let mut told_at = Instant::now();
         let goes_on = || {
             if told_at.elapsed() >= STILL_LOOKING {

@@ -13,26 +13,24 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::stat::Mode;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, chdir, close, dup2_stderr, dup2_stdin, dup2_stdout, fork};
+use nix::unistd::{ForkResult, Pid, dup2_stderr, fork};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::detach::detach_from_parent;
 use super::left_behind::{LONGEST_END, PAUSE, has_ended, note_ending};
 pub(crate) use super::left_behind::{LeftBehind, reap_all, wait_for_those_that_end};
 use super::progress::Progress;
@@ -129,15 +127,27 @@ pub(crate) trait Task {
     fn perform(order: Self::Order) -> Self::Outcome;
 }
 
-/// Where a child tells its parent something.
+/// Where a child tells its parent something, and hears what to do.
 pub(crate) struct Parent {
     pipe: File,
+    orders: BufReader<File>,
 }
 
 impl Parent {
     /// One message. A parent that is gone hears nothing.
     pub(crate) fn tell(&mut self, message: &impl Serialize) {
         let _ = send(&mut self.pipe, b"", message);
+    }
+
+    /// What its parent [gives](Child::give) it to do; None where that needs it no more.
+    pub(crate) fn order<T: DeserializeOwned>(&mut self) -> Option<T> {
+        serde_json::from_slice(self.line()?.as_bytes()).ok()
+    }
+
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let length = self.orders.read_line(&mut line).ok()?;
+        (length > 0).then_some(line)
     }
 }
 
@@ -211,6 +221,18 @@ impl Child {
             send(orders, entry.as_bytes(), order).map_err(GaveUp::Broken)?;
         }
         self.wait(limit)
+    }
+
+    /// Gives it what its work asks for with [`Parent::order`].
+    ///
+    /// # Errors
+    ///
+    /// That it has ended.
+    pub(crate) fn give(&mut self, order: &impl Serialize) -> io::Result<()> {
+        match &mut self.orders {
+            Some(orders) => send(orders, b"", order),
+            None => Err(ErrorKind::BrokenPipe.into()),
+        }
     }
 
     /// Waits for its next message.
@@ -415,12 +437,13 @@ fn be_the_child(
         detach_from_parent(&kept);
         let mut parent = Parent {
             pipe: to_parent.into(),
+            orders: BufReader::new(from_parent.into()),
         };
         if let Ok(pipe) = parent.pipe.try_clone() {
             logging::leave_to(pipe);
         }
         work(&mut parent);
-        follow_orders(File::from(from_parent), &mut parent);
+        follow_orders(&mut parent);
     }));
     // SAFETY: ends this process at once; what else it has of its parent's is not touched.
     unsafe { libc::_exit(i32::from(done.is_err())) }
@@ -437,8 +460,8 @@ fn perform<T: Task>(order: &str, parent: &mut Parent) {
 }
 
 /// An order is a line: the address of its [`Entry`], and its text.
-fn follow_orders(orders: File, parent: &mut Parent) {
-    for line in BufReader::new(orders).lines().map_while(Result::ok) {
+fn follow_orders(parent: &mut Parent) {
+    while let Some(line) = parent.line() {
         let Some((entry, order)) = line.split_once(' ') else {
             return;
         };
@@ -459,47 +482,9 @@ fn send(pipe: &mut File, begin: &[u8], message: &impl Serialize) -> io::Result<(
     pipe.write_all(&line)
 }
 
-/// A child that hangs must hold nothing of its parent's: no lock, no pipe that somebody reads
-/// to its end, no working directory.
-fn detach_from_parent(kept: &[RawFd]) {
-    let _ = set_pdeathsig(Signal::SIGKILL);
-    let _ = chdir(Path::new("/"));
-    if let Ok((input, output)) = nothing() {
-        let _ = dup2_stdin(input);
-        let _ = dup2_stdout(&output);
-        let _ = dup2_stderr(output);
-    }
-    for descriptor in open_descriptors() {
-        if descriptor > libc::STDERR_FILENO && !kept.contains(&descriptor) {
-            let _ = close(descriptor);
-        }
-    }
-}
-
-/// Where nothing comes from, and what nobody reads goes. The node may be missing, or a link to
-/// where nobody answers; a pipe takes some.
-fn nothing() -> io::Result<(OwnedFd, OwnedFd)> {
-    let null = Path::new("/dev/null");
-    let there = null.symlink_metadata();
-    if there.is_ok_and(|there| there.file_type().is_char_device()) {
-        let null = open(null, OFlag::O_RDWR, Mode::empty())?;
-        return Ok((null.try_clone()?, null));
-    }
-    let (input, output) = io::pipe()?;
-    Ok((input.into(), output.into()))
-}
-
-fn open_descriptors() -> Vec<RawFd> {
-    let listed = std::fs::read_dir("/proc/self/fd").map(|list| {
-        list.flatten()
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-            .collect()
-    });
-    listed.unwrap_or_else(|_| (0..1024).collect())
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::detach::open_descriptors;
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);

@@ -8,6 +8,7 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 
@@ -40,6 +41,16 @@ pub(crate) fn take_signals_of_watch_as_usual() {
         // SAFETY: it is no function of this program's.
         let _ = unsafe { signal(number, SigHandler::SigDfl) };
     }
+}
+
+/// Closes descriptors, of which some may not be open: since Linux 5.9.
+///
+/// # Errors
+///
+/// Those of close_range(2), `ENOSYS` among them.
+pub(super) fn close_range(first: libc::c_uint, last: libc::c_uint) -> nix::Result<()> {
+    // SAFETY: as with close(2), it is for the caller to know that nobody uses them any more.
+    Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) }).map(drop)
 }
 
 nix::ioctl_read_bad!(

@@ -9,6 +9,7 @@ pub(crate) mod block_device;
 pub(crate) mod bounded;
 pub(crate) mod checked_path;
 pub(crate) mod cloud;
+mod detach;
 pub(crate) mod error_text;
 pub mod fstab;
 pub mod kernel_calls;
