@@ -111,7 +111,9 @@ fn link() {
     // program does it itself, on any kernel.
     println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
 
-    let script = here.join("packaging/no-unwind-tables.ld");
-    println!("cargo::rerun-if-changed={}", script.display());
-    println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
+    for script in ["no-unwind-tables.ld", "order.ld"] {
+        let script = here.join("packaging").join(script);
+        println!("cargo::rerun-if-changed={}", script.display());
+        println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());
+    }
 }
