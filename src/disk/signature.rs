@@ -188,7 +188,9 @@ fn read_ahead(device: &mut File) -> io::Result<()> {
         (size - 496 * KIB, 44 * KIB),  // Promise RAID
         (size - 200 * KIB, 4 * KIB),
         (size - 1544 * KIB, 4 * KIB),
-        (0, 256 * KIB),       // file systems, partition tables, a log of XFS
+        // File systems, partition tables, a log of XFS; and the root of a small ext2, which
+        // mount(2) reads, and which is still there where somebody else has the device open.
+        (0, 264 * KIB),
         (512 * KIB, 4 * KIB), // second headers of LUKS2
         (1024 * KIB, 4 * KIB),
         (2048 * KIB, 4 * KIB),
@@ -198,8 +200,7 @@ fn read_ahead(device: &mut File) -> io::Result<()> {
     // half; on less than 64 MiB nobody looks for it.
     let labels_end = size - size % (256 * KIB);
     let of_zfs = [
-        // One request, and what mount(2) reads of ext2 is in between.
-        (256 * KIB, 256 * KIB),
+        (384 * KIB, 128 * KIB), // of the first label it is asked for above
         (labels_end - 384 * KIB, 128 * KIB),
         (labels_end - 128 * KIB, 128 * KIB),
     ];
