@@ -137,9 +137,7 @@ impl Staged {
         }
     }
 
-    fn of(host: &Host, directory: OwnedFd, mount: &Mount) -> Result<Staged> {
-        let number = host.block_number(&mount.source);
-        let name = number.and_then(|number| sysfs::kernel_name(host, number));
+    fn of(directory: OwnedFd, mount: &Mount) -> Result<Staged> {
         let space = fstatvfs(&directory).context("cannot ask how large it is")?;
         Ok(Staged {
             directory,
@@ -154,7 +152,7 @@ impl Staged {
             already_mounted: false,
             also_mounted_on: Vec::new(),
             evidence: None,
-            made_of: name.map_or_else(Vec::new, |name| sysfs::members(host, &name)),
+            made_of: Vec::new(),
             suspicion: None,
         })
     }
@@ -247,8 +245,10 @@ pub(crate) fn find_staged(
         .filter(|other| device.is_some() && device_of(host, other) == device)
         .map(|other| other.mount_point.clone())
         .collect();
-    let mut staged = Staged::of(host, directory, mount)?;
+    let mut staged = Staged::of(directory, mount)?;
     if let Some(number) = device {
+        let name = sysfs::kernel_name(host, number).unwrap_or_default();
+        staged.made_of = sysfs::members(host, &name);
         let node = host.path(&mount.source);
         let reading = reader.read_one(&Wanted { number, node }, config.device_timeout);
         staged.uuid = reading.uuid;
@@ -333,11 +333,12 @@ pub(super) fn verify(host: &Host, accepted: &Accepted, mount_point: &Path) -> Re
     if is_read_only(mount) {
         bail!("it could only be mounted read-only: see dmesg, run fsck on it");
     }
-    let mut staged = Staged::of(host, directory, mount)?;
+    let mut staged = Staged::of(directory, mount)?;
     staged.label = accepted.label().map(Into::into);
     staged.uuid = accepted.uuid().map(Into::into);
     staged.also_mounted_on = accepted.mounted_on().to_vec();
     staged.evidence = Some(accepted.evidence().to_string());
+    staged.made_of = accepted.made_of().to_vec();
     Ok(staged)
 }
 

@@ -110,6 +110,11 @@ impl Accepted {
         &self.evidence
     }
 
+    /// The disks that it is made of, where it is an array.
+    pub(crate) fn made_of(&self) -> &[PathBuf] {
+        &self.made_of
+    }
+
     /// Where else it is mounted already.
     pub(crate) fn mounted_on(&self) -> &[PathBuf] {
         &self.mounted_on
