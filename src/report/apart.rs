@@ -9,7 +9,7 @@ use crate::host::{Host, mount_table, silent, way};
 
 /// Where something is mounted that this program does without.
 pub(super) struct Mounts<'a> {
-    host: &'a Host,
+    pub(super) host: &'a Host,
     /// None where it does without whatever is on a disk.
     places: Option<Vec<PathBuf>>,
 }

@@ -21,7 +21,7 @@ use anyhow::{Result, bail};
 use self::daemons::News;
 use self::drop_in::{Execute, JobEnvironment, PATH, Reading, Site, Syntax, features};
 use self::settings::Settings;
-use super::apart;
+use super::apart::{self, Mounts};
 use super::files::{self, Place};
 use super::old_texts;
 use crate::config::Config;
@@ -61,7 +61,7 @@ pub struct Told {
 /// That it cannot be written, or not with the directory for jobs, or that HTCondor cannot
 /// be told.
 pub fn publish(host: &Host, status: &Status, config: &Config) -> Result<Told> {
-    write(host, status, config)?.tell(host, status)
+    write(&Mounts::of(host), status, config)?.tell(host, status)
 }
 
 /// Warns of what HTCondor does not do, and adds that to the status that is there.
@@ -134,11 +134,16 @@ pub(crate) fn read_again(host: &Host) -> Result<()> {
 /// # Errors
 ///
 /// That the drop-in cannot be written.
-pub(crate) fn write(host: &Host, status: &Status, config: &Config) -> Result<Written> {
-    let is_apart = see_that_it_answers(host)?;
+pub(super) fn write(mounts: &Mounts, status: &Status, config: &Config) -> Result<Written> {
+    let host = mounts.host;
+    let directory = look_at_directory(mounts)?;
     let mut written = Written {
-        is_apart,
-        is_there: files::is_there(host, Path::new(DIRECTORY))?,
+        is_apart: directory == Directory::Apart,
+        is_there: match directory {
+            Directory::Missing => false,
+            Directory::Own => true,
+            Directory::Apart => files::is_there(host, Path::new(DIRECTORY))?,
+        },
         before: String::new(),
         text: String::new(),
         is_removed: false,
@@ -163,9 +168,9 @@ pub(crate) fn write(host: &Host, status: &Status, config: &Config) -> Result<Wri
 /// # Errors
 ///
 /// That it cannot be removed.
-pub(crate) fn withdraw(host: &Host) -> Result<Written> {
-    let is_apart = see_that_it_answers(host)?;
-    let is_removed = files::withdraw(host, KEY, None, &[PATH], old_texts::is_drop_in)?;
+pub(super) fn withdraw(mounts: &Mounts) -> Result<Written> {
+    let is_apart = look_at_directory(mounts)? == Directory::Apart;
+    let is_removed = files::withdraw(mounts.host, KEY, None, &[PATH], old_texts::is_drop_in)?;
     Ok(Written {
         is_apart,
         is_there: false,
@@ -176,29 +181,44 @@ pub(crate) fn withdraw(host: &Host) -> Result<Written> {
     })
 }
 
-/// What is mounted on the way to the drop-in may hang, and where somebody else may write (the
-/// directory is HTCondor's own user's, say) anything may be laid there: then it is read in a
-/// child first. Says whether that is so.
-fn see_that_it_answers(host: &Host) -> Result<bool> {
-    let places = [DIRECTORY, PATH].map(Path::new);
-    let mounts = apart::Mounts::of(host);
-    let may_hang = mounts.on_the_way(&places);
-    let Some(place) = may_hang.or_else(|| may_others_write(host).then_some(places[1])) else {
-        return Ok(false);
-    };
-    apart::in_child(place, &mut || {
-        let _ = regular_file::read(&host.path(PATH), MIB);
-        Ok(true)
-    })
+/// The directory for the drop-in.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Directory {
+    Missing,
+    /// The system's own.
+    Own,
+    /// It may hang.
+    Apart,
 }
 
-/// Also where that cannot be told.
-fn may_others_write(host: &Host) -> bool {
-    let own = checked_path::open_own(&host.path(DIRECTORY), Missing::IsAnError);
-    own.is_err_and(|e| e.kind() != ErrorKind::NotFound)
+/// What is mounted on the way to the drop-in may hang, and where somebody else may write (the
+/// directory is HTCondor's own user's, say) anything may be laid there: then it is read in a
+/// child first.
+fn look_at_directory(mounts: &Mounts) -> Result<Directory> {
+    let places = [DIRECTORY, PATH].map(Path::new);
+    let open_own = || checked_path::open_own(&mounts.host.path(DIRECTORY), Missing::IsAnError);
+    let place = match mounts.on_the_way(&places) {
+        Some(place) => place,
+        None => match open_own() {
+            Ok(_) => return Ok(Directory::Own),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Directory::Missing),
+            // Also where that cannot be told.
+            Err(_) => places[1],
+        },
+    };
+    apart::in_child(place, &mut || {
+        let _ = regular_file::read(&mounts.host.path(PATH), MIB);
+        Ok(true)
+    })?;
+    Ok(Directory::Apart)
 }
 
 impl Written {
+    /// Whether anything is done to tell it.
+    pub(super) fn is_news(&self) -> bool {
+        self.is_there || self.is_removed
+    }
+
     /// Completes it by what the site's configuration says, and has a running HTCondor read
     /// it; waits for one that is just starting.
     ///
@@ -722,6 +742,10 @@ START = time() >= 1795429860 ? False : $(START)
             write(&tree.host(), &example::ready(), &Config::default()).unwrap();
             assert!(!is_last(), "{files}");
         }
+    }
+
+    fn write(host: &Host, status: &Status, config: &Config) -> Result<Written> {
+        super::write(&Mounts::of(host), status, config)
     }
 
     /// In a form that only HTCondor's own tool reads.

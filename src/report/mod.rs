@@ -52,8 +52,8 @@ impl Consumer {
 enum Tell {
     /// By a file that is in its place before READY, and of which it hears afterwards.
     DropIn {
-        write: fn(&Host, &Status, &Config) -> Result<condor::Written>,
-        withdraw: fn(&Host) -> Result<condor::Written>,
+        write: fn(&Mounts, &Status, &Config) -> Result<condor::Written>,
+        withdraw: fn(&Mounts) -> Result<condor::Written>,
     },
     /// By files that are read at any time.
     Files(Files),
@@ -173,10 +173,11 @@ pub(crate) fn outcome(
 ) {
     status.warnings = notices.all();
     note(notices, "the status file", status.write(host));
+    let mut mounts = Mounts::of(host);
     // The service manager starts HTCondor then, which reads its drop-in once.
     let drop_ins: Vec<_> = CONSUMERS
         .iter()
-        .filter_map(|consumer| drop_in(consumer, host, status, config))
+        .filter_map(|consumer| drop_in(consumer, &mounts, status, config))
         .collect();
     for consumer in &CONSUMERS {
         if let (Tell::Manager { ready: tell, .. }, Some(ready)) = (&consumer.tell, ready) {
@@ -187,6 +188,7 @@ pub(crate) fn outcome(
     }
     // No other consumer delays readiness, nor does an HTCondor that is just starting.
     for drop_in in drop_ins {
+        let is_news = drop_in.as_ref().is_ok_and(condor::Written::is_news);
         match drop_in.and_then(|drop_in| drop_in.tell(host, status)) {
             // Nor has the status any, which was just written.
             Ok(told) if told.warnings.is_empty() => {}
@@ -195,8 +197,12 @@ pub(crate) fn outcome(
                 status.warnings = notices.all();
             }
         }
+        if is_news {
+            // Telling it takes a while, in which something may have been mounted.
+            mounts = Mounts::of(host);
+        }
     }
-    tend_files(&CONSUMERS, host, notices, config, |consumer, files| {
+    tend_files(&CONSUMERS, &mounts, notices, config, |consumer, files| {
         let published = match (consumer.is_on)(config) {
             true => (files.publish)(host, status, config).map(drop),
             false => Ok(()),
@@ -208,13 +214,15 @@ pub(crate) fn outcome(
 /// A drop-in that was written, or removed where it is turned off.
 fn drop_in(
     consumer: &Consumer,
-    host: &Host,
+    mounts: &Mounts,
     status: &Status,
     config: &Config,
 ) -> Option<Result<condor::Written>> {
     match &consumer.tell {
-        Tell::DropIn { write, .. } if (consumer.is_on)(config) => Some(write(host, status, config)),
-        Tell::DropIn { withdraw, .. } if !config.report.is_stand_in => Some(withdraw(host)),
+        Tell::DropIn { write, .. } if (consumer.is_on)(config) => {
+            Some(write(mounts, status, config))
+        }
+        Tell::DropIn { withdraw, .. } if !config.report.is_stand_in => Some(withdraw(mounts)),
         _ => None,
     }
 }
@@ -226,16 +234,21 @@ pub(crate) fn configured(host: &Host, notices: &Notices, config: &Config) {
     for consumer in CONSUMERS.iter().filter(|one| !(one.is_on)(config)) {
         match &consumer.tell {
             Tell::DropIn { withdraw, .. } => {
-                let told = withdraw(host).and_then(|removed| removed.tell_of_removal(host));
+                let removed = withdraw(&Mounts::of(host));
+                let told = removed.and_then(|removed| removed.tell_of_removal(host));
                 condor::note(host, notices, told.map(|()| condor::Told::default()));
             }
             Tell::Manager { line, .. } => consumer.note(notices, line("")),
             _ => {}
         }
     }
-    tend_files(&CONSUMERS, host, notices, config, |_, files| {
-        withdraw(files, host, config)
-    });
+    tend_files(
+        &CONSUMERS,
+        &Mounts::of(host),
+        notices,
+        config,
+        |_, files| withdraw(files, host, config),
+    );
 }
 
 /// Logs to syslog from now on, or no more.
@@ -269,8 +282,8 @@ pub(crate) fn deadline(host: &Host, notices: &Notices, status: &Status, config: 
     for consumer in on() {
         match &consumer.tell {
             Tell::DropIn { write, .. } => {
-                let told =
-                    write(host, status, config).and_then(|drop_in| drop_in.tell(host, status));
+                let drop_in = write(&Mounts::of(host), status, config);
+                let told = drop_in.and_then(|drop_in| drop_in.tell(host, status));
                 condor::note(host, notices, told);
             }
             Tell::Manager { line, .. } => {
@@ -280,7 +293,7 @@ pub(crate) fn deadline(host: &Host, notices: &Notices, status: &Status, config: 
             _ => {}
         }
     }
-    tend_files(on(), host, notices, config, |_, files| {
+    tend_files(on(), &Mounts::of(host), notices, config, |_, files| {
         (files.publish)(host, status, config).map(drop)
     });
 }
@@ -289,7 +302,7 @@ pub(crate) fn deadline(host: &Host, notices: &Notices, status: &Status, config: 
 pub(crate) fn still_holds(host: &Host, notices: &Notices, status: &Status, config: &Config) {
     let on = CONSUMERS.iter().filter(|one| (one.is_on)(config));
     let its = on.filter(|one| one.key == textfile::KEY);
-    tend_files(its, host, notices, config, |_, files| {
+    tend_files(its, &Mounts::of(host), notices, config, |_, files| {
         (files.publish)(host, status, config).map(drop)
     });
 }
@@ -298,15 +311,14 @@ pub(crate) fn still_holds(host: &Host, notices: &Notices, status: &Status, confi
 /// whenever they like. Only what changed is written.
 fn tend_files<'a>(
     consumers: impl IntoIterator<Item = &'a Consumer>,
-    host: &Host,
+    mounts: &Mounts,
     notices: &Notices,
     config: &Config,
     tend: impl Fn(&Consumer, &Files) -> Result<()>,
 ) {
-    let mounts = Mounts::of(host);
     for consumer in consumers {
         if let Tell::Files(files) = &consumer.tell {
-            let places = (files.places)(host, config);
+            let places = (files.places)(mounts.host, config);
             let told = mounts.guard(&places, &mut || tend(consumer, files).map(|()| true));
             consumer.note(notices, told.map(drop));
         }
