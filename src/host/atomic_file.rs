@@ -163,8 +163,9 @@ pub(crate) fn sweep(path: &Path) {
     });
 }
 
-/// Where that is not known in time it may be there.
-fn is_missing(path: &Path) -> bool {
+/// Whether there is certainly none, in a directory of the system's. Where that is not known in
+/// time it may be there.
+pub(crate) fn is_missing(path: &Path) -> bool {
     let is_missing = |e: io::Error| e.kind() == ErrorKind::NotFound;
     let directory = path.parent().unwrap_or(Path::new(""));
     let look = &mut || Ok(fs::symlink_metadata(path).is_err_and(is_missing));

@@ -40,7 +40,10 @@ pub(super) fn publish(host: &Host, status: &Status, _: &Config) -> Result<bool> 
     let text = text(status);
     match place(host) {
         Some(FILE) => {
-            files::make_directory(&host.path("/run/motd.d"))?;
+            let directory = host.path("/run/motd.d");
+            if !directory.is_dir() {
+                files::make_directory(&directory)?;
+            }
             files::publish(host, at(FILE), text.as_bytes(), 0o644)
         }
         Some(SCRIPT) => files::publish(host, at(SCRIPT), script(&text).as_bytes(), 0o755),
@@ -79,7 +82,10 @@ pub(super) fn withdraw(host: &Host, config: &Config) -> Result<()> {
         withdraw_lines(host)?;
     }
     let kept = used.map(Path::new);
-    files::withdraw(host, KEY, kept, &[FILE, SCRIPT], old_texts::is_motd).map(drop)
+    // Most often there is none, and the way is gone for nothing.
+    let is_there = |path: &&str| !atomic_file::is_missing(&host.path(path));
+    let old_places: Vec<&str> = [FILE, SCRIPT].into_iter().filter(is_there).collect();
+    files::withdraw(host, KEY, kept, &old_places, old_texts::is_motd).map(drop)
 }
 
 /// Where scratch space is, and when the VM goes away.
@@ -189,7 +195,7 @@ pub(crate) fn without_ours(content: &[u8]) -> Vec<u8> {
 fn pam_reads_motd_d(host: &Host) -> bool {
     let names_it = |module: Vec<u8>| regular_file::has(&module, b"/run/motd.d");
     let multiarch = format!("/lib/{}-linux-gnu", std::env::consts::ARCH);
-    ["/lib", "/lib64", &multiarch]
+    [&multiarch, "/lib64", "/lib"]
         .iter()
         .filter_map(|library| {
             let module = host.path(library).join("security/pam_motd.so");
