@@ -34,6 +34,18 @@ pub(crate) fn memory_bytes(host: &Host) -> Option<u64> {
     Some(kib.saturating_mul(1024).saturating_add(kept))
 }
 
+/// How many processors are online by the kernel's list of them: `0-3,6` (documented since Linux
+/// 2.6.30). None where there is none.
+pub(crate) fn processors_listed(host: &Host) -> Option<u64> {
+    let list = kernel_file::read_text(host.path("/sys/devices/system/cpu/online")).ok()?;
+    let counts = list.trim().split(',').map(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last): (u32, u32) = (first.parse().ok()?, last.parse().ok()?);
+        Some(u64::from(last.checked_sub(first)?) + 1)
+    });
+    counts.sum()
+}
+
 /// How many processors are online; None where it is not known.
 pub(crate) fn processors_online(host: &Host) -> Option<u64> {
     let table = kernel_file::read_text(host.path("/proc/stat")).ok()?;
@@ -80,6 +92,26 @@ mod tests {
             assert_eq!(processors_online(&tree.host()), expected);
         }
         assert!(processors_online(&Host::this_machine()).is_some());
+    }
+
+    #[test]
+    fn processors_are_counted_in_the_kernel_s_list() {
+        for (list, expected) in [
+            ("0\n", Some(1)),
+            ("0-1\n", Some(2)),
+            ("0-3,6,8-127\n", Some(125)),
+            ("", None),
+            ("\n", None),
+            ("3-0\n", None),
+            ("0-18446744073709551615\n", None),
+            ("0,many\n", None),
+        ] {
+            let tree = Tree::new(&[("sys/devices/system/cpu/online", list)]);
+            assert_eq!(processors_listed(&tree.host()), expected, "{list:?}");
+        }
+        assert_eq!(processors_listed(&Tree::new(&[]).host()), None);
+        let here = Host::this_machine();
+        assert_eq!(processors_listed(&here), processors_online(&here));
     }
 
     #[test]

@@ -16,7 +16,7 @@ use log::info;
 use super::files::{self, Place};
 use crate::config::{Config, FeaturesLocation};
 use crate::host::regular_file::{self, MIB};
-use crate::host::{Host, kernel_file, locks};
+use crate::host::{Host, kernel_file, locks, machine};
 use crate::metadata::machine_features::published::{JOB, MACHINE, MARK, are_own, own_values};
 use crate::status::Status;
 
@@ -216,8 +216,12 @@ fn profile(host: &Host) -> Result<bool> {
     files::publish(host, Place::of(KEY, SNIPPET), PROFILE.as_bytes(), 0o644)
 }
 
-/// Counted as the specification does: the "processor" lines of `/proc/cpuinfo`.
+/// The specification counts the "processor" lines of `/proc/cpuinfo`, one for each that is
+/// online. The kernel takes long to make these up, and its list of them says the same.
 fn processors(host: &Host) -> Option<String> {
+    if let Some(count) = machine::processors_listed(host) {
+        return Some(count.to_string());
+    }
     let text = kernel_file::read_text(host.path("/proc/cpuinfo")).ok()?;
     let count = text
         .lines()
@@ -365,6 +369,16 @@ mod tests {
         let off = Config::parse("[report]\nmachine_features = false").unwrap();
         withdraw(&tree.host(), &off).unwrap();
         assert_eq!(tree.names("etc/machinefeatures"), ["hs06"]);
+    }
+
+    #[test]
+    fn processors_are_counted_alike_in_both_of_the_kernel_s_places() {
+        let here = Host::this_machine();
+        let listed = processors(&here);
+        assert!(listed.is_some());
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap();
+        let old_kernel = Tree::new(&[("proc/cpuinfo", &cpuinfo)]);
+        assert_eq!(processors(&old_kernel.host()), listed);
     }
 
     #[test]
