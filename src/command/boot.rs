@@ -232,7 +232,10 @@ fn find_deadline(
         notices.warn(missing);
     }
     status.sources = asked.iter().map(Asked::published).collect();
-    follower.read(records::read(host, &follower.names()), now);
+    // Where nobody was asked the names are those by which they were read a moment ago.
+    if !asked.is_empty() {
+        follower.read(records::read(host, &follower.names()), now);
+    }
     publish_deadline(host, notices, config, follower, status);
 }
 

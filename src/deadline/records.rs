@@ -16,7 +16,7 @@ use crate::config;
 use crate::host::cloud::Firmware;
 use crate::host::regular_file::{self, MIB};
 use crate::host::this_boot::ThisBoot;
-use crate::host::{Host, atomic_file, machine, silent};
+use crate::host::{Host, atomic_file, silent};
 
 /// It has to survive reboots.
 pub(super) const DIRECTORY: &str = "/var/lib/vmstage";
@@ -111,8 +111,10 @@ fn of_unknown(directory: &Path) -> Vec<Place> {
 pub(crate) fn follow<'a>(host: &Host, config: &'a config::Deadline, now: Now) -> Follower<'a> {
     let boot_id = host.boot_id().unwrap_or_default();
     let before = knowledge(host).read().ok().flatten();
-    let mut follower = Follower::new(config, boot_id, machine::uuid(host), before, now);
-    if Firmware::read(host).has_the_instances_uuid() {
+    let firmware = Firmware::read(host);
+    let is_trusted = firmware.has_the_instances_uuid();
+    let mut follower = Follower::new(config, boot_id, firmware.uuid, before, now);
+    if is_trusted {
         follower.trust_machine();
     }
     follower.read(read(host, &follower.names()), now);

@@ -59,7 +59,7 @@ impl Dmi {
 pub(crate) struct Firmware {
     dmi: Dmi,
     /// The machine's UUID, in lower case.
-    uuid: Option<String>,
+    pub(crate) uuid: Option<String>,
 }
 
 impl Firmware {
