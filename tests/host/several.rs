@@ -16,6 +16,7 @@ claims![
     boot_opens_no_disk_of_an_array_itself,
     no_array_is_made_where_no_file_system_can_be_made_on_it,
     probe_says_whether_something_is_made_or_is_there_already,
+    the_disks_of_an_array_are_named_whoever_mounted_it,
 ];
 
 const FIRST: &str = "/dev/nvme1n1";
@@ -220,5 +221,24 @@ fn probe_says_whether_something_is_made_or_is_there_already() {
         let probe = machine.run(&["probe"]);
         let said = format!("boot would {words} {FIRST} and {SECOND} ");
         assert!(probe.stdout.contains(&said), "{probe}");
+    }
+}
+
+fn the_disks_of_an_array_are_named_whoever_mounted_it() {
+    let (machine, _disks) = machine(&[Image::blank(64), Image::blank(64)], "exit 1");
+    let array = machine.disk("md126", &Image::ext4("ephemeral0"));
+    let (major, minor) = array.number;
+    machine.sh(&format!(
+        "echo '{major} {minor} 16384 md126' >>/proc/partitions
+         for disk in nvme1n1 nvme2n1; do
+             mkdir -p /sys/block/md126/slaves/$disk /sys/block/$disk/holders/md126
+         done"
+    ));
+    for already_mounted in [false, true] {
+        let boot = machine.boot();
+        let staging = &boot.ready_on("/dev/md126").the_status()["staging"];
+        assert_eq!(staging["already_mounted"], already_mounted);
+        assert_eq!(staging["made_of"][0], FIRST, "{staging}");
+        assert_eq!(staging["made_of"][1], SECOND, "{staging}");
     }
 }
