@@ -460,7 +460,11 @@ fn read_one(index: usize, InTurn { nodes, zeros, .. }: &InTurn, parent: &mut Par
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::signal::{Signal, kill};
+
     use super::*;
+    use crate::host::bounded::{Limit, Task};
+    use crate::host::wait;
 
     #[test]
     fn every_device_has_its_own_outcome() {
@@ -475,20 +479,56 @@ mod tests {
                 node: PathBuf::from(nodes[index % 3]),
             })
             .collect();
-        let mut reader = Reader::default();
-        let limit = Duration::from_secs(5);
-        let read = reader.read(&wanted, Zeros::LookFor, limit, |_, _| false);
-        assert_eq!(read.len(), wanted.len());
-        for (index, reading) in read.iter().enumerate() {
-            let expected = match index % 3 {
-                1 => "Not a directory",
-                _ => "No such file",
-            };
-            match &reading.content {
-                Content::Unreadable { error } if error.starts_with(expected) => {}
-                other => panic!("{index}: {other}"),
+        let mut orphan = Reader::with_a_child();
+        let ahead = orphan.ahead.as_mut().unwrap();
+        kill(ahead.child.pid(), Signal::SIGKILL).unwrap();
+        wait::until(Duration::from_secs(5), SOON, || ahead.child.status()).unwrap();
+        for mut reader in [Reader::default(), Reader::with_a_child(), orphan] {
+            let limit = Duration::from_secs(5);
+            let read = reader.read(&wanted, Zeros::LookFor, limit, |_, _| false);
+            assert_eq!(read.len(), wanted.len());
+            for (index, reading) in read.iter().enumerate() {
+                let expected = match index % 3 {
+                    1 => "Not a directory",
+                    _ => "No such file",
+                };
+                match &reading.content {
+                    Content::Unreadable { error } if error.starts_with(expected) => {}
+                    other => panic!("{index}: {other}"),
+                }
             }
+            assert!(reader.stuck.is_empty());
+            assert!(reader.ahead.is_none());
         }
-        assert!(reader.stuck.is_empty());
+    }
+
+    #[test]
+    fn a_child_with_nothing_to_read_follows_orders() {
+        let mut reader = Reader::with_a_child();
+        let ahead = reader.ahead.as_ref().unwrap().child.pid();
+        // There is nothing to read, and nobody to read it.
+        let limit = Duration::from_secs(5);
+        assert!(
+            reader
+                .read(&[], Zeros::Ignore, limit, |_, _| false)
+                .is_empty()
+        );
+        let mut child = reader.child().unwrap();
+        assert_eq!(child.pid(), ahead);
+        let answer = child.ask::<Echo>(&"a".to_string(), Limit::after(limit));
+        assert_eq!(answer.unwrap(), "a");
+        // The next one is new.
+        assert_ne!(reader.child().unwrap().pid(), ahead);
+    }
+
+    struct Echo;
+
+    impl Task for Echo {
+        type Order = String;
+        type Outcome = String;
+
+        fn perform(order: String) -> String {
+            order
+        }
     }
 }
