@@ -59,6 +59,10 @@ pub(crate) fn all_of(paths: &[PathBuf]) -> String {
 /// A text that somebody else wrote, as it may be shown: U+FFFD stands for each control
 /// character, so that one sees that there was one.
 pub(crate) fn printable(text: &str) -> String {
+    // As nearly all of them are.
+    if text.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+        return text.into();
+    }
     text.replace(is_control, "\u{fffd}")
 }
 

@@ -183,7 +183,7 @@ pub(crate) fn size_of(host: &Host, node: &Path) -> Option<u64> {
 fn parse_partitions(text: &str) -> Vec<BlockDevice> {
     text.lines()
         .filter_map(|line| {
-            let mut fields = line.split_whitespace();
+            let mut fields = line.split_ascii_whitespace();
             let number = Number {
                 major: fields.next()?.parse().ok()?,
                 minor: fields.next()?.parse().ok()?,

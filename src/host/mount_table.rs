@@ -56,10 +56,10 @@ pub fn parse(table: &[u8]) -> Vec<Mount> {
 
 /// What is mounted on a mount point: the last in the table lies on top.
 pub(crate) fn on<'a>(mounts: &'a [Mount], mount_point: &Path) -> Option<&'a Mount> {
-    mounts
-        .iter()
-        .rev()
-        .find(|mount| mount.mount_point == mount_point)
+    // Of the kernel's paths there is one for each place: their bytes are compared.
+    let mount_point: PathBuf = mount_point.components().collect();
+    let is_on = |mount: &&Mount| mount.mount_point.as_os_str() == mount_point.as_os_str();
+    mounts.iter().rev().find(is_on)
 }
 
 /// Whether an open directory is that of the mount on a mount point, and not of a mount

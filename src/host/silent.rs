@@ -335,7 +335,7 @@ impl Known {
 
     /// Where the file system is mounted that a place is on, where that may hang.
     fn may_hang_at(&mut self, place: &Path) -> Option<PathBuf> {
-        let expected = self.expected?;
+        let expected = self.expected.filter(|_| self.expects_any())?;
         // A child has none of its parent's descriptors.
         if let Some((host, changes)) = self.table.as_ref().filter(|_| !bounded::is_child())
             && mount_table::has_changed(changes)
