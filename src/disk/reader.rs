@@ -5,6 +5,7 @@
 //! more than one child. A disk that hangs keeps its child, which is left behind; it is not
 //! read again while that child is there. A disk on which libblkid crashes costs a child.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -70,7 +71,7 @@ impl Ahead {
     fn with_nothing_to_read(mut self) -> Option<Child> {
         let nothing = InTurn {
             first: None,
-            nodes: Vec::new(),
+            nodes: Cow::default(),
             zeros: Zeros::Ignore,
         };
         self.child.give(&nothing).is_ok().then_some(self.child)
@@ -79,9 +80,9 @@ impl Ahead {
 
 /// What a child does: a device first, and then those that it takes out of the queue.
 #[derive(Serialize, Deserialize)]
-struct InTurn {
+struct InTurn<'a> {
     first: Option<usize>,
-    nodes: Vec<PathBuf>,
+    nodes: Cow<'a, [PathBuf]>,
     zeros: Zeros,
 }
 
@@ -204,6 +205,7 @@ struct State {
 /// One time of reading.
 struct Round<'a> {
     wanted: &'a [Wanted],
+    nodes: Vec<PathBuf>,
     zeros: Zeros,
     start: Instant,
     states: Vec<State>,
@@ -218,6 +220,7 @@ impl<'a> Round<'a> {
     fn new(wanted: &'a [Wanted], zeros: Zeros) -> Round<'a> {
         Round {
             wanted,
+            nodes: wanted.iter().map(|one| one.node.clone()).collect(),
             zeros,
             start: Instant::now(),
             states: vec![State::default(); wanted.len()],
@@ -312,16 +315,16 @@ impl<'a> Round<'a> {
 
     /// Where that child has ended meanwhile, one is started.
     fn give_to(&mut self, mut child: Child, queue: &mut Queue) {
-        let order = self.in_turn(queue);
-        match child.give(&order) {
-            Ok(()) => self.take_on(child, order.first),
-            Err(_) => queue.rest.extend(order.first),
+        let first = queue.take_first();
+        match child.give(&self.in_turn(first)) {
+            Ok(()) => self.take_on(child, first),
+            Err(_) => queue.rest.extend(first),
         }
     }
 
     fn start_child(&mut self, queue: &mut Queue) -> io::Result<()> {
-        let order = self.in_turn(queue);
-        let (first, items) = (order.first, queue.items.as_fd());
+        let (first, items) = (queue.take_first(), queue.items.as_fd());
+        let order = self.in_turn(first);
         let child = Child::start(&[items], |parent| read_in_turn(order, items, parent));
         let child = child.map_err(|e| {
             queue.rest.extend(first);
@@ -331,10 +334,10 @@ impl<'a> Round<'a> {
         Ok(())
     }
 
-    fn in_turn(&self, queue: &mut Queue) -> InTurn {
+    fn in_turn(&self, first: Option<usize>) -> InTurn<'_> {
         InTurn {
-            first: queue.take_first(),
-            nodes: self.wanted.iter().map(|one| one.node.clone()).collect(),
+            first,
+            nodes: Cow::Borrowed(&self.nodes),
             zeros: self.zeros,
         }
     }
@@ -440,7 +443,7 @@ fn read_in_turn(order: InTurn, items: BorrowedFd, parent: &mut Parent) {
     }
 }
 
-fn read_one(index: usize, InTurn { nodes, zeros, .. }: &InTurn, parent: &mut Parent) {
+fn read_one(index: usize, InTurn { nodes, zeros, .. }: &InTurn<'_>, parent: &mut Parent) {
     let node = &nodes[index];
     let reading = signature::read(node);
     let is_blank = reading.content == Content::Nothing;
