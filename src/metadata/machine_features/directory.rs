@@ -37,8 +37,6 @@ pub(crate) struct Directories<'a> {
     host: &'a Host,
     /// In this round.
     contents: BTreeMap<PathBuf, Result<Content, String>>,
-    /// Likewise, once it is needed.
-    mounts: Option<Vec<Mount>>,
     silent: BTreeMap<PathBuf, Silent>,
     limit: Duration,
     look: fn(&Path, &Path) -> Content,
@@ -49,7 +47,6 @@ impl<'a> Directories<'a> {
         Directories {
             host,
             contents: BTreeMap::new(),
-            mounts: None,
             silent: BTreeMap::new(),
             limit: LIMIT,
             look,
@@ -59,7 +56,6 @@ impl<'a> Directories<'a> {
     /// From now on what was read is old.
     pub(crate) fn begin_round(&mut self) {
         self.contents.clear();
-        self.mounts = None;
     }
 
     /// Whether this program publishes in it. One that does not answer says nothing.
@@ -72,13 +68,8 @@ impl<'a> Directories<'a> {
     /// Whether somebody else has put any of these keys into a directory of `/etc`. Where that
     /// cannot be told reading it says why.
     pub(super) fn has_others(&mut self, directory: &Path, keys: &[&str]) -> bool {
-        // What nothing is mounted on does not hang, and most machines have no such directory.
-        let path = self.host.path(directory);
-        let is_missing = || match fs::symlink_metadata(&path) {
-            Err(e) => e.kind() == ErrorKind::NotFound,
-            Ok(_) => false,
-        };
-        if has_no_mount(directory, self.mounts()) && is_missing() {
+        // Listing the directory above cannot hang, and most machines have no such directory.
+        if entry_of(&self.host.path(directory)).is_none() {
             return false;
         }
         match self.content(directory) {
@@ -103,12 +94,6 @@ impl<'a> Directories<'a> {
             .map_err(NoAnswer::Local)
     }
 
-    /// Empty where it cannot be read.
-    fn mounts(&mut self) -> &[Mount] {
-        let read = || mount_table::read(self.host).unwrap_or_default();
-        self.mounts.get_or_insert_with(read)
-    }
-
     fn content(&mut self, directory: &Path) -> &Result<Content, String> {
         if !self.contents.contains_key(directory) {
             let content = self.look_at(directory);
@@ -119,16 +104,14 @@ impl<'a> Directories<'a> {
 
     fn look_at(&mut self, directory: &Path) -> Result<Content, String> {
         let shown = directory.display();
-        let silent = self.silent.get(directory);
-        if silent.is_some_and(Silent::is_left_alone) {
+        let before = self.silent.get(directory);
+        if before.is_some_and(Silent::is_left_alone) {
             return Err(format!("{shown} does not answer; asked again later"));
         }
         let (path, look) = (self.host.path(directory), self.look);
-        if is_part_of_etc(&path, directory, self.mounts()) {
+        if is_part_of_etc(self.host, directory) {
             return Ok(look(&path, directory));
         }
-        // It may take a while.
-        self.mounts = None;
         let work = |parent: &mut Parent| parent.tell(&look(&path, directory));
         let failed = |e| format!("cannot read {shown}: {e}");
         let mut child = Child::start(&[], work).map_err(failed)?;
@@ -138,7 +121,6 @@ impl<'a> Directories<'a> {
                 Ok(content)
             }
             Err(gave_up) => {
-                let before = self.silent.get(directory);
                 let silent = Silent::after(before, child.give_up());
                 self.silent.insert(directory.into(), silent);
                 Err(format!("{shown} does not answer: {gave_up}"))
@@ -147,24 +129,29 @@ impl<'a> Directories<'a> {
     }
 }
 
-fn has_no_mount(directory: &Path, mounts: &[Mount]) -> bool {
-    let mut on = mounts.iter().map(|mount| &mount.mount_point);
-    !on.any(|on| on.starts_with(directory))
+/// As the directory above lists it.
+fn entry_of(path: &Path) -> Option<DirEntry> {
+    let mut entries = fs::read_dir(path.parent()?).ok()?.flatten();
+    entries.find(|entry| Some(&*entry.file_name()) == path.file_name())
 }
 
 /// Whether all that can be read in it lies on the file system of `/etc`, which has answered
-/// before, as it does where this program publishes. `path` is where the directory is.
-fn is_part_of_etc(path: &Path, directory: &Path, mounts: &[Mount]) -> bool {
+/// before, as it does where this program publishes.
+fn is_part_of_etc(host: &Host, directory: &Path) -> bool {
+    let is_free = |mounts: Vec<Mount>| {
+        let mut on = mounts.iter().map(|mount| &mount.mount_point);
+        !on.any(|on| on.starts_with(directory))
+    };
     let is_file = |entry: io::Result<DirEntry>| {
         entry
             .and_then(|entry| entry.file_type())
             .is_ok_and(|kind| kind.is_file())
     };
+    let path = host.path(directory);
     directory.parent() == Some(Path::new("/etc"))
-        && !mounts.is_empty()
-        && has_no_mount(directory, mounts)
-        && fs::symlink_metadata(path).is_ok_and(|there| there.is_dir())
-        && fs::read_dir(path).is_ok_and(|mut entries| entries.all(is_file))
+        && mount_table::read(host).is_ok_and(is_free)
+        && fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir())
+        && fs::read_dir(&path).is_ok_and(|mut entries| entries.all(is_file))
 }
 
 /// What a child does. `shown` is the path as people know it.
@@ -291,10 +278,6 @@ mod tests {
 
     #[test]
     fn only_what_lies_in_etc_itself_is_read_without_a_child() {
-        let is_part_of = |tree: &Tree, directory: &str| {
-            let mounts = mount_table::read(&tree.host()).unwrap_or_default();
-            is_part_of_etc(&tree.host().path(directory), directory.as_ref(), &mounts)
-        };
         let mounted = |on: &str| format!("/dev/vda / ext4 rw 0 0\nserver:/x {on} nfs ro 0 0\n");
         let (elsewhere, on_it) = (mounted("/data"), mounted(published::MACHINE));
         let below = mounted("/etc/machinefeatures/more");
@@ -318,11 +301,11 @@ mod tests {
                 Some(target) => std::os::unix::fs::symlink(target, file).unwrap(),
                 None => fs::write(file, content).unwrap(),
             }
-            let found = is_part_of(&tree, directory);
+            let found = is_part_of_etc(&tree.host(), directory.as_ref());
             assert_eq!(found, expected, "{directory} {path} {content} {table}");
         }
         // Without a mount table nobody knows.
         let tree = Tree::new(&[(key, "4")]);
-        assert!(!is_part_of(&tree, published::MACHINE));
+        assert!(!is_part_of_etc(&tree.host(), published::MACHINE.as_ref()));
     }
 }
