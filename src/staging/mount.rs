@@ -156,6 +156,7 @@ impl Attempt<'_> {
     /// kernel may refuse writes to it for a look.
     fn once(&mut self, patience: Duration) -> Result<Child, Refused> {
         let _lock = self.lock(patience)?;
+        self.see_that_nothing_is_on_it()?;
         let order = Order::of(self.host, self.accepted, self.config, self.contexts);
         let mut child = self.reader.child().map_err(|e| self.gave_up(&e))?;
         let rehearsed = match child.ask::<Rehearse>(&order, self.limit()) {
@@ -180,8 +181,6 @@ impl Attempt<'_> {
             Err(refused) => {
                 // Whoever tries again must not find its mount there.
                 child.end();
-                // It failed for what somebody else mounted meanwhile, maybe.
-                self.see_that_nothing_is_on_it()?;
                 Err(refused)
             }
         }
