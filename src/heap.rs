@@ -1,17 +1,22 @@
 //! Where memory comes from: one heap for Rust and, in the static binary, for C.
 //!
-//! musl's own allocator maps and unmaps a page for nearly every buffer. That of the C
-//! functions which libblkid and musl itself call is defined here first; build.rs has the
-//! linker take these.
+//! musl's own allocator maps and unmaps a page for nearly every buffer. `malloc` and the
+//! others, which libblkid and most of musl call, are defined here first; build.rs has the
+//! linker take these. What musl allocates for itself alone (atexit(3), time zones) stays its
+//! own.
 
 #![allow(unsafe_code)]
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
+use std::process::abort;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::yield_now;
 
 use dlmalloc::Dlmalloc;
+
+/// A tenth of a second, or so.
+const MOST_TURNS: u32 = 100_000;
 
 /// With a lock of its own, for it is taken thousands of times in each run, and always free:
 /// this program has no threads.
@@ -33,13 +38,25 @@ impl Heap {
 
     #[inline(always)]
     fn with<T>(&self, work: impl FnOnce(&mut Dlmalloc) -> T) -> T {
-        while self.is_taken.swap(true, Ordering::Acquire) {
-            yield_now();
+        if self.is_taken.swap(true, Ordering::Acquire) {
+            self.wait();
         }
         // SAFETY: nobody else has it until it is given back in the next line.
         let done = work(unsafe { &mut *self.memory.get() });
         self.is_taken.store(false, Ordering::Release);
         done
+    }
+
+    /// Nobody has it for long. Where it was taken by this thread, a panic in it is being told.
+    #[cold]
+    fn wait(&self) {
+        for _ in 0..MOST_TURNS {
+            yield_now();
+            if !self.is_taken.swap(true, Ordering::Acquire) {
+                return;
+            }
+        }
+        abort();
     }
 }
 
@@ -70,7 +87,8 @@ unsafe impl GlobalAlloc for Heap {
 #[cfg(all(target_env = "musl", panic = "abort"))]
 mod for_c {
     //! ISO C, 7.22.3: all of them, so that none of musl's own meets memory of this heap. What
-    //! musl has beside them (posix_memalign, strdup, ...) calls these.
+    //! musl has beside them (posix_memalign, strdup, ...) calls these; but for
+    //! malloc_usable_size, which nobody here calls.
 
     use std::ffi::c_void;
     use std::ptr;

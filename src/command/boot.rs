@@ -50,7 +50,10 @@ pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
     // Held until the status is written: an earlier boot's has to be there whole.
     let turn = match locks::wait_for_boot(host, turn + 2 * config.staging.wait) {
         Ok(turn) => turn,
-        Err(failure) => return without_a_turn(host, &notices, &failure, &config),
+        Err(failure) => {
+            drop(reader);
+            return without_a_turn(host, &notices, &failure, &config);
+        }
     };
     let mut status = Status::begin(host);
     let outcome = match wrong {
@@ -88,6 +91,8 @@ pub fn run(host: &Host, config_file: Option<&Path>, turn: Duration) -> u8 {
                 if let Some(missing) = status.scratch_that_is_missing() {
                     report::further_line(host, &notices, &missing, &config);
                 }
+            } else {
+                drop(reader);
             }
         }
     }

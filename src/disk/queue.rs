@@ -31,6 +31,13 @@ impl Queue {
         self.rest.pop_front()
     }
 
+    /// One that nobody has begun after all.
+    pub(super) fn put_back(&mut self, first: Option<usize>) {
+        if let Some(first) = first {
+            self.rest.push_front(first);
+        }
+    }
+
     /// Puts in what there is room for, and closes it after the last one.
     pub(super) fn fill(&mut self) {
         while let (Some(input), Some(index)) = (&mut self.input, self.rest.front()) {

@@ -32,6 +32,10 @@ const GRACE: Duration = Duration::from_millis(500);
 const STILL_LOOKING: Duration = Duration::from_millis(100);
 const LONGEST_LOOK: Duration = Duration::from_secs(120);
 
+/// Paths of so many bytes fit into an empty pipe (64 KiB, since Linux 2.6.11), with what is
+/// around them.
+const MOST_AT_ONCE: usize = 16 * 1024;
+
 /// A process that runs dies of SIGKILL in less.
 const SOON: Duration = Duration::from_millis(100);
 
@@ -56,20 +60,20 @@ pub(crate) struct Reader {
     stuck: BTreeMap<Number, (LeftBehind, Duration)>,
     /// One that has nothing left to read.
     spare: Option<Child>,
-    ahead: Option<Ahead>,
+    standby: Option<Standby>,
 }
 
 /// A child that was started before it is known what there is to read, so that starting it costs
-/// no time then: it has an [`InTurn`] to wait for.
+/// no time then: it has an [`Assignment`] to wait for.
 #[derive(Debug)]
-struct Ahead {
+struct Standby {
     child: Child,
     queue: Queue,
 }
 
-impl Ahead {
+impl Standby {
     fn with_nothing_to_read(mut self) -> Option<Child> {
-        let nothing = InTurn {
+        let nothing = Assignment {
             first: None,
             nodes: Cow::default(),
             zeros: Zeros::Ignore,
@@ -80,7 +84,7 @@ impl Ahead {
 
 /// What a child does: a device first, and then those that it takes out of the queue.
 #[derive(Serialize, Deserialize)]
-struct InTurn<'a> {
+struct Assignment<'a> {
     first: Option<usize>,
     nodes: Cow<'a, [PathBuf]>,
     zeros: Zeros,
@@ -100,7 +104,7 @@ impl Reader {
     /// With a child that gets ready while this process finds out what to read. Where none can be
     /// started it is seen later whether one can.
     pub(crate) fn with_a_child() -> Reader {
-        let ahead = || -> Result<Ahead, GaveUp> {
+        let standby = || -> Result<Standby, GaveUp> {
             let queue = Queue::new().map_err(GaveUp::Broken)?;
             let items = queue.items.as_fd();
             let child = Child::start(&[items], |parent| {
@@ -108,10 +112,10 @@ impl Reader {
                     read_in_turn(order, items, parent);
                 }
             })?;
-            Ok(Ahead { child, queue })
+            Ok(Standby { child, queue })
         };
         Reader {
-            ahead: ahead().ok(),
+            standby: standby().ok(),
             ..Reader::default()
         }
     }
@@ -134,8 +138,8 @@ impl Reader {
                 round.settle_as(index, Reading::no_answer(*after));
             }
         }
-        let ahead = self.ahead.take_if(|_| round.to_settle > 0);
-        if let Err(error) = round.run(ahead, limit, is_enough) {
+        let standby = self.standby.take_if(|_| round.to_settle > 0);
+        if let Err(error) = round.run(standby, limit, is_enough) {
             round.fail(&error);
         }
         let after = round.start.elapsed();
@@ -173,8 +177,8 @@ impl Reader {
     ///
     /// That none can be started.
     pub(crate) fn child(&mut self) -> Result<Child, GaveUp> {
-        let ahead = self.ahead.take().and_then(Ahead::with_nothing_to_read);
-        match self.spare.take().or(ahead) {
+        let standby = self.standby.take().and_then(Standby::with_nothing_to_read);
+        match self.spare.take().or(standby) {
             Some(child) => Ok(child),
             None => Child::start(&[], |_| ()),
         }
@@ -232,12 +236,12 @@ impl<'a> Round<'a> {
 
     fn run(
         &mut self,
-        ahead: Option<Ahead>,
+        standby: Option<Standby>,
         limit: Duration,
         is_enough: impl Fn(&Wanted, &Reading) -> bool,
     ) -> io::Result<()> {
-        let (mut ahead, mut queue) = match ahead {
-            Some(Ahead { child, queue }) => (Some(child), queue),
+        let (mut standby, mut queue) = match standby {
+            Some(Standby { child, queue }) => (Some(child), queue),
             None => (None, Queue::new()?),
         };
         let open = (0..self.wanted.len()).filter(|index| !self.states[*index].is_begun);
@@ -251,7 +255,7 @@ impl<'a> Round<'a> {
                 self.say_what_was_late(limit);
                 break;
             }
-            if let Some(child) = ahead.take() {
+            if let Some(child) = standby.take() {
                 self.give_to(child, &mut queue);
             } else if self.children.is_empty() {
                 self.start_child(&mut queue)?;
@@ -313,29 +317,34 @@ impl<'a> Round<'a> {
         }
     }
 
-    /// Where that child has ended meanwhile, one is started.
+    /// One is started where that child has ended meanwhile, or where it cannot be told at once
+    /// what to read, as there is so much.
     fn give_to(&mut self, mut child: Child, queue: &mut Queue) {
+        let length: usize = self.nodes.iter().map(|node| node.as_os_str().len()).sum();
+        if length > MOST_AT_ONCE {
+            return;
+        }
         let first = queue.take_first();
-        match child.give(&self.in_turn(first)) {
+        match child.give(&self.assignment(first)) {
             Ok(()) => self.take_on(child, first),
-            Err(_) => queue.rest.extend(first),
+            Err(_) => queue.put_back(first),
         }
     }
 
     fn start_child(&mut self, queue: &mut Queue) -> io::Result<()> {
         let (first, items) = (queue.take_first(), queue.items.as_fd());
-        let order = self.in_turn(first);
+        let order = self.assignment(first);
         let child = Child::start(&[items], |parent| read_in_turn(order, items, parent));
         let child = child.map_err(|e| {
-            queue.rest.extend(first);
+            queue.put_back(first);
             io::Error::other(e)
         })?;
         self.take_on(child, first);
         Ok(())
     }
 
-    fn in_turn(&self, first: Option<usize>) -> InTurn<'_> {
-        InTurn {
+    fn assignment(&self, first: Option<usize>) -> Assignment<'_> {
+        Assignment {
             first,
             nodes: Cow::Borrowed(&self.nodes),
             zeros: self.zeros,
@@ -433,7 +442,7 @@ impl<'a> Round<'a> {
     }
 }
 
-fn read_in_turn(order: InTurn, items: BorrowedFd, parent: &mut Parent) {
+fn read_in_turn(order: Assignment, items: BorrowedFd, parent: &mut Parent) {
     if let Some(first) = order.first {
         read_one(first, &order, parent);
     }
@@ -443,7 +452,7 @@ fn read_in_turn(order: InTurn, items: BorrowedFd, parent: &mut Parent) {
     }
 }
 
-fn read_one(index: usize, InTurn { nodes, zeros, .. }: &InTurn<'_>, parent: &mut Parent) {
+fn read_one(index: usize, Assignment { nodes, zeros, .. }: &Assignment<'_>, parent: &mut Parent) {
     let node = &nodes[index];
     let reading = signature::read(node);
     let is_blank = reading.content == Content::Nothing;
@@ -483,13 +492,18 @@ mod tests {
             })
             .collect();
         let mut orphan = Reader::with_a_child();
-        let ahead = orphan.ahead.as_mut().unwrap();
-        kill(ahead.child.pid(), Signal::SIGKILL).unwrap();
-        wait::until(Duration::from_secs(5), SOON, || ahead.child.status()).unwrap();
-        for mut reader in [Reader::default(), Reader::with_a_child(), orphan] {
+        let standby = orphan.standby.as_mut().unwrap();
+        kill(standby.child.pid(), Signal::SIGKILL).unwrap();
+        wait::until(Duration::from_secs(5), SOON, || standby.child.status()).unwrap();
+        for (mut reader, count) in [
+            (Reader::default(), 3000),
+            (Reader::with_a_child(), 3000),
+            (Reader::with_a_child(), 1000),
+            (orphan, 1000),
+        ] {
             let limit = Duration::from_secs(5);
-            let read = reader.read(&wanted, Zeros::LookFor, limit, |_, _| false);
-            assert_eq!(read.len(), wanted.len());
+            let read = reader.read(&wanted[..count], Zeros::LookFor, limit, |_, _| false);
+            assert_eq!(read.len(), count);
             for (index, reading) in read.iter().enumerate() {
                 let expected = match index % 3 {
                     1 => "Not a directory",
@@ -501,14 +515,14 @@ mod tests {
                 }
             }
             assert!(reader.stuck.is_empty());
-            assert!(reader.ahead.is_none());
+            assert!(reader.standby.is_none());
         }
     }
 
     #[test]
     fn a_child_with_nothing_to_read_follows_orders() {
         let mut reader = Reader::with_a_child();
-        let ahead = reader.ahead.as_ref().unwrap().child.pid();
+        let standby = reader.standby.as_ref().unwrap().child.pid();
         // There is nothing to read, and nobody to read it.
         let limit = Duration::from_secs(5);
         assert!(
@@ -517,11 +531,11 @@ mod tests {
                 .is_empty()
         );
         let mut child = reader.child().unwrap();
-        assert_eq!(child.pid(), ahead);
+        assert_eq!(child.pid(), standby);
         let answer = child.ask::<Echo>(&"a".to_string(), Limit::after(limit));
         assert_eq!(answer.unwrap(), "a");
         // The next one is new.
-        assert_ne!(reader.child().unwrap().pid(), ahead);
+        assert_ne!(reader.child().unwrap().pid(), standby);
     }
 
     struct Echo;

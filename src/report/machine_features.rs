@@ -373,12 +373,16 @@ mod tests {
 
     #[test]
     fn processors_are_counted_alike_in_both_of_the_kernel_s_places() {
-        let here = Host::this_machine();
-        let listed = processors(&here);
-        assert!(listed.is_some());
-        let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap();
-        let old_kernel = Tree::new(&[("proc/cpuinfo", &cpuinfo)]);
-        assert_eq!(processors(&old_kernel.host()), listed);
+        let cpuinfo = ("proc/cpuinfo", CPUINFO);
+        let online = ("sys/devices/system/cpu/online", "0-2,5\n");
+        for (files, expected) in [
+            (&[cpuinfo][..], Some("2")),
+            (&[cpuinfo, online], Some("4")),
+            (&[online], Some("4")),
+            (&[], None),
+        ] {
+            assert_eq!(processors(&Tree::new(files).host()).as_deref(), expected);
+        }
     }
 
     #[test]

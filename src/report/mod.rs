@@ -188,7 +188,7 @@ pub(crate) fn outcome(
     }
     // No other consumer delays readiness, nor does an HTCondor that is just starting.
     for drop_in in drop_ins {
-        let is_news = drop_in.as_ref().is_ok_and(condor::Written::is_news);
+        let took_a_while = drop_in.as_ref().map_or(true, condor::Written::is_news);
         match drop_in.and_then(|drop_in| drop_in.tell(host, status)) {
             // Nor has the status any, which was just written.
             Ok(told) if told.warnings.is_empty() => {}
@@ -197,8 +197,8 @@ pub(crate) fn outcome(
                 status.warnings = notices.all();
             }
         }
-        if is_news {
-            // Telling it takes a while, in which something may have been mounted.
+        if took_a_while {
+            // Meanwhile something may have been mounted.
             mounts = Mounts::of(host);
         }
     }

@@ -16,7 +16,7 @@ claims![
     boot_opens_no_disk_of_an_array_itself,
     no_array_is_made_where_no_file_system_can_be_made_on_it,
     probe_says_whether_something_is_made_or_is_there_already,
-    the_disks_of_an_array_are_named_whoever_mounted_it,
+    the_disks_of_an_array_are_named_also_where_somebody_else_mounted_it,
 ];
 
 const FIRST: &str = "/dev/nvme1n1";
@@ -224,7 +224,7 @@ fn probe_says_whether_something_is_made_or_is_there_already() {
     }
 }
 
-fn the_disks_of_an_array_are_named_whoever_mounted_it() {
+fn the_disks_of_an_array_are_named_also_where_somebody_else_mounted_it() {
     let (machine, _disks) = machine(&[Image::blank(64), Image::blank(64)], "exit 1");
     let array = machine.disk("md126", &Image::ext4("ephemeral0"));
     let (major, minor) = array.number;
