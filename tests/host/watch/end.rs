@@ -1,6 +1,7 @@
 //! `vmstage end`, with a `watch` that runs for real and powers nothing off.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -499,11 +500,15 @@ fn cancel_needs_neither_a_configuration_nor_room() {
 
 fn a_status_that_is_no_file_any_more_is_written_anew() {
     let machine = guest(ENDS);
+    let status = machine.path("/run/vmstage/status.json");
+    let written = || fs::metadata(&status).map(|status| status.ino()).ok();
+    let by_boot = written();
     let watch = watching(&machine);
+    // It knows what boot has written once it has written the same.
+    assert!(comes_to_be(SECONDS(10), || written() != by_boot));
     machine.sh("rm /run/vmstage/status.json; mkfifo /run/vmstage/status.json");
     let end = machine.run(&["end", "--in", "1h"]);
     assert_eq!(end.code, 0, "{end}");
-    let status = machine.path("/run/vmstage/status.json");
     assert!(comes_to_be(SECONDS(30), || status.is_file()));
     assert!(comes_to_be(SECONDS(30), || are_told(&machine)));
     assert!(text(&machine, "/run/vmstage/status.json").contains("\"outcome\": \"ready\""));
