@@ -36,7 +36,7 @@ pub(crate) fn memory_bytes(host: &Host) -> Option<u64> {
 
 /// How many processors are online by the kernel's list of them: `0-3,6` (documented since Linux
 /// 2.6.30). None where there is none.
-pub(crate) fn processors_listed(host: &Host) -> Option<u64> {
+fn processors_listed(host: &Host) -> Option<u64> {
     let list = kernel_file::read_text(host.path("/sys/devices/system/cpu/online")).ok()?;
     let counts = list.trim().split(',').map(|part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -46,8 +46,12 @@ pub(crate) fn processors_listed(host: &Host) -> Option<u64> {
     counts.sum()
 }
 
-/// How many processors are online; None where it is not known.
+/// How many processors are online; None where it is not known. `/proc/stat`, as `/proc/cpuinfo`,
+/// has a line for each of them, which the kernel takes long to make up.
 pub(crate) fn processors_online(host: &Host) -> Option<u64> {
+    if let Some(listed) = processors_listed(host) {
+        return Some(listed);
+    }
     let table = kernel_file::read_text(host.path("/proc/stat")).ok()?;
     let is_one = |line: &&str| {
         let number = line.strip_prefix("cpu");
@@ -92,6 +96,18 @@ mod tests {
             assert_eq!(processors_online(&tree.host()), expected);
         }
         assert!(processors_online(&Host::this_machine()).is_some());
+        // The kernel's list says the same, and comes first.
+        let (stat, list) = (
+            ("proc/stat", STAT),
+            ("sys/devices/system/cpu/online", "0-2,5\n"),
+        );
+        for (files, expected) in [
+            (&[stat, list][..], Some(4)),
+            (&[list], Some(4)),
+            (&[], None),
+        ] {
+            assert_eq!(processors_online(&Tree::new(files).host()), expected);
+        }
     }
 
     #[test]

@@ -157,7 +157,7 @@ mod tests {
         let files = [
             ("usr/", ""),
             ("run/", ""),
-            ("proc/cpuinfo", "processor : 0\n"),
+            ("proc/stat", "cpu0 1 2 3\n"),
             ("etc/condor/config.d/50-site", "START = True\n"),
             ("etc/machinefeatures/hs06", "10"),
             ("etc/profile.d/other.sh", ""),

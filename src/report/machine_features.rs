@@ -16,7 +16,7 @@ use log::info;
 use super::files::{self, Place};
 use crate::config::{Config, FeaturesLocation};
 use crate::host::regular_file::{self, MIB};
-use crate::host::{Host, kernel_file, locks, machine};
+use crate::host::{Host, locks, machine};
 use crate::metadata::machine_features::published::{JOB, MACHINE, MARK, are_own, own_values};
 use crate::status::Status;
 
@@ -217,17 +217,9 @@ fn profile(host: &Host) -> Result<bool> {
 }
 
 /// The specification counts the "processor" lines of `/proc/cpuinfo`, one for each that is
-/// online. The kernel takes long to make these up, and its list of them says the same.
+/// online.
 fn processors(host: &Host) -> Option<String> {
-    if let Some(count) = machine::processors_listed(host) {
-        return Some(count.to_string());
-    }
-    let text = kernel_file::read_text(host.path("/proc/cpuinfo")).ok()?;
-    let count = text
-        .lines()
-        .filter(|line| line.split(':').next().map(str::trim_end) == Some("processor"))
-        .count();
-    (count > 0).then(|| count.to_string())
+    machine::processors_online(host).map(|count| count.to_string())
 }
 
 /// The specification wants "printable non-whitespace ASCII characters".
@@ -244,10 +236,10 @@ mod tests {
     use crate::host::tree::Tree;
     use crate::report::example;
 
-    const CPUINFO: &str = "processor\t: 0\nmodel name\t: a processor: fast\n\nprocessor\t: 1\n";
+    const STAT: &str = "cpu  1 2 3\ncpu0 1 2 3\ncpu1 1 2 3\n";
 
     fn tree() -> Tree {
-        Tree::new(&[("proc/cpuinfo", CPUINFO), ("etc/profile.d/", "")])
+        Tree::new(&[("proc/stat", STAT), ("etc/profile.d/", "")])
     }
 
     #[test]
@@ -288,7 +280,7 @@ mod tests {
     #[test]
     fn what_somebody_else_published_is_left_alone() {
         let theirs = [
-            ("proc/cpuinfo", CPUINFO),
+            ("proc/stat", STAT),
             ("etc/machinefeatures/shutdowntime", "1795000000"),
         ];
         let tree = Tree::new(&theirs);
@@ -372,25 +364,8 @@ mod tests {
     }
 
     #[test]
-    fn processors_are_counted_alike_in_both_of_the_kernel_s_places() {
-        let cpuinfo = ("proc/cpuinfo", CPUINFO);
-        let online = ("sys/devices/system/cpu/online", "0-2,5\n");
-        for (files, expected) in [
-            (&[cpuinfo][..], Some("2")),
-            (&[cpuinfo, online], Some("4")),
-            (&[online], Some("4")),
-            (&[], None),
-        ] {
-            assert_eq!(processors(&Tree::new(files).host()).as_deref(), expected);
-        }
-    }
-
-    #[test]
     fn a_rating_that_the_image_brings_stays_beside_the_keys() {
-        let tree = Tree::new(&[
-            ("proc/cpuinfo", CPUINFO),
-            ("etc/machinefeatures/hs06", "171"),
-        ]);
+        let tree = Tree::new(&[("proc/stat", STAT), ("etc/machinefeatures/hs06", "171")]);
         publish(&tree.host(), &example::ready(), &Config::default()).unwrap();
         assert_eq!(tree.text("etc/machinefeatures/hs06"), "171");
         assert_eq!(tree.text("etc/machinefeatures/total_cpu"), "2");
@@ -425,7 +400,7 @@ mod tests {
     #[test]
     fn a_directory_in_the_place_of_a_key_is_an_error() {
         let tree = Tree::new(&[
-            ("proc/cpuinfo", CPUINFO),
+            ("proc/stat", STAT),
             ("etc/machinefeatures/.vmstage", ""),
             ("etc/machinefeatures/shutdowntime/", ""),
         ]);

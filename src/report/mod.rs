@@ -605,7 +605,7 @@ mod tests {
         ("etc/condor/config.d/", ""),
         ("etc/profile.d/", ""),
         ("etc/motd", "Welcome\n"),
-        ("proc/cpuinfo", "processor\t: 0\n"),
+        ("proc/stat", "cpu0 1 2 3\n"),
         ("var/lib/prometheus/node-exporter/", ""),
         ("srv/metrics/", ""),
     ];
