@@ -335,8 +335,9 @@ pub(crate) fn system_devices(host: &Host, mounts: &[Mount]) -> BTreeSet<Number> 
 }
 
 fn is_of_the_system(mount: &&Mount) -> bool {
-    let own = OF_THE_SYSTEM.iter();
-    own.map(Path::new).any(|own| mount.mount_point == own)
+    // As the kernel has them: their bytes are compared.
+    let mount_point = mount.mount_point.as_os_str();
+    OF_THE_SYSTEM.iter().any(|own| mount_point == *own)
 }
 
 /// A layer of the root that cannot be seen may be on any disk: its path is that of another root
