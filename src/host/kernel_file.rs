@@ -15,11 +15,28 @@ use nix::libc::{O_NOCTTY, O_NONBLOCK};
 ///
 /// Those of open(2) and read(2).
 pub(crate) fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
-    let mut content = Vec::with_capacity(2048);
-    let file = File::options()
+    content(&open(path)?)
+}
+
+/// Such a file, to be read with [`content`].
+///
+/// # Errors
+///
+/// Those of open(2).
+pub(super) fn open(path: impl AsRef<Path>) -> io::Result<File> {
+    File::options()
         .read(true)
         .custom_flags(O_NONBLOCK | O_NOCTTY)
-        .open(path)?;
+        .open(path)
+}
+
+/// What is left to be read of one.
+///
+/// # Errors
+///
+/// Those of read(2).
+pub(super) fn content(file: &File) -> io::Result<Vec<u8>> {
+    let mut content = Vec::with_capacity(2048);
     // Through an adapter, of which std does not ask for size and place first.
     file.take(u64::MAX).read_to_end(&mut content)?;
     Ok(content)

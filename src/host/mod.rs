@@ -75,11 +75,15 @@ impl Host {
     /// Where a file of the machine is. `absolute` is its path as the machine has it.
     pub(crate) fn path(&self, absolute: impl AsRef<Path>) -> PathBuf {
         let absolute = absolute.as_ref();
-        if self.root.as_os_str() == "/" && absolute.is_absolute() {
+        if self.is_this_machine() && absolute.is_absolute() {
             return absolute.into();
         }
         self.root
             .join(absolute.strip_prefix("/").unwrap_or(absolute))
+    }
+
+    fn is_this_machine(&self) -> bool {
+        self.root.as_os_str() == "/"
     }
 
     /// `/run/vmstage`, or `/var/run/vmstage` where there is no `/run` (before 2011).

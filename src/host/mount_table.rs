@@ -2,15 +2,19 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::unistd::{Pid, getpid};
 
 use super::block_device::Number;
-use super::{Host, kernel_file};
+use super::{Host, bounded, kernel_file};
 
 /// `mountinfo` would say more, but came with Linux 2.6.26.
 pub(super) const TABLE: &str = "/proc/self/mounts";
@@ -28,22 +32,84 @@ pub struct Mount {
     pub options: String,
 }
 
+/// The table that was read last.
+struct Last {
+    by: Pid,
+    /// Says whether there is another one since.
+    file: File,
+    mounts: Arc<[Mount]>,
+}
+
+/// With so many one more does not matter.
+const PLENTY: u64 = 256;
+
+static LAST: Mutex<Option<Last>> = Mutex::new(None);
+
 /// The kernel's mount table, as this process sees it.
 ///
 /// # Errors
 ///
 /// That it cannot be read.
-pub(crate) fn read(host: &Host) -> Result<Vec<Mount>> {
-    let table = kernel_file::read(host.path(TABLE))
-        .with_context(|| format!("cannot read {TABLE}; is /proc mounted?"))?;
-    Ok(parse(&table))
+pub(crate) fn read(host: &Host) -> Result<Arc<[Mount]>> {
+    let file = kernel_file::open(host.path(TABLE)).with_context(unreadable)?;
+    // What is mounted meanwhile is mounted since.
+    let table = kernel_file::content(&file).with_context(unreadable)?;
+    let mounts: Arc<[Mount]> = parse(&table).into();
+    if let Some(mut last) = last(host) {
+        let (by, mounts) = (getpid(), mounts.clone());
+        *last = may_be_kept_open().then_some(Last { by, file, mounts });
+    }
+    Ok(mounts)
+}
+
+/// Likewise, but read anew only where something was mounted or unmounted since. Options may be
+/// older: when one is mounted anew with others, or becomes read-only by an error, the kernel
+/// need not say so.
+///
+/// # Errors
+///
+/// Those of [`read`].
+pub(crate) fn at_present(host: &Host) -> Result<Arc<[Mount]>> {
+    if let Some(mut last) = last(host) {
+        // It says so once, and reading it anew may fail.
+        if last.as_ref().is_some_and(|last| has_changed(&last.file)) {
+            *last = None;
+        }
+        if let Some(last) = last.as_ref() {
+            return Ok(last.mounts.clone());
+        }
+    }
+    read(host)
+}
+
+/// Of this machine and this process. A child may see other mounts, and has none of its parent's
+/// descriptors: the number may be another's by now.
+fn last(host: &Host) -> Option<MutexGuard<'static, Option<Last>>> {
+    if !host.is_this_machine() || bounded::is_child() {
+        return None;
+    }
+    // Nobody else has it but a thread of a test, and who came of that would wait for ever.
+    let mut last = LAST.try_lock().ok()?;
+    if last.as_ref().is_some_and(|last| last.by != getpid()) {
+        mem::forget(last.take());
+    }
+    Some(last)
+}
+
+/// Where a process may have few files open, it needs all of them for the disks that it reads.
+fn may_be_kept_open() -> bool {
+    getrlimit(Resource::RLIMIT_NOFILE).is_ok_and(|(most, _)| most >= PLENTY)
+}
+
+fn unreadable() -> String {
+    format!("cannot read {TABLE}; is /proc mounted?")
 }
 
 /// Whether there is another mount table than when this open file was asked last
 /// (`mounts_poll` of the kernel, since Linux 2.6.15).
-pub(super) fn has_changed(table: &File) -> bool {
+fn has_changed(table: &File) -> bool {
     let mut changes = [PollFd::new(table.as_fd(), PollFlags::POLLPRI)];
-    poll(&mut changes, PollTimeout::ZERO).is_ok_and(|changed| changed > 0)
+    poll(&mut changes, PollTimeout::ZERO) != Ok(0)
 }
 
 /// Reads a mount table. A line that is not one of a mount is passed over.
@@ -179,7 +245,11 @@ pub(crate) fn is_of_a_disk(host: &Host, mount: &Mount) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::host::bounded::Limit;
+    use crate::host::tree::Tree;
 
     const TABLE: &[u8] = b"rootfs / rootfs rw 0 0\n\
         /dev/root / ext3 rw,data=ordered 0 0\n\
@@ -192,6 +262,50 @@ mod tests {
 
     fn source_on(mount_point: &str) -> Option<PathBuf> {
         on(&parse(TABLE), Path::new(mount_point)).map(|mount| mount.source.clone())
+    }
+
+    #[test]
+    fn a_table_that_has_not_changed_is_not_read_again() {
+        let host = Host::this_machine();
+        let again = || {
+            let before = read(&host).unwrap();
+            let now = at_present(&host).unwrap();
+            Arc::ptr_eq(&before, &now) && now == read(&host).unwrap()
+        };
+        // Others may mount something just then, and other tests read it.
+        assert!((0..100).any(|_| again()));
+    }
+
+    #[test]
+    fn a_process_that_came_of_another_leaves_that_one_s_descriptor_alone() {
+        let host = Host::this_machine();
+        // The lowest numbers are what a child has.
+        let _lower: Vec<File> = (0..20).map(|_| File::open("/").unwrap()).collect();
+        read(&host).unwrap();
+        let number = LAST.lock().unwrap().as_ref().unwrap().file.as_raw_fd();
+        let is_left_alone = || {
+            // By now it is that of something else.
+            let others: Vec<File> = (0..500).map(|_| File::open("/").unwrap()).collect();
+            let other = others.iter().find(|other| other.as_raw_fd() == number);
+            bounded::stand_alone(others[0].as_fd(), None);
+            for _ in 0..2 {
+                at_present(&host).unwrap();
+            }
+            let is_directory = |other: &File| other.metadata().is_ok_and(|is| is.is_dir());
+            let by = last(&host).and_then(|last| Some(last.as_ref()?.by));
+            other.is_none_or(is_directory) && by.is_none_or(|by| by == getpid())
+        };
+        let limit = Limit::after(Duration::from_secs(10));
+        assert!(bounded::run(limit, &[], is_left_alone).unwrap());
+    }
+
+    #[test]
+    fn the_table_of_another_machine_is_read_each_time() {
+        let tree = Tree::new(&[("proc/self/mounts", "/dev/vdb /staging ext4 rw 0 0\n")]);
+        let host = tree.host();
+        assert_eq!(at_present(&host).unwrap().len(), 1);
+        std::fs::write(host.path(super::TABLE), "").unwrap();
+        assert!(at_present(&host).unwrap().is_empty());
     }
 
     #[test]

@@ -51,7 +51,10 @@ fn detach_each() {
     let _ = chdir("/");
     let _ = umount2(MOUNT_POINT, MntFlags::MNT_DETACH);
     // A mount goes with those below it, whose turn then fails.
-    for mount in mount_table::read(&Host::this_machine()).unwrap_or_default() {
+    for mount in mount_table::read(&Host::this_machine())
+        .unwrap_or_default()
+        .iter()
+    {
         if mount.mount_point != Path::new("/") {
             let _ = umount2(&mount.mount_point, MntFlags::MNT_DETACH);
         }

@@ -6,13 +6,11 @@
 //! all places on it are left alone.
 
 use std::borrow::Cow;
-use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::mem;
 use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
@@ -80,11 +78,11 @@ impl Silent {
 
 struct Known {
     expected: Option<Expected>,
-    mounts: Vec<Mount>,
+    mounts: Option<Arc<[Mount]>>,
     /// Whether one of them is beside the root file system: asked at each step of each way.
     any_is_beside_the_root: bool,
-    /// Where that is to be read again, and what says when.
-    table: Option<(Host, File)>,
+    /// Where that is to be seen again.
+    host: Option<Host>,
     silent: Vec<(PathBuf, Silent)>,
     answered: Vec<(PathBuf, Instant)>,
     /// How long was waited for those that did not answer.
@@ -93,9 +91,9 @@ struct Known {
 
 static KNOWN: Mutex<Known> = Mutex::new(Known {
     expected: None,
-    mounts: Vec::new(),
+    mounts: None,
     any_is_beside_the_root: false,
-    table: None,
+    host: None,
     silent: Vec::new(),
     answered: Vec::new(),
     waited: Duration::ZERO,
@@ -113,15 +111,10 @@ fn known() -> Option<MutexGuard<'static, Known>> {
 pub(crate) fn expect(host: &Host, expected: Expected) {
     if let Some(mut known) = known() {
         known.expected = Some(expected);
+        known.see_mounts(host);
         // A short run sees what is there when it begins.
-        let changes = match expected {
-            Expected::OnAnyDisk => File::open(host.path(mount_table::TABLE)).ok(),
-            Expected::BesideTheRoot => None,
-        };
-        known.read_mounts(host);
-        // In a child its parent's descriptor is closed, and its number may be another's.
-        mem::forget(known.table.take());
-        known.table = changes.map(|changes| (host.clone(), changes));
+        let goes_on = expected == Expected::OnAnyDisk;
+        known.host = goes_on.then(|| host.clone());
     }
 }
 
@@ -311,9 +304,10 @@ impl Known {
         found
     }
 
-    fn read_mounts(&mut self, host: &Host) {
-        self.mounts = mount_table::read(host).unwrap_or_default();
-        self.any_is_beside_the_root = self.mounts.iter().any(is_beside_the_root);
+    fn see_mounts(&mut self, host: &Host) {
+        let mounts = mount_table::at_present(host).unwrap_or_default();
+        self.any_is_beside_the_root = mounts.iter().any(is_beside_the_root);
+        self.mounts = Some(mounts);
     }
 
     /// How long the next place is waited for at most.
@@ -336,14 +330,14 @@ impl Known {
     /// Where the file system is mounted that a place is on, where that may hang.
     fn may_hang_at(&mut self, place: &Path) -> Option<PathBuf> {
         let expected = self.expected.filter(|_| self.expects_any())?;
-        // A child has none of its parent's descriptors.
-        if let Some((host, changes)) = self.table.as_ref().filter(|_| !bounded::is_child())
-            && mount_table::has_changed(changes)
+        // A child is given up anyway.
+        if !bounded::is_child()
+            && let Some(host) = self.host.take()
         {
-            let host = host.clone();
-            self.read_mounts(&host);
+            self.see_mounts(&host);
+            self.host = Some(host);
         }
-        may_hang_at(place, expected, &self.mounts)
+        may_hang_at(place, expected, self.mounts.as_deref().unwrap_or_default())
     }
 }
 
@@ -429,7 +423,7 @@ mod tests {
         let tree = Tree::new(&[]);
         let (place, count) = (tree.root(), tree.root().join("count"));
         let mut hang = || {
-            File::create_new(&count)?;
+            std::fs::File::create_new(&count)?;
             sleep(Duration::from_secs(60));
             Ok(true)
         };

@@ -20,7 +20,7 @@ impl<'a> Mounts<'a> {
         if silent::is_expected_on_any_disk() {
             return Mounts { host, places: None };
         }
-        let mounts = mount_table::read(host).unwrap_or_default();
+        let mounts = mount_table::at_present(host).unwrap_or_default();
         let places = mounts
             .iter()
             .filter(|mount| silent::is_beside_the_root(mount));

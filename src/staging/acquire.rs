@@ -1,6 +1,7 @@
 //! The search for the scratch disk, for as long as one may still come.
 
 use std::fs;
+use std::sync::Arc;
 use std::thread::sleep;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -122,7 +123,7 @@ impl Search<'_> {
     fn run(&mut self) -> Result<Staged, Failure> {
         let mut changes = 0;
         loop {
-            let mounts = mount_table::read(self.host)?;
+            let mounts = mount_table::at_present(self.host)?;
             let there = find_staged(
                 self.host,
                 &self.config.staging,
@@ -203,8 +204,8 @@ impl Search<'_> {
     /// # Errors
     ///
     /// That the kernel's lists of devices cannot be read.
-    fn look(&mut self, mounts: &[Mount]) -> anyhow::Result<(Observed, Choice)> {
-        self.seen = Snapshot::take(self.host, &self.config.staging, mounts.to_vec());
+    fn look(&mut self, mounts: &Arc<[Mount]>) -> anyhow::Result<(Observed, Choice)> {
+        self.seen = Snapshot::take(self.host, &self.config.staging, mounts.clone());
         let config = self.without_array.as_ref().unwrap_or(self.config);
         let seen = observe_and_choose(self.host, config, mounts, self.reader);
         let (observed, mut choice) = seen?;
@@ -342,7 +343,7 @@ impl Search<'_> {
 
     /// Whether a disk or a mount came or went since the last look.
     fn is_changed(&self) -> bool {
-        let mounts = mount_table::read(self.host).unwrap_or_default();
+        let mounts = mount_table::at_present(self.host).unwrap_or_default();
         Snapshot::take(self.host, &self.config.staging, mounts) != self.seen
     }
 
@@ -467,11 +468,11 @@ struct Snapshot {
     devices: Option<Vec<u8>>,
     nodes: Option<SystemTime>,
     named: Vec<Option<Number>>,
-    mounts: Vec<Mount>,
+    mounts: Arc<[Mount]>,
 }
 
 impl Snapshot {
-    fn take(host: &Host, config: &Staging, mounts: Vec<Mount>) -> Snapshot {
+    fn take(host: &Host, config: &Staging, mounts: Arc<[Mount]>) -> Snapshot {
         let named = config.devices.iter().filter_map(|spec| match spec {
             Spec::Name(path) => Some(host.block_number(path)),
             Spec::Label(_) | Spec::Local => None,

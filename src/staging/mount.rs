@@ -1,6 +1,7 @@
 //! From an accepted device to a staged one: mount, and verify that it is mounted.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow};
@@ -156,7 +157,7 @@ impl Attempt<'_> {
     /// kernel may refuse writes to it for a look.
     fn once(&mut self, patience: Duration) -> Result<Child, Refused> {
         let _lock = self.lock(patience)?;
-        self.see_that_nothing_is_on_it()?;
+        self.see_that_nothing_is_on_it(mount_table::at_present(self.host))?;
         let order = Order::of(self.host, self.accepted, self.config, self.contexts);
         let mut child = self.reader.child().map_err(|e| self.gave_up(&e))?;
         let rehearsed = match child.ask::<Rehearse>(&order, self.limit()) {
@@ -202,7 +203,8 @@ impl Attempt<'_> {
     }
 
     fn mount_with(&self, driver: &str) -> Result<(), Refused> {
-        self.see_that_nothing_is_on_it()?;
+        // Whatever the kernel says of changes.
+        self.see_that_nothing_is_on_it(mount_table::read(self.host))?;
         let (flags, data) = flags_and_data(&self.config.staging.options);
         let (node, mount_point) = (self.accepted.node(), self.mount_point);
         let mount_it = |data: &str| {
@@ -227,8 +229,11 @@ impl Attempt<'_> {
 
     /// Looking at disks may take long, and somebody else may have mounted something
     /// meanwhile: a line in fstab, an automounter, another boot.
-    fn see_that_nothing_is_on_it(&self) -> Result<(), Refused> {
-        let mounts = mount_table::read(self.host).map_err(Refused::Device)?;
+    fn see_that_nothing_is_on_it(
+        &self,
+        mounts: anyhow::Result<Arc<[Mount]>>,
+    ) -> Result<(), Refused> {
+        let mounts = mounts.map_err(Refused::Device)?;
         match mount_table::on(&mounts, self.mount_point) {
             None => Ok(()),
             Some(mount) => Err(Refused::Changed(format!(

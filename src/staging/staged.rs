@@ -185,6 +185,11 @@ pub(crate) fn find_staged(
     notices: &Notices,
 ) -> Result<Option<Staged>> {
     let mount_point = mount_table::real_path(host, config.mount_point.as_path());
+    if mount_table::on(mounts, &mount_point).is_none() {
+        return Ok(None);
+    }
+    // Its options count, which may be older.
+    let mounts = &*mount_table::read(host)?;
     let Some(mount) = mount_table::on(mounts, &mount_point) else {
         return Ok(None);
     };
@@ -198,7 +203,7 @@ pub(crate) fn find_staged(
             let there = there.with_context(|| {
                 format!("nothing is mounted on {} any more", mount_point.display())
             })?;
-            (there, mounts_now.as_slice())
+            (there, &*mounts_now)
         }
         _ => (mount, mounts),
     };

@@ -1351,8 +1351,8 @@ fn a_mount_that_the_table_does_not_show_is_not_believed() {
 fn a_mount_that_cannot_be_verified_is_taken_back() {
     let machine = Machine::new();
     machine.disk("vdb", &Image::ext4(EPHEMERAL0));
-    // It is read when boot begins, before the search, right before mounting, and then.
-    let fourth = "inject=open,openat:error=EIO:when=4";
+    // It is read when boot begins, right before mounting, and then.
+    let third = "inject=open,openat:error=EIO:when=3";
     let boot = start_with(
         &machine,
         &[
@@ -1361,7 +1361,7 @@ fn a_mount_that_cannot_be_verified_is_taken_back() {
             "-P",
             "/proc/self/mounts",
             "-e",
-            fourth,
+            third,
         ],
     );
     let boot = boot.wait();

@@ -138,7 +138,7 @@ fn entry_of(path: &Path) -> Option<DirEntry> {
 /// Whether all that can be read in it lies on the file system of `/etc`, which has answered
 /// before, as it does where this program publishes.
 fn is_part_of_etc(host: &Host, directory: &Path) -> bool {
-    let is_free = |mounts: Vec<Mount>| {
+    let is_free = |mounts: &[Mount]| {
         let mut on = mounts.iter().map(|mount| &mount.mount_point);
         !on.any(|on| on.starts_with(directory))
     };
@@ -149,7 +149,7 @@ fn is_part_of_etc(host: &Host, directory: &Path) -> bool {
     };
     let path = host.path(directory);
     directory.parent() == Some(Path::new("/etc"))
-        && mount_table::read(host).is_ok_and(is_free)
+        && mount_table::at_present(host).is_ok_and(|mounts| is_free(&mounts))
         && fs::symlink_metadata(&path).is_ok_and(|there| there.is_dir())
         && fs::read_dir(&path).is_ok_and(|mut entries| entries.all(is_file))
 }
