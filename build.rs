@@ -104,7 +104,8 @@ fn link() {
     }
     println!("cargo::rustc-link-search=native={}", directory.display());
 
-    // The first definition of a symbol counts: src/legacy/no_backtrace.rs before libunwind.
+    // The first definition of a symbol counts: src/legacy/no_backtrace.rs before libunwind,
+    // src/heap.rs and src/bytes.rs before musl.
     println!("cargo::rustc-link-arg-bins=-Wl,-z,muldefs");
 
     // What is relocated when it starts takes a bit each and not 24 bytes (musl 1.2.4 on): the

@@ -45,6 +45,9 @@
 #![allow(rustdoc::private_intra_doc_links)]
 
 pub(crate) mod backoff;
+// The static binary has it, instead of musl's.
+#[cfg(all(test, target_arch = "x86_64"))]
+mod bytes;
 pub mod cli;
 pub mod clock;
 pub mod command;

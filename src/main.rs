@@ -14,6 +14,8 @@ use vmstage::logging;
 #[path = "legacy/no_backtrace.rs"]
 mod no_backtrace;
 
+#[cfg(all(target_arch = "x86_64", target_env = "musl", panic = "abort"))]
+mod bytes;
 mod heap;
 
 #[global_allocator]
