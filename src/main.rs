@@ -33,6 +33,7 @@ fn main() -> ExitCode {
     } else {
         LevelFilter::Info
     });
+    // None but `boot` is compiled into this function, whose stack would be touched in each boot.
     let done = match cli.command {
         Command::Boot(config) => Ok(boot::run(&host, config.file.as_deref(), boot::TURN)),
         Command::Probe(Deferred(ProbeArgs { config, format })) => {

@@ -19,6 +19,7 @@ use crate::image::root::Root;
 /// # Errors
 ///
 /// That there is nothing that could be looked at.
+#[inline(never)]
 pub fn run(host: &Host, arguments: &CheckArgs) -> Result<u8, Failure> {
     silent::expect(host, Expected::BesideTheRoot);
     let root = Root::open(arguments.root.as_deref().unwrap_or(Path::new("/")));

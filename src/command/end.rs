@@ -33,6 +33,7 @@ const FURTHEST: Duration = Duration::from_secs(180 * 24 * 3600);
 /// # Errors
 ///
 /// That nothing was ordered, and why.
+#[inline(never)]
 pub fn run(host: &Host, arguments: EndArgs) -> Result<u8, Failure> {
     if !geteuid().is_root() {
         return Err(Failure::Other(anyhow!("end must be run as root")));

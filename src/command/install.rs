@@ -31,6 +31,7 @@ const OWN_PROGRAM: &str = "/proc/self/exe";
 /// # Errors
 ///
 /// What stands in the way, and what to do.
+#[inline(never)]
 pub fn install(host: &Host, arguments: &InstallArgs) -> Result<u8, Failure> {
     let work = Work::begin(host, &arguments.root, arguments.dry_run, "install")?;
     let root = &work.root;
@@ -238,6 +239,7 @@ known after all, say --init";
 /// # Errors
 ///
 /// What stands in the way, and what to do.
+#[inline(never)]
 pub fn uninstall(host: &Host, arguments: &UninstallArgs) -> Result<u8, Failure> {
     let work = Work::begin(host, &arguments.root, arguments.dry_run, "uninstall")?;
     let root = &work.root;

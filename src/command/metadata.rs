@@ -23,6 +23,7 @@ use crate::{clock, text as texts};
 /// # Errors
 ///
 /// That the configuration is wrong, that none answered, or that nothing can be printed.
+#[inline(never)]
 pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<u8, Failure> {
     silent::expect(host, Expected::BesideTheRoot);
     let config = configuration::load(host, config_file).map_err(Failure::Config)?;

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 /// # Errors
 ///
 /// That the input cannot be used, with the place in it.
+#[inline(never)]
 pub fn run(command: &PlanCommand) -> Result<u8, Failure> {
     if files(command)
         .filter(|file| is_standard_input(file))

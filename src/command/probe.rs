@@ -76,6 +76,7 @@ struct Device {
 /// # Errors
 ///
 /// That the configuration is wrong, that nothing could be mounted, or that there is no usable disk.
+#[inline(never)]
 pub fn run(host: &Host, config_file: Option<&Path>, format: Format) -> Result<(), Failure> {
     silent::expect(host, Expected::BesideTheRoot);
     let config = configuration::load(host, config_file).map_err(Failure::Config)?;

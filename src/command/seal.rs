@@ -54,6 +54,7 @@ struct Document {
 /// # Errors
 ///
 /// What stands in the way, or could not be done, and what to do.
+#[inline(never)]
 pub fn run(host: &Host, arguments: &SealArgs) -> Result<u8, Failure> {
     let mut document = Document {
         dry_run: arguments.dry_run,

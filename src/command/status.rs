@@ -25,6 +25,7 @@ const POLL: Duration = Duration::from_millis(100);
 /// # Errors
 ///
 /// That `boot` has not ended in this boot of the machine, or that its status cannot be read.
+#[inline(never)]
 pub fn run(
     host: &Host,
     config_file: Option<&Path>,

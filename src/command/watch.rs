@@ -25,6 +25,7 @@ use crate::watch::sleep::Sleeper;
 /// # Errors
 ///
 /// That the configuration is wrong, or that it is not run as root.
+#[inline(never)]
 pub fn run(host: &Host, config_file: Option<&Path>) -> Result<u8, Failure> {
     silent::expect(host, Expected::OnAnyDisk);
     let mut config = configuration::load(host, config_file).map_err(Failure::Config)?;
