@@ -36,7 +36,7 @@ CROSS   := $(word 3,$($(ARCH)))
 ASKED_FOR := $(if $(filter command,$(firstword $(origin TARGET))),$(ARCH))
 # Made from the command line's definition and the shipped configuration: man pages, completions.
 GENERATED := $(addprefix target/generated/,vmstage.8 vmstage.toml.5 vmstage.bash _vmstage vmstage.fish)
-SOURCES := Cargo.toml Cargo.lock build.rs packaging/vmstage.toml packaging/no-unwind-tables.ld
+SOURCES := Cargo.toml Cargo.lock build.rs packaging/vmstage.toml $(wildcard packaging/*.ld)
 SOURCES += $(shell find src build systemd sysvinit -type f)
 
 ifneq ($(words $(CURDIR)),1)
@@ -60,7 +60,7 @@ CARGO_STATIC := RUSTFLAGS="$(RUSTFLAGS) $(foreach pass,machine-outliner gvn-hois
 .PHONY: all deps deps-test man install dist lint test test-rules test-consumers test-packaging
 .PHONY: test-host test-watch test-host-and-watch test-condor test-old-kernel test-fuzz fuzz
 .PHONY: test-fuzz-and-packaging
-.PHONY: bench clean
+.PHONY: bench boot-order clean
 
 all: $(BINARY)
 
@@ -209,6 +209,12 @@ fuzz:
 
 test-fuzz:
 	env -u CARGO_TARGET_DIR fuzz/run.sh 15
+
+# Writes anew which functions a boot runs (packaging/boot-order.ld), after larger changes. As root.
+boot-order: $(LIBBLKID)
+	$(CARGO_STATIC) --config profile.release.strip=false --target-dir target/boot-order
+	VMSTAGE_BIN=$(CURDIR)/target/boot-order/$(TARGET)/release/vmstage \
+		cargo bench --locked --profile dev --bench host -- --boot-order
 
 # Ratios: beside the old shell script, mount(2) alone, and blkid -L. As root.
 bench: $(BINARY)

@@ -112,7 +112,7 @@ fn link() {
     // program does it itself, on any kernel.
     println!("cargo::rustc-link-arg-bins=-Wl,-z,pack-relative-relocs");
 
-    for script in ["no-unwind-tables.ld", "order.ld"] {
+    for script in ["no-unwind-tables.ld", "boot-order.ld"] {
         let script = here.join("packaging").join(script);
         println!("cargo::rerun-if-changed={}", script.display());
         println!("cargo::rustc-link-arg-bins=-Wl,-T,{}", script.display());

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)]
 
 // The bench uses a part of it.
+mod boot_order;
 #[allow(dead_code, unused_imports, unused_macros)]
 #[path = "../tests/host/common/mod.rs"]
 mod common;
@@ -30,6 +31,10 @@ fn main() -> ExitCode {
         eprintln!("not measured: mounting takes root");
         return ExitCode::FAILURE;
     }
+    if std::env::args().any(|argument| argument == "--boot-order") {
+        boot_order::write(&labelled().0);
+        return ExitCode::SUCCESS;
+    }
     println!("Measured: {}\n", common::program().display());
     let within = [boot(), by_name(), many_disks()];
     ExitCode::from(u8::from(within.contains(&false)))
@@ -44,10 +49,7 @@ struct Cost {
 
 /// A labelled ext2 disk, `/dev/disk/by-label` as udev makes it, no metadata.
 fn boot() -> bool {
-    let machine = with_programs();
-    let disk = disk_on_a_disk(&machine, &Image::sized_ext(256, "ext2", "ephemeral0", &[]));
-    machine.name("vdb", disk.number);
-    machine.sh("mkdir /staging; ln -s ../../vdb /dev/disk/by-label/ephemeral0");
+    let (machine, _disk) = labelled();
     let contenders = [
         ("vmstage boot", vec!["/usr/sbin/vmstage", "boot"]),
         ("old script and rc.local", vec!["/etc/rc.local"]),
@@ -96,6 +98,14 @@ fn boot() -> bool {
     );
     println!();
     within
+}
+
+fn labelled() -> (Machine, LoopDevice) {
+    let machine = with_programs();
+    let disk = disk_on_a_disk(&machine, &Image::sized_ext(256, "ext2", "ephemeral0", &[]));
+    machine.name("vdb", disk.number);
+    machine.sh("mkdir /staging; ln -s ../../vdb /dev/disk/by-label/ephemeral0");
+    (machine, disk)
 }
 
 /// The same disk, without a label: the look into it costs one mount more.
@@ -193,7 +203,7 @@ fn bound(what: &str, value: &str, holds: bool) -> bool {
 
 fn with_programs() -> Machine {
     let machine = Machine::new();
-    for program in ["measure", "mount_only"] {
+    for program in ["measure", "mount_only", "steps"] {
         compile(program, &machine.path(program));
     }
     let old = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/old");
