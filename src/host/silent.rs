@@ -111,7 +111,9 @@ fn known() -> Option<MutexGuard<'static, Known>> {
 pub(crate) fn expect(host: &Host, expected: Expected) {
     if let Some(mut known) = known() {
         known.expected = Some(expected);
-        known.see_mounts(host);
+        let mounts = mount_table::at_present(host).unwrap_or_default();
+        known.any_is_beside_the_root = mounts.iter().any(is_beside_the_root);
+        known.mounts = Some(mounts);
         // A short run sees what is there when it begins.
         let goes_on = expected == Expected::OnAnyDisk;
         known.host = goes_on.then(|| host.clone());
@@ -304,12 +306,6 @@ impl Known {
         found
     }
 
-    fn see_mounts(&mut self, host: &Host) {
-        let mounts = mount_table::at_present(host).unwrap_or_default();
-        self.any_is_beside_the_root = mounts.iter().any(is_beside_the_root);
-        self.mounts = Some(mounts);
-    }
-
     /// How long the next place is waited for at most.
     fn patience(&self) -> Duration {
         match self.expected {
@@ -332,10 +328,9 @@ impl Known {
         let expected = self.expected.filter(|_| self.expects_any())?;
         // A child is given up anyway.
         if !bounded::is_child()
-            && let Some(host) = self.host.take()
+            && let Some(host) = &self.host
         {
-            self.see_mounts(&host);
-            self.host = Some(host);
+            self.mounts = mount_table::at_present(host).ok();
         }
         may_hang_at(place, expected, self.mounts.as_deref().unwrap_or_default())
     }
